@@ -28,7 +28,7 @@ def read(
     call: Call | None = None,
     meanwhile: Callable[[], object] | None = None,
 ) -> tuple[ArtifactContent, bytes]:
-    """Reads an artifact, or a part of it; does something after the first bytes."""
+    """Reads an artifact or a part of it; runs a callback after the first bytes."""
     artifact = RunArtifact(kind, uri, artifact_id="7", name="model", run_id="r1")
     request = ReadArtifactRequest("r1", "7", path, offset, length)
     with source.read(artifact, request, call or Call("test", 30), session=session) as parts:

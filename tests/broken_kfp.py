@@ -1,4 +1,4 @@
-"""The ways in which what should be a Kubeflow Pipelines is none, each with a URL."""
+"""Servers that are not a working Kubeflow Pipelines, each with a URL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EVERYTHING: dict[str, Behaviour] = {
 
 @contextmanager
 def answering(behaviour: Behaviour) -> Iterator[str]:
-    """A server that answers everything alike."""
+    """Runs a server that gives every request the same answer."""
     with ScriptedKfp() as server:
         server.on("GET", "", behaviour)
         yield server.url
@@ -47,7 +47,7 @@ def answering(behaviour: Behaviour) -> Iterator[str]:
 
 @contextmanager
 def healthy(listing: Behaviour, **health: object) -> Iterator[str]:
-    """A KFP that is well, and answers all else as told."""
+    """Runs a healthy KFP that answers every other request with `listing`."""
     with ScriptedKfp() as server:
         server.on("GET", "/healthz", answers(200, {**HEALTHY, **health}))
         server.on("GET", "", listing)
@@ -55,7 +55,7 @@ def healthy(listing: Behaviour, **health: object) -> Iterator[str]:
 
 
 def closed_port() -> str:
-    """A URL without a listener."""
+    """Returns a URL without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -63,7 +63,7 @@ def closed_port() -> str:
 
 @contextmanager
 def untrusted(folder: Path) -> Iterator[str]:
-    """A server with TLS whose certificate leads to an authority that only `ca.pem` in the folder knows."""
+    """Runs a TLS server whose certificate was issued by a CA that only `ca.pem` in the folder contains."""
     authority = CertificateAuthority()
     authority.write(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -79,14 +79,14 @@ def untrusted(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def without_tls() -> Iterator[str]:
-    """A server that speaks HTTP where HTTPS is expected."""
+    """Runs a server that speaks HTTP where HTTPS is expected."""
     with _listening(lambda plain: plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as address:
         yield f"https://{address}"
 
 
 @contextmanager
 def hanging_up(read: int) -> Iterator[str]:
-    """A server that reads so many bytes of a handshake and hangs up; what it has not read makes that a reset."""
+    """Runs a server that reads `read` bytes of a handshake and closes; unread bytes turn the close into a reset."""
     with _listening(lambda plain: plain.recv(read)) as address:
         yield f"https://{address}"
 

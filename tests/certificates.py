@@ -26,7 +26,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Pair:
-    """A certificate and its key, in PEM form; the key also behind a password."""
+    """A certificate and its key in PEM format, plus the key encrypted with a password."""
 
     certificate: bytes
     key: bytes
@@ -41,10 +41,10 @@ class Pair:
 
 
 class CertificateAuthority:
-    """Issues certificates that lead to its own, `certificate`."""
+    """Issues certificates signed by its own, `certificate`."""
 
     def __init__(self, *, days: tuple[int, int] = (-1, 2)) -> None:
-        """Is valid from one day to another, counted from now."""
+        """Creates a CA valid from one day to another, relative to now."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named("test CA")
         constraints = x509.BasicConstraints(ca=True, path_length=0)
@@ -66,7 +66,7 @@ class CertificateAuthority:
         )
 
     def write(self, folder: Path, name: str = "ca") -> Path:
-        """Writes its own certificate to NAME.pem."""
+        """Writes the CA's own certificate to NAME.pem."""
         path = folder / f"{name}.pem"
         path.write_bytes(self.certificate)
         return path

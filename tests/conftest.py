@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings shared by all tests."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# How long an example takes says nothing on a machine that does other things, too.
+# The duration of an example means nothing on a machine that runs other work.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
-# A shell starts what runs in the background deaf to Ctrl-C, and processes that tests start would inherit that.
+# A shell starts background processes with SIGINT ignored, and processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The settings of whoever runs the tests are not for what they start.
+# The developer's own settings must not reach the processes that tests start.
 for name in list(os.environ):
     if name.startswith(("KFADAPTER_", "KUBEFLOW_", "KF_")) and not name.startswith("KFADAPTER_TEST_"):
         del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option that lets anybody hold the adapter against a KFP of their own."""
+    """Adds the option to run the adapter against your own KFP."""
     parser.addoption(
         "--kfp-url",
         metavar="URL",
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """What a test does not capture is dropped, and what it configures writes to its stderr, which is closed then."""
+    """Drops logs that a test does not capture, and removes handlers that write to a stderr that is closed by then."""
     structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
     handlers, level = list(logging.root.handlers), logging.root.level
     yield
@@ -61,26 +61,26 @@ def _drop(*_: object) -> NoReturn:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read that failed is repeated at once by what runs in this process."""
+    """Failed reads in this process are retried without a pause."""
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", (0.0, 0.0))
 
 
 @pytest.fixture
 def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that answers as the test says."""
+    """A KFP scripted by the test."""
     with ScriptedKfp() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of an embedded KFP that tests share; they use names of their own."""
+    """The URL of an embedded KFP shared by tests; each uses its own names."""
     with start(tmp_path_factory.mktemp("embedded-kfp")) as kfp:
         yield kfp.url
 
 
 @pytest.fixture(scope="session")
 def kfp_url(request: pytest.FixtureRequest) -> str:
-    """The KFP that end-to-end tests run against."""
+    """The URL of the KFP that end-to-end tests run against."""
     given = str(request.config.getoption("--kfp-url"))
     return given.rstrip("/") or str(request.getfixturevalue("embedded_url"))

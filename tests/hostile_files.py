@@ -1,4 +1,4 @@
-"""Files that are made to hurt whoever opens them."""
+"""Files that are crafted to harm a program that opens them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELLO = (Path(__file__).parent / "data" / "pipelines" / "hello_world.yaml").read
 
 
 def zip_of(*members: tuple[str, bytes]) -> bytes:
-    """A zip of members by name."""
+    """Returns a zip with these members."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
@@ -29,7 +29,7 @@ def zip_of(*members: tuple[str, bytes]) -> bytes:
 
 
 def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    """A tar.gz of members."""
+    """Returns a tar.gz with these members."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as archive:
         for info, content in members:
@@ -39,32 +39,32 @@ def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
 
 
 def symlink(name: str, target: str) -> tarfile.TarInfo:
-    """A member that is a symbolic link."""
+    """Returns a member that is a symbolic link."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.SYMTYPE, target
     return info
 
 
 def zip_with_huge_directory() -> bytes:
-    """A zip whose directory has half a million entries."""
+    """Returns a zip whose directory has half a million entries."""
     entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
     directory = entry * (20 * MIB // len(entry))
     return directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(directory), 0, 0)
 
 
 def billion_laughs() -> bytes:
-    """YAML whose aliases would be 10^9 texts."""
+    """Returns YAML whose aliases expand to 10^9 strings."""
     lines = [b"a%d: &a%d [%s]" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 10)]
     return b"\n".join([b"a0: &a0 [lol]", *lines])
 
 
 def large_text_many_times() -> bytes:
-    """YAML that names a text of 1 MiB 900 times."""
+    """Returns YAML that references a string of 1 MiB 900 times."""
     return b"a: &a " + b"x" * MIB + b"\nb: [" + b"*a," * 900 + b"]"
 
 
 def nested_aliases() -> bytes:
-    """YAML that is 300 levels deep by aliases."""
+    """Returns YAML that is nested 300 levels deep by aliases."""
     return b"\n".join([b"a0: &a0 [x]"] + [b"a%d: &a%d [*a%d]" % (n, n, n - 1) for n in range(1, 300)])
 
 
@@ -75,7 +75,7 @@ def _typed(kind: bytes, name: str, target: str = "") -> tarfile.TarInfo:
 
 
 def _zip_that_lies() -> bytes:
-    """A zip whose sizes are said to be a thousandth of what they are."""
+    """Returns a zip that declares a thousandth of its actual sizes."""
     content = b"a: " + b"b" * MIB
     size = len(content).to_bytes(4, "little")
     return zip_of(("pipeline.yaml", content)).replace(size, (len(content) // 1000).to_bytes(4, "little"))

@@ -1,4 +1,4 @@
-"""Runs made up for tests of artifacts and metrics, whichever KFP they might come from."""
+"""Hand-made runs for tests of artifacts and metrics, independent of the KFP version."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ READABLE = RunSources(RunSource(RunSourceState.AVAILABLE), RunSource(RunSourceSt
 
 
 def made(run_id: str, task_id: str, name: str, kind: str = "Model", **metadata: float) -> RunArtifact:
-    """An artifact of a task."""
+    """Returns an artifact of a task."""
     return artifact(
         kind,
         metadata,
@@ -50,7 +50,7 @@ def made(run_id: str, task_id: str, name: str, kind: str = "Model", **metadata: 
 
 
 def run_of(run_id: str, accuracy: float = 0.5) -> Run:
-    """A run with two trainings in a loop, a group that collects their models, and a check that takes one."""
+    """Returns a run with two trainings in a loop, a group that collects their models, and a check that takes one."""
     models = [made(run_id, f"train-{index}", "model") for index in range(2)]
     loop = RunTask("each", "each", kind=TaskKind.LOOP, outputs=(RunOutput.of("models", *models),))
     trained = [
@@ -84,7 +84,7 @@ def run_of(run_id: str, accuracy: float = 0.5) -> Run:
 
 @dataclass
 class FakeRuns:
-    """Runs in memory: those of `bad` cannot be read, and reading takes `seconds`."""
+    """Runs in memory; those in `bad` cannot be read, and each read takes `seconds`."""
 
     runs: dict[str, Run]
     bad: dict[str, errors.AdapterError] = field(default_factory=dict)
@@ -95,18 +95,18 @@ class FakeRuns:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def list(self, _: RunFilter, page: PageRequest, __: Call) -> Page[Run]:
-        """Lists runs; a token is the number of runs before the page."""
+        """Lists runs; a page token is the number of runs before the page."""
         start = int(page.token or 0)
         end = start + page.size
         items = [replace(one, tasks=(), metrics=(), sources=None) for one in list(self.runs.values())[start:end]]
         return Page(tuple(items), str(end) if end < len(self.runs) else "", len(self.runs))
 
     def get(self, run_id: str, _: View, call: Call) -> Run:
-        """Reads a run, whatever the view."""
+        """Gets a run, regardless of the view."""
         return self.get_complete(run_id, call)
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
-        """Reads a run, and what is recorded of the stores of its artifacts."""
+        """Gets a run and the recorded store sessions of its artifacts."""
         run = self.get_complete(run_id, call)
         ports = [port.artifacts for task in run.tasks for port in task.inputs]
         ports += [port.artifacts for task in run.tasks for port in task.outputs]
@@ -114,7 +114,7 @@ class FakeRuns:
         return run, RunNodes(stores=stores)
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        """Reads a run."""
+        """Gets a run."""
         with self.lock:
             self.reads.append(run_id)
             self.at_once += 1
@@ -142,7 +142,7 @@ ID = "r0-train-0-model"
 
 @dataclass
 class Store:
-    """The bytes of one artifact; a read breaks after so many bytes, once for each of `breaks`."""
+    """The bytes of one artifact; each entry of `breaks` breaks one read after that many bytes."""
 
     content: ArtifactContent = FILE
     data: bytes = DATA
@@ -153,7 +153,7 @@ class Store:
     def read(
         self, _: RunArtifact, request: ReadArtifactRequest, __: Call, ___: str
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
-        """Reads on from the offset."""
+        """Reads from the offset on."""
         self.offsets.append(request.offset)
         yield self._parts(request)
 
@@ -169,7 +169,7 @@ class Store:
 
 @contextmanager
 def serving_artifacts(runs: FakeRuns, store: Store, *others: Servicer) -> Iterator[str]:
-    """An adapter that has the artifacts of the runs, and the address of it."""
+    """Serves the artifacts of the runs; yields the adapter's address."""
     artifacts = Artifacts(cast("Runs", runs))
     settings = Settings.load(config=None, listen="127.0.0.1:0")
     servicers = [ArtifactServicer(artifacts, read=store.read), *others]

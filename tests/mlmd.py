@@ -1,4 +1,4 @@
-"""ML Metadata as it was after real runs (tests/data/mlmd), as rows or served over gRPC, and the runs' Workflows."""
+"""ML Metadata as recorded after real runs (tests/data/mlmd), as rows or served over gRPC, and the runs' Workflows."""
 
 from __future__ import annotations
 
@@ -190,10 +190,10 @@ PIPELINES["kfp25_branches"] = PIPELINES["branches"][:2]
 
 
 class Recording:
-    """What the store had of one run, and the run's Workflow."""
+    """The store's content for one run, and the run's Workflow."""
 
     def __init__(self, name: str, rows: dict[str, Any] | None = None) -> None:
-        """Reads what was recorded, or takes `rows`."""
+        """Loads the recording, or takes `rows`."""
         self.name = name
         self.rows = rows or json.loads(
             (DATA / "mlmd" / f"{name}.json").read_text("utf-8").replace("{session}", json.dumps(SESSION)[1:-1])
@@ -205,22 +205,22 @@ class Recording:
         self.artifacts = [_message(pb.Artifact(), one) for one in self.rows["artifacts"]]
 
     def pod_names(self) -> list[str]:
-        """The names of the pods that ran, as the launchers wrote them down."""
+        """Returns the names of the pods that ran, as the launchers recorded them."""
         pods = [one.custom_properties["pod_name"].string_value for one in self.executions]
         return [one for one in pods if one]
 
     def workflow(self) -> Workflow:
-        """The Workflow, named as the run's was, so that its nodes and pods have the recorded names."""
+        """Returns the Workflow under the run's recorded name, so that its nodes and pods have the recorded names."""
         pods = self.pod_names()
         name = self.rows.get("workflow") or pods[0].partition("-system-")[0].removesuffix("-retry")
         return Workflow(PIPELINES[self.name], name=name)
 
     def nodes(self) -> RunNodes:
-        """What the Workflow says."""
+        """Returns the nodes of the Workflow."""
         return read_nodes(self.workflow().manifest(), is_over=True)
 
     def recorded(self) -> RecordedRun:
-        """What the store had, as it is read."""
+        """Returns the store's content as the reader returns it."""
         properties = self.context.custom_properties
         return RecordedRun(
             properties["namespace"].string_value,
@@ -232,7 +232,7 @@ class Recording:
 
 
 def large_run(count: int, *, in_loop: bool) -> Recording:
-    """A run with so many tasks, each with a metric and a log, or with a loop of so many iterations of one task."""
+    """Returns a run of `count` tasks, each with a metric and a log, or a loop with `count` iterations of one task."""
     executions, events, artifacts = [_execution(1, "", 0)], [], []
     if in_loop:
         executions.append(_execution(2, "each", 1, iteration_count=count, total_dag_tasks=1))
@@ -266,7 +266,7 @@ class FakeStore(MetadataStoreServiceServicer):
 
     Attributes:
         calls: The methods that were called.
-        old: Whether it is of a time that knew types by their ids only.
+        old: Whether it is an old version that reports types by id only.
         before: Called with each request's name before it is answered.
     """
 
@@ -279,14 +279,14 @@ class FakeStore(MetadataStoreServiceServicer):
         add_MetadataStoreServiceServicer_to_server(self, self._server)
 
     def start(self, credentials: grpc.ServerCredentials | None = None) -> str:
-        """Starts it; returns its address."""
+        """Starts the server; returns its address."""
         add = self._server.add_insecure_port
         port = self._server.add_secure_port("localhost:0", credentials) if credentials else add("127.0.0.1:0")
         self._server.start()
         return f"localhost:{port}" if credentials else f"127.0.0.1:{port}"
 
     def stop(self) -> None:
-        """Stops it."""
+        """Stops the server."""
         self._server.stop(0).wait()
 
     def _called(self, name: str, context: grpc.ServicerContext) -> None:
@@ -296,7 +296,7 @@ class FakeStore(MetadataStoreServiceServicer):
     def GetContextByTypeAndName(  # noqa: N802 - gRPC's names
         self, request: pb.GetContextByTypeAndNameRequest, context: grpc.ServicerContext
     ) -> pb.GetContextByTypeAndNameResponse:
-        """Finds a run; letter case does not count, as in MySQL."""
+        """Finds a run; case-insensitive, as MySQL is."""
         self._called("GetContextByTypeAndName", context)
         for one in self.recordings:
             if one.run_id.lower() == request.context_name.lower() and request.type_name == "system.PipelineRun":
@@ -306,7 +306,7 @@ class FakeStore(MetadataStoreServiceServicer):
     def GetExecutionsByContext(  # noqa: N802
         self, request: pb.GetExecutionsByContextRequest, context: grpc.ServicerContext
     ) -> pb.GetExecutionsByContextResponse:
-        """Lists executions; above 100 a page it cuts, without a word."""
+        """Lists executions; silently truncates above 100 per page."""
         self._called("GetExecutionsByContext", context)
         found = [one for recording in self._of(request.context_id) for one in recording.executions]
         size = request.options.max_result_size
@@ -327,7 +327,7 @@ class FakeStore(MetadataStoreServiceServicer):
     def GetArtifactsByID(  # noqa: N802
         self, request: pb.GetArtifactsByIDRequest, context: grpc.ServicerContext
     ) -> pb.GetArtifactsByIDResponse:
-        """Lists artifacts; unknown ids are left out."""
+        """Lists artifacts; omits unknown ids."""
         self._called("GetArtifactsByID", context)
         ids = set(request.artifact_ids)
         found = [one for recording in self.recordings for one in recording.artifacts if one.id in ids]

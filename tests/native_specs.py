@@ -1,4 +1,4 @@
-"""Pipeline specs with nothing but what is said of tasks: names, kinds and order."""
+"""Pipeline specs that contain only the names, kinds and order of tasks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Declared:
-    """A task, or a group with others inside of it.
+    """A task, or a group that contains others.
 
     Attributes:
-        title: What people see.
+        title: The display name.
         after: The tasks that it depends on.
-        at_end: Whether it runs whatever becomes of those.
+        at_end: Whether it runs regardless of how those end.
         when: The condition of a group.
         loops: Whether it is a loop.
-        takes: Where its inputs come from: `task.output`, or the name of an input of the group that it is in.
+        takes: The sources of its inputs: `task.output`, or the name of an input of its group.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Declared:
 
 
 def spec_of_tasks(*tasks: Declared) -> dict[str, object]:
-    """A spec as KFP serves it."""
+    """Returns a spec as KFP serves it."""
     components: dict[str, object] = {}
     return {
         "pipelineInfo": {"name": "p"},

@@ -1,6 +1,6 @@
-"""A stand-in for an object store: S3 and the XML API of Google's, over HTTP, with objects of any size and with faults.
+"""A stand-in for an object store: S3 and Google's XML API over HTTP, with objects of any size and injected faults.
 
-Objects that are only a size are generated while they are sent, so that 5 GiB take no memory. As a program it serves
+Objects given by size only are generated while they are sent, so 5 GiB take no memory. Run as a program, it serves
 one bucket with one such object: `python -m tests.object_store BYTES BYTES_PER_SECOND` prints its URL.
 """
 
@@ -30,7 +30,7 @@ PAGE = 1000
 
 @dataclass
 class Stored:
-    """An object: its bytes, or only how many."""
+    """An object: its bytes, or only its size."""
 
     data: bytes | None = None
     size: int = 0
@@ -56,7 +56,7 @@ class Stored:
 
 @dataclass
 class Request:
-    """A request that arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -66,20 +66,20 @@ class Request:
 
 @dataclass
 class ObjectStore:
-    """Serves buckets on a port of its own. A context manager.
+    """Serves buckets on its own port. A context manager.
 
     Attributes:
         objects: By bucket and key (`models/a/b.bin`).
-        requests: What was asked so far.
+        requests: The requests so far.
         denied: Answers 403 to all.
         denied_listing: Answers 403 to listings.
         unavailable: How many requests are answered with 503.
-        cuts: After how many bytes each of the next bodies breaks off.
-        stall_after: After how many bytes of a body nothing follows until `resume` is set.
-        redirect: Where all requests are sent on to.
-        speed: How many bytes a second a body has at most; 0 for no bound.
-        changes: Objects that replace others as soon as their first body has begun.
-        broken: Is set when somebody left before the end of a body.
+        cuts: After how many bytes each of the next bodies is cut off.
+        stall_after: After how many bytes a body stalls until `resume` is set.
+        redirect: The URL that all requests are redirected to.
+        speed: The limit of a body in bytes per second; 0 means unlimited.
+        changes: Objects that replace others as soon as the first body of those has begun.
+        broken: Set when a client disconnected before the end of a body.
     """
 
     objects: dict[str, Stored] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class ObjectStore:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL it serves."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def put(self, name: str, data: bytes, content_type: str = "application/octet-stream") -> None:
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 0
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Says nothing."""
+        """Suppresses the log."""
 
     def do_HEAD(self) -> None:
         """Answers without a body."""
@@ -241,7 +241,7 @@ def _error(code: str) -> bytes:
 
 
 def main() -> None:
-    """Serves one object of so many bytes until the input ends."""
+    """Serves one object of the given size until stdin ends."""
     with ObjectStore({"models/big.bin": Stored(size=int(sys.argv[1]))}, speed=int(sys.argv[2])) as store:
         sys.stdout.write(f"{store.url}\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Kinds of odd records that a KFP, or a proxy before it, may serve, and a server that serves them beside sound ones."""
+"""Kinds of malformed records that a KFP or a proxy may serve, and a server of malformed and valid records."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LARGE = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Odd:
-    """A kind of odd record.
+    """A kind of malformed record.
 
     Attributes:
         value: The JSON text of a parameter `x`, of a task's output, and of an artifact's metadata.
-        fields: JSON texts of further fields, by name, in place of sound ones.
-        shown: What stands in the place of the value; None: nothing is said of it.
-        warns: What the run's warnings say; empty: there are none.
+        fields: JSON texts of further fields, by name, that replace valid ones.
+        shown: What is shown in place of the value; None if it is omitted.
+        warns: The text of the run's warning; empty if there is none.
     """
 
     value: str = '"값"'
@@ -102,10 +102,10 @@ ODD: dict[str, Odd] = {
 
 @dataclass
 class OddKfp:
-    """A KFP with two runs, recurring runs, pipelines with versions, and experiments: an odd one and a sound one.
+    """A KFP with a malformed and a valid one each of runs, recurring runs, pipelines with versions, and experiments.
 
     Attributes:
-        odd: What is odd; None: the odd one is not there.
+        odd: The kind of the malformed records; None if there are none.
     """
 
     odd: Odd | None = None
@@ -240,6 +240,6 @@ _OF_RPCS = {
 
 
 def shows(odd: Odd, rpc: str) -> bool:
-    """Whether what is odd is in what KFP answers for an RPC."""
+    """Returns whether KFP's answers for an RPC contain the malformed record."""
     make = next(make for prefix, make in _OF_RPCS.items() if rpc.startswith(prefix))
     return make(BAD, odd) != make(BAD, Odd())

@@ -1,7 +1,7 @@
 """A stand-in for Kubeflow Pipelines 2.5: a proxy before an embedded KFP that turns its API into the older one's.
 
-The recordings in tests/data/transcripts/kfp-2.5 say what it must answer. Where 2.5 is dangerous, so is the stand-in:
-what is no YAML is never answered, and a zip without members ends in a closed connection.
+It answers as the recordings in tests/data/transcripts/kfp-2.5. Where 2.5 is dangerous, so is the stand-in:
+a file that is not YAML is never answered, and a zip without members closes the connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NEWER_WORDS = (
 
 
 class _NeverAnsweredError(Exception):
-    """The file makes the server spin."""
+    """The file makes the server loop forever."""
 
 
 class _BrokenOffError(Exception):
@@ -67,12 +67,12 @@ class _Request:
 
     @property
     def what(self) -> str:
-        """What an upload makes, as the messages say it."""
+        """The resource that an upload creates, as the messages name it."""
         return "a pipeline version" if self.path.endswith("_version") else "a pipeline and a pipeline version"
 
     @property
     def file(self) -> bytes:
-        """The file of an upload."""
+        """The uploaded file."""
         return self.body.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
 
 
@@ -115,7 +115,7 @@ class OldKfp:
         self._http.clear()
 
     def paths(self, method: str) -> list[str]:
-        """The paths of the requests of one method, in order."""
+        """Returns the paths of the requests of one method, in order."""
         return self._server.paths(method)
 
     def _behave(self, connection: Connection, received: Received) -> bool:
@@ -169,7 +169,7 @@ class OldKfp:
 
 
 def _refusal(request: _Request) -> _Reply | None:
-    """What 2.5 refuses and the embedded KFP does not."""
+    """Returns the refusal of a request that 2.5 rejects and the embedded KFP accepts."""
     if request.method == "PATCH":
         return _Reply(405, "text/plain; charset=utf-8", b"Method Not Allowed\n")
     if tag := re.search(r'"(tags\.[^"]*)"', request.query.get("filter", "")):
@@ -200,7 +200,7 @@ def _refused_input(text: str, reason: str) -> _Reply:
 
 
 def _newer(request: _Request) -> _Request:
-    """The request as the embedded KFP has to get it: what 2.5 does not know is left out, its one name is the name."""
+    """Returns the request for the embedded KFP, without fields unknown to 2.5; the display name becomes the name."""
     query = {key: value for key, value in request.query.items() if key not in _NOT_KNOWN_YET}
     if not request.creates:
         return replace(request, query=query)
@@ -210,7 +210,7 @@ def _newer(request: _Request) -> _Request:
 
 
 def _older_answer(body: dict[str, object]) -> dict[str, object]:
-    """A success as 2.5 tells it: one name, no tags, and tokens without the newer key."""
+    """Returns a success in the form of 2.5: one name, no tags, and tokens without the newer key."""
     older = {key: value for key, value in body.items() if key not in {"name", "tags", "pipeline_store"}}
     if "name" in body:
         older["display_name"] = body["name"]
@@ -226,7 +226,7 @@ def _older_answer(body: dict[str, object]) -> dict[str, object]:
 
 
 def _older_spec(spec: object) -> object:
-    """The Workflow of a v1 pipeline has one key more, which Kubernetes' older library writes."""
+    """Adds the key that Kubernetes' older library writes to the Workflow of a v1 pipeline."""
     if not isinstance(spec, dict) or spec.get("kind") != "Workflow":
         return spec
     return {**spec, "metadata": {**spec["metadata"], "creationTimestamp": None}}
@@ -264,7 +264,7 @@ def _unreadable(file: bytes) -> str:
 
 
 def _refused_later(request: _Request, status: int, said: str) -> _Reply:
-    """A refusal of a file that could be read."""
+    """Returns the refusal of a file that could be read."""
     failed = f"Failed to create {request.what}"
     if status == 409:
         return _upload_refusal(409, f"{failed}. The pipeline already exists.: {_taken(request)}")

@@ -1,7 +1,7 @@
-"""Recorded runs, stage by stage, and the notation of the tables that say what is to be said of them.
+"""Recorded runs, stage by stage, and the notation of the tables of expected results.
 
-tests/data/run_nodes: runs of 2.17.0 whose nodes Argo's own controller made; tests/data/native_runs: runs of the KFP
-that follows it, whose tasks its own drivers and launchers wrote.
+tests/data/run_nodes: runs of 2.17.0 whose nodes Argo's own controller created; tests/data/native_runs: runs of the
+KFP that follows it, whose tasks its own drivers and launchers wrote.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RUN_STATES = {"Succeeded": "SUCCEEDED", "Failed": "FAILED"}
 
 @dataclass(frozen=True)
 class Said:
-    """What is to be said of a run: its state, its tasks (`path STATE kind, further words`), why it failed."""
+    """What is expected of a run: its state, its tasks (`path STATE kind, further words`), and why it failed."""
 
     state: str
     tasks: str = ""
@@ -33,7 +33,7 @@ class Said:
 
 
 def said_of(run: Run) -> Said:
-    """What is said of a run, in the notation of the tables."""
+    """Returns the state, tasks and errors of a run in the notation of the tables."""
     paths = TaskPaths(run.tasks)
     lines = "\n".join(f"{paths.of(task)} {_words(task)}" for task in run.tasks)
     return Said(run.state.value, lines, run.error.replace(run.run_id, "{run}"), "; ".join(run.warnings))
@@ -50,18 +50,18 @@ def _words(task: RunTask) -> str:
 
 
 def names(folder: str = "run_nodes") -> list[str]:
-    """The names of all recorded runs."""
+    """Returns the names of all recorded runs."""
     return sorted(path.stem for path in (DATA / folder).glob("*.json"))
 
 
 def recorded_native(name: str) -> list[dict[str, Any]]:
-    """The stages of a run of the KFP that follows 2.17: as `recorded`, and `tasks` of its native API."""
+    """Returns the stages of a run of the KFP that follows 2.17: as `recorded`, and `tasks` of its native API."""
     stages: list[dict[str, Any]] = json.loads((DATA / "native_runs" / f"{name}.json").read_text("utf-8"))["stages"]
     return stages
 
 
 def recorded(name: str) -> list[dict[str, Any]]:
-    """The stages of a run: `stage`, `run` as v2beta1 has it, and `manifest`, None where it was not recorded."""
+    """Returns the stages of a run: `stage`, `run` in v2beta1, and `manifest`, None where it was not recorded."""
     stages: list[dict[str, Any]] = json.loads((DATA / "run_nodes" / f"{name}.json").read_text("utf-8"))["stages"]
     known = next(stage["run"] for stage in stages if stage["run"])
     for stage in stages:
@@ -72,6 +72,6 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 
 def in_v1beta1(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as v1beta1 has it: with its manifest as text, which is absent before the first report."""
+    """Returns a run in v1beta1: with its manifest as text, which is absent before the first report."""
     runtime = {"workflow_manifest": json.dumps(stage["manifest"])} if stage["manifest"] else {}
     return {"run": {"id": stage["run"]["run_id"]}, "pipeline_runtime": {"pipeline_manifest": "{}", **runtime}}

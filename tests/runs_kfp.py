@@ -1,6 +1,6 @@
-"""A KFP with one pipeline, that keeps runs in memory and says what the recordings say.
+"""A KFP with one pipeline that keeps runs in memory and answers as in the recordings.
 
-Run ids are unique, as KFP's database keeps them. What becomes of a POST can be told beforehand: whether the run is
+Run ids are unique, as in KFP's database. The result of a POST can be set in advance: whether the run is
 stored, and what is answered then.
 """
 
@@ -36,19 +36,19 @@ _OVER = {"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"}
 
 
 def spec_of(stem: str) -> dict[str, object]:
-    """One of the sample pipelines, as KFP serves it."""
+    """Returns one of the sample pipelines, as KFP serves it."""
     documents = list(yaml.safe_load_all((PIPELINES / f"{stem}.yaml").read_text("utf-8")))
     return documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
 
 
 def refused(status: int, code: int, text: str) -> Behaviour:
-    """A failure in KFP's words."""
+    """Returns a failure in KFP's words."""
     return answers(status, {"code": code, "message": f"Failed: {text}", "details": [{"message": text}]})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of a POST: whether the run is stored, and what is answered; None: the run as always."""
+    """The result of a POST: whether the run is stored, and the answer; None for the normal answer."""
 
     stored: bool
     behaviour: Behaviour | None
@@ -60,13 +60,13 @@ class RunsKfp:
 
     Attributes:
         runs: The runs by id, as KFP serves them.
-        faults: What becomes of the next POSTs of runs; those behind them are answered as KFP does.
-        before_look: Is called before a run is looked up.
+        faults: The results of the next POSTs of runs; later ones are answered as KFP does.
+        before_look: Called before a run is looked up.
         spec: The spec of both versions.
         experiments: The names of the experiments by id.
-        logs: What pods have written, by their names.
-        manifests: What v1beta1 says of the execution of runs, by id; without any, that route is not served.
-        tasks: The tasks of runs in the native API, by run id; None: this KFP is too old for it.
+        logs: The logs of pods, by pod name.
+        manifests: The v1beta1 records of runs, by id; if empty, that route is not served.
+        tasks: The tasks of runs in the native API, by run id; None if this KFP is too old for it.
     """
 
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -87,21 +87,21 @@ class RunsKfp:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it serves."""
         return self.server.url
 
     def posts(self) -> list[dict[str, object]]:
-        """The bodies of all POSTs of runs, in order."""
+        """Returns the bodies of all POSTs of runs, in order."""
         return [json.loads(one.body) for one in self.server.requests if (one.method, one.path) == ("POST", _RUNS)]
 
     def queries(self) -> list[dict[str, str]]:
-        """The queries of all lists of runs, in order."""
+        """Returns the queries of all lists of runs, in order."""
         return [
             dict(parse_qsl(urlsplit(path).query)) for path in self.server.paths("GET") if path.startswith(_RUNS + "?")
         ]
 
     def add(self, **fields: object) -> str:
-        """Keeps a run of which these fields differ from a new one's; returns its id."""
+        """Stores a new run with these fields changed; returns its id."""
         run = _new_run({"display_name": "r", **fields})
         self.runs[str(run["run_id"])] = run
         return str(run["run_id"])
@@ -282,7 +282,7 @@ def _experiment(key: str, name: str, namespace: str) -> dict[str, str]:
 
 
 def _new_run(body: dict[str, object]) -> dict[str, object]:
-    """A run as KFP serves it when it is new."""
+    """Returns a run as KFP serves it when it is new."""
     return {
         "experiment_id": DEFAULT,
         "run_id": str(uuid.uuid4()),

@@ -1,4 +1,4 @@
-"""A KFP that misbehaves on purpose: each route does what a test tells it, down to single bytes."""
+"""A KFP that misbehaves on purpose: a test scripts each route, down to single bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_STALL_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Received:
-    """A request as it came; `body` is what arrived of it."""
+    """A request as received; `body` is the part of it that arrived."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Received:
 
 @dataclass
 class Connection:
-    """What a behaviour may do with the line."""
+    """The connection that a behaviour may use."""
 
     sock: socket.socket
     closing: threading.Event
@@ -43,7 +43,7 @@ class Connection:
         self.sock.sendall(data)
 
     def wait(self, seconds: float) -> None:
-        """Does nothing for a while, or until the server is closed."""
+        """Waits some seconds, or until the server is closed."""
         self.closing.wait(seconds)
 
 
@@ -54,7 +54,7 @@ Behaviour: TypeAlias = "Callable[[Connection, Received], bool]"
 def answers(
     status: int, body: object = None, *, content_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> Behaviour:
-    """Answers at once: `body` is JSON, or bytes as they are."""
+    """Answers immediately: `body` is JSON, or raw bytes."""
     data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
     return sends(
         head(status, {"Content-Length": str(len(data)), "Content-Type": content_type, **(headers or {})}) + data
@@ -62,13 +62,13 @@ def answers(
 
 
 def head(status: int, headers: dict[str, str]) -> bytes:
-    """The head of an answer."""
+    """Returns the head of an answer."""
     lines = [f"HTTP/1.1 {status} X", *(f"{key}: {value}" for key, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode()
 
 
 def sends(data: bytes, *, then_close: bool = False) -> Behaviour:
-    """Sends bytes as they are."""
+    """Sends raw bytes."""
 
     def behaviour(connection: Connection, _: Received) -> bool:
         connection.send(data)
@@ -78,7 +78,7 @@ def sends(data: bytes, *, then_close: bool = False) -> Behaviour:
 
 
 def stalls(data: bytes = b"") -> Behaviour:
-    """Sends some bytes and then nothing, without hanging up."""
+    """Sends some bytes, then nothing, and keeps the connection open."""
 
     def behaviour(connection: Connection, _: Received) -> bool:
         connection.send(data)
@@ -89,7 +89,7 @@ def stalls(data: bytes = b"") -> Behaviour:
 
 
 def drips(data: bytes, seconds: float = 0.02) -> Behaviour:
-    """Sends a byte now and then, so that no single read is ever slow."""
+    """Sends a byte from time to time, so that no single read is ever slow."""
 
     def behaviour(connection: Connection, _: Received) -> bool:
         for byte in data:
@@ -103,7 +103,7 @@ def drips(data: bytes, seconds: float = 0.02) -> Behaviour:
 
 
 def resets(data: bytes = b"") -> Behaviour:
-    """Sends some bytes, then breaks the connection with a TCP reset."""
+    """Sends some bytes, then resets the TCP connection."""
 
     def behaviour(connection: Connection, _: Received) -> bool:
         connection.send(data)
@@ -114,7 +114,7 @@ def resets(data: bytes = b"") -> Behaviour:
 
 
 def after(seconds: float, behaviour: Behaviour) -> Behaviour:
-    """Waits before it behaves."""
+    """Delays a behaviour."""
 
     def late(connection: Connection, received: Received) -> bool:
         connection.wait(seconds)
@@ -139,11 +139,11 @@ class _Route:
 
 @dataclass
 class ScriptedKfp:
-    """The server: routes are tried in order; what fits none is answered with 599.
+    """The server: routes are tried in order; unmatched requests are answered with 599.
 
     Attributes:
-        requests: What came, in order.
-        tls: What callers are shown and asked for; None: plain HTTP. May be exchanged while the server runs.
+        requests: The requests, in order.
+        tls: The TLS context of the server; None for plain HTTP. May be replaced while the server runs.
     """
 
     requests: list[Received] = field(default_factory=list)
@@ -159,7 +159,7 @@ class ScriptedKfp:
         self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def on(self, method: str, pattern: str, *behaviours: Behaviour, reads_body: bool = True) -> ScriptedKfp:
-        """Has requests answered by these behaviours in turn; the last one stays."""
+        """Answers requests with these behaviours in turn; the last one is repeated."""
         self._routes.append(_Route(method, re.compile(pattern), list(behaviours), reads_body))
         return self
 
@@ -170,7 +170,7 @@ class ScriptedKfp:
         return self
 
     def paths(self, method: str) -> list[str]:
-        """The paths of the requests of one method, in order."""
+        """Returns the paths of the requests of one method, in order."""
         return [request.path for request in self.requests if request.method == method]
 
     def __enter__(self) -> Self:
@@ -218,7 +218,7 @@ class ScriptedKfp:
     def _secured(self, sock: socket.socket) -> socket.socket:
         if self.tls is None:
             return sock
-        with suppress(OSError):  # who is refused in the handshake never gets to ask anything
+        with suppress(OSError):  # a client rejected in the handshake sends no request
             sock = self.tls.wrap_socket(sock, server_side=True)
             with self._lock:
                 self._sockets.append(sock)

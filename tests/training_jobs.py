@@ -1,4 +1,4 @@
-"""What O-RAN's training manager sends to start a run."""
+"""The request that O-RAN's training manager sends to start a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def details(pipeline_name: str, **arguments: str) -> dict[str, Any]:
-    """What the training manager sends to start a run; it has texts only."""
+    """Returns the request that the training manager sends to start a run; all its values are strings."""
     own = {
         "trainingjob_id": "42",
         "featuregroup_name": "기지국",

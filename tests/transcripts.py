@@ -1,7 +1,7 @@
-"""Recorded exchanges with KFP (tests/data/transcripts), and a replayer that holds a server against them.
+"""Recorded exchanges with KFP (tests/data/transcripts), and a replayer that checks a server against them.
 
-What is compared follows the recordings' own rules: status, keys, types and every value that is no placeholder. The
-order of items made within one second is free, so a page in the order of time may hold any of the recorded items.
+The comparison follows the recordings' own rules: status, keys, types and every value that is not a placeholder. The
+order of items created within one second is free, so a page in the order of time may hold any of the recorded items.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LISTS = ("pipelines", "pipeline_versions", "versions", "experiments", "runs", "
 
 @dataclass(frozen=True)
 class Step:
-    """One request and what KFP answered."""
+    """One request and KFP's answer."""
 
     number: int
     note: str
@@ -55,7 +55,7 @@ class Step:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's parameters, with placeholders."""
+        """The query parameters, with placeholders."""
         query = self.request.get("query")
         return {key: str(value) for key, value in query.items()} if isinstance(query, dict) else {}
 
@@ -75,7 +75,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered to a step."""
+    """A server's answer to a step."""
 
     status: int
     content_type: str
@@ -83,7 +83,7 @@ class Answer:
 
 
 def load(name: str) -> Transcript:
-    """Reads a recording, for example "pipelines" or "kfp-2.5/pipelines"."""
+    """Loads a recording, for example "pipelines" or "kfp-2.5/pipelines"."""
     data = json.loads((DATA / "transcripts" / f"{name}.json").read_text(encoding="utf-8"))
     steps = (
         Step(number, str(each["note"]), each["request"], each["response"]) for number, each in enumerate(data["steps"])
@@ -95,14 +95,14 @@ def load(name: str) -> Transcript:
 class Replayer:
     """Sends recorded requests to a server and compares its answers with KFP's.
 
-    Names of pipelines are made unique by a suffix, as they were when the recordings were made, so a server with
-    other content will do.
+    Pipeline names are made unique by a suffix, as they were in the recordings, so the server may have other
+    content.
 
     Attributes:
         url: the server.
-        transcript: what is replayed, step by step and in order.
-        ignored: keys that are not compared, neither where they are missing nor where they are added.
-        suffix: six characters that no other pipeline of the server has in its name.
+        transcript: the steps to replay, in order.
+        ignored: keys that are not compared and may be missing or added.
+        suffix: six characters that occur in no other pipeline name of the server.
     """
 
     url: str
@@ -115,7 +115,7 @@ class Replayer:
     _http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=60))
 
     def differences(self, step: Step) -> list[str]:
-        """Replays a step; says in what the answer differs from the recorded one."""
+        """Replays a step; returns the differences from the recorded answer."""
         answer = self.send(step)
         status, kind, recorded = (step.response.get(key) for key in ("status", "content_type", "json"))
         found = [] if answer.status == status else [f".status: {answer.status}, recorded {status}"]
@@ -125,7 +125,7 @@ class Replayer:
         return found + list(self._compare("", recorded, answer.body))
 
     def send(self, step: Step) -> Answer:
-        """Sends a step's request, its placeholders filled in."""
+        """Sends a step's request with its placeholders filled in."""
         query = self._query(step)
         path = re.sub(r"(?<=/names/)[^/]+", lambda match: self._named(match[0]), step.path)
         url = self.url + quote(self._filled(path)) + ("?" if query else "")
@@ -141,7 +141,7 @@ class Replayer:
         return Answer(answer.status, answer.headers.get("content-type", ""), said)
 
     def _content(self, step: Step) -> tuple[bytes | None, dict[str, str]]:
-        """The body and the headers of a step's request."""
+        """Returns the body and the headers of a step's request."""
         if "field" in step.request:
             name = str(step.request["filename"]).replace(_recorded_suffix(step), f"-{self.suffix}")
             body, content_type = encode_multipart_formdata({str(step.request["field"]): (name, self._file(step))})
@@ -192,7 +192,7 @@ class Replayer:
             self._spec = spec
 
     def _is_in_time_order(self, step: Step) -> bool:
-        """Whether the step lists in the order of time, where ties are free; a token carries the order on."""
+        """Whether the step lists in the order of time, where ties are free; a page token keeps the order."""
         if step.request["method"] != "GET" or not _items(step.response.get("json")):
             return False
         if token := step.query.get("page_token"):
@@ -200,7 +200,7 @@ class Replayer:
         return "name" not in step.query.get("sort_by", "")
 
     def _list_differences(self, recorded: JsonValue, actual: JsonValue) -> list[str]:
-        """Compares a list whose order is free: each item must be one of those recorded, none may come twice."""
+        """Compares a list whose order is free: each item must match a recorded one, and none may occur twice."""
         wanted, got = _items(recorded), _items(actual)
         if not isinstance(recorded, dict) or not isinstance(actual, dict) or len(wanted) != len(got):
             return [f"{len(got)} items, recorded {len(wanted)}: {actual}"]
@@ -213,7 +213,7 @@ class Replayer:
         return found
 
     def _match(self, candidates: list[JsonObject], item: JsonObject) -> tuple[list[JsonObject], list[str]]:
-        """Finds the recorded form of an item; returns the others, or in what the one of its name differs."""
+        """Finds the recorded form of an item; returns the others, or the differences from the one with its name."""
         nearest: list[str] = [f": no such item was recorded: {item}"]
         for candidate in candidates:
             before = dict(self._bound)
@@ -226,7 +226,7 @@ class Replayer:
         return candidates, nearest
 
     def _all_recorded_like(self, example: JsonObject) -> list[JsonObject]:
-        """Every item of the transcript that is of the example's kind, each once."""
+        """Returns every item of the transcript of the same kind as the example, each once."""
         found: dict[str, JsonObject] = {}
         for step in self.transcript.steps:
             body = step.response.get("json")
@@ -257,14 +257,14 @@ class Replayer:
             return True
         if _TOKEN.fullmatch(recorded):
             return _token_shape(recorded) == _token_shape(actual)
-        # Go's protojson writes one or the other at random, lest anybody relies on its words.
+        # Go's protojson writes one or the other at random, so that its exact output is not relied on.
         recorded = recorded.replace("\u00a0", " ")
         pattern = "".join(_ANYTHING.get(part) or re.escape(self._filled(part)) for part in _split(recorded))
         return re.fullmatch(pattern, actual, re.DOTALL) is not None
 
 
 def made_file(note: str) -> bytes:
-    """The file of a step that names no file, by the step's note."""
+    """Returns the file of a step that names no file, by the step's note."""
     return _MADE_FILES[note]()
 
 
@@ -337,13 +337,13 @@ def _split(text: str) -> list[str]:
 
 
 def _recorded_suffix(step: Step) -> str:
-    """The suffix of the recording, which is left in the names of files only."""
+    """Returns the suffix of the recording, which remains in file names only."""
     match = re.search(r"-[0-9a-f]{6}(?=\.yaml$)", str(step.request.get("filename", "")))
     return match[0] if match else "-no-suffix-here"
 
 
 def _token_shape(token: str) -> JsonValue:
-    """What a page token says, but for the item it leads to and the values it filters by."""
+    """Returns the content of a page token without the item it points to and the values it filters by."""
     fields = json.loads(base64.b64decode(token))
     filters = fields.get("Filter") or {}
     shape = {key: sorted(columns) for key, columns in filters.items()} if filters else None

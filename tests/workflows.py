@@ -1,4 +1,4 @@
-"""Argo Workflows as KFP's compiler and Argo's controller make them, from a pipeline that a test describes.
+"""Argo Workflows as KFP's compiler and Argo's controller create them, from a pipeline that a test describes.
 
 Names, templates and boundaries follow the recordings in tests/data/run_nodes: with `retries` as 2.17.0 is installed
 (every template is retried, so each node is a Retry node around its attempts), without them as before.
@@ -16,7 +16,7 @@ AT = "2026-01-02T03:04:05Z"
 
 @dataclass(frozen=True)
 class Task:
-    """What an author wrote: a task, or a group with others in it; a loop has `items` iterations."""
+    """The source of a node: a task, or a group that contains others; a loop has `items` iterations."""
 
     name: str
     kind: Literal["container", "importer", "volume", "dag", "condition", "loop"] = "container"
@@ -33,7 +33,7 @@ class Task:
 
 @dataclass
 class Workflow:
-    """Makes the nodes of a pipeline."""
+    """Builds the nodes of a pipeline."""
 
     tasks: tuple[Task, ...]
     retries: bool = True
@@ -41,7 +41,7 @@ class Workflow:
     nodes: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def manifest(self, **status: object) -> str:
-        """The Workflow as KFP serves it."""
+        """Returns the Workflow as KFP serves it."""
         self.nodes.clear()
         top = self._node(self.name, self.name, "DAG", "entrypoint", "")
         self._driver("root", "system-dag-driver", top, task="")
@@ -96,7 +96,7 @@ class Workflow:
                 self._task(inner, item)
 
     def _executor(self, task: Task, within: tuple[str, str]) -> None:
-        """Makes the node of a container, skipped if the task came from the cache; of several attempts a Retry node."""
+        """Adds the node of a container: skipped if the task was cached, a Retry node if there were several attempts."""
         name = f"{within[1]}.executor"
         if task.cached or task.attempts == 1:
             kind = "Skipped" if task.cached else "Pod"
@@ -141,7 +141,7 @@ class Workflow:
         told: str = "",
         spec: object = None,
     ) -> tuple[str, str]:
-        """Makes a node, and with retries its Retry node; returns id and name of what others are inside of."""
+        """Adds a node, and with retries its Retry node; returns the id and name of the parent for nested nodes."""
         phase = task.phase if task else "Succeeded"
         common = {
             "templateName": template,
@@ -166,7 +166,7 @@ class Workflow:
 
 
 def node_id(name: str, workflow: str = NAME) -> str:
-    """The id that Argo gives to a node: the Workflow's name and FNV-1a of the node's."""
+    """Returns the id that Argo gives a node: the Workflow's name and the FNV-1a hash of the node's name."""
     value = 2166136261
     for byte in name.encode():
         value = (value ^ byte) * 16777619 % 2**32

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it said."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -31,7 +31,7 @@ class Kfadapter:
         self.target = target
 
     def __call__(self, *arguments: str) -> Ended:
-        """Runs one command, which leaves the environment as it was; what is no ordinary end is raised."""
+        """Runs one command without changing the environment; raises unexpected exceptions."""
         result = CliRunner(env={"GRPC_VERBOSITY": None}).invoke(
             app, ["--target", self.target, *arguments], catch_exceptions=False
         )
@@ -53,5 +53,5 @@ def target(fake: FakeAdapter) -> Iterator[str]:
 
 @pytest.fixture
 def kfadapter(target: str) -> Kfadapter:
-    """The command line, pointed at the fake adapter."""
+    """The command line with the fake adapter as target."""
     return Kfadapter(target)

@@ -1,4 +1,4 @@
-"""A service of runs that keeps what it is told in memory."""
+"""A run service that stores runs in memory."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SUCCEEDED = run_pb2.RUN_STATE_SUCCEEDED
 
 
 class FakeRuns(run_pb2_grpc.RunServiceServicer):
-    """Runs in memory.
+    """Stores runs in memory.
 
     Attributes:
-        runs: What there is, oldest first.
-        requests: Every request that arrived.
+        runs: The runs, oldest first.
+        requests: All requests received.
         endings: The states that a watched run goes through, with an error for each.
-        failures: What the next calls fail with.
-        logs: The log of each task, by its name.
-        log_note: What is said at the end of each log.
+        failures: The errors of the next calls.
+        logs: The log of each task, by task name.
+        log_note: The note at the end of each log.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Create(self, request: run_pb2.CreateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Adds a run, unless it is only to be checked."""
+        """Adds a run, unless the request only validates."""
         self._begin(request, context)
         if request.validate_only:
             return run_pb2.Run(display_name="would be", parameters=request.parameters)
@@ -78,7 +78,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Watch(self, request: run_pb2.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[run_pb2.RunEvent]:
-        """Tells the endings of each run, and ends."""
+        """Sends the configured states of each run, then ends."""
         self._begin(request, context)
         for run_id in request.runs.run_ids:
             run = self.runs[run_id]
@@ -90,7 +90,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
     def ReadLogs(
         self, request: run_pb2.ReadLogsRequest, context: grpc.ServicerContext
     ) -> Iterator[run_pb2.ReadLogsResponse]:
-        """Sends a log in pieces of seven bytes."""
+        """Sends a log in chunks of seven bytes."""
         self._begin(request, context)
         log = self.logs[request.task]
         for begin in range(0, len(log), 7):
@@ -100,14 +100,14 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Terminate(self, request: run_pb2.TerminateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Stops a run at once where somebody waits for it."""
+        """Terminates a run, immediately if the request waits for it."""
         run = self._of(request, context)
         run.state = run_pb2.RUN_STATE_CANCELED if request.HasField("wait") else run_pb2.RUN_STATE_CANCELING
         return run
 
     @override
     def Retry(self, request: run_pb2.RetryRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Lets it run again; as the adapter's, the answer knows no names."""
+        """Retries a run; like the adapter's, the answer has no experiment name."""
         run = self._of(request, context)
         run.state = run_pb2.RUN_STATE_RUNNING
         bare = run_pb2.Run()
@@ -117,21 +117,21 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Archive(self, request: run_pb2.ArchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Archives it."""
+        """Archives a run."""
         run = self._of(request, context)
         run.storage_state = common_pb2.STORAGE_STATE_ARCHIVED
         return run
 
     @override
     def Unarchive(self, request: run_pb2.UnarchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Takes it back."""
+        """Unarchives a run."""
         run = self._of(request, context)
         run.storage_state = common_pb2.STORAGE_STATE_AVAILABLE
         return run
 
     @override
     def Delete(self, request: run_pb2.DeleteRunRequest, context: grpc.ServicerContext) -> run_pb2.DeleteRunResponse:
-        """Deletes it."""
+        """Deletes a run."""
         if request.allow_missing and request.run_id not in self.runs:
             return run_pb2.DeleteRunResponse()
         return run_pb2.DeleteRunResponse(run_id=self.runs.pop(self._of(request, context).run_id).run_id)
@@ -159,7 +159,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
 @contextmanager
 def serving_all(pipelines: FakeAdapter, runs: FakeRuns) -> Iterator[str]:
-    """Serves pipelines and runs on a free loopback port and tells the address."""
+    """Serves pipelines and runs on a free loopback port; yields the address."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(pipelines, server)

@@ -1,4 +1,4 @@
-"""`kfadapter artifacts` and `kfadapter runs metrics`: what is printed, what is saved, and how they end."""
+"""`kfadapter artifacts` and `kfadapter runs metrics`: output, saved files and exit codes."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def runs() -> FakeRuns:
 
 @pytest.fixture
 def store() -> Store:
-    """The bytes of their artifacts."""
+    """The bytes of the runs' artifacts."""
     return Store()
 
 
 @pytest.fixture
 def kfadapter(runs: FakeRuns, store: Store) -> Iterator[Kfadapter]:
-    """The command line before an adapter that has them."""
+    """The command line with an adapter that serves these runs and artifacts."""
     with serving_artifacts(runs, store, RunServicer(cast("Runs", runs))) as target:
         yield Kfadapter(target)
 
 
 def test_list(kfadapter: Kfadapter) -> None:
-    """One artifact on a row, metrics with their values; JSON has the whole record, names are ids."""
+    """The table has one artifact per row, metrics with values; JSON has whole records; `-o name` prints ids."""
     ended = kfadapter("artifacts", "list", "r1")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
@@ -64,7 +64,7 @@ def test_list(kfadapter: Kfadapter) -> None:
 
 
 def test_get(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes into this directory, into another one, to a file or to stdout; what was written is reported."""
+    """An artifact is saved to this directory, another directory, a file or stdout, and the command reports the file."""
     monkeypatch.chdir(tmp_path)
     words = ("artifacts", "get", "r0", "each[0]/train", "model")
     ended = kfadapter(*words)
@@ -78,7 +78,7 @@ def test_get(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_get_never_replaces_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """A file that exists is an error that says how to replace it."""
+    """An existing file is an error that says how to replace it."""
     path = tmp_path / "m"
     path.write_bytes(b"mine")
     words = ("artifacts", "get", "r0", "each[0]/train", "model", "-o", str(path))
@@ -92,7 +92,7 @@ def test_get_never_replaces_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None
 
 
 def test_get_several(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """A name that several tasks have needs a directory, or the path of one of them."""
+    """An artifact name shared by several tasks requires a directory, or the path of one task."""
     ended = kfadapter("artifacts", "get", "r0", "train", "model", "-o", str(tmp_path / "m"))
     assert ended.code == 2
     assert "each[0]/train, each[1]/train" in ended.err
@@ -110,14 +110,14 @@ def test_get_several(kfadapter: Kfadapter, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_there(kfadapter: Kfadapter, words: tuple[str, ...], code: int, text: str) -> None:
-    """What is missing is named, with what there is instead."""
+    """The error names what was not found, and what exists instead."""
     ended = kfadapter("artifacts", "get", *words)
     assert ended.code == code
     assert text in ended.err
 
 
 def test_what_cannot_be_read(kfadapter: Kfadapter, store: Store, tmp_path: Path) -> None:
-    """The adapter's reason is shown, and nothing is left."""
+    """The adapter's reason is shown, and no file is left."""
     store.breaks = [(0, ArtifactNotReadableError("it consists of metrics"))]
     ended = kfadapter("artifacts", "get", "r0", "each[0]/train", "metrics", "-o", f"{tmp_path}/")
     assert ended.code == 8
@@ -129,7 +129,7 @@ def test_what_cannot_be_read(kfadapter: Kfadapter, store: Store, tmp_path: Path)
 
 
 def test_metrics(kfadapter: Kfadapter) -> None:
-    """A row for each run with the parameters that were named."""
+    """The table has a row for each run, with the requested parameters."""
     ended = kfadapter("runs", "metrics", "-p", "n")
     assert (ended.code, ended.err) == (0, "")
     head, first, second, _ = (line.split("   ") for line in ended.out.splitlines())
@@ -146,7 +146,7 @@ def test_metrics(kfadapter: Kfadapter) -> None:
 
 
 def test_metrics_for_programs(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """CSV and JSON have full numbers and the same columns; a run without metrics has none, and why is reported."""
+    """CSV and JSON have full precision and the same columns; a run without metrics has empty values, and a reason."""
     runs.bad = {"r2": KfpError("부서짐")}
     runs.runs["r1"] = replace(runs.runs["r1"], parameters={"n": [1, "가"]})
     ended = kfadapter("runs", "metrics", "-p", "n", "-o", "csv")
@@ -168,7 +168,7 @@ def test_metrics_for_programs(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 
 def test_no_more_than_wanted(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """The limit is one of runs; that there may be more is told."""
+    """`--limit` limits the runs; stderr says that there may be more."""
     ended = kfadapter("runs", "metrics", "--limit", "2", "-o", "json")
     assert [row["run_id"] for row in json.loads(ended.out)] == ["r0", "r1"]
     assert "--limit 0 shows all" in ended.err
@@ -179,7 +179,7 @@ def test_no_more_than_wanted(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 
 def test_a_run_shows_what_its_tasks_made(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Under each task: values, metrics, and artifacts with their place; what is missing is named with the reason."""
+    """Each task lists its values, metrics and artifacts with their URIs; missing data is named with the reason."""
     curve = {"confidenceMetrics": [{"confidenceThreshold": 0.5, "falsePositiveRate": 0.1, "recall": 0.9}]}
     report = artifact("ClassificationMetric", curve, name="report", artifact_id="c", task_id="check")
     *others, check = runs.runs["r1"].tasks

@@ -1,4 +1,4 @@
-"""`kfadapter check`: held against what KFP 2.17.0 made of the corpus, and on files of all kinds."""
+"""`kfadapter check`, compared with how KFP 2.17.0 ran the corpus, and run on files of all kinds."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ STAYS = {("loops_outputs", "for-loop-6"), ("loops_outputs", "for-loop-3/see-text
 
 
 def found_in(content: bytes | str) -> list[Finding]:
-    """What is found in a compiled pipeline."""
+    """Returns the findings in a compiled pipeline."""
     pipeline = pipeline_of(list(yaml.load_all(content, yaml.CSafeLoader)))
     assert pipeline is not None
     return findings(pipeline)
@@ -81,14 +81,14 @@ def found_in(content: bytes | str) -> list[Finding]:
 
 @pytest.mark.parametrize("name", [name[9:-5] for name in CORPUS])
 def test_corpus(name: str) -> None:
-    """What KFP treats otherwise than it looks is found, and nothing else."""
+    """The check finds what KFP handles differently from what the pipeline suggests, and nothing else."""
     found = {f"{one.severity} {one.rule}" for one in found_in(CORPUS[f"compiled/{name}.yaml"])}
     assert found == FOUND.get(name, set())
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_errors_fail(name: str) -> None:
-    """A task with an error failed on KFP, or was not started, as something around it failed."""
+    """On KFP, a task with an error failed, or was not started because a task around it failed."""
     run = json.loads(files()[f"expected/{name}.json"])["runs"][0]
     if "refused" in run:
         return
@@ -102,7 +102,7 @@ def test_errors_fail(name: str) -> None:
 
 
 def spec(tasks: dict[str, Any], *, components: dict[str, Any] | None = None, **root: object) -> str:
-    """A pipeline of these tasks, which run the component of their own names, or `take`."""
+    """Returns a pipeline of these tasks, which run the component of the same name, or `take`."""
     take = {
         "executorLabel": "exec-take",
         "inputDefinitions": {
@@ -125,12 +125,12 @@ def spec(tasks: dict[str, Any], *, components: dict[str, Any] | None = None, **r
 
 
 def constant(value: object) -> dict[str, object]:
-    """The source of an input."""
+    """Returns a constant as the source of an input."""
     return {"runtimeValue": {"constant": value}}
 
 
 def of_task(task: str, key: str = "Output") -> dict[str, object]:
-    """The source of an input."""
+    """Returns a task's output as the source of an input."""
     return {"taskOutputParameter": {"producerTask": task, "outputParameterKey": key}}
 
 
@@ -191,7 +191,7 @@ HAND_MADE = {
 
 @pytest.mark.parametrize("rule", HAND_MADE)
 def test_errors_of_hand_made_files(rule: str) -> None:
-    """Errors that no pipeline of the corpus has; their sources in KFP are quoted with the rules."""
+    """Errors that occur in no pipeline of the corpus are found; their sources in KFP are quoted with the rules."""
     assert [(one.rule, one.severity) for one in found_in(HAND_MADE[rule])] == [(rule, "error")]
 
 
@@ -251,12 +251,12 @@ WARNED = {
 
 @pytest.mark.parametrize("rule", WARNED)
 def test_warnings_of_hand_made_files(rule: str) -> None:
-    """Warnings that no pipeline of the corpus has, or has alone."""
+    """Warnings that no pipeline of the corpus raises, or raises alone, are found."""
     assert [(one.rule, one.severity) for one in found_in(WARNED[rule])] == [(rule, "warning")]
 
 
 def test_final_status() -> None:
-    """An exit handler that asks for SUCCEEDED is told that 2.17 says COMPLETE."""
+    """An exit handler that compares with SUCCEEDED gets the finding that 2.17 reports COMPLETE."""
     document = yaml.safe_load(spec({"end": {}}, components={"end": STATUS}))
     code = "import kfp\n\ndef end(s):\n    if s.state == 'SUCCEEDED':\n        print('fine')\n"
     command = ["python3", "-m", "kfp.dsl.executor_main", code]
@@ -278,7 +278,7 @@ def test_final_status() -> None:
     ],
 )
 def test_importers(address: dict[str, str], source: dict[str, object] | None, found: list[str]) -> None:
-    """Files of this machine, and addresses that come from tasks, fail on a cluster."""
+    """Importing local files, or from URIs that tasks output, is a finding, because it fails on a cluster."""
     parameters = {
         "here": {"parameterType": "STRING", "defaultValue": "data.csv"},
         "there": {"parameterType": "STRING", "defaultValue": "s3://bucket/data.csv"},
@@ -295,7 +295,7 @@ def test_importers(address: dict[str, str], source: dict[str, object] | None, fo
 
 
 def test_what_must_exist() -> None:
-    """Secrets, ConfigMaps and volumes are named."""
+    """Secrets, ConfigMaps and volumes that must exist are named."""
     found = found_in((PIPELINES / "kubernetes_platform.yaml").read_text("utf-8"))
     assert {(one.rule, one.task) for one in found} == {
         ("kubernetes-object", "greet"),
@@ -306,7 +306,7 @@ def test_what_must_exist() -> None:
 
 
 def test_rules() -> None:
-    """Names are unique; where a rule holds is known; a warning of a task has all parts and no braces left over."""
+    """Rule names are unique, their KFP versions are known, and their texts are complete, without unfilled braces."""
     known = [one for one in vars(all_rules).values() if isinstance(one, Rule)]
     assert len({one.name for one in known}) == len(known)
     for one in known:
@@ -336,7 +336,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files(name: str) -> None:
-    """Whatever a file holds, the check ends soon, and without a traceback."""
+    """The check of a hostile file ends soon and without a traceback."""
     assert not [one for one in found_in(HOSTILE[name]) if one.severity == "error"]
 
 
@@ -352,7 +352,7 @@ def nested(tmp_path: Path) -> Path:
 
 
 def test_errors_end_with_8(kfadapter: Kfadapter, nested: Path) -> None:
-    """Each finding is three lines: where and what it is called, what happens, what to do."""
+    """Each finding has three lines: task and rule, what happens, what to do."""
     ended = kfadapter("check", str(nested))
     assert (ended.code, ended.err) == (8, "2 errors, 1 warning\n")
     first, what, do = ended.out.splitlines()[:3]
@@ -362,14 +362,14 @@ def test_errors_end_with_8(kfadapter: Kfadapter, nested: Path) -> None:
 
 
 def test_nothing_found(kfadapter: Kfadapter) -> None:
-    """A pipeline that is the same everywhere is told so, with exit code 0."""
+    """A pipeline without findings is reported as such, with exit code 0."""
     ended = kfadapter("check", str(PIPELINES / "hello_world.yaml"))
     assert (ended.code, ended.out, ended.err) == (0, "", "nothing found\n")
 
 
 @pytest.mark.parametrize("style", ["json", "yaml"])
 def test_for_programs(kfadapter: Kfadapter, nested: Path, style: str) -> None:
-    """The same with names of fields; nothing else is on stdout."""
+    """JSON and YAML have the same findings with field names; stdout holds nothing else."""
     ended = kfadapter("check", str(nested), "-o", style)
     rows = yaml.safe_load(ended.out)
     assert (ended.code, len(rows)) == (8, 3)
@@ -393,7 +393,7 @@ def test_archives(kfadapter: Kfadapter, nested: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"a: b\n", b"\x00\x01", b"[", b"PK\x03\x04"])
 def test_no_pipeline(kfadapter: Kfadapter, tmp_path: Path, content: bytes) -> None:
-    """What is no pipeline is refused in words."""
+    """A file that is not a pipeline is rejected with an error message."""
     (tmp_path / "p.yaml").write_bytes(content)
     ended = kfadapter("check", str(tmp_path / "p.yaml"))
     assert ended.code == 8
@@ -426,7 +426,7 @@ def empty(rows: List[int] = []):
 
 
 def test_all_pipelines_of_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """A .py is compiled; findings name the pipeline; what depends on an installation is a note."""
+    """A .py is compiled; findings name the pipeline; a finding that depends on the installation is a note."""
     path = tmp_path / "several.py"
     path.write_text(SEVERAL, encoding="utf-8")
     ended = kfadapter("check", str(path))
@@ -436,7 +436,7 @@ def test_all_pipelines_of_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
 
 
 def test_uploads_warn(kfadapter: Kfadapter, fake: FakeAdapter, nested: Path) -> None:
-    """An upload prints the same on stderr, and is not refused."""
+    """An upload prints the same findings on stderr, and is not rejected."""
     ended = kfadapter("upload", str(nested))
     assert ended.code == 0
     assert fake.pipelines

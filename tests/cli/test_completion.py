@@ -30,7 +30,7 @@ SHELLS = tuple(SPELLING)
 
 
 def asking(shell: str, *words: str) -> dict[str, str]:
-    """How a shell's completion asks, with the cursor at the end of the last word; bash splits at `:` and `=`."""
+    """The variables of a shell's completion, with the cursor after the last word; bash splits at `:` and `=`."""
     pieces = ["kfadapter", *(piece for word in words for piece in re.split("([:=]+)", word) if piece)]
     return {
         "_KFADAPTER_COMPLETE": f"complete_{shell}",
@@ -42,7 +42,7 @@ def asking(shell: str, *words: str) -> dict[str, str]:
 
 
 def complete(target: str, shell: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Has a process complete, as a shell does."""
+    """Runs a completion in a process, as a shell does."""
     return subprocess.run(
         [sys.executable, "-c", "from kfadapter_grpc.cli import main; main()"],
         capture_output=True,
@@ -54,7 +54,7 @@ def complete(target: str, shell: str, *words: str) -> subprocess.CompletedProces
 
 
 def offered(target: str, shell: str, *words: str) -> list[str]:
-    """The names that a shell is offered; nothing else may be printed. It is asked in this process."""
+    """Returns the names offered to a shell, and asserts that nothing else is printed. Runs in this process."""
     variables = {"KFADAPTER_TARGET": target, **asking(shell, *words)}
     completion.join_bash_words(variables)
     done = CliRunner(env={"GRPC_VERBOSITY": None, **variables}).invoke(
@@ -69,7 +69,7 @@ def offered(target: str, shell: str, *words: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine, too, it is waited until the adapter has answered."""
+    """Waits for the adapter's answer on a busy machine, too."""
     monkeypatch.setattr(completion, "SECONDS", 60.0)
 
 
@@ -88,20 +88,20 @@ def stocked(fake: FakeAdapter, target: str) -> str:
     ("word", "names"), [("tr", ["train", "train-2"]), ("x", []), ("훈", ["훈련", "훈련 2"]), ("a", ["a:b"])]
 )
 def test_names_of_pipelines(shell: str, word: str, names: list[str], stocked: str) -> None:
-    """What begins with what was typed is offered, in each shell's own spelling."""
+    """Names that start with the typed text are offered, quoted for each shell."""
     assert offered(stocked, shell, "get", word) == [SPELLING[shell](name) for name in names]
 
 
 @pytest.mark.parametrize("words", ["versions", "delete", "download", "graph", "upload x.yaml --name"])
 def test_every_command_that_takes_a_name(words: str, stocked: str) -> None:
-    """Wherever a pipeline is named, its name is offered."""
+    """Every command that takes a pipeline's name completes it."""
     assert offered(stocked, "bash", *words.split(), "train-") == ["train-2"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_names_of_versions(shell: str, stocked: str) -> None:
-    """`--version` offers the versions of the pipeline that stands before it."""
+    """`--version` offers the versions of the pipeline that precedes it."""
     assert offered(stocked, shell, "download", "train", "--version", "v1") == [SPELLING[shell]("v1")]
     assert offered(stocked, shell, "graph", "absent", "--version", "v") == []
     assert offered(stocked, shell, "graph", "--version", "v") == []
@@ -109,7 +109,7 @@ def test_names_of_versions(shell: str, stocked: str) -> None:
 
 @pytest.mark.slow
 def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
-    """To bash a colon ends a word, so what stands before it is not offered again."""
+    """In bash a colon ends a word, so the text before it is not offered again."""
     for name in ("team:train:a", "team:train b", "other"):
         fake.add(name)
     assert offered(target, "bash", "get", "te") == ["team:train:a", r"team:train\ b"]
@@ -120,7 +120,7 @@ def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
-    """A blank is escaped, also when what was typed has it escaped; within quotes it stays as it is."""
+    """A space is escaped, also if it was typed escaped; within quotes it is unchanged."""
     assert offered(stocked, "bash", "get", "my") == [r"my\ train"]
     assert offered(stocked, "bash", "get", r"my\ t") == [r"my\ train"]
     assert offered(stocked, "bash", "get", "'my t") == ["my train"]
@@ -130,15 +130,15 @@ def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_name_that_could_steer_a_shell_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
-    """Somebody else's pipeline cannot make the shell run anything, nor write into the terminal."""
+    """A pipeline name cannot make the shell run a command, nor write to the terminal."""
     for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "y"):
         fake.add(f"x{name}")
     assert offered(target, shell, "get", "x") == [SPELLING[shell]("xy")]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])  # bash is asked with a last word here, which is then completed
+@pytest.mark.parametrize("shell", ["zsh", "fish"])  # for bash the last word is already typed here, and is completed
 def test_a_name_that_looks_like_an_option_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
-    """Whoever took it from the list would give the command an option that nobody meant."""
+    """A name that would be read as an option when completed is not offered."""
     fake.add("--force")
     fake.add("force")
     assert offered(target, shell, "delete", "") == [SPELLING[shell]("force")]
@@ -146,7 +146,7 @@ def test_a_name_that_looks_like_an_option_is_not_offered(shell: str, target: str
 
 @pytest.mark.slow
 def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
-    """--target and --namespace count, before the command and behind it, and win over the environment."""
+    """--target and --namespace apply before and after the command, and take precedence over the environment."""
     for words in (
         ("--target", stocked, "--namespace", "team-a", "get", "tr"),
         ("get", "--target", stocked, "-n", "team-a", "tr"),
@@ -159,7 +159,7 @@ def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
 
 
 def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
-    """After --id nothing is requested."""
+    """After --id no names are requested."""
     assert offered(stocked, "bash", "get", "--id", "tr") == []
     assert fake.calls == []
 
@@ -167,14 +167,14 @@ def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_nobody_there_is_no_noise(shell: str) -> None:
-    """Without an adapter nothing is offered, nothing is said, and nothing fails."""
+    """If the adapter is unreachable, completion offers nothing, prints nothing and does not fail."""
     done = complete("127.0.0.1:1", shell, "get", "tr")
     assert (done.returncode, done.stdout.strip().removeprefix("_files"), done.stderr) == (0, "", "")
 
 
 @pytest.mark.slow
 def test_a_silent_adapter_is_not_waited_for(stocked: str, fake: FakeAdapter) -> None:
-    """An adapter that does not answer is left alone after its second."""
+    """Completion gives up on an adapter that does not answer within a second."""
 
     def hold() -> None:
         fake.hold.wait(30)
@@ -194,7 +194,7 @@ def test_no_more_names_than_can_be_read(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_script_can_be_shown(shell: str) -> None:
-    """`--show-completion SHELL` prints the script that asks in this way."""
+    """`--show-completion SHELL` prints the completion script."""
     done = subprocess.run(
         [*PROGRAM, "--show-completion", shell],
         capture_output=True,
@@ -209,7 +209,7 @@ def test_the_script_can_be_shown(shell: str) -> None:
 
 @pytest.mark.slow
 def test_bash_completes(stocked: str, tmp_path: Path) -> None:
-    """The real bash, with the script that is shown to it, fills the line."""
+    """A real bash with the printed script completes the line."""
     program = tmp_path / "kfadapter"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{PATIENT}" "$@"\n')
     program.chmod(0o755)

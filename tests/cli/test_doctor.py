@@ -59,14 +59,14 @@ TOLD_BY_RUNS = {"KFP default-retry", "KFP plugins", "KFP log-archive"}
 
 @pytest.fixture
 def adapter(embedded_url: str) -> Iterator[str]:
-    """The address of an adapter before the embedded KFP."""
+    """The address of an adapter connected to the embedded KFP."""
     with running(embedded_url) as address:
         yield address
 
 
 @contextmanager
 def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  as settings are
-    """Runs an adapter; returns its address."""
+    """Runs an adapter; yields its address."""
     settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, **more)
     with ExitStack() as stack:
         backend = stack.enter_context(closing(connect(embedded_url)))
@@ -81,7 +81,7 @@ def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  a
 
 
 class FakeClient(Client):
-    """A client whose adapter answers as a test says; what it does not say is well."""
+    """A client whose adapter answers as the test says, and is healthy otherwise."""
 
     def __init__(self, target: str = "adapter.example:50051", **answers: object) -> None:
         super().__init__(target)
@@ -95,41 +95,41 @@ class FakeClient(Client):
         return answer
 
     def health(self, service: str = "") -> HealthStatus:
-        """As told for the name."""
+        """Returns the answer set for the service."""
         answer = self._answer(service or "whole", HealthStatus.SERVING)
         assert isinstance(answer, HealthStatus)
         return answer
 
     def adapter_version(self) -> str:
-        """As told."""
+        """Returns the version that was set."""
         return str(self._answer("version", installed_version()))
 
     def reflects(self) -> bool:
-        """As told."""
+        """Returns the answer that was set."""
         return bool(self._answer("reflects", True))
 
     def _watch(self, run_ids: object = (), **_: object) -> Generator[RunGone, None, None]:
-        """One run that is gone, at the time that is told."""
+        """Yields one run that is gone, at a time ahead of now by the seconds that were set."""
         ahead = self._answer("ahead", 0)
         assert isinstance(ahead, int)
         yield RunGone(str(run_ids), datetime.now(timezone.utc) + timedelta(seconds=ahead))
 
 
 def statuses(out: str) -> dict[str, str]:
-    """The status of each check, of the JSON that was printed."""
+    """Returns the status of each check in the JSON output."""
     return {verdict["check"]: verdict["status"] for verdict in json.loads(out)}
 
 
 def verdicts(out: str, status: str) -> dict[str, dict[str, str]]:
-    """What was said where it stands like this."""
+    """Returns the verdicts with this status, by check."""
     return {verdict["check"]: verdict for verdict in json.loads(out) if verdict["status"] == status}
 
 
-# --- from the caller's end ----------------------------------------------------------------------------------------
+# --- from the client's side ---------------------------------------------------------------------------------------
 
 
 def test_a_caller_with_nothing_to_complain_of(adapter: str) -> None:
-    """An adapter that is well passes all checks, with exit code 0."""
+    """A healthy adapter passes all checks, with exit code 0."""
     ended = Kfadapter(adapter)("doctor", "-o", "json")
     assert (ended.code, ended.err) == (ExitCode.OK, "")
     assert statuses(ended.out) == dict.fromkeys((check.name for check in CHECKS), "ok")
@@ -137,14 +137,14 @@ def test_a_caller_with_nothing_to_complain_of(adapter: str) -> None:
 
 
 def test_a_line_for_each_check(adapter: str) -> None:
-    """The table has a line for each check, under a head."""
+    """The table has a header and a line for each check."""
     lines = Kfadapter(adapter)("doctor").out.splitlines()
     assert lines[0].split() == ["STATUS", "CHECK", "WHAT", "WHY", "NEXT"]
     assert [line.split()[1] for line in lines[1:]] == [check.name for check in CHECKS]
 
 
 def test_nobody_there() -> None:
-    """Without an adapter the rest is not looked at; the exit code and the next step are those of any command."""
+    """If the adapter is unreachable, the other checks are skipped; exit code and next step are those of any command."""
     ended = Kfadapter("127.0.0.1:1")("doctor", "-o", "json")
     assert (ended.code, ended.err) == (ExitCode.CANNOT_CONNECT, "")
     (failed,) = verdicts(ended.out, "failed").values()
@@ -175,7 +175,7 @@ UNKNOWN_SERVICE = CallFailedError("no", status=StatusCode.NOT_FOUND, request_id=
     ],
 )
 def test_what_may_be_wrong(answer: dict[str, object], check: str, status: Status, what: str, step: str) -> None:
-    """Each thing that may be wrong has its verdict, and advice that fits."""
+    """Each possible problem has its verdict, and advice that fits."""
     with FakeClient(**answer) as client:  # type: ignore[arg-type]
         found = {verdict.check: verdict for verdict in examine(client)}
     assert list(found) == [one.name for one in CHECKS]
@@ -186,7 +186,7 @@ def test_what_may_be_wrong(answer: dict[str, object], check: str, status: Status
 
 
 def test_what_needs_a_read_that_failed() -> None:
-    """What cannot be known without a read is skipped when that fails, and what can is looked at."""
+    """Checks that need a read are skipped if it fails; the others are run."""
     with FakeClient(version=PermissionDeniedError("who?")) as client:
         found = {verdict.check: verdict for verdict in examine(client)}
     assert found["read"].exit_code is ExitCode.NOT_ALLOWED
@@ -194,7 +194,7 @@ def test_what_needs_a_read_that_failed() -> None:
 
 
 def test_an_adapter_that_goes_away_meanwhile() -> None:
-    """A call that fails later is a failure of its check, not of the command."""
+    """A later call that fails is a failure of its check, not of the command."""
     with FakeClient(kfp=CannotConnectError("cannot connect", metadata={"cause": "refused"})) as client:
         found = {verdict.check: verdict for verdict in examine(client)}
     assert (found["kfp"].status, found["kfp"].exit_code) == (Status.FAILED, ExitCode.CANNOT_CONNECT)
@@ -202,7 +202,7 @@ def test_an_adapter_that_goes_away_meanwhile() -> None:
 
 
 def test_reflection_can_be_off(embedded_url: str) -> None:
-    """An adapter without reflection is told as such by the client, too."""
+    """The client reports that an adapter has no reflection."""
     settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, reflection=False)
     with AdapterServer(settings, [], lambda: True) as server, Client(server.address) as client:
         assert client.reflects() is False
@@ -210,13 +210,13 @@ def test_reflection_can_be_off(embedded_url: str) -> None:
 
 @pytest.mark.parametrize("options", [["--write-probes"], ["--kfp-url", "http://x"], ["--config", "x.toml"]])
 def test_options_of_the_other_end(options: list[str]) -> None:
-    """Options that only the server's end has are not passed over."""
+    """Options that apply only with `--server` are not ignored."""
     ended = Kfadapter("127.0.0.1:1")("doctor", *options)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "--server" in ended.err
 
 
-# --- from the server's end ----------------------------------------------------------------------------------------
+# --- from the server's side ---------------------------------------------------------------------------------------
 
 
 def at_server(*options: str) -> tuple[int, str]:
@@ -228,7 +228,7 @@ def at_server(*options: str) -> tuple[int, str]:
 
 @pytest.fixture
 def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the settings name free ports."""
+    """Sets listen addresses with free ports."""
     monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
     monkeypatch.setenv("KFADAPTER_METRICS_LISTEN", "127.0.0.1:0")
 
@@ -236,18 +236,18 @@ def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("free_port")
 def test_a_server_with_nothing_to_complain_of(embedded_url: str) -> None:
-    """Before a KFP that does all, every check is ok, those that write included."""
+    """With a KFP that supports everything every check is ok, including those that write."""
     code, out = at_server("--kfp-url", embedded_url, "--write-probes")
     assert verdicts(out, "failed") == {}
     assert set(verdicts(out, "skipped")) <= TOLD_BY_RUNS
-    assert set(verdicts(out, "warning")) <= {"upload folder"}  # where tests run, it may be in memory
+    assert set(verdicts(out, "warning")) <= {"upload folder"}  # the upload folder of a test machine may be in memory
     assert {f"KFP {probe.name}" for probe in PROBES} < set(statuses(out))
     assert code == ExitCode.OK
 
 
 @pytest.mark.usefixtures("free_port")
 def test_a_kfp_as_2_17_installs_it() -> None:
-    """Default retries that hold up a task's own, and a failed plugin, are warnings that say what to change."""
+    """Default retries that override a task's own, and a failed plugin, are warnings that say what to change."""
     stage = recorded("set_retry_not_retried")[-1]
     with ScriptedKfp() as scripted:
         scripted.on("GET", "/healthz", answers(200, HEALTHY))
@@ -265,7 +265,7 @@ def test_a_kfp_as_2_17_installs_it() -> None:
 
 @pytest.mark.usefixtures("free_port")
 def test_an_older_kfp_is_a_warning(embedded_url: str) -> None:
-    """What 2.5 lacks is made up for: warnings that say how, and exit code 0."""
+    """Features that 2.5 lacks are warnings that name the workaround, with exit code 0."""
     with OldKfp(embedded_url) as old:
         code, out = at_server("--kfp-url", old.url, "--write-probes")
     assert code == ExitCode.OK
@@ -277,7 +277,7 @@ def test_an_older_kfp_is_a_warning(embedded_url: str) -> None:
 
 @pytest.mark.usefixtures("free_port")
 def test_what_would_write_is_skipped(embedded_url: str) -> None:
-    """Without the flag the facts that need writing are named, with the command that tries them."""
+    """Without `--write-probes` the checks that need to write are named, with the command that runs them."""
     _, out = at_server("--kfp-url", embedded_url)
     skipped = verdicts(out, "skipped")["KFP facts that need writing"]
     assert "cascade" in skipped["why"]
@@ -301,7 +301,7 @@ ENDS = {
 @pytest.mark.usefixtures("free_port")
 @pytest.mark.parametrize("how", ENDS)
 def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
-    """The check where the way ends fails, those before are ok, those behind are skipped; the exit code fits."""
+    """The check of the broken layer fails, those before it are ok, those after it are skipped; the exit code fits."""
     with ExitStack() as stack:
         if how == "closed":
             url = closed_port()
@@ -323,7 +323,7 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("free_port")
 def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate of KFP that is accepted, and ends in two days, is a warning with the date."""
+    """A certificate of KFP that is accepted, but expires in two days, is a warning with the date."""
     with untrusted(tmp_path) as url:
         monkeypatch.setenv("KFADAPTER_KFP_CA_FILE", str(tmp_path / "ca.pem"))
         _, out = at_server("--kfp-url", url)
@@ -333,13 +333,13 @@ def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("days", "status"), [(-1, Status.FAILED), (13, Status.WARNING), (15, Status.OK)])
 def test_when_a_certificate_is_due(days: int, status: Status) -> None:
-    """A certificate is due two weeks before its end, and useless after it."""
+    """A certificate is due for renewal two weeks before it expires, and a failure afterwards."""
     assert certificate("TLS", "it", time.time() + days * 24 * 3600).status is status
 
 
 @pytest.mark.usefixtures("free_port")
 def test_what_could_not_be_deleted() -> None:
-    """What probes made and KFP did not delete is a failure that names it."""
+    """A resource that a probe created and KFP did not delete is a failure that names it."""
     with ScriptedKfp() as kfp:
         kfp.on("GET", "/healthz", answers(200, HEALTHY)).on("POST", "/pipelines$", answers(200, {"pipeline_id": "p"}))
         kfp.on("GET", "/names/", answers(200, {"pipeline_id": "p"})).on("GET", "", answers(200, {}))
@@ -360,7 +360,7 @@ def test_what_could_not_be_deleted() -> None:
     ],
 )
 def test_namespaces(multi_user: bool, namespace: str, status: str, said: str) -> None:
-    """A namespace is needed by a KFP for several users, and ignored by another."""
+    """A multi-user KFP requires a namespace; a single-user KFP ignores it."""
     options = ["--namespace", namespace] if namespace else []
     with healthy(answers(200, {}), multi_user=multi_user) as url:
         _, out = at_server("--kfp-url", url, *options)
@@ -370,7 +370,7 @@ def test_namespaces(multi_user: bool, namespace: str, status: str, said: str) ->
 
 @pytest.mark.usefixtures("free_port")
 def test_a_namespace_that_is_closed() -> None:
-    """A namespace that the adapter may not look into is a failure of its own."""
+    """A namespace that the adapter is not allowed to access is a failure of its own."""
     with healthy(answers(403, REFUSED), multi_user=True) as url:
         code, out = at_server("--kfp-url", url, "--namespace", "team-a")
     assert code == ExitCode.NOT_ALLOWED
@@ -389,7 +389,7 @@ def test_a_kfp_whose_clock_is_wrong() -> None:
 
 @pytest.mark.usefixtures("free_port")
 def test_what_the_adapter_cannot_do_without() -> None:
-    """A fact that calls depend on is a failure where it does not hold."""
+    """A KFP without a behavior that calls depend on is a failure."""
     with healthy(answers(200, {"runs": [{"run_id": "r"}]})) as url:
         code, out = at_server("--kfp-url", url)
     assert verdicts(out, "failed")["KFP run-filter"]["why"] == "runs cannot be watched"
@@ -397,7 +397,7 @@ def test_what_the_adapter_cannot_do_without() -> None:
 
 
 def test_wrong_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """All mistakes in the settings are told, one line each, and nothing else is looked at."""
+    """All mistakes in the settings are reported, one line each, and nothing else is checked."""
     monkeypatch.setenv("KFADAPTER_LISTN", "x")
     config = tmp_path / "kfadapter.toml"
     config.write_text("max_uploads = 0\n")
@@ -409,23 +409,23 @@ def test_wrong_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server's end needs the server's packages; the error names the command that installs them."""
+    """`doctor --server` requires the server's packages; the error names the command that installs them."""
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     ended = Kfadapter("127.0.0.1:1")("doctor", "--server")
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "pip install 'kfadapter-grpc[server]'" in ended.err
 
 
-# --- what is on this machine --------------------------------------------------------------------------------------
+# --- this machine -------------------------------------------------------------------------------------------------
 
 
 def test_a_free_address() -> None:
-    """An address that nobody listens on is free."""
+    """An address without a listener is free."""
     assert listening(Settings.load(listen="127.0.0.1:0")).status is Status.OK
 
 
 def test_an_address_of_a_stranger() -> None:
-    """An address that something else listens on fails."""
+    """An address with a listener other than an adapter fails."""
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         verdict = listening(Settings.load(listen=f"127.0.0.1:{stranger.getsockname()[1]}"))
     assert verdict.status is Status.FAILED
@@ -433,21 +433,21 @@ def test_an_address_of_a_stranger() -> None:
 
 
 def test_an_address_of_an_adapter(adapter: str) -> None:
-    """An address that an adapter listens on already is well: it is the one that is being looked at."""
+    """An address on which an adapter already listens is ok: it is the adapter under examination."""
     verdict = listening(Settings.load(listen=adapter))
     assert verdict.status is Status.OK
     assert "already" in verdict.what
 
 
 def test_an_address_of_another_machine() -> None:
-    """An address that is not this machine's cannot be listened on."""
+    """An address of another machine cannot be listened on."""
     verdict = listening(Settings.load(listen="192.0.2.1:50051", insecure_listen=True))
     assert verdict.status is Status.FAILED
     assert "cannot be listened on" in verdict.what
 
 
 def test_an_address_for_health(adapter: str) -> None:
-    """The address of health checks is looked at like the other."""
+    """The address of health checks is checked like the other one."""
     assert listening_for_health(Settings.load()).status is Status.OK
     assert "already" in listening_for_health(Settings.load(health_listen=adapter)).what
     with socket.create_server(("127.0.0.1", 0)) as stranger:
@@ -457,7 +457,7 @@ def test_an_address_for_health(adapter: str) -> None:
 
 @pytest.mark.slow
 def test_an_address_for_metrics() -> None:
-    """The address of metrics is well when they are off, when it is free, and when an adapter answers with its own."""
+    """The metrics address is ok if metrics are off, if it is free, and if an adapter already serves metrics there."""
     assert "off" in listening_for_metrics(Settings.load(metrics_listen="off")).what
     assert "free" in listening_for_metrics(Settings.load(metrics_listen="127.0.0.1:0")).what
     registry = CollectorRegistry()
@@ -471,7 +471,7 @@ def test_an_address_for_metrics() -> None:
     "behaviour", [answers(200, b"node_cpu_seconds_total 1"), answers(404, b"kfadapter_build_info"), resets()]
 )
 def test_an_address_for_metrics_of_a_stranger(behaviour: Behaviour) -> None:
-    """An address where something else answers, or nothing, fails: the server would not start."""
+    """An address with another listener, or one that does not answer, fails: the server would not start."""
     with ScriptedKfp().on("GET", "/metrics", behaviour) as stranger:
         verdict = listening_for_metrics(Settings.load(metrics_listen=stranger.url.removeprefix("http://")))
     assert verdict.status is Status.FAILED
@@ -480,7 +480,7 @@ def test_an_address_for_metrics_of_a_stranger(behaviour: Behaviour) -> None:
 
 @pytest.fixture
 def secured(tmp_path: Path) -> dict[str, Any]:
-    """Settings of a server with TLS, whose certificate ends in two days."""
+    """Settings of a server with TLS, whose certificate expires in two days."""
     authority = CertificateAuthority()
     certificate, key = authority.issue("127.0.0.1").write(tmp_path, "server")
     authority.write(tmp_path)
@@ -488,7 +488,7 @@ def secured(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_the_servers_certificate(secured: dict[str, Any]) -> None:
-    """The end of the server's own certificate is told, in time."""
+    """The expiry of the server's own certificate is reported in time."""
     verdict = shown_certificate(Settings.load(**secured))
     assert (verdict.check, verdict.status) == ("certificate", Status.WARNING)
     assert "server.pem ends 20" in verdict.what
@@ -497,7 +497,7 @@ def test_the_servers_certificate(secured: dict[str, Any]) -> None:
 
 
 def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
-    """Callers that nobody asks who they are, and tokens that have all expired, are told."""
+    """Unauthenticated callers, and a token file in which all tokens have expired, are reported."""
     assert callers(Settings.load()).status is Status.OK
     assert callers(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
     mutual = Settings.load(**secured, tls_client_ca=tmp_path / "ca.pem", tls_client_names="*")
@@ -512,7 +512,7 @@ def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
 
 
 def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
-    """A caller learns when the adapter's certificate ends; the server's end cannot ask an adapter with TLS."""
+    """The client reports when the adapter's certificate expires; `--server` cannot check an adapter with TLS."""
     settings = Settings.load(**secured)
     with AdapterServer(settings, [], lambda: True) as server:
         ended = Kfadapter(server.address)("--ca", str(tmp_path / "ca.pem"), "doctor", "-o", "json")
@@ -522,7 +522,7 @@ def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_callers_with_tokens(embedded_url: str, tmp_path: Path) -> None:
-    """A token is sent with every call that the doctor makes; without it the read fails, with an exit code that fits."""
+    """Every call of the doctor sends the token; without it the read fails, with an exit code that fits."""
     tokens, token = tmp_path / "tokens", new_token()
     tokens.write_text(TokenEntry("reader", Role.READER, digest(token)).line() + "\n")
     (tmp_path / "token").write_text(token)
@@ -549,17 +549,17 @@ MOUNTS = """\
     [("/tmp/x", "tmpfs"), ("/tmp", "tmpfs"), ("/var/x", "ext4"), ("/tmp/a b/c", "xfs"), ("/tmpx", "ext4")],  # noqa: S108
 )
 def test_the_file_system_of_a_folder(folder: str, kind: str) -> None:
-    """The innermost mount tells the kind, also where its name has a space."""
+    """The innermost mount determines the file system, also if its path has a space."""
     assert file_system(Path(folder), MOUNTS) == kind
 
 
 def test_an_unknown_file_system() -> None:
-    """Where no mounts are known, neither is the kind."""
+    """If the mounts are unknown, the file system is unknown."""
     assert file_system(Path("/x"), "") == ""
 
 
 def test_uploads_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder that is kept in memory is a warning."""
+    """An upload folder in memory is a warning."""
     mounts = tmp_path / "mounts"
     mounts.write_text("22 1 0:20 / / rw - tmpfs tmpfs rw\n")
     monkeypatch.setattr("kfadapter_grpc.doctor.server._MOUNTS", mounts)
@@ -568,7 +568,7 @@ def test_uploads_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_uploads_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder without room for all uploads that are taken at once is a warning with the figures."""
+    """A folder without space for the allowed number of concurrent uploads is a warning with the figures."""
     monkeypatch.setattr("kfadapter_grpc.doctor.server._MOUNTS", tmp_path / "none")
     verdict = upload_folder(Settings.load(upload_dir=tmp_path, max_uploads=1000, max_upload_bytes=2**45))
     assert verdict.status is Status.WARNING
@@ -576,17 +576,17 @@ def test_uploads_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert upload_folder(Settings.load(upload_dir=tmp_path, max_upload_bytes=1)).status is Status.OK
 
 
-# --- as whom Kubeflow Pipelines is asked --------------------------------------------------------------------------
+# --- how the doctor authenticates to Kubeflow Pipelines -----------------------------------------------------------
 
 
 def _with_token(connection: Connection, received: Received) -> bool:
-    """A KFP that knows one token."""
+    """Answers as a KFP that accepts one token."""
     known = received.headers.get("authorization") == "Bearer canary"
     return answers(*((200, HEALTHY) if known else (401, REFUSED)))(connection, received)
 
 
 def test_the_doctor_asks_as_the_adapter_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the adapter shows to Kubeflow Pipelines, the doctor shows as well, and tells nobody."""
+    """The doctor sends the same credentials to Kubeflow Pipelines as the adapter, and never prints them."""
     token = tmp_path / "token"
     token.write_text("canary")
     with answering(_with_token) as url:
@@ -602,7 +602,7 @@ def test_the_doctor_asks_as_the_adapter_would(monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.mark.parametrize("healthz", [answers(200, HEALTHY), EVERYTHING["unauthenticated"]], ids=["well", "401"])
 def test_the_doctor_has_no_caller(monkeypatch: pytest.MonkeyPatch, healthz: Behaviour) -> None:
-    """Where Kubeflow Pipelines is asked as the callers, what needs one is skipped, which is no fault."""
+    """If callers' credentials are forwarded, the checks that need one are skipped, which is not a failure."""
     monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
     monkeypatch.setenv("KFADAPTER_KFP_CREDENTIALS", "forward")
     with ScriptedKfp() as server:

@@ -51,26 +51,26 @@ def _file(fake: FakeAdapter) -> None:
 
 
 def rendered(*documents: object) -> bytes:
-    """Documents as the command writes them."""
+    """Returns documents as the command writes them."""
     target = io.BytesIO()
     write_yaml(io.BytesIO(b"\n---\n".join(json.dumps(one).encode() for one in documents)), target)
     return target.getvalue()
 
 
 def test_yaml_is_for_people(kfadapter: Kfadapter) -> None:
-    """Blocks, no escapes, KFP's order of keys; texts that some reader takes for something else are quoted."""
+    """YAML has block style, no escapes and KFP's order of keys; ambiguous strings are quoted."""
     ended = kfadapter("download", "train")
     assert (ended.code, ended.out, ended.err) == (0, YAML, "")
 
 
 def test_json_is_as_it_comes(kfadapter: Kfadapter) -> None:
-    """Byte by byte, without so much as a line break behind it."""
+    """JSON is printed byte for byte, without an added line break."""
     assert kfadapter("download", "train", "-o", "json").out == JSON.decode()
 
 
 @pytest.mark.parametrize(("style", "data"), [("json", JSON), ("yaml", YAML.encode())])
 def test_to_a_file(kfadapter: Kfadapter, tmp_path: Path, style: str, data: bytes) -> None:
-    """The file is written, one that is there is replaced, and stderr says so; stdout stays empty."""
+    """The file is written, an existing one is replaced, and stderr says so; stdout stays empty."""
     path = tmp_path / "파이프라인"
     path.write_bytes(b"old")
     ended = kfadapter("download", "train", "-o", style, "--to", str(path))
@@ -81,12 +81,12 @@ def test_to_a_file(kfadapter: Kfadapter, tmp_path: Path, style: str, data: bytes
 
 
 def test_a_dash_is_stdout(kfadapter: Kfadapter) -> None:
-    """As with other programs, `-` is no file."""
+    """As in other programs, `-` means stdout."""
     assert kfadapter("download", "train", "--to", "-").out == YAML
 
 
 def test_which_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """A version is named as elsewhere; an id is told by its looks."""
+    """`--version` accepts a version's name or its id, which is recognized by its form."""
     version_id = fake.versions["train"][0].pipeline_version_id
     kfadapter("download", "train", "--version", "2")
     kfadapter("download", "train", "--version", version_id)
@@ -96,7 +96,7 @@ def test_which_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 def test_failures_leave_no_file(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
-    """What is not there, and bytes that are not those announced, end with the usual codes and write nothing."""
+    """A missing pipeline and a wrong checksum end with their usual codes and write no file."""
     path = tmp_path / "a"
     missing = kfadapter("download", "absent", "--to", str(path))
     assert (missing.code, missing.out) == (5, "")
@@ -109,14 +109,14 @@ def test_failures_leave_no_file(kfadapter: Kfadapter, fake: FakeAdapter, tmp_pat
 
 
 def test_yaml_of_bad_bytes_is_not_shown(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Nothing is rendered before everything arrived and was compared."""
+    """Nothing is rendered before all bytes have arrived and the checksum was verified."""
     fake.download_info = pb.DownloadInfo(total_bytes=1)
     assert kfadapter("download", "train").out == ""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_real_files_survive(path: Path) -> None:
-    """Each sample is, as YAML again, the same documents, and readable: no escapes and no braces in its texts."""
+    """Each sample rendered as YAML holds the same documents, and is readable: without escapes."""
     documents = list(yaml.load_all(path.read_bytes(), yaml.CSafeLoader))
     text = rendered(*documents)
     assert list(yaml.load_all(text, yaml.CSafeLoader)) == documents
@@ -138,7 +138,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(T
 @example(first={"a": "\n  x\n y"}, second=["\n", " \n", "a\n ", "\n\n", "x\n\n", " x\n", "\ta\n", "---\n...\n"])
 @example(first={"a\nb": 1, "": 2, "y": 3, "1e3": 4}, second=1e20)
 def test_values_survive(dumper: str, loader: type[yaml.SafeLoader], first: object, second: object) -> None:
-    """Whatever the values, they are the same when the YAML is read again, by either reader."""
+    """Any value is the same after writing and reading it as YAML, with either dumper and either loader."""
     with pytest.MonkeyPatch.context() as patch:
         if dumper == "PyYAML":
             patch.setattr(pipeline_yaml, "_BlockDumper", PurePython)
@@ -147,7 +147,7 @@ def test_values_survive(dumper: str, loader: type[yaml.SafeLoader], first: objec
 
 
 class PurePython(yaml.SafeDumper):
-    """The dumper as it is where libyaml is missing."""
+    """The dumper without libyaml."""
 
     ignore_aliases = pipeline_yaml._BlockDumper.ignore_aliases
 
@@ -158,12 +158,12 @@ PurePython.add_representer(str, pipeline_yaml._represent_text)  # type: ignore[a
 @pytest.mark.parametrize("text", ["1e-3", "1E5", "0x1F", "0o17", "1_000", "12:30", "y", "No", "on", "~", ".5", "-.inf",
                                   "2026-01-31", "+1", "=", "<<", "NULL"])  # fmt: skip
 def test_texts_stay_texts_for_every_reader(text: str) -> None:
-    """What a reader of YAML 1.1 or 1.2 could take for a number, a truth value or nothing is quoted."""
+    """Strings that a YAML 1.1 or 1.2 parser could read as a number, a boolean or null are quoted."""
     assert rendered({text: text}).decode() == f"'{text}': '{text}'\n"
 
 
 @pytest.mark.parametrize("text", ["train", "exec-add", "1e-3 or so", "python:3.11", "yes sir", "{{$}}"])
 def test_plain_words_stay_plain(text: str) -> None:
-    """What cannot be mistaken is not quoted more than YAML requires."""
+    """Unambiguous strings are quoted only where YAML requires it."""
     assert text.strip("{}$") in rendered([text]).decode()
     assert yaml.safe_load(rendered([text])) == [text]

@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.skipif(not kfp_is_installed(), reason="kfp is not installed")
 @pytest.mark.parametrize("name", ["train", "train_v2"])
 def test_an_example_is_what_its_source_compiles_to(name: str, kfadapter: Kfadapter) -> None:
-    """The shipped YAML is current: compiling the source beside it gives the same graph and parameters."""
+    """The shipped YAML is current: compiling its source gives the same graph and parameters."""
     ended = kfadapter("payload", str(EXAMPLES / f"{name}.py"))
     assert ended.err == ""
     chunks = [json.loads(line)["chunk"] for line in ended.out.splitlines()[1:]]
@@ -30,7 +30,7 @@ def test_an_example_is_what_its_source_compiles_to(name: str, kfadapter: Kfadapt
 
 
 def test_the_second_version_has_one_more_parameter() -> None:
-    """What the demo says of the two versions is true."""
+    """The demo's claim about the two versions is true: the second has one more parameter."""
     first, second = (
         set(yaml.safe_load((EXAMPLES / name).read_text(encoding="utf-8"))["root"]["inputDefinitions"]["parameters"])
         for name in ("train.yaml", "train_v2.yaml")

@@ -71,12 +71,12 @@ CLASSES: list[type[AdapterError]] = [*all_error_classes(), CannotConnectError, D
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.reason)
 def test_every_error_class_has_its_exit_code(cls: type[AdapterError]) -> None:
-    """The exit code of each error is the one that the table above writes down; no class is forgotten."""
+    """Each error class has the exit code in the table above; no class is missing."""
     assert exit_code(cls("x")) == EXIT_CODES[cls.reason]
 
 
 def test_the_table_holds_no_class_that_is_gone() -> None:
-    """Every row of the table is an error that can occur."""
+    """Every row of the table is an existing error class."""
     assert set(EXIT_CODES) == {cls.reason for cls in CLASSES}
 
 
@@ -91,7 +91,7 @@ def test_the_table_holds_no_class_that_is_gone() -> None:
     ],
 )
 def test_a_foreign_status_has_the_exit_code_of_its_kind(status: grpc.StatusCode, code: ExitCode) -> None:
-    """A failure without the adapter's details is judged by its status code."""
+    """For a failure without the adapter's details the status code determines the exit code."""
     assert exit_code(CallFailedError("x", status=status, request_id="", metadata={})) is code
 
 
@@ -99,12 +99,12 @@ CONTRACT = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReaso
 
 
 def test_every_reason_has_a_hint() -> None:
-    """Whatever reason the contract knows, or the client adds, has a hint."""
+    """Every reason in the contract, or added by the client, has a hint."""
     assert set(HINTS) == CONTRACT | {CannotConnectError.reason, DeadlineError.reason, CallFailedError.reason}
 
 
 def error_of(reason: str) -> AdapterError:
-    """An error with this reason; where no class gives it yet, one that is made up."""
+    """Returns an error with this reason, of a made-up class if none exists yet."""
     if reason == CallFailedError.reason:
         return CallFailedError("x", status=grpc.StatusCode.UNKNOWN, request_id="r", metadata={})
     known = {cls.reason: cls for cls in CLASSES}
@@ -127,7 +127,7 @@ CASES = [(reason, typed) for reason in sorted(HINTS) for typed in ONLY.get(reaso
 def test_every_reason_has_a_next_step_that_works(
     reason: str, typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every error has its three parts, and where the next step is a command, a shell and the program understand it."""
+    """Every error has three parts; if the next step is a command, the shell and the program can parse it."""
     pipeline = {"delete": typed[1], "get": typed[-1]}.get(typed[0], "")
     step = HINTS[reason]
     report(error_of(reason), Invocation(tuple(typed), pipeline, ClientOptions("h:1")))
@@ -143,7 +143,7 @@ def test_every_reason_has_a_next_step_that_works(
 
 
 def understand(words: list[str]) -> None:
-    """Reads a command line as the program does, and runs nothing; fails for one that is wrong."""
+    """Parses a command line as the program does, without running it; fails if it is invalid."""
     group = get_command(app)
     while isinstance(group, TyperGroup):
         with group.make_context("kfadapter", list(words)) as context:
@@ -155,7 +155,7 @@ def understand(words: list[str]) -> None:
 
 
 def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
-    """What is added replaces what was there and stands before `--`; what a shell would break is quoted."""
+    """Added options replace typed ones and precede `--`; words with special characters are quoted for the shell."""
     typed = Invocation(("upload", "내 파일.yaml", "--timeout=1", "--name", "a'b", "--", "x"))
     assert (
         typed.spell(again("--timeout", "9")) == """kfadapter upload '내 파일.yaml' --name 'a'"'"'b' --timeout 9 -- x"""
@@ -177,7 +177,7 @@ def test_another_command_goes_to_the_same_adapter(kfadapter: Kfadapter) -> None:
 
 
 def test_an_error_has_three_parts(kfadapter: Kfadapter) -> None:
-    """What is wrong, the reason with the request id, and what to type next; nothing of it on stdout."""
+    """The error is on stderr: what is wrong, the reason with the request id, and the next step; stdout is empty."""
     ended = kfadapter("get", "absent")
     assert ended.code == ExitCode.NOT_FOUND
     assert ended.out == ""
@@ -200,7 +200,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
 
 @pytest.mark.slow
 def test_nobody_there() -> None:
-    """Without a server the error says where it looked, why, and how to start one."""
+    """If the server is unreachable, the error names its address, the cause, and the command that starts one."""
     from tests.cli.conftest import Kfadapter  # noqa: PLC0415  a fixture would start a server
 
     ended = Kfadapter("127.0.0.1:1")("list")
@@ -211,7 +211,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_foreign_server_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Escape codes in a message are shown, not sent."""
+    """Escape sequences in a message are printed escaped."""
     fake.failures = [bare_status(grpc.StatusCode.NOT_FOUND, "gone \x1b[2J")]
     ended = kfadapter("get", "x")
     assert "\x1b" not in ended.err
@@ -219,7 +219,7 @@ def test_a_foreign_server_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: 
 
 
 def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """An error of the operating system becomes words, not a traceback."""
+    """An OS error is reported in words, without a traceback."""
     assert report(PermissionError(13, "Permission denied", "x.yaml")) is ExitCode.REFUSED
     assert capsys.readouterr().err == (
         "error: Permission denied: 'x.yaml'\n"
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) 
 def test_a_fault_of_the_program_is_told_in_three_parts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody expected has words and an exit code too; its traceback is shown where it was requested."""
+    """An unexpected exception has three parts and an exit code too; its traceback is shown on request."""
     monkeypatch.delenv(DEBUG_VARIABLE, raising=False)
     assert report(KeyError("x")) is ExitCode.REFUSED
     lines = capsys.readouterr().err.splitlines()
@@ -259,7 +259,7 @@ def test_every_exit_code_is_in_the_help(kfadapter: Kfadapter) -> None:
 
 @pytest.mark.parametrize("target", ["127.0.0.1", "http://127.0.0.1:50051", "a b:1", "::1:50051", "host:port"])
 def test_a_target_that_is_no_address(target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is a mistake in the command line, told before anybody is asked."""
+    """An invalid target is a usage error, reported before any call."""
     with pytest.raises(typer.BadParameter, match="HOST:PORT"):
         ClientOptions(target).client()
     assert capsys.readouterr().err == ""
@@ -269,12 +269,12 @@ def test_a_target_that_is_no_address(target: str, capsys: pytest.CaptureFixture[
     "target", ["localhost:1", "[::1]:1", "dns:///kfadapter.ml:50051", "unix:/tmp/x", "ml.svc:50051"]
 )
 def test_a_target_that_is_one(target: str) -> None:
-    """Every form of an address that gRPC knows is taken."""
+    """Every form of address that gRPC supports is accepted."""
     ClientOptions(target).client().close()
 
 
 def test_another_server_is_not_told_to_be_started(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where something else listens, or nothing can, the next step is to look at the address."""
+    """If another server listens at the address, or no server can, the next step is to check the address."""
     error = CannotConnectError(
         "cannot connect to x:1", metadata={"target": "x:1", "cause": "Trying to connect an http1.x server"}
     )

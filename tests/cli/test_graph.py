@@ -59,20 +59,20 @@ def train(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> str:
 
 
 def test_the_picture(kfadapter: Kfadapter, train: str) -> None:
-    """Boxes, a fork and a join; stdout holds nothing else, and no escape codes."""
+    """Boxes, a fork and a join are drawn; stdout holds nothing else, and no escape codes."""
     ended = kfadapter("graph", train)
     assert (ended.code, ended.out, ended.err) == (0, PICTURE, "")
 
 
 def test_ascii(kfadapter: Kfadapter, train: str) -> None:
-    """Frames and lines are ASCII if that is asked for; names stay as they are."""
+    """With `--ascii` frames and lines are ASCII; names are unchanged."""
     out = kfadapter("graph", train, "--ascii").out
     assert "    +-----+-----+\n    v           v\n" in out
     assert out.replace("학습", "").isascii()
 
 
 def test_a_narrow_terminal_gets_a_list(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """What does not fit is listed, and stderr says why and what draws it."""
+    """A graph that is too wide is listed, and stderr says why and how to draw it."""
     tasks = [pb.Task(name=f"a{number}", kind=CONTAINER) for number in range(30)]
     tasks += [pb.Task(name=f"b{n}", kind=CONTAINER, depends_on=[f"a{n}", f"a{(n + 7) % 30}"]) for n in range(30)]
     fake.add("wide", pb.PipelineSpecSummary(tasks=tasks))
@@ -84,7 +84,7 @@ def test_a_narrow_terminal_gets_a_list(kfadapter: Kfadapter, fake: FakeAdapter) 
 
 
 def test_documents(kfadapter: Kfadapter, train: str) -> None:
-    """SVG, Mermaid and DOT go to stdout as they are."""
+    """SVG, Mermaid and DOT are printed to stdout unchanged."""
     drawn = kfadapter("graph", train, "-o", "svg").out
     assert drawn.startswith("<svg ")
     assert "<title>training, version train</title>" in drawn
@@ -93,7 +93,7 @@ def test_documents(kfadapter: Kfadapter, train: str) -> None:
 
 
 def test_the_version_that_was_asked_for(kfadapter: Kfadapter, fake: FakeAdapter, train: str) -> None:
-    """The latest version is drawn, unless another one is named; one that is not there is an error."""
+    """The latest version is drawn, or the one given; a missing version is an error."""
     fake.add_version(train, "2", pb.PipelineSpecSummary(tasks=[pb.Task(name="new", kind=CONTAINER)]))
     assert "new" in kfadapter("graph", train).out
     assert kfadapter("graph", train, "--version", "train").out == PICTURE
@@ -102,7 +102,7 @@ def test_the_version_that_was_asked_for(kfadapter: Kfadapter, fake: FakeAdapter,
 
 
 def test_no_tasks(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Of a file without tasks there is nothing to draw, which is said; a document is empty but whole."""
+    """For a pipeline without tasks stderr says that there is nothing to draw; a document is empty but valid."""
     fake.add("empty", pb.PipelineSpecSummary())
     fake.add("unknown")
     for name in ("empty", "unknown"):
@@ -112,7 +112,7 @@ def test_no_tasks(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 
 def test_what_was_not_understood_is_said(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """A picture that may lack something says so."""
+    """If parts of a pipeline were not understood, stderr says that the picture may lack them."""
     spec.unknown_parts.append("root.dag.tasks.odd")
     fake.add("odd", spec)
     ended = kfadapter("graph", "odd")
@@ -124,7 +124,7 @@ def test_what_was_not_understood_is_said(kfadapter: Kfadapter, fake: FakeAdapter
 
 
 def test_a_file_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Control characters in a file are shown, not sent."""
+    """Control characters in a file are printed escaped."""
     fake.add("evil", pb.PipelineSpecSummary(tasks=[pb.Task(name="\x1b[2Jgone", kind=CONTAINER)]))
     for form in ("text", "svg", "mermaid", "dot"):
         assert "\x1b" not in kfadapter("graph", "evil", "-o", form).out
@@ -132,7 +132,7 @@ def test_a_file_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapte
 
 @pytest.mark.parametrize("form", ["text", "svg", "mermaid", "dot"])
 def test_a_terminal_without_korean(target: str, train: str, form: str) -> None:
-    """Where stdout is ASCII, all is written in ASCII, and no line of a box becomes longer than the others."""
+    """If stdout is ASCII, all output is ASCII, and the lines of a box stay equally long."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run(
         [PROGRAM, "--target", target, "graph", train, "-o", form],
@@ -145,12 +145,12 @@ def test_a_terminal_without_korean(target: str, train: str, form: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--width", "19"], ["--width", "x"], ["-o", "png"]])
 def test_wrong_options(kfadapter: Kfadapter, train: str, arguments: list[str]) -> None:
-    """A width below 20 and a form that there is not are usage errors."""
+    """A width below 20 and an unknown format are usage errors."""
     assert kfadapter("graph", train, *arguments).code == ExitCode.USAGE
 
 
 def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a terminal its columns count, in a pipe 80."""
+    """The width is the terminal's columns, and 80 in a pipe."""
     from kfadapter_grpc.cli import graph  # noqa: PLC0415
 
     monkeypatch.setenv("COLUMNS", "50")
@@ -161,15 +161,15 @@ def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Terminal(io.StringIO):
-    """A terminal."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
-        """Is one."""
+        """Returns true."""
         return True
 
 
 def test_a_run(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """The pipeline of a run is drawn with what became of its tasks."""
+    """The pipeline of a run is drawn with the states of its tasks."""
     runs = FakeRuns()
     about = {"pipeline_id": fake.add("train", spec).pipeline_id}
     about["pipeline_version_id"] = fake.versions["train"][-1].pipeline_version_id
@@ -187,7 +187,7 @@ def test_a_run(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
 
 
 def test_a_run_whose_pipeline_is_not_known(fake: FakeAdapter) -> None:
-    """A run that was started from a file, or whose version was deleted, is drawn from its own tasks."""
+    """A run started from a file, or whose version was deleted, is drawn from its own tasks."""
     runs = FakeRuns()
     gone = {"pipeline_id": "11111111-0000-4000-8000-000000000001"}
     of_file = runs.add("파일", state=SUCCEEDED)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SilentServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers no check before it is released."""
+    """Answers no check until it is released."""
 
     def __init__(self) -> None:
         self.released = threading.Event()
@@ -30,14 +30,14 @@ class SilentServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """Waits, longer than anybody asks."""
+        """Waits longer than any client's timeout."""
         self.released.wait(60)
         return health_pb2.HealthCheckResponse()
 
 
 @contextmanager
 def serving(servicer: health_pb2_grpc.HealthServicer) -> Iterator[str]:
-    """Serves health checks on a free loopback port and tells the address."""
+    """Serves health checks on a free loopback port; yields the address."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -51,7 +51,7 @@ def serving(servicer: health_pb2_grpc.HealthServicer) -> Iterator[str]:
 
 @pytest.fixture
 def health() -> Iterator[Health]:
-    """The health of an adapter that serves and whose KFP does not answer."""
+    """The health of an adapter that serves and whose KFP is unreachable."""
     made = Health(SERVICES, follow_kfp=False)
     made.serve()
     yield made
@@ -60,25 +60,25 @@ def health() -> Iterator[Health]:
 
 @pytest.fixture
 def target(health: Health) -> Iterator[str]:
-    """The address at which that health is reported."""
+    """The address that reports this health."""
     with serving(health.servicer) as address:
         yield address
 
 
 @pytest.mark.parametrize("service", ["", *SERVICES])
 def test_serving(service: str, kfadapter: Kfadapter) -> None:
-    """An adapter that serves, and each of its services, gives one word and exit code 0."""
+    """For a serving adapter, and each of its services, the command prints one word, with exit code 0."""
     ended = kfadapter("health", service)
     assert (ended.code, ended.out, ended.err) == (ExitCode.OK, "SERVING\n", "")
 
 
 def test_without_a_name_the_adapter_is_asked(kfadapter: Kfadapter) -> None:
-    """No name means the adapter itself."""
+    """Without a service name the adapter itself is checked."""
     assert kfadapter("health").out == "SERVING\n"
 
 
 def test_not_serving(kfadapter: Kfadapter, health: Health) -> None:
-    """An adapter that shuts down gives the word on stdout, three parts on stderr, and exit code 8."""
+    """For a draining adapter the status is on stdout, an error in three parts on stderr, and the exit code is 8."""
     health.drain()
     ended = kfadapter("health")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
@@ -91,7 +91,7 @@ def test_not_serving(kfadapter: Kfadapter, health: Health) -> None:
 
 
 def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
-    """Whether KFP answers the adapter is told under its name."""
+    """The service `kfp` reports whether KFP is reachable from the adapter."""
     ended = kfadapter("health", "kfp")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
     assert ended.err.startswith(f"error: Kubeflow Pipelines is unreachable from {kfadapter.target}\n")
@@ -101,7 +101,7 @@ def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
 
 
 def test_an_unknown_service(kfadapter: Kfadapter) -> None:
-    """A name that the adapter does not know is not found, and the error tells which names there are."""
+    """An unknown service is not found, and the error names the known ones."""
     ended = kfadapter("health", "서비스")
     assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
     assert f"{kfadapter.target} has no service '서비스'" in ended.err
@@ -110,14 +110,14 @@ def test_an_unknown_service(kfadapter: Kfadapter) -> None:
 
 
 def test_nobody_there() -> None:
-    """Without an adapter the exit code says that nobody could be asked."""
+    """If the adapter is unreachable, the exit code says so."""
     ended = Kfadapter("127.0.0.1:1")("health")
     assert (ended.code, ended.out) == (ExitCode.CANNOT_CONNECT, "")
     assert "cannot connect to 127.0.0.1:1" in ended.err
 
 
 def test_an_adapter_that_does_not_answer() -> None:
-    """An adapter that stalls is given up after the timeout, with an exit code of its own."""
+    """A stalled adapter is a timeout, with its own exit code."""
     servicer = SilentServicer()
     with serving(servicer) as address:
         ended = Kfadapter(address)("health", "--timeout", "0.2")
@@ -127,7 +127,7 @@ def test_an_adapter_that_does_not_answer() -> None:
 
 
 def test_a_server_without_health_checks() -> None:
-    """A server that answers no health checks is no adapter; the next step says to look at --target."""
+    """A server without health checks is not an adapter; the next step says to check --target."""
     with serving(health_pb2_grpc.HealthServicer()) as address:
         ended = Kfadapter(address)("health")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
@@ -136,7 +136,7 @@ def test_a_server_without_health_checks() -> None:
 
 
 def test_the_client_tells_health_as_a_value(target: str, health: Health) -> None:
-    """In the library health is a value, also when it is bad; only an unknown name is an error."""
+    """The library returns health as a value, also if it is not serving; only an unknown service is an error."""
     with Client(target) as client:
         assert client.health() is HealthStatus.SERVING
         assert client.health("kfp") is HealthStatus.NOT_SERVING

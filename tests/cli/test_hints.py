@@ -1,4 +1,4 @@
-"""Whatever is suggested as the next step can be typed: commands and options that are named exist."""
+"""Every suggested next step can be typed: the commands and options that it names exist."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _place(path: Path) -> str:
 
 
 def _steps() -> Iterator[_Call]:
-    """Every step that is made somewhere: where, by which function, with which words, without which option."""
+    """Yields every step in the source: its place, the function, its words, and the option it leaves out."""
     for path, tree in _trees().items():
         if "invocation" not in path.read_text("utf-8") or path.name == "invocation.py":
             continue
@@ -53,7 +53,7 @@ def _steps() -> Iterator[_Call]:
 
 
 def _value(path: Path, node: ast.expr) -> str:
-    """A word of a step; what is known only when it is made is some word."""
+    """Returns a word of a step; a placeholder if it is known only at run time."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.Name):
@@ -63,7 +63,7 @@ def _value(path: Path, node: ast.expr) -> str:
 
 
 def _texts() -> Iterator[tuple[str, str]]:
-    """Every text of the program that is no docstring, and where it stands."""
+    """Yields every string of the program that is not a docstring, and its place."""
     for path, tree in _trees().items():
         described = {
             id(node.body[0].value)
@@ -99,7 +99,7 @@ PROSE = [(where, found[1]) for where, text in _texts() for found in _PROSE.findi
 
 
 def test_steps_are_found() -> None:
-    """The steps, and the commands within texts, are found where they are made."""
+    """Steps, and commands within strings, are found in the source."""
     places = {where.partition(":")[0] for where, *_ in STEPS}
     assert {"cli/failures.py", "cli/watch.py", "doctor/caller.py", "kfadapter_embedded/dev.py"} <= places
     assert any(words.startswith("runs delete ID") for _, words in PROSE)
@@ -108,7 +108,7 @@ def test_steps_are_found() -> None:
 
 @pytest.mark.parametrize("step", STEPS, ids=[f"{where}-{kind}" for where, kind, *_ in STEPS])
 def test_steps_can_be_typed(step: _Call) -> None:
-    """Another command is one that the program reads, in full; what is added to the same one, or left out, exists."""
+    """A step with another command parses in full; options that a step adds or leaves out exist."""
     _, kind, words, without = step
     if kind == "other":
         understand(["--target", "h:1", *words])
@@ -118,7 +118,7 @@ def test_steps_can_be_typed(step: _Call) -> None:
 
 @pytest.mark.parametrize(("where", "words"), PROSE, ids=[f"{where}-{words.strip()}" for where, words in PROSE])
 def test_commands_in_texts_exist(where: str, words: str) -> None:
-    """A command within a text is one of the program's, and has the options that stand behind it."""
+    """A command within a string exists, and has the options that follow it."""
     first, *rest = words.split()
     if first in NO_COMMAND:
         return
@@ -127,7 +127,7 @@ def test_commands_in_texts_exist(where: str, words: str) -> None:
     command: Command | None = root
     known = _options(root) | {"--help"}
     for word in (first, *rest):
-        if word.isupper():  # stands for what people fill in
+        if word.isupper():  # a placeholder for the user's value
             continue
         if word.startswith("--"):
             assert word in known, f"{where}: {words}"
@@ -139,6 +139,6 @@ def test_commands_in_texts_exist(where: str, words: str) -> None:
 
 @pytest.mark.parametrize("where", ["cli", "doctor", "kfp/probes", "kfadapter_embedded/dev"])
 def test_options_in_texts_exist(where: str) -> None:
-    """An option that a text names is one of the program's."""
+    """An option that a string names exists."""
     named = {option for place, text in _texts() if place.startswith(where) for option in _OPTION.findall(text)}
     assert named - _all_options() == set()

@@ -1,6 +1,6 @@
-"""The command line keeps its promises: commands, options and exit codes that scripts use.
+"""Commands, options and exit codes that scripts use remain compatible.
 
-What it was is in tests/data/cli.json. A command or an option may be added there; one that goes needs a line in EXCEPT.
+They are listed in tests/data/cli.json. Additions are welcome there; a removed one needs a line in EXCEPT.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def commands(command: Any, path: str = "kfadapter") -> Iterator[tuple[str, Any]]
 
 
 def parameters(command: Any) -> dict[str, str]:  # noqa: ANN401
-    """The options, by each of their spellings, and the arguments, by their places: what kind of value each takes."""
+    """The kind of value of each option, by each of its spellings, and of each argument, by position."""
     taken = {}
     arguments = 0
     for one in command.params:
@@ -46,13 +46,13 @@ def parameters(command: Any) -> dict[str, str]:  # noqa: ANN401
 
 
 def tree() -> dict[str, dict[str, str]]:
-    """All commands with what they take."""
+    """Returns all commands with their options and arguments."""
     return {path: parameters(command) for path, command in commands(typer.main.get_command(app))}
 
 
 @pytest.mark.parametrize("path", sorted(KEPT["commands"]))
 def test_commands_and_options(path: str) -> None:
-    """A command is there, with every option as it was."""
+    """Every promised command exists, with all its options unchanged."""
     now = tree().get(path)
     assert now is not None, path
     for name, kind in KEPT["commands"][path].items():
@@ -62,5 +62,5 @@ def test_commands_and_options(path: str) -> None:
 
 
 def test_exit_codes() -> None:
-    """The table of exit codes."""
+    """The exit codes are unchanged."""
     assert {one.name: one.value for one in ExitCode} == KEPT["exit_codes"]

@@ -1,4 +1,4 @@
-"""The command line of the notifier, as far as it does not notify."""
+"""The command line of the notifier, except for notifying."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITH_ALL = ("--url", "http://127.0.0.1:1/", "--metrics-listen", "off")
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Path:
-    """An outbox with a notice of each kind, numbered from 1."""
+    """An outbox with a notice of each status, numbered from 1."""
     path = tmp_path / "notices.db"
     with closing(Database(path, create=True)) as database:
         box = Outbox(database)
@@ -66,7 +66,7 @@ def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_mistakes_are_told(kfadapter: Kfadapter, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    """What is missing or wrong is told before anything is opened, with exit code 2; no secret is repeated."""
+    """Missing or wrong options are reported before any file is opened, with exit code 2; secrets are not printed."""
     ended = kfadapter("notify", "--outbox", str(tmp_path / "box" / "notices.db"), *arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert said in ended.err
@@ -75,7 +75,7 @@ def test_mistakes_are_told(kfadapter: Kfadapter, tmp_path: Path, arguments: tupl
 
 
 def test_an_unknown_variable(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of the notifier with a typo is named, with the one that was meant, and never its value."""
+    """An unknown variable of the notifier is reported with the one that was meant, and without its value."""
     monkeypatch.setenv("KFADAPTER_NOTIFY_ULR", "canary")
     monkeypatch.setenv("KFADAPTER_NOTIFY_HEADERS", "X-Team: a")
     monkeypatch.setenv("KFADAPTER_NOTIFY_PORT", "tcp://10.0.0.1:9091")
@@ -86,20 +86,20 @@ def test_an_unknown_variable(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: 
 
 
 def test_a_token_does_not_go_far_in_plain_text(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """A token for a receiver elsewhere needs TLS, or the word that the risk is taken."""
+    """A token for a remote receiver requires TLS or the flag that accepts the risk."""
     token = tmp_path / "token"
     token.write_text("t")
     told = ("--url", "http://receiver.example/", "--receiver-token-file", str(token))
     ended = kfadapter("notify", "--outbox", str(tmp_path / "n.db"), *told)
     assert (ended.code, "without TLS" in ended.err) == (ExitCode.USAGE, True)
-    # With that word the next thing is missed: the outbox is no folder's.
+    # With the flag it fails at the next check: the outbox path is not in a folder.
     (tmp_path / "file").touch()
     ended = kfadapter("notify", "--outbox", str(tmp_path / "file" / "n.db"), *told, "--insecure-receiver-token")
     assert ended.code == ExitCode.REFUSED
 
 
 def test_missing_packages_are_named(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the client is installed, the error names the extra; listing needs none."""
+    """If only the client is installed, the error names the extra."""
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     ended = kfadapter("notify", "--outbox", str(tmp_path / "n.db"), *WITH_ALL)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
@@ -107,7 +107,7 @@ def test_missing_packages_are_named(kfadapter: Kfadapter, tmp_path: Path, monkey
 
 
 def test_what_is_listed(kfadapter: Kfadapter, outbox: Path) -> None:
-    """The list tells what is known of each notice, for people and for programs."""
+    """The list has all fields of each notice, as a table and as JSON."""
     table = kfadapter("notify", "--outbox", str(outbox), "--list")
     assert (table.code, table.err) == (ExitCode.OK, "")
     head, *rows = table.out.splitlines()
@@ -133,7 +133,7 @@ def test_what_is_listed(kfadapter: Kfadapter, outbox: Path) -> None:
 
 
 def test_an_outbox_that_is_not_there(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """Looking into an outbox makes none."""
+    """Reading a missing outbox does not create it."""
     path = tmp_path / "notices.db"
     for what in (("--list",), ("--retry", "1"), ("--discard", "--all")):
         ended = kfadapter("notify", "--outbox", str(path), *what)
@@ -143,7 +143,7 @@ def test_an_outbox_that_is_not_there(kfadapter: Kfadapter, tmp_path: Path) -> No
 
 
 def test_decisions(kfadapter: Kfadapter, outbox: Path) -> None:
-    """Only parked notices are decided on, all that are named or none; what is not is told with the reason."""
+    """Only parked notices can be retried or discarded, all of the given ones or none; the error names the reason."""
     where = ("notify", "--outbox", str(outbox))
     for number, why in (
         (1, "sent again by itself"),
@@ -165,7 +165,7 @@ def test_decisions(kfadapter: Kfadapter, outbox: Path) -> None:
 
 
 def test_where_notices_are_kept(kfadapter: Kfadapter, outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outbox is where the environment says, or in the folder for state, as XDG has it."""
+    """The outbox is at the path in the environment, or in the XDG state folder."""
     monkeypatch.setenv("KFADAPTER_NOTIFY_OUTBOX", str(outbox))
     assert kfadapter("notify", "--list", "-o", "name").out
     monkeypatch.delenv("KFADAPTER_NOTIFY_OUTBOX")

@@ -38,24 +38,24 @@ from kfadapter_grpc.contract.spec import Parameter, ParameterType
     ids=lambda value: str(value)[:20],
 )
 def test_values_have_the_declared_type(kind: str, text: str, value: object) -> None:
-    """What can be read as the declared type is; anything else stays a text, for the adapter to refuse."""
+    """A value that parses as the declared type has that type; any other stays a string for the adapter to reject."""
     made = typed_values({"x": text}, [Parameter("x", ParameterType(kind))])["x"]
     assert json.dumps(made) == json.dumps(value)
     assert type(made) is type(value)
 
 
 def test_what_is_not_declared_stays_a_text() -> None:
-    """The adapter knows better words for it."""
+    """An undeclared parameter stays a string, because the adapter has the better error for it."""
     assert typed_values({"x": "7"}, []) == {"x": "7"}
 
 
 def test_pairs() -> None:
-    """A value may be empty and may hold further equals signs."""
+    """A value may be empty and may contain further equals signs."""
     assert pairs(["a=b=c", "도시=서울", "d="]) == {"a": "b=c", "도시": "서울", "d": ""}
 
 
 def test_all_malformed_pairs_are_told_at_once() -> None:
-    """Nobody has to type the command again for each."""
+    """All malformed pairs are reported at once."""
     with pytest.raises(typer.BadParameter) as caught:
         pairs(["a", "=b", "c=1", "c=2"])
     assert caught.value.message == (
@@ -68,18 +68,18 @@ def test_all_malformed_pairs_are_told_at_once() -> None:
     [(-1, "0s"), (0, "0s"), (59.9, "59s"), (61, "1m01s"), (3600, "1h00m"), (7260, "2h01m"), (90_000, "1d01h")],
 )
 def test_lengths_are_written_in_two_units(seconds: float, text: str) -> None:
-    """The rest does not matter to a reader."""
+    """Durations are shown in at most two units."""
     assert shown_duration(timedelta(seconds=seconds)) == text
 
 
 def test_lengths_are_read() -> None:
-    """Each unit at most once, the largest first."""
+    """Durations are parsed: each unit at most once, the largest first."""
     assert duration("1d2h3m4s") == timedelta(days=1, hours=2, minutes=3, seconds=4)
     assert duration("90m") == timedelta(minutes=90)
 
 
 @pytest.mark.parametrize("text", ["", "0s", "5", "1.5h", "1s1h", "-1s", "1" * 30 + "d"])
 def test_what_is_no_length(text: str) -> None:
-    """It is refused, and the message shows how it is written."""
+    """An invalid duration is rejected, and the message shows the format."""
     with pytest.raises(typer.BadParameter, match="write 90s"):
         duration(text)

@@ -22,7 +22,7 @@ UUID = "0a1b2c3d-0000-4000-8000-00000000000A"
 
 
 def wire_value(value: object) -> Value:
-    """Puts a JSON value on the wire."""
+    """Converts a JSON value to protobuf."""
     return json_format.Parse(json.dumps(value), Value())
 
 
@@ -52,7 +52,7 @@ def spec() -> pb.PipelineSpecSummary:
 
 @pytest.mark.parametrize("style", ["json", "yaml"])
 def test_documents_keep_every_script(kfadapter: Kfadapter, fake: FakeAdapter, style: str) -> None:
-    """Where stdout is UTF-8, no text is escaped in a document."""
+    """If stdout is UTF-8, strings in documents are not escaped."""
     fake.add("학습", description="모델 🙂")
     ended = kfadapter("get", "학습", "-o", style)
     assert (ended.code, "모델 🙂" in ended.out, "학습" in ended.out) == (0, True, True)
@@ -61,7 +61,7 @@ def test_documents_keep_every_script(kfadapter: Kfadapter, fake: FakeAdapter, st
 def test_get_shows_the_pipeline_and_its_parameters(
     kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
 ) -> None:
-    """A person sees what it is, its versions and format, and each parameter with type, default and need."""
+    """The view shows the pipeline, its versions and format, and each parameter with type, default and necessity."""
     fake.add("train", spec, description="Trains\na model")
     ended = kfadapter("get", "train")
     assert (ended.code, ended.err) == (0, "")
@@ -87,7 +87,7 @@ def test_get_shows_the_pipeline_and_its_parameters(
 def test_no_parameters_are_told_where_the_file_is_known(
     kind: pb.PipelineFormat.ValueType, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
 ) -> None:
-    """A pipeline without parameters says so; a file that nobody understood says nothing of them."""
+    """A pipeline without parameters says so; for an unknown format parameters are not mentioned."""
     fake.add("train", pb.PipelineSpecSummary(format=kind))
     assert ("Parameters   none" in kfadapter("get", "train").out) is told
 
@@ -113,7 +113,7 @@ TASKS = [
 
 @pytest.fixture
 def whole(spec: pb.PipelineSpecSummary) -> pb.PipelineSpecSummary:
-    """A spec in which there is something of everything."""
+    """A spec with every kind of content."""
     spec.tasks.extend(TASKS)
     spec.input_artifacts.add(name="rows", type="system.Dataset", is_list=True)
     spec.output_artifacts.add(name="model", type="system.Model", description="모델")
@@ -123,7 +123,7 @@ def whole(spec: pb.PipelineSpecSummary) -> pb.PipelineSpecSummary:
 
 
 def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole: pb.PipelineSpecSummary) -> None:
-    """Artifacts, the outline of the tasks, what they need, images, and what the adapter did not understand."""
+    """The view shows artifacts, the outline of tasks, their requirements, images, and parts unknown to the adapter."""
     fake.add("train", whole)
     head, _, artifacts, outputs, tasks, needs = kfadapter("get", "train").out.split("\n\n")
     assert "Images        r.io/a/fit@sha256:000000000000\n              python:3.11\n" in head
@@ -148,7 +148,7 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
 def test_tasks_of_one_name_are_told_apart(
     kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
 ) -> None:
-    """Where groups have tasks of the same name, what each needs stands behind the names of its groups."""
+    """Tasks with the same name are shown with the names of their groups."""
     needy = pb.Task(name="say", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=1)
     alone = pb.Task(name="alone", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=2)
     spec.tasks.extend([pb.Task(name="heads", tasks=[needy]), pb.Task(name="tails", tasks=[needy, alone])])
@@ -162,7 +162,7 @@ def test_tasks_of_one_name_are_told_apart(
 
 
 def test_get_shows_the_newest_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Five versions are shown with their time, and a command that lists the rest, quoted for the shell."""
+    """Five versions are shown with their times, and a command that lists the rest, quoted for the shell."""
     fake.add("내 것")
     for number in range(2, 8):
         fake.add_version("내 것", str(number))
@@ -178,7 +178,7 @@ def test_get_shows_the_newest_versions(kfadapter: Kfadapter, fake: FakeAdapter) 
 
 
 def test_get_one_version(kfadapter: Kfadapter, fake: FakeAdapter, whole: pb.PipelineSpecSummary) -> None:
-    """`--version` shows that version and what is inside it, in every format."""
+    """`--version` shows that version and its content, in every format."""
     fake.add("train", whole)
     fake.add_version("train", "2")
     shown = kfadapter("get", "train", "--version", "train").out
@@ -192,7 +192,7 @@ def test_get_one_version(kfadapter: Kfadapter, fake: FakeAdapter, whole: pb.Pipe
 
 
 def test_delete_one_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """`--version` deletes that version only; a missing one is an error, unless it is allowed to be missing."""
+    """`--version` deletes only that version; a missing version is an error, except with --allow-missing."""
     fake.add("train")
     fake.add_version("train", "2")
     assert kfadapter("delete", "train", "--version", "2").out == "deleted version 2 of pipeline 'train'\n"
@@ -208,7 +208,7 @@ def test_delete_one_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 
 def test_what_a_list_does_not_tell_is_null(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """A list of versions knows neither tags nor checksums, and does not say that there are none."""
+    """Fields that a list of versions does not contain, such as tags and checksums, are null rather than empty."""
     fake.add("train")
     (record,) = json.loads(kfadapter("versions", "train", "-o", "json").out)
     assert {key for key, value in record.items() if value is None} == {"display_name", "tags", "sha256", "spec"}
@@ -216,7 +216,7 @@ def test_what_a_list_does_not_tell_is_null(kfadapter: Kfadapter, fake: FakeAdapt
 
 
 def test_korean_keeps_its_columns(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """A wide character takes two columns, so what follows it stands where it stands in every row."""
+    """A wide character takes two columns, so columns stay aligned."""
     fake.add("train", spec)
     table = kfadapter("get", "train").out.partition("\n\n")[2].splitlines()
     assert table[4].startswith("도시")
@@ -224,7 +224,7 @@ def test_korean_keeps_its_columns(kfadapter: Kfadapter, fake: FakeAdapter, spec:
 
 
 def test_get_as_json_keeps_types(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """JSON has the proto's field names, typed defaults, and no default where the file gives none."""
+    """JSON has the proto's field names, typed defaults, and no default if the file has none."""
     fake.add("train", spec)
     record = json.loads(kfadapter("get", "train", "-o", "json").out)
     assert (record["name"], record["version_count"], record["created_at"]) == ("train", 1, "2025-10-09T08:53:21Z")
@@ -239,14 +239,14 @@ def test_get_as_json_keeps_types(kfadapter: Kfadapter, fake: FakeAdapter, spec: 
 
 
 def test_yaml_says_what_json_says(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """Both formats hold the same document."""
+    """YAML and JSON contain the same document."""
     fake.add("train", spec)
     as_json = json.loads(kfadapter("get", "train", "-o", "json").out)
     assert yaml.safe_load(kfadapter("get", "train", "-o", "yaml").out) == as_json
 
 
 def test_get_by_id(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """What looks like a UUID is sent as an id; --name says that it is a name nevertheless."""
+    """A UUID is sent as an id; --name sends it as a name."""
     pipeline = fake.add("train")
     assert kfadapter("get", pipeline.pipeline_id, "-o", "name").out == "train\n"
     assert kfadapter("get", "--name", pipeline.pipeline_id).code == ExitCode.NOT_FOUND
@@ -266,12 +266,12 @@ def test_get_by_id(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     ],
 )
 def test_names_and_ids_are_told_apart(text: str, by_id: bool | None, ref: PipelineRef) -> None:
-    """A whole UUID is an id; an option decides otherwise."""
+    """A complete UUID is an id, unless an option says otherwise."""
     assert reference(text, by_id=by_id) == ref
 
 
 def test_list_in_every_format(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """All pages are listed, as a table, as names, as a document."""
+    """All pages are listed, as a table, as names and as a document."""
     for number in range(5):
         fake.add(f"train-{number}", description="d")
     table = [line.split()[0] for line in kfadapter("list").out.splitlines()]
@@ -282,7 +282,7 @@ def test_list_in_every_format(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 
 def test_list_sends_its_filters(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Each option arrives in the request, options behind the command win."""
+    """Each option is sent in the request; options after the command take precedence."""
     arguments = [
         "--contains",
         "a",
@@ -301,7 +301,7 @@ def test_list_sends_its_filters(kfadapter: Kfadapter, fake: FakeAdapter) -> None
 
 
 def test_limit_ends_the_listing(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """No more are shown than asked for, and none are requested in vain."""
+    """No more items than the limit are shown, and no page is requested in vain."""
     for number in range(5):
         fake.add(f"train-{number}")
     assert kfadapter("list", "--limit", "3", "-o", "name").out.splitlines() == ["train-0", "train-1", "train-2"]
@@ -309,14 +309,14 @@ def test_limit_ends_the_listing(kfadapter: Kfadapter, fake: FakeAdapter) -> None
 
 
 def test_an_empty_list_is_no_data(kfadapter: Kfadapter) -> None:
-    """Nothing is printed on stdout but the empty document; a person is told on stderr."""
+    """For an empty list stdout has only the empty document; with a table, stderr says that nothing was found."""
     assert kfadapter("list") == kfadapter("list", "-o", "table")
     assert (kfadapter("list").out, kfadapter("list").err) == ("", "no pipelines\n")
     assert kfadapter("list", "-o", "json").out == "[]\n"
 
 
 def test_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """The versions of a pipeline come in all formats."""
+    """The versions of a pipeline are listed in all formats."""
     fake.add("train")
     fake.add_version("train", "2")
     fake.add_version("train", "3")
@@ -332,7 +332,7 @@ def test_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 
 def test_data_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Control characters of a description are shown in tables, and a line break does not break a row."""
+    """Control characters in a description are escaped in tables, and a line break does not break a row."""
     fake.add("train", description="a\n\x1b[31mred\x07")
     row = kfadapter("list").out.splitlines()[1]
     assert row.endswith(r"a \x1b[31mred\x07")
@@ -341,17 +341,17 @@ def test_data_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter)
 
 @pytest.mark.parametrize("char", ["\x9b", "\x7f", "\u202e", "\u2066", "\u061c", "\u2028"])
 def test_data_cannot_turn_a_line_round(kfadapter: Kfadapter, fake: FakeAdapter, char: str) -> None:
-    """C1 controls, and what turns the direction of a text or breaks a line, are shown, too."""
+    """C1 controls, and characters that change the text direction or break a line, are escaped, too."""
     fake.add("train", description=f"a{char}b")
     shown = char.encode("unicode_escape").decode()
     for command in ("list", "get"):
         out = kfadapter(command, *["train"][: command == "get"]).out
         assert char not in out
-        assert f"a{shown}b" in out or char == "\u2028"  # at which a table's cell goes on behind a blank
+        assert f"a{shown}b" in out or char == "\u2028"  # there a table's cell continues after a space
 
 
 def test_json_holds_no_controls(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """JSON escapes all control characters, also those that it need not, and says the same."""
+    """JSON escapes all control characters, even those that it need not, and decodes to the same string."""
     description = "a\x1b\x7f\x85\x9bb 설명"
     fake.add("train", description=description)
     out = kfadapter("get", "train", "-o", "json").out
@@ -360,7 +360,7 @@ def test_json_holds_no_controls(kfadapter: Kfadapter, fake: FakeAdapter) -> None
 
 
 def test_long_lines_are_not_broken_for_pipes(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Where stdout is no terminal a row stays one line, however long, without trailing spaces."""
+    """If stdout is not a terminal, a row stays one line of any length, without trailing spaces."""
     fake.add("train", description="word " * 200)
     fake.add("b")
     lines = kfadapter("list").out.splitlines()
@@ -369,7 +369,7 @@ def test_long_lines_are_not_broken_for_pipes(kfadapter: Kfadapter, fake: FakeAda
 
 
 def test_delete_says_how_many_versions_went(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """More than one version needs --force; the answer tells what went."""
+    """Deleting more than one version requires --force; the output names the number deleted."""
     fake.add("train")
     fake.add_version("train", "2")
     refused = kfadapter("delete", "train")
@@ -381,7 +381,7 @@ def test_delete_says_how_many_versions_went(kfadapter: Kfadapter, fake: FakeAdap
 
 
 def test_delete_what_is_not_there(kfadapter: Kfadapter) -> None:
-    """A missing pipeline is an error, unless it is allowed to be missing."""
+    """A missing pipeline is an error, except with --allow-missing."""
     assert kfadapter("delete", "absent").code == ExitCode.NOT_FOUND
     allowed = kfadapter("delete", "absent", "--allow-missing")
     assert (allowed.code, allowed.out, allowed.err) == (0, "", "not found: pipeline 'absent'\n")
@@ -393,7 +393,7 @@ def test_delete_what_is_not_there(kfadapter: Kfadapter) -> None:
     "text", ["2026-01-01T00:00:00Z", "2026-01-01T09:00:00+09:00", "2026-01-01", "2026-01-01T00:00"]
 )
 def test_times_are_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ISO 8601 with a zone names the moment; without one it is UTC, wherever the machine is."""
+    """A time is ISO 8601; without a zone it is UTC, whatever the machine's time zone."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Asia/Seoul")
         time.tzset()
@@ -417,7 +417,7 @@ def test_times_are_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """Nothing is sent, the exit code is 2, and stderr says what is wrong."""
+    """For a wrong command line nothing is sent, the exit code is 2, and stderr says what is wrong."""
     ended = kfadapter(*arguments)
     assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
     assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["error", "why", "next"]
@@ -427,6 +427,6 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
 
 @pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions", "pipeline_version_id")])
 def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfadapter: Kfadapter) -> None:
-    """The help tells exactly the fields that the adapter sorts by."""
+    """The help names exactly the fields that the adapter sorts by."""
     told = " ".join(kfadapter(command, "--help").out.split())
     assert f"created_at, name or {id_field}; desc behind it turns it round: 'name desc'." in told

@@ -32,14 +32,14 @@ PROGRAM = [sys.executable, "-c", "from kfadapter_grpc.cli import main; main()"]
 
 
 def environment(target: str, **more: str) -> dict[str, str]:
-    """The environment of a child: a target, UTF-8, and nothing that changes colors or what gRPC says itself."""
+    """The environment of a child: a target, UTF-8, and no variables that affect colors or gRPC's log."""
     foreign = {"NO_COLOR", "FORCE_COLOR", "TERM", "GRPC_VERBOSITY"}
     kept = {key: value for key, value in os.environ.items() if key not in foreign}
     return {**kept, "KFADAPTER_TARGET": target, "TERM": "xterm", "PYTHONUTF8": "1", **more}
 
 
 def run(target: str, *arguments: str, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
-    """Runs the command line in a process of its own, with pipes for all streams."""
+    """Runs the command line in its own process, with pipes for all streams."""
     return subprocess.run(
         [*PROGRAM, *arguments],
         input=stdin,
@@ -54,7 +54,7 @@ def run(target: str, *arguments: str, stdin: bytes = b"", **more: str) -> subpro
 def started(
     target: str, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts the command line in a process of its own, and sees it off."""
+    """Starts the command line in its own process, and kills it at the end."""
     process = subprocess.Popen(
         [*PROGRAM, *arguments],
         stdin=stdin,
@@ -72,7 +72,7 @@ def started(
 def in_terminal(
     target: str, *arguments: str, typed: bytes = b"", program: str = PROGRAM[-1], **more: str
 ) -> tuple[int, bytes]:
-    """Runs the command line with a terminal for all streams; returns the exit code and what the terminal got."""
+    """Runs the command line with a terminal for all streams; returns the exit code and the terminal's output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
@@ -89,7 +89,7 @@ def in_terminal(
 
 
 def _until_closed(terminal: int) -> Iterator[bytes]:
-    """Reads a terminal until the last process on its other side has gone."""
+    """Reads a terminal until the last process on its other side has ended."""
     while True:
         try:
             piece = os.read(terminal, 65536)
@@ -103,14 +103,14 @@ def _until_closed(terminal: int) -> Iterator[bytes]:
 
 
 def test_version_needs_no_command() -> None:
-    """`--version` alone tells what runs: this program, Python, and what a fault may come from, too."""
+    """`--version` alone prints the versions that matter for a bug report: the program, Python and libraries."""
     done = run("", "--version")
     assert (done.returncode, done.stderr) == (ExitCode.OK, b"")
     assert dict(line.split(" ", 1) for line in done.stdout.decode().splitlines()) == running()
 
 
 def test_all_commands_can_be_loaded_without_the_extras() -> None:
-    """Where only the client is installed every command can still say what it needs."""
+    """If only the client is installed, every command can be loaded, so that it can say what it requires."""
     extras = "structlog msgspec grpc_reflection httptools kfp_server_api urllib3 kfp starlette uvicorn python_multipart"
     program = (
         "import importlib, pkgutil, sys\n"
@@ -134,7 +134,7 @@ def test_all_commands_can_be_loaded_without_the_extras() -> None:
 def test_names_stay_whole_in_a_narrow_terminal(
     columns: str, first: list[str], second: list[str], target: str, fake: FakeAdapter
 ) -> None:
-    """The description gives way first, then the time, with a mark; names and ids keep their line."""
+    """The description is cut first, then the time, with a mark; names and ids stay whole."""
     pipeline = fake.add("training-of-models-1", description="what it is for " * 5)
     head, row = in_terminal(target, "list", COLUMNS=columns, NO_COLOR="1")[1].decode().splitlines()
     assert head.split() == first
@@ -143,7 +143,7 @@ def test_names_stay_whole_in_a_narrow_terminal(
 
 
 def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: FakeAdapter) -> None:
-    """At 40 columns each pipeline, and each parameter, is a block of lines in which nothing is missing."""
+    """At 40 columns each pipeline, and each parameter, is a complete block of lines."""
     spec = pb.PipelineSpecSummary(
         parameters=[pb.Parameter(name="a_rather_long_parameter", description="what it is for " * 5)]
     )
@@ -162,7 +162,7 @@ def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: Fake
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [100, 60, 40, 25])
 def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: FakeAdapter) -> None:
-    """No line of a pipeline is wider than the terminal, however wide its characters, or ends with blanks."""
+    """No line of a pipeline is wider than the terminal, even with wide characters, or has trailing spaces."""
     spec = pb.PipelineSpecSummary(
         parameters=[pb.Parameter(name="긴_이름의_매개변수", type=pb.PARAMETER_TYPE_STRUCT, description="설명 " * 30)],
         tasks=[pb.Task(name="데이터를-만든다", condition="손실 < 1 " * 8, tasks=[pb.Task(name="학습-" * 20)])],
@@ -178,7 +178,7 @@ def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: Fake
 
 
 def test_help_loads_neither_grpc_nor_rich() -> None:
-    """The help is cheap: the large libraries are loaded by the commands that need them."""
+    """The help is fast: large libraries are loaded only by the commands that need them."""
     program = (
         "import sys\n"
         "from kfadapter_grpc.cli.app import app\n"
@@ -192,7 +192,7 @@ def test_help_loads_neither_grpc_nor_rich() -> None:
 
 
 def test_head_ends_it_quietly(target: str, fake: FakeAdapter) -> None:
-    """A reader that has seen enough is no error: no traceback, no complaint, exit code 0."""
+    """A reader that closes the pipe early is not an error: no traceback, no message, exit code 0."""
     for number in range(50):
         fake.add(f"{number}-{'x' * 5000}")
     with started(target, "list", "-o", "name") as process:
@@ -206,7 +206,7 @@ def test_head_ends_it_quietly(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 def test_no_escape_codes_into_pipes(target: str, fake: FakeAdapter) -> None:
-    """Neither data nor errors carry escape codes where nobody looks at a terminal, whatever the environment says."""
+    """Without a terminal neither data nor errors contain escape codes, whatever the environment says."""
     fake.add("train")
     for arguments in (["get", "train"], ["list"], ["get", "absent"]):
         done = run(target, *arguments, FORCE_COLOR="1", CLICOLOR_FORCE="1")
@@ -215,14 +215,14 @@ def test_no_escape_codes_into_pipes(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -> None:
-    """The head of a table is bold in a terminal, and plain where NO_COLOR is set."""
+    """The header of a table is bold in a terminal, and plain if NO_COLOR is set."""
     fake.add("train")
     assert b"\x1b[1mNAME" in in_terminal(target, "list")[1]
     assert b"\x1b" not in in_terminal(target, "list", NO_COLOR="1")[1]
 
 
 def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
-    """Where a person looks, a name's controls are shown; a program gets the name as it is."""
+    """A terminal gets the control characters of a name escaped; a pipe gets the name unchanged."""
     fake.add("\x1b[2Jtrain")
     assert b"\\x1b[2Jtrain" in in_terminal(target, "list", "-o", "name")[1]
     assert run(target, "list", "-o", "name").stdout == b"\x1b[2Jtrain\n"
@@ -230,7 +230,7 @@ def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Where the encoding is ASCII nothing fails: Korean is shown as escapes, JSON stays valid."""
+    """With an ASCII encoding nothing fails: Korean is escaped, and JSON stays valid."""
     fake.add("훈련", description="설명")
     for style in ("table", "json", "yaml", "name"):
         done = run(target, "get", "훈련", "-o", style, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
@@ -244,7 +244,7 @@ def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_
 
 
 def test_arguments_are_utf8_in_any_locale(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Korean names and paths mean the same where the locale knows ASCII only."""
+    """Korean names and paths work in an ASCII locale."""
     fake.add("한글 파이프라인")
     (tmp_path / "훈련.yaml").write_bytes(b"a: 1\n")
     for arguments in (["get", "한글 파이프라인"], ["upload", str(tmp_path / "훈련.yaml")]):
@@ -254,7 +254,7 @@ def test_arguments_are_utf8_in_any_locale(target: str, fake: FakeAdapter, tmp_pa
 
 
 def test_an_argument_that_is_no_text_is_a_usage_error(target: str) -> None:
-    """Bytes that are not UTF-8 cannot be a name; the error says so."""
+    """Bytes that are not UTF-8 cannot be a name, and are a usage error."""
     done = run(target, "get", "caf\udce9")
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
     assert _parts(done.stderr) == ["error", "why", "next"]
@@ -265,7 +265,7 @@ def test_an_argument_that_is_no_text_is_a_usage_error(target: str) -> None:
 def test_output_that_cannot_be_written_is_told(
     arguments: list[str], redirection: str, target: str, fake: FakeAdapter
 ) -> None:
-    """A closed stdout and a full disk are errors with exit code 8; Python does not complain after them."""
+    """A closed stdout and a full disk are errors with exit code 8, without further messages from Python."""
     for number in range(20):
         fake.add(f"{number}-{'x' * 5000}")
     done = subprocess.run(
@@ -282,7 +282,7 @@ def test_output_that_cannot_be_written_is_told(
 @pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", "<&-"])
 def test_other_closed_streams_do_no_harm(redirection: str, target: str, fake: FakeAdapter) -> None:
-    """Without stdin and stderr a command does its work, and its exit code still tells how it ended."""
+    """Without stdin or stderr a command works, and its exit code is right."""
     fake.add("train")
     for name, code in (("train", ExitCode.OK), ("absent", ExitCode.NOT_FOUND)):
         done = subprocess.run(
@@ -296,13 +296,13 @@ def test_other_closed_streams_do_no_harm(redirection: str, target: str, fake: Fa
 
 
 def _parts(stderr: bytes) -> list[str]:
-    """The words that the lines of an error start with."""
+    """Returns the first words of the lines of an error."""
     return [line.partition(":")[0] for line in stderr.decode().splitlines()]
 
 
 @pytest.mark.slow
 def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
-    """A terminal sees a bar while the file goes up, a pipe sees nothing of it."""
+    """A terminal shows a progress bar during an upload, a pipe does not."""
     file = tmp_path / "train.yaml"
     file.write_bytes(b"a: 1\n" * 200_000)
     assert b"train" in in_terminal(target, "upload", str(file))[1].partition(b"Pipeline")[0]
@@ -310,7 +310,7 @@ def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
 
 
 def test_the_log_of_grpc_is_not_mixed_in() -> None:
-    """A server without a health service, of which gRPC's log would tell, is an error of three parts and no more."""
+    """A server without a health service is an error in three parts, without lines of gRPC's log."""
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -323,7 +323,7 @@ def test_the_log_of_grpc_is_not_mixed_in() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["yaml", "py"])
 def test_a_file_name_does_not_steer_the_terminal(ending: str, target: str, tmp_path: Path) -> None:
-    """A control character in a file's name is shown while the file is compiled and sent, not obeyed."""
+    """A control character in a file's name is escaped while the file is compiled and sent."""
     file = tmp_path / f"\x1b[41mred.{ending}"
     file.write_text("a: 1\n")
     seen = in_terminal(target, "upload", str(file))[1]
@@ -332,14 +332,14 @@ def test_a_file_name_does_not_steer_the_terminal(ending: str, target: str, tmp_p
 
 
 def test_stdin_is_uploaded(target: str, fake: FakeAdapter) -> None:
-    """`-` takes what comes through the pipe."""
+    """`-` uploads stdin."""
     done = run(target, "upload", "-", "--name", "piped", "-o", "name", stdin=b"a: 1\n" * 100_000)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"piped\n", b"")
     assert sum(fake.chunks) == 500_000
 
 
 def test_an_endless_stdin_does_not_outlive_a_refusal(target: str, fake: FakeAdapter) -> None:
-    """When the adapter refuses while the input is still open, the command ends with the refusal, not with the input."""
+    """If the adapter rejects an upload while stdin is still open, the command ends immediately."""
     fake.failures = [InvalidFieldError.of("metadata.name", "is not allowed")]
     with started(target, "upload", "-", "--name", "x", stdin=subprocess.PIPE) as process:
         assert process.wait(60) == ExitCode.REFUSED
@@ -348,7 +348,7 @@ def test_an_endless_stdin_does_not_outlive_a_refusal(target: str, fake: FakeAdap
 
 
 def test_ctrl_c_ends_a_waiting_call(target: str, fake: FakeAdapter) -> None:
-    """Ctrl-C during a call is exit code 130 without a traceback."""
+    """Ctrl-C during a call ends with exit code 130 and without a traceback."""
     fake.hold.clear()
     arrived = threading.Event()
     fake.on_call = arrived.set
@@ -362,7 +362,7 @@ def test_ctrl_c_ends_a_waiting_call(target: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.skipif(not kfp_is_installed(), reason="kfp is not installed")
 def test_ctrl_c_ends_a_compilation(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C ends a .py that never would, and what it started; no file is left."""
+    """Ctrl-C ends a .py that never ends, and the processes it started; no file is left."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     pipe, file = tmp_path / "pipe", tmp_path / "endless.py"
     os.mkfifo(pipe)
@@ -377,7 +377,7 @@ def test_ctrl_c_ends_a_compilation(target: str, tmp_path: Path, monkeypatch: pyt
         assert reader.readline() == "here\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == ExitCode.INTERRUPTED
-        assert reader.read() == ""  # all who held the other end have gone
+        assert reader.read() == ""  # no process holds the other end any more
     assert sorted(tmp_path.iterdir()) == [file, pipe]
 
 
@@ -385,7 +385,7 @@ def test_ctrl_c_ends_a_compilation(target: str, tmp_path: Path, monkeypatch: pyt
 def test_a_terminal_is_asked_before_a_deletion(
     answer: bytes, code: ExitCode, left: int, target: str, fake: FakeAdapter
 ) -> None:
-    """In a terminal the question tells the number of versions, and only yes deletes."""
+    """In a terminal the confirmation names the number of versions, and only yes deletes."""
     fake.add("train")
     ended, seen = in_terminal(target, "delete", "train", typed=answer)
     assert (ended, len(fake.pipelines)) == (code, left)
@@ -395,7 +395,7 @@ def test_a_terminal_is_asked_before_a_deletion(
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
 def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
-    """The end of the input, Ctrl-D, is a no: exit code 7, and nothing is asked of the adapter but what there is."""
+    """Ctrl-D at the confirmation means no: exit code 7, and no delete request is sent."""
     fake.add("train")
     ended, seen = in_terminal(target, "delete", "train", *more, typed=b"\x04")
     assert (ended, b"Traceback" in seen, "train" in fake.pipelines) == (ExitCode.CANCELLED, False, True)
@@ -403,7 +403,7 @@ def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], tar
 
 
 def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
-    """Ctrl-C at a question is exit code 130, as everywhere."""
+    """Ctrl-C at the confirmation ends with exit code 130."""
     fake.add("train")
     program = (
         "import builtins\n"
@@ -419,7 +419,7 @@ def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
 
 
 def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:
-    """With --yes a terminal is not asked, and neither is it when the adapter would refuse anyway."""
+    """There is no confirmation with --yes, nor if the adapter would reject the deletion anyway."""
     fake.add("train")
     fake.add_version("train", "2")
     ended, seen = in_terminal(target, "delete", "train")

@@ -1,4 +1,4 @@
-"""The commands about recurring runs, before a service that holds one."""
+"""The commands for recurring runs, with a service that holds one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LastRun(run_pb2_grpc.RunServiceServicer):
     """A service with one run of the recurring run."""
 
     def List(self, request: run_pb2.ListRunsRequest, _context: object) -> run_pb2.ListRunsResponse:  # noqa: N802
-        """Returns it, if it is requested alone."""
+        """Returns the run if the request asks for the last run only."""
         assert (request.filter.recurring_run_id, request.page_size, request.order_by) == (ID, 1, "")
         run = run_pb2.Run(run_id=ID, display_name="train-7-1", state=run_pb2.RUN_STATE_FAILED)
         run.scheduled_at.FromDatetime(LAST)
@@ -46,7 +46,7 @@ def recurring() -> FakeRecurringRuns:
 
 @pytest.fixture
 def kfadapter(fake: FakeAdapter, recurring: FakeRecurringRuns) -> Iterator[Kfadapter]:
-    """The command line before an adapter with the pipeline `train`, which knows no experiments."""
+    """The command line with an adapter that has the pipeline `train` and no experiment service."""
     fake.add("train")
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
@@ -67,7 +67,7 @@ def kfadapter(fake: FakeAdapter, recurring: FakeRecurringRuns) -> Iterator[Kfada
 def test_its_state_and_next_start(
     kfadapter: Kfadapter, recurring: FakeRecurringRuns, item: RecurringRun, state: str
 ) -> None:
-    """A list and a look show whether it is enabled or has ended, and the next start, marked as computed."""
+    """The list and the view show whether it is enabled or has ended, and the next start, marked as computed."""
     recurring.item = item
     listed = kfadapter("recurring").out.splitlines()
     assert listed[0].split() == ["NAME", "ID", "STATE", "SCHEDULE", "LAST", "NEXT", "(COMPUTED)"]
@@ -92,7 +92,7 @@ def test_its_state_and_next_start(
 def test_its_last_start(
     kfadapter: Kfadapter, recurring: FakeRecurringRuns, end_at: datetime | None, *, enabled: bool, follows: bool
 ) -> None:
-    """A list and a look show the last start and its run, from which an interval counts on that does not catch up."""
+    """The list and the view show the last start and its run; an interval without catch-up counts from that start."""
     interval = IntervalSchedule(timedelta(minutes=90), None, end_at)
     recurring.item = replace(DAILY, schedule=interval, computed_next_start_at=None, enabled=enabled)
     listed = kfadapter("recurring").out.splitlines()[1]
@@ -104,7 +104,7 @@ def test_its_last_start(
 
 
 def test_names_stand_beside_ids(kfadapter: Kfadapter, recurring: FakeRecurringRuns, fake: FakeAdapter) -> None:
-    """What it is of is shown by name and id, and by its id where nothing tells the name."""
+    """Pipeline, version and experiment are shown by name and id, or by id if the name is unknown."""
     version = fake.versions["train"][0]
     recurring.item = replace(
         DAILY,

@@ -29,13 +29,13 @@ PLANNED = planned_paths([Task("준비"), Task("loop", tasks=(Task("fit"),)), Tas
 
 
 def task(name: str, state: RunState, seconds: int | None = None, error: str = "") -> RunTask:
-    """A task that began with the run, and is over if a time is given."""
+    """Returns a task that started with the run, and has finished if a time is given."""
     end = None if seconds is None else BEGUN + timedelta(seconds=seconds)
     return RunTask(name, f"id-{name}", state, error, BEGUN, end)
 
 
 def running(*tasks: RunTask) -> Run:
-    """A run that is not over."""
+    """Returns a run in progress."""
     return Run("r", "훈련", RunState.RUNNING, created_at=BEGUN, tasks=tasks)
 
 
@@ -48,7 +48,7 @@ TASKS = (
 
 
 def test_tasks_are_a_tree() -> None:
-    """What is inside others stands below these; names of wide characters keep the columns; errors are one line."""
+    """Nested tasks are indented; wide characters keep the columns aligned; errors take one line."""
     assert task_lines(running(*TASKS), PLANNED, NOW, UNICODE) == [
         "✓ 준비      SUCCEEDED      3s",
         "● loop      RUNNING     1m15s",
@@ -59,7 +59,7 @@ def test_tasks_are_a_tree() -> None:
 
 
 def test_tasks_of_a_cluster() -> None:
-    """Groups are shown by their authors' names, iterations behind tasks; warnings, attempts and caching are told."""
+    """Groups have their authors' names, iterations follow tasks; warnings, attempts and caching are shown."""
     loop = replace(task("for-loop-1", RunState.RUNNING), display_name="each", kind=TaskKind.LOOP)
     inside = replace(task("fit", RunState.SUCCEEDED, 3), parent_task_id=loop.task_id, kind=TaskKind.CONTAINER)
     fits = [
@@ -80,13 +80,13 @@ def test_tasks_of_a_cluster() -> None:
 
 
 def test_ascii_alone_will_do() -> None:
-    """Where nothing else can be shown, every mark is ASCII."""
+    """With the ASCII marks no other character is used."""
     marks = [line[0] for line in task_lines(running(*TASKS), PLANNED, NOW, ASCII)]
     assert marks == ["+", "*", "x", "*", "."]
 
 
 def test_progress_counts_what_has_no_others_inside() -> None:
-    """A loop's task counts once, and ends with the loop, so that the total stays; what has not begun counts too."""
+    """A looped task counts once, and ends with the loop, so that the total is constant; waiting tasks count too."""
     assert run_line(running(*TASKS), NOW, PLANNED) == "훈련  RUNNING  1m15s  1 of 3 tasks"
     ended = [replace(one, state=RunState.SUCCEEDED, finished_at=NOW) for one in TASKS]
     assert run_line(running(*TASKS[:1], TASKS[1], *ended[2:]), NOW, PLANNED) == "훈련  RUNNING  1m15s  1 of 3 tasks"
@@ -94,7 +94,7 @@ def test_progress_counts_what_has_no_others_inside() -> None:
 
 
 def test_many_iterations_are_counted() -> None:
-    """Of many iterations those that failed and those that run have a line each, the others are counted in one."""
+    """Of many iterations the failed and running ones have a line each, the others are counted on one line."""
     states = [RunState.SUCCEEDED] * 30 + [RunState.FAILED, RunState.RUNNING]
     fits = [
         task(f"loop[{index}]/fit", state, None if state is RunState.RUNNING else index, "broken" * (index == 30))
@@ -112,26 +112,26 @@ def test_many_iterations_are_counted() -> None:
 
 
 def test_a_run_that_is_over_waits_for_nothing() -> None:
-    """What was never begun is not shown as if it still could be."""
+    """In a finished run, tasks that never started are not shown as waiting."""
     over = Run("r", "x", RunState.FAILED, tasks=(task("준비", RunState.FAILED, 3),))
     assert len(task_lines(over, PLANNED, NOW, UNICODE)) == 1
 
 
 def test_names_without_a_path_are_known_too() -> None:
-    """Some servers tell only a task's own name: it does not wait any more."""
+    """A task that a server reports by its name only, without a path, is not shown as waiting."""
     lines = task_lines(running(task("fit", RunState.RUNNING)), ["loop/fit", "report"], NOW, UNICODE)
     assert [line.split()[1] for line in lines] == ["fit", "report"]
 
 
 def test_an_error_may_not_steer_the_terminal() -> None:
-    """Controls are shown, and what is too long is cut with a mark."""
+    """Control characters are escaped, and long errors are cut with a mark."""
     assert short_error("a\n\x1b[2Jb", "…") == "\\x1b[2Jb"
     assert short_error("x" * 500, "…").endswith("x…")
     assert short_error("", "…") == ""
 
 
 def test_a_retried_run_is_judged_by_its_end() -> None:
-    """A history that tells of a termination makes a later success no less one."""
+    """A run that succeeded after a retry counts as succeeded, though its history contains a termination."""
     history = (RunStateChange(RunState.CANCELED),)
     _judge([Followed(Run("r", state=RunState.SUCCEEDED, state_history=history))], ClientOptions())
     with pytest.raises(CommandError, match="was cancelled"):
@@ -139,7 +139,7 @@ def test_a_retried_run_is_judged_by_its_end() -> None:
 
 
 def test_only_changes_are_told() -> None:
-    """A task whose state stayed is not told again, nor is the run."""
+    """Only tasks and runs whose state changed are reported."""
     one = Followed(running())
     assert [changed.name for changed in one.take(running(*TASKS[:2]))] == ["준비", "loop"]
     assert one.takes_state()
@@ -148,7 +148,7 @@ def test_only_changes_are_told() -> None:
 
 
 def test_states_of_a_picture() -> None:
-    """Iterations of a loop are one, with counts and the shortest and the longest time; the loop says how many."""
+    """Iterations of a loop are merged, with counts and the shortest and longest duration; the loop has their number."""
     loop = replace(task("for-loop-1", RunState.FAILED, 20), kind=TaskKind.LOOP)
     ends = ((RunState.SUCCEEDED, 3), (RunState.SUCCEEDED, 9), (RunState.FAILED, 5))
     fits = [
@@ -167,7 +167,7 @@ def test_states_of_a_picture() -> None:
 
 
 def test_tasks_of_a_picture() -> None:
-    """A run's tasks as a pipeline declares them: iterations are one, and groups wait for what is passed into them."""
+    """A run's tasks form a pipeline: iterations are merged, and groups depend on the producers of their inputs."""
     loop = replace(task("for-loop-1", RunState.SUCCEEDED, 9), display_name="each", kind=TaskKind.LOOP)
     data, model = RunInput("data", source_task="준비"), RunInput("model", source_task="fit")
     inside = replace(task("fit", RunState.SUCCEEDED, 3), parent_task_id=loop.task_id, inputs=(data,))

@@ -28,7 +28,7 @@ def runs() -> FakeRuns:
 
 @pytest.fixture
 def kfadapter(fake: FakeAdapter, runs: FakeRuns) -> Iterator[Kfadapter]:
-    """The command line before an adapter with one pipeline, `train`."""
+    """The command line with an adapter that has one pipeline, `train`."""
     fake.add(
         "train", pb.PipelineSpecSummary(parameters=[pb.Parameter(name="n", type=pb.PARAMETER_TYPE_NUMBER_INTEGER)])
     )
@@ -37,13 +37,13 @@ def kfadapter(fake: FakeAdapter, runs: FakeRuns) -> Iterator[Kfadapter]:
 
 
 def created(runs: FakeRuns) -> run_pb2.CreateRunRequest:
-    """The only request to start a run."""
+    """Returns the only request to start a run."""
     (request,) = [one for one in runs.requests if isinstance(one, run_pb2.CreateRunRequest)]
     return request
 
 
 def test_run_sends_what_was_typed(kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns) -> None:
-    """Parameters are typed, the version is the one that was looked at, and the answer tells how to follow."""
+    """Parameters have the declared types, the version is the one that was read, and the output has a watch command."""
     ended = kfadapter(
         "run", "train", "-p", "n=7", "-p", "도시=서울=x", "--experiment", "lab", "--create-experiment", "--no-cache",
         "--label", "a=b", "--display-name", "첫 실행",
@@ -59,7 +59,7 @@ def test_run_sends_what_was_typed(kfadapter: Kfadapter, fake: FakeAdapter, runs:
 
 
 def test_a_file_is_uploaded_once(kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns, tmp_path: Path) -> None:
-    """It is stored under its name, unless it is there, and that version is run."""
+    """A file is uploaded under its name unless it already exists, and that version is run."""
     file = tmp_path / "other.yaml"
     file.write_text("x: 1\n")
     ended = kfadapter("run", str(file), "-o", "name")
@@ -72,7 +72,7 @@ def test_a_file_is_uploaded_once(kfadapter: Kfadapter, fake: FakeAdapter, runs: 
 
 @pytest.mark.parametrize("words", [["-"], ["x.yaml", "--version", "2"], ["absent.yaml"]], ids=lambda words: words[0])
 def test_a_file_that_cannot_be_run(kfadapter: Kfadapter, runs: FakeRuns, words: list[str]) -> None:
-    """It is a mistake of the command line, and nothing is started."""
+    """A file that cannot be run is a usage error, and nothing is started."""
     ended = kfadapter("run", *words)
     assert ended.code == 2
     assert ended.err.startswith("error: ")
@@ -80,7 +80,7 @@ def test_a_file_that_cannot_be_run(kfadapter: Kfadapter, runs: FakeRuns, words: 
 
 
 def test_a_dry_run_starts_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """The adapter only checks, and the command says so."""
+    """With `--dry-run` the adapter only validates, and the command says so."""
     ended = kfadapter("run", "train", "-p", "n=7", "--dry-run")
     assert (ended.code, runs.runs) == (0, {})
     assert created(runs).validate_only
@@ -95,7 +95,7 @@ def test_a_watched_run_that_succeeds(kfadapter: Kfadapter) -> None:
 
 
 def test_a_watched_run_that_fails(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """The exit code is 1, and the three parts say why and where to look: what was refused as a whole has no logs."""
+    """The exit code is 1; the error has the reason and where to look: the logs if a task failed, else the run."""
     runs.endings = [FAILED]
     ended = kfadapter("run", "train", "-p", "n=7", "--watch", "--display-name", "r")
     assert ended.code == 1
@@ -108,7 +108,7 @@ def test_a_watched_run_that_fails(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 
 def test_warnings_of_a_watched_run(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """They are on the task's line, cut, and whole at the end; `runs show` has them too."""
+    """Warnings are cut on the task's line, and complete at the end and in `runs show`."""
     text = f"KFP 2.17은 달리 한다: {'가' * 200}"
     task = run_pb2.RunTask(name="a", task_id="1", state=run_pb2.RUN_STATE_SUCCEEDED, warnings=[text])
     run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED, tasks=[task], warnings=[f"task 'a': {text}"])
@@ -129,13 +129,13 @@ def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns) -
 
 
 def test_watch_as_json_is_one_document(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Programs get the run once it is over, and nothing before."""
+    """With `-o json` the output is one document, printed when the run has finished."""
     run = runs.add("r")
     assert json.loads(kfadapter("watch", run.run_id, "-o", "json").out)["state"] == "SUCCEEDED"
 
 
 def test_several_runs_end_with_the_worst(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """One that fails among others makes 1, and every line tells whose it is."""
+    """If one of several runs fails the exit code is 1, and every line names its run."""
     runs.endings = [FAILED]
     first, second = runs.add("a"), runs.add("b")
     ended = kfadapter("watch", first.run_id, second.run_id, first.run_id)
@@ -144,7 +144,7 @@ def test_several_runs_end_with_the_worst(kfadapter: Kfadapter, runs: FakeRuns) -
 
 
 def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
-    """Every command says so with exit code 5, at once."""
+    """Every command reports an unknown run immediately, with exit code 5."""
     for words in (["watch"], ["logs"], ["terminate"], ["retry"], ["runs", "show"], ["runs", "archive"]):
         ended = kfadapter(*words, "absent")
         assert ended.code == 5, words
@@ -153,7 +153,7 @@ def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
 
 
 def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """`runs` lists, newest first, with filters of its own; more than were asked for are mentioned."""
+    """`runs` lists the newest runs first, with filters; stderr says that there are more than the limit."""
     old, new = runs.add("old"), runs.add("새 것", state=run_pb2.RUN_STATE_FAILED, error="why\nbecause")
     ended = kfadapter("runs", "--state", "failed", "--limit", "1")
     assert ended.code == 0
@@ -169,7 +169,7 @@ def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 
 def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Tasks are a tree; each metric has a row of its own."""
+    """`runs show` prints the tasks as a tree, and a row for each metric."""
     run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
     task = run.tasks.add(name="fit", task_id="t", state=run_pb2.RUN_STATE_SUCCEEDED)
     metrics = task.outputs.add(name="metrics").artifact
@@ -185,14 +185,14 @@ def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> N
 
 
 def test_terminate_waits_if_asked(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Without waiting it says that the run stops, otherwise that it is over."""
+    """`terminate` reports that the run is stopping, with `--wait` that it has finished."""
     run = runs.add("r", state=run_pb2.RUN_STATE_RUNNING)
     assert kfadapter("terminate", run.run_id).out == f"run {run.run_id} is stopping: CANCELING\n"
     assert kfadapter("terminate", run.run_id, "--wait", "5").out == f"run {run.run_id} has finished: CANCELED\n"
 
 
 def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Each says what it did; what is not there can be allowed."""
+    """Archive, unarchive, retry and delete report what they did; deleting a missing run can be allowed."""
     run = runs.add("r")
     assert kfadapter("runs", "archive", run.run_id).out == f"archived run {run.run_id}\n"
     assert kfadapter("runs", "unarchive", run.run_id).out == f"unarchived run {run.run_id}\n"
@@ -204,7 +204,7 @@ def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None
 
 
 def test_retry_shows_names(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """What runs again is shown by the names of what it is of, and how it is followed."""
+    """`retry` shows the names of the run's resources and the watch command."""
     run = runs.add("r", state=run_pb2.RUN_STATE_FAILED)
     shown = kfadapter("retry", run.run_id).out
     assert "Experiment   Default\n" in shown
@@ -213,7 +213,7 @@ def test_retry_shows_names(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 @pytest.fixture
 def logged(runs: FakeRuns) -> run_pb2.Run:
-    """A run of three tasks: one succeeded, one failed, one did not begin."""
+    """A run with three tasks: one succeeded, one failed, one never started."""
     run = runs.add("r", state=run_pb2.RUN_STATE_FAILED)
     for name, state in (("one", "SUCCEEDED"), ("둘", "FAILED"), ("three", "SKIPPED")):
         run.tasks.add(name=name, task_id=name, state=run_pb2.RunState.Value(f"RUN_STATE_{state}"))
@@ -223,7 +223,7 @@ def logged(runs: FakeRuns) -> run_pb2.Run:
 
 @pytest.mark.parametrize("follow", [[], ["-f"]])
 def test_logs(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run, follow: list[str]) -> None:
-    """All logs have the task's name before each line; pieces that cut a character do no harm."""
+    """Combined logs have the task's name on each line; chunks that split a character are joined correctly."""
     runs.endings = [FAILED]
     everything = "one | first line\none | 둘째 줄\n둘 | Error: broken\n"
     assert kfadapter("logs", logged.run_id, *follow).out == everything
@@ -232,7 +232,7 @@ def test_logs(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run, follow:
 
 
 def test_logs_of_a_loop(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """Tasks of one name are told apart by their paths; the group around them has no log."""
+    """Tasks with the same name are distinguished by their paths; the group around them has no log."""
     run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
     succeeded = run_pb2.RUN_STATE_SUCCEEDED
     run.tasks.add(name="each", task_id="g", state=succeeded, kind=pb.TASK_KIND_LOOP)
@@ -243,7 +243,7 @@ def test_logs_of_a_loop(kfadapter: Kfadapter, runs: FakeRuns) -> None:
 
 
 def test_log_of_an_attempt(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
-    """Attempt and iteration of a task can be chosen; neither means anything without a task."""
+    """`--attempt` and `--iteration` select a log; without a task they are a usage error."""
     assert kfadapter("logs", logged.run_id, "one", "--attempt", "2", "--iteration", "0").code == 0
     request = runs.requests[-1]
     assert isinstance(request, run_pb2.ReadLogsRequest)
@@ -254,7 +254,7 @@ def test_log_of_an_attempt(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2
 
 
 def test_log_that_is_not_complete(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
-    """Why a log is not complete goes to stderr, the log alone to stdout."""
+    """The note that a log is incomplete goes to stderr; stdout has the log only."""
     runs.log_note = "the log ends here"
     one = kfadapter("logs", logged.run_id, "one")
     assert (one.out, one.err) == ("first line\n둘째 줄\n", "the log ends here\n")
@@ -262,7 +262,7 @@ def test_log_that_is_not_complete(kfadapter: Kfadapter, runs: FakeRuns, logged: 
 
 
 def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """A run in which nothing failed has nothing to show, and says so."""
+    """If no task failed, or none has started, stderr says that there is no log."""
     run = runs.add("r")
     assert kfadapter("logs", run.run_id, "--failed").err == "no task failed\n"
     assert kfadapter("logs", run.run_id).err == "no task has begun yet\n"

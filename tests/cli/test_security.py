@@ -1,4 +1,4 @@
-"""The options of who calls, the tokens that are made, and what is said when a call is refused."""
+"""The credential options of the client, the creation of tokens, and the errors of rejected calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def secure(fake: FakeAdapter, tmp_path: Path) -> Iterator[str]:
-    """The address of a fake adapter behind TLS, whose CA is in ca.pem."""
+    """The address of a fake adapter with TLS, whose CA is in ca.pem."""
     ca = CertificateAuthority()
     ca.write(tmp_path)
     CertificateAuthority().write(tmp_path, "other")
@@ -42,7 +42,7 @@ def secure(fake: FakeAdapter, tmp_path: Path) -> Iterator[str]:
 
 
 def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, tmp_path: Path) -> None:
-    """CA and token may stand on either side of a command, and of a command in a group."""
+    """The CA and token options may precede or follow a command, also one in a group."""
     fake.add("train")
     token = tmp_path / "token"
     token.write_text("kfa_x\n")
@@ -60,7 +60,7 @@ def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, t
 
 @pytest.mark.slow
 def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
-    """An adapter that requires a certificate takes the one of the options; without it the error says what may lack."""
+    """A client certificate is sent to an adapter that requires it; without the options the error names them."""
     ca = CertificateAuthority()
     own, (certificate, key) = ca.issue("127.0.0.1"), ca.issue("me").write(tmp_path, "me")
     known = ["--ca", str(ca.write(tmp_path))]
@@ -76,14 +76,14 @@ def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_completion_uses_the_credentials(secure: str, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Names are completed over TLS, too."""
+    """Completion works over TLS, with the CA option."""
     fake.add("train")
     assert offered(secure, "fish", "--ca", str(tmp_path / "ca.pem"), "get", "tr") == ["train"]
     assert offered(secure, "fish", "get", "tr") == []
 
 
 def test_servers_keep_their_own_options() -> None:
-    """`serve` has a --token-file of its own, which is no client's."""
+    """`serve` has its own --token-file, which is not the client's."""
     serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
     assert [one.hidden for one in serve.params if one.name == "token_file"] == [False]
 
@@ -91,7 +91,7 @@ def test_servers_keep_their_own_options() -> None:
 def test_options_win_over_the_environment(
     secure: str, fake: FakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An option counts before its variable; the other variables still count."""
+    """An option takes precedence over its environment variable; other variables still apply."""
     fake.add("train")
     monkeypatch.setenv("KFADAPTER_CA", str(tmp_path / "other.pem"))
     monkeypatch.setenv("KFADAPTER_TOKEN", "kfa_variable")
@@ -100,7 +100,7 @@ def test_options_win_over_the_environment(
 
 
 def test_a_next_step_keeps_the_credentials() -> None:
-    """A command that is offered to be pasted names the same CA and token file, each quoted where it must be."""
+    """A next step that is a command names the same CA and token file, quoted where needed."""
     given = {"ca": "my ca.pem", "token_file": "t", "insecure_token": True, "port": 1}
     invocation = Invocation(options=ClientOptions("h:1").override(given))
     assert invocation.spell(other("list")) == (
@@ -109,7 +109,7 @@ def test_a_next_step_keeps_the_credentials() -> None:
 
 
 def test_refused_calls_end_with_4(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """An unknown caller and one who may not do this get exit code 4 and a next step."""
+    """Unauthenticated and unauthorized calls end with exit code 4 and a next step."""
     fake.failures = [errors.UnauthenticatedError("no token"), errors.PermissionDeniedError("'ci' is a reader")]
     unknown, denied = kfadapter("get", "x"), kfadapter("delete", "x", "--yes")
     assert (unknown.code, denied.code) == (ExitCode.NOT_ALLOWED, ExitCode.NOT_ALLOWED)
@@ -118,7 +118,7 @@ def test_refused_calls_end_with_4(kfadapter: Kfadapter, fake: FakeAdapter) -> No
 
 
 def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
-    """A token for another machine without TLS is a usage error that names the flag."""
+    """Sending a token to another machine without TLS is a usage error that names the flag."""
     token = tmp_path / "token"
     token.write_text("kfa_canary")
     ended = Kfadapter("adapter.example:50051")("--token-file", str(token), "list")
@@ -138,7 +138,7 @@ def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
     ],
 )
 def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list[str], step: str) -> None:
-    """Where TLS fails, three parts say so and what to do; gRPC adds no lines of its own."""
+    """A failed TLS handshake is an error in three parts with the remedy; gRPC adds no lines."""
     words = [str(tmp_path / word) if word.endswith(".pem") else word for word in arguments]
     done = run(secure, *words, "list")
     assert done.returncode == ExitCode.CANNOT_CONNECT
@@ -149,7 +149,7 @@ def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list
 
 @pytest.mark.slow
 def test_tls_towards_plain_text(target: str, tmp_path: Path) -> None:
-    """Who speaks TLS where none is spoken is told to leave it."""
+    """If the server does not speak TLS, the next step says to omit the TLS options."""
     CertificateAuthority().write(tmp_path)
     done = run(target, "--ca", str(tmp_path / "ca.pem"), "list")
     assert done.returncode == ExitCode.CANNOT_CONNECT
@@ -157,7 +157,7 @@ def test_tls_towards_plain_text(target: str, tmp_path: Path) -> None:
 
 
 def test_a_new_token(kfadapter: Kfadapter) -> None:
-    """The token alone is on stdout, its line on stderr; the line knows the token, and does not hold it."""
+    """Only the token is on stdout; its line for the token file is on stderr, and does not contain the token."""
     tomorrow = today() + timedelta(days=1)
     ended = kfadapter("token", "학습-관리자", "--role", "writer", "--expires", tomorrow.isoformat())
     assert ended.code == ExitCode.OK
@@ -171,7 +171,7 @@ def test_a_new_token(kfadapter: Kfadapter) -> None:
 
 
 def test_a_token_is_added_to_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """Lines are added to a file that only its owner can read, also behind a line without an end."""
+    """Lines are appended to a file that only its owner can read, also after a line without a line break."""
     file = tmp_path / "tokens"
     made = [kfadapter("token", name, "--role", "reader", "--add-to", str(file)).out.strip() for name in ("a", "b")]
     file.write_text(file.read_text().rstrip("\n"))
@@ -194,18 +194,18 @@ def test_a_token_is_added_to_a_file(kfadapter: Kfadapter, tmp_path: Path) -> Non
     ],
 )
 def test_tokens_that_cannot_be_made(kfadapter: Kfadapter, arguments: list[str]) -> None:
-    """A name that cannot stand in the file, a missing or unknown role, a day that is none or over: usage errors."""
+    """An invalid name, a missing or unknown role, and an invalid or past date are usage errors."""
     ended = kfadapter("token", *arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
 
 
 def test_roles_are_those_of_the_adapter() -> None:
-    """The roles that the command offers are those that there are."""
+    """The command offers exactly the adapter's roles."""
     assert list(get_args(get_type_hints(token)["role"])) == [role.value for role in Role]
 
 
 def test_settings_of_who_may_call_are_told_at_once(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """`serve` tells every mistake about certificates and tokens, with exit code 2."""
+    """`serve` reports every mistake in the certificate and token settings at once, with exit code 2."""
     none = str(tmp_path / "none")
     ended = kfadapter("serve", "--listen", "0.0.0.0:0", "--tls-key", none, "--token-file", none)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")

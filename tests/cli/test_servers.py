@@ -31,14 +31,14 @@ def taken_port() -> Iterator[int]:
 
 
 def test_every_setting_has_an_option() -> None:
-    """What the server can be told, it can be told on the command line; nothing else is offered."""
+    """Every server setting has an option; there are no others."""
     options = {one.name for one in command(serve).params}
     assert options == {*declared(Settings), *REMOVED, "config", "check"}
 
 
 @pytest.mark.parametrize("name", ["log_format", "log_level", "kfp_credentials", "pod_logs"])
 def test_a_choice_that_there_is_not(name: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text that is none of the choices is refused, as option and as variable, with the choices."""
+    """An unknown choice is rejected, as an option and as a variable, with the list of choices."""
     one = declared(Settings)[name]
     refused = [kfadapter("serve", "--check", one.flag, "canary")]
     monkeypatch.setenv(one.variable, "canary")
@@ -49,7 +49,7 @@ def test_a_choice_that_there_is_not(name: str, kfadapter: Kfadapter, monkeypatch
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option that was given wins; one that was not leaves the environment's word."""
+    """An option takes precedence over the environment; an option that is not set leaves the environment's value."""
     monkeypatch.setenv("KFADAPTER_NAMESPACE", "from-environment")
     assert Settings.load(namespace=None).namespace == "from-environment"
     assert Settings.load(namespace="from-option").namespace == "from-option"
@@ -64,7 +64,7 @@ def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
 
 
 def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """Settings that are fine are printed with where each comes from, and nothing is served."""
+    """Valid settings are printed with their sources, and no server is started."""
     config = tmp_path / "kfadapter.toml"
     config.write_text("max_uploads = 3\n")
     ended = kfadapter("serve", "--check", "--config", str(config), "--listen", "127.0.0.1:1")
@@ -77,7 +77,7 @@ def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None
 
 
 def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mistakes of flags, file and environment are all told at once, with exit code 2 and nothing on stdout."""
+    """Mistakes in flags, file and environment are reported at once, with exit code 2 and an empty stdout."""
     config = tmp_path / "kfadapter.toml"
     config.write_text('max_stream = 3\nupload_dir = "/no/such/folder"\n')
     monkeypatch.setenv("KFADAPTER_LISTN", "x")
@@ -88,7 +88,7 @@ def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeyp
 
 
 def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
-    """Who is refused a port learns which, and how to choose another."""
+    """If the port is in use, the error names it, and the option to choose another."""
     ended = kfadapter("serve", "--listen", f"127.0.0.1:{taken_port}", "--metrics-listen", "off")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
     assert f"127.0.0.1:{taken_port}" in ended.err
@@ -96,7 +96,7 @@ def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
 
 
 def test_a_taken_port_for_metrics_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
-    """Who is refused the port for metrics learns that it is that one, and how to choose another."""
+    """If the metrics port is in use, the error names it, and the option to choose another."""
     ended = kfadapter("serve", "--listen", "127.0.0.1:0", "--metrics-listen", f"127.0.0.1:{taken_port}")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
     assert f"error: 127.0.0.1:{taken_port} is in use\n" in ended.err
@@ -107,7 +107,7 @@ def test_a_taken_port_for_metrics_is_named(kfadapter: Kfadapter, taken_port: int
 def test_dev_names_the_port_that_is_taken(
     flag: str, other: str, kfadapter: Kfadapter, taken_port: int, tmp_path: Path
 ) -> None:
-    """Both ports are tried first, and the error tells the flag that changes the one which is taken."""
+    """Both ports are checked first, and the error names the flag for the one that is in use."""
     data = tmp_path / "data"
     ended = kfadapter("dev", flag, str(taken_port), other, "0", "--data", str(data))
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
@@ -118,12 +118,12 @@ def test_dev_names_the_port_that_is_taken(
 
 
 def test_any_free_port_is_free() -> None:
-    """Port 0 is never taken, not even by the other."""
+    """Port 0 is never in use, not even twice."""
     check_ports(0, 0)
 
 
 def test_dev_needs_two_ports(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """One port for both is a usage error, told before anything starts."""
+    """The same port for both is a usage error, reported before anything starts."""
     ended = kfadapter("dev", "--port", "8888", "--data", str(tmp_path / "data"))
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "port 8888 cannot be the adapter's and the embedded KFP's" in ended.err
@@ -132,7 +132,7 @@ def test_dev_needs_two_ports(kfadapter: Kfadapter, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["serve", "dev"])
 def test_missing_packages_are_named(command: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the client is installed, the error names the command that installs the rest."""
+    """If only the client is installed, the error names the command that installs the missing packages."""
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     ended = kfadapter(command)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
@@ -142,7 +142,7 @@ def test_missing_packages_are_named(command: str, kfadapter: Kfadapter, monkeypa
 
 @pytest.mark.parametrize("below", [".", "data", "data/deeper"])
 def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """A data folder that is a file, or lies below one, is an error that names the file and the way out."""
+    """A data folder that is a file, or is below one, is an error that names the file and the remedy."""
     file = tmp_path / "file"
     file.touch()
     ended = kfadapter("dev", "--port", "0", "--kfp-port", "0", "--data", str(file / below))
@@ -156,7 +156,7 @@ def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: P
 
 @pytest.mark.parametrize("arguments", [["dev", "--data", ""], ["serve", "--upload-dir", ""], ["upload", ""]])
 def test_an_empty_path_is_a_usage_error(arguments: list[str], kfadapter: Kfadapter) -> None:
-    """An empty path, as an unset shell variable leaves it, is not taken for the current folder."""
+    """An empty path, as from an unset shell variable, is not the current folder but a usage error."""
     ended = kfadapter(*arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "an empty text is no path" in ended.err
@@ -166,7 +166,7 @@ def test_an_empty_path_is_a_usage_error(arguments: list[str], kfadapter: Kfadapt
     ("value", "wanted"), [("/state", Path("/state/kfadapter")), ("relative", None), ("", None), (None, None)]
 )
 def test_data_are_where_xdg_says(value: str | None, wanted: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An absolute XDG_STATE_HOME counts; anything else means the home folder, as the specification says."""
+    """An absolute XDG_STATE_HOME applies; otherwise the default below the home folder, as in the specification."""
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("XDG_STATE_HOME", value)
@@ -174,7 +174,7 @@ def test_data_are_where_xdg_says(value: str | None, wanted: Path | None, monkeyp
 
 
 def test_the_banner_has_six_lines() -> None:
-    """Addresses, data, a command, a grpcurl line, how to stop; the default address needs no --target."""
+    """The banner has addresses, data, a command, a grpcurl line and how to stop; the default needs no --target."""
     lines = banner("127.0.0.1:50051", "http://127.0.0.1:8888", Path("/data")).splitlines()
     assert [line.split()[0] for line in lines] == ["adapter", "KFP", "data", "try", "grpcurl", "stop"]
     assert "try      kfadapter list" in lines
@@ -183,7 +183,7 @@ def test_the_banner_has_six_lines() -> None:
 
 
 def test_missing_packages_stop_nothing_else() -> None:
-    """With all packages there, nothing is raised; without, the missing ones are named."""
+    """Nothing is raised if all packages are installed; otherwise the missing ones are named."""
     extras.require(server=extras.SERVER, embedded=["uvicorn"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extras, "find_spec", lambda name: None if name == "uvicorn" else name)

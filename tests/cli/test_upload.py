@@ -63,14 +63,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def metadata(fake: FakeAdapter) -> pb.UploadPipelineMetadata:
-    """The metadata of the last upload."""
+    """Returns the metadata of the last upload."""
     sent = fake.requests[-1]
     assert isinstance(sent, pb.UploadPipelineMetadata)
     return sent
 
 
 def test_upload_says_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
-    """The answer names pipeline and version, whether they are new, and the bytes."""
+    """The output names the pipeline and version, whether they are new, and the size."""
     first = kfadapter("upload", str(file))
     assert (first.code, first.err) == (0, "")
     fields = dict(line.split(maxsplit=1) for line in first.out.splitlines() if not line.startswith("Version id"))
@@ -83,14 +83,14 @@ def test_upload_says_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
 
 
 def test_upload_as_json(kfadapter: Kfadapter, file: Path) -> None:
-    """A script gets the whole receipt."""
+    """With `-o json` the complete receipt is printed."""
     record = json.loads(kfadapter("upload", str(file), "--request-id", "r-1", "-o", "json").out)
     assert (record["pipeline"]["name"], record["version_created"], record["bytes"]) == ("train", True, 5)
     assert record["request_id"] == "r-1"
 
 
 def test_upload_warns_of_what_was_not_kept(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
-    """What KFP did not keep is a warning on stderr that names the options, and a list in the receipt."""
+    """Options that KFP did not store are named in a warning on stderr and listed in the receipt."""
     fake.not_kept = ["tags", "code_source_url"]
     done = kfadapter("upload", str(file), "-o", "json")
     assert done.code == 0
@@ -102,14 +102,14 @@ def test_upload_warns_of_what_was_not_kept(kfadapter: Kfadapter, fake: FakeAdapt
 def test_a_plain_second_upload_has_no_note(
     kfadapter: Kfadapter, fake: FakeAdapter, file: Path, options: list[str]
 ) -> None:
-    """That no earlier upload could be looked for is a warning only if one was to be looked for."""
+    """A skipped duplicate check is a warning only if an option requested the check."""
     fake.duplicate_check_skipped = True
     done = kfadapter("upload", str(file), *options)
     assert (done.code, bool(done.err)) == (0, bool(options))
 
 
 def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
-    """Each option arrives in the metadata."""
+    """Each option is sent in the metadata."""
     options = {
         "--name": "n",
         "--version-name": "v",
@@ -129,7 +129,7 @@ def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file:
 
 
 def test_the_choices_are_those_of_the_domain() -> None:
-    """The option offers exactly what the contract knows."""
+    """The option offers exactly the contract's choices."""
     assert list(get_args(get_type_hints(UploadOptions)["if_exists"])) == [choice.value for choice in IfExists]
 
 
@@ -147,12 +147,12 @@ def test_the_choices_are_those_of_the_domain() -> None:
     ],
 )
 def test_the_name_is_the_files_without_ending(path: str, name: str) -> None:
-    """Only endings of pipeline files are taken off."""
+    """Only suffixes of pipeline files are removed."""
     assert default_name(Path(path)) == name
 
 
 def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
-    """An upload that the adapter refuses ends with its error."""
+    """A rejected upload ends with the adapter's error."""
     fake.failures = [PipelineExistsError("a pipeline named 'train' exists")]
     ended = kfadapter("upload", str(file), "--if-exists", "fail")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
@@ -171,7 +171,7 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
 def test_what_cannot_be_uploaded(
     arguments: list[str], said: str, kfadapter: Kfadapter, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is not there, a folder, a stream without a name: usage errors all."""
+    """A missing file, a folder, and a stream without a name are usage errors."""
     monkeypatch.chdir(file.parent)
     ended = kfadapter("upload", *arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
@@ -189,7 +189,7 @@ def two(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @needs_kfp
 def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
-    """A .py with two pipelines becomes two pipelines, each under its own name, with a receipt each."""
+    """A .py with two pipelines is uploaded as two pipelines, each under its own name and with its own receipt."""
     ended = kfadapter("upload", str(two))
     assert (ended.code, ended.err, fake.calls) == (0, "", ["Upload", "Upload"])
     receipts = [receipt.splitlines()[0].split() for receipt in ended.out.split("\n\n")]
@@ -202,7 +202,7 @@ def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAd
 @pytest.mark.slow
 @needs_kfp
 def test_a_default_of_several_lines(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
-    """A text of several lines as a default is compiled to sound YAML: kfp copies its lines into the comment."""
+    """A multi-line string default compiles to valid YAML: kfp copies its lines into the comment."""
     path = tmp_path / "prompt.py"
     path.write_text(
         "from kfp import dsl\n\n\n@dsl.component\ndef ask(prompt: str) -> int:\n    return len(prompt)\n\n\n"
@@ -218,7 +218,7 @@ def test_a_default_of_several_lines(kfadapter: Kfadapter, fake: FakeAdapter, tmp
 
 @given(st.text(max_size=40))
 def test_a_comment_is_nothing_but_a_comment(text: str) -> None:
-    """Whatever stands in a text, as a comment it is YAML without content."""
+    """Any text as a comment is YAML without content."""
     made = commented(text).encode()
     assert yaml.safe_load(made) is None
 
@@ -226,7 +226,7 @@ def test_a_comment_is_nothing_but_a_comment(text: str) -> None:
 @pytest.mark.slow
 @needs_kfp
 def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
-    """--function takes one of them; --name is for that one then, and its receipt is a document of its own."""
+    """--function selects one pipeline, to which --name applies; its receipt is a single document."""
     record = json.loads(kfadapter("upload", str(two), "--function", "second", "-o", "json").out)
     assert record["pipeline"]["name"] == "second-one"
     assert kfadapter("upload", str(two), "--function", "first", "--name", "x", "-o", "name").out == "x\n"
@@ -236,7 +236,7 @@ def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdap
 @pytest.mark.slow
 @needs_kfp
 def test_what_was_stored_is_told_when_the_next_is_refused(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
-    """When the second of two uploads fails, the receipt of the first is printed nevertheless."""
+    """If the second of two uploads fails, the receipt of the first is still printed."""
     fake.add("second-one")
     fake.on_call = lambda: fake.failures.extend([PipelineExistsError("it exists")] * (len(fake.calls) == 2))
     ended = kfadapter("upload", str(two), "-o", "name")
@@ -249,7 +249,7 @@ def test_what_was_stored_is_told_when_the_next_is_refused(kfadapter: Kfadapter, 
 def test_what_is_for_one_pipeline_needs_a_function(
     arguments: list[str], kfadapter: Kfadapter, fake: FakeAdapter, two: Path
 ) -> None:
-    """A name for two pipelines, and one upload of two, are not guessed at: both are named, and the option to choose."""
+    """A single name or payload for two pipelines is a usage error that lists both and names --function."""
     ended = kfadapter(*arguments, str(two))
     assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
     assert "two.py holds 2 pipelines: first, second\n" in ended.err
@@ -258,7 +258,7 @@ def test_what_is_for_one_pipeline_needs_a_function(
 
 @needs_kfp
 def test_a_chosen_pipeline_is_compiled(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
-    """A .py is compiled by kfp before it is sent, and nothing is left beside it."""
+    """A .py is compiled by kfp before it is sent, and leaves no files."""
     ended = kfadapter("payload", str(two), "--function", "second")
     assert ended.err == ""
     head, *chunks = map(json.loads, ended.out.splitlines())
@@ -278,7 +278,7 @@ COMPONENT = "from kfp import dsl\n\n@dsl.component\ndef alone() -> int:\n    ret
     ("source", "names"), [(BESIDE, ["first-one", "second-one"]), (COMPONENT, ["alone"])], ids=["imported", "component"]
 )
 def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: Kfadapter, two: Path) -> None:
-    """A file without pipelines of its own is taken for those that it imports, each once, or for its component."""
+    """From a file without its own pipelines the imported ones are uploaded, each once, or else its component."""
     path = two.parent / "other file.py"
     path.write_text(source)
     assert kfadapter("upload", str(path), "-o", "name").out.split() == names
@@ -295,7 +295,7 @@ def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: K
     ],
 )
 def test_a_package_that_a_py_needs_is_told(source: str, package: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """Where an import fails, the next step installs what is missing; kfp's own extension is known by name."""
+    """If an import fails, the next step installs the missing package; kfp's own extension is known by name."""
     path = tmp_path / "importing.py"
     path.write_text(f"import sys\nsys.modules['kfp.kubernetes'] = None\n{source}\n")
     ended = kfadapter("upload", str(path))
@@ -328,7 +328,7 @@ def test_a_package_that_a_py_needs_is_told(source: str, package: str, kfadapter:
 def test_a_py_that_cannot_be_compiled(
     source: str, why: str, kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path
 ) -> None:
-    """The error names the line of the user's own file, and what is wrong there, not kfp's."""
+    """The error names the line in the user's own file and its problem, not a line in kfp."""
     path = tmp_path / "broken.py"
     path.write_text(source)
     ended = kfadapter("upload", str(path))
@@ -341,7 +341,7 @@ def test_a_py_that_cannot_be_compiled(
 
 @needs_kfp
 def test_an_unknown_function_is_told_with_those_there_are(kfadapter: Kfadapter, two: Path) -> None:
-    """Who mistypes --function reads the names of the pipelines."""
+    """For an unknown --function the error lists the pipelines."""
     ended = kfadapter("upload", str(two), "--function", "third")
     assert ended.code == ExitCode.REFUSED
     assert "it has no pipeline 'third'; it has first, second" in ended.err
@@ -350,14 +350,14 @@ def test_an_unknown_function_is_told_with_those_there_are(kfadapter: Kfadapter, 
 
 @needs_kfp
 def test_what_a_file_prints_is_no_data(kfadapter: Kfadapter, two: Path) -> None:
-    """A file that prints while it is read does not spoil what the command prints."""
+    """Output of the file while it is imported does not appear in the command's output."""
     two.write_text("print('hello')\n" + TWO_PIPELINES)
     assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
 
 
 @needs_kfp
 def test_a_file_sees_no_arguments_but_its_own_name(kfadapter: Kfadapter, two: Path) -> None:
-    """A file that writes to its first argument when it is run as a script does not write to what is ours."""
+    """The file sees only its own name in sys.argv, and an empty stdin."""
     two.write_text(f"import sys\nassert sys.argv == [{str(two)!r}]\nassert not sys.stdin.read()\n{TWO_PIPELINES}")
     ended = kfadapter("upload", str(two), "-o", "name")
     assert (ended.code, ended.err) == (0, "")
@@ -365,7 +365,7 @@ def test_a_file_sees_no_arguments_but_its_own_name(kfadapter: Kfadapter, two: Pa
 
 @needs_kfp
 def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that does not come to its end is ended, and the error says after which time."""
+    """A file that never ends is stopped at the timeout, which the error names."""
     monkeypatch.setattr(pipeline_file, "COMPILE_SECONDS", 1.0)
     path = tmp_path / "endless.py"
     path.write_text("while True: pass\n")
@@ -377,7 +377,7 @@ def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch:
 
 @needs_kfp
 def test_what_a_file_starts_ends_with_it(kfadapter: Kfadapter, two: Path, tmp_path: Path) -> None:
-    """A process that the file leaves behind goes when the file is compiled: the other end of its pipe is closed."""
+    """A background process started by the file is stopped after the compilation, so its pipe is closed."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -391,7 +391,7 @@ def test_what_a_file_starts_ends_with_it(kfadapter: Kfadapter, two: Path, tmp_pa
 
 @needs_kfp
 def test_only_the_end_of_what_a_file_says_is_kept(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """However much a file prints, it is compiled to its end, and what it said last is told."""
+    """A file that prints a lot runs to its end, and the error has the last line printed."""
     path = tmp_path / "chatty.py"
     path.write_text("import os\nfor _ in range(100): print('y' * 100_000)\nprint('z', flush=True)\nos._exit(7)\n")
     ended = kfadapter("upload", str(path))
@@ -402,7 +402,7 @@ def test_only_the_end_of_what_a_file_says_is_kept(kfadapter: Kfadapter, tmp_path
 def test_without_kfp_a_py_says_what_to_install(
     kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where kfp is missing the error names the command that installs it."""
+    """Without kfp the error names the command that installs it."""
     path = tmp_path / "one.py"
     path.write_text("x = 1\n")
     monkeypatch.setattr(pipeline_file, "kfp_is_installed", lambda: False)
@@ -413,7 +413,7 @@ def test_without_kfp_a_py_says_what_to_install(
 
 @pytest.mark.parametrize("there", [True, False])
 def test_kfp_is_the_sdk_and_not_its_namespace(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked for is the installed SDK by its distribution's name."""
+    """The SDK kfp counts as installed if a distribution of that name is."""
 
     def distribution(name: str) -> str:
         if name == "kfp" and there:
@@ -425,7 +425,7 @@ def test_kfp_is_the_sdk_and_not_its_namespace(there: bool, monkeypatch: pytest.M
 
 
 def test_payload_is_what_the_adapter_reads(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """Metadata first, then the bytes in chunks; every line is a message of the contract."""
+    """The payload is metadata, then the bytes in chunks; every line is a message of the contract."""
     body = bytes(range(256)) * 1000
     path = tmp_path / "p.zip"
     path.write_bytes(body)

@@ -1,4 +1,4 @@
-"""An adapter that keeps pipelines in memory, fails on command, and remembers how it was called."""
+"""An adapter that keeps pipelines in memory, fails on command, and records its calls."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
 
     Attributes:
         pipelines: What it holds, by name.
-        versions: The versions of each pipeline, by its name.
-        failures: What the next calls fail with, in order: an error with details, or a bare status.
+        versions: The versions of each pipeline, by the pipeline's name.
+        failures: The errors of the next calls, in order: with details, or as a bare status.
         requests: Every request that arrived, uploads as their metadata.
         calls: The methods that were called.
         call_metadata: The metadata of the last call.
         time_remaining: The deadline of the last call when it arrived.
         chunks: The sizes of the last upload's chunks.
         content: The bytes of the last upload.
-        not_kept: The fields of uploads that are reported as not kept.
-        duplicate_check_skipped: Whether uploads are reported as not compared with earlier ones.
-        file: What is downloaded.
-        download_info: What is announced of it, if not the truth.
-        announces: Whether a download begins with what is announced of it.
-        download_ended: Is set when a download has finished, for the caller too.
-        late_failures: What the next downloads end with, behind all bytes.
-        hold: While it is clear, Get does not answer, and Download does not end.
-        on_call: Is called when a call arrives.
+        not_kept: The fields of uploads to report as not kept.
+        duplicate_check_skipped: Whether to report uploads as not compared with earlier ones.
+        file: The file to download.
+        download_info: The announced info of the download, if not the true one.
+        announces: Whether a download begins with its info.
+        download_ended: Set when a download has ended, also for the caller.
+        late_failures: The errors of the next downloads, after all bytes.
+        hold: While it is clear, Get does not respond, and Download does not end.
+        on_call: Called when a call arrives.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
     ) -> pb.UploadPipelineResponse:
-        """Takes a file and adds a version."""
+        """Accepts a file and adds a version."""
         metadata = next(request_iterator).metadata
         self._begin("Upload", metadata, context)
         digest = hashlib.sha256()
@@ -223,7 +223,7 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
 
     @override
     def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
-        """Gets a version; the latest where none is named."""
+        """Gets a version; the latest if none is named."""
         self._begin("GetVersion", request, context)
         found = self._find(request.name, request.pipeline_id, context)
         if request.WhichOneof("version") is None:
@@ -249,7 +249,7 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
-        """Sends the file that was set, and then fails as was set."""
+        """Sends the configured file, then fails as configured."""
         self._begin("Download", request, context)
         found = self._find(request.name, request.pipeline_id, context)
         if request.WhichOneof("version"):
@@ -305,7 +305,7 @@ def bare_status(code: grpc.StatusCode, details: str, trailers: tuple[tuple[str, 
 
 @contextmanager
 def serving(fake: FakeAdapter, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
-    """Serves a fake on a free loopback port, over TLS where credentials are given, and tells the address."""
+    """Serves a fake on a free loopback port, over TLS if credentials are given, and yields the address."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(fake, server)

@@ -1,4 +1,4 @@
-"""Artifacts from Python: lists, tables of metrics, and downloads that continue, unpack and never overwrite."""
+"""Artifacts from Python: lists, tables of metrics, and downloads that resume, unpack and never overwrite."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def client(runs: FakeRuns, store: Store) -> Iterator[Client]:
 
 
 def folder(files: Mapping[str, bytes]) -> tuple[ArtifactContent, bytes]:
-    """A folder as it is sent."""
+    """A directory in the form in which it is sent."""
     archived = io.BytesIO()
     with tarfile.open(fileobj=archived, mode="w") as archive:
         for path, data in files.items():
@@ -62,7 +62,7 @@ def folder(files: Mapping[str, bytes]) -> tuple[ArtifactContent, bytes]:
 
 
 def test_lists(client: Client, runs: FakeRuns) -> None:
-    """Artifacts of a run, and of all runs page by page; what could not be read is told."""
+    """Artifacts of a run, and of all runs page by page; what could not be read is reported as a warning."""
     assert [one.artifact_id for one in client.artifacts.list("r1", task="train", type="Model")] == [
         "r1-train-0-model",
         "r1-train-1-model",
@@ -80,7 +80,7 @@ def test_lists(client: Client, runs: FakeRuns) -> None:
 
 
 def test_reading(client: Client) -> None:
-    """Bytes as they come, after what is announced of them."""
+    """The bytes as they arrive, after a description of the content."""
     contents: list[ArtifactContent] = []
     assert b"".join(client.artifacts.read("r0", ID, offset=5, on_content=contents.append)) == DATA[5:]
     assert contents == [FILE]
@@ -107,7 +107,7 @@ def test_a_stream(client: Client) -> None:
 
 
 def test_never_over_a_file(client: Client, tmp_path: Path) -> None:
-    """A file that exists is kept, unless that is forced."""
+    """An existing file is not overwritten, except with force."""
     path = tmp_path / "모델.bin"
     path.write_bytes(b"mine")
     for to in (tmp_path, path):
@@ -119,7 +119,7 @@ def test_never_over_a_file(client: Client, tmp_path: Path) -> None:
 
 
 def test_it_continues_where_it_ended(client: Client, store: Store, tmp_path: Path) -> None:
-    """When the store goes away, the rest is read from there on, and again as long as it goes forward."""
+    """When the store becomes unavailable, the download resumes at that offset, repeatedly as long as it progresses."""
     away = ArtifactStoreUnavailableError("away")
     store.breaks = [(2500, away), (0, away), (0, away), (3000, away), (500, away)]
     receipt = client.artifacts.download("r0", ID, to=tmp_path / "m")
@@ -128,7 +128,7 @@ def test_it_continues_where_it_ended(client: Client, store: Store, tmp_path: Pat
 
 
 def test_a_store_that_stays_away(client: Client, store: Store, tmp_path: Path) -> None:
-    """After some attempts without a byte it fails, and nothing is left."""
+    """After several attempts without a byte the download fails, and leaves no file."""
     store.breaks = [(2500, ArtifactStoreUnavailableError("away")), *([(0, ArtifactStoreUnavailableError("away"))] * 9)]
     with pytest.raises(ArtifactStoreUnavailableError):
         client.artifacts.download("r0", ID, to=tmp_path / "m")
@@ -136,7 +136,7 @@ def test_a_store_that_stays_away(client: Client, store: Store, tmp_path: Path) -
 
 
 def test_what_changed_in_between(client: Client, store: Store, tmp_path: Path) -> None:
-    """Two halves of different files are never put together, and no file is too short."""
+    """Parts of different files are never joined, and a file is never truncated."""
 
     def change() -> Iterator[ArtifactContent]:
         yield FILE
@@ -151,7 +151,7 @@ def test_what_changed_in_between(client: Client, store: Store, tmp_path: Path) -
 
 
 def test_fewer_bytes_than_announced(client: Client, store: Store, tmp_path: Path) -> None:
-    """A file whose size is not the announced one does not appear."""
+    """If the size differs from the announced one, no file is created."""
     store.data = DATA[:-1]
     with pytest.raises(ArtifactChangedError, match=f"{len(DATA) - 1} bytes arrived instead of {len(DATA)}"):
         client.artifacts.download("r0", ID, to=tmp_path / "m")
@@ -162,7 +162,7 @@ FILES = {"a.txt": b"a", "그림/b.png": DATA, "그림/깊이/빈": b""}
 
 
 def test_a_folder(client: Client, store: Store, tmp_path: Path) -> None:
-    """A folder is unpacked by its own name, or as the path says; with force its files are replaced, others stay."""
+    """A directory is unpacked by its own name or at the path; with force its files are replaced, others are kept."""
     store.content, store.data = folder(FILES)
     receipt = client.artifacts.download("r0", ID, to=tmp_path)
     assert (receipt.path, receipt.size) == (tmp_path / "자료", sum(map(len, FILES.values())))
@@ -180,7 +180,7 @@ def test_a_folder(client: Client, store: Store, tmp_path: Path) -> None:
 
 
 def test_a_folder_as_an_archive(client: Client, store: Store, tmp_path: Path) -> None:
-    """A path that ends with .tar, and a stream, get the archive."""
+    """A path that ends with .tar, or a stream, receives the archive."""
     store.content, store.data = folder(FILES)
     client.artifacts.download("r0", ID, to=tmp_path / "m.tar")
     stream = io.BytesIO()
@@ -189,7 +189,7 @@ def test_a_folder_as_an_archive(client: Client, store: Store, tmp_path: Path) ->
 
 
 def test_a_folder_begins_anew(client: Client, store: Store, tmp_path: Path) -> None:
-    """An archive has no middle to continue in."""
+    """The download of an archive cannot resume; it restarts from the beginning."""
     store.content, store.data = folder(FILES)
     store.breaks = [(3000, ArtifactStoreUnavailableError("away"))]
     client.artifacts.download("r0", ID, to=tmp_path / "m")
@@ -199,7 +199,7 @@ def test_a_folder_begins_anew(client: Client, store: Store, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x"])
 def test_no_file_leads_outside(client: Client, store: Store, tmp_path: Path, path: str) -> None:
-    """An archive with such a name is refused, and nothing is left of it."""
+    """An archive with such a name is rejected, and nothing of it is left."""
     store.content, store.data = folder({"a": b"a", path: b"x"})
     with pytest.raises(ArtifactChangedError, match="no file of a folder"):
         client.artifacts.download("r0", ID, to=tmp_path / "m")
@@ -208,7 +208,7 @@ def test_no_file_leads_outside(client: Client, store: Store, tmp_path: Path, pat
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "c:\\x"])
 def test_its_own_name_leads_nowhere_else(client: Client, store: Store, tmp_path: Path, name: str) -> None:
-    """Whatever the adapter says, a file lands in the directory that was given."""
+    """Whatever name the adapter returns, the file is created in the given directory."""
     store.content = replace(FILE, name=name)
     receipt = client.artifacts.download("r0", ID, to=tmp_path)
     assert receipt.path is not None
@@ -220,7 +220,7 @@ def test_its_own_name_leads_nowhere_else(client: Client, store: Store, tmp_path:
 
 
 def test_metrics(client: Client, runs: FakeRuns) -> None:
-    """A row for each run with the same columns; parameters only where they are wanted, None where nothing is."""
+    """A row for each run, with the same columns; parameters only if requested, None for missing values."""
     runs.bad = {"r2": KfpError("부서짐")}
     warnings: list[str] = []
     rows = client.runs.metrics(parameters=["n", "state"], display_name_contains="", on_warning=warnings.append)
@@ -250,7 +250,7 @@ def test_metrics(client: Client, runs: FakeRuns) -> None:
     ],
 )
 def test_names_of_columns(metrics: list[list[tuple[str, str, str]]], columns: list[str]) -> None:
-    """A column has the shortest name that is not ambiguous in the table."""
+    """A column has the shortest name that is unambiguous in the table."""
     runs = [
         MetricsOfRun(f"r{index}", metrics=tuple(RunMetric(name, 0.5, task, output) for name, task, output in row))
         for index, row in enumerate(metrics)
@@ -259,7 +259,7 @@ def test_names_of_columns(metrics: list[list[tuple[str, str, str]]], columns: li
 
 
 def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
-    """Nothing is created before the adapter answered."""
+    """Nothing is created before the adapter has responded."""
     with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
         client.artifacts.download("r0", ID, to=tmp_path / "new" / "m")
     assert list(tmp_path.iterdir()) == []

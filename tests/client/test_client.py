@@ -38,7 +38,7 @@ def test_list_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_list_is_lazy(client: Client, fake: FakeAdapter) -> None:
-    """Who takes one item pays for one page."""
+    """Reading one item requests one page only."""
     for number in range(5):
         fake.add(f"train-{number}")
     assert next(client.pipelines.list()).name == "train-0"
@@ -46,7 +46,7 @@ def test_list_is_lazy(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> None:
-    """One page carries the token of the next one and the total."""
+    """A page has the token of the next one and the total."""
     for number in range(3):
         fake.add(f"train-{number}")
     page = client.pipelines.list(page_size=2).page()
@@ -55,7 +55,7 @@ def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> N
 
 
 def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
-    """The versions of all pages come one after the other, BASIC unless more is requested."""
+    """The versions of all pages are returned one after the other, BASIC unless more is requested."""
     pipeline = fake.add("train")
     for number in range(2, 6):
         fake.add_version("train", str(number))
@@ -69,7 +69,7 @@ def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> Non
 
 
 def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
-    """A deletion tells id, name and number of versions; with allow_missing nothing is nothing."""
+    """A deletion returns id, name and number of versions; with allow_missing a missing pipeline is an empty result."""
     pipeline = fake.add("train")
     fake.add_version("train", "2")
     assert client.pipelines.delete("train", force=True) == DeleteResult(pipeline.pipeline_id, "train", 2)
@@ -77,7 +77,7 @@ def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fake: FakeAdapter) -> None:
-    """A version is named by its name or its id; without either it is the latest one."""
+    """A version is found by its name or its id; if neither is set, the latest one is returned."""
     pipeline = fake.add("train")
     second = fake.add_version("train", "2")
     assert client.pipelines.get_version("train").name == "2"
@@ -91,7 +91,7 @@ def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fak
 
 
 def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> None:
-    """A deletion tells id and name of the version; with allow_missing nothing is nothing."""
+    """A deletion returns id and name of the version; with allow_missing a missing version is an empty result."""
     fake.add("train")
     second = fake.add_version("train", "2")
     assert client.pipelines.delete_version("train", version_name="2") == DeleteVersionResult(
@@ -105,7 +105,7 @@ def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> Non
 
 
 def test_a_version_is_named_in_one_way(client: Client, fake: FakeAdapter) -> None:
-    """A name and an id at once, of which the wire could hold one, are refused before anything is sent."""
+    """A name and an id at once, of which the wire can hold only one, are rejected before anything is sent."""
     with pytest.raises(InvalidFieldError, match="only one of"):
         client.pipelines.delete_version(
             "train", version_name="2", pipeline_version_id="11111111-0000-4000-8000-000000000001"
@@ -114,7 +114,7 @@ def test_a_version_is_named_in_one_way(client: Client, fake: FakeAdapter) -> Non
 
 
 def test_every_call_has_the_deadline_of_the_contract(client: Client, fake: FakeAdapter) -> None:
-    """Without a timeout a read and a write get their default, and a little more for the answer to arrive."""
+    """If no timeout is set, reads and writes get their default deadline, plus a margin for the response to arrive."""
     fake.add("train")
     client.pipelines.get("train")
     assert fake.time_remaining is not None
@@ -124,7 +124,7 @@ def test_every_call_has_the_deadline_of_the_contract(client: Client, fake: FakeA
 
 
 def test_the_timeout_is_the_deadline(target: str, fake: FakeAdapter) -> None:
-    """A timeout that was set is the deadline of every call."""
+    """A timeout set on the client is the deadline of every call."""
     fake.add("train")
     with Client(target, timeout=77) as client:
         client.pipelines.get("train")
@@ -133,7 +133,7 @@ def test_the_timeout_is_the_deadline(target: str, fake: FakeAdapter) -> None:
 
 
 def test_the_namespace_is_sent_with_every_call(target: str, fake: FakeAdapter) -> None:
-    """What the client was told once goes into each request."""
+    """The client's namespace is sent with every request."""
     fake.add("train")
     with Client(target, namespace="team-a") as client:
         client.pipelines.get("train")
@@ -146,7 +146,7 @@ def test_the_namespace_is_sent_with_every_call(target: str, fake: FakeAdapter) -
 
 
 def test_the_target_comes_from_the_environment(target: str, fake: FakeAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KFADAPTER_TARGET names the adapter where the program does not; nothing at all means the default port."""
+    """KFADAPTER_TARGET sets the address if the program does not; if it is unset, the default port is used."""
     fake.add("train")
     monkeypatch.setenv("KFADAPTER_TARGET", target)
     with Client() as client:
@@ -156,7 +156,7 @@ def test_the_target_comes_from_the_environment(target: str, fake: FakeAdapter, m
 
 
 def test_a_closed_client_says_so(client: Client) -> None:
-    """A call after close is a plain error, not a hang or a new connection."""
+    """A call after close is an error, not a hang or a new connection."""
     client.close()
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
@@ -208,7 +208,7 @@ def test_the_public_names() -> None:
 
 
 def test_the_client_imports_base_dependencies_only() -> None:
-    """The client can be imported where nothing of the server's extras is installed."""
+    """The client can be imported without any of the server's extras."""
     extras = "structlog msgspec grpc_reflection httptools kfp_server_api urllib3 kfp starlette"
     program = f"import sys\nsys.modules.update(dict.fromkeys({extras.split()!r}))\nimport kfadapter_grpc.client"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -226,7 +226,7 @@ FLAT = """
 
 
 def test_calls_by_their_names_of_before(client: Client, fake: FakeAdapter) -> None:
-    """Every name that calls had before there were resources still works; any other is unknown."""
+    """The earlier names of all calls still work; other names are unknown."""
     assert all(callable(getattr(client, name)) for name in FLAT.split())
     for number in range(3):
         fake.add(f"train-{number}")

@@ -44,7 +44,7 @@ class Secure:
 
 @pytest.fixture
 def secure(fake: FakeAdapter, tmp_path: Path) -> Iterator[Secure]:
-    """An adapter that requires a certificate, and whose own is for `adapter.example`."""
+    """An adapter that requires a client certificate, and whose own is for `adapter.example`."""
     ca = CertificateAuthority()
     ca.write(tmp_path)
     ca.issue("me").write(tmp_path, "me")
@@ -79,7 +79,7 @@ def test_without_a_token_nothing_is_sent(target: str, fake: FakeAdapter) -> None
 
 
 def test_a_token_file_is_read_again(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
-    """A token that is replaced in its file is used by the next call; while that is gone or empty, the old one is."""
+    """A token replaced in its file is used by the next call; if the file is missing or empty, the old one is used."""
     fake.add("train")
     file = tmp_path / "token"
     file.write_text("kfa_old\n")
@@ -95,7 +95,7 @@ def test_a_token_file_is_read_again(target: str, fake: FakeAdapter, tmp_path: Pa
 def test_credentials_from_the_environment(
     target: str, fake: FakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment gives a token or a file; what is given in the program counts before it."""
+    """The environment sets a token or a file; what the program sets takes precedence."""
     fake.add("train")
     file = tmp_path / "token"
     file.write_text("kfa_file")
@@ -112,7 +112,7 @@ def test_credentials_from_the_environment(
 
 
 def test_a_servers_file_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KFADAPTER_TOKEN_FILE is the server's: in its container, `kfadapter health` does not take it for its own."""
+    """KFADAPTER_TOKEN_FILE is the server's: in its container, `kfadapter health` does not use it as its own token."""
     monkeypatch.setenv("KFADAPTER_TOKEN_FILE", "/nonexistent")
     with Client(FAR):
         pass
@@ -143,12 +143,12 @@ def test_a_servers_file_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_this_machine(target: str, here: bool) -> None:
-    """Only an address that cannot be another machine's counts as this one."""
+    """Only an address that cannot belong to another machine counts as this one."""
     assert is_this_machine(target) is here
 
 
 def test_a_token_goes_nowhere_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token for another machine needs TLS, or a flag that names the risk; the refusal does not show it."""
+    """A token for another machine requires TLS, or a flag that accepts the risk; the error does not show the token."""
     for tls in (None, False):
         with pytest.raises(CredentialsError) as caught:
             Client(FAR, token=CANARY, tls=tls)
@@ -169,7 +169,7 @@ def test_a_token_goes_nowhere_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\nend", "토큰", "x" * 9000])
 def test_what_is_no_token(token: str, tmp_path: Path) -> None:
-    """What cannot be sent as a token is refused before any call, and not shown."""
+    """A value that cannot be sent as a token is rejected before any call, and not shown."""
     file = tmp_path / "token"
     file.write_text(token)
     for arguments in ({"token": token}, {"token_file": file}):
@@ -180,7 +180,7 @@ def test_what_is_no_token(token: str, tmp_path: Path) -> None:
 
 
 def test_token_files_that_cannot_be_used(tmp_path: Path) -> None:
-    """A missing file is reported with its path; a token and a file at once are one too many."""
+    """A missing file is reported with its path; a token and a file at once are rejected."""
     with pytest.raises(CredentialsError, match=r"none cannot be read: No such file or directory"):
         Client("127.0.0.1:1", token_file=tmp_path / "none")
     with pytest.raises(CredentialsError, match="not both"):
@@ -188,7 +188,7 @@ def test_token_files_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_the_token_is_shown_nowhere(target: str, fake: FakeAdapter) -> None:
-    """Neither the repr of what knows the token nor an error of a call holds it."""
+    """Neither the repr of an object that holds the token nor the error of a call contains it."""
     fake.failures = [errors.UnauthenticatedError("who are you?")]
     with Client(target, token=CANARY) as client:
         with pytest.raises(UnauthenticatedError) as caught:
@@ -200,7 +200,7 @@ def test_the_token_is_shown_nowhere(target: str, fake: FakeAdapter) -> None:
 
 
 def test_refusals_are_classes(client: Client, fake: FakeAdapter) -> None:
-    """The adapter's two refusals have a class each."""
+    """UNAUTHENTICATED and PERMISSION_DENIED have a class each."""
     fake.failures = [errors.UnauthenticatedError("who?"), errors.PermissionDeniedError("no")]
     with pytest.raises(UnauthenticatedError, match="who"):
         client.pipelines.get("x")
@@ -209,7 +209,7 @@ def test_refusals_are_classes(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_mtls(secure: Secure, fake: FakeAdapter) -> None:
-    """With CA, certificate, key and the name in the adapter's certificate, calls arrive."""
+    """With the CA, a certificate, its key and the name in the adapter's certificate, calls succeed."""
     fake.add("train")
     with Client(secure.target, tls=secure.tls(), token=CANARY) as client:
         assert client.pipelines.get("train").name == "train"
@@ -217,7 +217,7 @@ def test_mtls(secure: Secure, fake: FakeAdapter) -> None:
 
 
 def test_tls_from_the_environment(secure: Secure, fake: FakeAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables give all that TLS needs, and switch it on; False switches it off."""
+    """Variables set everything that TLS needs, and enable it; False disables it."""
     fake.add("train")
     for name, value in {
         "CA": secure.folder / "ca.pem",
@@ -235,7 +235,7 @@ def test_tls_from_the_environment(secure: Secure, fake: FakeAdapter, monkeypatch
 
 @pytest.mark.slow
 def test_an_adapter_that_cannot_be_known(secure: Secure, fake: FakeAdapter) -> None:
-    """A certificate of another CA, or for another name, ends the attempt before anything is sent."""
+    """If the adapter's certificate is of another CA or for another name, the call fails before anything is sent."""
     wrong = {
         "Tls handshake failed": secure.tls(ca=secure.folder / "other.pem"),
         "Hostname Verification": secure.tls(server_name="elsewhere.example"),
@@ -260,7 +260,7 @@ def test_an_adapter_that_cannot_be_known(secure: Secure, fake: FakeAdapter) -> N
     ],
 )
 def test_files_that_cannot_be_used(secure: Secure, given: dict[str, str | None], said: str) -> None:
-    """What is wrong with the files for TLS is told at the first call, with the file's name."""
+    """An invalid TLS file is reported at the first call, with the file's name."""
     pair = secure.ca.issue("x")
     (secure.folder / "wrong.key").write_bytes(pair.key)
     (secure.folder / "encrypted.key").write_bytes(pair.encrypted_key)

@@ -40,7 +40,7 @@ def _file(fake: FakeAdapter) -> None:
 
 
 def test_to_a_stream_with_progress(client: Client, fake: FakeAdapter) -> None:
-    """The bytes go to the stream, which stays open; progress tells how many of how many."""
+    """The bytes go to the stream, which stays open; progress reports bytes received and total."""
     target, told = io.BytesIO(), list[tuple[int, int | None]]()
     receipt = client.pipelines.download("train", to=target, progress=lambda done, total: told.append((done, total)))
     assert (receipt, target.getvalue()) == (RECEIPT, DATA)
@@ -50,7 +50,7 @@ def test_to_a_stream_with_progress(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_to_a_path(client: Client, tmp_path: Path) -> None:
-    """The file has all bytes, nothing is beside it, and its permissions are those of any new file."""
+    """The file has all bytes, no other file is left, and its permissions are those of any new file."""
     path = tmp_path / "파일.json"
     assert client.pipelines.download("train", to=path) == RECEIPT
     assert path.read_bytes() == DATA
@@ -60,7 +60,7 @@ def test_to_a_path(client: Client, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_there_is_replaced(client: Client, tmp_path: Path) -> None:
-    """Its permissions stay, a link keeps leading to it."""
+    """An existing file keeps its permissions, and a symbolic link keeps pointing to it."""
     path, link = tmp_path / "a", tmp_path / "link"
     path.write_bytes(b"old")
     path.chmod(0o640)
@@ -70,7 +70,7 @@ def test_a_file_that_is_there_is_replaced(client: Client, tmp_path: Path) -> Non
 
 
 def test_a_pipe_is_written_to(client: Client, tmp_path: Path) -> None:
-    """What is no regular file is not replaced by one."""
+    """A target that is not a regular file is written to, not replaced."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read: list[bytes] = []
@@ -93,7 +93,7 @@ def test_a_pipe_is_written_to(client: Client, tmp_path: Path) -> None:
 def test_what_is_not_as_announced_is_an_error(
     client: Client, fake: FakeAdapter, tmp_path: Path, announced: pb.DownloadInfo
 ) -> None:
-    """Bytes that are too few, or others, never look like success: the file that was there stays."""
+    """Missing or different bytes never look like success: the existing file is kept."""
     fake.download_info = announced
     path = tmp_path / "a"
     path.write_bytes(b"old")
@@ -105,7 +105,7 @@ def test_what_is_not_as_announced_is_an_error(
 
 @pytest.mark.parametrize("file", [DATA, b""])
 def test_a_cut_stream_is_an_error(client: Client, fake: FakeAdapter, tmp_path: Path, file: bytes) -> None:
-    """A connection that breaks behind the last byte is told, and leaves no file; bytes are not fetched twice."""
+    """A connection that breaks after the last byte is an error, and leaves no file; bytes are not fetched twice."""
     fake.file = file
     fake.late_failures = [AWAY] * 9
     with pytest.raises(CannotConnectError):
@@ -115,7 +115,7 @@ def test_a_cut_stream_is_an_error(client: Client, fake: FakeAdapter, tmp_path: P
 
 
 def test_begun_anew_before_any_byte(client: Client, fake: FakeAdapter) -> None:
-    """When the adapter goes away before bytes arrived, the download is tried again."""
+    """If the adapter becomes unavailable before bytes have arrived, the download is retried."""
     fake.failures = [DrainingError("shutting down")]
     target = io.BytesIO()
     assert client.pipelines.download("train", to=target) == RECEIPT
@@ -134,7 +134,7 @@ def test_an_adapters_error_comes_as_its_class(client: Client, fake: FakeAdapter,
 
 
 def test_a_stream_that_breaks_ends_the_call(client: Client, fake: FakeAdapter) -> None:
-    """What the target raises comes through, and the adapter is not left sending."""
+    """An exception raised by the target is propagated, and the adapter stops sending."""
 
     class Full(io.BytesIO):
         def write(self, _data: object) -> int:
@@ -147,7 +147,7 @@ def test_a_stream_that_breaks_ends_the_call(client: Client, fake: FakeAdapter) -
 
 
 def test_an_interruption_leaves_no_file(client: Client, tmp_path: Path) -> None:
-    """Ctrl-C in the middle removes what arrived so far."""
+    """Ctrl-C in the middle removes what has arrived so far."""
 
     def interrupt(_done: int, _total: int | None) -> None:
         raise KeyboardInterrupt
@@ -158,7 +158,7 @@ def test_an_interruption_leaves_no_file(client: Client, tmp_path: Path) -> None:
 
 
 def test_no_folder_to_write_to(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Where the file cannot be made, its own name is reported, and nothing is requested."""
+    """If the file cannot be created, the error has its own name, and nothing is requested."""
     with pytest.raises(FileNotFoundError) as caught:
         client.pipelines.download("train", to=tmp_path / "missing" / "a")
     assert caught.value.filename == str(tmp_path / "missing" / "a")
@@ -169,7 +169,7 @@ def test_no_folder_to_write_to(client: Client, fake: FakeAdapter, tmp_path: Path
 
 @pytest.mark.parametrize("file", [DATA, b""])
 def test_a_foreign_answer(client: Client, fake: FakeAdapter, file: bytes) -> None:
-    """A stream that does not begin with the info, or is empty, is not taken for a download."""
+    """A stream that is empty or does not begin with the info is not accepted as a download."""
     fake.announces, fake.file = False, file
     target = io.BytesIO()
     with pytest.raises(CallFailedError, match="does not begin"):

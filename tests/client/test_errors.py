@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("cls", list(all_error_classes()), ids=lambda cls: cls.reason)
 def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Client, fake: FakeAdapter) -> None:
-    """What the adapter raises is what the client raises, with everything that it said."""
+    """Every error that the adapter raises is raised by the client, with all of its details."""
     sent = cls(
         "what is wrong",
         metadata={"name": "세계"},
@@ -42,7 +42,7 @@ def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Cl
 
 @pytest.mark.slow
 def test_nobody_listening_is_cannot_connect() -> None:
-    """Without a server the error names the address that was tried."""
+    """If no server is listening, the error names the address."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{reserved.getsockname()[1]}"
@@ -52,7 +52,7 @@ def test_nobody_listening_is_cannot_connect() -> None:
 
 
 def test_silence_is_a_deadline_error(target: str, fake: FakeAdapter) -> None:
-    """An adapter that does not answer within the client's own time is told from one whose KFP was too slow."""
+    """If the adapter does not respond within the client's timeout, the error is DeadlineError."""
     fake.hold.clear()
     with Client(target, timeout=0.05) as client, pytest.raises(DeadlineError):
         client.pipelines.get("x")
@@ -66,7 +66,7 @@ def test_a_cancelled_call_is_cancelled(client: Client, fake: FakeAdapter) -> Non
 
 
 def test_a_foreign_server_keeps_its_status(client: Client, fake: FakeAdapter) -> None:
-    """A status without the adapter's details keeps its code and words, and the id that the call was sent with."""
+    """A status without the adapter's details keeps its code and message, and the id that the call was sent with."""
     fake.failures = [bare_status(grpc.StatusCode.PERMISSION_DENIED, "mesh says no")]
     with pytest.raises(CallFailedError, match="mesh says no") as caught:
         client.pipelines.get("x")
@@ -75,7 +75,7 @@ def test_a_foreign_server_keeps_its_status(client: Client, fake: FakeAdapter) ->
 
 
 def test_a_reason_of_the_future_is_told(client: Client, fake: FakeAdapter) -> None:
-    """A reason that this version does not know is named in the message, with the status that came along."""
+    """A reason unknown to this version is named in the message, and the status is kept."""
 
     class TomorrowError(AdapterError):
         code = grpc.StatusCode.FAILED_PRECONDITION
@@ -88,7 +88,7 @@ def test_a_reason_of_the_future_is_told(client: Client, fake: FakeAdapter) -> No
 
 
 def test_garbled_details_do_not_hide_the_failure(client: Client, fake: FakeAdapter) -> None:
-    """Details that cannot be read are passed over; the status is still told."""
+    """Details that cannot be parsed are ignored; the status is still reported."""
     trailers = (("grpc-status-details-bin", b"\xff\xff\xff"),)
     fake.failures = [bare_status(grpc.StatusCode.NOT_FOUND, "no such thing", trailers)]
     with pytest.raises(CallFailedError, match="no such thing"):
@@ -96,7 +96,7 @@ def test_garbled_details_do_not_hide_the_failure(client: Client, fake: FakeAdapt
 
 
 def test_reads_are_repeated_while_the_adapter_is_away(client: Client, fake: FakeAdapter) -> None:
-    """A read that meets UNAVAILABLE is tried again by itself and then succeeds."""
+    """A read that gets UNAVAILABLE is retried automatically and then succeeds."""
     fake.add("train")
     fake.failures = [wire_status(KfpUnavailableError("KFP is away"))] * 2
     assert client.pipelines.get("train").name == "train"
@@ -104,7 +104,7 @@ def test_reads_are_repeated_while_the_adapter_is_away(client: Client, fake: Fake
 
 
 def test_deletions_are_not_repeated(client: Client, fake: FakeAdapter) -> None:
-    """A call with side effects is sent once, whatever comes back."""
+    """A call with side effects is sent only once, whatever the error."""
     fake.add("train")
     fake.failures = [KfpUnavailableError("KFP is away")]
     with pytest.raises(KfpUnavailableError):
@@ -113,7 +113,7 @@ def test_deletions_are_not_repeated(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_name_and_id_at_once_are_refused(client: Client, fake: FakeAdapter) -> None:
-    """Both a name and an id would lose one of them on the wire, so nothing is sent."""
+    """A name and an id at once are rejected before anything is sent, since the wire can hold only one of them."""
     with pytest.raises(InvalidFieldError):
         client.pipelines.get("train", pipeline_id="1")
     assert fake.calls == []

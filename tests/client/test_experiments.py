@@ -1,4 +1,4 @@
-"""The client's calls about experiments, before a servicer that keeps them in memory."""
+"""The client's calls for experiments, against a servicer that keeps them in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ID = "00000000-0000-4000-8000-000000000001"
 
 
 class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
-    """Answers with one experiment, and keeps its requests and their deadlines."""
+    """Responds with one experiment, and keeps its requests and their deadlines."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -36,7 +36,7 @@ class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
 
     @override
     def Create(self, request: pb.CreateExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
-        """Makes one."""
+        """Creates it."""
         return self._answer(request, context)
 
     @override
@@ -60,7 +60,7 @@ class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
 
     @override
     def Unarchive(self, request: pb.UnarchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
-        """Takes it back."""
+        """Unarchives it."""
         return self._answer(request, context)
 
     @override
@@ -105,7 +105,7 @@ AVAILABLE = Experiment(ID, "실험", "d", MADE, None, StorageState.AVAILABLE, "t
 
 
 def test_create(client: Client, fake: FakeExperiments) -> None:
-    """All arguments are sent, the answer is typed, and the deadline is that of a write."""
+    """All arguments are sent, the response is typed, and the deadline is that of a write."""
     assert client.experiments.create("실험", description="d", allow_existing=True) == AVAILABLE
     assert fake.requests == [
         pb.CreateExperimentRequest(name="실험", description="d", allow_existing=True, namespace="team-a")
@@ -114,7 +114,7 @@ def test_create(client: Client, fake: FakeExperiments) -> None:
 
 
 def test_get(client: Client, fake: FakeExperiments) -> None:
-    """By name or by id, not both; an ambiguous name is its own class."""
+    """By name or by id, not both; an ambiguous name has its own error class."""
     assert client.experiments.get("실험") == client.experiments.get(experiment_id=ID) == AVAILABLE
     assert fake.requests == [
         pb.GetExperimentRequest(name="실험", namespace="team-a"),
@@ -146,7 +146,7 @@ def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
 
 
 def test_what_changes_is_told(client: Client) -> None:
-    """Archiving returns the experiment as it is then; deleting says whether there was one."""
+    """Archiving returns the experiment in its new state; deleting returns whether it existed."""
     assert client.experiments.archive(ID).storage_state is StorageState.ARCHIVED
     assert client.experiments.unarchive(ID).storage_state is StorageState.AVAILABLE
     assert client.experiments.delete(ID)

@@ -1,4 +1,4 @@
-"""The client's calls about recurring runs, before a servicer that keeps its requests."""
+"""The client's calls for recurring runs, against a servicer that keeps its requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECURRING = RecurringRun(
 
 
 class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
-    """Answers with one recurring run, and keeps its requests."""
+    """Responds with one recurring run, and keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -46,7 +46,7 @@ class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
 
     @override
     def Create(self, request: pb.CreateRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
-        """Makes one."""
+        """Creates it."""
         return self._answer(request)
 
     @override
@@ -62,12 +62,12 @@ class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
 
     @override
     def Enable(self, request: pb.EnableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
-        """Switches it on."""
+        """Enables it."""
         return self._answer(request)
 
     @override
     def Disable(self, request: pb.DisableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
-        """Switches it off."""
+        """Disables it."""
         return self._answer(request)
 
     @override
@@ -107,7 +107,7 @@ def _asked(fake: FakeRecurringRuns) -> list[object]:
 
 
 def test_create(client: Client, fake: FakeRecurringRuns) -> None:
-    """All arguments are sent; in the answer, whole numbers are ints again."""
+    """All arguments are sent; in the response, whole numbers are ints again."""
     made = client.recurring_runs.create(
         "학습",
         version_name="2",
@@ -141,7 +141,7 @@ def test_create(client: Client, fake: FakeRecurringRuns) -> None:
 
 
 def test_an_interval(client: Client, fake: FakeRecurringRuns) -> None:
-    """It comes back as it was sent."""
+    """An interval is returned as it was sent."""
     schedule = IntervalSchedule(timedelta(days=1, seconds=30), end_at=MADE)
     fake.item = RecurringRun(ID, schedule=schedule)
     assert client.recurring_runs.create(pipeline_id=ID, schedule=schedule) == RecurringRun(ID, schedule=schedule)
@@ -156,7 +156,7 @@ def test_an_interval(client: Client, fake: FakeRecurringRuns) -> None:
 
 
 def test_what_the_wire_cannot_hold(client: Client, fake: FakeRecurringRuns) -> None:
-    """Two names for one thing and times out of range are refused before anything is sent."""
+    """Two names for one resource and times out of range are rejected before anything is sent."""
     daily = CronSchedule("@daily")
     early = CronSchedule("@daily", datetime.min.replace(tzinfo=timezone(timedelta(hours=9))))
     with pytest.raises(InvalidFieldError, match="only one of pipeline_id and pipeline_name"):
@@ -177,7 +177,7 @@ def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> Non
 
 
 def test_what_is_named_by_id(client: Client, fake: FakeRecurringRuns) -> None:
-    """Get, Enable and Disable return the recurring run; Delete says whether there was one."""
+    """Get, Enable and Disable return the recurring run; Delete returns whether it existed."""
     assert client.recurring_runs.get(ID) == client.recurring_runs.enable(ID) == client.recurring_runs.disable(ID)
     assert client.recurring_runs.delete(ID)
     assert not client.recurring_runs.delete(ID, allow_missing=True)
@@ -191,6 +191,6 @@ def test_what_is_named_by_id(client: Client, fake: FakeRecurringRuns) -> None:
 
 
 def test_one_without_schedule(client: Client, fake: FakeRecurringRuns) -> None:
-    """KFP keeps such; the client says None."""
+    """KFP may keep a recurring run without a schedule; the client returns None for it."""
     fake.item = RecurringRun(ID)
     assert client.recurring_runs.get(ID).schedule is None

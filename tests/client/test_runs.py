@@ -1,4 +1,4 @@
-"""The client's calls about runs, before a servicer that keeps its requests."""
+"""The client's calls for runs, against a servicer that keeps its requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 class FakeRuns(run_pb2_grpc.RunServiceServicer):
-    """Answers with one run, after some failures, and keeps its requests."""
+    """Responds with one run, after some failures, and keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -61,12 +61,12 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Stops it."""
+        """Terminates it."""
         return self._answer(request, context)
 
     @override
     def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Runs it again."""
+        """Retries it."""
         return self._answer(request, context)
 
     @override
@@ -76,7 +76,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Takes it back."""
+        """Unarchives it."""
         return self._answer(request, context)
 
     @override
@@ -87,12 +87,12 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
-        """Tells it."""
+        """Reports it."""
         yield pb.RunEvent(changed=pb.RunChanged(run=self._answer(request, context)))
 
     @override
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
-        """Reads its id."""
+        """Returns its id as the log."""
         yield pb.ReadLogsResponse(chunk=self._answer(request, context).run_id.encode())
 
     def _answer(self, request: Message, context: grpc.ServicerContext) -> pb.Run:
@@ -104,7 +104,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @property
     def asked(self) -> dict[str, object]:
-        """What the last request said."""
+        """The fields of the last request."""
         return MessageToDict(self.requests[-1], preserving_proto_field_name=True)
 
 
@@ -128,7 +128,7 @@ def client(fake: FakeRuns) -> Iterator[Client]:
 
 
 def test_everything_is_sent(client: Client, fake: FakeRuns) -> None:
-    """Each argument has its place in the request; tuples are lists."""
+    """Each argument has its field in the request; tuples are lists."""
     client.runs.create(
         pipeline_id=ID,
         version_name="2",
@@ -161,7 +161,7 @@ def test_everything_is_sent(client: Client, fake: FakeRuns) -> None:
 
 
 def test_a_request_id_is_made(client: Client, fake: FakeRuns) -> None:
-    """A new one for each call, but none for a check."""
+    """Each call gets a new request id, but validate_only gets none."""
     client.runs.create("p")
     client.runs.create("p")
     client.runs.create("p", validate_only=True)
@@ -172,7 +172,7 @@ def test_a_request_id_is_made(client: Client, fake: FakeRuns) -> None:
 
 
 def test_an_unknown_outcome_is_repeated_under_the_same_request_id(client: Client, fake: FakeRuns) -> None:
-    """Twice at most."""
+    """A call of unknown outcome is retried with the same request id, at most twice."""
     fake.failures = [KfpUnavailableError("away", retry_after=0.0) for _ in range(2)]
     assert client.runs.create("p").run_id == ID
     assert len({str(request) for request in fake.requests}) == 1
@@ -184,7 +184,7 @@ def test_an_unknown_outcome_is_repeated_under_the_same_request_id(client: Client
 
 
 def test_other_failures_are_not_repeated(client: Client, fake: FakeRuns) -> None:
-    """What KFP refuses, it refuses."""
+    """An error reported by KFP is not retried."""
     fake.failures = [KfpError("boom")]
     with pytest.raises(KfpError):
         client.runs.create("p")
@@ -228,7 +228,7 @@ def test_all_pages(client: Client, fake: FakeRuns) -> None:
 
 
 def test_calls_about_one_run(client: Client, fake: FakeRuns) -> None:
-    """Each asks its own RPC for the run."""
+    """Each method calls its own RPC for the run."""
     for call in (client.runs.retry, client.runs.archive, client.runs.unarchive):
         assert call(ID).run_id == ID
     assert client.runs.delete(ID) is True
@@ -239,7 +239,7 @@ def test_calls_about_one_run(client: Client, fake: FakeRuns) -> None:
 
 
 def test_a_wait_has_time(client: Client, fake: FakeRuns) -> None:
-    """The deadline leaves room for it."""
+    """The deadline is longer than the requested wait."""
     client.runs.terminate(ID, wait=600)
     assert fake.asked == {"run_id": ID, "wait": "600s"}
     assert fake.seconds > 600
@@ -256,7 +256,7 @@ def test_a_wait_has_time(client: Client, fake: FakeRuns) -> None:
     ],
 )
 def test_only_one_name_of_a_thing(client: Client, fake: FakeRuns, given: dict[str, str]) -> None:
-    """INVALID_FIELD, before anything is sent."""
+    """Two names for one resource are INVALID_FIELD, before anything is sent."""
     with pytest.raises(InvalidFieldError):
         client.runs.create(**given)  # type: ignore[arg-type]
     assert fake.requests == []
@@ -264,13 +264,13 @@ def test_only_one_name_of_a_thing(client: Client, fake: FakeRuns, given: dict[st
 
 @pytest.mark.parametrize("value", [AT, {1, 2}, b"x", [object()], {"a": AT}])
 def test_what_is_no_json(client: Client, fake: FakeRuns, value: object) -> None:
-    """PARAMETER_TYPE, which names the parameter, before anything is sent."""
+    """A value that is not JSON is PARAMETER_TYPE with the parameter's name, before anything is sent."""
     with pytest.raises(ParameterTypeError, match=r"parameters\.x"):
         client.runs.create("p", parameters={"x": value})  # type: ignore[dict-item]
     assert fake.requests == []
 
 
 def test_the_id_of_a_run(client: Client) -> None:
-    """It follows from the request id and the namespace."""
+    """The id of a run is derived from the request id and the namespace."""
     assert client.runs.id_for("r") == run_id_for("r", "team-a")
     assert client.runs.id_for("r", namespace="team-b") == run_id_for("r", "team-b")

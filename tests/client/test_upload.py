@@ -41,7 +41,7 @@ def uploads(fake: FakeAdapter) -> list[pb.UploadPipelineMetadata]:
 
 
 def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, file: Path) -> None:
-    """Size and checksum go before, then the bytes in chunks; the receipt tells what arrived."""
+    """Size and checksum are sent first, then the bytes in chunks; the receipt reports what arrived."""
     told: list[tuple[int, int | None]] = []
     receipt = client.pipelines.upload(
         file,
@@ -67,7 +67,7 @@ def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, fil
 
 
 def test_every_upload_has_an_id_of_its_own(client: Client, fake: FakeAdapter, file: Path) -> None:
-    """Two uploads are two requests; an id that was given is kept."""
+    """Each upload gets its own request id; a given one is used."""
     client.pipelines.upload(file, name="train")
     client.pipelines.upload(str(file), name="train")
     client.pipelines.upload(file, name="train", request_id="mine")
@@ -78,7 +78,7 @@ def test_every_upload_has_an_id_of_its_own(client: Client, fake: FakeAdapter, fi
 
 
 def test_a_stream_is_sent_as_it_comes(client: Client, fake: FakeAdapter) -> None:
-    """Of a stream nothing is announced, its total is unknown, and it stays open."""
+    """For a stream nothing is announced, its total is unknown, and it stays open."""
     stream = io.BytesIO(BODY)
     told: list[int | None] = []
     receipt = client.pipelines.upload(stream, name="train", progress=lambda _, total: told.append(total))
@@ -100,7 +100,7 @@ def test_an_upload_may_take_longer_the_larger_it_is(client: Client, fake: FakeAd
 def test_a_file_is_sent_again_under_the_same_id(
     error: type[AdapterError], client: Client, fake: FakeAdapter, file: Path
 ) -> None:
-    """An upload of unknown outcome is repeated with the same request id and all of its bytes."""
+    """An upload of unknown outcome is retried with the same request id and all of its bytes."""
     fake.failures = [error("away", retry_after=0.01)] * 2
     receipt = client.pipelines.upload(file, name="train")
     assert receipt.size == len(BODY)
@@ -108,7 +108,7 @@ def test_a_file_is_sent_again_under_the_same_id(
 
 
 def test_a_file_is_not_sent_for_ever(client: Client, fake: FakeAdapter, file: Path) -> None:
-    """After two repetitions the error is reported."""
+    """After two retries the error is reported."""
     fake.failures = [KfpUnavailableError("away", retry_after=0.01)] * 5
     with pytest.raises(KfpUnavailableError):
         client.pipelines.upload(file, name="train")
@@ -119,7 +119,7 @@ def test_a_file_is_not_sent_for_ever(client: Client, fake: FakeAdapter, file: Pa
 def test_what_repetition_cannot_mend_is_not_repeated(
     error: type[AdapterError], client: Client, fake: FakeAdapter, file: Path
 ) -> None:
-    """A refusal, and a KFP that takes too long, end the upload at once."""
+    """Errors that a retry cannot resolve end the upload at once."""
     fake.failures = [error("no")]
     with pytest.raises(error):
         client.pipelines.upload(file, name="train")
@@ -127,7 +127,7 @@ def test_what_repetition_cannot_mend_is_not_repeated(
 
 
 def test_a_stream_is_not_repeated(client: Client, fake: FakeAdapter) -> None:
-    """A stream cannot be read twice, so its failure is reported."""
+    """A stream cannot be read twice, so its upload is not retried and the error is reported."""
     fake.failures = [DrainingError("bye", retry_after=0.01)]
     with pytest.raises(DrainingError):
         client.pipelines.upload(io.BytesIO(BODY), name="train")
@@ -135,14 +135,14 @@ def test_a_stream_is_not_repeated(client: Client, fake: FakeAdapter) -> None:
 
 
 def test_a_missing_file_is_an_os_error(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Nothing is sent for a file that is not there."""
+    """Nothing is sent for a missing file."""
     with pytest.raises(FileNotFoundError):
         client.pipelines.upload(tmp_path / "absent.yaml", name="train")
     assert fake.calls == []
 
 
 def test_a_failing_stream_tells_its_own_error(client: Client) -> None:
-    """What went wrong while reading is raised as it was, not as gRPC's word for it."""
+    """An error raised while reading is propagated as it is, not as gRPC reports it."""
 
     class Torn(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -154,7 +154,7 @@ def test_a_failing_stream_tells_its_own_error(client: Client) -> None:
 
 
 def test_a_progress_callback_can_end_the_upload(client: Client, file: Path) -> None:
-    """An exception of the callback reaches the caller."""
+    """An exception raised by the callback is propagated."""
 
     def stop(sent: int, total: int | None) -> None:
         message = f"enough after {sent} of {total}"
@@ -165,7 +165,7 @@ def test_a_progress_callback_can_end_the_upload(client: Client, file: Path) -> N
 
 
 def test_a_stopped_stream_reads_no_more() -> None:
-    """After stop the file is left alone, so that it can be closed while gRPC still holds the iterator."""
+    """After stop the file is not read, so that it can be closed while gRPC still holds the iterator."""
     stream = io.BytesIO(BODY)
     messages = UploadMessages(pb.UploadPipelineMetadata(name="x"), cast("BinaryIO", stream), None)
     assert next(messages).metadata.name == "x"
@@ -176,6 +176,6 @@ def test_a_stopped_stream_reads_no_more() -> None:
 
 
 def test_no_server_is_told_after_a_few_tries(file: Path) -> None:
-    """Where nobody listens the upload ends with that, soon."""
+    """If no server is listening, the upload soon fails with CannotConnectError."""
     with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
         client.pipelines.upload(file, name="train")

@@ -1,4 +1,4 @@
-"""Watching by the client library, before a servicer that cuts watches off as the test says."""
+"""Watching by the client library, against a servicer that ends watches as the test scripts."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 def changed(run_id: str, state: pb.RunState.ValueType, etag: str = "e") -> pb.RunEvent:
-    """Tells a run."""
+    """An event that reports a run."""
     event = pb.RunEvent(changed=pb.RunChanged(run=pb.Run(run_id=run_id, state=state, etag=etag)))
     event.observed_at.FromDatetime(AT)
     return event
 
 
 class FakeWatches(FakeRuns):
-    """Tells for each watch what the test says, then ends it as the test says."""
+    """For each watch reports what the test scripts, then ends it as scripted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class FakeWatches(FakeRuns):
 
     @override
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
-        """Tells the next of them."""
+        """Reports the next scripted events."""
         self.watched.append(request)
         self.deadlines.append(context.time_remaining())
         events, error = self.telling.pop(0)
@@ -70,7 +70,7 @@ class FakeWatches(FakeRuns):
 
     @override
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
-        """Reads two pieces."""
+        """Reads two chunks."""
         self.deadlines.append(context.time_remaining())
         if request.task == "nobody":
             context.abort_with_status(wire_status(TaskNotFoundError("not there")))
@@ -82,14 +82,14 @@ class FakeWatches(FakeRuns):
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWatches:
-    """The servicer; nobody waits before coming back."""
+    """The servicer; the client resumes without a pause."""
     monkeypatch.setattr(watch_module, "_FIRST_PAUSE_SECONDS", 0.0)
     return FakeWatches()
 
 
 @pytest.fixture
 def client(fake: FakeWatches) -> Iterator[Client]:
-    """A client of a server with it, with a timeout that holds for other calls only."""
+    """A client of a server with it, with a timeout that applies to other calls only."""
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
         run_pb2_grpc.add_RunServiceServicer_to_server(fake, server)
@@ -101,12 +101,12 @@ def client(fake: FakeWatches) -> Iterator[Client]:
 
 
 def draining() -> DrainingError:
-    """What an adapter says that shuts down."""
+    """The error of an adapter that shuts down."""
     return DrainingError("shutting down")
 
 
 def test_events(client: Client, fake: FakeWatches) -> None:
-    """Events are typed; a watch without trouble ends when the adapter ends it, and has no deadline."""
+    """Events are typed; a watch without errors ends when the adapter ends it, and has no deadline."""
     gone = pb.RunEvent(gone=pb.RunGone(run_id="b"))
     beat = pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=False))
     fake.telling = [([changed("a", pb.RUN_STATE_RUNNING), gone, beat, pb.RunEvent()], None)]
@@ -121,7 +121,7 @@ def test_events(client: Client, fake: FakeWatches) -> None:
 
 
 def test_comes_back(client: Client, fake: FakeWatches) -> None:
-    """After an adapter that shuts down the watch comes back with the etags that were told, without what is gone."""
+    """After the adapter shuts down, the watch resumes with the etags it has received, without runs that are gone."""
     first = [changed("a", pb.RUN_STATE_RUNNING, "a1"), pb.RunEvent(gone=pb.RunGone(run_id="b"))]
     fake.telling = [
         (first, draining()),
@@ -134,14 +134,14 @@ def test_comes_back(client: Client, fake: FakeWatches) -> None:
 
 
 def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> None:
-    """When all runs are gone, the watch ends though it was cut off."""
+    """If all runs are gone, the watch ends even if it was cut off."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], draining())]
     assert len(list(client.runs.watch("a"))) == 1
     assert len(fake.watched) == 1
 
 
 def test_gives_up(client: Client, fake: FakeWatches) -> None:
-    """A watch that is in vain ten times in a row fails with the last error; what is told begins the count anew."""
+    """A watch that fails ten times in a row raises the last error; an event restarts the count."""
     told = ([changed("a", pb.RUN_STATE_RUNNING)], OverloadedError("full"))
     fake.telling = [([], draining())] * 9 + [told] + [([], draining())] * 9
     events = client.runs.watch("a")
@@ -152,14 +152,14 @@ def test_gives_up(client: Client, fake: FakeWatches) -> None:
 
 
 def test_a_watch_without_news_was_not_in_vain(client: Client, fake: FakeWatches) -> None:
-    """However often adapters are restarted while nothing happens, a watch that each of them opened comes back."""
+    """However often adapters restart without any event, a watch that each of them opened resumes."""
     fake.opens = True
     fake.telling = [([], draining())] * 25 + [([changed("a", pb.RUN_STATE_SUCCEEDED)], None)]
     assert len(list(client.runs.watch("a"))) == 1
 
 
 def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
-    """An error that does not pass ends the watch at once."""
+    """A permanent error ends the watch at once."""
     fake.telling = [([], InvalidFieldError.of("runs.run_ids", "too many"))]
     with pytest.raises(InvalidFieldError):
         list(client.runs.watch("a"))
@@ -167,7 +167,7 @@ def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
 
 
 def test_filter(client: Client, fake: FakeWatches) -> None:
-    """A filter goes to the adapter as it was given, in the client's namespace; at most 1000 etags are brought back."""
+    """A filter is sent as given, in the client's namespace; at most 1000 etags are sent on resuming."""
     many = [changed(f"run-{number}", pb.RUN_STATE_RUNNING) for number in range(1100)]
     where = RunFilter(
         ExperimentRef(name="실험"),
@@ -195,13 +195,13 @@ def test_filter(client: Client, fake: FakeWatches) -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"run_ids": "a", "where": RunFilter()}])
 def test_what_to_watch(client: Client, arguments: dict[str, object]) -> None:
-    """Neither ids nor a filter, or both, are refused before the adapter is called."""
+    """Neither ids nor a filter, or both, are rejected before the adapter is called."""
     with pytest.raises(InvalidFieldError):
         client.runs.watch(**arguments)  # type: ignore[arg-type]
 
 
 def test_wait(client: Client, fake: FakeWatches) -> None:
-    """Waiting ends with the run as it is when it has finished, however often the adapter goes away meanwhile."""
+    """Waiting returns the finished run, however often the adapter is unavailable meanwhile."""
     fake.telling = [
         ([changed("a", pb.RUN_STATE_RUNNING)], draining()),
         ([changed("a", pb.RUN_STATE_FAILED)], None),
@@ -210,14 +210,14 @@ def test_wait(client: Client, fake: FakeWatches) -> None:
 
 
 def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
-    """Waiting for a run that is not there, or goes, is an error that says so."""
+    """Waiting for a run that does not exist, or is deleted, is an error that says so."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], None)]
     with pytest.raises(RunNotFoundError, match="a"):
         client.runs.wait("a")
 
 
 def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting ends when its time is over, also while the adapter is unreachable."""
+    """Waiting ends at its timeout, even while the adapter is unreachable."""
     fake.telling = [([], draining())] * 5
     with pytest.raises(DeadlineError, match="run a was not over within 0 s; its state is unknown yet, and it goes on"):
         client.runs.wait("a", timeout=0)
@@ -228,7 +228,7 @@ def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest
 
 
 def test_logs(client: Client, fake: FakeWatches) -> None:
-    """A log comes in pieces; following it has no deadline, reading it has the timeout that was set."""
+    """A log is returned in chunks; following it has no deadline, reading it has the client's timeout."""
     assert b"".join(client.runs.read_logs("a", "t")) == b"one two"
     assert b"".join(client.runs.read_logs("a", "t", follow=True)) == b"one two"
     notes: list[str] = []

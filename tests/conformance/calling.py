@@ -1,4 +1,4 @@
-"""The public contract, called by plain stubs."""
+"""The public contract, called with plain stubs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def is_over(run: run_pb2.Run) -> bool:
 
 
 def is_running(run: run_pb2.Run) -> bool:
-    """Whether a task of a run is being executed."""
+    """Whether a task of a run is executing."""
     return any(task.state == run_pb2.RUN_STATE_RUNNING for task in run.tasks)
 
 
 @dataclass(frozen=True)
 class Api:
-    """The services at one address."""
+    """The services at an address."""
 
     channel: grpc.Channel
     pipelines: PipelineServiceStub
@@ -60,17 +60,17 @@ class Api:
         )
 
     def start(self, pipeline_name: str, parameters: dict[str, object] | None = None, **fields: object) -> run_pb2.Run:
-        """Starts a run; the fields are those of the request, as JSON has them."""
+        """Starts a run; the fields are those of the request, in their JSON form."""
         asked = {"pipeline_name": pipeline_name, "parameters": parameters or {}, **fields}
         return self.runs.Create(json_format.ParseDict(asked, run_pb2.CreateRunRequest()), timeout=CALL_SECONDS)
 
     def get(self, run_id: str) -> run_pb2.Run:
-        """Gets a run with all that is known of it."""
+        """Gets a run with all details."""
         request = run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL)
         return self.runs.Get(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
     def listed(self, **where: object) -> set[str]:
-        """The ids of the runs that match a filter, given as JSON has it."""
+        """The ids of the runs that match a filter, given in its JSON form."""
         request = json_format.ParseDict({"filter": where}, run_pb2.ListRunsRequest())
         ids: set[str] = set()
         while True:
@@ -81,7 +81,7 @@ class Api:
                 return ids
 
     def follow(self, run_id: str, until: Callable[[run_pb2.Run], bool] = is_over) -> run_pb2.Run:
-        """Gets a run again and again until it is as expected."""
+        """Gets a run repeatedly until it is as expected."""
         end, pause = time.monotonic() + RUN_SECONDS, threading.Event()
         while not until(run := self.get(run_id)):
             assert time.monotonic() < end, run
@@ -91,7 +91,7 @@ class Api:
 
 
 def api_at(channel: grpc.Channel) -> Api:
-    """The services of a channel."""
+    """The services on a channel."""
     return Api(
         channel,
         PipelineServiceStub(channel),
@@ -121,7 +121,7 @@ def chunk(data: bytes) -> pipeline_pb2.UploadPipelineRequest:
 
 
 def outputs(run: run_pb2.Run, task: str) -> dict[str, object]:
-    """What a task has returned, by name."""
+    """The output values of a task, by name."""
     (found,) = [one for one in run.tasks if one.name == task]
     return values(found)
 
@@ -134,7 +134,7 @@ def values(task: run_pb2.RunTask) -> dict[str, object]:
 
 
 def metrics(run: run_pb2.Run, task: str) -> dict[str, object]:
-    """The figures that a task has logged."""
+    """The metrics that a task has logged."""
     (found,) = [one for one in run.tasks if one.name == task]
     artifacts = [one.artifact for one in found.outputs if one.artifact.type == "system.Metrics"]
     return {name: value for one in artifacts for name, value in json_format.MessageToDict(one.metadata).items()}

@@ -1,7 +1,7 @@
-"""Pipelines of which runs were recorded on a KFP: what is shown of such a run is the same on every KFP.
+"""Pipelines with runs recorded on a KFP: such a run has the same result on every KFP.
 
-It is in `records/`, written by hand from the recordings, in the notation of `shown`. What a KFP cannot know is a named
-difference.
+The results are in `records/`, written by hand from the recordings, in the notation of `shown`. What a KFP cannot
+report is a named difference.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Case:
         name: The recording.
         pipeline: The name of the pipeline.
         parameters: Those of the run; `{folder}` is a folder of this machine.
-        until: What becomes of it: it ends, is retried when it has failed, is terminated, or repeats an earlier run.
-        raised: What the component that fails says.
-        same_as: The recording that shows the same, but for the cache.
-        differs: What ML Metadata shows instead of parts of that.
+        until: How the run proceeds: it ends, is retried after a failure, is terminated, or repeats an earlier run.
+        raised: The error of the component that fails.
+        same_as: The recording with the same result, except for the cache.
+        differs: What ML Metadata has instead of parts of that.
     """
 
     kfp: str
@@ -74,7 +74,7 @@ class Case:
         return "{folder}" in str(self.parameters) or self.name == "imports"
 
     def shows(self, kfp: str) -> str:
-        """What is shown of its run."""
+        """The result of its run."""
         text = (RECORDS / f"{self.kfp}_{self.same_as or self.name}.txt").read_text("utf-8").rstrip()
         if self.same_as:
             text = text.replace(" container", " container cached")
@@ -114,12 +114,12 @@ CASES = (
 
 
 def shown(message: run_pb2.Run, *, cached: bool = False) -> str:
-    """What the pipeline determines of a run, in the order of the paths of its tasks.
+    """The properties of a run that the pipeline determines, in the order of the paths of its tasks.
 
-    A line `PATH STATE kind` for each task, then `< name = value, from task.output` for what it took, `> name` for what
-    it made, an artifact as `MAKER/name Type {metadata}`; at the end `TASK.metric = value`. Of paths and addresses only
-    the last part is the pipeline's, and of a final status whose and which it is. That a result came from the cache
-    counts only where it must.
+    A line `PATH STATE kind` for each task, then `< name = value, from task.output` for each input, `> name` for each
+    output, an artifact as `MAKER/name Type {metadata}`; at the end `TASK.metric = value`. The pipeline determines only
+    the last part of paths and addresses, and only the task and the state of a final status. The cache counts
+    only where a result must come from it.
     """
     run = to_record(message, Run)
     paths = TaskPaths(run.tasks)

@@ -1,6 +1,6 @@
-"""Where the contract is served: at KFADAPTER_TEST_TARGET, or by an adapter of our own before an embedded KFP.
+"""The server under test: KFADAPTER_TEST_TARGET, or an adapter of our own in front of an embedded KFP.
 
-KFADAPTER_TEST_CA names the authority of a server with TLS, KFADAPTER_TEST_TOKEN holds the token of a writer.
+KFADAPTER_TEST_CA names the CA of a server with TLS, KFADAPTER_TEST_TOKEN contains the token of a writer.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def api(channel: grpc.Channel) -> Api:
 
 @pytest.fixture
 def name() -> str:
-    """A name that nothing else has."""
+    """A unique name."""
     return f"conformance-{uuid.uuid4().hex[:12]}"

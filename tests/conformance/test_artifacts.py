@@ -1,6 +1,6 @@
-"""ArtifactService: what the tasks of runs made is found, compared and read, on every KFP.
+"""ArtifactService: what the tasks of runs produced is listed, compared and read, on every KFP.
 
-What this KFP does not tell, or the adapter was not told the place of, is skipped by name.
+What this KFP does not report, or the adapter was not configured to read, is skipped by name.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def one(artifacts: ArtifactServiceStub, run: run_pb2.Run, name: str) -> run_pb2.
 
 
 def test_each_type(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """Every artifact has its type, name, task and an id; each is listed once, and Get has it."""
+    """Every artifact has its type, name, task and an id; each is listed once, and Get returns it."""
     found = listed(artifacts, run_id=run.run_id)
     shown = [(one.task.replace("for-loop-1", "each"), one.name, one.type) for one in found]
     assert sorted(shown) == sorted(
@@ -91,7 +91,7 @@ def test_each_type(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
 
 
 def test_metadata_and_metrics(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """What the code set is there, whole, and what it means for the type."""
+    """What the code set is returned completely, with its meaning for the type."""
     assert dict(one(artifacts, run, "data").metadata) == {"설명": "자료"}
     assert dict(one(artifacts, run, "scores").metrics) == {"accuracy": 0.75, "rows": 3.0}
     curves = one(artifacts, run, "curves")
@@ -105,7 +105,7 @@ def test_metadata_and_metrics(artifacts: ArtifactServiceStub, run: run_pb2.Run) 
 
 
 def test_inputs_and_outputs_of_tasks(run: run_pb2.Run) -> None:
-    """A run shows what each task took, from where, and what it made; a group only what it declares."""
+    """A run has the inputs of each task, with their sources, and its outputs; a group only those it declares."""
     make = next(task for task in run.tasks if task.name == "make")
     assert [(each.name, each.value.number_value, each.source_task) for each in make.inputs] == [("rows", 3, "")]
     assert outputs(run, "make") == {"Output": 0.75}
@@ -124,7 +124,7 @@ def test_inputs_and_outputs_of_tasks(run: run_pb2.Run) -> None:
 
 
 def test_tables_of_metrics(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """Runs stand side by side with parameters and metrics, as the run itself has them."""
+    """Runs are compared by parameters and metrics, as returned for each run."""
     where = run_pb2.RunFilter(pipeline_id=run.pipeline_id)
     page = artifacts.ListMetrics(artifact_pb2.ListMetricsRequest(filter=where), timeout=CALL_SECONDS)
     row = next(each for each in page.runs if each.run_id == run.run_id)
@@ -143,7 +143,7 @@ def test_tables_of_metrics(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> 
 def read(
     artifacts: ArtifactServiceStub, artifact: run_pb2.RunArtifact, **part: object
 ) -> tuple[artifact_pb2.ArtifactContent, bytes]:
-    """What is announced of an artifact, and its bytes; skips where this adapter may not read them."""
+    """What is announced of an artifact, and its bytes; skips if this adapter may not read them."""
     request = artifact_pb2.ReadArtifactRequest(
         run_id=artifact.run_id,
         artifact_id=artifact.artifact_id,
@@ -159,7 +159,7 @@ def read(
 
 
 def test_bytes_of_a_file(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """All of it or a part, with name and size."""
+    """The whole file or a part, with name and size."""
     whole = "".join(f"줄 {number}\n" for number in range(3)).encode()
     data = one(artifacts, run, "data")
     content, sent = read(artifacts, data)
@@ -169,7 +169,7 @@ def test_bytes_of_a_file(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> No
 
 
 def test_bytes_of_a_folder(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """Its files are announced, and each can be read by its path."""
+    """Its files are listed, and each can be read by its path."""
     model = one(artifacts, run, "model")
     content, archive = read(artifacts, model)
     assert (content.is_directory, content.media_type, content.entry_count) == (True, "application/x-tar", 2)
@@ -179,7 +179,7 @@ def test_bytes_of_a_folder(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> 
 
 
 def test_what_is_not_there(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
-    """A run, a task or an artifact that does not exist is named by its reason, and one run's ids are not another's."""
+    """An unknown run, task or artifact has its own reason, and the ids of one run are unknown in another."""
     nobody = "00000000-0000-4000-8000-000000000000"
     made = one(artifacts, run, "data").artifact_id
     for reason, call in {
@@ -193,7 +193,7 @@ def test_what_is_not_there(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> 
 
 
 def test_a_run_that_failed(artifacts: ArtifactServiceStub, api: Api, name: str) -> None:
-    """What was made before is there; a task that failed made nothing, and that is no error."""
+    """Artifacts of earlier tasks are returned; a failed task has none, and that is no error."""
     api.upload("tests/data/pipelines/fails_with_exit_handler.yaml", name)
     failed = api.follow(api.start(name, {"message": "x"}).run_id)
     if failed.sources.outputs.state != AVAILABLE:

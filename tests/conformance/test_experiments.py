@@ -1,4 +1,4 @@
-"""ExperimentService: the life of an experiment, its pages, and its errors."""
+"""ExperimentService: the lifecycle of an experiment, pages, and errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 
 def test_the_life_of_an_experiment(api: Api, name: str) -> None:
-    """It is made, found by id and name, archived and unarchived, and is gone when it is deleted."""
+    """It is created, found by id and name, archived and unarchived, and not found after it is deleted."""
     made = api.experiments.Create(pb.CreateExperimentRequest(name=name, description="실험"), timeout=CALL_SECONDS)
     experiment_id = made.experiment_id
     assert (made.name, made.description, made.storage_state) == (name, "실험", common_pb2.STORAGE_STATE_AVAILABLE)
     for request in (pb.GetExperimentRequest(name=name), pb.GetExperimentRequest(experiment_id=experiment_id)):
         assert api.experiments.Get(request, timeout=CALL_SECONDS).experiment_id == experiment_id
     archive = pb.ArchiveExperimentRequest(experiment_id=experiment_id)
-    for _ in range(2):  # to archive it again changes nothing
+    for _ in range(2):  # archiving it again is a no-op
         archived = api.experiments.Archive(archive, timeout=CALL_SECONDS)
         assert archived.storage_state == common_pb2.STORAGE_STATE_ARCHIVED
     assert listed(api, name) == []
@@ -53,7 +53,7 @@ def listed(api: Api, name: str, **fields: object) -> list[str]:
 
 
 def test_names_that_are_taken(api: Api, name: str) -> None:
-    """ALREADY_EXISTS / EXPERIMENT_EXISTS; with allow_existing the experiment that there is."""
+    """ALREADY_EXISTS / EXPERIMENT_EXISTS; with allow_existing the existing experiment."""
     made = api.experiments.Create(pb.CreateExperimentRequest(name=name), timeout=CALL_SECONDS)
     told = failure(lambda: api.experiments.Create(pb.CreateExperimentRequest(name=name)))
     assert (told.code, told.reason) == (grpc.StatusCode.ALREADY_EXISTS, "EXPERIMENT_EXISTS")
@@ -62,7 +62,7 @@ def test_names_that_are_taken(api: Api, name: str) -> None:
 
 
 def test_pages(api: Api, name: str) -> None:
-    """Pages follow each other in order; a token goes with its filter only."""
+    """Pages are in order; a token is valid with its filter only."""
     names = [f"{name}-{number}" for number in range(3)]
     for one in names:
         api.experiments.Create(pb.CreateExperimentRequest(name=one), timeout=CALL_SECONDS)

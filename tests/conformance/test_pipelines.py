@@ -1,4 +1,4 @@
-"""PipelineService: the main job, what people send by mistake, and what they get."""
+"""PipelineService: the main use case, common mistakes, and their errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fields(told: Told) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_wrong_upload(api: Api, name: str, messages: list[pb.UploadPipelineRequest], reason: str, words: str) -> None:
-    """Each mistake gets its reason and a text that names it; nothing of it stays."""
+    """Each mistake has its reason and a message that names it; nothing of it is stored."""
     if messages and messages[0].metadata.name == "x":
         messages[0].metadata.name = name
     error = failure(lambda: api.pipelines.Upload(iter(messages), timeout=30))
@@ -102,7 +102,7 @@ def test_the_main_job(api: Api, name: str) -> None:
 
 
 def test_33_mib_are_refused_before_all_of_them_came(api: Api) -> None:
-    """The limit ends the stream as soon as it is passed."""
+    """The limit ends the stream as soon as it is exceeded."""
     sent = 0
 
     def messages() -> Iterator[pb.UploadPipelineRequest]:
@@ -118,7 +118,7 @@ def test_33_mib_are_refused_before_all_of_them_came(api: Api) -> None:
 
 
 def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
-    """One violation each: a caller mends a request in one go."""
+    """One violation each: all fields of a request can be corrected at once."""
     wrong = metadata(
         "",
         version_name="v" * 128,
@@ -137,7 +137,7 @@ def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
 
 
 def test_a_pipeline_must_be_named(api: Api) -> None:
-    """Neither id nor name, an empty one, one that cannot be an id."""
+    """Neither id nor name, an empty one, one that is no valid id."""
     for request in (pb.GetPipelineRequest(), pb.GetPipelineRequest(name=""), pb.GetPipelineRequest(pipeline_id="")):
         error = failure(partial(api.pipelines.Get, request))
         assert (error.reason, fields(error)) == ("INVALID_FIELD", ["pipeline"])
@@ -173,7 +173,7 @@ def test_wrong_list_requests(api: Api, request_: _ListRequest, field: str) -> No
 
 
 def test_page_tokens_belong_to_their_listing(api: Api, name: str) -> None:
-    """A token goes on where the page ended, with any page size; with another filter, order or method it is refused."""
+    """A token continues after its page, with any page size; with another filter, order or method it is rejected."""
     for number in range(3):
         api.upload(HELLO, f"{name}-{number}")
     request = pb.ListPipelinesRequest(name_contains=name, page_size=1, order_by="name")
@@ -200,7 +200,7 @@ def test_page_tokens_belong_to_their_listing(api: Api, name: str) -> None:
 
 
 def test_what_was_uploaded_is_downloaded(api: Api, name: str) -> None:
-    """The latest version, one by name and one by id; the download can be uploaded as it is."""
+    """The latest version, one by name and one by id; the download can be uploaded unchanged."""
     first = api.upload(HELLO, name, version_name="Alpha")
     api.upload("tests/data/pipelines/kubernetes_platform.yaml", name)
 
@@ -227,7 +227,7 @@ def test_what_was_uploaded_is_downloaded(api: Api, name: str) -> None:
 
 
 def test_one_version(api: Api, name: str) -> None:
-    """By name, by id, the latest; deleted by name; what is not there is told, pipeline and version apart."""
+    """By name, by id, the latest; deleted by name; a missing pipeline and a missing version have different errors."""
     first = api.upload(HELLO, name, version_name="Alpha")
     second = api.upload("tests/data/pipelines/sleeps.yaml", name)
     pipeline_id = first.pipeline.pipeline_id

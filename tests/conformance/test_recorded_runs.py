@@ -1,4 +1,4 @@
-"""Runs of the same pipelines show the same on the server under test and on KFPs that are replayed behind an adapter."""
+"""Runs of the same pipelines have the same result on the server under test and on replayed KFPs behind an adapter."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def artifacts(channel: grpc.Channel) -> ArtifactServiceStub:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled pipelines, in a folder for each KFP, and the files that they read."""
+    """The compiled pipelines, in a folder for each KFP, and their input files."""
     folder = tmp_path_factory.mktemp("recorded")
     for kfp, source in SOURCES.items():
         (folder / kfp).mkdir()
@@ -67,7 +67,7 @@ def pipeline(compiled: Path, case: Case) -> bytes:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_run(api: Api, artifacts: ArtifactServiceStub, compiled: Path, name: str, case: Case) -> None:
-    """A run of the pipeline shows what was recorded of it."""
+    """A run of the pipeline has the recorded result."""
     if ELSEWHERE and case.is_local:
         pytest.skip("its tasks need files of this machine")
     api.upload(pipeline(compiled, case), name)
@@ -81,7 +81,7 @@ def test_a_run(api: Api, artifacts: ArtifactServiceStub, compiled: Path, name: s
 
 
 def become(api: Api, case: Case, run_id: str) -> run_pb2.Run:
-    """Has a run become what the case says."""
+    """Makes a run proceed as the case says."""
     if case.until == "terminated":
         api.follow(run_id, lambda run: any(one.name == "nap" and one.started_at.seconds for one in run.tasks))
         api.runs.Terminate(run_pb2.TerminateRunRequest(run_id=run_id), timeout=CALL_SECONDS)
@@ -94,7 +94,7 @@ def become(api: Api, case: Case, run_id: str) -> run_pb2.Run:
 
 
 def check(artifacts: ArtifactServiceStub, run: run_pb2.Run, case: Case, *kfps: str) -> None:
-    """Compares a run with what is expected of it on one of the KFPs, and its parts with each other."""
+    """Compares a run with the expected result on one of the KFPs, and its parts with each other."""
     assert run.sources.outputs.state == AVAILABLE
     found = shown(run, cached=case.until == "repeated")
     expected = [case.shows(one) for one in kfps]
@@ -119,7 +119,7 @@ def check(artifacts: ArtifactServiceStub, run: run_pb2.Run, case: Case, *kfps: s
 
 @pytest.fixture(scope="module")
 def replayed(compiled: Path) -> Iterator[Mapping[str, tuple[Api, ArtifactServiceStub]]]:
-    """An adapter before each KFP that is replayed."""
+    """An adapter in front of each replayed KFP."""
     store = FakeStore(*(Recording(case.name) for case in CASES if case.kfp == OLD))
     following, old = RunsKfp(tasks={}), RunsKfp()
     for case in CASES:
@@ -140,7 +140,7 @@ def replayed(compiled: Path) -> Iterator[Mapping[str, tuple[Api, ArtifactService
 
 
 def put_next(kfp: RunsKfp, case: Case, compiled: Path) -> None:
-    """Has a KFP serve a recorded run and its tasks, with its spec as of a run that was started from a file."""
+    """Makes a KFP serve a recorded run and its tasks, with the spec of a run that was started from a file."""
     stage = recorded_native(case.name)[-1]
     run = {key: value for key, value in stage["run"].items() if key != "pipeline_version_reference"}
     kfp.runs[run["run_id"]] = {**run, "pipeline_spec": yaml.safe_load(pipeline(compiled, case))}
@@ -148,7 +148,7 @@ def put_next(kfp: RunsKfp, case: Case, compiled: Path) -> None:
 
 
 def put_old(kfp: RunsKfp, case: Case, compiled: Path) -> None:
-    """Has a KFP serve a run and its Workflow, whose outputs ML Metadata has."""
+    """Makes a KFP serve a run and its Workflow, with its outputs in ML Metadata."""
     recording = Recording(case.name)
     manifest = json.loads(recording.workflow().manifest())
     if case.until == "terminated":  # as in run_nodes/terminated_running
@@ -164,7 +164,7 @@ def put_old(kfp: RunsKfp, case: Case, compiled: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_recorded_run(replayed: Mapping[str, tuple[Api, ArtifactServiceStub]], case: Case) -> None:
-    """The recorded run shows the same."""
+    """The recorded run has the recorded result."""
     api, artifacts = replayed[case.kfp]
     run_id = Recording(case.name).run_id if case.kfp == OLD else recorded_native(case.name)[-1]["run"]["run_id"]
     check(artifacts, api.get(run_id), case, case.kfp)

@@ -1,4 +1,4 @@
-"""RecurringRunService: the life of a recurring run, its pages, and its errors."""
+"""RecurringRunService: the lifecycle of a recurring run, pages, and errors."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def create(api: Api, **fields: Any) -> pb.RecurringRun:  # noqa: ANN401 - fields
 
 @pytest.fixture
 def experiment(api: Api, name: str) -> str:
-    """The name of a new experiment, beside a pipeline of that name."""
+    """The name of a new experiment, with a pipeline of that name."""
     api.upload("tests/data/pipelines/hello_world.yaml", name)
     api.experiments.Create(experiment_pb2.CreateExperimentRequest(name=name), timeout=CALL_SECONDS)
     return name
 
 
 def test_the_life_of_a_recurring_run(api: Api, experiment: str) -> None:
-    """It is made as requested, disabled and enabled, and is gone when it is deleted."""
+    """It is created as requested, disabled and enabled, and not found after it is deleted."""
     made = create(
         api,
         pipeline_name=experiment,
@@ -50,7 +50,7 @@ def test_the_life_of_a_recurring_run(api: Api, experiment: str) -> None:
     assert (made.cron.cron, json_format.MessageToDict(made.parameters)) == ("0 0 0 1 1 *", {"times": 2})
     got = api.recurring_runs.Get(pb.GetRecurringRunRequest(recurring_run_id=run_id), timeout=CALL_SECONDS)
     assert (got.recurring_run_id, got.enabled, got.pipeline_id) == (run_id, True, made.pipeline_id)
-    for _ in range(2):  # to disable it again changes nothing
+    for _ in range(2):  # disabling it again is a no-op
         disable = pb.DisableRecurringRunRequest(recurring_run_id=run_id)
         assert not api.recurring_runs.Disable(disable, timeout=CALL_SECONDS).enabled
     assert api.recurring_runs.Enable(
@@ -64,7 +64,7 @@ def test_the_life_of_a_recurring_run(api: Api, experiment: str) -> None:
 
 
 def test_pages(api: Api, experiment: str) -> None:
-    """Those of an experiment, page by page; a token goes with its filter only."""
+    """Those of an experiment, page by page; a token is valid with its filter only."""
     names = [f"{experiment}-{number}" for number in range(3)]
     for one in names:
         create(api, pipeline_name=experiment, experiment_name=experiment, display_name=one, disabled=True, **YEARLY)
@@ -100,7 +100,7 @@ def test_a_recurring_run_that_is_not_there(api: Api, rpc: str) -> None:
     ],
 )
 def test_what_cannot_be_scheduled(api: Api, experiment: str, fields: dict[str, Any], reason: str) -> None:
-    """Each mistake gets its reason, and nothing is scheduled."""
+    """Each mistake has its reason, and nothing is created."""
     request = {"pipeline_name": experiment, "experiment_name": experiment, **fields}
     assert failure(lambda: create(api, **request)).reason == reason
     everything = pb.ListRecurringRunsRequest(experiment_name=experiment)

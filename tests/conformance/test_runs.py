@@ -1,4 +1,4 @@
-"""RunService: runs are started, executed, listed, watched, stopped and deleted."""
+"""RunService: runs are started, executed, listed, watched, terminated and deleted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVERYTHING: dict[str, object] = {
 
 
 def test_typed_parameters_reach_the_task(api: Api, name: str) -> None:
-    """What is given comes back as it was, of its type, and the task has worked with it."""
+    """Values are returned unchanged, with their type, and the task has used them."""
     api.upload(f"{PIPELINES}/all_parameter_types.yaml", name)
     started = api.start(name, EVERYTHING)
     assert json_format.MessageToDict(started.parameters) == EVERYTHING
@@ -41,7 +41,7 @@ def test_typed_parameters_reach_the_task(api: Api, name: str) -> None:
 
 
 def test_everything_that_is_said_of_a_run(api: Api, name: str) -> None:
-    """Names, texts and labels in Korean are kept, times follow each other, all states are reported."""
+    """Names, texts and labels in Korean are kept, times are in order, all states are reported."""
     pipeline = api.upload(f"{PIPELINES}/hello_world.yaml", name).pipeline
     run_id = api.start(
         name,
@@ -66,7 +66,7 @@ def test_everything_that_is_said_of_a_run(api: Api, name: str) -> None:
 
 
 def test_metrics_and_files(api: Api, name: str) -> None:
-    """A metric is reported with its value, an artifact with the place where it lies."""
+    """A metric is reported with its value, an artifact with its URI."""
     api.upload(f"{PIPELINES}/train_and_report.yaml", name)
     run = api.follow(api.start(name, {"rows": 10, "epochs": 5, "threshold": 0}).run_id)
     assert run.state == run_pb2.RUN_STATE_SUCCEEDED, run
@@ -81,7 +81,7 @@ def test_metrics_and_files(api: Api, name: str) -> None:
 
 
 def test_wrong_parameters_are_refused_at_once_and_all_together(api: Api, name: str) -> None:
-    """Nothing is started, and each parameter that is wrong is named."""
+    """Nothing is started, and each invalid parameter is named."""
     api.upload(f"{PIPELINES}/all_parameter_types.yaml", name)
     told = failure(lambda: api.start(name, {"i": "일곱", "b": 1, "없는 것": 1}))
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -95,7 +95,7 @@ def test_wrong_parameters_are_refused_at_once_and_all_together(api: Api, name: s
 
 
 def test_only_checked(api: Api, name: str) -> None:
-    """With validate_only the run is told as it would be, and there is none."""
+    """With validate_only the run is returned as it would be started, and none is created."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     would_be = api.start(name, {"times": 3}, validate_only=True)
     assert json_format.MessageToDict(would_be.parameters)["times"] == 3
@@ -103,7 +103,7 @@ def test_only_checked(api: Api, name: str) -> None:
 
 
 def test_why_a_run_failed_stands_in_one_field(api: Api, name: str) -> None:
-    """The error of the run is what the program itself said, also in a list."""
+    """The error of the run is the program's own message, also in a list."""
     api.upload(f"{PIPELINES}/fails_with_exit_handler.yaml", name)
     run = api.follow(api.start(name, {"message": "데이터가 없다"}).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
@@ -115,7 +115,7 @@ def test_why_a_run_failed_stands_in_one_field(api: Api, name: str) -> None:
 
 
 def test_terminate_and_wait(api: Api, name: str) -> None:
-    """A run that is executed has finished when Terminate with `wait` returns; to terminate it again changes nothing."""
+    """A running run has finished when Terminate with `wait` returns; terminating it again is a no-op."""
     api.upload(f"{PIPELINES}/sleeps.yaml", name)
     run_id = api.start(name, {"seconds": 6000}).run_id
     api.follow(run_id, is_running)
@@ -131,7 +131,7 @@ def test_terminate_and_wait(api: Api, name: str) -> None:
 
 
 def test_archive_and_delete(api: Api, name: str) -> None:
-    """An archived run is left out of lists, comes back, and is gone when it is deleted."""
+    """An archived run is omitted from lists, can be unarchived, and is not found after it is deleted."""
     pipeline_id = api.upload(f"{PIPELINES}/hello_world.yaml", name).pipeline.pipeline_id
     run_id = api.follow(api.start(name).run_id).run_id
     archived = api.runs.Archive(run_pb2.ArchiveRunRequest(run_id=run_id), timeout=CALL_SECONDS)
@@ -151,7 +151,7 @@ def test_archive_and_delete(api: Api, name: str) -> None:
 
 @pytest.fixture
 def three(api: Api, name: str) -> dict[str, run_pb2.Run]:
-    """Three runs that are over: a good and a bad one in an experiment of their own, and a good one in `Default`."""
+    """Three finished runs: a successful and a failed one in a new experiment, a successful one in `Default`."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     api.upload(f"{PIPELINES}/fails_with_exit_handler.yaml", f"{name}-bad")
 
@@ -167,7 +167,7 @@ def three(api: Api, name: str) -> dict[str, run_pb2.Run]:
 
 
 def test_lists_are_filtered(api: Api, name: str, three: dict[str, run_pb2.Run]) -> None:
-    """By experiment, states, moments, text, labels, pipeline and version, and by several of them at once."""
+    """By experiment, states, times, text, labels, pipeline and version, and by several of them at once."""
     good, bad, elsewhere = (run.run_id for run in three.values())
     pipeline, version = three["good"].pipeline_id, three["good"].pipeline_version_id
     made = three["elsewhere"].created_at.ToJsonString()
@@ -190,12 +190,12 @@ def test_lists_are_filtered(api: Api, name: str, three: dict[str, run_pb2.Run]) 
 
 
 def test_a_list_of_an_experiment_that_is_not_there(api: Api, name: str) -> None:
-    """It is an error, and no empty list."""
+    """It is an error, not an empty list."""
     assert failure(lambda: api.listed(experiment_name=name)).reason == "EXPERIMENT_NOT_FOUND"
 
 
 def test_watch_to_the_end(api: Api, name: str) -> None:
-    """A watch shows each change of a run and of its tasks, the last state too, and then ends."""
+    """A watch returns each change of a run and of its tasks, including the last state, and then ends."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     run_id = api.start(name).run_id
     request = run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[run_id]), tasks=True)
@@ -210,7 +210,7 @@ def test_watch_to_the_end(api: Api, name: str) -> None:
 
 
 def test_watch_of_a_filter(api: Api, name: str) -> None:
-    """A watch of a filter shows runs that are started later, and no others, until it is cancelled."""
+    """A watch of a filter returns runs that are started later, and no others, until it is cancelled."""
     pipeline_id = api.upload(f"{PIPELINES}/hello_world.yaml", name).pipeline.pipeline_id
     where = run_pb2.RunFilter(pipeline_id=pipeline_id)
     events = api.runs.Watch(run_pb2.WatchRunsRequest(filter=where), timeout=RUN_SECONDS)
@@ -222,7 +222,7 @@ def test_watch_of_a_filter(api: Api, name: str) -> None:
 
 
 def test_watch_of_a_run_that_is_deleted(api: Api, name: str) -> None:
-    """It is reported as gone, and the watch ends."""
+    """It is reported as deleted, and the watch ends."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     run_id = api.follow(api.start(name).run_id).run_id
     api.runs.Delete(run_pb2.DeleteRunRequest(run_id=run_id), timeout=CALL_SECONDS)
@@ -231,7 +231,7 @@ def test_watch_of_a_run_that_is_deleted(api: Api, name: str) -> None:
 
 
 def test_logs(api: Api, name: str) -> None:
-    """What a task printed is streamed, also while it is followed; of a task that is not there, nothing."""
+    """The output of a task is streamed, also while it is followed; an unknown task is TASK_NOT_FOUND."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     run_id = api.start(name, {"recipient": name}).run_id  # not from the cache
     api.follow(run_id)
@@ -247,7 +247,7 @@ def test_logs(api: Api, name: str) -> None:
 
 
 def test_a_start_is_repeated_under_its_request_id(api: Api, name: str) -> None:
-    """The same request id returns the same run; with other parameters it is refused."""
+    """The same request id returns the same run; with other parameters it is rejected."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
     first = api.start(name, {"times": 1}, request_id=name)
     assert api.start(name, {"times": 1}, request_id=name).run_id == first.run_id
@@ -256,7 +256,7 @@ def test_a_start_is_repeated_under_its_request_id(api: Api, name: str) -> None:
 
 
 def test_pages(api: Api, name: str, three: dict[str, run_pb2.Run]) -> None:
-    """Pages follow each other in the requested order; a token goes with its filter and order only."""
+    """Pages are in the requested order; a token is valid with its filter and order only."""
     where = run_pb2.RunFilter(display_name_contains=name)
     request = run_pb2.ListRunsRequest(filter=where, page_size=2, order_by="created_at")
     first = api.runs.List(request, timeout=CALL_SECONDS)
@@ -282,7 +282,7 @@ def test_a_run_that_is_not_there(api: Api, rpc: str) -> None:
 
 
 def test_retry_of_a_run_that_failed(api: Api, name: str) -> None:
-    """It is executed again under its id; a run that succeeded is not."""
+    """It is executed again with its id; a run that succeeded is not."""
     api.upload(f"{PIPELINES}/fails_with_exit_handler.yaml", name)
     run_id = api.follow(api.start(name).run_id).run_id
     assert api.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS).run_id == run_id

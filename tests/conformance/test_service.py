@@ -1,4 +1,4 @@
-"""What holds for the whole server: health, reflection, every RPC with documented errors."""
+"""What applies to the whole server: health, reflection, every RPC with documented errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_reflection(api: Api) -> None:
 
 @pytest.mark.parametrize("path", sorted(METHODS))
 def test_an_empty_request(api: Api, path: str) -> None:
-    """Every RPC is there; it answers an empty request, or names what is wrong with it, with a request id."""
+    """Every RPC is implemented; it answers an empty request, or reports what is wrong with it, with a request id."""
     method = METHODS[path]
     make: Any = api.channel
     if method.client_streaming:

@@ -23,7 +23,7 @@ class Serve(Protocol):
     """Starts a server with a servicer, and settings that differ from the defaults."""
 
     def __call__(self, servicer: Servicer, probe: Callable[[], bool] = ..., **settings: object) -> Running:
-        """Returns the server, and a caller that is connected to it."""
+        """Returns the server and a client connected to it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the contract tests share: a server in this process, scripted servicers, and a look at what is on the wire."""
+"""Shared by the contract tests: an in-process server, scripted servicers, and readers of what is on the wire."""
 # ruff: noqa: N802, ARG002 - a servicer's methods are named and called by gRPC
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WAIT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs, and a caller that is connected to it."""
+    """A running server and a client connected to it."""
 
     server: AdapterServer
     channel: grpc.Channel
@@ -36,7 +36,7 @@ class Running:
 
 
 class Scripted(PipelineServiceServicer):
-    """A servicer whose answers a test writes, in one function for each of the three call shapes of the service."""
+    """A servicer whose responses a test scripts, in one function for each of the three call shapes of the service."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Scripted(PipelineServiceServicer):
         self._download = download
 
     def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
-        """Answers as scripted, or with the name that was requested."""
+        """Responds as scripted, or with the requested name."""
         return self._get(context) if self._get else pb.Pipeline(name=request.name)
 
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
     ) -> pb.UploadPipelineResponse:
-        """Answers as scripted, or reads everything."""
+        """Responds as scripted, or reads the whole stream."""
         if self._upload:
             return self._upload(request_iterator, context)
         return pb.UploadPipelineResponse(bytes=sum(len(request.chunk) for request in request_iterator))
@@ -64,7 +64,7 @@ class Scripted(PipelineServiceServicer):
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
-        """Answers as scripted, or with nothing."""
+        """Responds as scripted, or with an empty stream."""
         del request
         return self._download(context) if self._download else iter(())
 
@@ -91,25 +91,25 @@ class Scripted(PipelineServiceServicer):
 
 @dataclass
 class Gate:
-    """Holds calls in the server until a test opens it, or they are cancelled."""
+    """Holds calls in the server until a test opens it or they are cancelled."""
 
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     opened: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, context: grpc.ServicerContext) -> None:
-        """Tells that a call has come, and keeps it."""
+        """Signals that a call has arrived, and holds it."""
         context.add_callback(self.opened.set)
         self.entered.release()
         assert self.opened.wait(WAIT_SECONDS)
 
     def await_call(self) -> None:
-        """Waits for a call to have come."""
+        """Waits until a call has arrived."""
         assert self.entered.acquire(timeout=WAIT_SECONDS)
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a failed call tells its caller."""
+    """What a failed call reports to its client."""
 
     code: grpc.StatusCode
     message: str
@@ -123,7 +123,7 @@ class Told:
 
 
 def told(error: grpc.RpcError) -> Told:
-    """Reads what a failed call tells, and checks that its parts agree."""
+    """Reads what a failed call reports, and checks that its parts agree."""
     assert isinstance(error, grpc.Call)
     trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
@@ -148,7 +148,7 @@ def told(error: grpc.RpcError) -> Told:
 
 
 def failure(call: Callable[[], object]) -> Told:
-    """Runs a call that must fail, and reads what it tells."""
+    """Runs a call that must fail, and returns what it reports."""
     try:
         call()
     except grpc.RpcError as error:
@@ -157,7 +157,7 @@ def failure(call: Callable[[], object]) -> Told:
 
 
 def eventually(condition: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
-    """Waits for a condition, at most `seconds`."""
+    """Waits for a condition, for at most `seconds`."""
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not (result := condition()):

@@ -1,4 +1,4 @@
-"""A stage on which secrets are planted: an adapter, a KFP that answers as told, and all that anybody could read."""
+"""A setup in which secrets are planted: an adapter, a scripted KFP, and everything that could be read from outside."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ WATCH_SECONDS = 0.2
 
 @dataclass
 class Stage:
-    """The stage; a context manager.
+    """The setup; a context manager.
 
     Attributes:
-        folder: Where files may be put.
-        told: What callers were told, in every form that they can see.
-        behaviour: How KFP answers everything but health.
+        folder: A folder for files.
+        told: What clients received, in every form that they can see.
+        behaviour: How KFP responds to everything but health checks.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class Stage:
     behaviour: Behaviour = field(init=False)
 
     def clear(self) -> None:
-        """Begins anew: nothing has been told, and KFP fails."""
+        """Starts over: nothing has been received, and KFP fails."""
         self.told.clear()
         self.kfp.requests.clear()
         self.behaviour = answers(500, {"code": 13, "message": "it failed"})
@@ -116,7 +116,7 @@ class Stage:
         self.kfp.__exit__(kind, error, trace)
 
     def log(self) -> str:
-        """All that the adapter has written since `clear`."""
+        """Everything that the adapter has logged since `clear`."""
         with self._log_path.open("rb") as log:
             log.seek(self._log_begin)
             return log.read().decode("utf-8", "replace")
@@ -130,28 +130,28 @@ class Stage:
             return f"{answer.headers}{answer.read().decode()}"
 
     def asked(self) -> str:
-        """All that KFP was sent."""
+        """Every request that KFP received."""
         return "".join(f"{one.method} {one.path} {one.headers} {one.body!r}\n" for one in self.kfp.requests)
 
     def call_all(self, metadata: Metadata = (), options: Sequence[tuple[str, str]] = ()) -> None:
-        """Calls every RPC of the contract with a request that goes on to KFP."""
+        """Calls every RPC of the contract with a request that reaches KFP."""
         with self._channel(options) as channel, ThreadPoolExecutor(8) as callers:
             for done in [callers.submit(self._call, channel, one, metadata) for one in every_call()]:
                 done.result()
 
     def call(self, *requests: Message, metadata: Metadata = ()) -> None:
-        """Calls the RPC that the requests are for."""
+        """Calls the RPC that the requests belong to."""
         with self._channel() as channel:
             self._call(channel, requests, metadata)
 
     def call_raw(self, data: bytes) -> None:
-        """Calls every RPC with these bytes for a request."""
+        """Calls every RPC with these bytes as the request."""
         with self._channel() as channel:
             for method in METHODS.values():
                 self._send(channel, method, [data], (("x-request-id", uuid.uuid4().hex),))
 
     def hear(self, error: BaseException) -> None:
-        """Notes what a caller can see of an error."""
+        """Records what a client can see of an error."""
         parts = [repr(error), str(error)]
         if isinstance(error, grpc.Call):
             parts += [f"{key}: {value!r}" for key, value in error.trailing_metadata() or ()]
@@ -192,7 +192,7 @@ def _name() -> tuple[str, str]:
 
 
 def every_call() -> Iterator[Sequence[Message]]:
-    """The requests of a call of each RPC, with what it takes to reach KFP."""
+    """The requests of a call of each RPC, with the fields needed to reach KFP."""
     for name in METHOD_OF_REQUEST:
         yield _SPECIAL.get(name) or [_filled(name)]
 
@@ -218,7 +218,7 @@ _SPECIAL: dict[str, Sequence[Message]] = {
 
 
 def _filled(name: str) -> Message:
-    """A message with a text in every field that names something; in one of those that exclude each other."""
+    """A message with a text in every field that names something; of fields that exclude each other, in one."""
     message = MESSAGES[METHOD_OF_REQUEST[name].path][0]()
     descriptor = message.DESCRIPTOR
     chosen: set[str] = set()
@@ -232,7 +232,7 @@ def _filled(name: str) -> Message:
 
 
 def forms(secret: str) -> set[str]:
-    """How a secret may look: as it is, in hexadecimal, or in base64, wherever it begins there."""
+    """The forms that a secret may take: plain, hexadecimal, or base64 at any offset."""
     data = secret.encode()
     padded = (base64.b64encode(bytes(count) + data).decode() for count in range(3))
     return {secret, data.hex(), *(text[4:-4] for text in padded)}

@@ -22,7 +22,7 @@ BOUNDS = {CallKind.UNARY: "max_unary_calls", CallKind.UPLOAD: "max_uploads", Cal
 
 
 def holding(gate: Gate) -> Scripted:
-    """Makes a servicer that keeps every call until the gate opens."""
+    """Makes a servicer that holds every call until the gate opens."""
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
         gate.hold(context)
@@ -40,7 +40,7 @@ def holding(gate: Gate) -> Scripted:
 
 
 def call(running: Running, kind: CallKind) -> object:
-    """Makes a call of a kind and waits for its end."""
+    """Makes a call of a kind and waits until it has finished."""
     if kind is CallKind.UNARY:
         return running.stub.Get(pb.GetPipelineRequest(), timeout=WAIT_SECONDS)
     if kind is CallKind.UPLOAD:
@@ -50,7 +50,7 @@ def call(running: Running, kind: CallKind) -> object:
 
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_bound(serve: Serve, kind: CallKind) -> None:
-    """Beyond the bound of its kind a call is refused at once, told which bound and when to try again."""
+    """Beyond the limit of its kind a call is rejected at once, with the name of the limit and when to retry."""
     gate = Gate()
     running = serve(holding(gate), lambda: True, **{BOUNDS[kind]: 2})
     with ThreadPoolExecutor(2) as callers:
@@ -69,7 +69,7 @@ def test_bound(serve: Serve, kind: CallKind) -> None:
 
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_bounds_are_separate(serve: Serve, kind: CallKind) -> None:
-    """Calls of one kind take no place from those of another."""
+    """Calls of one kind take no slot of another kind."""
     gate = Gate()
     running = serve(holding(gate), lambda: True, **dict.fromkeys(BOUNDS.values(), 1))
     with ThreadPoolExecutor(3) as callers:
@@ -83,7 +83,7 @@ def test_bounds_are_separate(serve: Serve, kind: CallKind) -> None:
 
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> None:
-    """The last quarter of the slots is refused to a caller who holds a quarter, and given to another one, not two."""
+    """The last quarter of the slots is denied to a caller that holds a quarter, and given to one other caller."""
     gate = Gate()
     running = serve(holding(gate), lambda: True, **{BOUNDS[kind]: 4})
     with (
@@ -109,7 +109,7 @@ def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> Non
 
 
 def test_failed_call_gives_back_its_place(serve: Serve) -> None:
-    """A place is free again after a call that failed."""
+    """A slot is free again after a call that failed."""
 
     def get(_: grpc.ServicerContext) -> pb.Pipeline:
         raise RuntimeError("a fault")
@@ -129,14 +129,14 @@ class Draining:
         self._thread.start()
 
     def result(self) -> bool:
-        """Waits for its end."""
+        """Waits until it has finished."""
         self._thread.join(WAIT_SECONDS)
         assert not self._thread.is_alive()
         return self._result[0]
 
 
 def refusal(running: Running) -> Told:
-    """Makes uploads until one is refused."""
+    """Makes uploads until one is rejected."""
 
     def refused() -> Told | None:
         try:
@@ -151,7 +151,7 @@ def refusal(running: Running) -> Told:
 
 
 def test_drain(serve: Serve) -> None:
-    """While the server drains, the running call finishes and a new one is refused with DRAINING."""
+    """While the server drains, the in-flight call finishes and a new one is rejected with DRAINING."""
     gate = Gate()
     running = serve(Scripted(get=holding(gate)._get))
     with ThreadPoolExecutor(1) as callers:
@@ -167,7 +167,7 @@ def test_drain(serve: Serve) -> None:
 
 
 def test_end_of_the_grace(serve: Serve) -> None:
-    """A call that does not end within the grace is cut off by stop."""
+    """A call that does not finish within the grace period is cancelled by stop."""
     gate = Gate()
     running = serve(holding(gate), grace_seconds=0)
     with ThreadPoolExecutor(1) as callers:

@@ -1,4 +1,4 @@
-"""ArtifactService on a real server: messages, tokens, and the stream of an artifact's bytes."""
+"""ArtifactService on a real server: messages, page tokens, and the stream of an artifact's bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FOLDER = ArtifactContent("모델", "application/x-tar", None, True, (ArtifactEnt
 
 @dataclass
 class Bytes:
-    """The bytes of artifacts, as a test has them."""
+    """The bytes of artifacts, provided by the test."""
 
     parts: list[ArtifactContent | bytes | Exception] = field(default_factory=lambda: [FOLDER, b"abc", b"def"])
     asked: list[tuple[str, ReadArtifactRequest]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Bytes:
     def read(
         self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, session: str
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
-        """Gives the parts."""
+        """Yields the parts."""
         assert session == f"session of {artifact.artifact_id}"
         self.asked.append((artifact.uri, request))
         yield self._parts(call)
@@ -73,14 +73,14 @@ def content() -> Bytes:
 
 @pytest.fixture
 def stub(serve: Serve, runs: FakeRuns, content: Bytes) -> Iterator[ArtifactServiceStub]:
-    """A caller of an adapter that has them."""
+    """A stub of an adapter that serves them."""
     artifacts = Artifacts(cast("Runs", runs))
     yield ArtifactServiceStub(serve(ArtifactServicer(artifacts, read=content.read)).channel)
     artifacts.close()
 
 
 def test_an_artifact(stub: ArtifactServiceStub) -> None:
-    """Get and List give the same message, with what its metadata mean."""
+    """Get and List return the same message, with the metadata interpreted."""
     found = stub.Get(pb.GetArtifactRequest(run_id="r1", artifact_id="r1-train-1-metrics"))
     assert MessageToDict(found, preserving_proto_field_name=True) == {
         "type": "system.Metrics",
@@ -98,7 +98,7 @@ def test_an_artifact(stub: ArtifactServiceStub) -> None:
 
 
 def test_pages_of_many_runs(stub: ArtifactServiceStub, runs: FakeRuns) -> None:
-    """Pages follow each other by tokens of theirs alone; a bad run is a warning."""
+    """Pages follow each other by page tokens alone; a bad run is a warning."""
     runs.bad = {"r1": errors.KfpError("부서짐")}
     request = pb.ListArtifactsRequest(page_size=3, type="Model")
     found: list[str] = []
@@ -115,7 +115,7 @@ def test_pages_of_many_runs(stub: ArtifactServiceStub, runs: FakeRuns) -> None:
 
 
 def test_a_token_belongs_to_its_listing(stub: ArtifactServiceStub) -> None:
-    """A token with another filter is refused."""
+    """A page token used with another filter is rejected."""
     token = stub.List(pb.ListArtifactsRequest(page_size=1, type="Model")).next_page_token
     with pytest.raises(grpc.RpcError) as caught:
         stub.List(pb.ListArtifactsRequest(page_size=1, type="Dataset", page_token=token))
@@ -154,12 +154,12 @@ def test_metrics(stub: ArtifactServiceStub) -> None:
     ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_what_fails(stub: ArtifactServiceStub, request_: Message, reason: str) -> None:
-    """Every fault has its reason."""
+    """Every error has its reason."""
     assert _refused(stub, request_) == reason
 
 
 def _refused(stub: ArtifactServiceStub, request: Message) -> str:
-    """The reason why a request is refused."""
+    """The reason with which a request is rejected."""
     verb = type(request).__name__.removesuffix("Request").replace("Artifacts", "").replace("Artifact", "")
     call: Callable[[Message], Any] = getattr(stub, verb)
     with pytest.raises(grpc.RpcError) as caught:
@@ -168,7 +168,7 @@ def _refused(stub: ArtifactServiceStub, request: Message) -> str:
 
 
 def test_reading(stub: ArtifactServiceStub, content: Bytes) -> None:
-    """What is about to come is first, then the bytes; the record of the run says from where they are read."""
+    """A description of the content comes first, then the bytes, read from where the run's record says that they are."""
     request = pb.ReadArtifactRequest(run_id="r0", artifact_id="r0-train-0-model", path="가/b.txt", offset=2, length=9)
     first, *rest = stub.Read(request)
     assert json.loads(json.dumps(MessageToDict(first.content))) == {
@@ -190,7 +190,7 @@ def test_a_file_has_its_size_even_if_it_is_empty(stub: ArtifactServiceStub, cont
 
 
 def test_who_may_not_read_the_run_reads_no_artifact(stub: ArtifactServiceStub, runs: FakeRuns, content: Bytes) -> None:
-    """The run is read first, as the caller; nothing of the artifact is touched if that is refused."""
+    """The run is read first, as the caller; if that is denied, the artifact is not read."""
     runs.bad = {"r0": errors.PermissionDeniedError("not yours")}
     for request in (
         pb.GetArtifactRequest(run_id="r0", artifact_id="r0-imported"),
@@ -202,7 +202,7 @@ def test_who_may_not_read_the_run_reads_no_artifact(stub: ArtifactServiceStub, r
 
 
 def test_time_grows_with_what_was_sent(stub: ArtifactServiceStub, content: Bytes) -> None:
-    """Without a deadline of the caller's, a read has a minute, and two seconds more for each MB that was sent."""
+    """If the caller sets no deadline, a read has a minute, and two seconds more for each MB that was sent."""
     content.parts = [FOLDER, *([b"x" * 1_000_000] * 3)]
     list(stub.Read(pb.ReadArtifactRequest(run_id="r0", artifact_id="r0-imported")))
     assert content.left[-1] > 61
@@ -212,7 +212,7 @@ def test_time_grows_with_what_was_sent(stub: ArtifactServiceStub, content: Bytes
 
 
 def test_a_store_that_fails_in_the_middle(stub: ArtifactServiceStub, content: Bytes) -> None:
-    """What was read arrives, and then the error."""
+    """The bytes read before the error arrive, and then the error."""
     content.parts.append(errors.ArtifactStoreUnavailableError("the store is unreachable"))
     arrived = []
     with pytest.raises(grpc.RpcError) as caught:

@@ -1,4 +1,4 @@
-"""A server that asks KFP as its callers: what goes on to KFP, what does not, and what is told to nobody."""
+"""A server that forwards its callers' credentials to KFP: what is forwarded, what is not, and what stays secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REFUSALS = {
 
 
 def _by_caller(connection: Connection, received: Received) -> bool:
-    """Lets Alice in, and nobody else."""
+    """Authorizes Alice only."""
     who = received.headers.get("authorization")
     answer = answers(200, {}) if who == ALICE else REFUSALS["401" if who is None else "403"]
     return answer(connection, received)
@@ -44,7 +44,7 @@ def _by_caller(connection: Connection, received: Received) -> bool:
 
 @pytest.fixture
 def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that knows Alice."""
+    """A KFP that authorizes Alice."""
     with ScriptedKfp() as server:
         for method in ("GET", "POST", "DELETE"):
             server.on(method, "", _by_caller)
@@ -53,14 +53,14 @@ def kfp() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture
 def channel(kfp: ScriptedKfp) -> Iterator[grpc.Channel]:
-    """A caller of the server, built as the process builds it."""
+    """A channel to the server, built as the process builds it."""
     settings = Settings.load(listen="127.0.0.1:0", kfp_url=kfp.url, kfp_credentials="forward")
     with _serving(settings) as made:
         yield made
 
 
 class _serving:  # noqa: N801 - reads as a function
-    """The server for as long as the block lasts."""
+    """Runs the server for as long as the block lasts."""
 
     def __init__(self, settings: Settings) -> None:
         limits = UploadLimits()
@@ -103,7 +103,7 @@ def _call(channel: grpc.Channel, method: RpcMethod, *metadata: tuple[str, str]) 
 def test_who_does_not_say_who_they_are(
     kfp: ScriptedKfp, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    """Every RPC of the contract without exactly one authorization is UNAUTHENTICATED, and KFP hears nothing of it."""
+    """Every RPC without exactly one authorization is UNAUTHENTICATED, and KFP receives no request."""
     for method in METHODS.values():
         what = failure(lambda method=method: _call(channel, method, *metadata))  # type: ignore[misc]
         assert (what.code, what.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"), method.path
@@ -112,7 +112,7 @@ def test_who_does_not_say_who_they_are(
 
 
 def test_what_goes_on_to_kfp(kfp: ScriptedKfp, channel: grpc.Channel) -> None:
-    """KFP is shown the caller's authorization and nothing else that the caller sent, least of all a user's name."""
+    """KFP receives the caller's authorization and nothing else that the caller sent, least of all a user's name."""
     stub = PipelineServiceStub(channel)
     metadata = (("authorization", ALICE), ("kubeflow-userid", "admin@example.org"), ("cookie", "authservice_session=1"))
     stub.List(pipeline_pb2.ListPipelinesRequest(), metadata=metadata)
@@ -122,7 +122,7 @@ def test_what_goes_on_to_kfp(kfp: ScriptedKfp, channel: grpc.Channel) -> None:
 
 
 def test_each_caller_is_another(channel: grpc.Channel) -> None:
-    """Callers at the same time, over the same connections: each is let in or refused as who they are."""
+    """Concurrent callers on the same connections are each authorized or denied by their own credentials."""
     stub, found = PipelineServiceStub(channel), []
 
     def ask(who: str) -> None:
@@ -144,7 +144,7 @@ def test_each_caller_is_another(channel: grpc.Channel) -> None:
 
 @pytest.mark.slow
 def test_a_watch_is_its_callers_alone(channel: grpc.Channel, kfp: ScriptedKfp) -> None:
-    """Of a run that Alice watches Bob is told nothing: KFP, asked as Bob, refuses; Alice's watch continues."""
+    """Bob is denied the run that Alice watches, because KFP is called with his credentials; Alice's watch continues."""
     kfp.first("GET", r"/runs\?", _runs_of_alice)
     stub = RunServiceStub(channel)
     request = run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=["a-run"]))
@@ -174,7 +174,7 @@ def _get_as_alice(process: Process) -> object:
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("credentials", ["forward", "token-file"])
 def test_no_secret_is_told(tmp_path: Path, refusal: str, credentials: str) -> None:
-    """Tokens, the adapter's and its callers', are in no error and no line of the log, whatever KFP says to them."""
+    """The adapter's and its callers' tokens are in no error and no line of the log, however KFP rejects them."""
     token = tmp_path / "token"
     token.write_text("canary-of-the-adapter")
     with (

@@ -1,4 +1,4 @@
-"""What an adapter asks callers for, apart from the matrix of all RPCs (test_who_may_call.py)."""
+"""How an adapter authenticates callers, apart from the matrix of all RPCs (test_who_may_call.py)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ GET = pipeline_pb2.GetPipelineRequest(name="hello")
     ],
 )
 def test_malformed_credentials(serve: Serve, tmp_path: Path, metadata: Metadata) -> None:
-    """Credentials of another form, several at once, a part of a token or its hash are none."""
+    """Malformed credentials, several at once, a part of a token and its hash are all rejected."""
     running = serve(Scripted(), token_file=token_file(tmp_path, token_lines("writer")))
     it = failure(lambda: running.stub.Get(GET, metadata=metadata))
     assert (it.code, it.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
@@ -58,7 +58,7 @@ def test_the_scheme_in_any_case(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_health_and_reflection_need_no_token(serve: Serve, tmp_path: Path) -> None:
-    """Probes and grpcurl's questions for descriptors are answered without credentials."""
+    """Health checks and grpcurl's reflection requests need no credentials."""
     running = serve(Scripted(), token_file=token_file(tmp_path, token_lines("writer")))
     health = health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
@@ -66,7 +66,7 @@ def test_health_and_reflection_need_no_token(serve: Serve, tmp_path: Path) -> No
 
 
 def test_the_log_names_the_caller(serve: Serve, tmp_path: Path) -> None:
-    """The line of a call tells who called, also where they were refused; no token is ever in it."""
+    """The log line of a call names the caller, also if the call was rejected; no token is ever in it."""
     running = serve(Scripted(), token_file=token_file(tmp_path, token_lines("reader", "expired")))
     with capture_logs() as lines:
         running.stub.Get(GET, metadata=bearer(TOKENS["reader"]))
@@ -81,7 +81,7 @@ def test_the_log_names_the_caller(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_strangers_take_no_place(serve: Serve, tmp_path: Path) -> None:
-    """Who may not call is told so though all places are taken or the server drains, and takes none."""
+    """A call without a token is UNAUTHENTICATED even if all slots are taken or the server drains; it takes no slot."""
     gate = Gate()
 
     def held_get(context: grpc.ServicerContext) -> pipeline_pb2.Pipeline:
@@ -103,7 +103,7 @@ def test_strangers_take_no_place(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_name_is_one_caller_on_all_its_connections(serve: Serve, tmp_path: Path) -> None:
-    """Another connection gives a caller who is known by name no more places; another name on the same one does."""
+    """A caller known by name gets no more slots on another connection; another name on the same connection does."""
     gate = Gate()
 
     def held_get(context: grpc.ServicerContext) -> pipeline_pb2.Pipeline:
@@ -126,7 +126,7 @@ def test_a_name_is_one_caller_on_all_its_connections(serve: Serve, tmp_path: Pat
 
 
 def test_an_upload_is_refused_before_it_is_read(serve: Serve, tmp_path: Path) -> None:
-    """A stranger's upload is refused at once, whatever they go on to send."""
+    """An unauthenticated upload is rejected at once, regardless of what is sent after that."""
     running = serve(Scripted(), token_file=token_file(tmp_path, token_lines("writer")))
     answered = threading.Event()
 
@@ -139,7 +139,7 @@ def test_an_upload_is_refused_before_it_is_read(serve: Serve, tmp_path: Path) ->
 
 
 def test_changed_tokens_are_taken_up(serve: Serve, tmp_path: Path) -> None:
-    """A token that leaves the file is refused and a new one taken, without a restart."""
+    """A token removed from the file is rejected and a new one accepted, without a restart."""
     file = token_file(tmp_path, token_lines("writer"))
     running = serve(Scripted(), token_file=file)
     assert running.stub.Get(GET, metadata=bearer(TOKENS["writer"])).name == "hello"
@@ -151,7 +151,7 @@ def test_changed_tokens_are_taken_up(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", None])
 def test_a_bad_token_file_opens_nothing(serve: Serve, tmp_path: Path, text: str | None) -> None:
-    """When the file becomes empty, wrong or disappears, the log says so, and the same callers as before are let in."""
+    """If the file becomes empty, invalid or missing, the log reports it, and the same callers as before have access."""
     file = token_file(tmp_path, token_lines("writer"))
     running = serve(Scripted(), token_file=file)
     with capture_logs() as lines:
@@ -168,7 +168,7 @@ def test_a_bad_token_file_opens_nothing(serve: Serve, tmp_path: Path, text: str 
 
 
 def answers(call: Callable[[], object]) -> bool:
-    """Tells whether a call succeeds."""
+    """Returns whether a call succeeds."""
     try:
         call()
     except grpc.RpcError:

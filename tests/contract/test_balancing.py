@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def named(name: str) -> Scripted:
-    """Makes a servicer that tells its own name."""
+    """Makes a servicer that returns its own name."""
     return Scripted(get=lambda _: pb.Pipeline(name=name))
 
 
 def names(client: Client, calls: int = 20) -> set[str]:
-    """Makes calls, and tells who answered."""
+    """Makes calls, and returns the names of the servers that responded."""
     return {client.pipelines.get("x").name for _ in range(calls)}
 
 
@@ -33,7 +33,7 @@ def test_adapters_behind_one_name_take_turns(serve: Serve) -> None:
 
 
 def test_an_adapter_that_drains_is_left_alone(serve: Serve) -> None:
-    """While one adapter waits for a long call, the client library calls the other one, and no call fails."""
+    """While one adapter drains with a call in flight, the client library calls the other one, and no call fails."""
     gate = Gate()
 
     def upload(_: object, context: grpc.ServicerContext) -> pb.UploadPipelineResponse:
@@ -59,7 +59,7 @@ def test_an_adapter_that_drains_is_left_alone(serve: Serve) -> None:
 
 @pytest.mark.slow
 def test_an_adapter_that_does_not_serve_is_named(serve: Serve) -> None:
-    """A call that finds only adapters that do not serve says so; their health can be asked all the same."""
+    """If no adapter is serving, a call reports that; their health can still be checked."""
     running = serve(named("x"), lambda: False, ready_needs_kfp=True)
     with Client(running.server.address) as client:
         assert client.health() is HealthStatus.NOT_SERVING

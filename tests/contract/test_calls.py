@@ -31,7 +31,7 @@ GET = pb.GetPipelineRequest(name="hello")
 
 
 def seeing(calls: list[Call]) -> Scripted:
-    """Makes a servicer whose Get notes down its call."""
+    """Makes a servicer whose Get records its call."""
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
         calls.append(current_call(context))
@@ -42,7 +42,7 @@ def seeing(calls: list[Call]) -> Scripted:
 
 @pytest.mark.parametrize("sent", ["a", "Build.7_of:main-1", "x" * 128])
 def test_request_id_of_the_caller(serve: Serve, sent: str) -> None:
-    """A request id that the caller sends names the call, and comes back."""
+    """A request id sent by the caller identifies the call, and is returned."""
     calls: list[Call] = []
     _, call = serve(seeing(calls)).stub.Get.with_call(GET, metadata=((REQUEST_ID_KEY, sent),))
     assert dict(call.trailing_metadata() or ())[REQUEST_ID_KEY] == sent == calls[0].request_id
@@ -50,7 +50,7 @@ def test_request_id_of_the_caller(serve: Serve, sent: str) -> None:
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, "two words", "a/b", "a;b"])
 def test_bad_request_id_is_replaced(serve: Serve, sent: str) -> None:
-    """A request id that is none is replaced by a new one."""
+    """An invalid request id is replaced by a new one."""
     calls: list[Call] = []
     _, call = serve(seeing(calls)).stub.Get.with_call(GET, metadata=((REQUEST_ID_KEY, sent),))
     told_id = dict(call.trailing_metadata() or ())[REQUEST_ID_KEY]
@@ -59,7 +59,7 @@ def test_bad_request_id_is_replaced(serve: Serve, sent: str) -> None:
 
 
 def test_only_an_answer_tells_the_version(serve: Serve) -> None:
-    """Trailers tell the adapter's version to who is answered, and not to who is refused."""
+    """Trailers include the adapter's version if the call succeeds, and omit it if the call is rejected."""
     running = serve(seeing([]))
     _, call = running.stub.Get.with_call(GET)
     assert dict(call.trailing_metadata() or ())[VERSION_KEY] == installed_version()
@@ -81,7 +81,7 @@ def test_request_ids_differ(serve: Serve) -> None:
 
 
 def test_request_id_of_a_failure(serve: Serve) -> None:
-    """A call that fails tells its request id in the trailers and in the details."""
+    """A failed call returns its request id in the trailers and in the details."""
 
     def get(_: grpc.ServicerContext) -> pb.Pipeline:
         raise PipelineNotFoundError("no such pipeline", resource_name="hello")
@@ -99,7 +99,7 @@ def test_default_deadline(serve: Serve) -> None:
 
 
 def test_deadline_of_the_caller(serve: Serve) -> None:
-    """A caller's own deadline wins over the default, and can be told from it."""
+    """A caller's own deadline takes precedence over the default, and can be distinguished from it."""
     seen: list[tuple[float | None, float]] = []
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -117,7 +117,7 @@ def test_deadline_of_the_caller(serve: Serve) -> None:
 
 
 def test_deadline_of_a_millisecond(serve: Serve) -> None:
-    """A call of 1 ms ends in time, and the server continues."""
+    """A call with a deadline of 1 ms finishes in time, and the server continues."""
     gate = Gate()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -136,14 +136,14 @@ def test_deadline_of_a_millisecond(serve: Serve) -> None:
 
 @pytest.mark.slow
 def test_deadline_reached_in_the_server_is_logged(serve: Serve) -> None:
-    """A unary call that outlives its caller's deadline is logged with DEADLINE_EXCEEDED."""
+    """A unary call that exceeds its caller's deadline is logged with DEADLINE_EXCEEDED."""
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
         Gate().hold(context)
         return pb.Pipeline()
 
     def try_calls() -> list[MutableMapping[str, Any]]:
-        # One that is held up on its way never reaches the server, and is not logged there.
+        # A call that is delayed on its way never reaches the server, and is not logged there.
         with pytest.raises(grpc.RpcError):
             stub.Get(GET, timeout=1)
         return [line for line in lines if line["event"] == "call"]
@@ -155,7 +155,7 @@ def test_deadline_reached_in_the_server_is_logged(serve: Serve) -> None:
 
 
 def test_cancelled_call_is_told(serve: Serve) -> None:
-    """Who works for a call learns that its caller has gone."""
+    """The servicer is notified when the client cancels the call."""
     working, cancelled = threading.Event(), threading.Event()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -177,17 +177,17 @@ def test_cancelled_call_is_told(serve: Serve) -> None:
 @pytest.mark.parametrize("announces", [True, False])
 @pytest.mark.parametrize("attempt", range(10))
 def test_upload_cancelled_before_its_end(serve: Serve, attempt: int, announces: bool) -> None:
-    """A client that cancels before it has sent everything never stores a version, whatever it announced."""
+    """If the client cancels before it has sent everything, no version is stored, even if the size was announced."""
     del attempt
     stored: list[bytes] = []
     ended, sent = threading.Event(), threading.Event()
     first = pb.UploadPipelineMetadata(name="x", total_bytes=len(b"a: 1\nb: 2\n") if announces else None)
 
     class Repository:
-        """Keeps what it gets."""
+        """Records what it receives."""
 
         def upload(self, _request: object, file: PipelineFile, _call: Call) -> NoReturn:
-            """Keeps the bytes."""
+            """Records the bytes."""
             stored.append(file.stream.read())
             raise OverloadedError("not today")
 
@@ -208,7 +208,7 @@ def test_upload_cancelled_before_its_end(serve: Serve, attempt: int, announces: 
 
 
 def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upload whose caller set no deadline and sends nothing ends with its default deadline."""
+    """An upload without a deadline that sends nothing ends with its default deadline."""
     monkeypatch.setattr(methods, "UPLOAD_SECONDS", 0.2)
     ended = threading.Event()
 
@@ -245,12 +245,12 @@ def test_extended_upload_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) 
 
 
 def refuse(request: pb.UploadPipelineRequest) -> NoReturn:
-    """Ends a call that has more to send."""
+    """Fails a call while the client has more to send."""
     raise OverloadedError(f"not today: {request}")
 
 
 def test_no_thread_is_left(serve: Serve) -> None:
-    """The threads that read a stream, or watch over one, end with it."""
+    """The threads that read or watch a stream end with it."""
     stub = serve(Scripted()).stub
     stub.Upload(iter(()))
     refusing = serve(Scripted(upload=lambda requests, _: refuse(next(requests)))).stub
@@ -261,7 +261,7 @@ def test_no_thread_is_left(serve: Serve) -> None:
 
 
 def test_log_line_of_a_success(serve: Serve) -> None:
-    """A call leaves one line with what an operator needs."""
+    """A call leaves one log line with what an operator needs."""
     with capture_logs() as lines:
         serve(Scripted()).stub.Get(GET, metadata=((REQUEST_ID_KEY, "mine"),))
     (line,) = [line for line in lines if line["event"] == "call"]
@@ -288,7 +288,7 @@ def test_log_line_of_a_success(serve: Serve) -> None:
     ],
 )
 def test_log_level_of_a_failure(serve: Serve, error: Exception, level: str) -> None:
-    """The caller's mistakes are info, faults on the server's side are warnings."""
+    """The caller's errors are logged as info, faults of the server as warnings."""
 
     def get(_: grpc.ServicerContext) -> pb.Pipeline:
         raise error
@@ -300,7 +300,7 @@ def test_log_level_of_a_failure(serve: Serve, error: Exception, level: str) -> N
 
 
 def test_call_without_an_interceptor() -> None:
-    """Under grpcio-testing, where no interceptor runs, a servicer finds a call all the same."""
+    """Under grpcio-testing, where no interceptor runs, a servicer still finds a call."""
     calls: list[Call] = []
     service = pb.DESCRIPTOR.services_by_name["PipelineService"]
     clock = grpc_testing.strict_real_time()

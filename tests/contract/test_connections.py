@@ -1,4 +1,4 @@
-"""How long connections last, and what pings may do: the server's own options, with some of their times made short."""
+"""Connection age and keepalive pings: the server's own options, with some of their times shortened."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Shorten: TypeAlias = Callable[[dict[str, int]], None]
 
 @pytest.fixture
 def shorten(monkeypatch: pytest.MonkeyPatch) -> Shorten:
-    """Gives options of the server other values; they must be among its options."""
+    """Replaces values of the server's options; they must be among its options."""
 
     def change(values: dict[str, int]) -> None:
         options = dict(grpc_server._OPTIONS)
@@ -50,7 +50,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> Shorten:
 
 
 class Line:
-    """A connection of which every frame is seen."""
+    """A connection of which every frame is recorded."""
 
     def __init__(self, line: socket.socket, stream: BinaryIO, *, speaks_first: bool = True) -> None:
         self._line, self._stream = line, stream
@@ -63,7 +63,7 @@ class Line:
         self._line.sendall(struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + bytes(4) + payload)
 
     def frames(self) -> Iterator[Frame]:
-        """Yields what comes, until the server hangs up."""
+        """Yields frames until the server closes the connection."""
         while len(head := self._stream.read(9)) == 9:
             yield head[3], head[4], self._stream.read(int.from_bytes(head[:3], "big"))
 
@@ -77,19 +77,19 @@ def connected(address: str) -> Iterator[Line]:
 
 
 def goaway(line: Line) -> bytes:
-    """Waits for the frame by which the server ends a connection; tells what it says."""
+    """Waits for the GOAWAY frame; returns its debug data."""
     return next(payload for kind, _, payload in line.frames() if kind == GOAWAY)[8:]
 
 
 def test_an_old_connection_is_ended(serve: Serve, shorten: Shorten) -> None:
-    """A connection that has reached its age is asked to go, also when nothing happens on it."""
+    """A connection that has reached its maximum age gets GOAWAY, even if it is idle."""
     shorten({AGE: 200})
     with connected(serve(Scripted()).server.address) as line:
         assert goaway(line) == b"max_age"
 
 
 def test_callers_connect_anew_and_no_call_fails(serve: Serve, shorten: Shorten) -> None:
-    """The client library moves on to a new connection when one has reached its age, and no call of it fails."""
+    """The client library opens a new connection when one has reached its maximum age, and no call fails."""
     peers: set[str] = set()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -105,7 +105,7 @@ def test_callers_connect_anew_and_no_call_fails(serve: Serve, shorten: Shorten) 
 
 
 def test_a_call_outlives_the_age_of_its_connection(serve: Serve, shorten: Shorten) -> None:
-    """A call that is under way when its connection is asked to go has the grace to end in."""
+    """A call that is in flight when its connection gets GOAWAY has the grace period to finish."""
     gate = Gate()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -119,14 +119,14 @@ def test_a_call_outlives_the_age_of_its_connection(serve: Serve, shorten: Shorte
         gate.await_call()
         with connected(
             address
-        ) as line:  # made after the call's own, which has been asked to go by the time this one is
+        ) as line:  # opened after the connection of the call, which has got GOAWAY by the time this one does
             goaway(line)
         gate.opened.set()
         assert under_way.result(WAIT_SECONDS).name == "kept"
 
 
 def test_a_call_cannot_keep_its_connection_for_ever(serve: Serve, shorten: Shorten) -> None:
-    """After the grace the connection is closed, with the calls that are still on it."""
+    """After the grace period the connection is closed, with the calls that are still on it."""
     gate = Gate()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -142,36 +142,36 @@ def test_a_call_cannot_keep_its_connection_for_ever(serve: Serve, shorten: Short
 
 
 def ping(line: Line, number: int) -> Frame:
-    """Pings, and waits for the answer, or for the end of the connection."""
+    """Sends a ping, and waits for the acknowledgement or for the end of the connection."""
     line.send(PING, payload=struct.pack(">Q", number))
     return next(frame for frame in line.frames() if frame[0] in {PING, GOAWAY})
 
 
 def test_a_caller_who_pings_too_often_is_sent_away(serve: Serve) -> None:
-    """Pings in a row, faster than the server allows, end the connection, and the reason is reported."""
+    """Pings more frequent than the server allows end the connection, and the reason is reported."""
     with connected(serve(Scripted()).server.address) as line:
         kind, _, payload = next(frame for frame in map(ping, itertools.repeat(line), range(8)) if frame[0] == GOAWAY)
     assert (kind, payload[8:]) == (GOAWAY, b"too_many_pings")
 
 
 def test_a_caller_may_ping_without_calls(serve: Serve, shorten: Shorten) -> None:
-    """Pings that keep their distance are answered, however many, though there is no call on the connection."""
+    """Pings at the permitted interval are acknowledged, however many, even without calls on the connection."""
     shorten({LEAST_BETWEEN_PINGS: 20})
     with connected(serve(Scripted()).server.address) as line:
         for number in range(8):
-            time.sleep(0.1)  # the distance itself
+            time.sleep(0.1)  # the interval itself
             assert ping(line, number) == (PING, ACKNOWLEDGED, struct.pack(">Q", number))
 
 
 def test_a_caller_who_does_not_answer_is_given_up(serve: Serve, shorten: Shorten) -> None:
-    """The server pings a connection without calls, and closes it when no answer comes: dead lines do not add up."""
+    """The server pings a connection without calls, and closes it if no answer comes: dead connections do not add up."""
     shorten({PING_EVERY: 200, PING_TIMEOUT: 100})
     with connected(serve(Scripted()).server.address) as line:
         assert goaway(line) == b"ping_timeout"
 
 
 def test_a_caller_who_answers_is_kept(serve: Serve, shorten: Shorten) -> None:
-    """A caller who answers pings keeps the connection, though nothing else happens on it."""
+    """A client that acknowledges pings keeps the connection, even if it is otherwise idle."""
     shorten({PING_EVERY: 50, PING_TIMEOUT: 20_000})
     with connected(serve(Scripted()).server.address) as line:
         pings = (payload for kind, flags, payload in line.frames() if kind == PING and not flags)
@@ -180,7 +180,7 @@ def test_a_caller_who_answers_is_kept(serve: Serve, shorten: Shorten) -> None:
 
 
 def test_the_client_gives_up_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that has died without a word ends a call of the client library, also one without a deadline."""
+    """If a connection has died silently, a call of the client library fails, even one without a deadline."""
     options = dict(connection.channel_options(""))
     short = {PING_EVERY: 200, PING_TIMEOUT: 200}
     assert short.keys() <= options.keys()
@@ -199,4 +199,4 @@ def test_the_client_gives_up_a_server_that_does_not_answer(monkeypatch: pytest.M
         threads.submit(serve_in_silence, listener)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with Client(address, timeout=WAIT_SECONDS) as client, pytest.raises(CannotConnectError):
-            client.pipelines.upload(io.BytesIO(b"x"), name="x")  # which is not repeated: a stream cannot be read again
+            client.pipelines.upload(io.BytesIO(b"x"), name="x")  # which is not retried: a stream cannot be read again

@@ -1,4 +1,4 @@
-"""Download over the wire: info first, then the bytes; who goes away or does not read leaves nothing behind."""
+"""Download over the wire: info first, then the bytes; a client that disconnects or stalls leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 @pytest.fixture
 def adapter(serve: Serve, kfp: ScriptedKfp, tmp_path: Path) -> Iterator[Running]:
-    """An adapter before it, which spools into an empty folder."""
+    """An adapter in front of it, which spools into an empty folder."""
     limits = UploadLimits(directory=tmp_path, memory_bytes=0)
     backend = connect(kfp.url, place=limits.place)
     yield serve(PipelineServicer(backend.pipelines, limits))
@@ -54,13 +54,13 @@ def adapter(serve: Serve, kfp: ScriptedKfp, tmp_path: Path) -> Iterator[Running]
 
 @dataclass
 class FakeRepository:
-    """Downloads that a test looks into.
+    """Downloads that a test can inspect.
 
     Attributes:
-        size: How many bytes there are said to be.
-        breaks_at: From which byte on reading fails.
+        size: The announced number of bytes.
+        breaks_at: The offset at which reading fails.
         taken: How many bytes have been read.
-        closed: Is set when the bytes are not needed any more.
+        closed: Set when the bytes are no longer needed.
     """
 
     size: int
@@ -70,7 +70,7 @@ class FakeRepository:
 
     @contextmanager
     def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
-        """Gives itself as the stream."""
+        """Returns itself as the stream."""
         del ref, version, call
         try:
             yield PipelineDownload(self, self.size, b"\0" * 32)
@@ -87,18 +87,18 @@ class FakeRepository:
 
 
 def before(serve: Serve, repository: FakeRepository) -> Running:
-    """An adapter whose downloads are a test's."""
+    """An adapter whose downloads come from the test."""
     return serve(PipelineServicer(cast("Pipelines", repository), UploadLimits()))
 
 
 def answer(spec: object) -> bytes:
-    """KFP's answer for a version."""
+    """KFP's response for a version."""
     return json.dumps({**VERSION_JSON, "pipeline_spec": spec}, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize("spec", [SPEC, LARGE], ids=["small", "large"])
 def test_info_then_chunks(adapter: Running, kfp: ScriptedKfp, tmp_path: Path, spec: dict[str, object]) -> None:
-    """The first message tells size and checksum of exactly the bytes in the others, none of which is too large."""
+    """The first message has the size and checksum of exactly the bytes in the others, none of which is too large."""
     kfp.on("GET", GET, answers(200, answer({"pipeline_spec": spec, "platform_spec": {"platforms": {}}})))
     first, *others = adapter.stub.Download(REQUEST, timeout=60)
     data = b"".join(message.chunk for message in others)
@@ -123,14 +123,14 @@ def test_info_then_chunks(adapter: Running, kfp: ScriptedKfp, tmp_path: Path, sp
 def test_wrong_requests(
     adapter: Running, kfp: ScriptedKfp, request_: pb.DownloadPipelineRequest, fields: list[str]
 ) -> None:
-    """What cannot be right is refused by field, and KFP is not called."""
+    """An invalid request is rejected with the field's name, and KFP is not called."""
     error = failure(lambda: list(adapter.stub.Download(request_)))
     assert (error.reason, [name for name, _ in error.violations]) == ("INVALID_FIELD", fields)
     assert kfp.requests == []
 
 
 def test_kfps_faults_come_before_any_message(adapter: Running, kfp: ScriptedKfp) -> None:
-    """An answer that is cut is KFP_ERROR, and not even the info goes out."""
+    """A truncated response is KFP_ERROR, and not even the info is sent."""
     kfp.on("GET", GET, answers(200, answer(LARGE)[:-5]))
     stream = adapter.stub.Download(REQUEST)
     error = failure(lambda: next(stream))
@@ -139,7 +139,7 @@ def test_kfps_faults_come_before_any_message(adapter: Running, kfp: ScriptedKfp)
 
 
 def test_a_fault_on_the_way_ends_the_stream(serve: Serve) -> None:
-    """When the disk breaks in the middle, what arrived ends with an error, not as if it were all."""
+    """If reading the disk fails in the middle, the stream ends with an error and not as if it were complete."""
     repository = FakeRepository(1 << 22, breaks_at=1 << 20)
     arrived: list[pb.DownloadPipelineResponse] = []
     with pytest.raises(grpc.RpcError) as caught:
@@ -151,7 +151,7 @@ def test_a_fault_on_the_way_ends_the_stream(serve: Serve) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
 def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
-    """Callers who cancel in the middle leave no open file, no file on the disk and no place taken."""
+    """Clients that cancel in the middle leave no open file, no file on the disk and no slot taken."""
     kfp.on("GET", GET, answers(200, answer(LARGE)))
     list(adapter.stub.Download(REQUEST))
     assert adapter.server.admission.wait_idle(WAIT_SECONDS)
@@ -166,7 +166,7 @@ def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_pa
 
 
 def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
-    """A caller that disconnects while KFP is still answering frees the place at once."""
+    """A client that disconnects while KFP is still responding frees the slot at once."""
     whole = answer(LARGE)
     kfp.on("GET", GET, stalls(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + whole))
     stream = adapter.stub.Download(REQUEST)
@@ -178,7 +178,7 @@ def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, t
 
 @pytest.mark.slow
 def test_the_server_does_not_run_ahead(serve: Serve) -> None:
-    """For a caller who does not read, no more is prepared than what lies on the way; and it ends with the deadline."""
+    """If the client does not read, the server prepares only what fits in flight; the call ends with the deadline."""
     repository = FakeRepository(1 << 40)
     stream = before(serve, repository).stub.Download(REQUEST, timeout=2)
     assert next(stream).info.total_bytes == 1 << 40
@@ -188,7 +188,7 @@ def test_the_server_does_not_run_ahead(serve: Serve) -> None:
 
 @pytest.mark.slow
 def test_a_caller_without_deadline_gets_one(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sets no deadline and does not read does not keep the bytes for ever."""
+    """A client that sets no deadline and does not read does not hold the bytes forever."""
     monkeypatch.setattr(methods, "DOWNLOAD_SECONDS", 2.0)
     monkeypatch.setattr(pipeline_service, "download_seconds", lambda _size: 0.3)
     repository = FakeRepository(1 << 40)

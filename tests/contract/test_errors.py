@@ -26,7 +26,7 @@ CANARY = "canary-4711"
 
 @dataclass(frozen=True)
 class Row:
-    """What one error class looks like on the wire."""
+    """How one error class appears on the wire."""
 
     code: grpc.StatusCode
     reason: str
@@ -87,13 +87,13 @@ def raising(error: BaseException) -> Scripted:
 
 
 def test_every_error_class_has_a_row() -> None:
-    """No error class is without a row here."""
+    """Every error class has a row here."""
     assert set(ROWS) == set(errors.all_error_classes())
 
 
 @pytest.mark.parametrize("kind", ROWS, ids=lambda kind: kind.reason)
 def test_error_on_the_wire(serve: Serve, kind: type[AdapterError]) -> None:
-    """Every error arrives with its code, its reason and all that it knows."""
+    """Every error arrives with its code, its reason and all of its details."""
     row = ROWS[kind]
     error = kind(
         "what and what to do",
@@ -116,14 +116,14 @@ def test_reason_is_of_the_contract(kind: type[AdapterError]) -> None:
 
 
 def test_retry_after_of_one_error(serve: Serve) -> None:
-    """An error may say itself when to try again."""
+    """An error may set its own retry delay."""
     error = errors.KfpUnavailableError("away", retry_after=7.25)
     assert failure(lambda: serve(raising(error)).stub.Get(pb.GetPipelineRequest())).retry_after == 7.25
 
 
 @pytest.mark.parametrize("fault", [RuntimeError(CANARY), SystemExit(CANARY), StopIteration(CANARY)])
 def test_unknown_exception_leaks_nothing(serve: Serve, fault: BaseException) -> None:
-    """A caller learns nothing of an unknown exception but the request id; the log tells it with its traceback."""
+    """For an unknown exception a caller gets only the request id; the log has the exception with its traceback."""
     with capture_logs() as lines:
         it = failure(lambda: serve(raising(fault)).stub.Get(pb.GetPipelineRequest()))
     assert (it.code, it.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
@@ -135,7 +135,7 @@ def test_unknown_exception_leaks_nothing(serve: Serve, fault: BaseException) -> 
 
 
 def test_exception_with_a_cause_leaks_nothing(serve: Serve) -> None:
-    """What an error was raised from stays inside."""
+    """The cause of an error is not disclosed."""
     error = errors.KfpError("KFP failed")
     error.__cause__ = RuntimeError(CANARY)
     assert CANARY not in repr(failure(lambda: serve(raising(error)).stub.Get(pb.GetPipelineRequest())))
@@ -143,7 +143,7 @@ def test_exception_with_a_cause_leaks_nothing(serve: Serve) -> None:
 
 @pytest.mark.parametrize("text", ["x", "한", "\n", "\udc80", "🙂"])
 def test_long_error_arrives(serve: Serve, text: str) -> None:
-    """An error of any length and in any script arrives, cut so that clients accept its trailers."""
+    """An error of any length and in any script arrives, truncated so that clients accept its trailers."""
     error = errors.InvalidFieldError(
         text * 5000,
         metadata={f"key{number}": text * 5000 for number in range(100)},
@@ -156,7 +156,7 @@ def test_long_error_arrives(serve: Serve, text: str) -> None:
 
 
 def test_error_of_common_length_is_not_cut() -> None:
-    """A message of 1,000 characters and 50 violations are told in full."""
+    """A message of 1,000 characters and 50 violations arrive untruncated."""
     violations = [FieldViolation("f", str(number)) for number in range(51)]
     error = errors.InvalidFieldError("m" * 1000, violations=violations)
     status = wire_status(error, "id")
@@ -176,7 +176,7 @@ long_texts = st.builds(lambda character, length: character * length, st.characte
 def test_status_fits_into_trailers(
     message: str, metadata: dict[str, str], violations: list[tuple[str, str]], name: str
 ) -> None:
-    """Whatever an error holds, its status takes less than 8 KiB on the wire."""
+    """Whatever an error contains, its status takes less than 8 KiB on the wire."""
     error = errors.PipelineNotFoundError(
         message,
         metadata=metadata,
@@ -190,7 +190,7 @@ def test_status_fits_into_trailers(
 
 
 def test_garbled_request(serve: Serve) -> None:
-    """Bytes that are no message are the caller's fault, and told so."""
+    """Bytes that are no message are rejected as the caller's error."""
     channel = serve(Scripted()).channel
     get: Send = channel.unary_unary("/kfadapter.v1.PipelineService/Get", request_serializer=bytes)
     it = failure(lambda: get(b"\xff\xff\xff", timeout=10))

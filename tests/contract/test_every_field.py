@@ -1,4 +1,4 @@
-"""What KFP says of a run, a recurring run or an experiment arrives, each value in the field that it belongs to."""
+"""Everything that KFP returns for a run, a recurring run or an experiment arrives, each value in its own field."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RUN: dict[str, object] = {
 
 
 def test_a_run(serve: Serve) -> None:
-    """A scheduled run that is being executed."""
+    """A scheduled run that is executing."""
     with ScriptedKfp() as kfp, contextlib.closing(connect(kfp.url)) as backend:
         kfp.on("GET", f"/runs/{ID}$", answers(200, RUN)).on("GET", "", answers(404, {}))
         stub = RunServiceStub(serve(RunServicer(backend.runs)).channel)
@@ -65,7 +65,7 @@ def test_a_run(serve: Serve) -> None:
 
 
 def test_an_etag_names_the_states_of_tasks(serve: Serve) -> None:
-    """It changes with a task, though nothing else of the run does."""
+    """The etag changes with a task's state, even if nothing else of the run changes."""
     etags = set()
     with ScriptedKfp() as kfp, contextlib.closing(connect(kfp.url)) as backend:
         runs = ({**RUN, "run_details": {"task_details": [task(state)]}} for state in ("PENDING", "RUNNING", "FAILED"))
@@ -82,7 +82,7 @@ def task(state: str) -> dict[str, str]:
 
 
 def test_a_recurring_run(serve: Serve) -> None:
-    """One that is enabled, with a schedule from one moment to another."""
+    """An enabled recurring run, with a schedule that has a start and an end."""
     job = {
         "recurring_run_id": ID,
         "display_name": "날마다",
@@ -131,7 +131,7 @@ def test_a_recurring_run(serve: Serve) -> None:
 
 
 def test_an_experiment(serve: Serve) -> None:
-    """One that is archived, in a namespace."""
+    """An archived experiment, in a namespace."""
     experiment = {
         "experiment_id": ID,
         "display_name": "실험",

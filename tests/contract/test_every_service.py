@@ -1,4 +1,4 @@
-"""A server as the process builds it answers every RPC of the contract."""
+"""A server as the process builds it serves every RPC of the contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Stream: TypeAlias = "Callable[..., Iterable[object]]"
 
 @pytest.fixture(scope="module")
 def channel() -> Iterator[grpc.Channel]:
-    """A caller of a server with all servicers, before a KFP that knows nothing."""
+    """A channel to a server with all servicers, in front of a KFP that knows nothing."""
     with ScriptedKfp() as kfp:
         backend = connect(kfp.url)
         settings = Settings.load(config=None, listen="127.0.0.1:0")
@@ -57,7 +57,7 @@ def _call(channel: grpc.Channel, method: RpcMethod) -> object:
 
 @pytest.mark.parametrize("path", METHODS)
 def test_every_rpc_is_served(channel: grpc.Channel, path: str) -> None:
-    """An empty request is refused for what it lacks, or because this KFP knows nothing: there is a servicer."""
+    """An empty request is rejected by a servicer, for a missing field or because this KFP knows nothing."""
     with pytest.raises(grpc.RpcError) as caught:
         _call(channel, METHODS[path])
     assert told(caught.value).reason in {"INVALID_FIELD", "INVALID_UPLOAD", "KFP_ERROR"}

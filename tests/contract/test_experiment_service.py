@@ -1,4 +1,4 @@
-"""ExperimentService on a real server, before a KFP that answers as recorded: codes, reasons and details."""
+"""ExperimentService on a real server, in front of a KFP that replays recordings: codes, reasons and details."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ONE = rf"/experiments/{ID}$"
 
 @pytest.fixture
 def stub(serve: Serve, kfp: ScriptedKfp) -> Iterator[ExperimentServiceStub]:
-    """A caller of the adapter before it."""
+    """A stub of the adapter in front of it."""
     backend = connect(kfp.url)
     yield ExperimentServiceStub(serve(ExperimentServicer(backend.experiments)).channel)
     backend.close()
 
 
 def test_the_life_of_an_experiment(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
-    """Create, Get, List, Archive, Unarchive and Delete answer what KFP keeps."""
+    """Create, Get, List, Archive, Unarchive and Delete return what KFP keeps."""
     recorded = "experiments"
     kfp.on("POST", r"/experiments$", played("create", recorded)).on("GET", LIST, played("list by name", recorded))
     kfp.on("GET", ONE, played("archived state", recorded), played("get", recorded))
@@ -77,7 +77,7 @@ def test_what_is_not_there_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp
 
 
 def test_an_ambiguous_name_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
-    """FAILED_PRECONDITION / AMBIGUOUS_NAME tells the ids to choose from."""
+    """FAILED_PRECONDITION / AMBIGUOUS_NAME lists the ids to choose from."""
     items = [{"experiment_id": f"id-{number}", "display_name": "exp"} for number in range(2)]
     kfp.on("GET", LIST, answers(200, {"experiments": items, "total_size": 2}))
     it = failure(lambda: stub.Get(pb.GetExperimentRequest(name="exp")))
@@ -86,7 +86,7 @@ def test_an_ambiguous_name_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp
 
 
 def test_a_token_belongs_to_its_listing(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
-    """A token with other filters is INVALID_PAGE_TOKEN, without asking KFP."""
+    """A page token used with other filters is INVALID_PAGE_TOKEN, and KFP is not called."""
     item = {"experiment_id": "id-0", "display_name": "exp"}
     kfp.on("GET", LIST, answers(200, {"experiments": [item], "total_size": 2, "next_page_token": "more"}))
     token = stub.List(pb.ListExperimentsRequest(page_size=1)).next_page_token

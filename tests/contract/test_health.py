@@ -24,14 +24,14 @@ OWN_NAMES = ("", *SERVICES)
 
 
 class Kfp:
-    """A KFP that answers, or does not, as a test says."""
+    """A KFP that is reachable or not, as the test chooses."""
 
     def __init__(self, *, answers: bool) -> None:
         self.answers = answers
         self.asked = threading.Event()
 
     def probe(self) -> bool:
-        """Tells the monitor."""
+        """Returns whether it is reachable."""
         self.asked.set()
         return self.answers
 
@@ -54,7 +54,7 @@ def watch(running: Running, name: str) -> Iterator[health_pb2.HealthCheckRespons
 
 @pytest.mark.parametrize("name", OWN_NAMES)
 def test_serving_without_kfp(serve: Serve, name: str) -> None:
-    """The server and its services are SERVING although KFP is unreachable."""
+    """The server and its services are SERVING even if KFP is unreachable."""
     kfp = Kfp(answers=False)
     running = serve(Scripted(), kfp.probe)
     assert kfp.asked.wait(WAIT_SECONDS)
@@ -63,7 +63,7 @@ def test_serving_without_kfp(serve: Serve, name: str) -> None:
 
 
 def test_kfp_by_name(serve: Serve) -> None:
-    """The name kfp is SERVING when KFP answers."""
+    """The name kfp is SERVING if KFP responds."""
     running = serve(Scripted(), Kfp(answers=True).probe)
     eventually(lambda: status(running, "kfp") == SERVING)
 
@@ -88,7 +88,7 @@ def test_unknown_name(serve: Serve) -> None:
 
 
 def test_drain_is_seen(serve: Serve) -> None:
-    """Who watches sees SERVING, and NOT_SERVING when the drain begins."""
+    """A watch reports SERVING, and NOT_SERVING when the drain begins."""
     running = serve(Scripted())
     stream = watch(running, "")
     assert next(stream).status == SERVING
@@ -98,7 +98,7 @@ def test_drain_is_seen(serve: Serve) -> None:
 
 
 def test_watches_hold_no_thread(serve: Serve) -> None:
-    """More watches than the server has threads all get their answer, and so does a check."""
+    """More watches than the server has threads all get their response, and so does a check."""
     running = serve(Scripted(), max_unary_calls=1, max_uploads=1, max_streams=1)
     streams = [watch(running, "") for _ in range(50)]
     assert {next(stream).status for stream in streams} == {SERVING}
@@ -116,7 +116,7 @@ def test_watches_are_forgotten(serve: Serve) -> None:
 
 
 def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
-    """However often the status changes while watches come and go, the server continues."""
+    """However often the status changes while watches start and end, the server continues."""
     running = serve(Scripted())
     over = threading.Event()
 
@@ -140,7 +140,7 @@ def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
 
 
 def test_broken_watch_silences_no_other() -> None:
-    """A watch whose stream breaks is forgotten; the others are told."""
+    """A watch whose stream breaks is removed; the others are notified."""
     servicer = HealthServicer()
     told = threading.Event()
 
@@ -155,7 +155,7 @@ def test_broken_watch_silences_no_other() -> None:
 
 
 def test_watchers_that_do_not_read_silence_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More of them than there are threads to send: each is cancelled, and the others are told."""
+    """If more watchers stall than there are sender threads, each of them is cancelled, and the others are notified."""
     monkeypatch.setattr("kfadapter_grpc.health.STALLED_SECONDS", 0.2)
     servicer = HealthServicer()
     told = threading.Event()
@@ -176,16 +176,16 @@ class Watcher:
         self.cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Ends whatever is sent."""
+        """Ends pending sends."""
         self.cancelled.set()
 
     def add_callback(self, callback: object) -> bool:
-        """Takes every callback."""
+        """Accepts every callback."""
         return callback is not None
 
 
 def test_nothing_serves_before_the_start() -> None:
-    """Before the server serves, health says so."""
+    """Before the server serves, health reports NOT_SERVING."""
     health = Health(SERVICES, follow_kfp=False)
     health.report_kfp(answers=True)
     assert set(health.servicer._statuses.values()) == {NOT_SERVING}
@@ -206,7 +206,7 @@ def test_monitor_follows_kfp() -> None:
 
 
 def test_monitor_outlives_a_probe_that_fails() -> None:
-    """A probe that raises counts as no answer, and is asked again."""
+    """A probe that raises counts as failed, and is repeated."""
     reports: list[bool] = []
 
     def probe() -> bool:
@@ -222,7 +222,7 @@ def test_monitor_outlives_a_probe_that_fails() -> None:
 
 
 def test_monitor_tells_refused_credentials_from_absence() -> None:
-    """The log says what is wrong, once each time that changes; health says NOT_SERVING for both."""
+    """The log reports the fault once each time it changes; health reports NOT_SERVING for both faults."""
     faults: list[AdapterError | None] = [KfpUnavailableError("away"), KfpRejectedCredentialsError("401"), None]
     reports: list[bool] = []
 

@@ -29,7 +29,7 @@ except RuntimeError as fault:
 
 
 def logged(log_format: str, level: str) -> str:
-    """Logs some lines in a process of its own; returns what arrives on stderr."""
+    """Logs some lines in a separate process; returns what it wrote to stderr."""
     code = LINES.format(log_format=log_format, level=level)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
@@ -37,7 +37,7 @@ def logged(log_format: str, level: str) -> str:
 
 
 def test_json_lines() -> None:
-    """In JSON every line is an object, those of libraries and those with a traceback too."""
+    """In JSON every line is an object, including those of libraries and those with a traceback."""
     lines = [json.loads(line) for line in logged("json", "info").splitlines()]
     assert [(line["level"], line["event"]) for line in lines] == [
         ("info", "an info line"),
@@ -51,7 +51,7 @@ def test_json_lines() -> None:
 
 
 def test_console_lines() -> None:
-    """For people a line is a line without escape codes into a pipe."""
+    """In console format a line has no escape codes when written to a pipe."""
     text = logged("console", "debug")
     assert "a debug line" in text
     assert "name=hello" in text

@@ -36,12 +36,12 @@ UPLOAD = {"grpc_service": "kfadapter.v1.PipelineService", "grpc_method": "Upload
 
 
 class Measured:
-    """A server whose calls are counted, and a caller.
+    """A server whose calls are counted, and a client.
 
     Attributes:
         server: The server.
         metrics: Its metrics.
-        stub: The caller.
+        stub: The client.
     """
 
     def __init__(self, stack: ExitStack, servicer: Scripted, stream: StringIO, **settings: object) -> None:
@@ -54,21 +54,21 @@ class Measured:
         self.stub = PipelineServiceStub(stack.enter_context(grpc.insecure_channel(self.server.address)))
 
     def text(self) -> str:
-        """All metrics."""
+        """All metrics, as text."""
         return generate_latest(self.metrics.registry).decode()
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of one series; 0 where there is none yet."""
+        """The value of one series; 0 if it does not exist yet."""
         samples = (one for family in text_string_to_metric_families(self.text()) for one in family.samples)
         return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
     def await_value(self, value: float, name: str, **labels: str) -> None:
-        """Waits for a value: a call is counted when its caller knows its end already."""
+        """Waits for a value: a call may be counted only after its caller has seen it finish."""
         eventually(lambda: self.value(name, **labels) == value)
 
 
 class NotAsked:
-    """Looks at runs that nobody watches."""
+    """Reads no runs: none are watched."""
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def raising(error: Exception) -> Scripted:
 
 
 def test_a_call_is_counted(measured: Callable[..., Measured]) -> None:
-    """A call counts as started, as handled with its code, and by how long it took."""
+    """A call counts as started, as handled with its code, and by its duration."""
     it = measured()
     it.stub.Get(GET)
     it.await_value(1, "grpc_server_handled_total", grpc_code="OK", **UNARY)
@@ -115,7 +115,7 @@ def test_a_failure_is_counted(measured: Callable[..., Measured], error: Exceptio
 
 
 def test_a_call_that_is_given_up(measured: Callable[..., Measured]) -> None:
-    """A caller that disconnects leaves a call that counts as Canceled."""
+    """A call whose client disconnects counts as Canceled."""
     gate = Gate()
     it = measured(Scripted(get=lambda context: gate.hold(context) or pb.Pipeline()))  # type: ignore[func-returns-value]
     call = it.stub.Get.future(GET)
@@ -125,7 +125,7 @@ def test_a_call_that_is_given_up(measured: Callable[..., Measured]) -> None:
 
 
 def test_a_refusal_is_counted(measured: Callable[..., Measured]) -> None:
-    """Calls that are served, their bound, and calls beyond it are counted by kind."""
+    """In-flight calls, their limit, and rejected calls are counted by kind."""
     gate = Gate()
     it = measured(Scripted(get=lambda context: gate.hold(context) or pb.Pipeline()), max_unary_calls=1)  # type: ignore[func-returns-value]
     held = it.stub.Get.future(GET)
@@ -141,7 +141,7 @@ def test_a_refusal_is_counted(measured: Callable[..., Measured]) -> None:
 
 
 def test_bytes_are_counted(measured: Callable[..., Measured]) -> None:
-    """Uploads are counted by the bytes that arrived, downloads by the bytes that were sent."""
+    """Uploads are counted by the bytes received, downloads by the bytes sent."""
 
     def upload(_: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext) -> pb.UploadPipelineResponse:
         current_call(context).usage.add_received(7)
@@ -160,7 +160,7 @@ def test_bytes_are_counted(measured: Callable[..., Measured]) -> None:
 
 
 def test_every_rpc_begins_at_zero(measured: Callable[..., Measured]) -> None:
-    """Every RPC and every reason has its series from the beginning, so that the first one is an increase, too."""
+    """Every RPC and every reason has its series from the start, so that the first one counts as an increase."""
     text = measured().text()
     for method in METHODS.values():
         labels = rf'grpc_method="{method.name}",grpc_service="{method.service}",grpc_type="\w+"'
@@ -171,7 +171,7 @@ def test_every_rpc_begins_at_zero(measured: Callable[..., Measured]) -> None:
 
 
 def test_requests_to_kfp() -> None:
-    """Requests to KFP are counted by operation and status; one without an answer by its reason, too."""
+    """Requests to KFP are counted by operation and status; one without a response by its reason, too."""
     metrics = Metrics()
     metrics.kfp(KfpRequest("list versions, v1beta1", 200, "", 0.2))
     metrics.kfp(KfpRequest("get run", 0, "KFP_TIMEOUT", 9.0))
@@ -185,7 +185,7 @@ def test_requests_to_kfp() -> None:
 
 
 def test_the_catalog_is_what_is_told(measured: Callable[..., Measured]) -> None:
-    """What is told is what the catalog says, with its kinds, texts and labels, and the process's own metrics."""
+    """The exported metrics are those of the catalog, with its kinds, texts and labels, and the process's own."""
     it = measured(raising(RuntimeError("x")))
     failure(lambda: it.stub.Get(GET))
     it.await_value(1, "kfadapter_call_failures_total")
@@ -199,5 +199,5 @@ def test_the_catalog_is_what_is_told(measured: Callable[..., Measured]) -> None:
 
 
 def test_openmetrics(measured: Callable[..., Measured]) -> None:
-    """What is measured can be written as OpenMetrics, too."""
+    """The metrics can be written as OpenMetrics, too."""
     assert openmetrics(measured().metrics.registry).endswith(b"# EOF\n")  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""One odd record never hides the others: kinds of records by RPCs, on a real server, for callers of gRPC's defaults."""
+"""One odd record never hides the others: kinds of records by RPCs, on a real server, with gRPC's default limits."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter before a KFP with an odd record, and a caller who takes messages of 4 MiB."""
+    """An adapter in front of a KFP with an odd record, and a client that accepts messages of 4 MiB."""
 
     kfp: OddKfp
     watches: WatchPoller
@@ -74,14 +74,14 @@ def _adapter() -> Iterator[Adapter]:
 
 @pytest.fixture
 def adapter() -> Iterator[Adapter]:
-    """One of the test's own."""
+    """An adapter for one test only."""
     with _adapter() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Adapter]:
-    """One for tests that set no more than which record is odd."""
+    """An adapter for tests that change only which record is odd."""
     with _adapter() as made:
         yield made
 
@@ -98,11 +98,11 @@ def _watch(adapter: Adapter, request: run_pb2.WatchRunsRequest, known: int = 2) 
         return list(islice(changed, known))
     finally:
         events.cancel()
-        eventually(lambda: adapter.watches.count() == 0)  # what is known of the runs is forgotten with the last watch
+        eventually(lambda: adapter.watches.count() == 0)  # the cached runs are dropped with the last watch
 
 
 def _pages(ask: Callable[..., Message], request: Message, field: str) -> list[Message]:
-    """All records of a listing; what is heavy comes on pages of its own."""
+    """All records of a listing; large ones are on pages of their own."""
     found: list[Message] = []
     while True:
         page = ask(request)
@@ -190,7 +190,7 @@ CASES = [(kind, rpc) for kind, odd in ODD.items() for rpc in RPCS if shows(odd, 
 
 @pytest.mark.parametrize(("kind", "rpc"), CASES)
 def test_a_record_is_isolated(shared: Adapter, kind: str, rpc: str) -> None:
-    """The sound record comes whole beside the odd one; of that comes what can be carried, and what cannot is named."""
+    """The sound record is complete beside the odd one, which has all that can be converted; the rest is named."""
     shared.kfp.odd = Odd()
     usual = _sorted(RPCS[rpc](shared))
     odd = shared.kfp.odd = ODD[kind]
@@ -211,7 +211,7 @@ def test_a_record_is_isolated(shared: Adapter, kind: str, rpc: str) -> None:
 
 
 def _is_whole_but_for(bad: Message, usual: Message, odd: Odd) -> None:
-    """Whatever is made of other fields than the odd ones is as usual."""
+    """Fields that are not made of the odd ones have their usual values."""
     made = {name for field in odd.fields for name in (field, *_MADE_OF.get(field, ()))}
     for field, value in usual.ListFields():
         if field.name not in {*made, "warnings", "etag"}:
@@ -238,7 +238,7 @@ def _without_values(record: Message) -> Message:
 
 @pytest.mark.parametrize("kind", ODD)
 def test_notices_go_on(shared: Adapter, tmp_path: Path, kind: str) -> None:
-    """Both runs of a training job are seen to be over, whatever the odd one holds."""
+    """Both runs of a training job are seen to have finished, whatever the odd one contains."""
     shared.kfp.odd = ODD[kind]
     with box(tmp_path / "box.sqlite") as kept, Client(shared.address) as client:
         Follower(client, kept.outbox, KEEP, lambda: None).compare()
@@ -249,7 +249,7 @@ def test_notices_go_on(shared: Adapter, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["150 lists", "3000 objects"])
 def test_what_is_nested_is_there_as_json(adapter: Adapter, kind: str) -> None:
-    """The text in place of what is nested too deeply is its JSON."""
+    """The text in place of a value nested too deeply is its JSON."""
     adapter.kfp.odd = ODD[kind]
     part: object = RPCS["RunService/Get"](adapter)[0].parameters["x"]  # type: ignore[attr-defined]
     depth = 0
@@ -263,7 +263,7 @@ def test_what_is_nested_is_there_as_json(adapter: Adapter, kind: str) -> None:
 
 
 def test_outputs_are_named(adapter: Adapter) -> None:
-    """What cannot be carried of a task's outputs is named with the task, in the run's warnings."""
+    """Outputs of a task that cannot be converted are named with the task, in the run's warnings."""
     adapter.kfp.odd = ODD["NaN"]
     run = RPCS["RunService/Get FULL"](adapter)[0]
     assert list(run.warnings) == [  # type: ignore[attr-defined]
@@ -274,7 +274,7 @@ def test_outputs_are_named(adapter: Adapter) -> None:
 
 
 def test_a_record_without_an_id(adapter: Adapter) -> None:
-    """It is left out of a list, which the log says once; Get of it is KFP_ERROR that says what is missing."""
+    """It is left out of a list, which is logged once; Get of it is KFP_ERROR that names the missing field."""
     adapter.kfp.odd = Odd(fields={"run_id": ""})
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
@@ -295,14 +295,14 @@ def test_a_record_without_an_id(adapter: Adapter) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_decoded(adapter: Adapter, rpc: str, body: bytes, where: str) -> None:
-    """It is KFP_ERROR that says where, never "unavailable"."""
+    """It is KFP_ERROR that says where, never KFP_UNAVAILABLE."""
     adapter.kfp.server.first("GET", "^/", answers(200, body))
     found = failure(lambda: RPCS[rpc](adapter))
     assert (found.reason, where in found.message) == ("KFP_ERROR", True), found.message
 
 
 def test_a_page_never_passes_what_callers_take(adapter: Adapter) -> None:
-    """A listing of large runs is cut into pages by weight, so that a caller with gRPC's defaults gets all of them."""
+    """A listing of large runs is split into pages by size, so that a client with gRPC's defaults gets all of them."""
     adapter.kfp.odd = ODD["4 MiB of text"]
     request = run_pb2.ListRunsRequest()
     sizes = []
@@ -318,7 +318,7 @@ def test_a_page_never_passes_what_callers_take(adapter: Adapter) -> None:
 
 @pytest.mark.parametrize("depth", [46, 49, 150, 5000])
 def test_a_run_that_could_not_be_told_is_not_made(adapter: Adapter, depth: int) -> None:
-    """Parameters nested too deeply are INVALID_FIELD before KFP is asked; those that protobuf cannot read, too."""
+    """Parameters nested too deeply are INVALID_FIELD before KFP is called, even those that protobuf cannot parse."""
     opening, closing = b"\x32", b""  # a Value with a list_value
     value = b"\x20\x01"
     for _ in range(depth):
@@ -334,7 +334,7 @@ def test_a_run_that_could_not_be_told_is_not_made(adapter: Adapter, depth: int) 
 
 
 def _length(data: bytes) -> bytes:
-    """How long it is, as a varint."""
+    """The length, as a varint."""
     size, made = len(data), b""
     while size > 127:
         made += bytes([size & 127 | 128])
@@ -353,7 +353,7 @@ def _length(data: bytes) -> bytes:
     ],
 )
 def test_the_library_names_the_path(adapter: Adapter, create: str, value: object, path: str) -> None:
-    """What the wire cannot carry is INVALID_FIELD with its path, before anything is sent."""
+    """What the wire cannot represent is INVALID_FIELD with its path, before anything is sent."""
     schedule = {"schedule": CronSchedule("@daily")} if create == "create_recurring_run" else {}
     with Client(adapter.address) as client, pytest.raises(InvalidFieldError) as caught:
         getattr(client, create)(pipeline_name="p", parameters={"x": value}, **schedule)

@@ -1,4 +1,4 @@
-"""Odd runs in the embedded KFP, made by its REST API and by its runner: stored, served, and no others are hidden."""
+"""Odd runs in the embedded KFP, created by its REST API and by its runner: stored, served, and hiding no others."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ MADE: dict[str, object] = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter before an embedded KFP that does as it is told."""
+    """An adapter in front of an embedded KFP that follows the test's script."""
 
     kfp: Serving
     runs: RunServiceStub
     recurring: RecurringRunServiceStub
 
     def post(self, path: str, **fields: str) -> str:
-        """Makes something by the REST API of KFP, of JSON texts; returns the answer."""
+        """Creates something by KFP's REST API from JSON texts; returns the response."""
         version = json.dumps(a_pipeline(self.kfp.caller, FILE.read_bytes()))
         body = {"display_name": '"이름"', "pipeline_version_reference": version, **fields}
         text = "{" + ",".join(f'"{name}":{value}' for name, value in body.items()) + "}"
@@ -72,7 +72,7 @@ class Adapter:
         return answer.data.decode()
 
     def all_ways(self, run_id: str, known: int) -> list[run_pb2.Run]:
-        """A run as Get, List and Watch tell it; each listing must tell all that are known."""
+        """A run as returned by Get, List and Watch; each listing must return all `known` runs."""
         got = self.runs.Get(run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL))
         listed: list[run_pb2.Run] = []
         request = run_pb2.ListRunsRequest()
@@ -88,7 +88,7 @@ class Adapter:
 
 @pytest.fixture
 def adapter(serve: Serve, tmp_path: Path) -> Iterator[Adapter]:
-    """The adapter, before one sound run."""
+    """The adapter, in front of a KFP with one sound run."""
     with (
         serving_embedded(tmp_path) as kfp,
         contextlib.closing(connect(kfp.url)) as backend,
@@ -102,27 +102,27 @@ def adapter(serve: Serve, tmp_path: Path) -> Iterator[Adapter]:
 
 @pytest.mark.parametrize("kind", SENT)
 def test_parameters_sent_to_kfp(adapter: Adapter, kind: str) -> None:
-    """A run that was made by KFP's own API is told beside the sound one, and its warnings say what was replaced."""
+    """A run created by KFP's own API is returned beside the sound one, and its warnings name what was replaced."""
     name, value = SENT[kind]
     parameters = f'{{"parameters":{{"s":"x","{name}":{value}}}}}'
     run_id = json.loads(adapter.post("runs", runtime_config=parameters))["run_id"]
     found = adapter.all_ways(run_id, 2)
     assert [one.display_name for one in found] == ["이름"] * 3
     assert all(name in one.parameters for one in found)
-    replaced = kind not in {"a lone surrogate", "3.9 MB of text"}  # KFP itself replaces the one, and the other fits
+    replaced = kind not in {"a lone surrogate", "3.9 MB of text"}  # KFP itself replaces the surrogate; the text fits
     assert [bool(one.warnings) for one in found] == [replaced] * 3
 
 
 @pytest.mark.parametrize("value", REFUSED)
 def test_parameters_that_kfp_refuses(adapter: Adapter, value: str) -> None:
-    """Numbers that JSON does not have are refused, as KFP's gateway does."""
+    """Numbers that JSON does not have are rejected, as by KFP's gateway."""
     with pytest.raises(AssertionError, match="the body is no JSON"):
         adapter.post("runs", runtime_config=f'{{"parameters":{{"s":"x","f":{value}}}}}')
 
 
 @pytest.mark.parametrize("kind", MADE)
 def test_outputs_of_tasks(adapter: Adapter, kind: str) -> None:
-    """A run whose task made something odd is told by all; KFP's own clients can read it, too."""
+    """A run whose task produced odd outputs is returned by Get, List and Watch; KFP's own clients can read it, too."""
     run_id = a_run(adapter.kfp.caller)
     artifact = {"artifact_id": str(uuid.uuid4()), "name": "x", "type": "Metric", "metadata": {"x": MADE[kind]}}
     origin = {"type": "OUTPUT", "producer": {"task_name": "greet"}}
@@ -142,7 +142,7 @@ def test_outputs_of_tasks(adapter: Adapter, kind: str) -> None:
 
 
 def test_a_recurring_run_since_the_year_one(adapter: Adapter) -> None:
-    """What Go's clients send for a schedule without start and end is no start and no end; KFP answers it as it was."""
+    """The zero time that Go's clients send for an unset start and end counts as unset; KFP returns it unchanged."""
     at = '"0001-01-01T00:00:00.000Z"'
     trigger = f'{{"cron_schedule":{{"cron":"0 */10 * * * *","start_time":{at},"end_time":{at}}}}}'
     parameters = f'{{"parameters":{{"s":"x","xs":{"[" * 60 + "]" * 60}}}}}'

@@ -1,4 +1,4 @@
-"""PipelineService over a real line, before an embedded KFP: what people send by mistake, and what they get."""
+"""PipelineService over a real connection, in front of an embedded KFP: common mistakes, and the errors for them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 @pytest.fixture
 def adapter(serve: Serve, embedded_url: str, tmp_path: Path) -> Iterator[Running]:
-    """An adapter before the embedded KFP, which spools into an empty folder."""
+    """An adapter in front of the embedded KFP, which spools into an empty folder."""
     backend = connect(embedded_url)
     servicer = PipelineServicer(backend.pipelines, UploadLimits(directory=tmp_path))
     yield serve(servicer, backend.is_alive)
@@ -102,7 +102,7 @@ def fields(error: errors.AdapterError) -> list[str]:
 def test_a_refused_upload_leaves_no_file(
     stub: PipelineServiceStub, tmp_path: Path, messages: list[pb.UploadPipelineRequest]
 ) -> None:
-    """Nothing of it stays on the adapter's disk."""
+    """A rejected upload leaves no file on the adapter's disk."""
     failure(lambda: stub.Upload(iter(messages), timeout=30))
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +122,7 @@ def test_a_deadline_of_a_millisecond(serve: Serve) -> None:
 
 
 def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path, name: str) -> None:
-    """Its call ends, its file is gone, and there is no pipeline."""
+    """Its call ends, its file is removed, and no pipeline is created."""
     started = time.monotonic()
 
     def messages() -> Iterator[pb.UploadPipelineRequest]:
@@ -144,7 +144,7 @@ def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path,
 
 
 def test_a_kfp_that_is_away_is_not_asked_again_and_again(serve: Serve) -> None:
-    """The adapter has repeated the read already, so the client's retry policy is told not to."""
+    """The adapter has retried the read already, so its error stops the client's retry policy."""
     with ScriptedKfp() as kfp:
         kfp.on("GET", "", answers(503))
         backend = connect(kfp.url)

@@ -46,7 +46,7 @@ GET = pb.GetPipelineRequest(name="hello")
 
 
 class Process:
-    """An adapter in a process of its own, and its caller."""
+    """An adapter in a process of its own, and its client."""
 
     def __init__(self, before: str = "", **settings: object) -> None:
         variables = {f"KFADAPTER_{name.upper()}": str(value) for name, value in settings.items()}
@@ -62,7 +62,7 @@ class Process:
         self.stub = PipelineServiceStub(self.channel)
 
     def line(self, event: str) -> dict[str, object]:
-        """Reads log lines up to the next one of an event."""
+        """Reads log lines up to the next one with this event."""
         assert self._process.stderr is not None
         for text in self._process.stderr:
             line: dict[str, object] = json.loads(text)
@@ -80,12 +80,12 @@ class Process:
         self._process.send_signal(number)
 
     def exit_code(self) -> int:
-        """Waits for the end of the process."""
+        """Waits until the process has exited; returns its exit code."""
         self._process.communicate(timeout=WAIT_SECONDS)
         return self._process.returncode
 
     def close(self) -> None:
-        """Ends what is left."""
+        """Ends the process if it is still running."""
         self.channel.close()
         self._process.kill()
         self._process.communicate()
@@ -95,7 +95,7 @@ class Start(Protocol):
     """Starts an adapter with settings."""
 
     def __call__(self, before: str = ..., **settings: object) -> Process:
-        """Returns it when it serves; `before` is code that it runs first."""
+        """Returns it once it serves; `before` is code that it runs first."""
         ...
 
 
@@ -113,7 +113,7 @@ def start() -> Iterator[Start]:
 
 
 class SilentKfp:
-    """A KFP that takes connections and requests, and never answers.
+    """A KFP that accepts connections and requests, and never responds.
 
     Attributes:
         asked: Set when a pipeline was requested.
@@ -142,21 +142,21 @@ class SilentKfp:
 
 @pytest.fixture
 def silent_kfp() -> Iterator[SilentKfp]:
-    """A KFP that never answers."""
+    """A KFP that never responds."""
     with closing(SilentKfp()) as kfp:
         yield kfp
 
 
 @pytest.fixture
 def missing_kfp() -> str:
-    """Where no KFP is: a port that was free a moment ago."""
+    """The URL of a missing KFP: a port that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.mark.slow
 def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
-    """The server starts though KFP is unreachable, says so in one line, and answers calls with KFP_UNAVAILABLE."""
+    """The server starts even if KFP is unreachable, logs that in one line, and fails calls with KFP_UNAVAILABLE."""
     process = start(kfp_url=missing_kfp)
     assert process.kfp_url == missing_kfp
     warning = process.line("KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds")
@@ -170,7 +170,7 @@ def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_the_process(start: Start, missing_kfp: str, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end an idle server with 0."""
+    """SIGTERM and SIGINT end an idle server with exit code 0."""
     process = start(kfp_url=missing_kfp)
     process.send(number)
     assert process.line("draining")["signal"] == number.name
@@ -179,7 +179,7 @@ def test_signal_ends_the_process(start: Start, missing_kfp: str, number: signal.
 
 @pytest.mark.slow
 def test_drain_of_a_process(start: Start, silent_kfp: SilentKfp) -> None:
-    """After SIGTERM new calls get DRAINING, and calls that outlive the grace are cut off; the exit code is 0."""
+    """After SIGTERM new calls get DRAINING; calls that outlive the grace period are cancelled; the exit code is 0."""
     process = start(kfp_url=silent_kfp.url, grace_seconds=1)
     held = process.stub.Get.future(GET, timeout=60)
     assert silent_kfp.asked.wait(WAIT_SECONDS)
@@ -193,7 +193,7 @@ def test_drain_of_a_process(start: Start, silent_kfp: SilentKfp) -> None:
 
 
 def refusal(process: Process) -> Told | None:
-    """Makes a call that the server does not serve; None as long as it waits for KFP."""
+    """Makes a call that the server rejects; returns None if it waits for KFP instead."""
     error = process.stub.Get.future(GET, timeout=0.2).exception(WAIT_SECONDS)
     assert isinstance(error, grpc.RpcError)
     assert isinstance(error, grpc.Call)
@@ -212,7 +212,7 @@ def test_second_interrupt(start: Start, silent_kfp: SilentKfp) -> None:
 
 @pytest.mark.slow
 def test_collections_pass_over_what_is_loaded() -> None:
-    """The garbage collector, which stops the process, walks through a small part of what is there, not through all."""
+    """The garbage collector, which pauses the process, traverses a small part of the loaded objects, not all."""
     free = {"KFADAPTER_LISTEN": "127.0.0.1:0", "KFADAPTER_METRICS_LISTEN": "off", "KFADAPTER_DRAIN_SECONDS": "0"}
     done = subprocess.run(
         [sys.executable, "-c", COLLECTED],
@@ -228,7 +228,7 @@ def test_collections_pass_over_what_is_loaded() -> None:
 
 @pytest.mark.slow
 def test_call_that_never_ends(start: Start, missing_kfp: str) -> None:
-    """A call that heeds neither its deadline nor its end does not keep the process alive."""
+    """A call that ignores both its deadline and its cancellation does not keep the process alive."""
     process = start(STUCK, kfp_url=missing_kfp, grace_seconds=0)
     stuck = process.stub.Get.future(GET, timeout=60)
     process.await_output()
@@ -239,7 +239,7 @@ def test_call_that_never_ends(start: Start, missing_kfp: str) -> None:
 
 
 def test_port_in_use(capfd: pytest.CaptureFixture[str]) -> None:
-    """A port in use is named, with what to do; gRPC writes nothing of its own."""
+    """A port in use is named, with the option to change; gRPC prints nothing of its own."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         server = AdapterServer(Settings.load(listen=address), [Scripted()], lambda: True)
@@ -251,7 +251,7 @@ def test_port_in_use(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_address_of_another_machine() -> None:
-    """An address that this machine does not have is refused with the reason."""
+    """An address that this machine does not have is rejected with the reason."""
     settings = Settings.load(listen="192.0.2.1:50051", insecure_listen=True)
     server = AdapterServer(settings, [Scripted()], lambda: True)
     with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1:50051 cannot be listened on \(.+\); choose another"):
@@ -260,7 +260,7 @@ def test_address_of_another_machine() -> None:
 
 
 def test_two_servers_do_not_share_a_port() -> None:
-    """The second server on a port fails where gRPC would let both listen."""
+    """The second server on a port fails, although gRPC would let both listen."""
     with AdapterServer(Settings.load(listen="127.0.0.1:0"), [Scripted()], lambda: True) as first:
         second = AdapterServer(Settings.load(listen=first.address), [Scripted()], lambda: True)
         with pytest.raises(ServerStartError):

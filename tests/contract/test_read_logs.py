@@ -1,4 +1,4 @@
-"""ReadLogs on a real server, before an embedded KFP, and before one that serves no logs."""
+"""ReadLogs on a real server, in front of an embedded KFP, and of one that serves no logs."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def kfp(tmp_path: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def stub(serve: Serve, kfp: Serving) -> Iterator[RunServiceStub]:
-    """A caller of an adapter before it."""
+    """A stub of an adapter in front of it."""
     with contextlib.closing(connect(kfp.url)) as backend:
         yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
 
 
 @pytest.fixture
 def scripted() -> Iterator[ScriptedKfp]:
-    """A KFP with a run whose task ran in `pod-1`; its logs are up to the test."""
+    """A KFP with a run whose task ran in `pod-1`; the test scripts its logs."""
     pods = [{"name": "pod-1", "type": "EXECUTOR"}]
     task = {"name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "type": "RUNTIME", "pods": pods}
     with ScriptedKfp() as server:
@@ -58,19 +58,19 @@ def scripted() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture
 def before_scripted(serve: Serve, scripted: ScriptedKfp) -> Iterator[RunServiceStub]:
-    """A caller of an adapter before that one."""
+    """A stub of an adapter in front of that KFP."""
     with contextlib.closing(connect(scripted.url)) as backend:
         yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
 
 
 def read(stub: RunServiceStub, run_id: str = "r", task: str = TASK) -> bytes:
-    """The log, whole."""
+    """The whole log."""
     request = pb.ReadLogsRequest(run_id=run_id, task=task)
     return b"".join(message.chunk for message in stub.ReadLogs(request, timeout=WAIT_SECONDS))
 
 
 def write(kfp: Serving, text: bytes) -> None:
-    """Writes to the log of the task."""
+    """Writes to the task's log."""
     path = log_path(kfp.executor.jobs[0].folder, TASK)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
@@ -78,7 +78,7 @@ def write(kfp: Serving, text: bytes) -> None:
 
 
 def test_log_of_a_task(stub: RunServiceStub, kfp: Serving) -> None:
-    """A log is read by the task's name or id, whole, however large it is."""
+    """A log is read by the task's name or id, in full, however large it is."""
     run_id = a_run(kfp.caller)
     kfp.executor.start(run_id, TASK)
     text = "한 줄\n".encode() * 200_000
@@ -104,7 +104,7 @@ def test_following(stub: RunServiceStub, kfp: Serving, timeout: float | None) ->
 
 
 def test_what_is_not_there(stub: RunServiceStub, kfp: Serving) -> None:
-    """An unknown run and an unknown task are distinguished; the message names the tasks that there are."""
+    """An unknown run and an unknown task are distinguished; the message lists the existing tasks."""
     it = failure(lambda: read(stub, "nobody"))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
     run_id = a_run(kfp.caller)
@@ -115,7 +115,7 @@ def test_what_is_not_there(stub: RunServiceStub, kfp: Serving) -> None:
 
 
 def test_no_task_named(stub: RunServiceStub) -> None:
-    """Without a run and a task there is nothing to read."""
+    """A request without a run and a task is rejected."""
     it = failure(lambda: read(stub, "", ""))
     assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["run_id", "task"])
 
@@ -133,7 +133,7 @@ def test_wrong_attempts_and_iterations(stub: RunServiceStub, kfp: Serving) -> No
 
 
 def test_note(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
-    """Why a log is not complete comes as the last message, without bytes."""
+    """The reason why a log is incomplete comes as the last message, without bytes."""
     words = "BadRequestError: Failed to read logs for run r: InternalServerError: token too long"
     error = f'{{"error_message":"{words}","error_details":"{words}"}}'
     scripted.on("GET", LOG, answers(200, f"first\n{error}".encode(), content_type="text/plain"))
@@ -144,7 +144,7 @@ def test_note(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
 
 @pytest.mark.parametrize("status", [404, 405, 500, 501])
 def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp, status: int) -> None:
-    """Where KFP serves no log, the answer says so and names the pod."""
+    """If KFP serves no log, the error says so and names the pod."""
     scripted.on("GET", LOG, answers(status, {"error_message": "no such log"}))
     it = failure(lambda: read(before_scripted))
     assert (it.code, it.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP")
@@ -153,19 +153,19 @@ def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp
 
 
 def test_page_instead_of_a_log(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
-    """A page for people is no log."""
+    """An HTML page is not taken for a log."""
     scripted.on("GET", LOG, answers(200, b"<html>", content_type="text/html"))
     assert failure(lambda: read(before_scripted)).reason == "UNSUPPORTED_BY_KFP"
 
 
 def test_kfp_away(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
-    """An outage is told as one."""
+    """An outage of KFP is KFP_UNAVAILABLE."""
     scripted.on("GET", LOG, answers(503))
     assert failure(lambda: read(before_scripted)).reason == "KFP_UNAVAILABLE"
 
 
 def test_log_that_breaks_off(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
-    """A line that breaks in the middle of a log is an error, not the end of the log."""
+    """A connection that breaks in the middle of a log is an error, not the end of the log."""
     scripted.on("GET", LOG, sends(head(200, {"Content-Length": "100"}) + b"half", then_close=True))
     pieces = before_scripted.ReadLogs(pb.ReadLogsRequest(run_id="r", task=TASK), timeout=WAIT_SECONDS)
     assert next(pieces).chunk == b"half"

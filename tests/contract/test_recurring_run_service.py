@@ -1,4 +1,4 @@
-"""RecurringRunService on a real server, before a KFP that answers as recorded: codes, reasons and details."""
+"""RecurringRunService on a real server, in front of a KFP that replays recordings: codes, reasons and details."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ ONE = rf"/recurringruns/{ID}$"
 
 @pytest.fixture
 def stub(serve: Serve, kfp: ScriptedKfp) -> Iterator[RecurringRunServiceStub]:
-    """A caller of the adapter before it."""
+    """A stub of the adapter in front of it."""
     backend = connect(kfp.url)
     yield RecurringRunServiceStub(serve(RecurringRunServicer(backend.recurring_runs)).channel)
     backend.close()
 
 
 def daily(**fields: object) -> pb.CreateRecurringRunRequest:
-    """Asks to run the recorded pipeline daily."""
+    """A request to run the recorded pipeline daily."""
     wanted = {"pipeline_name": "rec", "cron": {"cron": "0 4 * * *"}, "display_name": "rr", **fields}
     return ParseDict(wanted, pb.CreateRecurringRunRequest())
 
 
 def test_the_life_of_a_recurring_run(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
-    """Create, Get, List, Disable, Enable and Delete answer what KFP keeps."""
+    """Create, Get, List, Disable, Enable and Delete return what KFP keeps."""
     with_pipeline(kfp).on("POST", CREATE, played("create, cron", RECORDED))
     made = stub.Create(daily(parameters={"recipient": "cron"}))
     assert (made.recurring_run_id, made.pipeline_id, made.pipeline_version_id) == (ID, PIPELINE, VERSION)
@@ -83,7 +83,7 @@ def test_wrong_parameters_are_told_at_once(stub: RecurringRunServiceStub, kfp: S
 def test_what_it_needs_must_be_there(
     stub: RecurringRunServiceStub, kfp: ScriptedKfp, fields: dict[str, object], reason: str
 ) -> None:
-    """NOT_FOUND says which of them is not."""
+    """NOT_FOUND says which of the resources is missing."""
     kfp.on("GET", r"/pipelines/names/absent", played("get unknown name", "pipelines"))
     with_pipeline(kfp).on("GET", r"/versions\?", answers(200, {}))
     it = failure(lambda: stub.Create(daily(**fields)))
@@ -111,7 +111,7 @@ def test_what_is_not_there_is_told(stub: RecurringRunServiceStub, kfp: ScriptedK
 
 
 def test_a_bad_schedule_is_told(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
-    """INVALID_ARGUMENT / INVALID_FIELD, ours before KFP is called, or KFP's own."""
+    """INVALID_ARGUMENT / INVALID_FIELD, from the adapter before KFP is called, or from KFP."""
     with_pipeline(kfp).on("POST", CREATE, played("bad cron", RECORDED))
     for cron in ("bad", "@daily"):
         it = failure(lambda cron=cron: stub.Create(daily(cron={"cron": cron})))  # type: ignore[misc]

@@ -21,7 +21,7 @@ LIST = reflection_pb2.ServerReflectionRequest(list_services="")
 
 
 def listed(running: Running) -> set[str]:
-    """Asks reflection which services there are."""
+    """Lists the services by reflection."""
     stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
     answer = next(stub.ServerReflectionInfo(iter([LIST]), timeout=WAIT_SECONDS))
     return {service.name for service in answer.list_services_response.service}
@@ -33,7 +33,7 @@ def test_reflection_lists_the_services(serve: Serve) -> None:
 
 
 def test_reflection_can_be_switched_off(serve: Serve) -> None:
-    """Without reflection nobody can ask."""
+    """With reflection disabled, services cannot be listed."""
     with pytest.raises(grpc.RpcError) as caught:
         listed(serve(Scripted(), reflection=False))
     assert isinstance(caught.value, grpc.Call)
@@ -41,7 +41,7 @@ def test_reflection_can_be_switched_off(serve: Serve) -> None:
 
 
 def test_held_streams_leave_threads_for_others(serve: Serve) -> None:
-    """Callers who keep their reflection streams open keep neither calls nor, once they have gone, reflection away."""
+    """Open reflection streams block neither calls nor, after they have ended, further reflection."""
     running = serve(Scripted(), max_unary_calls=1, max_uploads=1, max_streams=1)
     leave = threading.Event()
 

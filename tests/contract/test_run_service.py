@@ -1,4 +1,4 @@
-"""RunService on a real server, before a KFP that keeps runs: what callers get, and what they are told."""
+"""RunService on a real server, in front of a KFP that keeps runs: responses and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def kfp() -> Iterator[RunsKfp]:
 
 @pytest.fixture
 def adapter(serve: Serve, kfp: RunsKfp) -> Iterator[Running]:
-    """An adapter before it."""
+    """An adapter in front of it."""
     backend = connect(kfp.url)
     yield serve(RunServicer(backend.runs), backend.is_alive)
     backend.close()
@@ -46,24 +46,24 @@ def adapter(serve: Serve, kfp: RunsKfp) -> Iterator[Running]:
 
 @pytest.fixture
 def stub(adapter: Running) -> RunServiceStub:
-    """A caller of the adapter."""
+    """A stub of the adapter."""
     return RunServiceStub(adapter.channel)
 
 
 @pytest.fixture
 def client(adapter: Running) -> Iterator[Client]:
-    """The client library before the adapter."""
+    """A client of the adapter."""
     with Client(adapter.server.address) as client:
         yield client
 
 
 def create(**fields: object) -> pb.CreateRunRequest:
-    """Asks to start a run of the pipeline."""
+    """A request to run the pipeline."""
     return ParseDict({"pipeline_name": NAME, "parameters": {"s": "값"}, **fields}, pb.CreateRunRequest())
 
 
 def test_the_life_of_a_run(stub: RunServiceStub, kfp: RunsKfp) -> None:
-    """Create, Get, List, Terminate, Retry, Archive, Unarchive and Delete answer what KFP keeps."""
+    """Create, Get, List, Terminate, Retry, Archive, Unarchive and Delete return what KFP keeps."""
     made = stub.Create(create(experiment_name="실험", display_name="이름", labels={"team": "비전"}))
     run_id = made.run_id
     assert MessageToDict(made, preserving_proto_field_name=True) == {
@@ -95,7 +95,7 @@ def test_the_life_of_a_run(stub: RunServiceStub, kfp: RunsKfp) -> None:
 
 
 def test_the_etag_tells_every_change(stub: RunServiceStub) -> None:
-    """Stopping and putting away make another one, looking does not."""
+    """Terminating and archiving change the etag, reading does not."""
     run_id = stub.Create(create()).run_id
     look = pb.GetRunRequest(run_id=run_id)
     etags = [stub.Get(look).etag, stub.Get(look).etag]
@@ -169,7 +169,7 @@ def test_a_run_that_did_not_fail_is_not_retried(stub: RunServiceStub) -> None:
 
 
 def test_wrong_parameters_are_told_at_once(stub: RunServiceStub, kfp: RunsKfp) -> None:
-    """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each that is wrong; KFP is not called for a run."""
+    """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each wrong parameter; no run is created in KFP."""
     it = failure(lambda: stub.Create(create(parameters={"ss": "x", "i": 1.5, "b": "yes", "xs": {}, "d": []})))
     assert (it.code, it.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_UNKNOWN")
     assert {name for name, _ in it.violations} == {f"parameters.{name}" for name in ("ss", "i", "b", "xs", "d", "s")}
@@ -177,7 +177,7 @@ def test_wrong_parameters_are_told_at_once(stub: RunServiceStub, kfp: RunsKfp) -
 
 
 def test_tokens_belong_to_their_filter(stub: RunServiceStub, kfp: RunsKfp) -> None:
-    """A token of another filter is INVALID_PAGE_TOKEN; its own leads on."""
+    """A page token of another filter is INVALID_PAGE_TOKEN; with its own filter it returns the next page."""
     for number in range(3):
         kfp.add(display_name=f"r{number}")
     token = stub.List(pb.ListRunsRequest(page_size=2)).next_page_token
@@ -188,7 +188,7 @@ def test_tokens_belong_to_their_filter(stub: RunServiceStub, kfp: RunsKfp) -> No
 
 
 def test_the_client_library(client: Client, kfp: RunsKfp) -> None:
-    """The same with typed results; the id of a run is known before it is started."""
+    """The client library does the same with typed results; the id of a run is known before it is started."""
     beforehand = client.runs.id_for("nightly")
     checked = client.runs.create(NAME, parameters={"s": "x", "i": 3}, request_id="nightly", validate_only=True)
     assert (checked.run_id, checked.state, kfp.runs) == (beforehand, RunState.UNKNOWN, {})
@@ -215,7 +215,7 @@ def test_the_client_library(client: Client, kfp: RunsKfp) -> None:
 
 
 def test_a_version_without_caching(client: Client, kfp: RunsKfp) -> None:
-    """The run is found by its version all the same."""
+    """The run is still found by its version."""
     run = client.runs.create(NAME, version_name="1", parameters={"s": "x"}, caching=False)
     kfp.add()
     assert [one.run_id for one in client.runs.list(pipeline_version_id=OLDER)] == [run.run_id]
@@ -223,7 +223,7 @@ def test_a_version_without_caching(client: Client, kfp: RunsKfp) -> None:
 
 @pytest.mark.slow
 def test_ten_clients_at_once_and_a_broken_line(client: Client, kfp: RunsKfp) -> None:
-    """One run, whatever becomes of the first answers."""
+    """One run, whatever happens to the first responses."""
     kfp.faults = [Fault(stored=False, behaviour=resets()), Fault(stored=True, behaviour=resets())]
     with ThreadPoolExecutor(10) as pool:
         calls = [pool.submit(client.runs.create, NAME, parameters={"s": "x"}, request_id="r") for _ in range(10)]

@@ -1,6 +1,6 @@
-"""Secrets that are planted wherever one may come from, and looked for wherever somebody reads.
+"""Secrets that are planted at every possible source, and searched for in every output.
 
-docs/security.md says what counts as secret. A further one is a row of `CANARIES`.
+docs/security.md defines what counts as secret. To add one, add a row to `CANARIES`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ENVIRONMENT = "canary-of-the-environment"
 
 @dataclass(frozen=True)
 class Canary:
-    """A secret, or data that not everybody may see.
+    """A secret, or data with restricted visibility.
 
     Attributes:
         name: Where it comes from.
-        plant: Plants it and does what could make it known.
-        seen_by: Who may see it: `caller` (its own), `kfp`, `log`.
-        stage: The set-up that it is planted in, one of `STAGES`.
+        plant: Plants it and triggers what could disclose it.
+        seen_by: Where it may be seen: `caller` (the one that sent it), `kfp`, `log`.
+        stage: The setup that it is planted in, one of `STAGES`.
     """
 
     name: str
@@ -66,7 +66,7 @@ def option(name: str) -> Callable[[Stage, str], None]:
 
 
 def kfp(make: Callable[[str], Behaviour]) -> Callable[[Stage, str], None]:
-    """KFP, or what stands before it, answers with it whatever it is asked."""
+    """KFP, or a proxy in front of it, returns it in every response."""
 
     def plant(stage: Stage, secret: str) -> None:
         stage.behaviour = make(secret)
@@ -76,22 +76,22 @@ def kfp(make: Callable[[str], Behaviour]) -> Callable[[Stage, str], None]:
 
 
 def header(status: int, name: str, **more: str) -> Callable[[Stage, str], None]:
-    """KFP answers with it in a header."""
+    """KFP returns it in a header."""
     return kfp(lambda secret: answers(status, {}, headers={name: f"session={secret}", **more}))
 
 
 def raw(text: str) -> Callable[[Stage, str], None]:
-    """What answers at KFP's address does not answer as it should."""
+    """The server at KFP's address sends a malformed response."""
     return kfp(lambda secret: sends(text.format(secret).encode(), then_close=True))
 
 
 def uploaded(make: Callable[[str], bytes]) -> Callable[[Stage, str], None]:
-    """A caller uploads it to a KFP that has nothing, and fails when it is to take something."""
+    """A caller uploads it to a KFP that has no pipelines and fails to store a version."""
     return lambda stage, secret: reaching(stage, {}, *upload(make(secret)))
 
 
 def reaching(stage: Stage, found: dict[str, object], *requests: Message) -> None:
-    """Makes a call to a KFP that answers reads with `found`, or has nothing, and takes a pipeline but nothing else."""
+    """Makes a call to a KFP that returns `found` or 404 for reads, creates pipelines, and fails other writes."""
     read = answers(200, found) if found else answers(404, NOTHING)
 
     def behave(connection: Connection, asked: Received) -> bool:
@@ -128,7 +128,7 @@ def wire_bytes(make: Callable[[bytes], bytes]) -> Callable[[Stage, str], None]:
 
 
 def health(stage: Stage, secret: str) -> None:
-    """Somebody asks for the health of a service of this name."""
+    """A client checks the health of a service of this name."""
     with grpc.insecure_channel(stage.address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         with pytest.raises(grpc.RpcError) as caught:
@@ -137,12 +137,12 @@ def health(stage: Stage, secret: str) -> None:
 
 
 def scraped(stage: Stage, secret: str) -> None:
-    """A scraper shows it."""
+    """A scraper sends it."""
     stage.told.append(stage.metrics(f"/metrics?token={secret}", {"Authorization": f"Bearer {secret}"}))
 
 
 def settings(**given: str) -> Callable[[Stage, str], None]:
-    """It stands in a setting that is refused."""
+    """It is in a setting that is rejected."""
 
     def plant(stage: Stage, secret: str) -> None:
         with pytest.raises(SettingsError) as caught:
@@ -153,7 +153,7 @@ def settings(**given: str) -> Callable[[Stage, str], None]:
 
 
 def in_file(setting: str, text: str, *others: str, **more: str) -> Callable[[Stage, str], None]:
-    """It stands in a file that settings name, and which holds something else than it should."""
+    """It is in a file that settings refer to, and whose content is not what it should be."""
 
     def plant(stage: Stage, secret: str) -> None:
         path = stage.folder / setting
@@ -167,7 +167,7 @@ def in_file(setting: str, text: str, *others: str, **more: str) -> Callable[[Sta
 
 
 def known_token(stage: Stage, secret: str) -> None:
-    """A caller shows it, and is let in."""
+    """A caller sends it, and is authenticated."""
     entry = TokenEntry("ci", Role.WRITER, digest(secret))
     (stage.folder / TOKENS).write_text(f"{entry.line()}\n")
 
@@ -181,13 +181,13 @@ def known_token(stage: Stage, secret: str) -> None:
 
 
 def token_in_the_wrong_file(stage: Stage, secret: str) -> None:
-    """It is written where its hash should be, while the adapter runs."""
+    """It is written in place of its hash while the adapter runs."""
     (stage.folder / TOKENS).write_text(f"ci writer {secret}\n")
     eventually(stage.log)
 
 
 def token_for_kfp(status: int) -> Callable[[Stage, str], None]:
-    """The adapter shows it to KFP, which answers with this status."""
+    """The adapter sends it to KFP, which responds with this status."""
 
     def plant(stage: Stage, secret: str) -> None:
         (stage.folder / KFP_TOKEN).write_text(secret)
@@ -198,7 +198,7 @@ def token_for_kfp(status: int) -> Callable[[Stage, str], None]:
 
 
 def settings_file(text: str) -> Callable[[Stage, str], None]:
-    """It stands in a settings file that is refused."""
+    """It is in a settings file that is rejected."""
 
     def plant(stage: Stage, secret: str) -> None:
         path = stage.folder / "kfadapter.toml"
@@ -211,22 +211,22 @@ def settings_file(text: str) -> Callable[[Stage, str], None]:
 
 
 def shown(make: Callable[[str], object]) -> Callable[[Stage, str], None]:
-    """Something that holds it is shown, as in a debugger or by an assertion."""
+    """An object that holds it is shown, as in a debugger or by an assertion."""
     return lambda stage, secret: stage.told.append(repr(make(secret)))
 
 
 def environment(stage: Stage, _: str) -> None:
-    """It has been in the environment from the beginning."""
+    """It has been in the environment since the start."""
     stage.call_all()
 
 
 def wrong_values(secret: str) -> Behaviour:
-    """An answer whose fields hold what they cannot."""
+    """A response with invalid values in its fields."""
     return answers(200, dict.fromkeys(VALUES, secret))
 
 
 def spec(secret: str) -> bytes:
-    """A pipeline that KFP would take, with a secret in it."""
+    """A pipeline that KFP would accept, with a secret in it."""
     return f"pipelineInfo: {{name: x}}\nschemaVersion: 2.1.0\nroot: {{a: {secret}}}\n".encode()
 
 
@@ -254,7 +254,7 @@ STAGES: dict[str, Callable[[Path], dict[str, str]]] = {
 }
 """The settings of each set-up; files stand in a folder of its own."""
 CANARIES = (
-    # Who calls.
+    # Callers.
     Canary("bearer token", metadata("authorization", "Bearer {}".format)),
     Canary("basic credentials", metadata("authorization", "Basic {}".format)),
     Canary("cookie", metadata("cookie", "session={}".format)),
@@ -264,7 +264,7 @@ CANARIES = (
     Canary("request id that is none", metadata("x-request-id", "a b {}".format)),
     Canary("user agent", option("grpc.primary_user_agent")),
     Canary("authority", option("grpc.default_authority")),
-    # KFP, and what stands before it.
+    # KFP, and proxies in front of it.
     Canary("stack trace", kfp(lambda secret: answers(500, json.loads(json.dumps(STACK).replace("{}", secret))))),
     Canary("cookie of KFP", header(500, "Set-Cookie")),
     Canary("cookie of a good answer", header(200, "Set-Cookie")),
@@ -278,13 +278,13 @@ CANARIES = (
     Canary("page of a fault", kfp(lambda secret: answers(500, f"<p>{secret}".encode(), content_type="text/html"))),
     Canary("answer that is no JSON", kfp(lambda secret: answers(200, f'{{"a": {secret}'.encode()))),
     Canary("answer of wrong types", kfp(lambda secret: answers(200, [secret]))),
-    Canary("answer of wrong values", kfp(wrong_values), KFP | CALLER),  # the record is read as far as it goes
+    Canary("answer of wrong values", kfp(wrong_values), KFP | CALLER),  # valid fields of the record are used
     Canary("no HTTP", raw("SSH-2.0-{}\r\n\r\n")),
     Canary("half a header", raw("HTTP/1.1 200 OK\r\n{}\r\n\r\n")),
     Canary("reason phrase", raw("HTTP/1.1 500 {}\r\nContent-Length: 0\r\n\r\n")),
     Canary("half an answer", kfp(lambda secret: sends(head(200, {"Content-Length": "999"}) + secret.encode(),
                                                       then_close=True))),
-    # Data: they may be told to the caller who sent them, and to KFP; the log and metrics have none of it.
+    # Data: visible to the caller that sent them and to KFP; never in the log or in metrics.
     Canary("file that is no YAML", uploaded(lambda secret: f"a: [{secret}\nb: }}".encode())),
     Canary("file that KFP does not take", uploaded(spec), KFP),
     Canary("archive", uploaded(lambda secret: b"PK\x03\x04" + secret.encode() * 9)),
@@ -298,7 +298,7 @@ CANARIES = (
     Canary("text that is no UTF-8", wire_bytes(lambda secret: b"\x0a\x40\xff" + secret + b"\xff" * (63 - len(secret)))),
     Canary("health of a service", health, CALLER),
     Canary("words of KFP", kfp(lambda secret: answers(500, {"code": 13, "message": secret})), CALLER | LOG),
-    # Credentials of either side, where they are asked for.
+    # Credentials of either side, where they are required.
     Canary("token that nobody knows", metadata("authorization", "Bearer {}".format), stage="guarded"),
     Canary("token that is known", known_token, stage="guarded"),
     Canary("token instead of its hash", token_in_the_wrong_file, stage="guarded"),
@@ -312,11 +312,11 @@ CANARIES = (
     Canary("authorities of callers", in_file("tls_client_ca", f"{PEM}\n{{}}\n{PEM}\n")),
     Canary("file with KFP's token", in_file("kfp_token_file", "{} {{}}\n", kfp_credentials="token-file")),
     Canary("key for KFP", in_file("kfp_client_key", f"{PEM}\n{{}}\n{PEM}\n", "kfp_client_certificate")),
-    # The adapter's own faults: the log is for operators, and tells an exception's text.
+    # The adapter's own faults: the log is for operators, and includes an exception's text.
     Canary("text of a fault", experiment("text "), LOG),
     Canary("text of an exit", experiment("exit "), LOG),
     Canary("variable of a fault", experiment("")),
-    # Who operates it.
+    # Operators.
     Canary("scraper", scraped),
     Canary("environment", environment),
     Canary("password in the URL of KFP", settings(kfp_url="http://me:{}@kfp")),
@@ -324,7 +324,7 @@ CANARIES = (
     Canary("token in the URL of KFP", settings(kfp_url="http://kfp/?token={}")),
     Canary("unknown setting", settings_file("api_token = '{}'\n")),
     Canary("file that is no TOML", settings_file("token = {}\n")),
-    # What holds a secret does not show it.
+    # Objects that hold a secret do not show it.
     Canary("authorization of a caller", shown(Authorization)),
     Canary("body for KFP", shown(lambda secret: Request("POST", "/x", body=secret.encode()))),
     Canary("answer of KFP", shown(lambda secret: Answer(200, secret.encode(), tail=secret.encode(), location=secret))),
@@ -333,7 +333,7 @@ CANARIES = (
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage]]:
-    """An adapter and a KFP in each set-up."""
+    """An adapter and a KFP in each setup."""
     with ExitStack() as stack:
         made = {}
         for name, settings_in in STAGES.items():
@@ -348,7 +348,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage
 @pytest.mark.slow
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name.replace(" ", "-"))
 def test_a_secret_is_not_told(stages: dict[str, Stage], canary: Canary) -> None:
-    """A secret stands in no log line, status, trailer, metric or repr, and data are seen by those only who may."""
+    """A secret is in no log line, status, trailer, metric or repr, and data are seen only where permitted."""
     secret = ENVIRONMENT if canary.plant is environment else f"canary{secrets.token_hex(12)}"
     stage = stages[canary.stage]
     stage.clear()
@@ -364,17 +364,17 @@ def test_a_secret_is_not_told(stages: dict[str, Stage], canary: Canary) -> None:
 
 
 def test_every_rpc_reaches_kfp(stages: dict[str, Stage]) -> None:
-    """What is planted goes all the way: each RPC is called with a request that KFP is asked about."""
+    """Planted secrets are processed in full: each RPC is called with a request that reaches KFP."""
     stage = stages["open"]
     stage.clear()
     stage.call_all()
     named = {request.headers["x-request-id"] for request in stage.kfp.requests}
     own = {name for name in named if not name.startswith(("probe-", "watch-"))}
-    watch, create = 1, 1  # a watch is the poller's business, and the servicer of an experiment fails by itself
+    watch, create = 1, 1  # watches are polled in the background, and the experiment servicer fails by itself
     assert len(own) == len(list(every_call())) - watch - create
     assert any(name.startswith("watch-") for name in named)
 
 
 def test_there_are_enough() -> None:
-    """Secrets come from many places."""
+    """There are enough secrets, from different sources."""
     assert len({canary.name for canary in CANARIES}) == len(CANARIES) >= 25

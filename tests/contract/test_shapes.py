@@ -44,7 +44,7 @@ STREAMED = [name for name, (_, _, down) in SHAPES.items() if down]
 
 
 class Shapes:
-    """A server with one method of each shape, all of which answer alike, and its caller."""
+    """A server with one method of each shape, all with the same responses, and its client."""
 
     def __init__(self, answer: Answer, around: tuple[Layer, ...] | None = None) -> None:
         self.admission = Admission(Bounds(max_unary_calls=2, max_uploads=2, max_streams=2))
@@ -63,13 +63,13 @@ class Shapes:
         self._server.start()
 
     def call(self, name: str) -> list[bytes]:
-        """Calls a method with one message; returns all answers."""
+        """Calls a method with one message; returns all responses."""
         if name in STREAMED:
             return list(self.stream(name))
         return [self.once(name)[0]]
 
     def once(self, name: str) -> tuple[bytes, grpc.Call]:
-        """Calls a method that answers once; returns its answer, and the call for its trailers."""
+        """Calls a method with one response; returns it, and the call for its trailers."""
         path = f"/{SERVICE}/{name}"
         if name == "Once":
             unary: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(path)
@@ -78,7 +78,7 @@ class Shapes:
         return upward.with_call(iter([b"1"]), timeout=WAIT_SECONDS)
 
     def stream(self, name: str) -> grpc._CallIterator[bytes]:
-        """Calls a method that answers with a stream."""
+        """Calls a method that responds with a stream."""
         path = f"/{SERVICE}/{name}"
         if name == "Down":
             downward: grpc.UnaryStreamMultiCallable[bytes, bytes] = self.channel.unary_stream(path)
@@ -87,7 +87,7 @@ class Shapes:
         return both(iter([b"1"]), timeout=WAIT_SECONDS)
 
     def close(self) -> None:
-        """Ends server and caller."""
+        """Closes server and client."""
         self.channel.close()
         self._server.stop(None)
 
@@ -107,14 +107,14 @@ def shapes() -> Iterator[Callable[..., Shapes]]:
 
 
 def contested(request: object, _: grpc.ServicerContext) -> bytes:
-    """Fails after having read what there is to read."""
+    """Fails after reading the whole request."""
     if isinstance(request, Iterator):
         list(request)
     raise NameContestedError("contested")
 
 
 def one_then_contested(_: object, __: grpc.ServicerContext) -> Iterator[bytes]:
-    """Fails between two answers."""
+    """Fails between two responses."""
     yield b"first"
     raise NameContestedError("contested")
 
@@ -128,7 +128,7 @@ def test_error_before_the_first_answer(shapes: Callable[..., Shapes], name: str)
 
 @pytest.mark.parametrize("name", STREAMED)
 def test_error_between_answers(shapes: Callable[..., Shapes], name: str) -> None:
-    """An error that rises inside a stream of answers arrives after those that went before it."""
+    """An error raised within a stream of responses arrives after those sent before it."""
     stream = shapes(one_then_contested).stream(name)
     assert next(stream) == b"first"
     with pytest.raises(grpc.RpcError) as caught:
@@ -138,7 +138,7 @@ def test_error_between_answers(shapes: Callable[..., Shapes], name: str) -> None
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_layers_enclose_the_whole_call(shapes: Callable[..., Shapes], name: str) -> None:
-    """Layers are entered in their order and left in the opposite one, after the last answer of a stream."""
+    """Layers are entered in order and left in reverse order, after the last response of a stream."""
     seen: list[str] = []
 
     def layer(label: str) -> Layer:
@@ -165,7 +165,7 @@ def test_layers_enclose_the_whole_call(shapes: Callable[..., Shapes], name: str)
 
 @pytest.mark.parametrize("name", STREAMED)
 def test_abandoned_stream_leaves_its_layers(shapes: Callable[..., Shapes], name: str) -> None:
-    """A stream whose caller disconnects between two answers gives back its place and is logged as cancelled."""
+    """A stream whose client disconnects between two responses releases its slot and is logged as cancelled."""
     gone = threading.Event()
 
     def endless(_: object, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -189,14 +189,14 @@ def test_abandoned_stream_leaves_its_layers(shapes: Callable[..., Shapes], name:
 
 @dataclass
 class Details:
-    """Names the method that is called."""
+    """Names the called method."""
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 def test_other_methods_pass_untouched() -> None:
-    """A method that is not of the contract is not wrapped."""
+    """A method that is not in the contract is not wrapped."""
     handler: grpc.RpcMethodHandler[bytes, bytes] = SHAPES["Once"][0](contested)
     details = Details("/grpc.health.v1.Health/Check")
     assert CallInterceptor(()).intercept_service(lambda _: handler, details) is handler
@@ -211,7 +211,7 @@ def test_contract_is_what_is_wrapped(path: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_request_id_comes_back(shapes: Callable[..., Shapes], name: str) -> None:
-    """In all four shapes a call that succeeds tells its request id in the trailers."""
+    """In all four shapes a call that succeeds returns its request id in the trailers."""
     server = shapes(lambda _, __: iter([b"1"]) if name in STREAMED else b"1")
     if name in STREAMED:
         stream = server.stream(name)
@@ -223,6 +223,6 @@ def test_request_id_comes_back(shapes: Callable[..., Shapes], name: str) -> None
 
 
 def test_kinds_of_the_shapes() -> None:
-    """The four shapes count against the three bounds."""
+    """The four shapes count against the three limits."""
     kinds = [method.kind for method in TESTED.values()]
     assert kinds == [CallKind.UNARY, CallKind.STREAM, CallKind.UPLOAD, CallKind.UPLOAD]

@@ -1,4 +1,4 @@
-"""TLS and mTLS with certificates of a CA that the test makes."""
+"""TLS and mTLS with certificates of a CA that the test creates."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Connect(Protocol):
     """Connects to a server over TLS."""
 
     def __call__(self, running: Running, ca: CertificateAuthority, pair: Pair | None = None) -> PipelineServiceStub:
-        """Believes a CA, and shows a certificate if there is one."""
+        """Trusts a CA, and presents a certificate if there is one."""
         ...
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes new connections, and closes them in the end."""
+    """Opens new connections, and closes them at the end."""
     channels: list[grpc.Channel] = []
 
     def connected(running: Running, ca: CertificateAuthority, pair: Pair | None = None) -> PipelineServiceStub:
@@ -58,13 +58,13 @@ def connect() -> Iterator[Connect]:
 
 @dataclass
 class Certified:
-    """A server's files: a certificate of a CA, its key, and the CA of its callers."""
+    """A server's files: a certificate of a CA, its key, and the CA of its clients."""
 
     folder: Path
     ca: CertificateAuthority
 
     def issue(self, ca: CertificateAuthority) -> None:
-        """Writes a new certificate of a CA over the one that is there."""
+        """Replaces the certificate by a new one of a CA."""
         ca.issue("localhost", "127.0.0.1").write(self.folder, "server")
 
     def tls(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def certified(tmp_path: Path) -> Certified:
 
 
 def works(call: Callable[[], object]) -> bool:
-    """Tells whether a call gets an answer; what TLS refuses has no connection."""
+    """Returns whether a call succeeds; a TLS failure shows as a failed connection."""
     try:
         call()
     except grpc.RpcError as error:
@@ -95,7 +95,7 @@ def works(call: Callable[[], object]) -> bool:
 
 
 def test_tls(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """With a certificate the server speaks TLS, and nothing else."""
+    """With a certificate the server accepts TLS connections only."""
     running = serve(Scripted(), **certified.tls())
     stub = connect(running, certified.ca)
     assert stub.Get(GET, timeout=WAIT_SECONDS).name == "hello"
@@ -104,7 +104,7 @@ def test_tls(serve: Serve, certified: Certified, connect: Connect) -> None:
 
 
 def test_mtls(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """Without a certificate, or with one of another CA or one that has expired, nobody gets a connection."""
+    """A client without a certificate, or with one of another CA or an expired one, gets no connection."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="manager"))
     ca, other = certified.ca, CertificateAuthority()
     assert works(lambda: connect(running, ca, ca.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
@@ -114,7 +114,7 @@ def test_mtls(serve: Serve, certified: Certified, connect: Connect) -> None:
 
 
 def test_common_name(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """A certificate may be known by its common name; the log names its bearer as the list does."""
+    """A certificate may be identified by its common name; the log names the caller as the list of names does."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="학습-관리자"))
     pair = certified.ca.issue("pod-7", common_name="학습-관리자")
     with capture_logs() as lines:
@@ -124,7 +124,7 @@ def test_common_name(serve: Serve, certified: Certified, connect: Connect) -> No
 
 
 def test_certificate_and_token(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """Where both are required, both are needed, the token names the caller, and the weaker role counts."""
+    """If certificate and token are required, both are checked, the token names the caller, the weaker role applies."""
     names = {"tls_client_names": "manager", "tls_client_readers": "viewer"}
     file = token_file(certified.folder, token_lines("reader", "writer"))
     running = serve(Scripted(), **certified.mtls(**names, token_file=file))
@@ -137,7 +137,7 @@ def test_certificate_and_token(serve: Serve, certified: Certified, connect: Conn
             outcomes[name, token] = it.reason, it.metadata.get("caller")
     assert outcomes == {
         ("manager", "reader"): ("PERMISSION_DENIED", "reader"),
-        ("manager", "writer"): ("UNSUPPORTED_BY_KFP", None),  # what the servicer says that is behind all this
+        ("manager", "writer"): ("UNSUPPORTED_BY_KFP", None),  # the response of the servicer behind these checks
         ("manager", "unknown"): ("UNAUTHENTICATED", None),
         ("viewer", "reader"): ("PERMISSION_DENIED", "reader"),
         ("viewer", "writer"): ("PERMISSION_DENIED", "writer"),
@@ -150,7 +150,7 @@ def test_certificate_and_token(serve: Serve, certified: Certified, connect: Conn
 
 
 def test_rotation(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """A new certificate is shown to new connections, without a restart; those that are there go on."""
+    """A new certificate is presented to new connections, without a restart; existing connections continue."""
     running = serve(Scripted(), **certified.tls())
     old, new = certified.ca, CertificateAuthority()
     stub = connect(running, old)
@@ -163,7 +163,7 @@ def test_rotation(serve: Serve, certified: Certified, connect: Connect) -> None:
 
 
 def test_rotation_of_the_callers_ca(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """When the CA of callers is replaced, certificates of the old one are worth nothing for new connections."""
+    """After the clients' CA is replaced, certificates of the old one are rejected on new connections."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="manager"))
     old, new = certified.ca, CertificateAuthority()
     assert works(lambda: connect(running, old, old.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
@@ -176,7 +176,7 @@ def test_rotation_of_the_callers_ca(serve: Serve, certified: Certified, connect:
 def test_a_broken_certificate_is_not_taken_up(
     serve: Serve, certified: Certified, connect: Connect, broken: str
 ) -> None:
-    """When the new files cannot be used the log says so, and the old certificate stays."""
+    """If the new files are invalid, the log reports it, and the old certificate stays in use."""
     running = serve(Scripted(), **certified.tls())
     with capture_logs() as lines:
         if broken == "gone":
@@ -193,7 +193,7 @@ def test_a_broken_certificate_is_not_taken_up(
 
 
 def test_health_without_tls(serve: Serve, certified: Certified) -> None:
-    """The second listener tells health to whoever asks, and answers nothing else."""
+    """The second listener reports health without credentials, and serves nothing else."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="*"), health_listen="127.0.0.1:0")
     address = str(running.server.who_may_call()["health_address"])
     with grpc.insecure_channel(address, OWN) as channel:
@@ -214,7 +214,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def test_health_port_in_use(serve: Serve) -> None:
-    """A second address that is taken is named, with the option that chooses another."""
+    """If the second address is in use, the error names it, with the option to change it."""
     taken = serve(Scripted()).server.address
     server = AdapterServer(Settings.load(listen="127.0.0.1:0", health_listen=taken), [Scripted()], lambda: True)
     with pytest.raises(ServerStartError) as caught:
@@ -224,7 +224,7 @@ def test_health_port_in_use(serve: Serve) -> None:
 
 
 def test_files_that_changed_before_the_start(certified: Certified) -> None:
-    """A file that was right when the settings were loaded, and is not when the server is made, is told as a setting."""
+    """A file that becomes invalid between loading the settings and creating the server is a settings error."""
     settings = Settings.load(config=None, listen="127.0.0.1:0", **certified.tls())
     (certified.folder / "server.key").write_text("rubbish")
     with pytest.raises(SettingsError, match="there is no private key in PEM form in it"):
@@ -233,7 +233,7 @@ def test_files_that_changed_before_the_start(certified: Certified) -> None:
 
 @pytest.mark.parametrize(("more", "warned"), [({}, True), ({"tls_client_names": "*"}, False)])
 def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: bool) -> None:
-    """Where others can connect and callers are not authenticated, a warning says so."""
+    """If other machines can connect and callers are not authenticated, a warning says so."""
     files = certified.mtls(**more) if more else certified.tls()
     settings = Settings.load(config=None, listen="0.0.0.0:0", **files)
     with capture_logs() as lines, AdapterServer(settings, [Scripted()], lambda: True):

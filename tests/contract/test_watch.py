@@ -1,4 +1,4 @@
-"""Watch and ReadLogs on a real server, before an embedded KFP whose runs follow the test's script."""
+"""Watch and ReadLogs on a real server, in front of an embedded KFP whose runs follow the test's script."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter before an embedded KFP."""
+    """An adapter in front of an embedded KFP."""
 
     kfp: Serving
     watches: WatchPoller
@@ -53,7 +53,7 @@ class Adapter:
 
 @pytest.fixture
 def adapter(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
-    """The adapter; its poller looks often."""
+    """The adapter, with a short poll interval."""
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
     with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         watches = WatchPoller(backend.runs)
@@ -63,7 +63,7 @@ def adapter(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def changed(event: pb.RunEvent) -> pb.Run:
-    """The run that an event tells."""
+    """The run that an event reports."""
     assert event.WhichOneof("event") == "changed", event
     assert event.HasField("observed_at")
     return event.changed.run
@@ -71,7 +71,7 @@ def changed(event: pb.RunEvent) -> pb.Run:
 
 @pytest.mark.parametrize("tasks", [False, True])
 def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
-    """A watch tells a run's present state, then its changes, then ends with OK; the error is there in words."""
+    """A watch reports a run's present state, then its changes, then ends with OK; the error is included as text."""
     run_id = a_run(adapter.kfp.caller)
     events = adapter.watch(run_id, tasks=tasks)
     first = changed(next(events))
@@ -91,7 +91,7 @@ def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
 
 
 def test_tasks_of_a_run_that_goes_on(adapter: Adapter) -> None:
-    """A watch with tasks tells what becomes of them while the run continues."""
+    """A watch with tasks reports their changes while the run continues."""
     run_id = a_run(adapter.kfp.caller)
     adapter.kfp.executor.start(run_id, "greet")
     events = adapter.watch(run_id, tasks=True)
@@ -102,7 +102,7 @@ def test_tasks_of_a_run_that_goes_on(adapter: Adapter) -> None:
 
 
 def test_terminated_run(adapter: Adapter) -> None:
-    """A termination is seen: first that the run is stopping, then how it ended."""
+    """A termination is reported: first that the run is stopping, then how it ended."""
     run_id = a_run(adapter.kfp.caller)
     adapter.kfp.executor.start(run_id, "t")
     events = adapter.watch(run_id)
@@ -115,7 +115,7 @@ def test_terminated_run(adapter: Adapter) -> None:
 
 
 def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
-    """Who watches where a run is terminated is told that it stops, though it is over before KFP is looked at again."""
+    """A watch reports that a terminated run is stopping, even if it has finished before KFP is polled again."""
     with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         run_id = a_run(kfp.caller)
         kfp.executor.start(run_id)
@@ -133,7 +133,7 @@ def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_coming_back(adapter: Adapter) -> None:
-    """A caller that comes back with the etag of a run is told it again only if it has changed."""
+    """A watch that resumes with the etag of a run gets that run again only if it has changed."""
     run_id, other = a_run(adapter.kfp.caller), a_run(adapter.kfp.caller)
     etag = adapter.stub.Get(pb.GetRunRequest(run_id=run_id)).etag
     events = adapter.watch(run_id, other, known_etags={run_id: etag})
@@ -144,13 +144,13 @@ def test_coming_back(adapter: Adapter) -> None:
 
 
 def test_unknown_runs_only(adapter: Adapter) -> None:
-    """A watch of runs that never were tells so and ends; letter case of a UUID does not count."""
+    """A watch of unknown runs only reports them as gone and ends; UUIDs are case-insensitive."""
     events = list(adapter.watch(NOBODY.upper(), "another"))
     assert {event.gone.run_id for event in events} == {NOBODY, "another"}
 
 
 def test_filter(adapter: Adapter) -> None:
-    """A watch of a filter takes up runs that are made later, and tells only those that match."""
+    """A watch of a filter includes runs created later, and reports only those that match."""
     request = pb.WatchRunsRequest(filter=pb.RunFilter(display_name_contains="학습"))
     events = adapter.stub.Watch(request, timeout=WAIT_SECONDS)
     a_run(adapter.kfp.caller, display_name="other")
@@ -174,21 +174,21 @@ def test_filter(adapter: Adapter) -> None:
     ],
 )
 def test_wrong_requests(adapter: Adapter, request_: pb.WatchRunsRequest, field: str) -> None:
-    """Nothing to watch, too much, and what cannot be right are refused by the field's name."""
+    """A request with nothing to watch, too much, or invalid values is rejected with the field's name."""
     it = failure(lambda: list(adapter.stub.Watch(request_, timeout=WAIT_SECONDS)))
     assert (it.code, it.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert [name for name, _ in it.violations] == [field]
 
 
 def test_unknown_experiment(adapter: Adapter) -> None:
-    """A filter that names no experiment that there is fails at once."""
+    """A filter with an unknown experiment fails at once."""
     request = pb.WatchRunsRequest(filter=pb.RunFilter(experiment_name="nobody"))
     it = failure(lambda: list(adapter.stub.Watch(request, timeout=WAIT_SECONDS)))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
 
 
 def test_draining(adapter: Adapter) -> None:
-    """When the adapter shuts down, a watch ends with DRAINING, and the server need not wait for its grace."""
+    """When the adapter shuts down, a watch ends with DRAINING, so the server need not wait for its grace period."""
     run_id = a_run(adapter.kfp.caller)
     events = adapter.watch(run_id)
     next(events)
@@ -200,7 +200,7 @@ def test_draining(adapter: Adapter) -> None:
 
 
 def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
-    """A watch that is cancelled, or whose deadline passes, gives its place back, and KFP is called no more for it."""
+    """A watch that is cancelled, or whose deadline passes, releases its slot, and KFP is no longer polled for it."""
     run_id = a_run(adapter.kfp.caller)
     events = adapter.watch(run_id, timeout=None)
     next(events)
@@ -215,7 +215,7 @@ def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
 
 
 def test_headers_come_before_news(adapter: Adapter) -> None:
-    """A watch of a filter that nothing matches is known to be open at once, with its request id."""
+    """A watch of a filter that matches nothing returns its headers at once, with its request id."""
     request = pb.WatchRunsRequest(filter=pb.RunFilter(display_name_contains="nothing is called so"))
     events = adapter.stub.Watch(request, timeout=5, metadata=(("x-request-id", "mine"),))
     assert ("x-request-id", "mine") in tuple(events.initial_metadata())
@@ -224,7 +224,7 @@ def test_headers_come_before_news(adapter: Adapter) -> None:
 
 
 def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None:
-    """The client library continues where the adapter that it watched through shut down, and tells nothing twice."""
+    """When the adapter shuts down, the client library resumes the watch on its successor, and reports nothing twice."""
     run_id = a_run(adapter.kfp.caller)
     with Client(adapter.server.address) as client:
         events = client.runs.watch(run_id)

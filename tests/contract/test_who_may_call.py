@@ -1,4 +1,4 @@
-"""Who may call what: every RPC of the contract, with every kind of credentials."""
+"""Authorization: every RPC of the contract, with every kind of credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guarded:
-    """An adapter that authenticates callers, and the KFP behind it."""
+    """An adapter that authenticates callers, and the KFP in front of which it runs."""
 
     kfp: ScriptedKfp
     server: AdapterServer
@@ -38,7 +38,7 @@ class Guarded:
 
 @contextmanager
 def guarded(**settings: object) -> Iterator[Guarded]:
-    """Runs an adapter as the process builds it."""
+    """Runs an adapter, built as the process builds it."""
     with ExitStack() as stack:
         kfp = stack.enter_context(ScriptedKfp())
         backend = stack.enter_context(closing(connect(kfp.url)))
@@ -51,7 +51,7 @@ def guarded(**settings: object) -> Iterator[Guarded]:
 
 @dataclass(frozen=True)
 class Ways:
-    """Channels that show certificates, and one that does not need to."""
+    """The channels to an adapter: one for each certificate, or the same one for all tokens."""
 
     adapter: Guarded
     channels: dict[str, grpc.Channel]
@@ -90,8 +90,8 @@ def by_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
 
 
 OWN = (("grpc.use_local_subchannel_pool", 1),)
-# Refused and allowed calls get adapters of their own: what is still on its way to KFP for one that was allowed would
-# look as if it came from one that was refused.
+# Rejected and allowed calls get adapters of their own: a request still on its way to KFP for an allowed call would
+# look as if it came from a rejected one.
 refusing_tokens = pytest.fixture(scope="module", name="refusing_tokens")(by_token)
 allowing_tokens = pytest.fixture(scope="module", name="allowing_tokens")(by_token)
 refusing_certificates = pytest.fixture(scope="module", name="refusing_certificates")(by_certificate)
@@ -103,12 +103,12 @@ REQUESTS = {METHOD_OF_REQUEST[sent[0].DESCRIPTOR.name].path: sent for sent in ev
 
 
 def messages(method: RpcMethod) -> list[bytes]:
-    """What is sent to a method."""
+    """The messages of a request to a method."""
     return [one.SerializeToString() for one in REQUESTS[method.path]]
 
 
 def begin(channel: grpc.Channel, method: RpcMethod, metadata: Metadata) -> grpc.Future:  # type: ignore[type-arg]
-    """Begins a call."""
+    """Starts a call."""
     sent = messages(method)
     if method.kind is CallKind.UPLOAD:
         return channel.stream_unary(method.path, request_serializer=bytes).future(
@@ -124,7 +124,7 @@ def begin(channel: grpc.Channel, method: RpcMethod, metadata: Metadata) -> grpc.
 
 
 def refused(ways: Ways, who: str, method: RpcMethod) -> Told:
-    """Makes a call that must fail, without a single call to KFP."""
+    """Makes a call that must fail, without a single request to KFP."""
     call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
     it = failure(lambda: list(call) if method.kind is CallKind.STREAM else call.result())  # type: ignore[call-overload]
     assert ways.adapter.kfp.requests == []
@@ -132,7 +132,7 @@ def refused(ways: Ways, who: str, method: RpcMethod) -> Told:
 
 
 def allowed(ways: Ways, who: str, method: RpcMethod) -> None:
-    """Makes a call that must get as far as KFP."""
+    """Makes a call that must reach KFP."""
     before = len(ways.adapter.kfp.requests)
     call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
     eventually(lambda: len(ways.adapter.kfp.requests) > before)
@@ -145,7 +145,7 @@ READS = [path for path, method in METHODS.items() if method.read_only]
 
 
 def test_every_rpc_has_a_request() -> None:
-    """No RPC is left out below, and the contract has both kinds."""
+    """Every RPC is included below, and the contract has both reads and writes."""
     assert set(REQUESTS) == set(METHODS)
     assert len(READS) > 5
     assert len(WRITES) > 5
@@ -154,7 +154,7 @@ def test_every_rpc_has_a_request() -> None:
 @pytest.mark.parametrize("path", METHODS)
 @pytest.mark.parametrize("who", ["none", "unknown", "expired"])
 def test_without_a_valid_token(refusing_tokens: Ways, path: str, who: str) -> None:
-    """Without a token, with an unknown one and with one that has expired every RPC is refused before KFP is called."""
+    """Without a token, or with an unknown or expired one, every RPC is rejected before KFP is called."""
     it = refused(refusing_tokens, who, METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     words = {
@@ -170,7 +170,7 @@ def test_without_a_valid_token(refusing_tokens: Ways, path: str, who: str) -> No
 @pytest.mark.parametrize("path", WRITES)
 @pytest.mark.parametrize("way", ["tokens", "certificates"])
 def test_a_reader_does_not_write(request: pytest.FixtureRequest, path: str, way: str) -> None:
-    """Whoever is a reader, by token or by certificate, is refused what has side effects."""
+    """A reader, by token or by certificate, is denied every RPC that has side effects."""
     it = refused(request.getfixturevalue(f"refusing_{way}"), "reader", METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
     assert it.message.startswith(f"'reader' calls as a reader, and {path.lstrip('/')} needs a writer")
@@ -179,7 +179,7 @@ def test_a_reader_does_not_write(request: pytest.FixtureRequest, path: str, way:
 
 @pytest.mark.parametrize("path", METHODS)
 def test_certificate_with_an_unlisted_name(refusing_certificates: Ways, path: str) -> None:
-    """A certificate of the right CA with a name that is not listed is refused by every RPC."""
+    """A certificate of the right CA whose name is not listed is denied every RPC."""
     it = refused(refusing_certificates, "unlisted", METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
     assert "(other, test) may not call" in it.message
@@ -188,7 +188,7 @@ def test_certificate_with_an_unlisted_name(refusing_certificates: Ways, path: st
 @pytest.mark.parametrize("path", READS)
 @pytest.mark.parametrize("way", ["tokens", "certificates"])
 def test_a_reader_reads(request: pytest.FixtureRequest, path: str, way: str) -> None:
-    """A reader may call all that has no side effects."""
+    """A reader may call every RPC without side effects."""
     allowed(request.getfixturevalue(f"allowing_{way}"), "reader", METHODS[path])
 
 

@@ -1,4 +1,4 @@
-"""Tokens for tests: a reader's, a writer's, one that has expired, and one that no adapter knows."""
+"""Tokens for tests: a reader's, a writer's, an expired one, and one that no adapter knows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bearer(token: str) -> Metadata:
 
 
 def token_lines(*names: str) -> str:
-    """Lines for some of the tokens; the one that has expired did so yesterday."""
+    """Token file lines for some of the tokens; the expired one expired yesterday."""
     days = {"expired": today() - timedelta(days=1)}
     roles = {"reader": Role.READER, "writer": Role.WRITER, "expired": Role.WRITER}
     return "".join(TokenEntry(name, roles[name], digest(TOKENS[name]), days.get(name)).line() + "\n" for name in names)

@@ -1,4 +1,4 @@
-"""What kustomize makes of deploy/, for every test that requests it."""
+"""What kustomize builds from deploy/, for every test that requests it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ EVERYTHING = "single-user with all components"
 
 @dataclass(frozen=True)
 class Installation:
-    """What one `kubectl apply -k` would install."""
+    """The manifests of one `kubectl apply -k`."""
 
     name: str
     made: list[Manifest]
 
     def one(self, kind: str) -> Manifest:
-        """Its manifest of a kind, named as the adapter."""
+        """Its manifest of a kind, with the adapter's name."""
         return manifests.one(self.made, kind)
 
     def all(self, kind: str) -> list[Manifest]:
@@ -38,7 +38,7 @@ class Installation:
 
     @property
     def pod(self) -> dict[str, Any]:
-        """What its pods are made of."""
+        """The spec of its pods."""
         spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]
         return spec
 
@@ -60,21 +60,21 @@ class Installation:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the adapter finds in its environment: from the image, and from the manifests."""
+        """The environment of the adapter: from the image, and from the manifests."""
         return {**manifests.image_variables(), **manifests.variables(self.made)}
 
     def setting(self, name: str) -> str:
-        """What a setting is told, or its default."""
+        """The value of a setting, or its default."""
         return self.environment.get(PREFIX + name.upper()) or str(getattr(Settings(), name))
 
     def port_of(self, name: str) -> int:
-        """The port of a setting that is an address; 0 where there is none."""
+        """The port of a setting that is an address; 0 if it has none."""
         return int(self.setting(name).rpartition(":")[2] or 0)
 
 
 @functools.cache
 def installation(name: str) -> Installation:
-    """Builds one, by its name."""
+    """Builds an installation by its name."""
     if name == EVERYTHING:
         return Installation(name, manifests.build_with(*manifests.components()))
     if name.startswith("example"):
@@ -91,7 +91,7 @@ def names() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def kustomize() -> None:
-    """The pinned kustomize; where it cannot be installed, tests that need it are skipped, in CI they fail."""
+    """Provides the pinned kustomize; if it cannot be installed, tests that need it are skipped, in CI they fail."""
     found = subprocess.run([ROOT / "scripts" / "kustomize"], capture_output=True, text=True, check=False)
     if found.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(found.stderr.strip())
@@ -107,6 +107,6 @@ def installed(request: pytest.FixtureRequest, kustomize: None) -> Installation:
 
 @pytest.fixture
 def everything(kustomize: None) -> Installation:
-    """The one with all components."""
+    """The installation with all components."""
     del kustomize
     return installation(EVERYTHING)

@@ -1,4 +1,4 @@
-"""The gateway for HTTP as it is everything: its parts fit each other, the adapter, the image, and the program."""
+"""The gateway for HTTP in the installation with all components: consistent with the adapter, image and program."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def container(everything: Installation) -> dict[str, Any]:
 
 @pytest.fixture
 def variables(everything: Installation) -> dict[str, str]:
-    """What the ConfigMap sets."""
+    """The variables in the ConfigMap."""
     return dict(manifests.one(everything.made, "ConfigMap", "kfadapter-legacy-http")["data"])
 
 
 def test_it_is_there_with_its_component_alone(kustomize: None) -> None:
-    """Without the component there is one container."""
+    """Without the component there is only one container."""
     del kustomize
     assert [one["name"] for one in installation("single-user").containers] == ["kfadapter"]
 
 
 def test_it_runs_the_command(container: dict[str, Any], everything: Installation) -> None:
-    """The image of the adapter starts it."""
+    """It is started by the adapter's image."""
     assert '\nENTRYPOINT ["kfadapter"]\n' in (ROOT / "Dockerfile").read_text()
     assert container["args"] == [NAME]
     assert NAME in COMMANDS
@@ -45,7 +45,7 @@ def test_it_runs_the_command(container: dict[str, Any], everything: Installation
 
 
 def test_its_variables_are_read(variables: dict[str, str], container: dict[str, Any]) -> None:
-    """Every variable is one that the command reads, and comes from the ConfigMap."""
+    """Every variable is read by the command, and comes from the ConfigMap."""
     own = {GatewayOptions.VARIABLES + one.name.upper() for one in fields(GatewayOptions)}
     assert set(variables) <= own | {PREFIX + name.upper() for name in CLIENT_VARIABLES}
     (source,) = container["envFrom"]
@@ -53,13 +53,13 @@ def test_its_variables_are_read(variables: dict[str, str], container: dict[str, 
 
 
 def test_it_calls_the_adapter_beside_it(variables: dict[str, str], everything: Installation) -> None:
-    """It calls the adapter of its own pod, and stops accepting requests before that one stops accepting calls."""
+    """It calls the adapter of its own pod, and stops accepting requests before that adapter stops accepting calls."""
     assert variables["KFADAPTER_TARGET"] == f"127.0.0.1:{everything.ports['grpc']}"
     assert float(variables["KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS"]) < float(everything.setting("drain_seconds"))
 
 
 def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], everything: Installation) -> None:
-    """Callers, probes and Prometheus ask where it listens."""
+    """Clients, probes and Prometheus use the ports that it listens on."""
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports["legacy-http"] == int(variables["KFADAPTER_LEGACY_HTTP_LISTEN"].rpartition(":")[2])
     assert ports["legacy-metrics"] == int(variables["KFADAPTER_LEGACY_HTTP_METRICS_LISTEN"].rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""What schemas cannot hold: that the parts of an installation fit each other, the settings, and the image."""
+"""What schemas cannot check: that the parts of an installation are consistent, the settings, and the image."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Three overlays, one installation with all eight components, and two examples of the documentation."""
+    """Tested are three overlays, one installation with all eight components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
     components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http", "pod-logs", "artifact-stores")
     assert len(list(manifests.components())) == len(components)
 
 
 def test_pods_are_restricted(installed: Installation) -> None:
-    """Pods fit into a namespace that enforces Kubernetes' standard `restricted`."""
+    """Pods comply with the Pod Security Standard `restricted`."""
     context = installed.pod["securityContext"]
     assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
     assert not [key for key in installed.pod if key.startswith("host")]
@@ -41,7 +41,7 @@ def test_pods_are_restricted(installed: Installation) -> None:
 
 
 def test_containers_are_restricted(installed: Installation) -> None:
-    """No container has a capability, a way to more rights, a root that it can write to, or a user of its own."""
+    """No container has a capability, privilege escalation, a writable root file system, or a user of its own."""
     for container in installed.containers:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -52,7 +52,7 @@ def test_containers_are_restricted(installed: Installation) -> None:
 
 
 def test_pods_run_as_the_user_of_the_image(installed: Installation) -> None:
-    """User and group are those that the image's folders belong to; Secrets are readable for the group alone."""
+    """User and group own the image's folders; Secrets are only readable for that group."""
     context = installed.pod["securityContext"]
     user = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("USER "))
     assert user == f"USER {context['runAsUser']}:{context['runAsGroup']}"
@@ -63,7 +63,7 @@ def test_pods_run_as_the_user_of_the_image(installed: Installation) -> None:
 
 
 def test_resources_are_set(installed: Installation) -> None:
-    """Every container requests CPU, memory and disk, and is bounded in memory and disk."""
+    """Every container requests CPU, memory and disk, and has limits for memory and disk."""
     for container in installed.containers:
         resources = container["resources"]
         assert set(resources["requests"]) == {"cpu", "memory", "ephemeral-storage"}
@@ -73,19 +73,19 @@ def test_resources_are_set(installed: Installation) -> None:
 
 
 def test_all_containers_are_of_one_image(installed: Installation) -> None:
-    """An image is named once, under the name that an installation replaces."""
+    """The image has one name, which an installation replaces."""
     (image,) = {container["image"] for container in installed.containers}
     expected = "registry.example.com/kfadapter-grpc:0.1.0" if "example" in installed.name else "kfadapter-grpc"
     assert image == expected
 
 
 def test_variables_are_settings(installed: Installation) -> None:
-    """Every variable that the adapter gets is a setting: it would not start with another."""
+    """Every variable of the adapter is a setting: it would not start with another."""
     assert set(manifests.variables(installed.made)) <= {one.variable for one in declared(Settings).values()}
 
 
 def test_variables_come_from_the_config_map(installed: Installation) -> None:
-    """The adapter reads the ConfigMap that is made, and no variables that Kubernetes makes of Services."""
+    """The adapter reads the generated ConfigMap, and no variables that Kubernetes sets for Services."""
     name = installed.one("ConfigMap")["metadata"]["name"]
     assert installed.adapter["envFrom"] == [{"configMapRef": {"name": name}}]
     assert name != "kfadapter", "without a hash, a change would not make new pods"
@@ -94,7 +94,7 @@ def test_variables_come_from_the_config_map(installed: Installation) -> None:
 
 
 def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
-    """Each port of the container is one that the adapter listens on, and each Service leads to one of them."""
+    """The adapter listens on each port of the container, and each Service leads to one of them."""
     listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
     for port in installed.adapter["ports"]:
         assert port["containerPort"] == installed.port_of(listens[port["name"]])
@@ -105,7 +105,7 @@ def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
 
 
 def test_probes_ask_over_plain_grpc_for_the_adapter_alone(installed: Installation) -> None:
-    """All three probes ask for the name "" where no TLS is spoken; none asks whether KFP answers."""
+    """All three probes check the adapter's overall health over plain gRPC, not KFP's."""
     tls = installed.setting("tls_certificate") != "None"
     port = installed.port_of("health_listen" if tls else "listen")
     assert port in installed.ports.values()
@@ -114,13 +114,13 @@ def test_probes_ask_over_plain_grpc_for_the_adapter_alone(installed: Installatio
 
 
 def test_tls_or_the_word_that_there_is_none(installed: Installation) -> None:
-    """An installation has TLS, or says that it has none, never both."""
+    """An installation has TLS, or the flag for no TLS, never both."""
     has_tls = installed.setting("tls_certificate") != "None"
     assert (installed.setting("insecure_listen") == "true") != has_tls
 
 
 def test_times_fit(installed: Installation) -> None:
-    """Kubernetes kills no pod that drains, neither for the time that takes nor for what health says meanwhile."""
+    """Kubernetes kills no draining pod, neither by the grace period nor by the liveness probe."""
     drain = float(installed.setting("drain_seconds")) + float(installed.setting("grace_seconds"))
     assert float(installed.setting("drain_seconds")) > 0
     assert installed.pod["terminationGracePeriodSeconds"] >= drain + FLUSH_SECONDS + ABANDON_SECONDS
@@ -129,7 +129,7 @@ def test_times_fit(installed: Installation) -> None:
 
 
 def test_uploads_wait_on_a_disk_that_holds_them(installed: Installation) -> None:
-    """Where uploads wait is a volume on disk, as large as all of them at once, within the container's share."""
+    """The upload folder is a volume on disk, large enough for all uploads, within the container's disk limit."""
     volume = volume_at(installed, installed.setting("upload_dir"))["emptyDir"]
     needed = int(installed.setting("max_uploads")) * int(installed.setting("max_upload_bytes"))
     assert "medium" not in volume
@@ -140,7 +140,7 @@ def test_uploads_wait_on_a_disk_that_holds_them(installed: Installation) -> None
 
 
 def test_files_are_mounted(installed: Installation) -> None:
-    """Every file that a setting names lies in a volume, mounted whole: Kubernetes renews no subPath."""
+    """Every file that a setting names is in a volume mounted as a whole: Kubernetes does not update a subPath."""
     for name, value in manifests.variables(installed.made).items():
         if value.startswith("/"):
             assert volume_at(installed, value.rpartition("/")[0]), name
@@ -149,7 +149,7 @@ def test_files_are_mounted(installed: Installation) -> None:
 
 
 def test_artifact_stores(kustomize: None) -> None:
-    """The component's file is right, and the Secret that it names is mounted where the adapter looks for it."""
+    """The component's file is valid, and the Secret that it names is mounted where the adapter reads it."""
     del kustomize
     installed = installation(EVERYTHING)
     (text,) = (one["data"]["stores.yaml"] for one in installed.all("ConfigMap") if "stores.yaml" in one["data"])
@@ -163,7 +163,7 @@ def test_artifact_stores(kustomize: None) -> None:
 
 
 def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
-    """A pod has no token of its service account, but for KFP alone where KFP wants one, and to read logs of pods."""
+    """A pod only has a service account token for KFP, if KFP requires one, and to read logs of pods."""
     assert installed.one("ServiceAccount")["automountServiceAccountToken"] is False
     assert installed.pod["automountServiceAccountToken"] is bool(installed.all("Role"))
     assert installed.pod["serviceAccountName"] == installed.one("ServiceAccount")["metadata"]["name"]
@@ -178,7 +178,7 @@ def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
 
 
 def test_rights_in_kubernetes(kustomize: None) -> None:
-    """With pod-logs the service account may read logs of pods in its own namespace, and nothing else."""
+    """With pod-logs the service account may only read logs of pods in its own namespace."""
     del kustomize
     installed = installation(EVERYTHING)
     (role,), (binding,) = installed.all("Role"), installed.all("RoleBinding")
@@ -204,7 +204,7 @@ def test_policy_and_services_are_about_the_pods(installed: Installation) -> None
 
 
 def test_one_pod_may_go_at_a_time(installed: Installation) -> None:
-    """There are two adapters, of which one stays when nodes are emptied or pods replaced; an embedded KFP is alone."""
+    """There are two adapters, one of which stays during drains and rollouts; with an embedded KFP there is one."""
     deployment = installed.one("Deployment")["spec"]
     embedded = installed.name == "embedded"
     assert deployment["replicas"] == (1 if embedded else 2)
@@ -215,7 +215,7 @@ def test_one_pod_may_go_at_a_time(installed: Installation) -> None:
 
 
 def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
-    """In come calls and Prometheus, from those who are named; out goes what KFP and DNS need, and nothing else."""
+    """The policy allows calls and Prometheus in, from named peers, and out only what KFP, DNS and components need."""
     policy = installed.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     inward = [(port["port"], bool(rule["from"])) for rule in policy["ingress"] for port in rule["ports"]]
@@ -232,7 +232,7 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:
-    """One Service has an address, the other leads to the pods themselves; both say that they speak gRPC."""
+    """One Service has a cluster IP, the other is headless; both declare gRPC."""
     services = {service["metadata"]["name"]: service["spec"] for service in installed.all("Service")}
     assert set(services) == {"kfadapter", "kfadapter-headless"}
     assert services["kfadapter-headless"]["clusterIP"] == "None"
@@ -242,7 +242,7 @@ def test_headless_service_is_headless(installed: Installation) -> None:
 
 
 def test_prometheus_finds_each_pod_once(kustomize: None) -> None:
-    """The ServiceMonitor selects one Service, by labels and by the name of a port that it has."""
+    """The ServiceMonitor selects one Service, by its labels and the name of one of its ports."""
     del kustomize
     installed = installation(EVERYTHING)
     monitor = installed.one("ServiceMonitor")["spec"]
@@ -252,19 +252,19 @@ def test_prometheus_finds_each_pod_once(kustomize: None) -> None:
 
 
 def test_everything_goes_into_one_namespace(installed: Installation) -> None:
-    """An installation goes into KFP's namespace, as its policy takes for granted, or into one that it makes."""
+    """An installation is in KFP's namespace, as its policy assumes, or in one that it creates."""
     found = {one["metadata"]["namespace"] for one in installed.made if one["kind"] != "Namespace"}
     made = {one["metadata"]["name"] for one in installed.all("Namespace")}
     assert found == (made or {"kubeflow"})
 
 
 def number_of_bytes(quantity: str) -> float:
-    """What a quantity of Kubernetes is in bytes; without a unit of bytes, as of CPU, nothing."""
+    """The bytes of a Kubernetes quantity; 0 without a unit of bytes, as for CPU."""
     return int(quantity[:-2]) * UNITS[quantity[-2:]] if quantity[-2:] in UNITS else 0
 
 
 def volume_at(installed: Installation, path: str) -> dict[str, Any]:
-    """The volume that is mounted at a path in the adapter's container."""
+    """The volume mounted at a path in the adapter's container."""
     (name,) = [one["name"] for one in installed.adapter["volumeMounts"] if one["mountPath"] == path]
     (volume,) = [one for one in installed.pod["volumes"] if one["name"] == name]
     found: dict[str, Any] = volume
@@ -272,7 +272,7 @@ def volume_at(installed: Installation, path: str) -> dict[str, Any]:
 
 
 def volumes_of(installed: Installation, container: dict[str, Any]) -> list[dict[str, Any]]:
-    """The volumes on disk that a container has."""
+    """The disk volumes of a container."""
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     return [one for one in installed.pod["volumes"] if one["name"] in mounted and "emptyDir" in one]
 

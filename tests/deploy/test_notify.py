@@ -1,4 +1,4 @@
-"""The notifier as it is everything: its parts fit each other, the adapter, the image, and the program."""
+"""The notifier in the installation with all components: consistent with the adapter, image and program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECONDS = 60
 
 @pytest.fixture
 def pod(everything: Installation) -> dict[str, Any]:
-    """What the notifier's pod is made of."""
+    """The spec of the notifier's pod."""
     found: dict[str, Any] = manifests.one(everything.made, "Deployment", NAME)["spec"]["template"]["spec"]
     return found
 
@@ -45,18 +45,18 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def variables(everything: Installation) -> dict[str, str]:
-    """What the ConfigMap sets."""
+    """The variables in the ConfigMap."""
     return dict(manifests.one(everything.made, "ConfigMap", NAME)["data"])
 
 
 def test_there_is_one_and_never_two(everything: Installation) -> None:
-    """One pod has the outbox; a new one comes when the old one has gone."""
+    """One pod has the outbox; a new pod starts after the old one has ended."""
     spec = manifests.one(everything.made, "Deployment", NAME)["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
 def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], everything: Installation) -> None:
-    """It has the same user and as few rights as the adapter's, and no token for Kubernetes."""
+    """It runs with the adapter's user and restrictions, and no token for Kubernetes."""
     same = ("securityContext", "enableServiceLinks", "serviceAccountName")
     assert {key: pod[key] for key in same} == {key: everything.pod[key] for key in same}
     assert pod["automountServiceAccountToken"] is False
@@ -66,13 +66,13 @@ def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], e
 
 
 def test_it_runs_the_command(container: dict[str, Any]) -> None:
-    """What the image starts is told to notify."""
+    """The container runs the notify command of the image."""
     assert '\nENTRYPOINT ["kfadapter"]\n' in (ROOT / "Dockerfile").read_text()
     assert container["args"] == [notify.__name__]
 
 
 def test_its_variables_are_read(variables: dict[str, str]) -> None:
-    """Every variable is one that the command reads."""
+    """Every variable is read by the command."""
     own = {NotifyOptions.VARIABLES + one.name.upper() for one in fields(NotifyOptions)} | {HEADERS_VARIABLE}
     named = {name for name in variables if name.startswith(PREFIX)}
     assert named <= own | {PREFIX + name.upper() for name in CLIENT_VARIABLES}
@@ -82,7 +82,7 @@ def test_its_variables_are_read(variables: dict[str, str]) -> None:
 def test_its_outbox_outlives_the_pod(
     pod: dict[str, Any], container: dict[str, Any], variables: dict[str, str], everything: Installation
 ) -> None:
-    """The outbox lies on a volume that is claimed, not in the pod."""
+    """The outbox is on a PersistentVolumeClaim, not in the pod."""
     folder = variables["KFADAPTER_NOTIFY_OUTBOX"].rpartition("/")[0]
     (name,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == name]
@@ -91,7 +91,7 @@ def test_its_outbox_outlives_the_pod(
 
 
 def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], everything: Installation) -> None:
-    """Probes and Prometheus ask where it listens, and only Prometheus is let in."""
+    """Probes and Prometheus use the port that it listens on, and only Prometheus is allowed in."""
     port = int(variables["KFADAPTER_NOTIFY_METRICS_LISTEN"].rpartition(":")[2])
     assert container["ports"] == [{"name": "metrics", "containerPort": port}]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -103,7 +103,7 @@ def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, st
 
 
 def test_it_may_reach_whom_it_tells(variables: dict[str, str], everything: Installation) -> None:
-    """Out go calls to the adapter, notices and names, and nothing else."""
+    """The policy only allows calls to the adapter, notifications and DNS out."""
     policy = manifests.one(everything.made, "NetworkPolicy", NAME)["spec"]
     adapter = int(variables["KFADAPTER_TARGET"].rpartition(":")[2])
     assert adapter == everything.ports["grpc"]
@@ -115,12 +115,12 @@ def test_it_may_reach_whom_it_tells(variables: dict[str, str], everything: Insta
 
 
 def test_it_ends_in_time(pod: dict[str, Any]) -> None:
-    """Kubernetes kills no notifier that is about to end."""
+    """Kubernetes does not kill a notifier that is shutting down."""
     assert pod["terminationGracePeriodSeconds"] > FOLLOWER_SECONDS + SENDER_SECONDS + 5
 
 
 def test_it_runs(variables: dict[str, str], tmp_path: Path) -> None:
-    """With what the image and the ConfigMap set it starts, answers probes, and ends with 0, though nobody is there."""
+    """With the image's and the ConfigMap's variables it starts, responds to probes, and exits with 0, without peers."""
     here = variables | {
         "KFADAPTER_NOTIFY_OUTBOX": str(moved(tmp_path, Path(variables["KFADAPTER_NOTIFY_OUTBOX"]))),
         "KFADAPTER_NOTIFY_METRICS_LISTEN": "127.0.0.1:0",

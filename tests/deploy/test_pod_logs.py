@@ -1,6 +1,6 @@
-"""Logs of pods from a real Kubernetes API server, with the rights that deploy/components/pod-logs grants and without.
+"""Logs of pods from a real Kubernetes API server, with and without the rights of deploy/components/pod-logs.
 
-There is no kubelet: what stands in for it answers the API server, which checks tokens and rights, as a kubelet does.
+There is no kubelet: a fake one responds to the API server, which checks tokens and rights as usual.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MISSING = 3
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Kubernetes API server with one node, whose kubelet is a stand-in."""
+    """A Kubernetes API server with one node, whose kubelet is a fake."""
 
     folder: Path
     kubelet: ScriptedKfp
@@ -57,7 +57,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Kubernetes tells a pod of its API."""
+        """The variables of the Kubernetes API in a pod."""
         return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.port)}
 
 
@@ -69,7 +69,7 @@ def free_port() -> int:
 
 @contextmanager
 def kubelet(folder: Path) -> Iterator[ScriptedKfp]:
-    """What the API server asks for the logs of the node's pods."""
+    """A fake kubelet, with the logs of the node's pods."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*CertificateAuthority().issue("127.0.0.1").write(folder, "kubelet"))
     with ScriptedKfp(tls=context) as server:
@@ -82,7 +82,7 @@ def kubelet(folder: Path) -> Iterator[ScriptedKfp]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster, with an installation's service account and three pods; without the rights of the component."""
+    """A cluster with an installation's service account and three pods; without the rights of the component."""
     folder, port = tmp_path_factory.mktemp("kubernetes"), free_port()
     ports = {"PORT": str(port), "ETCD_PORT": str(free_port())}
     script = str(ROOT / "scripts" / "kubernetes")
@@ -125,7 +125,7 @@ def _named(kind: str, name: str, *, namespace: str | None = "kubeflow", **fields
 
 
 def _installed(*kinds: str) -> list[manifests.Manifest]:
-    """What an installation with the component has of some kinds."""
+    """The manifests of some kinds in an installation with the component."""
     made = manifests.build_with(manifests.DEPLOY / "components" / "pod-logs")
     return [one for one in made if one["kind"] in kinds]
 
@@ -147,12 +147,12 @@ def _add_node(cluster: Cluster) -> None:
 
 
 def read(logs: PodLogs, pod: str = "train", **how: object) -> bytes:
-    """The log of a pod, whole."""
+    """The complete log of a pod."""
     return b"".join(logs.read("kubeflow", pod, Call("test", SECONDS), **how))  # type: ignore[arg-type]
 
 
 def refusal(logs: PodLogs, pod: str = "train") -> tuple[int, str]:
-    """With what reading a log is refused; nothing if it is not."""
+    """Status and message of a rejected read of a log; 0 and empty if it succeeds."""
     try:
         read(logs, pod)
     except PodLogError as error:
@@ -162,7 +162,7 @@ def refusal(logs: PodLogs, pod: str = "train") -> tuple[int, str]:
 
 @pytest.fixture
 def granted(cluster: Cluster, logs: PodLogs) -> Iterator[None]:
-    """The rights of the component, from when the API server knows of them."""
+    """Grants the rights of the component; yields once the API server applies them."""
     rights = _installed("Role", "RoleBinding")
     cluster.kubectl("apply", "-f", "-", data=rights)
     call = Call("test", SECONDS)
@@ -173,7 +173,7 @@ def granted(cluster: Cluster, logs: PodLogs) -> Iterator[None]:
 
 
 def test_not_granted(logs: PodLogs) -> None:
-    """Without the component the API server refuses, and says which right is missing."""
+    """Without the component the API server denies access, and names the missing right."""
     status, why = refusal(logs)
     assert status == 403
     assert 'cannot get resource "pods/log"' in why
@@ -182,7 +182,7 @@ def test_not_granted(logs: PodLogs) -> None:
 
 @pytest.mark.usefixtures("granted")
 def test_granted(cluster: Cluster, logs: PodLogs) -> None:
-    """With the component logs are read and followed through the API server, and nothing else may be done."""
+    """With the component logs are read and followed through the API server, and nothing else is allowed."""
     assert read(logs) == LOG
     assert read(logs, tail=20) == LOG
     can = cluster.kubectl(
@@ -193,7 +193,7 @@ def test_granted(cluster: Cluster, logs: PodLogs) -> None:
 
 @pytest.mark.usefixtures("granted")
 def test_following(cluster: Cluster, logs: PodLogs) -> None:
-    """A followed log comes while its container runs: the first line is there before the last is written."""
+    """A followed log is streamed while its container runs: the first line arrives before the last is written."""
     chunk = b"d\r\nfirst line 1\n\r\n"
     streamed = sends(head(200, {"Transfer-Encoding": "chunked", "Content-Type": "text/plain"}) + chunk)
     cluster.kubelet.first("GET", "/containerLogs/kubeflow/train/main.*follow=true", streamed)
@@ -204,7 +204,7 @@ def test_following(cluster: Cluster, logs: PodLogs) -> None:
 
 @pytest.mark.usefixtures("granted")
 def test_what_is_missing(logs: PodLogs) -> None:
-    """Pods that are gone, that wait, and that have no node yet are distinguished."""
+    """Pods that are deleted, waiting, or without a node are distinguished."""
     assert refusal(logs, "gone") == (404, 'pods "gone" not found')
     status, why = refusal(logs, "waits")
     assert (status, WAITING in why) == (400, True)

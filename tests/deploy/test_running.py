@@ -1,4 +1,4 @@
-"""An adapter that runs with the environment that an installation gives it, files and all."""
+"""An adapter that runs with the environment of an installation, including files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADDRESS = re.compile(r"[\d.]+:(\d+)")
 
 @pytest.mark.slow
 def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None:
-    """Without TLS the probes are answered where calls are, and nobody is asked who calls; SIGTERM ends it with 0."""
+    """Without TLS probes and calls are served at one address, without authentication; on SIGTERM it exits with 0."""
     del kustomize
     installed = installation("single-user")
     with serving(installed, tmp_path, embedded_url) as (process, target):
@@ -45,7 +45,7 @@ def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None
 
 @pytest.mark.parametrize("name", ["multi-user", EVERYTHING])
 def test_with_tls(name: str, tmp_path: Path, embedded_url: str, kustomize: None) -> None:
-    """With TLS, tokens and perhaps client certificates, the probes are still answered, and calls need all of these."""
+    """With TLS, tokens and optionally client certificates, probes still succeed, and calls need all of these."""
     del kustomize
     authority = CertificateAuthority()
     mount(tmp_path, authority)
@@ -59,7 +59,7 @@ def test_with_tls(name: str, tmp_path: Path, embedded_url: str, kustomize: None)
 
 
 def mount(folder: Path, authority: CertificateAuthority) -> None:
-    """Lays out Secrets and ConfigMaps as Kubernetes does: files are links into a folder that is exchanged whole."""
+    """Mounts Secrets and ConfigMaps as Kubernetes does: files are links into a folder that is replaced as a whole."""
     pair = authority.issue("127.0.0.1")
     contents = {
         "tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
@@ -78,12 +78,12 @@ def mount(folder: Path, authority: CertificateAuthority) -> None:
 
 
 def token_of_service_account(root: Path) -> Path:
-    """Where the token is that Kubernetes makes."""
+    """The path of the service account token."""
     return root / SERVICE_ACCOUNT_TOKEN.relative_to("/")
 
 
 def free_addresses(installed: Installation) -> dict[str, str]:
-    """An address of this machine for each that the container would listen on, by its port."""
+    """A free address on this machine for each port of the container."""
     ports = [found[1] for value in installed.environment.values() if (found := ADDRESS.fullmatch(value))]
     with ExitStack() as probes:
         return {port: _free(probes.enter_context(socket.socket())) for port in ports}
@@ -95,7 +95,7 @@ def _free(probe: socket.socket) -> str:
 
 
 def environment(installed: Installation, addresses: Mapping[str, str], root: Path, kfp_url: str) -> dict[str, str]:
-    """The environment of the adapter's container, with addresses and files of this machine."""
+    """The environment of the adapter's container, with addresses and files on this machine."""
     here = {}
     for name, value in installed.environment.items():
         if name.startswith(PREFIX):
@@ -111,7 +111,7 @@ def environment(installed: Installation, addresses: Mapping[str, str], root: Pat
 
 @contextmanager
 def serving(installed: Installation, root: Path, kfp_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Runs the adapter's command; yields it, and the address for calls, once the readiness probe would succeed."""
+    """Runs the adapter's command; yields it, and the address for calls, once it is ready."""
     addresses = free_addresses(installed)
     probed = addresses[str(installed.adapter["readinessProbe"]["grpc"]["port"])]
     variables = environment(installed, addresses, root, kfp_url)

@@ -1,4 +1,4 @@
-"""A running adapter as users start it, and the command line against it."""
+"""A running adapter as users start it, and the command line that calls it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter that is running.
+    """A running adapter.
 
     Attributes:
         target: Its address.
@@ -42,7 +42,7 @@ class Adapter:
     said: tuple[str, ...] = ()
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Runs the command line against it: in this process, which takes a tenth of the time, unless it reads stdin."""
+        """Runs the command line: in this process, which takes a tenth of the time, unless it reads stdin."""
         if stdin:
             words = [PROGRAM, "--target", self.target, *arguments]
             return subprocess.run(words, input=stdin, capture_output=True, cwd=ROOT, timeout=SECONDS, check=False)
@@ -50,7 +50,7 @@ class Adapter:
         return subprocess.CompletedProcess(arguments, ended.code, ended.out.encode(), ended.err.encode())
 
     def printed(self, *arguments: str, stdin: bytes = b"") -> str:
-        """Runs a command that must succeed, and tells what it printed; what a KFP lacks may be noted on stderr."""
+        """Runs a command that must succeed, and returns its stdout; stderr may have notes about what the KFP lacks."""
         done = self.run(*arguments, stdin=stdin)
         said = [line for line in done.stderr.splitlines() if not line.startswith(LACKS)]
         assert (done.returncode, said) == (0, [])
@@ -68,7 +68,7 @@ def dev(data: Path, *more: str) -> Iterator[Adapter]:
 
 @contextmanager
 def serve(kfp_url: str, *more: str) -> Iterator[Adapter]:
-    """Runs `kfadapter serve` in front of a KFP that is there, with further options."""
+    """Runs `kfadapter serve` in front of an existing KFP, with further options."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -93,7 +93,7 @@ def serve(kfp_url: str, *more: str) -> Iterator[Adapter]:
 
 @pytest.fixture(scope="session")
 def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
-    """An adapter before an embedded KFP, or before the one of `--kfp-url`."""
+    """An adapter in front of an embedded KFP, or of the one of `--kfp-url`."""
     kfp_url = str(request.config.getoption("--kfp-url", default=""))
     with serve(kfp_url) if kfp_url else dev(tmp_path_factory.mktemp("dev")) as running:
         yield running
@@ -101,14 +101,14 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def executing(embedded_url: str) -> Iterator[Adapter]:
-    """An adapter before an embedded KFP, which executes runs here, also where `--kfp-url` names another KFP."""
+    """An adapter in front of an embedded KFP that executes runs, even if `--kfp-url` names another KFP."""
     with serve(embedded_url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def grpcurl() -> str:
-    """The pinned grpcurl; where it cannot be installed, tests that need it are skipped, in CI they fail."""
+    """The pinned grpcurl; if it cannot be installed, tests that need it are skipped, in CI they fail."""
     found = subprocess.run([ROOT / "scripts" / "grpcurl"], capture_output=True, text=True, check=False)
     if found.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(f"grpcurl: {found.stderr.strip()}")
@@ -118,7 +118,7 @@ def grpcurl() -> str:
 
 @pytest.fixture
 def name(adapter: Adapter) -> Iterator[str]:
-    """A unique name; a pipeline of that name is deleted afterwards."""
+    """A unique name; a pipeline of that name is deleted after the test."""
     unique = f"e2e-{uuid.uuid4().hex[:12]}"
     yield unique
     assert adapter.run("delete", unique, "--force", "--allow-missing").returncode == 0
@@ -142,7 +142,7 @@ def spawned(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def _until(stream: IO[str] | None, last: str) -> Iterator[str]:
-    """Yields lines to the one that begins with `last`, or to the end."""
+    """Yields lines up to the one that begins with `last`, or to the end."""
     for line in stream or ():
         yield line.rstrip("\n")
         if line.startswith(last):

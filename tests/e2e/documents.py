@@ -1,4 +1,4 @@
-"""Documents whose blocks are executed: what they show is what happens."""
+"""Runs the code blocks of documents and compares their output with the output shown."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 def commands(document: Path) -> list[tuple[str, str]]:
-    """Each command of the console blocks, and what is shown below it."""
+    """Each command of the console blocks, with the output shown below it."""
     text = "".join(blocks(document, "console"))
     return [(command, shown) for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE)]
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """A terminal in which kfadapter and grpcurl are there, as a reader has it.
+    """A terminal with kfadapter and grpcurl on the path, as a reader has it.
 
     Attributes:
-        target: The adapter that is used where a document shows the usual address.
+        target: The adapter to use in place of the address shown in documents.
         has_grpcurl: Whether grpcurl could be installed.
-        environment: The variables.
+        environment: The environment variables.
     """
 
     target: str
@@ -58,11 +58,11 @@ class Terminal:
     environment: dict[str, str]
 
     def types(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Runs a command; what it prints is told as it stands in the terminal, errors among the rest."""
+        """Runs a command; its output is as in the terminal, stdout and stderr together."""
         return self._run(["bash", "-o", "pipefail", "-c", command.replace(SHOWN_TARGET, self.target)])
 
     def runs_python(self, program: str) -> subprocess.CompletedProcess[str]:
-        """Runs a program."""
+        """Runs a Python program."""
         return self._run([sys.executable, "-c", program.replace(SHOWN_TARGET, self.target)])
 
     def _run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def terminal(adapter: Adapter, folder: Path) -> Terminal:
     """Makes a terminal.
 
     Args:
-        adapter: What its commands call.
+        adapter: The adapter that the commands call.
         folder: An empty folder for the programs.
     """
     found = subprocess.run([ROOT / "scripts" / "grpcurl"], capture_output=True, text=True, check=False)
@@ -99,7 +99,7 @@ def terminal(adapter: Adapter, folder: Path) -> Terminal:
 
 
 def check_console(document: Path, typing: Terminal) -> None:
-    """Types every command: each succeeds, and prints at least the lines that are shown, in their order."""
+    """Runs every command: each succeeds, and prints at least the lines shown, in order."""
     for command, shown in commands(document):
         if "grpcurl" in command and not typing.has_grpcurl:
             pytest.skip("grpcurl: missing; scripts/grpcurl installs it where Go is there")
@@ -115,7 +115,7 @@ def _comparable(text: str) -> list[str]:
 
 
 def _without_what_varies(line: str) -> str:
-    """A line with words for what differs each time, without its columns, whose width depends on that."""
+    """A line with placeholders for the varying parts, and single spaces, since column widths depend on those parts."""
     if _PICTURE.search(line):
         return line
     for name, pattern in _VARIES.items():

@@ -1,4 +1,4 @@
-"""The benchmarks still run. What they find is not judged here: a machine that does other things is slow."""
+"""The benchmarks still run. Their figures are not judged here: they vary with the load of the machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RUN = ("startup", "memory", "own_cost", "get", "list_versions", "upload", "downl
 
 
 def run_benchmarks(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command, without its installation, with a temporary folder of its own."""
+    """Runs the command, without installing it, with a temporary folder of its own."""
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", *arguments],
         cwd=ROOT,
@@ -41,7 +41,7 @@ def run_benchmarks(temporary: Path, *arguments: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """What a quick run of the cheap ones found."""
+    """The results of a quick run of the cheap benchmarks."""
     folder = tmp_path_factory.mktemp("benchmarks")
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -66,7 +66,7 @@ def test_every_benchmark_finds_figures(results: Results) -> None:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_the_page_is_written_from_the_figures(results: Results, tmp_path: Path) -> None:
-    """The page gets every row and every goal between its markers, keeps the text around them, and can be rewritten."""
+    """The page gets every row and every goal between its markers, keeps the surrounding text, and can be rewritten."""
     page = tmp_path / "benchmarks.md"
     shutil.copy(ROOT / "docs" / "benchmarks.md", page)
     write_document(results, tmp_path)
@@ -82,7 +82,7 @@ def test_the_page_is_written_from_the_figures(results: Results, tmp_path: Path) 
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_the_chart_is_a_picture(results: Results, tmp_path: Path) -> None:
-    """The chart is an SVG with a bar for each side of each comparison, all of it within the picture."""
+    """The chart is an SVG with a bar for each side of each comparison, all of it within the image."""
     shutil.copy(ROOT / "docs" / "benchmarks.md", tmp_path)
     write_document(results, tmp_path)
     picture = ET.parse(tmp_path / "benchmarks.svg").getroot()  # noqa: S314 - written a line before
@@ -96,7 +96,7 @@ def test_the_chart_is_a_picture(results: Results, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_a_kfp_that_is_not_there(tmp_path: Path) -> None:
-    """Where KFP cannot be reached the benchmark fails by its name, the run ends with exit code 1 and leaves nothing."""
+    """If KFP is unreachable, the benchmark fails, the run ends with exit code 1 and leaves nothing behind."""
     done = run_benchmarks(tmp_path, "--only", "get", "--kfp-url", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert "failed: [Errno 111]" in done.stdout

@@ -30,7 +30,7 @@ TRAIN_V2 = "examples/train_v2.yaml"
 
 
 def test_the_main_job(adapter: Adapter, name: str) -> None:
-    """Upload, a second version, get with parameters, list versions, delete: what this project is for."""
+    """The main job of this project: upload, a second version, get with parameters, list versions, delete."""
     first = json.loads(adapter.printed("upload", TRAIN, "--name", name, "-o", "json"))
     assert (first["pipeline_created"], first["version_created"], first["version"]["name"]) == (True, True, name)
     assert first["bytes"] == (ROOT / TRAIN).stat().st_size
@@ -64,7 +64,7 @@ def test_the_main_job(adapter: Adapter, name: str) -> None:
 
 
 def test_get_for_a_person(adapter: Adapter, name: str) -> None:
-    """The table shows Korean texts and every parameter."""
+    """The table shows Korean text and every parameter."""
     adapter.printed("upload", TRAIN, "--name", name, "--description", "학습 파이프라인")
     shown = adapter.printed("get", name)
     assert "학습 파이프라인" in shown
@@ -74,7 +74,7 @@ def test_get_for_a_person(adapter: Adapter, name: str) -> None:
 
 
 def test_the_same_file_is_not_stored_twice(adapter: Adapter, name: str) -> None:
-    """skip-if-same returns the version that holds these bytes; another file becomes a version."""
+    """skip-if-same returns the version with the same bytes; another file becomes a new version."""
     arguments = ("--name", name, "--if-exists", "skip-if-same", "-o", "json")
     first, again, other = (json.loads(adapter.printed("upload", file, *arguments)) for file in (TRAIN, TRAIN, TRAIN_V2))
     assert not again["version_created"] or again["duplicate_check_skipped"]
@@ -84,7 +84,7 @@ def test_the_same_file_is_not_stored_twice(adapter: Adapter, name: str) -> None:
 
 
 def test_a_repeated_request_is_answered_as_the_first(adapter: Adapter, name: str) -> None:
-    """The same request id and file return the first version; another file under that id is refused."""
+    """The same request id and file return the first version; another file with that request id is rejected."""
     arguments = ("--name", name, "--request-id", name, "-o", "json")
     first, again = (json.loads(adapter.printed("upload", TRAIN, *arguments)) for _ in range(2))
     if again["duplicate_check_skipped"]:
@@ -95,7 +95,7 @@ def test_a_repeated_request_is_answered_as_the_first(adapter: Adapter, name: str
 
 
 def test_if_exists_fail(adapter: Adapter, name: str) -> None:
-    """A taken name is refused where that was requested."""
+    """With --if-exists fail, an existing name is rejected."""
     adapter.printed("upload", TRAIN, "--name", name)
     refused = adapter.run("upload", TRAIN, "--name", name, "--if-exists", "fail")
     assert refused.returncode == ExitCode.REFUSED
@@ -103,7 +103,7 @@ def test_if_exists_fail(adapter: Adapter, name: str) -> None:
 
 
 def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None:
-    """YAML, JSON, zip, tar.gz and Python are taken, whatever the file is called, and stdin too."""
+    """YAML, JSON, zip, tar.gz and Python files are accepted, whatever the file's name, and stdin too."""
     text = (ROOT / TRAIN).read_bytes()
     as_json = json.dumps(yaml.safe_load(text)).encode()
     zipped, tarred = io.BytesIO(), io.BytesIO()
@@ -134,7 +134,7 @@ def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None
     ids=["png", "yaml", "empty", "gzip"],
 )
 def test_what_is_no_pipeline_is_refused(body: bytes, said: bytes, adapter: Adapter, name: str, tmp_path: Path) -> None:
-    """A file that is no pipeline is refused with a reason, and makes no pipeline."""
+    """A file that is not a pipeline is rejected with a reason, and no pipeline is created."""
     file = tmp_path / "bad.yaml"
     file.write_bytes(body)
     refused = adapter.run("upload", str(file), "--name", name)
@@ -145,14 +145,14 @@ def test_what_is_no_pipeline_is_refused(body: bytes, said: bytes, adapter: Adapt
 
 @pytest.mark.parametrize("bad", ["", "x" * 300, "a\tb"], ids=["empty", "long", "control"])
 def test_a_name_that_cannot_be(bad: str, adapter: Adapter) -> None:
-    """Empty, too long and unprintable names are refused, naming the field and a request id to look for."""
+    """Empty, too long and unprintable names are rejected with the field and the request id."""
     refused = adapter.run("upload", TRAIN, "--name", bad)
     assert refused.returncode == ExitCode.REFUSED
     assert re.search(rb"name.*\nwhy:   INVALID_FIELD, request \S+\n", refused.stderr, re.DOTALL)
 
 
 def test_a_path_as_a_name_is_only_a_name(adapter: Adapter) -> None:
-    """A name that looks like a path is a name; nothing is read or written there."""
+    """A name that looks like a path is only a name; nothing is read or written there."""
     name = "../../etc/passwd"
     try:
         adapter.printed("upload", TRAIN, "--name", name)
@@ -162,14 +162,14 @@ def test_a_path_as_a_name_is_only_a_name(adapter: Adapter) -> None:
 
 
 def test_a_deadline_that_cannot_be_met(adapter: Adapter) -> None:
-    """A call that gets a millisecond ends as timed out."""
+    """A call with a timeout of a millisecond ends as timed out."""
     refused = adapter.run("list", "--timeout", "0.001")
     assert refused.returncode == ExitCode.TIMED_OUT
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_dev_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
-    """Ctrl-C, or SIGTERM, ends both servers with exit code 0 and without a word."""
+    """Ctrl-C or SIGTERM ends both servers with exit code 0 and without output."""
     with dev(tmp_path) as running:
         running.process.send_signal(number)
         out, err = running.process.communicate(timeout=SECONDS)
@@ -179,7 +179,7 @@ def test_dev_stops_cleanly(number: signal.Signals, tmp_path: Path) -> None:
 
 
 def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
-    """When the embedded KFP is killed, dev stops the adapter, says so, and ends with exit code 8."""
+    """When the embedded KFP is killed, dev stops the adapter, reports that, and ends with exit code 8."""
     with dev(tmp_path) as running:
         os.kill(int((tmp_path / "lock").read_text()), signal.SIGKILL)
         out, err = running.process.communicate(timeout=SECONDS)
@@ -194,7 +194,7 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
 
 
 def test_dev_tells_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the embedded KFP wrote on its standard error before it died is shown, its last lines that is."""
+    """The last lines that the embedded KFP wrote to stderr before it died are shown."""
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
     with dev(tmp_path) as running:
         os.kill(int((tmp_path / "lock").read_text()), signal.SIGABRT)
@@ -206,7 +206,7 @@ def test_dev_tells_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest
 
 
 def test_dev_keeps_its_data(tmp_path: Path) -> None:
-    """What was uploaded is there after kill -9 and a new start on the same folder."""
+    """Uploads are kept across kill -9 and a restart on the same folder."""
     with dev(tmp_path) as before:
         before.printed("upload", TRAIN)
         before.process.kill()
@@ -216,7 +216,7 @@ def test_dev_keeps_its_data(tmp_path: Path) -> None:
 
 
 def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
-    """A second dev on the same folder is refused with a word, and the first continues."""
+    """A second dev on the same folder is rejected with an error, and the first continues."""
     with dev(tmp_path) as first:
         with spawned("dev", "--port", "0", "--kfp-port", "0", "--data", str(tmp_path)) as second:
             out, err = second.communicate(timeout=SECONDS)
@@ -227,7 +227,7 @@ def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
 
 
 def test_the_banner_is_true(tmp_path: Path) -> None:
-    """The command of the banner works when it is pasted."""
+    """The command in the banner works when pasted."""
     with dev(tmp_path) as running:
         lines = dict(line.split(maxsplit=1) for line in running.said)
         assert list(lines) == ["adapter", "KFP", "data", "try", "grpcurl", "stop"]
@@ -238,7 +238,7 @@ def test_the_banner_is_true(tmp_path: Path) -> None:
 
 
 def test_kfp_gone_is_told() -> None:
-    """Where nobody answers behind the adapter, the command says that it is KFP, and exits as for no connection."""
+    """If KFP is unreachable, the command reports KFP_UNAVAILABLE, and exits with the code for connection failures."""
     with serve("http://127.0.0.1:1") as running:
         refused = running.run("get", "train")
         assert refused.returncode == ExitCode.CANNOT_CONNECT

@@ -1,4 +1,4 @@
-"""The commands about runs, experiments and recurring runs, from end to end."""
+"""The commands for runs, experiments and recurring runs, from end to end."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PIPELINES = ROOT / "tests" / "data" / "pipelines"
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
-    """An adapter before an embedded KFP that executes runs."""
+    """An adapter in front of an embedded KFP that executes runs."""
     with dev(tmp_path_factory.mktemp("runs")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def collecting(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A pipeline that collects from a loop without items, which fails on KFP 2.17.0 (its driver's words are there)."""
+    """A pipeline that collects from a loop without items, which fails on KFP 2.17.0 (with the driver's error)."""
     (failed,) = [
         task["errors"]
         for path, task in json.loads(files()["expected/loops_empty.json"])["runs"][0]["tasks"].items()
@@ -47,7 +47,7 @@ def collecting(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_run_that_succeeds(local: Adapter) -> None:
-    """A file is uploaded, run and watched to its end; what it made is shown, and its log holds it, too."""
+    """A file is uploaded, run and watched until it has finished; its output is shown, and is in its log."""
     done = local.run("run", str(PIPELINES / "hello_world.yaml"), "-p", "recipient=바다", "--watch")
     assert done.returncode == 0, done.stderr
     assert "SUCCEEDED" in done.stdout.decode()
@@ -56,7 +56,7 @@ def test_a_run_that_succeeds(local: Adapter) -> None:
 
 
 def test_a_run_that_fails(local: Adapter) -> None:
-    """The exit code is 1, the reason is the task's own, and its log can be read by the step that is shown."""
+    """The exit code is 1, the error is the task's own, and `logs --failed` shows it, too."""
     done = local.run("run", str(PIPELINES / "fails_with_exit_handler.yaml"), "--watch")
     assert done.returncode == 1
     assert "RuntimeError: broken on purpose" in done.stderr.decode()
@@ -64,7 +64,7 @@ def test_a_run_that_fails(local: Adapter) -> None:
 
 
 def test_a_run_that_is_stopped(local: Adapter) -> None:
-    """It has finished before it would by itself, and is shown as canceled, though KFP's own state is FAILED."""
+    """A stopped run finishes early, and is shown as canceled, although KFP's own state is FAILED."""
     run = local.run("run", str(PIPELINES / "sleeps.yaml"), "-o", "name").stdout.decode().strip()
     eventually(
         lambda: (
@@ -78,7 +78,7 @@ def test_a_run_that_is_stopped(local: Adapter) -> None:
 
 
 def test_a_run_with_warnings(local: Adapter, collecting: str) -> None:
-    """What a cluster would do otherwise is shown with the run, with its task, and in the task's log."""
+    """What would differ on a cluster is shown with the run, with its task, and in the task's log."""
     done = local.run("run", collecting, "--watch")
     *_, title, warning = done.stdout.decode().splitlines()
     assert (done.returncode, title) == (0, "WARNINGS")
@@ -90,7 +90,7 @@ def test_a_run_with_warnings(local: Adapter, collecting: str) -> None:
 
 
 def test_a_strict_run(tmp_path: Path, collecting: str) -> None:
-    """With --strict, the task fails as on a cluster, with the same words."""
+    """With --strict, the task fails as on a cluster, with the same message."""
     with dev(tmp_path, "--strict") as strict:
         done = strict.run("run", collecting, "--watch")
     assert done.returncode == 1
@@ -98,7 +98,7 @@ def test_a_strict_run(tmp_path: Path, collecting: str) -> None:
 
 
 def test_all_wrong_parameters_at_once(local: Adapter) -> None:
-    """What is unknown, ill-typed and missing is told in one answer, before anything is started."""
+    """Unknown, ill-typed and missing parameters are all reported in one error, before a run is started."""
     done = local.run("run", "examples/train.yaml", "-p", "epochs=viele", "-p", "rwos=3", "-p", "layers=[1")
     assert done.returncode == 8
     for word in ("epochs", "rwos", "layers", "dataset_seed"):
@@ -106,7 +106,7 @@ def test_all_wrong_parameters_at_once(local: Adapter) -> None:
 
 
 def test_experiments(local: Adapter) -> None:
-    """They are made, found by name, archived, unarchived and deleted."""
+    """Experiments are created, found by name, archived, unarchived and deleted."""
     local.printed("experiments", "create", "실험 1", "--description", "처음")
     assert "실험 1" in local.printed("experiments", "-o", "name").splitlines()
     assert local.run("experiments", "create", "실험 1").returncode == 8
@@ -119,7 +119,7 @@ def test_experiments(local: Adapter) -> None:
 
 
 def test_recurring_runs(local: Adapter) -> None:
-    """They are made by a calendar or the clock, listed, switched and deleted."""
+    """Recurring runs are created with a cron schedule or an interval, listed, enabled, disabled and deleted."""
     file = str(PIPELINES / "hello_world.yaml")
     made = local.run("recurring", "create", file, "--every", "1h30m", "--disabled", "-o", "json").stdout
     record = json.loads(made)

@@ -26,7 +26,7 @@ _SERVICES = {**pipeline_pb2.DESCRIPTOR.services_by_name, **run_pb2.DESCRIPTOR.se
 
 
 def run_demo(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the demo, without its installation, with a temporary folder of its own."""
+    """Runs the demo, without installing it, with a temporary folder of its own."""
     return subprocess.run(
         [sys.executable, "scripts/demo.py", *arguments],
         cwd=ROOT,
@@ -40,7 +40,7 @@ def run_demo(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
-    """It ends well, shows each step with its result and a grpcurl command, and leaves nothing behind."""
+    """It succeeds, shows each step with its result and a grpcurl command, and leaves nothing behind."""
     done = run_demo(tmp_path)
     assert done.returncode == 0, done.stderr
     for number, step in enumerate(demo.STEPS, 1):
@@ -57,7 +57,7 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
 
 
 def test_keep_leaves_the_servers_running(tmp_path: Path) -> None:
-    """With --keep the adapter answers afterwards, and the printed command stops it and removes its data."""
+    """With --keep the adapter keeps running, and the printed command stops it and removes its data."""
     done = run_demo(tmp_path, "--keep")
     assert done.returncode == 0, done.stderr
     said = dict(re.findall(r"^  (\w+) +(.*)$", done.stdout.partition("still running")[2], re.MULTILINE))
@@ -76,7 +76,7 @@ def test_keep_leaves_the_servers_running(tmp_path: Path) -> None:
     ids=lambda step: f"{step.service}-{step.method}",
 )
 def test_the_grpcurl_bodies_are_requests(step: demo.Step) -> None:
-    """What the demo tells people to send is a message of the contract, and the shell passes it on unchanged."""
+    """Each request body shown by the demo is a message of the contract, and the shell passes it on unchanged."""
     words = shlex.split(demo.grpcurl(step, "127.0.0.1:1"))
     assert words[:3] == ["grpcurl", "-plaintext", "-d"]
     assert words[4:] == ["127.0.0.1:1", f"kfadapter.v1.{step.service}/{step.method}"]
@@ -89,7 +89,7 @@ def test_the_grpcurl_bodies_are_requests(step: demo.Step) -> None:
 
 
 def test_a_demo_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the servers do not come up, the demo tells what they said, and leaves nothing behind."""
+    """If the servers do not start, the demo shows their output, and leaves nothing behind."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "none")
     done = run_demo(tmp_path)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Downloads as people and programs make them: through a pipe, there and back again, and large."""
+"""Downloads through pipes, round trips of every file, and large ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EMPTY: tuple[object, ...] = (None, "", {}, {"startedAt": None, "finishedAt": Non
 
 
 def documents(data: str) -> list[object]:
-    """What a file says; of a Workflow, without empty parts, which KFP adds to it."""
+    """The parsed documents of a file; of a Workflow, without the empty parts that KFP adds."""
     return [
         without_empty_parts(each) if isinstance(each, dict) and each.get("kind") == "Workflow" else each
         for each in yaml.load_all(data, yaml.CSafeLoader)
@@ -45,14 +45,14 @@ def documents(data: str) -> list[object]:
 
 
 def without_empty_parts(value: object) -> object:
-    """A part of a document, without what says nothing."""
+    """A part of a document, without empty values."""
     if isinstance(value, dict):
         return {key: without_empty_parts(part) for key, part in value.items() if part not in EMPTY}
     return [without_empty_parts(part) for part in value] if isinstance(value, list) else value
 
 
 def test_through_pipes(adapter: Adapter, name: str, tmp_path: Path) -> None:
-    """JSON from a pipe is uploaded as it is, and a file that was written is the same pipeline."""
+    """JSON from a pipe can be uploaded, and a downloaded file is the same pipeline."""
     path = "tests/data/pipelines/hello_world.yaml"
     adapter.printed("upload", path, "--name", name)
     as_json = adapter.printed("download", name, "-o", "json")
@@ -65,7 +65,7 @@ def test_through_pipes(adapter: Adapter, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES)
 def test_there_and_back_again(adapter: Adapter, tmp_path: Path, path: str) -> None:
-    """Every file comes back as JSON and as YAML that say what it says, and that can be uploaded again."""
+    """Every file is downloaded as equivalent JSON and YAML, which can be uploaded again."""
     kfadapter = Kfadapter(adapter.target)  # in this process: a process for each command is slow
     name = f"e2e-{uuid.uuid4().hex[:12]}"
     uploaded = documents((ROOT / path).read_text(encoding="utf-8"))
@@ -79,13 +79,13 @@ def test_there_and_back_again(adapter: Adapter, tmp_path: Path, path: str) -> No
 
 
 class Counting:
-    """Takes bytes and keeps none of them."""
+    """Hashes bytes and keeps none of them."""
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
-        """Counts bytes."""
+        """Hashes bytes."""
         self.digest.update(data)
         return len(data)
 
@@ -100,7 +100,7 @@ def spec() -> bytes:
 
 @pytest.fixture
 def large(spec: bytes) -> Iterator[Adapter]:
-    """An adapter before a KFP whose version is that large."""
+    """An adapter in front of a KFP with a version of that size."""
     version = f'{{"pipeline_id": "{ID}", "pipeline_version_id": "{VERSION}", "pipeline_spec": '.encode()
     with ScriptedKfp() as kfp:
         kfp.on("GET", f"{VERSION}$", answers(200, version + spec + b"}"))
@@ -131,7 +131,7 @@ def test_a_large_download_is_never_whole_in_memory(large: Adapter, spec: bytes, 
 
 
 def _begin_anew(pid: int) -> int:
-    """Has Linux forget the greatest memory use so far, and tells the present one in bytes."""
+    """Resets Linux's record of the peak memory use, and returns the present use in bytes."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
     return _memory(pid, "VmRSS")
 

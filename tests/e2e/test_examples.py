@@ -1,4 +1,4 @@
-"""The examples: each is what its source compiles to, is taken, and does what it is there to show."""
+"""The examples: each is what its source compiles to, is accepted, and does what it demonstrates."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ HAS_IT = importlib.util.find_spec("kfp.kubernetes") is not None
 
 @dataclass(frozen=True)
 class Ran:
-    """A run that an example is there for.
+    """A run of an example, and its expected results.
 
     Attributes:
         example: The file.
-        parameters: What it is given.
-        task: The task that shows what came of it.
-        output: What that task returned.
-        metrics: What that task logged.
-        skipped: The tasks that are left out.
+        parameters: The parameters of the run.
+        task: The task whose result is checked.
+        output: The expected output of that task.
+        metrics: The expected metrics of that task.
+        skipped: The tasks that are skipped.
     """
 
     example: str
@@ -92,14 +92,14 @@ def caller(executing: Adapter) -> Iterator[Api]:
 
 
 def uploaded(caller: Api, example: str) -> str:
-    """Uploads an example under a name that nobody else uses."""
+    """Uploads an example under a unique name; returns the name."""
     name = f"{example}-{uuid.uuid4().hex[:12]}"
     caller.upload(f"examples/{example}.yaml", name)
     return name
 
 
 def test_sources_and_compiled_files_come_in_pairs() -> None:
-    """No example is without its YAML, and no YAML without its source."""
+    """Every example has its YAML, and every YAML its source."""
     assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == SOURCES
     assert {run.example for run in RUNS} | {NEEDS_MORE} == set(SOURCES)
 
@@ -107,7 +107,7 @@ def test_sources_and_compiled_files_come_in_pairs() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", [one for one in SOURCES if one != NEEDS_MORE or HAS_IT])
 def test_the_yaml_is_what_the_source_compiles_to(adapter: Adapter, example: str) -> None:
-    """The shipped YAML is current, to the last line of each component."""
+    """The shipped YAML is up to date, to the last line of each component."""
     stream = adapter.printed("payload", f"examples/{example}.py").splitlines()[1:]
     made = b"".join(base64.b64decode(json.loads(line)["chunk"]) for line in stream)
     shipped = (FOLDER / f"{example}.yaml").read_bytes()
@@ -115,14 +115,14 @@ def test_the_yaml_is_what_the_source_compiles_to(adapter: Adapter, example: str)
 
 
 def documents(data: bytes) -> list[object]:
-    """What a file says."""
+    """The parsed documents of a file."""
     return list(yaml.load_all(data, yaml.CSafeLoader))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(HAS_IT, reason="kfp-kubernetes is installed")
 def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> None:
-    """The one example that needs another package names it, and where it is needed."""
+    """Without kfp-kubernetes, the one example that needs it fails with the command to install it."""
     refused = adapter.run("payload", f"examples/{NEEDS_MORE}.py")
     assert refused.returncode != ExitCode.OK
     assert b"kfp-kubernetes is missing: pip install kfp-kubernetes" in refused.stderr
@@ -130,7 +130,7 @@ def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> 
 
 @pytest.mark.parametrize("wanted", RUNS, ids=str)
 def test_an_example_runs(caller: Api, wanted: Ran) -> None:
-    """It runs to its end, and returns and logs what the tutorial says."""
+    """It succeeds, and returns and logs what the tutorial shows."""
     started = caller.start(uploaded(caller, wanted.example), wanted.parameters)
     run = caller.follow(started.run_id)
     assert (run.state, run.error) == (run_pb2.RUN_STATE_SUCCEEDED, ""), run
@@ -140,7 +140,7 @@ def test_an_example_runs(caller: Api, wanted: Ran) -> None:
 
 
 def test_the_exit_handler_runs_after_a_failure(caller: Api) -> None:
-    """The run fails with the words of the step that failed; the handler has run, and got the state."""
+    """The run fails with the error of the failed step; the handler has run, and received the state."""
     run = caller.follow(caller.start(uploaded(caller, "exit_handler")).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert "ValueError: 0 rows are too few to train with" in run.error
@@ -151,7 +151,7 @@ def test_the_exit_handler_runs_after_a_failure(caller: Api) -> None:
 
 
 def test_all_trials_of_the_loops_are_there(caller: Api) -> None:
-    """Every item of both loops has a task of its own, with what it returned."""
+    """Every item of both loops has its own task, with what it returned."""
     started = caller.start(uploaded(caller, "parallel_loops"), {"rates": [0.1, 0.2], "seeds": [1, 2, 3]})
     run = caller.follow(started.run_id)
     trials = [values(task)["Output"] for task in run.tasks if task.name == "train-once"]
@@ -160,7 +160,7 @@ def test_all_trials_of_the_loops_are_there(caller: Api) -> None:
 
 
 def test_what_needs_kubernetes_is_refused_in_words(caller: Api) -> None:
-    """The example with a secret and a volume is taken, and its run says what is missing and where there is one."""
+    """The example with a secret and a volume is accepted, and its run reports what is missing and where to run it."""
     run = caller.follow(caller.start(uploaded(caller, NEEDS_MORE)).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert "task count needs a volume (PersistentVolumeClaim), and there is no Kubernetes here" in run.error

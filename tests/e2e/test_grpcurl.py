@@ -1,4 +1,4 @@
-"""The adapter as people with grpcurl see it."""
+"""The adapter as users of grpcurl see it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVICE = SERVICES[0]
 
 
 def run(grpcurl: str, adapter: Adapter, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Runs grpcurl; the address stands where `TARGET` does."""
+    """Runs grpcurl, with the address in place of `TARGET`."""
     words = [adapter.target if word == "TARGET" else word for word in arguments]
     return subprocess.run(
         [grpcurl, "-plaintext", *words], input=stdin, capture_output=True, timeout=SECONDS, check=False
@@ -34,7 +34,7 @@ def answer(grpcurl: str, adapter: Adapter, method: str, request: str) -> dict[st
 
 
 def test_list_shows_the_services(grpcurl: str, adapter: Adapter) -> None:
-    """Reflection names our services, with all of their methods, and health."""
+    """Reflection lists our services, with all of their methods, and health."""
     listed = run(grpcurl, adapter, "TARGET", "list").stdout.decode().split()
     assert {*SERVICES, "grpc.health.v1.Health"} <= set(listed)
     found = [run(grpcurl, adapter, "TARGET", "list", service).stdout.decode().split() for service in SERVICES]
@@ -74,7 +74,7 @@ def test_an_upload_typed_by_hand(grpcurl: str, adapter: Adapter, name: str) -> N
 
 
 def test_an_error_shows_its_reason(grpcurl: str, adapter: Adapter, name: str) -> None:
-    """Code, message, ErrorInfo, ResourceInfo and request id are there without any proto file at hand."""
+    """Code, message, ErrorInfo, ResourceInfo and request id are shown without any proto file."""
     done = run(
         grpcurl, adapter, "-H", "x-request-id: my-id-1", "-d", json.dumps({"name": name}), "TARGET", f"{SERVICE}/Get"
     )

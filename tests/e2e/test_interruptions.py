@@ -1,4 +1,4 @@
-"""Things are killed while they work: what was acknowledged stays, nothing is left half-made, and work continues."""
+"""Processes are killed during work: what was acknowledged is kept, nothing is left half-done, and work continues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def name() -> str:
 def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
     embedded_url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller learns that the line broke; no file and no pipeline are left; the next adapter takes the upload."""
+    """The client gets UNAVAILABLE; no file and no pipeline are left; the next adapter accepts the upload."""
     monkeypatch.setenv("KFADAPTER_UPLOAD_DIR", str(tmp_path))
     half_sent, killed = threading.Event(), threading.Event()
 
@@ -62,7 +62,7 @@ def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
 
 @pytest.mark.slow
 def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
-    """While KFP is unreachable calls say so and the adapter stays; when it is back, with its data, they work again."""
+    """While KFP is unreachable calls report that and the adapter runs on; once KFP is back with its data, they work."""
     with start(tmp_path) as kfp:
         url, port = kfp.url, int(kfp.url.rpartition(":")[2])
         with serve(url) as adapter, Client(adapter.target) as client:
@@ -79,7 +79,7 @@ def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
 
 
 def test_a_client_killed_in_the_middle(embedded_url: str, name: str) -> None:
-    """A caller that dies while it sends leaves nothing behind, and the adapter continues."""
+    """A client killed while it uploads leaves nothing behind, and the adapter continues."""
     reading, writing = os.pipe()
     with serve(embedded_url) as adapter, Client(adapter.target) as client:
         command = [PROGRAM, "--target", adapter.target, "upload", "-", "--name", name]

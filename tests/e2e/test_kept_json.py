@@ -1,4 +1,4 @@
-"""What `-o json` prints has every key that it had: tests/data/cli_json.json, to which keys may be added."""
+"""`-o json` still prints every key that it used to: tests/data/cli_json.json, to which keys may be added."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMANDS = {
 
 
 def paths(value: object, path: str = "") -> Iterator[str]:
-    """Yields every key with the keys around it, and what kind of value it has unless that is null."""
+    """Yields the path of every key, and the type of its value unless that is null."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, f"{path}.{key}")
@@ -53,7 +53,7 @@ def paths(value: object, path: str = "") -> Iterator[str]:
 
 
 def printed(adapter: Adapter) -> dict[str, list[str]]:
-    """Runs all commands."""
+    """Runs all commands; returns the paths in the output of each."""
     made = {}
     for name, command in COMMANDS.items():
         done = adapter.run(*shlex.split(command), "-o", "json")
@@ -73,13 +73,13 @@ def _values(text: str) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def now(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What is printed today."""
+    """The present output."""
     with dev(tmp_path_factory.mktemp("kept")) as running:
         return printed(running)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_keys(command: str, now: dict[str, list[str]]) -> None:
-    """Every key of old is there, with a value of the same kind."""
+    """Every recorded key is present, with a value of the same type."""
     kept = json.loads(KEPT.read_text("utf-8"))[command]
     assert set(kept) <= set(now[command]), sorted(set(kept) - set(now[command]))

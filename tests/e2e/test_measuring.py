@@ -1,4 +1,4 @@
-"""Measuring a Kubeflow Pipelines by hand, and stopping it half-way."""
+"""Measuring a Kubeflow Pipelines by hand, and stopping that half-way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Deaf(Connection):
-    """A line on which nothing is sent."""
+    """A connection on which nothing is sent."""
 
     @override
     def send(self, data: bytes) -> None:
@@ -38,7 +38,7 @@ class _Deaf(Connection):
 
 
 class HoldingKfp(OldKfp):
-    """A KFP that does one thing that is asked of it, and keeps the answer to itself.
+    """A KFP that performs one requested operation, and withholds the response.
 
     Attributes:
         held: Set once that has happened.
@@ -66,7 +66,7 @@ class HoldingKfp(OldKfp):
 def test_stopping_it_leaves_nothing_behind(
     command: str, number: signal.Signals, path: str, embedded_url: str, tmp_path: Path
 ) -> None:
-    """A signal while KFP still works on something ends it with 130, and what comes of that something is deleted."""
+    """A signal while KFP still works on a request ends it with 130, and what the request creates is deleted."""
     kfp = HoldingKfp(embedded_url, path)
     with kfp:
         script = [sys.executable, str(ROOT / "scripts" / "measure_kfp.py")]
@@ -89,7 +89,7 @@ def test_stopping_it_leaves_nothing_behind(
 
 @pytest.mark.slow
 def test_the_tables(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every fact and every cost is a row, with what was expected beside what was found."""
+    """Every fact and every cost is a row, with the expected and the found result."""
     assert measure_kfp.main(["--kfp-url", embedded_url, "--write-probes", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
@@ -102,7 +102,7 @@ def test_the_tables(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_facts_that_do_not_hold(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A KFP that does not do all that 2.17.0 does ends it with 1; without the flag only reads are shown."""
+    """If KFP does not do all that 2.17.0 does, the exit code is 1; without the flag only reads are shown."""
     with OldKfp(embedded_url) as old:
         assert measure_kfp.main(["--kfp-url", old.url]) == 1
     out = capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_facts_that_do_not_hold(embedded_url: str, capsys: pytest.CaptureFixture
 
 
 def test_no_kfp(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a KFP it ends with 3, and says where the way ends."""
+    """Without a KFP the exit code is 3, and the failed step of the connection is reported."""
     assert measure_kfp.main(["--kfp-url", closed_port()]) == 3
     said = capsys.readouterr()
     assert said.out == ""

@@ -22,20 +22,20 @@ README = ROOT / "README.md"
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """A terminal beside what `kfadapter dev` starts, with nothing in it."""
+    """A terminal with an empty `kfadapter dev`."""
     with dev(tmp_path_factory.mktemp("readme")) as running:
         yield terminal(running, tmp_path_factory.mktemp("tools"))
 
 
 @pytest.mark.slow
 def test_the_console_blocks(reader: Terminal) -> None:
-    """Every command succeeds, and prints at least the lines that are shown, in their order."""
+    """Every command succeeds, and prints at least the lines shown, in order."""
     assert len(commands(README)) >= 5
     check_console(README, reader)
 
 
 def test_the_python_block(reader: Terminal) -> None:
-    """It runs as it stands."""
+    """The Python block runs unchanged."""
     (program,) = blocks(README, "python")
     done = reader.runs_python(program)
     assert done.returncode == 0, done.stdout
@@ -46,7 +46,7 @@ def test_the_python_block(reader: Terminal) -> None:
 
 
 def test_the_commands_of_the_bash_blocks_exist(tmp_path: Path) -> None:
-    """Scripts that are named are there, and commands know the options that are shown."""
+    """The scripts named exist, and the commands have the options shown."""
     text = "".join(blocks(README, "bash"))
     for script in re.findall(r"\./(scripts/[\w-]+)", text):
         assert os.access(ROOT / script, os.X_OK), script

@@ -1,4 +1,4 @@
-"""The robustness scenarios are ended in the middle, and leave nothing running."""
+"""The robustness scenarios, interrupted or killed half-way, leave no process running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END_SECONDS = 60
 
 @pytest.fixture
 def proofs(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The proofs at work; their adapter has started."""
+    """The robustness tests at work; their adapter has started."""
     command = [sys.executable, "-m", "tests.system", "--short", "stream-overload"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
@@ -41,7 +41,7 @@ def _await(condition: Callable[[], bool]) -> None:
 
 
 def _started_by(pid: int) -> list[int]:
-    """All that a process has started, and what that has started."""
+    """All descendants of a process."""
     try:
         text = " ".join(one.read_text("ascii") for one in Path(f"/proc/{pid}/task").glob("*/children"))
     except OSError:
@@ -58,13 +58,13 @@ def _command(pid: int) -> list[str]:
 
 
 def _running(commands: dict[int, list[str]]) -> list[list[str]]:
-    """Which of the processes are still there; another one may have got the number of one that has ended."""
+    """The processes that are still running; the id of an ended one may have been reused."""
     return [command for pid, command in commands.items() if command and _command(pid) == command]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_proofs_that_are_told_to_end(proofs: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals) -> None:
-    """Told to end, the proofs end the adapter and all else that they have started, and remove their files."""
+    """After SIGINT or SIGTERM, the robustness tests end all processes they have started, and remove their files."""
     commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
     proofs.send_signal(number)
     assert proofs.wait(END_SECONDS) == 128 + number
@@ -73,7 +73,7 @@ def test_proofs_that_are_told_to_end(proofs: subprocess.Popen[bytes], tmp_path: 
 
 
 def test_proofs_that_are_killed(proofs: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    """Killed, the process that runs the proofs leaves nothing behind either."""
+    """If the process that runs the robustness tests is killed, it leaves nothing behind either."""
     commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
     (worker,) = [pid for pid, command in commands.items() if "tests.system" in command]
     os.kill(worker, signal.SIGKILL)

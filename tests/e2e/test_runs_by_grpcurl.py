@@ -1,4 +1,4 @@
-"""Runs, experiments and recurring runs as people with grpcurl make and see them."""
+"""Runs, experiments and recurring runs as users of grpcurl create and see them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def name() -> str:
 
 @pytest.fixture(scope="module")
 def caller(executing: Adapter) -> Iterator[Api]:
-    """Calls the same adapter by stubs, where something is only waited for."""
+    """Calls the same adapter with stubs, for waiting only."""
     with calling(executing.target) as made:
         yield made
 
@@ -45,7 +45,7 @@ def call(grpcurl: str, executing: Adapter) -> Callable[..., dict[str, Any]]:
 
 
 def test_a_run(call: Callable[..., dict[str, Any]], caller: Api, name: str) -> None:
-    """Typed parameters go in as JSON, Korean among them; state, parameters and outputs come back."""
+    """Typed parameters are sent as JSON, including Korean text; state, parameters and outputs are returned."""
     caller.upload("tests/data/pipelines/hello_world.yaml", name)
     given = {"recipient": "세상 사람들", "times": 2}
     started = call("RunService/Create", pipeline_name=name, parameters=given, labels={"누구": "나"})
@@ -64,7 +64,7 @@ def test_a_run(call: Callable[..., dict[str, Any]], caller: Api, name: str) -> N
 
 
 def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, caller: Api, name: str) -> None:
-    """Each wrong parameter is named, without any proto file at hand."""
+    """Each wrong parameter is named, without any proto file."""
     caller.upload("tests/data/pipelines/all_parameter_types.yaml", name)
     request = json.dumps({"pipeline_name": name, "parameters": {"i": "7", "x": 1}})
     done = run_grpcurl(grpcurl, executing, "-d", request, "TARGET", "kfadapter.v1.RunService/Create")
@@ -74,7 +74,7 @@ def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, call
 
 
 def test_experiments(call: Callable[..., dict[str, Any]], name: str) -> None:
-    """Made once, found by name and id, listed, archived, unarchived, deleted."""
+    """An experiment is created once, found by name and id, listed, archived, unarchived, deleted."""
     made = call("ExperimentService/Create", name=name, description="모델 비교")
     assert (made["name"], made["description"]) == (name, "모델 비교")
     again = call("ExperimentService/Create", name=name, allow_existing=True)
@@ -98,7 +98,7 @@ def test_experiments(call: Callable[..., dict[str, Any]], name: str) -> None:
 def test_recurring_runs(
     call: Callable[..., dict[str, Any]], caller: Api, name: str, schedule: dict[str, object]
 ) -> None:
-    """Made with a schedule and typed parameters, found, listed, switched off and on, deleted."""
+    """A recurring run is created with a schedule and typed parameters, found, listed, disabled, enabled, deleted."""
     caller.upload("tests/data/pipelines/hello_world.yaml", name)
     experiment = call("ExperimentService/Create", name=name)["experiment_id"]
     given = {"recipient": "날마다", "times": 1}

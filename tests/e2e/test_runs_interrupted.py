@@ -1,4 +1,4 @@
-"""Adapters and KFP are killed while runs are started and executed: one run for a request, and each has an end."""
+"""Adapters and KFP are killed while runs start and execute: one run for each request, and every run finishes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _create(caller: Api, name: str, request_id: str) -> Call:
 
 
 def _answers(calls: list[Call], instead: Api, name: str, request_id: str) -> list[str]:
-    """The ids that callers got; those whose adapter died have asked the other one."""
+    """The ids returned to callers; calls to the killed adapter are repeated on the other one."""
     ids = []
     for made in calls:
         call = made
@@ -60,7 +60,7 @@ def _answers(calls: list[Call], instead: Api, name: str, request_id: str) -> lis
 
 @pytest.mark.parametrize("moment", ["as soon as one is answered", "while KFP answers nobody"])
 def test_ten_copies_at_once_make_one_run(tmp_path: Path, name: str, moment: str) -> None:
-    """Two adapters get the same request five times each, one of them is killed: everybody hears of the same run."""
+    """Two adapters get the same request five times each, one of them is killed: every caller gets the same run."""
     with (
         start(tmp_path) as kfp,
         serve(kfp.url) as mortal,
@@ -97,7 +97,7 @@ def _wait_for_one(calls: list[Call]) -> None:
 
 
 def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None:
-    """After a restart the run has failed and says that it was cut off; a retry continues from there."""
+    """After a restart the run has failed and reports that it was interrupted; a retry continues it."""
     with start(tmp_path) as kfp:
         port = int(kfp.url.rpartition(":")[2])
         with serve(kfp.url) as adapter, calling(adapter.target) as caller:
@@ -123,7 +123,7 @@ def _kill(kfp: EmbeddedKfp) -> None:
 
 
 def test_retry_of_a_run_whose_cause_is_gone(executing: Adapter, name: str, tmp_path: Path) -> None:
-    """A failed run is run again under its id and succeeds; one that succeeded is not run again."""
+    """A failed run is retried under its id and succeeds; a run that succeeded is not retried."""
     executing.printed(
         "upload", "tests/embedded/runner_pipelines.py", "--function", "imported", "--name", name, "-o", "name"
     )

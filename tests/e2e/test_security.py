@@ -1,4 +1,4 @@
-"""An adapter that asks who calls, from outside: its process, the command line, grpcurl, changed files, its log."""
+"""An adapter with authentication, from outside: its process, the command line, grpcurl, changed files, its log."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Guarded:
     """A `kfadapter serve` with TLS and tokens.
 
     Attributes:
-        address: Where it listens.
-        health: Where it tells health without TLS.
+        address: The address it listens on.
+        health: The address of its health service without TLS.
         folder: Its files: ca.pem, server.pem, server.key, tokens; and NAME.token of each bearer.
-        process: It.
-        token: The tokens by their bearers' names.
+        process: Its process.
+        token: The tokens by the names of their callers.
     """
 
     address: str
@@ -45,19 +45,19 @@ class Guarded:
         return Kfadapter(target or self.address)(*arguments)
 
     def call(self, bearer: str, *arguments: str) -> Ended:
-        """Runs it over TLS with a token."""
+        """Runs a command over TLS with a token."""
         token_file = str(self.folder / f"{bearer}.token")
         return self.run("--ca", str(self.folder / "ca.pem"), "--token-file", token_file, *arguments)
 
     def eventually(self, bearer: str, code: int) -> None:
-        """Waits until calls of a bearer end with a code."""
+        """Waits until a caller's calls end with an exit code."""
         end = time.monotonic() + SECONDS
         while self.call(bearer, "list").code != code:
             assert time.monotonic() < end
 
 
 def make_token(folder: Path, name: str, role: str) -> str:
-    """Makes a token with the command line, as an operator does."""
+    """Creates a token with the command line, as an operator does."""
     words = [PROGRAM, "token", name, "--role", role, "--add-to", str(folder / "tokens")]
     made = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
     (folder / f"{name}.token").write_text(made)
@@ -66,7 +66,7 @@ def make_token(folder: Path, name: str, role: str) -> str:
 
 @pytest.fixture
 def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
-    """Runs one on free ports of all interfaces; only with TLS that needs no flag."""
+    """Runs one on free ports of all interfaces, which needs no flag since it has TLS."""
     ca = CertificateAuthority()
     ca.write(tmp_path)
     ca.issue("localhost", "127.0.0.1").write(tmp_path, "server")
@@ -91,7 +91,7 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
 
 @pytest.mark.slow
 def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`kfadapter dev` answers plainly on loopback, whatever the environment says for servers."""
+    """`kfadapter dev` serves loopback without authentication, even if the environment configures servers."""
     make_token(tmp_path, "reader", "reader")
     monkeypatch.setenv("KFADAPTER_TOKEN_FILE", str(tmp_path / "tokens"))
     with dev(tmp_path / "data") as adapter:
@@ -100,7 +100,7 @@ def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 def test_from_token_to_refusal(guarded: Guarded) -> None:
-    """Tokens made by the command line open what their roles allow; one that is taken out of the file opens nothing."""
+    """Tokens created by the command line permit what their roles do; one removed from the file permits nothing."""
     assert guarded.call("reader", "list").code == 0
     assert guarded.call("writer", "experiments", "create", "e2e-security").code == 0
     denied = guarded.call("reader", "experiments", "create", "e2e-security-2")
@@ -117,7 +117,7 @@ def test_from_token_to_refusal(guarded: Guarded) -> None:
 
 @pytest.mark.slow
 def test_health_needs_no_token(guarded: Guarded) -> None:
-    """Health is told over TLS without a token, and without TLS on its own address, which tells nothing else."""
+    """Health is served over TLS without a token, and without TLS on its own address, which serves nothing else."""
     over_tls = guarded.run("--ca", str(guarded.folder / "ca.pem"), "health")
     plain = guarded.run("health", target=guarded.health)
     assert (over_tls.out, plain.out) == ("SERVING\n", "SERVING\n")
@@ -125,7 +125,7 @@ def test_health_needs_no_token(guarded: Guarded) -> None:
 
 
 def test_a_replaced_certificate(guarded: Guarded) -> None:
-    """A certificate of a new CA is shown without a restart."""
+    """A certificate of a new CA is presented without a restart."""
     ca = CertificateAuthority()
     ca.issue("localhost", "127.0.0.1").write(guarded.folder, "server")
     ca.write(guarded.folder)
@@ -133,7 +133,7 @@ def test_a_replaced_certificate(guarded: Guarded) -> None:
 
 
 def test_grpcurl(guarded: Guarded, grpcurl: str) -> None:
-    """With the CA and the header, grpcurl calls; its questions for descriptors need no token."""
+    """With the CA and the header, grpcurl calls succeed; reflection needs no token."""
     ca = ["-cacert", str(guarded.folder / "ca.pem")]
 
     def curl(*words: str) -> subprocess.CompletedProcess[str]:
@@ -150,7 +150,7 @@ def test_grpcurl(guarded: Guarded, grpcurl: str) -> None:
 
 @pytest.mark.slow
 def test_the_log_is_whole_and_holds_no_secret(guarded: Guarded) -> None:
-    """Every line is JSON, though handshakes fail; callers are named, and their tokens are not there."""
+    """Every line is JSON, even if handshakes fail; callers are named, and their tokens are not included."""
     host, _, port = guarded.address.rpartition(":")
     for _ in range(3):
         with socket.create_connection((host, int(port))) as stranger:

@@ -1,4 +1,4 @@
-"""The calls of O-RAN's training manager, as it makes them, through the stubs that take the place of its own."""
+"""The calls of O-RAN's training manager, as it makes them, through the stubs that replace its own."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class TMError(Exception):
 
 
 class ManagedPipelines(PipelineMgr):
-    """What stands in the training manager after it has moved over."""
+    """The class in the training manager after it has moved over."""
 
     error_class = TMError
 
 
 class TrainingConfig:
-    """The training manager's configuration, as far as the adapter is concerned."""
+    """The training manager's configuration, as far as the adapter needs it."""
 
     def __init__(self, target: str) -> None:
         self.kf_adapter_ip, self.kf_adapter_port = target.split(":")
@@ -51,7 +51,7 @@ class TrainingConfig:
 
 @pytest.fixture
 def pipelines(executing: Adapter, monkeypatch: pytest.MonkeyPatch) -> ManagedPipelines:
-    """The stubs, configured by the variables that the training manager is deployed with."""
+    """The stubs, configured by the variables of the training manager's deployment."""
     host, port = executing.target.split(":")
     monkeypatch.setenv("KF_ADAPTER_IP", host)
     monkeypatch.setenv("KF_ADAPTER_PORT", port)
@@ -68,7 +68,7 @@ def name(pipelines: ManagedPipelines, executing: Adapter) -> Iterator[str]:
 
 
 def started(response: Response) -> str:
-    """Reads an answer as the training manager does; returns the run's id."""
+    """Parses a response as the training manager does; returns the run's id."""
     assert "application/json" in response.headers["content-type"]
     assert response.status_code == 200
     assert response.json()["run_status"] == "scheduled"
@@ -76,7 +76,7 @@ def started(response: Response) -> str:
 
 
 def test_pipelines_and_versions_are_found_again(pipelines: ManagedPipelines, name: str) -> None:
-    """What was uploaded is in the list, under the name that the other calls take, and so are all of its versions."""
+    """An uploaded pipeline is in the list, under the name that the other calls take, and so are all of its versions."""
     assert pipelines.upload_pipeline_file(name, PIPELINE, None)
     found: Any = pipelines.get_all_pipelines()
     mine = next(one for one in found["pipelines"] if one["display_name"] == name)
@@ -89,13 +89,13 @@ def test_pipelines_and_versions_are_found_again(pipelines: ManagedPipelines, nam
 
 
 def test_experiments_are_a_dict_of_names(pipelines: ManagedPipelines) -> None:
-    """Experiments come as their names, each with its id."""
+    """Experiments are returned as a dict of names to ids."""
     assert pipelines.get_experiments()["Default"]
 
 
 @pytest.mark.slow
 def test_a_training_job(pipelines: ManagedPipelines, executing: Adapter, name: str) -> None:
-    """A job is started with texts, runs to its end with values of the declared types, and is found by its label."""
+    """A job started with text arguments succeeds with values of the declared types, and is found by its label."""
     response = pipelines.start_training(details(name, i="10", b="false"), "42")
     run_id = started(response)
     body: Any = response.json()
@@ -127,7 +127,7 @@ def test_the_functions_take_the_configuration(executing: Adapter, name: str) -> 
 
 
 def test_a_text_of_another_type_is_named(pipelines: ManagedPipelines, name: str) -> None:
-    """A text that is no value of the declared type is refused, and the answer says which."""
+    """A text that is not a value of the declared type is rejected, and the response names the parameter."""
     response = pipelines.start_training(details(name, i="x"), "42")
     assert response.status_code == 400
     assert response.json()["reason"] == "PARAMETER_TYPE"
@@ -137,14 +137,14 @@ def test_a_text_of_another_type_is_named(pipelines: ManagedPipelines, name: str)
 def test_without_a_profile_nothing_is_left_out(
     pipelines: ManagedPipelines, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With arguments as they are given, one that the pipeline does not declare is refused."""
+    """With the profile AS_GIVEN, an argument that the pipeline does not declare is rejected."""
     monkeypatch.setattr(ManagedPipelines, "profile", ArgumentProfile.AS_GIVEN)
     response = pipelines.start_training(details(name), "42")
     assert (response.status_code, response.json()["reason"]) == (400, "PARAMETER_UNKNOWN")
 
 
 def test_what_is_not_there(pipelines: ManagedPipelines) -> None:
-    """Unknown names are told in the training manager's own exception or status, with reason and request id."""
+    """Unknown names are reported by the training manager's own exception or status, with reason and request id."""
     with pytest.raises(TMError, match=r"not found: pipeline 'nobody'.*PIPELINE_NOT_FOUND, request"):
         pipelines.get_all_pipeline_versions("nobody")
     assert pipelines.start_training(details("nobody"), "42").status_code == 404
@@ -154,13 +154,13 @@ def test_what_is_not_there(pipelines: ManagedPipelines) -> None:
 
 
 def test_an_adapter_that_is_away() -> None:
-    """An adapter that cannot be reached is an exception, as it is with HTTP, and says where it was looked for."""
+    """An unreachable adapter raises an exception, as over HTTP, which includes the address."""
     with pytest.raises(PipelineMgrError, match=r"cannot connect to 127\.0\.0\.1:1"):
         PipelineMgr("127.0.0.1:1").start_training(details("x"), "42")
 
 
 def test_a_fork_gets_a_channel_of_its_own(executing: Adapter) -> None:
-    """A process that has forked before its first call, as a development server does, calls from the child."""
+    """A process that forks before its first call, as a development server does, can call from the child."""
     program = (
         "import os\n"
         "from kfadapter_grpc.training_manager import PipelineMgr\n"

@@ -1,6 +1,6 @@
 """The whole story: a training manager starts jobs, the notifier is killed, the receiver is down; nothing is lost.
 
-Its calls go through the stubs that take the place of its own, and, as from an unchanged one, over HTTP, by turns.
+Its calls alternate between the stubs that replace its own and HTTP, as from an unchanged training manager.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class TrainingManager(Protocol):
         """Starts the run of a job; returns its id."""
 
     def terminate(self, run_id: str) -> None:
-        """Stops a run."""
+        """Terminates a run."""
 
 
 class Moved:
-    """One that has moved over to the stubs."""
+    """A training manager that has moved over to the stubs."""
 
     def __init__(self, target: str) -> None:
         self._calls = PipelineMgr(target)
@@ -66,12 +66,12 @@ class Moved:
         return str(answer.json()["run_id"])
 
     def terminate(self, run_id: str) -> None:
-        """Stops a run."""
+        """Terminates a run."""
         assert self._calls.terminate_training(run_id).ok
 
 
 class Unchanged:
-    """One that calls what it takes for the Flask adapter."""
+    """A training manager that calls the adapter as if it were the Flask adapter."""
 
     def __init__(self, address: str) -> None:
         self._caller = Caller(address)
@@ -87,12 +87,12 @@ class Unchanged:
         return str(answer.json()["run_id"])
 
     def terminate(self, run_id: str) -> None:
-        """Stops a run."""
+        """Terminates a run."""
         assert self._caller.delete(f"/runs/{run_id}").status == 200
 
 
 class ByTurns:
-    """Two of them side by side, of which each makes every second call."""
+    """Several training managers side by side, which make calls in turn."""
 
     def __init__(self, *managers: TrainingManager) -> None:
         self._next = cycle(managers)
@@ -106,13 +106,13 @@ class ByTurns:
         return next(self._next).start(job, details)
 
     def terminate(self, run_id: str) -> None:
-        """Stops a run."""
+        """Terminates a run."""
         next(self._next).terminate(run_id)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An adapter with both doors, a training manager who calls, and a place for the notifier and its receiver."""
+    """An adapter with gRPC and HTTP, a training manager that calls it, an outbox, and a port for the receiver."""
 
     target: str
     manager: TrainingManager
@@ -142,7 +142,7 @@ class Scene:
 
     @contextmanager
     def notifier(self) -> Iterator[subprocess.Popen[str]]:
-        """Runs the notifier until it follows; it is killed with -9 when the block is left."""
+        """Runs the notifier, ready once it follows; it is killed with -9 at the end of the block."""
         with subprocess.Popen(
             [PROGRAM, "--target", self.target, "notify", "--outbox", str(self.outbox), "--metrics-listen", "off"],
             stdin=subprocess.DEVNULL,
@@ -159,17 +159,17 @@ class Scene:
                 process.kill()
 
     def notices(self) -> dict[str, str]:
-        """What `kfadapter notify --list` tells: the status of each run's notice."""
+        """The output of `kfadapter notify --list`: the status of each run's notice."""
         listed = Kfadapter(self.target)("notify", "--outbox", str(self.outbox), "--list", "-o", "json")
         return {one["run_id"]: one["status"] for one in json.loads(listed.out)}
 
     def until_noted(self, *run_ids: str) -> None:
-        """Waits until the outbox holds the ends of runs, which nobody has taken yet."""
+        """Waits until the outbox holds the notices of finished runs, none of them delivered."""
         eventually(lambda: set(run_ids) <= set(self.notices()), SECONDS)
         assert {self.notices()[run_id] for run_id in run_ids} == {"pending"}
 
     def until_told(self, receiver: Receiving, *run_ids: str) -> None:
-        """Waits until the notices of runs are delivered, and sees that each was told once, with the job's name."""
+        """Waits until the notices of runs are delivered, and checks that each was sent once, with the job's name."""
         eventually(lambda: {self.notices().get(run_id) for run_id in run_ids} == {"delivered"}, SECONDS)
         assert sorted(run_id for run_id, _ in receiver.ends if run_id in run_ids) == sorted(run_ids)
 
@@ -181,7 +181,7 @@ def any_kfp_url(request: pytest.FixtureRequest, embedded_url: str) -> str:
 
 
 def ends(target: str, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The job and the end of each run, by its id, as the adapter tells them."""
+    """The job and final state of each run, by its id, as the adapter reports them."""
     with Client(target) as client:
         found = {run_id: client.runs.get(run_id) for run_id in jobs}
     assert all(run.state.is_over for run in found.values())
@@ -190,7 +190,7 @@ def ends(target: str, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def told(receiver: Receiving, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The job and the end of each run, by its id, as the receiver was told; other tests' runs end, too."""
+    """The job and final state of each run, by its id, as the receiver got them; other tests' runs are left out."""
     bodies = [one.body for one in receiver.received if one.path == "/trainingjob/pipelineNotification"]
     return {one["run_id"]: (one["trainingjob_id"], one["run_status"]) for one in bodies if one["run_id"] in jobs}
 
@@ -209,14 +209,14 @@ def scene(kfp_url: str, folder: Path) -> Iterator[Scene]:
 
 
 def free_port() -> int:
-    """A port without a listener."""
+    """A port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) -> None:
-    """One job succeeds, one fails, one is stopped, one ends when no notifier is there: each is told once, and truly."""
+    """Jobs that succeed, fail, are stopped, or finish while no notifier runs: each is reported once and correctly."""
     with scene(embedded_url, tmp_path) as stage:
         failing = f"{stage.pipeline}-fails"
         stage.manager.upload(failing, FAILS)
@@ -230,7 +230,7 @@ def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) ->
             stopped = stage.start("작업-4", seconds="6000")
             stage.manager.terminate(stopped)
             jobs |= {alone: "작업-3", stopped: "작업-4"}
-            stage.until_noted(*jobs)  # and once more
+            stage.until_noted(*jobs)  # the same again
         with receiving(port=stage.port) as receiver, stage.notifier():
             stage.until_told(receiver, *jobs)
             assert told(receiver, jobs) == ends(stage.target, jobs)
@@ -242,7 +242,7 @@ def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) ->
 
 
 def test_every_stopped_job_is_reported(any_kfp_url: str, tmp_path: Path) -> None:
-    """The same before any KFP that ends what is stopped, whatever it executes: each is told once, as it ended."""
+    """The same with any KFP that finishes stopped runs: each is reported once, with its final state."""
     with scene(any_kfp_url, tmp_path) as stage:
         with stage.notifier():
             jobs = {stage.start(job, seconds="6000"): job for job in ("1", "2")}
@@ -262,7 +262,7 @@ def test_every_stopped_job_is_reported(any_kfp_url: str, tmp_path: Path) -> None
 
 
 def end(stage: Scene, run_id: str) -> None:
-    """Has the training manager stop a run, and waits until it has finished, if anything there finishes it."""
+    """Has the training manager stop a run, and waits until it has finished; skips if this KFP executes nothing."""
     stage.manager.terminate(run_id)
     with Client(stage.target) as client:
         try:

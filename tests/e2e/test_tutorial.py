@@ -1,4 +1,4 @@
-"""The tutorial does what it shows, and shows what there is."""
+"""The tutorial's commands do what it shows, and its code is that of the examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    """A terminal beside what `kfadapter dev` starts, with nothing in it."""
+    """A terminal with an empty `kfadapter dev`."""
     with dev(tmp_path_factory.mktemp("tutorial")) as running:
         yield terminal(running, tmp_path_factory.mktemp("tools"))
 
@@ -27,13 +27,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_console_blocks(reader: Terminal) -> None:
-    """Every command succeeds, and prints at least the lines that are shown, in their order."""
+    """Every command succeeds, and prints at least the lines shown, in order."""
     assert len(commands(TUTORIAL)) >= 20
     check_console(TUTORIAL, reader)
 
 
 def test_the_python_blocks_are_parts_of_the_examples() -> None:
-    """What the page quotes stands in an example, to the letter."""
+    """The code on the page is part of an example, to the letter."""
     sources = "".join(path.read_text("utf-8") for path in EXAMPLES)
     shown = blocks(TUTORIAL, "python")
     assert len(shown) >= 7
@@ -42,6 +42,6 @@ def test_the_python_blocks_are_parts_of_the_examples() -> None:
 
 
 def test_every_example_is_shown() -> None:
-    """The page leaves none out, besides those of the README."""
+    """The page links every example except those of the README."""
     text = TUTORIAL.read_text("utf-8")
     assert {path.name for path in EXAMPLES if f"../examples/{path.name}" not in text} == {"train.py", "train_v2.py"}

@@ -1,4 +1,4 @@
-"""Runs that are executed, watched through an adapter in a process of its own, whatever is restarted meanwhile."""
+"""Executed runs, watched through an adapter in a process of its own, across restarts of KFP and the adapter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def client(executing: Adapter) -> Iterator[Client]:
-    """A client of an adapter before a KFP that executes runs."""
+    """A client of an adapter in front of a KFP that executes runs."""
     with Client(executing.target) as client:
         yield client
 
@@ -49,7 +49,7 @@ def runs(events: Iterator[RunEvent]) -> Iterator[Run]:
 
 
 def test_run_that_succeeds(client: Client) -> None:
-    """A run is watched to its end, its tasks with it, and the log of a task is read."""
+    """A run is watched with its tasks until it has finished, and the log of a task is read."""
     run_id = begin(client, "hello_world")
     *_, last = runs(client.runs.watch(run_id, tasks=True))
     assert last.state is RunState.SUCCEEDED
@@ -59,14 +59,14 @@ def test_run_that_succeeds(client: Client) -> None:
 
 
 def test_run_that_fails(client: Client) -> None:
-    """Waiting for a run that fails tells why."""
+    """Waiting for a failed run returns its error."""
     run = client.runs.wait(begin(client, "fails_with_exit_handler"), timeout=SECONDS)
     assert run.state is RunState.FAILED
     assert run.error
 
 
 def test_run_that_is_terminated(client: Client) -> None:
-    """A run that is stopped is watched to its end."""
+    """A terminated run is watched until it has finished."""
     run_id = begin(client, "sleeps", seconds=60)
     events = runs(client.runs.watch(run_id))
     while next(events).state is not RunState.RUNNING:
@@ -77,7 +77,7 @@ def test_run_that_is_terminated(client: Client) -> None:
 
 
 def test_kfp_restarted_in_the_middle(tmp_path: Path) -> None:
-    """While KFP is unreachable a watch stays and says so; then it tells what became of the run."""
+    """While KFP is unreachable a watch stays open and reports that; then it reports how the run ended."""
     kfp = start(tmp_path)
     port = urlsplit(kfp.url).port
     assert port is not None
@@ -97,7 +97,7 @@ def test_kfp_restarted_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_adapter_that_shuts_down(embedded_url: str) -> None:
-    """An adapter that is told to stop ends watches with DRAINING at once, and then itself."""
+    """An adapter that gets SIGTERM ends watches with DRAINING at once, and then itself."""
     with serve(embedded_url) as adapter, Client(adapter.target) as client, grpc.insecure_channel(adapter.target) as raw:
         runs_ = run_pb2.RunIds(run_ids=[begin(client, "sleeps", seconds=60)])
         events = RunServiceStub(raw).Watch(run_pb2.WatchRunsRequest(runs=runs_), timeout=SECONDS)

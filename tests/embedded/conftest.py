@@ -23,7 +23,7 @@ HELLO = Path(__file__).parents[1] / "data" / "pipelines" / "hello_world.yaml"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer."""
+    """An HTTP response."""
 
     status: int
     text: str
@@ -41,7 +41,7 @@ class Reply:
 
 @dataclass
 class Caller:
-    """Plain HTTP to one server, on connections that are kept open."""
+    """Plain HTTP to one server, over persistent connections."""
 
     url: str
     pool: urllib3.PoolManager = field(
@@ -59,7 +59,7 @@ class Caller:
         return self.call("GET", path, **query)
 
     def upload(self, content: bytes | None = None, *, filename: str = "p.yaml", **query: object) -> Reply:
-        """Uploads a pipeline, or a version if a `pipelineid` is given; the name is new unless there is one."""
+        """Uploads a pipeline, or a version if a `pipelineid` is given; without a name, a unique one is used."""
         query.setdefault("name", unique("p"))
         path = "/pipelines/upload_version" if "pipelineid" in query else "/pipelines/upload"
         file = (filename, HELLO.read_bytes() if content is None else content)
@@ -73,13 +73,13 @@ class Caller:
 
 
 def unique(prefix: str) -> str:
-    """A name that no other test uses."""
+    """A unique name."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")
 def kfp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKfp]:
-    """An embedded KFP that all tests share: they use names of their own."""
+    """An embedded KFP that all tests share: they use unique names."""
     with start(tmp_path_factory.mktemp("kfp")) as running:
         yield running
 

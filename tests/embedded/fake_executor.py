@@ -1,4 +1,4 @@
-"""An executor that does what a test tells it, or plays the same to every run."""
+"""An executor scripted by a test, or with the same script for every run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class FakeExecutor(RunnerPool):
-    """Executes nothing, and reports what it is told to.
+    """Executes nothing, and reports what it is scripted to.
 
     Attributes:
-        report: called with what happens.
-        jobs: what has been submitted.
-        terminated: the runs that were to be ended.
-        playing: the tasks' reports that every run goes through as soon as it is submitted, to its success; `None`
+        report: called with each report.
+        jobs: the submitted jobs.
+        terminated: the runs to terminate.
+        playing: the tasks' reports of every run as soon as it is submitted, before it succeeds; `None`
             leaves runs waiting.
     """
 
@@ -32,7 +32,7 @@ class FakeExecutor(RunnerPool):
         self.playing: Sequence[TaskReport] | None = None
 
     def submit(self, job: Job) -> None:
-        """Keeps the job, and plays."""
+        """Stores the job, and plays its script."""
         self.jobs.append(job)
         if self.playing is not None:
             self.start(job.run_id)
@@ -41,11 +41,11 @@ class FakeExecutor(RunnerPool):
             self.end(job.run_id, State.SUCCEEDED)
 
     def terminate(self, run_id: str) -> None:
-        """Keeps the id; the run continues until the test ends it."""
+        """Stores the id; the run continues until the test ends it."""
         self.terminated.append(run_id)
 
     def start(self, run_id: str, *running: str) -> None:
-        """The run begins, and tasks with it."""
+        """The run starts, and tasks with it."""
         self.report(run_id, TaskReport(WHOLE, State.RUNNING))
         for name in running:
             self.report(run_id, TaskReport(name, State.RUNNING))

@@ -1,4 +1,4 @@
-"""A runner that speaks the real one's lines and runs nothing: the parameters of the run say what it plays."""
+"""A runner that prints the real one's lines and runs nothing: the parameters of the run are its script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a compiled pipeline through the runner pool and prints how it goes: `run_file.py FILE [PARAMETERS AS JSON]`."""
+"""Runs a compiled pipeline in the runner pool and prints its progress: `run_file.py FILE [PARAMETERS AS JSON]`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parameters_of(report: TaskReport) -> dict[str, object]:
 
 
 def artifacts_of(report: TaskReport) -> dict[str, list[dict[str, Any]]]:
-    """The output artifacts of a task, the logs of its attempts among them."""
+    """The output artifacts of a task, including the logs of its attempts."""
     found: dict[str, list[dict[str, Any]]] = {}
     for one in _outputs(report).get("artifacts", ()):
         found.setdefault(one["artifact_key"], []).extend(one["artifacts"])
@@ -46,11 +46,11 @@ def _outputs(report: TaskReport) -> dict[str, Any]:
 
 @dataclass
 class Watcher:
-    """Keeps what it is told, and prints it if asked.
+    """Stores what is reported, and optionally prints it.
 
     Attributes:
-        reports: What was told of the tasks, in order.
-        ends: How runs have ended.
+        reports: The reports of the tasks, in order.
+        ends: How runs have finished.
     """
 
     aloud: bool = False
@@ -60,7 +60,7 @@ class Watcher:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def report(self, run_id: str, report: TaskReport) -> None:
-        """The run, or one of its tasks, has begun or ended."""
+        """The run, or one of its tasks, has started or finished."""
         if self.aloud:
             print(f"{report.state.value:<10} {report.name} {report.error or parameters_of(report) or ''}")  # noqa: T201
         with self.changed:

@@ -13,7 +13,7 @@ Reference = dict[str, str]
 
 
 def a_pipeline(caller: Caller, content: bytes | None = None) -> Reference:
-    """Uploads a pipeline; refers to its version as a run does."""
+    """Uploads a pipeline; returns a reference to its version as in a run."""
     pipeline_id = caller.upload(content)["pipeline_id"]
     versions = caller.get(f"/pipelines/{pipeline_id}/versions").json["pipeline_versions"]
     assert isinstance(versions, list)
@@ -21,14 +21,14 @@ def a_pipeline(caller: Caller, content: bytes | None = None) -> Reference:
 
 
 def try_run(caller: Caller, **fields: object) -> Reply:
-    """Requests a run, of a pipeline of its own unless there is one."""
+    """Requests a run, of a new pipeline unless one is given."""
     if not {"pipeline_version_reference", "pipeline_spec"} & fields.keys():
         fields["pipeline_version_reference"] = a_pipeline(caller)
     return caller.call("POST", "/runs", json_body={"display_name": unique("run"), **fields})
 
 
 def a_run(caller: Caller, **fields: object) -> str:
-    """Makes a run; returns its id."""
+    """Creates a run; returns its id."""
     made = try_run(caller, **fields)
     assert made.status == 200, made.text
     return made["run_id"]

@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Serving:
-    """A server that runs, and what it is made of."""
+    """A running server and its parts."""
 
     caller: Caller
     store: Store
@@ -41,13 +41,13 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Its URL."""
         return self.caller.url
 
 
 @contextlib.contextmanager
 def serving(folder: Path, *, most_file_bytes: int = GIB, clock: Callable[[], float] = time.time) -> Iterator[Serving]:
-    """Serves for as long as the block runs."""
+    """Serves until the block ends."""
     store = Store(folder / "kfp.sqlite", clock=clock)
     folders = RunFolders(folder / "runs")
     progress = Progress(store, folders)

@@ -1,6 +1,6 @@
-"""A container engine's API over a Unix socket, as far as the `docker` package calls it; its containers are processes.
+"""A container engine's API over a Unix socket, as used by the `docker` package; its containers are processes.
 
-Instead of mounting folders it puts their paths outside into the words of the command.
+Instead of mounting folders, it replaces mount paths in the command with the paths outside.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VERSION = {"Version": "28.0", "ApiVersion": "1.41", "MinAPIVersion": "1.24", "C
 
 @dataclass
 class Container:
-    """A container: the request that made it, and its process."""
+    """A container: the request that created it, and its process."""
 
     request: dict[str, Any]
     process: subprocess.Popen[bytes] | None = None
@@ -46,7 +46,7 @@ class Container:
 
     @property
     def host(self) -> dict[str, Any]:
-        """What was requested of the machine."""
+        """The requested HostConfig."""
         config: dict[str, Any] = self.request["HostConfig"]
         return config
 
@@ -55,14 +55,14 @@ class StandInEngine:
     """An engine at `url`.
 
     Attributes:
-        images: The images that it has.
-        registry: What a pull gives, by image: an error (status and text), or an error in the stream of a pull (0 and
-            text); an image that is not named here is there.
-        pulls: The images that were pulled, or tried to.
-        containers: Those that there are, by id.
-        made: All that there were.
-        out_of_memory: Whether a container that ends with 137 counts as one whose memory was used up.
-        security: The security options that it reports.
+        images: The images it has.
+        registry: The result of a pull, by image: an error (status and text), or an error in the stream of a pull (0 and
+            text); an image that is not listed here is pulled successfully.
+        pulls: The images that were pulled, successfully or not.
+        containers: The current containers, by id.
+        made: All containers so far.
+        out_of_memory: Whether a container that ends with 137 is reported as out of memory.
+        security: The security options it reports.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class StandInEngine:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def wait_for(self, count: int) -> list[Container]:
-        """Waits until so many containers run."""
+        """Waits until so many containers are running."""
 
         def running() -> list[Container] | None:
             found = [one for one in self.containers.values() if one.process and not one.ended.is_set()]
@@ -101,7 +101,7 @@ class StandInEngine:
         return found
 
     def go_away(self) -> None:
-        """Ends as an engine that crashes: it accepts nothing more, and cuts all connections."""
+        """Ends like an engine that crashes: it accepts no more connections, and closes all open ones."""
         self._server.shutdown()
         self.path.unlink(missing_ok=True)
         self._server.cut()
@@ -110,7 +110,7 @@ class StandInEngine:
         self._server.server_close()
 
     def close(self) -> None:
-        """Ends it, and all containers."""
+        """Stops the engine, and all containers."""
         self.go_away()
         for one in self.made:
             if one.process:
@@ -141,7 +141,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 one.shutdown(2)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
-        """A connection that was cut is no error."""
+        """A closed connection is no error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "engine"
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Nothing is printed."""
+        """Prints nothing."""
 
     def do_GET(self) -> None:
         self._answer("GET")
@@ -256,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert process is not None
         assert process.stdout is not None
         while piece := os.read(process.stdout.fileno(), 1 << 16):
-            # The other end may have gone away.
+            # The other end may have disconnected.
             with suppress(OSError, AttributeError):
                 container.attached.write(_FRAME + len(piece).to_bytes(4, "big") + piece)
                 container.attached.flush()
@@ -315,7 +315,7 @@ _ROUTES: dict[str, Any] = {
 
 
 def _outside(word: str, mounts: list[dict[str, str]]) -> str:
-    """A word with the paths that mounted folders have outside."""
+    """A word with the paths of mounted folders replaced by those outside."""
     sources = {one["Target"]: one["Source"] for one in mounts}
     targets = "|".join(re.escape(one) for one in sorted(sources, key=len, reverse=True))
     return re.sub(rf"(?<![\w./-])({targets})(?=[/\s\"']|$)", lambda found: sources[found[1]], word)

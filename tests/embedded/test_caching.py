@@ -1,4 +1,4 @@
-"""Results of earlier tasks: what is taken from the cache, and what a retry keeps."""
+"""Results of earlier tasks: what comes from the cache, and what a retry keeps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(caller: Caller, reference: Reference, **parameters: str) -> tuple[str, dict[str, tuple[str, Any]]]:
-    """A run that has ended: its id, and state and output of each task, with its iteration."""
+    """A finished run: its id, and state and output of each task, with its iteration."""
     config = {"parameters": parameters}
     run_id = a_run(caller, pipeline_version_reference=reference, runtime_config=config)
     return run_id, _tasks(ended(caller, run_id))
@@ -69,7 +69,7 @@ def _tasks(run: dict[str, Any]) -> dict[str, tuple[str, Any]]:
 
 @pytest.mark.slow
 def test_reuse(compiled: Path, tmp_path: Path) -> None:
-    """What is the same comes from the cache, over runs and restarts, until its run is deleted or its files are gone."""
+    """Equal tasks come from the cache, over runs and restarts, until their run is deleted or their files missing."""
     text, file = (compiled / "caching-reuse.yaml").read_bytes(), tmp_path / "a.csv"
     file.write_text("1", encoding="utf-8")
     with start(tmp_path / "data") as server:
@@ -102,7 +102,7 @@ def test_reuse(compiled: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_retry_of_a_loop(caller: Caller, compiled: Path, tmp_path: Path) -> None:
-    """A retry executes the iteration that failed, and keeps the results of the others."""
+    """A retry executes the failed iteration, and keeps the results of the others."""
     reference = a_pipeline(caller, (compiled / "caching-retry.yaml").read_bytes())
     run_id, failed = _run(caller, reference, marker=str(tmp_path / "marker"))
     assert failed["fail-once0"] == ("FAILED", None)

@@ -1,4 +1,4 @@
-"""Steps in containers: by a stand-in engine that speaks Docker's API, and by a real one where there is one."""
+"""Steps in containers: with a stand-in engine that speaks Docker's API, and with a real one if available."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FOREVER = ["sh", "-c", "trap '' TERM; echo here; while :; do sleep 0.1; done"]
 
 
 def pipeline(**containers: dict[str, Any]) -> bytes:
-    """Container components that run one after the other; each may give a parameter `out` and an artifact `data`."""
+    """Container components that run in sequence; each may have an output parameter `out` and an artifact `data`."""
     outputs = {"parameters": {"out": {"parameterType": "STRING"}}}
     inputs = {"parameters": {"text": {"parameterType": "STRING"}}}
     tasks: dict[str, Any] = {}
@@ -73,7 +73,7 @@ class Stage:
     watcher: Watcher
 
     def submit(self, **containers: dict[str, Any]) -> None:
-        """Begins the run of a pipeline; its parameter `text` has quotes and Korean text."""
+        """Starts the run of a pipeline; its parameter `text` has quotes and Korean text."""
         self.pool.submit(Job("run", pipeline(**containers), {"text": 'it\'s "x" 한 $HOME'}, self.folder))
 
     def run(self, **containers: dict[str, Any]) -> tuple[State, str]:
@@ -88,7 +88,7 @@ class Stage:
 
 @contextmanager
 def dropped_sockets() -> Iterator[None]:
-    """Lets pass that the package `docker` drops a socket that could not be connected."""
+    """Ignores that the package `docker` does not close a socket that could not be connected."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
@@ -97,7 +97,7 @@ def dropped_sockets() -> Iterator[None]:
 
 @pytest.fixture
 def make_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Stage]]:
-    """Makes a stage."""
+    """Creates a stage."""
     with StandInEngine() as engine:
         engine.images.add(IMAGE)
         monkeypatch.setenv("DOCKER_HOST", engine.url)
@@ -120,7 +120,7 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 
 
 def test_outputs_and_arguments(stage: Stage) -> None:
-    """A step in a container has its arguments as they are, and its outputs are taken; nothing of it is left."""
+    """A step in a container gets its arguments unchanged, and its outputs are read; the container is removed."""
     state, error = stage.run(say={"command": ["sh", "-ec", WRITE], "args": [OUT, "{{$.inputs.parameters['text']}}"]})
     assert (state, error) == (State.SUCCEEDED, "")
     assert parameters_of(stage.watcher.last("say"))["out"] == 'it\'s "x" 한 $HOME'
@@ -131,7 +131,7 @@ def test_outputs_and_arguments(stage: Stage) -> None:
 
 
 def test_output_is_followed(stage: Stage) -> None:
-    """What a step prints is in its log while it runs, standard error among it."""
+    """A step's output, including standard error, is in its log while it runs."""
     go = stage.folder / "workspace" / "go"
     stage.submit(talk={"command": ["sh", "-c", f"echo 하나; echo two >&2; until [ -e {go} ]; do sleep 0.05; done"]})
     stage.engine.wait_for(1)
@@ -141,7 +141,7 @@ def test_output_is_followed(stage: Stage) -> None:
 
 
 def test_variables_and_limits(stage: Stage) -> None:
-    """A container has the step's variables, none of the server's, and the step's limits, as far as there are cores."""
+    """A container has the step's variables, none of the server's, and the step's limits, up to the number of cores."""
     container = {
         "command": ["sh", "-c", "env | sort"],
         "env": [{"name": "COLOUR", "value": "파랑"}],
@@ -160,7 +160,7 @@ def test_variables_and_limits(stage: Stage) -> None:
 
 
 def test_mounts(stage: Stage) -> None:
-    """KFP's own paths are there, and what a step reads cannot be written by it."""
+    """KFP's own paths exist, and a step cannot write its inputs."""
     stage.run(say={"command": ["sh", "-ec", WRITE], "args": [OUT, "x"]})
     mounts = {one["Target"]: (Path(one["Source"]), one.get("ReadOnly")) for one in stage.engine.made[0].host["Mounts"]}
     assert mounts["/kfp-workspace"] == (stage.folder / "workspace", False)
@@ -171,7 +171,7 @@ def test_mounts(stage: Stage) -> None:
 
 
 def test_exit_status(stage: Stage) -> None:
-    """A command that fails fails its task with its exit status and last words; the next one is not started."""
+    """A failed command fails its task with its exit status and last output; the next one is not started."""
     state, error = stage.run(a={"command": ["sh", "-c", "echo no luck; exit 4"]}, b={"command": ["true"]})
     assert (state, error) == (State.FAILED, "task a failed: no luck (exit status 4)")
     assert stage.watcher.last("a").message == "failed to execute component: exit status 4"
@@ -179,7 +179,7 @@ def test_exit_status(stage: Stage) -> None:
 
 
 def test_memory_used_up(stage: Stage) -> None:
-    """A container that its memory limit ended is said to be so."""
+    """A container that was ended by its memory limit is reported as such."""
     stage.engine.out_of_memory = True
     container = {"command": ["sh", "-c", "kill -9 $$"], "resources": {"resourceMemoryLimit": "64Mi"}}
     _, error = stage.run(eat=container)
@@ -187,7 +187,7 @@ def test_memory_used_up(stage: Stage) -> None:
 
 
 def test_killed_from_outside(stage: Stage) -> None:
-    """A container that someone kills fails its task."""
+    """A container that is killed from outside fails its task."""
     stage.submit(nap={"command": ["sleep", "600"]})
     (container,) = stage.engine.wait_for(1)
     assert container.process is not None
@@ -197,7 +197,7 @@ def test_killed_from_outside(stage: Stage) -> None:
 
 
 def test_program_that_is_missing(stage: Stage) -> None:
-    """A program that the image does not have fails the task in the engine's words."""
+    """A program that is missing in the image fails the task with the engine's message."""
     _, error = stage.run(a={"command": ["no-such-program"]})
     assert error.endswith(f'run image {IMAGE}: exec: "no-such-program": executable file not found in $PATH')
     assert stage.engine.containers == {}
@@ -215,7 +215,7 @@ PULLS = [
 
 @pytest.mark.parametrize(("image", "policy", "pulls"), PULLS)
 def test_pull_policy(stage: Stage, image: str, policy: str, pulls: list[str]) -> None:
-    """An image is pulled as Kubernetes does: if it is missing, `latest` always, or as the step says; once in a run."""
+    """Images are pulled as by Kubernetes: if missing, `latest` always, or by the step's policy; once in a run."""
     stage.engine.images.add("tools:latest")
     spec = json.loads(pipeline(a={"command": ["true"], "image": image}, b={"command": ["true"], "image": image}))
     executors = {f"exec-{name}": {"imagePullPolicy": policy} for name in "ab"}
@@ -236,7 +236,7 @@ REGISTRY = [
 
 @pytest.mark.parametrize("answer", REGISTRY)
 def test_image_that_cannot_be_pulled(stage: Stage, answer: tuple[int, str]) -> None:
-    """An image that cannot be pulled fails the task with the registry's words and what to do."""
+    """An image that cannot be pulled fails the task with the registry's message and what to do."""
     stage.engine.registry["tools:2"] = answer
     _, error = stage.run(a={"command": ["true"], "image": "tools:2"})
     assert error.startswith(f"task a failed: image tools:2 cannot be pulled: {answer[1]}")
@@ -245,7 +245,7 @@ def test_image_that_cannot_be_pulled(stage: Stage, answer: tuple[int, str]) -> N
 
 
 def test_image_that_is_only_here(stage: Stage) -> None:
-    """An image `latest` that was built here and is in no registry is used, and its log says so."""
+    """An image `latest` that was built locally and is in no registry is used, and its log says so."""
     stage.engine.images.add("mine:latest")
     stage.engine.registry["mine:latest"] = (404, "no such repository")
     assert stage.run(a={"command": ["true"], "image": "mine"}) == (State.SUCCEEDED, "")
@@ -253,7 +253,7 @@ def test_image_that_is_only_here(stage: Stage) -> None:
 
 
 def test_engine_that_goes_away(stage: Stage) -> None:
-    """When the engine ends in the middle of a step, its task fails, and the run does not hang."""
+    """If the engine stops in the middle of a step, its task fails, and the run does not hang."""
     stage.submit(nap={"command": ["sleep", "600"]})
     stage.engine.wait_for(1)
     with dropped_sockets():
@@ -264,7 +264,7 @@ def test_engine_that_goes_away(stage: Stage) -> None:
 
 
 def test_terminate(stage: Stage) -> None:
-    """A run that is terminated sends its containers SIGTERM, and they end."""
+    """A terminated run sends its containers SIGTERM, and they end."""
     stage.submit(nap={"command": ["sh", "-c", "trap 'exit 3' TERM; echo here; while :; do sleep 0.1; done"]})
     (container,) = stage.engine.wait_for(1)
     _until(lambda: stage.log("nap") == "here\n")
@@ -275,7 +275,7 @@ def test_terminate(stage: Stage) -> None:
 
 
 def test_terminate_a_step_that_ignores_it(stage: Stage) -> None:
-    """A container that takes no notice of SIGTERM is killed and removed."""
+    """A container that ignores SIGTERM is killed and removed."""
     stage.submit(nap={"command": FOREVER})
     (container,) = stage.engine.wait_for(1)
     _until(lambda: stage.log("nap") == "here\n")
@@ -286,7 +286,7 @@ def test_terminate_a_step_that_ignores_it(stage: Stage) -> None:
 
 
 def test_killed_runner(stage: Stage) -> None:
-    """When the process of a run is killed, its containers are removed."""
+    """If the process of a run is killed, its containers are removed."""
     stage.submit(nap={"command": FOREVER})
     stage.engine.wait_for(1)
     (run,) = stage.pool._running.values()
@@ -307,7 +307,7 @@ sys.stdin.read()
 
 
 def test_killed_server(stage: Stage, tmp_path: Path) -> None:
-    """When the server is killed, the containers of its runs are removed."""
+    """If the server is killed, the containers of its runs are removed."""
     spec = tmp_path / "spec.json"
     spec.write_bytes(pipeline(nap={"command": FOREVER}))
     with subprocess.Popen([sys.executable, "-c", PARENT, spec, tmp_path], stdin=subprocess.PIPE) as parent:
@@ -317,7 +317,7 @@ def test_killed_server(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_all_killed(stage: Stage, tmp_path: Path) -> None:
-    """What is left when server and runner were both killed is removed by the next start."""
+    """If server and runner were both killed, their containers are removed by the next start."""
     spec, data = tmp_path / "spec.json", tmp_path / "data"
     folder = data / "runs" / "run"
     folder.mkdir(parents=True)
@@ -335,7 +335,7 @@ def test_all_killed(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_files_of_another_user(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a container wrote as another user is given to this one, so that it can be deleted."""
+    """Files that a container wrote as another user are given to this one, so that they can be deleted."""
     if os.getuid() != 0:
         pytest.skip("only root can write as another user")
     engine = find_engine({"DOCKER_HOST": stage.engine.url})
@@ -363,7 +363,7 @@ def test_python_component(make_stage: Callable[..., Stage]) -> None:
 
 
 def test_as_processes(make_stage: Callable[..., Stage]) -> None:
-    """With `--steps process` commands run on this machine, and each task warns of it."""
+    """With `--steps process` commands run on this machine, and each task has a warning."""
     stage = make_stage(Steps.PROCESS)
     assert stage.run(a={"command": ["sh", "-ec", WRITE], "args": [OUT, "x"]}) == (State.SUCCEEDED, "")
     assert stage.watcher.last("a").warnings == (f"runs as a process, not in image {IMAGE}",)
@@ -371,7 +371,7 @@ def test_as_processes(make_stage: Callable[..., Stage]) -> None:
 
 
 def test_program_that_this_machine_lacks(make_stage: Callable[..., Stage]) -> None:
-    """With `--steps process` a program that this machine does not have is refused before anything starts."""
+    """With `--steps process` a program that is missing on this machine is rejected before anything starts."""
     stage = make_stage(Steps.PROCESS)
     state, error = stage.run(a={"command": ["true"]}, b={"command": ["no-such-program"]})
     words = (
@@ -382,7 +382,7 @@ def test_program_that_this_machine_lacks(make_stage: Callable[..., Stage]) -> No
 
 
 def test_no_engine(stage: Stage) -> None:
-    """Without an engine a pipeline that needs one is refused before anything starts, with what was tried."""
+    """Without an engine a pipeline that needs one is rejected before anything starts, with what was tried."""
     stage.engine.go_away()
     state, error = stage.run(a={"command": ["true"]})
     assert state is State.FAILED
@@ -393,7 +393,7 @@ def test_no_engine(stage: Stage) -> None:
 
 
 def test_finding_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine is found by DOCKER_HOST, by CONTAINER_HOST, or by a socket at a usual place."""
+    """An engine is found by DOCKER_HOST, by CONTAINER_HOST, or by a socket in a usual location."""
     with StandInEngine() as engine:
         engine.security.append("name=rootless")
         found = find_engine({"DOCKER_HOST": engine.url})
@@ -412,7 +412,7 @@ DOCKER = "unix:///var/run/docker.sock"
 
 
 def test_real_engine(tmp_path: Path) -> None:
-    """A real engine runs steps: arguments, files, what is printed, exit status (it pulls busybox:1.36)."""
+    """A real engine runs steps: arguments, files, output, exit status (it pulls busybox:1.36)."""
     try:
         find_engine(os.environ)
     except NoEngineError as fault:
@@ -430,7 +430,7 @@ def test_real_engine(tmp_path: Path) -> None:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    """Waits until something holds; the test's own time limit ends it otherwise."""
+    """Waits until a condition is true; the test's own timeout ends it otherwise."""
     pause = threading.Event()
     while not holds():
         pause.wait(0.01)

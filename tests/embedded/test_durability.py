@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
-    """Every acknowledged upload is there, and whole, after a kill -9 in the middle of many."""
+    """Every acknowledged upload exists, and is complete, after a kill -9 during many uploads."""
     acknowledged: dict[str, str] = {}
     enough = threading.Event()
 
@@ -72,12 +72,12 @@ def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
 
 
 def _reference(caller: Caller) -> str:
-    """A pipeline of the same file, uploaded in peace."""
+    """An undisturbed upload of the same file."""
     return caller.upload(HELLO.read_bytes(), name="reference")["pipeline_id"]
 
 
 def test_restart(tmp_path: Path) -> None:
-    """After an orderly end everything is as it was: names, tags, description, times, deletions."""
+    """After an orderly shutdown everything is unchanged: names, tags, description, times, deletions."""
     with start(tmp_path) as first:
         caller = Caller(first.url)
         kept = caller.upload(name="유지", description="설명", tags='{"a": "b"}')
@@ -90,7 +90,7 @@ def test_restart(tmp_path: Path) -> None:
 
 
 def _until(caller: Caller, run_id: str, *states: str) -> dict[str, object]:
-    """The run, as soon as it is in one of these states."""
+    """The run, once it is in one of these states."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         run = caller.get(f"/runs/{run_id}").json
@@ -102,7 +102,7 @@ def _until(caller: Caller, run_id: str, *states: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("kill", [True, False])
 def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a parameter of the test
-    """After a kill -9, or an orderly end, in the middle of runs, these have failed, and those that waited go on."""
+    """After a kill -9, or an orderly shutdown, during runs, running ones have failed, and waiting ones continue."""
     sleeps = (PIPELINES / "sleeps.yaml").read_bytes()
     first = start(tmp_path, 0, ["--runs-at-once", "2"])
     caller = Caller(first.url)
@@ -139,12 +139,12 @@ SERVED = json.loads((DATA / "schema2_served.json").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("schema", [2, 3, 4])
 def test_data_of_the_former_versions(tmp_path: Path, schema: int) -> None:
-    """A folder is served as the program that wrote it served it, and continues from there."""
+    """A folder is served as by the version that wrote it, and can be used further."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
         connection.create_collation("folded", lambda one, other: (one > other) - (one < other))
         connection.executescript((DATA / f"schema{schema}.sql").read_text(encoding="utf-8"))
     with contextlib.closing(Store(tmp_path / "kfp.sqlite")):
-        pass  # upgraded once; the next start finds nothing to do
+        pass  # upgraded once; the next start has nothing to do
     with serving(tmp_path) as server:
         for path, expected in SERVED.items():
             reply = server.caller.pool.request(
@@ -160,7 +160,7 @@ def test_data_of_the_former_versions(tmp_path: Path, schema: int) -> None:
 
 
 def test_upgrade_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upgrade happens as a whole or not at all: after one that fails the folder is as it was."""
+    """An upgrade is done completely or not at all: after one that fails the folder is unchanged."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
         connection.executescript((DATA / "schema2.sql").read_text(encoding="utf-8"))
         before = list(connection.iterdump())
@@ -179,7 +179,7 @@ def _named(runs: list[dict[str, str]], name: str) -> str:
 
 
 def test_data_of_the_first_version(tmp_path: Path) -> None:
-    """What was written before there were runs is still there, and can be run."""
+    """Data from before there were runs still exists, and can be run."""
     connection = sqlite3.connect(tmp_path / "kfp.sqlite")
     connection.executescript((DATA / "schema1.sql").read_text(encoding="utf-8"))
     connection.close()
@@ -190,7 +190,7 @@ def test_data_of_the_first_version(tmp_path: Path) -> None:
 
 
 def test_data_of_a_newer_version(tmp_path: Path) -> None:
-    """What a newer program wrote is refused, and stays as it is."""
+    """Data of a newer version is rejected, and unchanged."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer version of this program"):

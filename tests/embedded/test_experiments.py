@@ -20,12 +20,12 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 
 def an_experiment(caller: Caller) -> str:
-    """Makes an experiment; returns its id."""
+    """Creates an experiment; returns its id."""
     return caller.call("POST", "/experiments", json_body={"display_name": unique("실험")})["experiment_id"]
 
 
 def test_archive(caller: Caller) -> None:
-    """Archiving an experiment archives its runs and disables its recurring runs; nobody else's."""
+    """Archiving an experiment archives its runs and disables its recurring runs, and no others."""
     experiment, other = an_experiment(caller), an_experiment(caller)
     pipeline = a_pipeline(caller)
     runs = {
@@ -52,7 +52,7 @@ def _recurring(caller: Caller, experiment: str, pipeline: dict[str, str]) -> str
 
 
 def test_names(caller: Caller) -> None:
-    """Names are unique in whatever letter case, and may be in any script; too long ones are refused."""
+    """Names are unique regardless of letter case, and may be in any script; names that are too long are rejected."""
     name = unique("Ünï 실험 ✓")
     assert caller.call("POST", "/experiments", json_body={"display_name": name})["display_name"] == name
     assert caller.call("POST", "/experiments", json_body={"display_name": name.upper()}).status == 409
@@ -61,7 +61,7 @@ def test_names(caller: Caller) -> None:
 
 
 def test_default_experiment(caller: Caller) -> None:
-    """The experiment of runs that name none cannot be deleted."""
+    """The experiment of runs that do not name one cannot be deleted."""
     experiment = caller.get(f"/runs/{a_run(caller)}")["experiment_id"]
     reply = caller.call("DELETE", f"/experiments/{experiment}")
     assert (reply.status, reply.json["code"]) == (409, 10)

@@ -50,13 +50,13 @@ BOMBS: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKfp]:
-    """A server of its own, whose memory only these tests use."""
+    """A server whose memory only these tests use."""
     with start(tmp_path_factory.mktemp("victim")) as running:
         yield running
 
 
 def _peak_memory(pid: int) -> int:
-    """The largest memory that a process has had, in MiB."""
+    """The peak memory of a process, in MiB."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
     assert match
     return int(match[1]) >> 10
@@ -65,7 +65,7 @@ def _peak_memory(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(victim: EmbeddedKfp, name: str) -> None:
-    """A file made to hurt is refused with KFP's words, within bounded memory, and the server continues."""
+    """A malicious file is rejected in KFP's words, within bounded memory, and the server continues."""
     filename, words = BOMBS[name]
     caller = Caller(victim.url)
     reply = caller.upload(HOSTILE[name](), filename=filename)
@@ -76,7 +76,7 @@ def test_bombs(victim: EmbeddedKfp, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../../etc/evil.yaml", "/etc/evil.yaml", "a/../b.yaml"])
 def test_member_names(victim: EmbeddedKfp, name: str) -> None:
-    """A member's name decides nothing but whether it is YAML: it is never a path."""
+    """A member's name only decides whether it is YAML: it is never a path."""
     hello = HELLO.read_bytes()
     caller = Caller(victim.url)
     assert caller.upload(zip_of((name, hello)), filename="p.zip").status == 200
@@ -85,7 +85,7 @@ def test_member_names(victim: EmbeddedKfp, name: str) -> None:
 
 
 def test_health_while_a_large_file_is_read(victim: EmbeddedKfp) -> None:
-    """The server answers other calls while it reads a file that takes it seconds."""
+    """The server answers other calls while it reads a file that takes seconds."""
     slow = HELLO.read_bytes() + b"\n---\nplatforms: {kubernetes: {a: [" + b"x," * 300_000 + b"]}}"
     caller = Caller(victim.url)
     upload = threading.Thread(target=caller.upload, args=(slow,))
@@ -98,7 +98,7 @@ def test_health_while_a_large_file_is_read(victim: EmbeddedKfp) -> None:
 
 
 def _raw(running: EmbeddedKfp, request: bytes, *, then_close: bool = False) -> bytes:
-    """Sends bytes as they are; returns all of the answer, after which the server closes."""
+    """Sends bytes unchanged; returns the whole answer, after which the server closes."""
     host, port = running.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(request)
@@ -135,7 +135,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies(victim: EmbeddedKfp, name: str) -> None:
-    """A body that is no proper form is refused, and the server continues."""
+    """A malformed body is rejected, and the server continues."""
     reply = _raw(victim, _request_of(BODIES[name]))
     assert reply.startswith(b"HTTP/1.1 400 ")
     assert NO_FILE.encode() in reply
@@ -143,14 +143,14 @@ def test_bodies(victim: EmbeddedKfp, name: str) -> None:
 
 
 def test_length_that_is_too_small(victim: EmbeddedKfp) -> None:
-    """A body that is longer than it was said to be is refused: its end is missing."""
+    """A body that is longer than its announced length is rejected as truncated."""
     body = _part(FIELD, HELLO.read_bytes())
     assert _raw(victim, _request_of(body, length=len(body) - 100)).startswith(b"HTTP/1.1 400 ")
     assert Caller(victim.url).upload().status == 200
 
 
 def test_caller_that_goes_away(victim: EmbeddedKfp) -> None:
-    """A caller that disconnects in the middle leaves no pipeline and no file."""
+    """A client that disconnects in the middle leaves no pipeline and no file."""
     body = _part(FIELD, HELLO.read_bytes())
     before = Caller(victim.url).get("/pipelines").json["total_size"]
     _raw(victim, _request_of(body, length=len(body) + 5 * MIB), then_close=True)
@@ -158,7 +158,7 @@ def test_caller_that_goes_away(victim: EmbeddedKfp) -> None:
 
 
 def test_long_request_lines(victim: EmbeddedKfp) -> None:
-    """A request line of 450 kB, which KFP takes, is taken; one beyond any sense is refused, and the server goes on."""
+    """A request line of 450 kB is accepted as by KFP; a far longer one is rejected, and the server continues."""
     end = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert _raw(victim, b"GET /apis/v2beta1/healthz?a=" + b"a" * 450_000 + end).startswith(b"HTTP/1.1 200 ")
     with contextlib.suppress(ConnectionError):  # the server does not wait for the rest of it

@@ -77,7 +77,7 @@ print("\\n" + json.dumps([run.run_id, run.state, run.display_name, tasks, run.pi
 
 
 def client(folder: Path, program: str, *arguments: str) -> object:
-    """Runs a program; what its last line says."""
+    """Runs a program; returns what its last line says."""
     (folder / "program.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "program.py", *arguments],
@@ -112,7 +112,7 @@ def test_control(tmp_path: Path) -> None:
 
 
 def test_function(tmp_path: Path) -> None:
-    """A pipeline's function is run by the real kfp.Client, which waits for its end."""
+    """A pipeline function is run by the real kfp.Client, which waits for its end."""
     with serving(tmp_path) as server:
         server.executor.playing = [
             TaskReport("greet", State.RUNNING),
@@ -131,7 +131,7 @@ def test_function(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_function_that_is_executed(kfp: EmbeddedKfp, tmp_path: Path) -> None:
-    """The same really executes it, in the embedded KFP's own process."""
+    """The same executes it, in the embedded KFP's own process."""
     found = client(tmp_path, FUNCTION, kfp.url)
     assert isinstance(found, list)
     assert found[1] == "SUCCEEDED"

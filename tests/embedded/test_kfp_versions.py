@@ -1,4 +1,4 @@
-"""Files that kfp 2.5 to 2.17 compiled, each in an environment of its own, from `tests/data/kfp_versions/compile.py`."""
+"""Files that kfp 2.5 to 2.17 compiled, each in its own environment, by `tests/data/kfp_versions/compile.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.embedded.conftest import Caller
 
 FOLDER = Path(__file__).parents[1] / "data" / "kfp_versions"
-# What 2.6 to 2.9 and 2.11 to 2.16 write differs in the version only.
+# The output of 2.6 to 2.9 and 2.11 to 2.16 differs in the version only.
 DISTINCT = ("2.5.0", "2.10.1", "2.17.0")
 OVER = {"SUCCEEDED", "FAILED", "CANCELED"}
 OUTPUTS = {"write": 8, "read it": "안녕 world", "total": 15, "square-2": 4}
@@ -31,7 +31,7 @@ FILES = _files()
 
 @pytest.mark.parametrize("version", FILES)
 def test_upload(caller: Caller, version: str) -> None:
-    """A file of each kfp is uploaded, and says which kfp compiled it."""
+    """A file of each kfp is uploaded, and has the version of kfp that compiled it."""
     assert len(FILES) == 12
     pipeline = caller.upload(FILES[version])
     assert pipeline.status == 200
@@ -41,7 +41,7 @@ def test_upload(caller: Caller, version: str) -> None:
 
 @pytest.mark.slow
 def test_runs(caller: Caller) -> None:
-    """Files of kfp run, however old it is: loops, branches, artifacts, an exit handler, retries, limits."""
+    """Files of every kfp run: loops, branches, artifacts, an exit handler, retries, limits."""
     runs = {}
     for version in DISTINCT:
         reference = {"pipeline_id": caller.upload(FILES[version])["pipeline_id"]}

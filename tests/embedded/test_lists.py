@@ -60,13 +60,13 @@ def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
 
 
 def names(store: Store, *predicates: dict[str, object], sort_by: str = "name") -> list[str]:
-    """The names of the pipelines that a filter finds."""
+    """The names of the pipelines that match a filter."""
     query = {"filter": json.dumps({"predicates": predicates}), "sort_by": sort_by, "page_size": "200"}
     return names_of(page_of(store, query))
 
 
 def refusal(query: dict[str, str]) -> str:
-    """KFP's innermost words for a list that it refuses."""
+    """KFP's innermost message for a list that it rejects."""
     with pytest.raises(KfpError) as caught:
         parse_listing(PIPELINES, query)
     assert caught.value.status[0] == 3
@@ -77,7 +77,7 @@ def refusal(query: dict[str, str]) -> str:
     "sort_by", ["", "created_at desc", "name", "name desc", "id", "display_name desc", "description"]
 )
 def test_pages_of_pipelines(store: Store, sort_by: str) -> None:
-    """Paging through 450 pipelines gives each once though some of them, those that tokens name too, are deleted."""
+    """Pages of 450 pipelines list each once though some of them, including those that tokens name, are deleted."""
     for number in range(450):
         add(store, f"P{number:03}", f"Shown {number % 7}", description=f"d{number % 5}")
     _check_pages(lambda query: page_of(store, query), sort_by, lambda item: delete(store, PIPELINES, item))
@@ -85,7 +85,7 @@ def test_pages_of_pipelines(store: Store, sort_by: str) -> None:
 
 @pytest.mark.parametrize("sort_by", ["created_at", "name desc"])
 def test_pages_of_versions(store: Store, sort_by: str) -> None:
-    """Paging through 450 versions gives each once though some of them are deleted, and none of another pipeline."""
+    """Pages of 450 versions list each once though some of them are deleted, and none of another pipeline."""
     pipeline, other = (str(add(store, name)["pipeline_id"]) for name in ("one", "other"))
     for number in range(450):
         with store.writing() as documents:
@@ -97,7 +97,7 @@ def test_pages_of_versions(store: Store, sort_by: str) -> None:
 
 
 def _check_pages(page: Callable[[dict[str, str]], Page], sort_by: str, delete: Callable[[str], object]) -> None:
-    """Reads all pages of 40, deleting between them what the next token names and one that was read already."""
+    """Reads all pages of 40, and deletes between them what the next token names and one that was already listed."""
     everything = {item for number in range(3) for item in _nth_page(page, number).ids}
     assert len(everything) == 450
     seen: list[str] = []
@@ -125,7 +125,7 @@ def _nth_page(page: Callable[[dict[str, str]], Page], number: int) -> Page:
 
 
 def test_order(store: Store) -> None:
-    """Times are sorted with ties broken by id, names without regard to letter case, both ways."""
+    """Times are sorted with ties broken by id, names ignoring letter case, both ways."""
     made = [add(store, name) for name in ("b", "A", "c", "D", "ä", "Ä2", "한글")]
     by_time = sorted(made, key=lambda each: (str(each["created_at"]), str(each["pipeline_id"])))
     assert names(store, sort_by="") == [each["name"] for each in by_time]
@@ -135,7 +135,7 @@ def test_order(store: Store) -> None:
 
 
 def test_text_filters(store: Store) -> None:
-    """Text is compared without regard to letter case; in IS_SUBSTRING `_` and `%` stand for anything."""
+    """Text is compared ignoring letter case; in IS_SUBSTRING `_` and `%` are wildcards."""
     for name in ("Alpha", "alphabet", "beta_1", "betaX1", "100%"):
         add(store, name, f"shown {name}", description=f"Description of {name}")
     assert names(store, predicate("EQUALS", "name", string_value="ALPHA")) == ["Alpha"]
@@ -159,7 +159,7 @@ def test_text_filters(store: Store) -> None:
 
 
 def test_several_conditions(store: Store) -> None:
-    """All conditions must hold, several on one field too."""
+    """All conditions must match, several on one field too."""
     for name in ("ab", "bc", "abc"):
         add(store, name, name)
     both = [predicate("IS_SUBSTRING", "name", string_value=text) for text in ("a", "c")]
@@ -167,7 +167,7 @@ def test_several_conditions(store: Store) -> None:
 
 
 def test_time_filters(store: Store) -> None:
-    """Times are compared by the second, in whatever form and zone they are sent."""
+    """Times are compared by the second, in any format and time zone."""
     for number in range(9):
         add(store, f"p{number}", "x")
     moment = {"timestamp_value": "2023-11-14T22:13:21Z"}
@@ -181,14 +181,14 @@ def test_time_filters(store: Store) -> None:
 
 
 def test_id_filters(store: Store) -> None:
-    """Ids can be asked for under both of their names."""
+    """Ids can be filtered under both of their names."""
     first, second = (str(add(store, name)["pipeline_id"]) for name in "ab")
     assert names(store, predicate("EQUALS", "id", string_value=first)) == ["a"]
     assert names(store, predicate("IN", "pipeline_id", string_values={"values": [first, second]})) == ["a", "b"]
 
 
 def test_tag_filters(store: Store) -> None:
-    """Conditions on tags hold for the key and its value; several must all hold."""
+    """Conditions on tags match the key and its value; several must all match."""
     add(store, "a", "a", tags={"team": "ml", "env": "prod"})
     add(store, "b", "b", tags={"team": "ml", "ml": "team"})
     assert names(store, predicate("EQUALS", "tags.team", string_value="ml")) == ["a", "b"]
@@ -198,7 +198,7 @@ def test_tag_filters(store: Store) -> None:
 
 
 def test_page_of_a_filter(store: Store) -> None:
-    """A token carries order and filter on; tags are sent again; total_size counts what the filter finds."""
+    """A token keeps order and filter; tags are sent again; total_size counts the matches of the filter."""
     for number in range(6):
         add(store, f"x{number}", "x", tags={"even": str(number % 2 == 0)})
     conditions = [
@@ -257,12 +257,12 @@ def one(condition: str) -> dict[str, str]:
     ],
 )
 def test_bad_queries(query: dict[str, str], words: str) -> None:
-    """What cannot be listed is refused with KFP's words."""
+    """Unsupported queries are rejected in KFP's words."""
     assert words in refusal(query)
 
 
 def test_most_of_everything(store: Store) -> None:
-    """The largest filters that are taken do not trouble the database; larger ones are refused."""
+    """The largest accepted filters are no problem for the database; larger ones are rejected."""
     values = [str(number) for number in range(10_000)]
     longest = predicate("IS_SUBSTRING", "description", string_value="한" * 10_000)
     assert names(store, *[longest] * 97, *[predicate("IN", "name", string_values={"values": values})] * 3) == []
@@ -274,7 +274,7 @@ def test_most_of_everything(store: Store) -> None:
 
 
 def test_token_of_another_list(store: Store) -> None:
-    """A token of pipelines does not list versions, and one that was tampered with lists nothing."""
+    """A token of pipelines does not list versions, and a modified token lists nothing."""
     for name in "ab":
         add(store, name, name)
     token = page_of(store, {"page_size": "1"}).next_page_token
@@ -294,14 +294,14 @@ def test_token_of_another_list(store: Store) -> None:
 
 
 def test_second_decoding_of_filters(store: Store) -> None:
-    """As with KFP a filter is decoded as a URL once more: a plus must come as %2B, or it is a space."""
+    """As in KFP a filter is URL-decoded once more: a plus must be sent as %2B, or it is a space."""
     add(store, "a+b", "x")
     assert names(store, predicate("EQUALS", "name", string_value="a+b")) == []
     assert names(store, predicate("EQUALS", "name", string_value="a%2Bb")) == ["a+b"]
 
 
 def test_racing_uploads(caller: Caller) -> None:
-    """Of uploads racing for one name one gets 200 and the others 409; versions too, in whatever letter case."""
+    """Of concurrent uploads with one name one gets 200 and the others 409; versions too, ignoring letter case."""
     name = unique("race")
     pipeline = caller.upload()["pipeline_id"]
     assert _race(lambda _: caller.upload(name=name).status) == [200] + [409] * 7
@@ -326,7 +326,7 @@ def _race(call: Callable[[int], int]) -> list[int]:
 
 
 def test_half_made_pipeline(store: Store) -> None:
-    """A pipeline and its first version are made together or not at all."""
+    """A pipeline and its first version are created together or not at all."""
     add(store, "taken", "x")
     half, taken = new_pipeline(store, name="half"), new_pipeline(store, name="TAKEN")
 

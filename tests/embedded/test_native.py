@@ -36,7 +36,7 @@ RUNS = {
 }
 """Recordings, and the pipelines that they are of."""
 OTHER_VALUES = {
-    "exits": {"status"},  # steps behave as 2.17.0's, which tells its exit handlers something else
+    "exits": {"status"},  # steps behave as 2.17.0's, whose final status differs
 }
 
 
@@ -66,7 +66,7 @@ def runs(caller: Caller, compiled: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def ended(caller: Caller, run_id: str) -> dict[str, Any]:
-    """The whole run, when it has ended."""
+    """The whole run, once it has finished."""
     deadline = time.monotonic() + 120
     while (run := caller.get(f"/runs/{run_id}", view="FULL").json)["finished_at"] == "1970-01-01T00:00:00Z":
         assert time.monotonic() < deadline, run
@@ -75,17 +75,17 @@ def ended(caller: Caller, run_id: str) -> dict[str, Any]:
 
 
 def shapes(tasks: list[dict[str, Any]], other_values: set[str]) -> list[dict[str, Any]]:
-    """What the pipeline determines of tasks, in the order of their places."""
+    """The properties of tasks that the pipeline determines, in the order of their scopes."""
     by_id = {task["task_id"]: task for task in tasks}
     return sorted((shape(task, by_id, other_values) for task in tasks), key=lambda one: json.dumps(one["place"]))
 
 
 def shape(task: dict[str, Any], by_id: dict[str, dict[str, Any]], other_values: set[str]) -> dict[str, Any]:
-    """What the pipeline determines of a task; one from the cache is as one that has been executed."""
+    """The properties of a task that the pipeline determines; a cached task equals an executed one."""
     cached = task["state"] == "CACHED"
     states = [each["state"].replace("CACHED", "SUCCEEDED") for each in task["state_history"]]
     message = re.sub(r"/\S+", "FILE", task.get("status_metadata", {}).get("message", ""))
-    # Warnings are ours.
+    # Warnings exist only here.
     warned = task.get("status_metadata", {}).keys() == {"custom_properties"}
     return {
         "place": [*places(task, by_id), task["scope_path"]],
@@ -104,14 +104,14 @@ def shape(task: dict[str, Any], by_id: dict[str, dict[str, Any]], other_values: 
 
 
 def places(task: dict[str, Any], by_id: dict[str, dict[str, Any]]) -> list[str]:
-    """The iterations that a task is in, from the outside."""
+    """The iterations of a task, outermost first."""
     index = task.get("type_attributes", {}).get("iteration_index", "")
     parent = by_id.get(task.get("parent_task_id", ""))
     return [*(places(parent, by_id) if parent else ()), index]
 
 
 def ports(found: dict[str, Any], other_values: set[str]) -> list[str]:
-    """Inputs or outputs in a fixed order: values, types, producers, and what artifacts are."""
+    """Inputs or outputs in a fixed order: values, types, producers, and artifacts."""
     parameters = [
         {**one, "value": shortened(one)} | ({"value": "?"} if one["parameter_key"] in other_values else {})
         for one in found.get("parameters", ())
@@ -124,7 +124,7 @@ def ports(found: dict[str, Any], other_values: set[str]) -> list[str]:
 
 
 def shortened(parameter: dict[str, Any]) -> object:
-    """The value of a parameter; of long texts and paths only what they are."""
+    """The value of a parameter; long texts and paths are replaced by their kind."""
     value = parameter["value"]
     if isinstance(value, str) and re.match(r"x{100}|/|file://", value):
         return value[:1]
@@ -132,7 +132,7 @@ def shortened(parameter: dict[str, Any]) -> object:
 
 
 def artifact(one: dict[str, Any]) -> dict[str, Any]:
-    """An artifact without its id and time, with the end of its place."""
+    """An artifact without its id and time, with the end of its URI."""
     kept = {key: value for key, value in one.items() if key not in {"artifact_id", "created_at"}}
     for number in ("number_value", "metadata"):
         kept[number] = json.loads(json.dumps(kept.get(number)).replace("299976", "1000"))
@@ -141,7 +141,7 @@ def artifact(one: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_tasks_of_a_run(caller: Caller, runs: dict[str, str], name: str) -> None:
-    """A pipeline gives the tasks, inputs, outputs and artifacts that it gave in the next KFP."""
+    """A pipeline has the tasks, inputs, outputs and artifacts that it had in the next KFP."""
     wanted, run = RECORDED[name][-1], ended(caller, runs[name])
     other = OTHER_VALUES.get(name, set())
     assert (run["state"], run["task_count"]) == (wanted["state"], wanted["task_count"])
@@ -153,7 +153,7 @@ def test_tasks_of_a_run(caller: Caller, runs: dict[str, str], name: str) -> None
 
 
 def test_cached(caller: Caller, runs: dict[str, str], compiled: Path) -> None:
-    """A run whose tasks are all in the cache is as recorded, with the artifacts of the former run."""
+    """A run whose tasks are all cached is as recorded, with the artifacts of the earlier run."""
     parameters = RECORDED["outputs"][-1]["runtime_config"]["parameters"]
     ended(caller, runs["outputs"])
     reference = a_pipeline(caller, (compiled / "outputs.yaml").read_bytes())
@@ -189,7 +189,7 @@ def test_retry(caller: Caller, compiled: Path, tmp_path: Path) -> None:
 
 
 def test_termination(caller: Caller, compiled: Path) -> None:
-    """A task that is killed stays as it was, as nothing closes it in the next KFP."""
+    """A killed task keeps its state, as nothing closes it in the next KFP."""
     reference = a_pipeline(caller, (compiled / "naps.yaml").read_bytes())
     config = {"parameters": {"seconds": 60}}
     run_id = a_run(caller, pipeline_version_reference=reference, runtime_config=config)

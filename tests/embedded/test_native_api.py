@@ -1,4 +1,4 @@
-"""The routes of tasks and artifacts, asked what the next KFP was asked, about the tasks and artifacts that it had."""
+"""The routes of tasks and artifacts, with the requests sent to the next KFP, and the tasks and artifacts it had."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 def recorded_runs() -> Iterator[dict[str, object]]:
-    """The runs as they are listed without their tasks: those that were shown, and as many like one as there were."""
+    """The runs as listed without their tasks: the recorded ones, and as many copies of one as there were."""
     three, *_, many = (step["response"]["json"]["runs"] for step in STEPS["lists"])
     known = {run["run_id"]: run for run in three}
     for run in (stages[-1] for stages in RUNS.values()):
@@ -79,7 +79,7 @@ def recorded_runs() -> Iterator[dict[str, object]]:
 
 
 def comparable(value: JsonValue) -> JsonValue:
-    """An answer whose order is fixed, with its tokens decoded."""
+    """An answer in a fixed order, with its tokens decoded."""
     if isinstance(value, dict):
         return {key: _token(one) if key == "next_page_token" else comparable(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -95,7 +95,7 @@ def _token(text: JsonValue) -> JsonValue:
 
 
 def compared(body: JsonObject) -> JsonObject:
-    """What is compared of an answer."""
+    """The part of an answer that is compared."""
     kept = {key: one for key, one in body.items() if key not in OTHERWISE}
     runs, token = kept.get("runs"), kept.get("next_page_token")
     if isinstance(runs, list):
@@ -105,7 +105,7 @@ def compared(body: JsonObject) -> JsonObject:
         if isinstance(token, dict):
             kept["next_page_token"] = {**token, "SortByFieldValue": 0, "KeyFieldValue": ""}
     if isinstance(message := kept.get("error_message"), str):
-        # Where there is no log: the object store's own words there, those of Kubernetes here.
+        # If there is no log: the object store's message there, Kubernetes' here.
         kept["error_message"] = message.partition(": InternalServerError: Failed to read logs from")[0]
     return kept
 

@@ -18,20 +18,20 @@ MINIMAL = "pipelineInfo: {name: x}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"
 
 
 def document(text: str) -> dict[str, JsonValue]:
-    """The only document of a YAML text."""
+    """The single document of a YAML text."""
     (found,) = mappings(io.BytesIO(text.encode()))
     return found
 
 
 def spec(text: str) -> dict[str, JsonValue]:
-    """What is served for a pipeline file."""
+    """The spec served for a pipeline file."""
     found = json.loads(read_spec(io.BytesIO(text.encode())))
     assert isinstance(found, dict)
     return found
 
 
 def default(value: str) -> JsonValue:
-    """What is served for a parameter's default that stands so in the file."""
+    """The value served for a parameter default with this YAML text."""
     parameters = f"{{parameters: {{p: {{parameterType: STRUCT, defaultValue: {value}}}}}}}"
     served = spec(MINIMAL.replace("{dag: {}}", f"{{dag: {{}}, inputDefinitions: {parameters}}}"))
     text = json.dumps(served["root"])
@@ -40,7 +40,7 @@ def default(value: str) -> JsonValue:
 
 
 def refusal(text: str) -> str:
-    """KFP's words for a file that is no pipeline."""
+    """KFP's message for a file that is not a pipeline."""
     with pytest.raises(NoPipelineError) as caught:
         read_spec(io.BytesIO(text.encode()))
     return str(caught.value)
@@ -73,7 +73,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_values(text: str, value: str) -> None:
-    """Values are read as go-yaml reads them and written as Go writes them: 7.0 is 7, yes is a text."""
+    """Values are read as by go-yaml and written as by Go: 7.0 is 7, yes is a string."""
     served = default(text)
     assert json.dumps(served, ensure_ascii=False) == value
 
@@ -82,26 +82,26 @@ def test_values(text: str, value: str) -> None:
     ("number", "written"), [("2.0e-05", "0.00002"), ("1.0e-7", "1e-7"), ("1.5", "1.5"), ("-0.0", "0")]
 )
 def test_spelling_of_numbers(number: str, written: str) -> None:
-    """Numbers are spelled as Go's protojson spells them: YAML, too, reads them as numbers."""
+    """Numbers are formatted as by Go's protojson: YAML, too, reads them as numbers."""
     parameters = f"{{parameters: {{p: {{parameterType: NUMBER_DOUBLE, defaultValue: {number}}}}}}}"
     file = MINIMAL.replace("{dag: {}}", f"{{dag: {{}}, inputDefinitions: {parameters}}}")
     assert f'"defaultValue":{written},' in read_spec(io.BytesIO(file.encode()))
 
 
 def test_large_numbers() -> None:
-    """Numbers too large for an integer are served as the float they are."""
+    """Numbers too large for an integer are served as floats."""
     assert default("99999999999999999999999") == 1e23
 
 
 def test_merge_keys() -> None:
-    """The key << takes over what is not there already, from one mapping or several; in quotes it is a key."""
+    """The key << merges missing keys from one mapping or several; in quotes it is a plain key."""
     merged = document("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [{z: 1}, *a], '<<': 5}")
     assert merged["b"] == {"x": 1, "y": 3}
     assert merged["c"] == {"x": 1, "y": 2, "z": 1, "<<": 5}
 
 
 def test_aliases() -> None:
-    """An alias stands for what it names, and a name may be given again."""
+    """An alias stands for its anchor, and an anchor may be redefined."""
     assert document("a: &x [1]\nb: *x\nc: &x [2]\nd: *x") == {"a": [1], "b": [1], "c": [2], "d": [2]}
 
 
@@ -109,7 +109,7 @@ def test_aliases() -> None:
     "text", ["a: 1\na: 2", "1: a", "a: {true: 1}", "a: {? [b] : c}", "a: .nan", "a: [-.inf]", "- a", "a"]
 )
 def test_documents_that_json_cannot_hold(text: str) -> None:
-    """A document that JSON has no form for, or that is no mapping, is passed over."""
+    """A document that JSON cannot represent, or that is not a mapping, is skipped."""
     assert list(mappings(io.BytesIO(f"{text}\n---\nb: 1".encode()))) == [{"b": 1}]
 
 
@@ -124,12 +124,12 @@ def test_documents_that_json_cannot_hold(text: str) -> None:
     ],
 )
 def test_syntax_errors(text: str, words: str) -> None:
-    """What is no YAML is refused in go-yaml's words, with its line."""
+    """Invalid YAML is rejected in go-yaml's words, with the line."""
     assert refusal(text) == f"failed to parse pipeline spec YAML: {words}"
 
 
 def test_encodings() -> None:
-    """A byte order mark and UTF-16 are read, invalid UTF-8 is refused."""
+    """A byte order mark and UTF-16 are read, invalid UTF-8 is rejected."""
     plain = read_spec(io.BytesIO(MINIMAL.encode()))
     assert read_spec(io.BytesIO(MINIMAL.encode("utf-8-sig"))) == plain
     assert read_spec(io.BytesIO(MINIMAL.encode("utf-16"))) == plain
@@ -147,12 +147,12 @@ def test_encodings() -> None:
     ],
 )
 def test_schema(text: str) -> None:
-    """What KFP's message definitions do not know is no pipeline."""
+    """Fields that KFP's message definitions do not have make a pipeline invalid."""
     assert refusal(text) == "unknown template format"
 
 
 def test_defaults_are_left_out() -> None:
-    """As proto3's JSON does, KFP leaves out what says nothing."""
+    """As in proto3's JSON, KFP omits default values."""
     task = "{cachingOptions: {enableCache: false}, retryPolicy: {maxRetryCount: 3, backoffFactor: 2.0}}"
     served = spec(MINIMAL.replace("{dag: {}}", f"{{dag: {{tasks: {{t: {task}}}}}}}") + "sdkVersion: ''")
     assert "sdkVersion" not in served
@@ -161,7 +161,7 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_platform_spec() -> None:
-    """Two documents, in either order, are served under their names; more of a kind are refused."""
+    """Two documents, in either order, are served under their names; duplicates of a kind are rejected."""
     platform = "platforms: {kubernetes: {a: 1.0}}"
     both = {"pipeline_spec": spec(MINIMAL), "platform_spec": {"platforms": {"kubernetes": {}}}}
     served = spec(f"{MINIMAL}---\n{platform.replace('a: 1.0', '')}")
@@ -175,7 +175,7 @@ def test_platform_spec() -> None:
 
 @pytest.mark.parametrize("name", sorted(each.name for each in PIPELINES.glob("*.yaml") if "argo" not in each.name))
 def test_served_spec_uploaded_again(name: str) -> None:
-    """What is served for a compiled pipeline, uploaded again as JSON documents, is served just the same."""
+    """The spec served for a compiled pipeline, uploaded again as JSON documents, is served identically."""
     first = read_spec(io.BytesIO((PIPELINES / name).read_bytes()))
     body = json.loads(first)
     parts = [body["pipeline_spec"], body["platform_spec"]] if "platform_spec" in body else [body]
@@ -184,7 +184,7 @@ def test_served_spec_uploaded_again(name: str) -> None:
 
 
 def test_argo_workflow() -> None:
-    """A Workflow is served with the empty fields that Go adds, and with parameters as texts, shared parts included."""
+    """A Workflow is served with the empty fields that Go adds, and with parameters as strings, shared parts too."""
     served = spec(
         """
         apiVersion: argoproj.io/v1alpha1
@@ -220,7 +220,7 @@ def test_argo_workflow() -> None:
 
 
 def test_keys_are_served_in_order() -> None:
-    """As by KFP: which order the tasks have does not change from server to server."""
+    """As in KFP: the order of the tasks does not change from server to server."""
     spec = json.loads(read_spec(io.BytesIO((PIPELINES / "train_and_report.yaml").read_bytes())))
     assert list(spec) == sorted(spec)
     assert list(spec["root"]["dag"]["tasks"]) == ["condition-1", "make-data", "train"]

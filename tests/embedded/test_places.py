@@ -1,4 +1,4 @@
-"""Where artifacts are: URIs, the files of a step, and what is kept of them."""
+"""Locations of artifacts: URIs, the files of a step, and what is stored of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_paths_of_uris(tmp_path: Path, uri: str, path: str | None) -> None:
 
 @pytest.mark.parametrize("uri", ["minio://../../etc", "s3://b/../../../x", "gs:///etc/passwd", "gs://b/\0"])
 def test_paths_that_lead_elsewhere(tmp_path: Path, uri: str) -> None:
-    """No URI leads out of the files of a step."""
+    """No URI points outside the files of a step."""
     with pytest.raises(ValueFaultError):
         Tree(tmp_path, "").path(uri)
 
@@ -50,7 +50,7 @@ def test_paths_that_lead_elsewhere(tmp_path: Path, uri: str) -> None:
     ],
 )
 def test_root(given: str, root: str) -> None:
-    """The root of a run is under that of the pipeline or the run, if that is in a store."""
+    """The root of a run is under that of the pipeline or the run, if that is in an object store."""
     assert root_of(given, "p", "r") == root
 
 
@@ -63,13 +63,13 @@ def test_root(given: str, root: str) -> None:
     ],
 )
 def test_what_is_not_kept(tmp_path: Path, uri: str, words: str) -> None:
-    """Only what has a key under the run's root is kept (`objectstore/config.go:KeyFromURI`)."""
+    """Only artifacts with a key under the run's root are stored (`objectstore/config.go:KeyFromURI`)."""
     with pytest.raises(ValueFaultError, match=words):
         Store(tmp_path, ROOT).path(uri)
 
 
 def test_folders(tmp_path: Path) -> None:
-    """Of a folder its files are stored (`object_store.go:UploadBlob`): empty ones are lost, and links are read."""
+    """The files of a folder are stored (`object_store.go:UploadBlob`): empty folders are dropped, links followed."""
     given = tmp_path / "given"
     (given / "sub" / "한글").mkdir(parents=True)
     (given / "hollow").mkdir()
@@ -86,7 +86,7 @@ def test_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "nothing", "pipe"])
 def test_what_cannot_be_stored(tmp_path: Path, kind: str) -> None:
-    """Links to folders, links to nothing and what is no file end the upload, as they do in KFP."""
+    """Links to folders, broken links and special files fail the upload, as they do in KFP."""
     (tmp_path / "given").mkdir()
     if kind == "pipe":
         os.mkfifo(tmp_path / "given" / "one")
@@ -97,7 +97,7 @@ def test_what_cannot_be_stored(tmp_path: Path, kind: str) -> None:
 
 
 def test_copies(tmp_path: Path) -> None:
-    """A copy is changed alone, and a large file is copied whole."""
+    """A change of a copy leaves the original unchanged, and a large file is copied completely."""
     (tmp_path / "a").write_bytes(os.urandom(3 << 20))
     transfer(tmp_path / "a", tmp_path / "deep" / "b")
     assert (tmp_path / "deep" / "b").read_bytes() == (tmp_path / "a").read_bytes()

@@ -26,7 +26,7 @@ def _command(data: Path, *more: str) -> list[str]:
 
 
 def _refused(data: Path, *more: str) -> str:
-    """Starts a server that must not start; returns its only words."""
+    """Starts a server that must fail to start; returns its only output."""
     done = subprocess.run(_command(data, *more), capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -42,13 +42,13 @@ def _is_running(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its state on."""
+    """The kernel's statistics of a process, from its state on."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal(tmp_path: Path, number: signal.Signals) -> None:
-    """It prints one ready line, and a signal soon ends it, with exit code 0."""
+    """It prints one ready line, and a signal ends it soon, with exit code 0."""
     with subprocess.Popen(_command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("ready http://127.0.0.1:")
@@ -59,7 +59,7 @@ def test_signal(tmp_path: Path, number: signal.Signals) -> None:
 
 @pytest.mark.slow
 def test_signal_during_an_upload(tmp_path: Path) -> None:
-    """A file that takes long to read does not keep a server from ending."""
+    """A file that takes long to read does not delay the end of a server."""
     slow = HELLO.read_bytes() + b"\n---\nplatforms: {kubernetes: {a: [" + b"x," * 900_000 + b"]}}"
     head = (
         f"POST /apis/v2beta1/pipelines/upload?name=x HTTP/1.1\r\nHost: localhost\r\n"
@@ -80,7 +80,7 @@ def _address(running: EmbeddedKfp) -> tuple[str, int]:
 
 
 def _wait_until_busy(pid: int) -> None:
-    """Waits until a process has used a quarter of a second of processor time since now."""
+    """Waits until a process has used a quarter of a second of processor time from now on."""
     ticks = _cpu_ticks(pid)
     deadline = time.monotonic() + 20
     while _cpu_ticks(pid) - ticks < os.sysconf("SC_CLK_TCK") // 4:
@@ -100,7 +100,7 @@ def _wait_for_end(pid: int) -> None:
 
 
 def test_second_process_on_a_folder(tmp_path: Path) -> None:
-    """A second process on the same folder is refused in a line that names the folder and who holds it."""
+    """A second process on the same folder is rejected with a line that names the folder and the first process."""
     with start(tmp_path) as running:
         words = _refused(tmp_path)
         assert str(tmp_path) in words
@@ -109,7 +109,7 @@ def test_second_process_on_a_folder(tmp_path: Path) -> None:
 
 
 def test_taken_port(tmp_path: Path) -> None:
-    """A taken port is refused in a line that names it, and the folder is free again."""
+    """A port in use is rejected with a line that names it, and the folder is unlocked again."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert f"port {port} " in _refused(tmp_path, "--port", str(port))
@@ -118,13 +118,13 @@ def test_taken_port(tmp_path: Path) -> None:
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    """A folder that cannot be made is refused in a line that names it."""
+    """A folder that cannot be created is rejected with a line that names it."""
     (tmp_path / "file").touch()
     assert str(tmp_path / "file" / "data") in _refused(tmp_path / "file" / "data")
 
 
 def test_data_of_a_newer_program(tmp_path: Path) -> None:
-    """Data that this program does not know are refused, not changed."""
+    """Data of a newer program are rejected, and not changed."""
     with sqlite3.connect(tmp_path / "kfp.sqlite") as database:
         database.execute("PRAGMA user_version = 99")
     assert "newer version" in _refused(tmp_path)
@@ -132,20 +132,20 @@ def test_data_of_a_newer_program(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])  # noqa: S104  # refused, that is the point
 def test_other_addresses(tmp_path: Path, host: str) -> None:
-    """Only loopback addresses are listened on."""
+    """It listens on loopback addresses only."""
     words = _refused(tmp_path, "--host", host)
     assert host in words
     assert "loopback" in words
 
 
 def test_start_reports_the_reason(tmp_path: Path) -> None:
-    """Code that starts a server is told why it did not start."""
+    """The caller of start gets the reason why the server did not start."""
     with start(tmp_path), pytest.raises(EmbeddedKfpError, match="in use by process"):
         start(tmp_path)
 
 
 def test_start_in_time(tmp_path: Path) -> None:
-    """A server that is not ready in time is ended, and its folder free."""
+    """A server that is not ready in time is stopped, and its folder unlocked."""
     with pytest.raises(EmbeddedKfpError, match=r"not ready within 0\.01 s"):
         start(tmp_path, timeout=0.01)
     start(tmp_path).stop()
@@ -160,7 +160,7 @@ def test_stop_twice(tmp_path: Path) -> None:
 
 
 def test_end_with_the_parent(tmp_path: Path) -> None:
-    """A server that was started from Python ends when that process is killed."""
+    """A server that was started from Python ends if that process is killed."""
     program = (
         "import sys, pathlib; from kfadapter_embedded.process import start;"
         "running = start(pathlib.Path(sys.argv[1])); print(running.pid, flush=True); sys.stdin.read()"
@@ -176,7 +176,7 @@ def test_end_with_the_parent(tmp_path: Path) -> None:
 
 
 def test_light_imports() -> None:
-    """Whoever starts a server needs neither its libraries nor kfp, and the server does without kfp."""
+    """Starting a server requires neither its libraries nor kfp, and the server does not require kfp."""
     program = """
 import sys
 import kfadapter_embedded.process
@@ -190,12 +190,12 @@ assert "kfp" not in sys.modules, "server"
 
 
 def test_listening_socket() -> None:
-    """The socket is TCP by name, without which asyncio leaves Nagle's algorithm on (40 ms an answer)."""
+    """The socket is explicitly TCP, without which asyncio leaves Nagle's algorithm on (40 ms per answer)."""
     with bind("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_port_out_of_range() -> None:
-    """A number that is no port is refused like a taken one."""
+    """An invalid port number is rejected like a port in use."""
     with pytest.raises(AddressError, match="port 65536 "):
         bind("127.0.0.1", 65536)

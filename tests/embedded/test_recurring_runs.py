@@ -20,7 +20,7 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 
 def create(caller: Caller, **fields: object) -> Reply:
-    """Requests a recurring run, of a pipeline of its own unless there is one."""
+    """Requests a recurring run, of a new pipeline unless one is given."""
     if "pipeline_spec" not in fields:
         fields.setdefault("pipeline_version_reference", a_pipeline(caller))
     body = {"display_name": unique("r"), "max_concurrency": "1", "mode": "ENABLE", **fields}
@@ -49,7 +49,7 @@ def create(caller: Caller, **fields: object) -> Reply:
     ],
 )
 def test_bad_recurring_runs(caller: Caller, fields: dict[str, object], status: int, words: str) -> None:
-    """A recurring run that cannot be made is refused with the reason."""
+    """An invalid recurring run is rejected with the reason."""
     reply = create(caller, **fields)
     assert reply.status == status
     assert words in reply["message"]
@@ -57,7 +57,7 @@ def test_bad_recurring_runs(caller: Caller, fields: dict[str, object], status: i
 
 
 def test_schedules(caller: Caller) -> None:
-    """A schedule is shown as it was sent, with its bounds in UTC; a spec sent along is shown too."""
+    """A schedule is returned as it was sent, with its bounds in UTC; so is a spec in the request."""
     spec = {"pipelineInfo": {"name": "x"}, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
     bounds = {"start_time": "2026-01-01T09:00:00+09:00", "end_time": "2027-01-01T00:00:00.5Z"}
     made = create(caller, pipeline_spec=spec, no_catchup=True, trigger={"cron_schedule": {"cron": "@daily", **bounds}})
@@ -83,6 +83,6 @@ def test_list(caller: Caller) -> None:
 
 @pytest.mark.parametrize("verb", ["enable", "disable"])
 def test_unknown_recurring_runs(caller: Caller, verb: str) -> None:
-    """Switching what does not exist is 404."""
+    """Enabling or disabling an unknown recurring run is 404."""
     reply = caller.call("POST", f"/recurringruns/{unique('gone')}:{verb}")
     assert (reply.status, reply.json["code"]) == (404, 5)

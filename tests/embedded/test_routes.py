@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("path", ["/jobs", "/runs/", "/runs/a/b", "/pipelines/", "/pipelines/names/a/b"])
 def test_unknown_routes(caller: Caller, path: str) -> None:
-    """What is not there is 404 in the words of KFP's gateway."""
+    """Unknown routes are 404 in the words of KFP's gateway."""
     reply = caller.get(path)
     assert (reply.status, reply.json) == (404, {"code": 5, "message": "Not Found"})
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/pipelines"), ("POST", "/pipelines/x"), ("PATCH", "/runs/x")])
 def test_unknown_methods(caller: Caller, method: str, path: str) -> None:
-    """A route that is there does not take every method."""
+    """A known route does not accept every method."""
     reply = caller.call(method, path)
     assert (reply.status, reply.json) == (501, {"code": 12, "message": "Method Not Allowed"})
 
@@ -34,7 +34,7 @@ def test_unknown_methods(caller: Caller, method: str, path: str) -> None:
     [("https://example.org", 403), ("null", 403), ("http://[", 403), ("http://localhost:3000", 200)],
 )
 def test_foreign_pages(caller: Caller, origin: str, status: int) -> None:
-    """A page from elsewhere in a browser on this machine can do nothing here."""
+    """A page of another origin in a browser on this machine has no access."""
     reply = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/healthz", headers={"origin": origin})
     assert reply.status == status
 
@@ -44,13 +44,13 @@ def test_foreign_pages(caller: Caller, origin: str, status: int) -> None:
     [("rebound.example.org:8888", 403), ("[", 403), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8888", 200)],
 )
 def test_names_of_this_machine(caller: Caller, host: str, status: int) -> None:
-    """A name that somebody made point to this machine is refused; its addresses and localhost are not."""
+    """A name that was pointed at this machine is rejected; the machine's addresses and localhost are accepted."""
     reply = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/healthz", headers={"host": host})
     assert reply.status == status
 
 
 def test_names_in_any_script(caller: Caller) -> None:
-    """Names may hold spaces, capitals and any script, and are found in whatever letter case."""
+    """Names may contain spaces, capitals and any script, and are found regardless of letter case."""
     name = unique("Ünï 파이프라인 ✓ %41 + ?#")
     made = caller.upload(name=name)
     assert made["name"] == name
@@ -67,13 +67,13 @@ def quoted(name: str) -> str:
     ("name", "status"), [("n" * 127, 200), ("n" * 128, 500), ("n" * 129, 400), ("한" * 42, 200), ("한" * 43, 400)]
 )
 def test_length_of_names(caller: Caller, name: str, status: int) -> None:
-    """A pipeline's name may have 128 bytes, its first version's 127, which makes 128 a 500 as with KFP."""
+    """A pipeline's name may have 128 bytes, its first version's 127, so that 128 is a 500 as in KFP."""
     suffix = uuid.uuid4().hex[:12]
     assert caller.upload(name=name[: -len(suffix.encode()) // len(name[0].encode())] + suffix).status == status
 
 
 def test_length_of_version_names(caller: Caller) -> None:
-    """A version's name may have 127 bytes; beyond it is refused in plain text."""
+    """A version's name may have 127 bytes; longer ones are rejected in plain text."""
     pipeline = caller.upload()["pipeline_id"]
     assert caller.upload(pipelineid=pipeline, name="v" * 127).status == 200
     reply = caller.upload(pipelineid=pipeline, name="v" * 128)
@@ -93,7 +93,7 @@ def test_length_of_version_names(caller: Caller) -> None:
     ],
 )
 def test_bad_pipelines(caller: Caller, body: object, words: str) -> None:
-    """A pipeline that cannot be made is refused with the reason."""
+    """An invalid pipeline is rejected with the reason."""
     reply = caller.call("POST", "/pipelines", json_body=body)
     assert (reply.status, reply.json["code"]) == (400, 3)
     assert words in reply["message"]
@@ -101,14 +101,14 @@ def test_bad_pipelines(caller: Caller, body: object, words: str) -> None:
 
 @pytest.mark.parametrize("tags", ['{"": "x"}', f'{{"{"k" * 64}": "x"}}', '{"a": 1}', "5", "[" * 5000])
 def test_bad_tags(caller: Caller, tags: str) -> None:
-    """Tags that KFP does not take are refused, and nothing is made."""
+    """Tags that KFP does not accept are rejected, and nothing is created."""
     name = unique("tags")
     assert caller.upload(name=name, tags=tags).status == 400
     assert caller.get(f"/pipelines/names/{name}").status == 404
 
 
 def test_half_a_surrogate_pair(caller: Caller) -> None:
-    """What UTF-8 cannot hold is replaced, wherever it comes in."""
+    """Characters that UTF-8 cannot encode are replaced, wherever they occur."""
     name = unique("half")
     made = caller.call("POST", "/pipelines", json_body={"name": name + "\ud800", "tags": {"a": "\udfff"}})
     assert (made["name"], made.json["tags"]) == (name + "\ufffd", {"a": "\ufffd"})
@@ -117,7 +117,7 @@ def test_half_a_surrogate_pair(caller: Caller) -> None:
 
 
 def test_update_keeps_the_rest(caller: Caller) -> None:
-    """An update without tags keeps them, one without a display name keeps that, empty tags clear them."""
+    """An update without tags keeps them, one without a display name keeps that, empty tags remove them."""
     made = caller.upload(tags='{"a": "b"}', display_name="Shown")
     path = f"/pipelines/{made['pipeline_id']}"
     assert caller.call("PATCH", path, json_body={"display_name": "New"}).json["tags"] == {"a": "b"}
@@ -128,14 +128,14 @@ def test_update_keeps_the_rest(caller: Caller) -> None:
 
 
 def test_update_of_what_is_gone(caller: Caller) -> None:
-    """An update of what does not exist is 404."""
+    """An update of an unknown pipeline or version is 404."""
     gone = uuid.uuid4()
     assert caller.call("PATCH", f"/pipelines/{gone}", json_body={"display_name": "x"}).status == 404
     assert caller.call("PATCH", f"/pipelines/{gone}/versions/{gone}", json_body={"display_name": "x"}).status == 404
 
 
 def test_large_specs_in_a_list(caller: Caller) -> None:
-    """A list gives every version's spec, whole, however many and large they are."""
+    """A list has every version's whole spec, however many and large they are."""
     pipeline = caller.call("POST", "/pipelines", json_body={"name": unique("large")})["pipeline_id"]
     spec = "pipelineInfo: {name: x, description: %s}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"
     for number in range(5):
@@ -148,7 +148,7 @@ def test_large_specs_in_a_list(caller: Caller) -> None:
 
 
 def test_sender_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sender that promised more and says nothing is not waited for for ever."""
+    """A sender that announced more data and stalls times out."""
     monkeypatch.setattr(uploads, "_IDLE_SECONDS", 0.01)
 
     async def silent() -> Message:

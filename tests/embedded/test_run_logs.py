@@ -22,7 +22,7 @@ LOGS = json.loads((DATA / "transcripts" / "logs.json").read_text("utf-8"))
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serving]:
-    """A server whose executor does as it is told."""
+    """A server whose executor is scripted."""
     with serving(tmp_path) as running:
         yield running
 
@@ -51,7 +51,7 @@ def pod_of(server: Serving, run_id: str) -> str:
 
 
 def read(server: Serving, run_id: str, pod: str, version: str = "v1alpha1", **query: object) -> tuple[int, str]:
-    """The answer to a request for a log, whole."""
+    """The whole answer to a request for a log."""
     reply = server.caller.get(f"/apis/{version}/runs/{run_id}/nodes/{pod}/log", **query)
     return reply.status, reply.text
 
@@ -75,7 +75,7 @@ def test_names_of_a_task(server: Serving, run_id: str) -> None:
 
 
 def test_logs_of_attempts(server: Serving, run_id: str) -> None:
-    """Each attempt has a pod and a log of its own; the task's id stands for all of them."""
+    """Each attempt has its own pod and log; the task's id stands for all of them."""
     for attempt, text in enumerate(("첫째\n", "second\n")):
         path = log_path(server.executor.jobs[0].folder, NAME, attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def test_logs_of_attempts(server: Serving, run_id: str) -> None:
 
 
 def test_pods_at_work(server: Serving) -> None:
-    """The workflow of a run names pods at work, each in its iteration, and says why one failed."""
+    """The workflow of a run names running pods, each in its iteration, and has the reason why one failed."""
     run_id = a_run(server.caller)
     loop = {"type": "LOOP", "type_attributes": {"iteration_count": "2"}}
     server.executor.start(run_id)
@@ -129,7 +129,7 @@ def test_errors(server: Serving, run_id: str) -> None:
 
 @pytest.mark.parametrize("note", ["unknown run that is no id", "node with an encoded slash", "node with a slash"])
 def test_recorded_errors(server: Serving, note: str) -> None:
-    """Requests that name nothing are answered as recorded."""
+    """Requests without a match are answered as recorded."""
     step = next(step for step in LOGS["steps"] if step["note"] == note)
     reply = server.caller.get(step["request"]["path"])
     said, recorded = reply.json, step["response"]["json"]
@@ -138,7 +138,7 @@ def test_recorded_errors(server: Serving, note: str) -> None:
 
 
 def test_large_log(server: Serving, run_id: str) -> None:
-    """A log comes whole, however large it is."""
+    """A log is returned completely, however large it is."""
     text = b"0123456789abcde\n" * 100_000
     write(server, text)
     server.executor.end_task(run_id, NAME, State.SUCCEEDED)
@@ -146,7 +146,7 @@ def test_large_log(server: Serving, run_id: str) -> None:
 
 
 def test_log_of_a_task_at_work(server: Serving, run_id: str) -> None:
-    """A log comes as it is written, unchanged, as far as it is written; as KFP, the route does not follow it."""
+    """A log is returned as far as it is written, unchanged; as in KFP, the route does not follow it."""
     write(server, b'first\n\n{"level": "info"}\r\nlast')
     assert read(server, run_id, pod_of(server, run_id), follow="true") == (200, 'first\n\n{"level": "info"}\r\nlast')
     write(server, b" line\n")

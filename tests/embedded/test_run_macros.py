@@ -33,7 +33,7 @@ LATER = datetime(2021, 1, 2, 15, 4, 5, tzinfo=timezone.utc)
     ],
 )
 def test_macros(text: str, replaced: str) -> None:
-    """Each macro becomes what it stands for; others stay as they are."""
+    """Each macro is replaced by its value; others are unchanged."""
     assert without_macros(text, "some-run-uuid", NOW, SCHEDULED) == replaced
 
 
@@ -61,5 +61,5 @@ def test_without_a_scheduled_time() -> None:
     ],
 )
 def test_layouts(layout: str, written: str) -> None:
-    """Layouts are Go's: what is written here was written by its time.Format."""
+    """Layouts are Go's: the expected texts were written by its time.Format."""
     assert without_macros(f"[[CurrentTime.{layout}]]", "r", LATER, None) == written

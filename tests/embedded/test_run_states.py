@@ -31,7 +31,7 @@ PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serving]:
-    """A server whose executor does as it is told."""
+    """A server whose executor is scripted."""
     with serving(tmp_path) as running:
         yield running
 
@@ -69,7 +69,7 @@ STEPS: dict[str, Callable[[Serving, str], None]] = {
 
 @pytest.mark.parametrize("play", PLAYS, ids=lambda play: play["title"])
 def test_plays(server: Serving, play: JsonObject) -> None:
-    """While it is executed, a run is served as KFP serves it while its workflow moves on."""
+    """During its execution, a run is served as by KFP while its workflow progresses."""
     run_id = a_run(server.caller, display_name=play["title"])
     free = frozenset({"plugins_output", "task_count"})
     steps = play["steps"]
@@ -78,7 +78,7 @@ def test_plays(server: Serving, play: JsonObject) -> None:
         assert isinstance(step, dict)
         STEPS[str(step["after"])](server, run_id)
         served = _comparable(server.caller.get(f"/runs/{run_id}").json)
-        # As with the next KFP, tasks are reset at once; KFP 2 shows the former ones until Argo begins.
+        # As in the next KFP, tasks are reset at once; KFP 2 shows the former ones until Argo starts.
         ignored = free | {"run_details"} if step["after"] == "retry" else free
         compare = Replayer(server.url, Transcript("run_states", ()), ignored)
         found = list(compare._compare("", _comparable(step["run"]), served))
@@ -101,7 +101,7 @@ def _native(server: Serving, run_id: str) -> list[dict[str, object]]:
 
 
 def test_why_it_failed(server: Serving) -> None:
-    """A failed run and its failed tasks say why, in whatever script; what had not begun never does."""
+    """A failed run and its failed tasks have the reason, in any script; what never started has none."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "train")
     server.executor.report(run_id, TaskReport("report", State.SKIPPED, began=False))
@@ -132,7 +132,7 @@ def test_warnings(server: Serving) -> None:
 
 
 def test_outputs(server: Serving) -> None:
-    """What a task has put out is shown in its task, artifacts by themselves too, and their ids in `task_details`."""
+    """A task's outputs are in its task, artifacts are also served separately, and their ids are in `task_details`."""
     run_id = a_run(server.caller)
     folder = server.executor.jobs[0].folder
     made = [
@@ -166,7 +166,7 @@ def _output(**fields: object) -> dict[str, object]:
 
 
 def test_tasks_in_tasks(server: Serving) -> None:
-    """A task's pods are below the task that it is in, if that is known."""
+    """A task's pods are below its parent task, if that is known."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "loop", "loop[0]/square", "if/elsewhere", "loop[1]", "loop[1]/square")
     tasks = tasks_of(server.caller.get(f"/runs/{run_id}").json)
@@ -179,7 +179,7 @@ def test_tasks_in_tasks(server: Serving) -> None:
 
 
 def test_termination(server: Serving) -> None:
-    """Terminating tells the executor once, and is over when that has ended the run; a run may succeed all the same."""
+    """Terminate calls the executor once, and is complete when that has ended the run; the run may still succeed."""
     ended, finished = a_run(server.caller), a_run(server.caller)
     for run_id in (ended, finished):
         server.executor.start(run_id, "greet")
@@ -194,7 +194,7 @@ def test_termination(server: Serving) -> None:
 
 
 def test_history_of_a_termination(server: Serving) -> None:
-    """Once a task was reported in between, the history of a terminated run says that it was, as with KFP."""
+    """If a task was reported in between, the history of a terminated run has CANCELING, as in KFP."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "greet")
     server.caller.call("POST", f"/runs/{run_id}:terminate")
@@ -206,7 +206,7 @@ def test_history_of_a_termination(server: Serving) -> None:
 
 
 def test_termination_while_it_waits(server: Serving) -> None:
-    """A run that is terminated before it has begun stays CANCELING whatever begins, and has no tasks in the end."""
+    """A run that is terminated before it has started stays CANCELING whatever starts, and has no tasks in the end."""
     run_id = a_run(server.caller)
     server.caller.call("POST", f"/runs/{run_id}:terminate")
     server.executor.start(run_id)
@@ -219,7 +219,7 @@ def test_termination_while_it_waits(server: Serving) -> None:
 
 
 def test_termination_before_it_is_submitted(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A termination that overtakes the run on its way to the executor is told to it afterwards."""
+    """If a run is terminated before it reached the executor, the executor is called afterwards."""
     submit = server.executor.submit
 
     def slow(job: Job) -> None:
@@ -233,7 +233,7 @@ def test_termination_before_it_is_submitted(server: Serving, monkeypatch: pytest
 
 
 def test_retry(server: Serving) -> None:
-    """A failed run can be executed anew: what succeeded stays, the rest begins again as the same tasks."""
+    """A failed run can be retried: what succeeded is kept, the rest starts again as the same tasks."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "greet", "before")
     server.executor.end_task(run_id, "before", State.SUCCEEDED)
@@ -267,7 +267,7 @@ def test_retry(server: Serving) -> None:
 
 
 def test_retry_without_the_result(server: Serving) -> None:
-    """A task that succeeded begins anew if its result is gone; a group that did stays as it was."""
+    """A task that succeeded is executed again if its result is missing; a group that succeeded is kept."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "greet")
     server.executor.report(run_id, TaskReport("loop", State.RUNNING, details={"type": "DAG"}))
@@ -283,7 +283,7 @@ def test_retry_without_the_result(server: Serving) -> None:
 
 
 def test_no_retry(server: Serving) -> None:
-    """A run that has not failed cannot be executed anew."""
+    """A run that has not failed cannot be retried."""
     run_id = a_run(server.caller)
     assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 409
     server.executor.start(run_id)
@@ -295,7 +295,7 @@ def test_no_retry(server: Serving) -> None:
 
 
 def test_deletion_of_a_run_that_goes_on(server: Serving) -> None:
-    """Deleting a run in progress ends it; its files go when it has ended, and its id is free from then on."""
+    """Deleting a run in progress ends it; its files are deleted when it has ended, and its id is free from then on."""
     run_id = a_run(server.caller, run_id="chosen")
     folder = server.executor.jobs[0].folder
     server.executor.start(run_id, "greet")
@@ -311,7 +311,7 @@ def test_deletion_of_a_run_that_goes_on(server: Serving) -> None:
 
 
 def test_deletion_of_a_run_that_is_over(server: Serving) -> None:
-    """Deleting a run that has finished takes its files at once; what it has executed stays for others."""
+    """Deleting a finished run deletes its files at once; its spec is kept while other runs use it."""
     pipeline = a_pipeline(server.caller)
     first, second = (a_run(server.caller, pipeline_version_reference=pipeline) for _ in range(2))
     server.executor.end(first, State.SUCCEEDED)
@@ -326,7 +326,7 @@ def test_deletion_of_a_run_that_is_over(server: Serving) -> None:
 
 
 def test_start_after_a_cut(tmp_path: Path) -> None:
-    """After a restart, what was going on has failed and says so, and what waited is submitted in its order."""
+    """After a restart, runs in progress have failed and say so, and waiting ones are submitted in their order."""
     with serving(tmp_path) as first:
         running, ending, over, *waiting = (a_run(first.caller, run_id=f"run-{number}") for number in range(6, 0, -1))
         for run_id in (running, ending, over):
@@ -348,7 +348,7 @@ def test_start_after_a_cut(tmp_path: Path) -> None:
 
 
 def test_end_of_the_server(server: Serving) -> None:
-    """While the server ends, a run that has not begun stays as it is, whatever its executor says."""
+    """While the server shuts down, a run that has not started is unchanged, whatever its executor reports."""
     waiting, running = a_run(server.caller), a_run(server.caller)
     server.executor.start(running)
     server.progress.close()
@@ -359,7 +359,7 @@ def test_end_of_the_server(server: Serving) -> None:
 
 
 def test_disk_that_is_full_for_a_while(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written down at first is written down later."""
+    """What cannot be stored at first is stored later."""
     run_id = a_run(server.caller)
     faults = iter([FULL] * 20)
     put = Documents.put
@@ -377,7 +377,7 @@ def test_disk_that_is_full_for_a_while(server: Serving, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("fault", [FULL, OSError(errno.ENOSPC, "No space left on device")])
 def test_disk_that_is_full(server: Serving, monkeypatch: pytest.MonkeyPatch, fault: Exception, tmp_path: Path) -> None:
-    """What needs room on a full disk is refused in words that tell which disk, and what to do."""
+    """What needs space on a full disk is rejected with an error that names the disk, and what to do."""
     pipeline = a_pipeline(server.caller)
     monkeypatch.setattr(server.store, "writing", Mock(side_effect=fault))
     reply = try_run(server.caller, pipeline_version_reference=pipeline)
@@ -388,7 +388,7 @@ def test_disk_that_is_full(server: Serving, monkeypatch: pytest.MonkeyPatch, fau
 
 
 def test_deleting_on_a_full_disk(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of a run that has finished make the room that deleting it takes; one that continues keeps its files."""
+    """The files of a finished run make the space that its deletion needs; a run in progress keeps its files."""
     over, active = a_run(server.caller), a_run(server.caller)
     folders = {job.run_id: job.folder for job in server.executor.jobs}
     server.executor.end(over, State.SUCCEEDED)
@@ -408,7 +408,7 @@ def test_deleting_on_a_full_disk(server: Serving, monkeypatch: pytest.MonkeyPatc
 
 
 def test_room_for_files(tmp_path: Path) -> None:
-    """When the files of runs take too much, new runs are refused in words that tell what to do."""
+    """If the files of runs take too much space, new runs are rejected with an error that says what to do."""
     with serving(tmp_path, most_file_bytes=1 << 20) as server:
         large = a_run(server.caller, display_name="큰 것")
         (server.executor.jobs[0].folder / "model").write_bytes(b"x" * (2 << 20))
@@ -428,7 +428,7 @@ def test_room_for_files(tmp_path: Path) -> None:
 
 
 def test_no_folder_for_files(server: Serving, tmp_path: Path) -> None:
-    """A run whose folder cannot be made has failed, and says so."""
+    """A run whose folder cannot be created has failed, and says so."""
     (tmp_path / "runs" / "chosen").write_text("in the way", encoding="utf-8")
     run_id = a_run(server.caller, run_id="chosen")
     run = server.caller.get(f"/runs/{run_id}").json

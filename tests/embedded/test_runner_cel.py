@@ -1,4 +1,4 @@
-"""Conditions and selectors in CEL, held against KFP's own code (`tests/data/cel_expressions.json`: how it was made)."""
+"""Conditions and selectors in CEL, compared with KFP's own code (see `tests/data/cel_expressions.json`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RECORDED: dict[str, Any] = json.loads(
 
 @pytest.mark.parametrize(("condition", "decided"), _RECORDED["rows"])
 def test_conditions(condition: str, decided: bool | str) -> None:
-    """A condition holds, does not hold, or cannot be decided, as in KFP's driver."""
+    """A condition is true, false, or an error, as in KFP's driver."""
     if isinstance(decided, bool):
         assert holds(condition, _RECORDED["parameters"]) is decided
     else:
@@ -45,7 +45,7 @@ REASONS = [
 
 @pytest.mark.parametrize(("condition", "reason"), REASONS)
 def test_reasons(condition: str, reason: str) -> None:
-    """What cannot be decided says why in cel-go's words."""
+    """Errors have cel-go's message."""
     with pytest.raises(ConditionError, match=reason):
         holds(condition, _RECORDED["parameters"])
 
@@ -71,7 +71,7 @@ PICKED = [
 
 @pytest.mark.parametrize(("value", "selector", "part"), PICKED)
 def test_selectors(value: JsonValue, selector: str, part: JsonValue) -> None:
-    """A selector takes a part of a value, of its fields or of its text (`expression.go:Select`)."""
+    """A selector returns a part of a value, of its fields or of its text (`expression.go:Select`)."""
     assert picked(value, selector) == part
 
 
@@ -88,6 +88,6 @@ def test_selectors(value: JsonValue, selector: str, part: JsonValue) -> None:
     ],
 )
 def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
-    """A selector that cannot be read, or finds nothing, is an error."""
+    """An invalid selector, or one without a match, is an error."""
     with pytest.raises(ValueFaultError, match="evaluation of parameter expression selector"):
         picked(value, selector)

@@ -1,4 +1,4 @@
-"""Why pipelines are not run by the kfp SDK's own local runner: a test that fails here says that one reason is gone."""
+"""Why pipelines are not run by the kfp SDK's own local runner: if a test fails here, one reason is obsolete."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "outcome", "fault"), FAULTS, ids=[one[2] for one in FAULTS])
 def test_kfp_local_still_fails(compiled: Path, tmp_path: Path, name: str, outcome: str, fault: str) -> None:
-    """kfp.local cannot run it, or runs it wrongly; `test_runner_pipelines` shows that the runner here does."""
+    """kfp.local cannot run it, or runs it incorrectly; `test_runner_pipelines` shows that the runner here does."""
     overlay = make_overlay(tmp_path / "environment")
     command: list[str | Path] = [overlay.python, "-c", KFP_LOCAL, compiled / f"{name}.json", tmp_path]
     variables = overlay.variables(os.environ)

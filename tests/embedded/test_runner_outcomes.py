@@ -1,4 +1,4 @@
-"""How tasks and groups end, as KFP's driver, launcher and ML Metadata have it."""
+"""How tasks and groups end, as in KFP's driver, launcher and ML Metadata."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ KNOWN = [
 
 @pytest.mark.parametrize(("outcomes", "known"), KNOWN)
 def test_state_of_a_group(outcomes: list[Outcome], known: str) -> None:
-    """An exit handler sees the state of its group as ML Metadata has it, which only tasks that end update."""
+    """An exit handler gets the state of its group from ML Metadata, which only finished tasks update."""
     done = {str(at): one for at, one in enumerate(outcomes)}
     assert dag_outcome(Dag(dict.fromkeys(done, Task())), done, is_branch=False).known == known
 
 
 def test_first_cause() -> None:
-    """Of several failures in a group the first is its reason, though a task before it in the order failed later."""
+    """Of several failures in a group the first in time is the reason, even if a task before it failed later."""
     first, second = Outcome(State.FAILED, "first", "group/inner", at=1.0), Outcome(State.FAILED, "second", "b", at=2.0)
     done = {"b": second, "group": first, "c": DONE}
     outcome = dag_outcome(Dag(dict.fromkeys(done, Task())), done, is_branch=False)
@@ -120,7 +120,7 @@ def _written(folder: Path, given: dict[str, object]) -> Outputs:
 
 @pytest.mark.parametrize(("given", "words", "reason"), FAULTS)
 def test_outputs_that_fail_a_task(tmp_path: Path, given: dict[str, object], words: str, reason: str) -> None:
-    """A task whose outputs KFP's launcher refuses fails, in our words and in the launcher's."""
+    """A task whose outputs KFP's launcher rejects fails, with our message and the launcher's."""
     outputs = _written(tmp_path, given)
     with pytest.raises(ValueFaultError) as caught:
         outputs.read()
@@ -139,14 +139,14 @@ GOOD = [
 
 @pytest.mark.parametrize(("given", "values"), GOOD)
 def test_outputs_that_a_task_may_give(tmp_path: Path, given: dict[str, object], values: list[object]) -> None:
-    """What a function returns wins over its file and is not converted; None inside a list may be stored."""
+    """The return value of a function overrides its file and is not converted; None inside a list may be stored."""
     outputs = _written(tmp_path, given)
     outputs.tree.parameter("Output").write_text("from its file", "utf-8")
     assert list(outputs.read().parameters.values()) == values
 
 
 def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """An output that was written by path must be a file, and is read as its type."""
+    """An output that was written by path must be a file, and is parsed as its type."""
     outputs = _written(tmp_path, {"Output": "x"})
     outputs.tree.parameter("n").mkdir()
     with pytest.raises(ValueFaultError, match="it gave no output 'n'"):
@@ -164,7 +164,7 @@ def _loop(*iterations: dict[str, JsonValue], rule: Rule | None = None, nested: b
 
 
 def test_what_is_collected() -> None:
-    """What a cluster cannot collect is known to those that take it."""
+    """What a cluster cannot collect is recorded for the tasks that use it."""
     assert _loop({"x": 1}, {"x": 2}) is None
     assert _loop() is rules.COLLECTED_EMPTY
     assert _loop({"x": 1}, {}) is rules.COLLECTED_SKIPPED
@@ -174,7 +174,7 @@ def test_what_is_collected() -> None:
 
 
 def _warnings(task: str, tasks: dict[str, Task], **ended: Outcome) -> list[str]:
-    """The rules that a task breaks, after those that have ended."""
+    """The rules that a task breaks, after the finished tasks."""
     components = {"c": Component(), "importer": Component(executor=Executor(importer=Importer()))}
     warnings = TaskWarnings()
     dag = Dag({"a": Task(component_ref={"name": "c"}), "b": Task(component_ref={"name": "c"}), **tasks})
@@ -206,7 +206,7 @@ def test_exit_hooks() -> None:
 
 
 def test_taking_what_was_collected() -> None:
-    """A task that takes what a cluster cannot collect warns, once for each input."""
+    """A task with inputs that a cluster cannot collect warns, once for each input."""
     taken = Source(task_output_parameter=Output(producer_task="l", output_parameter_key="x"))
     task = Task(component_ref={"name": "c"}, inputs=TaskInputs({"xs": taken, "again": taken, "b": Source()}))
     done = Outcome(State.SUCCEEDED, values=Values({"x": []}, collected={"x": rules.COLLECTED_EMPTY}))
@@ -215,7 +215,7 @@ def test_taking_what_was_collected() -> None:
 
 @pytest.mark.parametrize(("state", "is_optional"), [("failed", True), ("failed", False), ("done", True)])
 def test_artifact_of_a_failed_task(state: str, is_optional: bool) -> None:
-    """A task that ignores failures goes without an optional artifact of a failed one, and warns; others fail."""
+    """A task that ignores failures runs without an optional artifact of a failed one, and warns; others fail."""
     data = Source(task_output_artifact=Output(producer_task="a", output_artifact_key="data"))
     task = Task(inputs=TaskInputs(artifacts={"x": data}), trigger_policy={"strategy": ALWAYS})
     component = Component(input_definitions=Definitions(artifacts={"x": Artifact(is_optional=is_optional)}))

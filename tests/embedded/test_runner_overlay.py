@@ -1,4 +1,4 @@
-"""The environment that is laid over the server's."""
+"""The virtual environment layered over the server's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _said(overlay: Overlay, *command: str) -> str:
 
 
 def test_sees_the_servers_packages(tmp_path: Path) -> None:
-    """What is installed for the server can be imported, by a Python whose own place is elsewhere."""
+    """The server's packages can be imported, by a Python whose prefix is elsewhere."""
     overlay = make_overlay(tmp_path / "환경 1")
     place = _said(overlay, str(overlay.python), "-c", "import sys, kfp; print(sys.prefix, kfp.__file__)")
     assert place.startswith(f"{tmp_path / '환경 1'} {sys.prefix}")
 
 
 def test_every_pip_is_its_own(tmp_path: Path) -> None:
-    """`pip` and `pip3` on the path install into it, and not into the server's environment."""
+    """`pip` and `pip3` on the path install into it, not into the server's environment."""
     overlay = make_overlay(tmp_path / "o")
     for name in ("pip", "pip3"):
         found = _said(overlay, "sh", "-c", f"command -v {name} && {name} config debug >/dev/null && {name} --version")
@@ -36,7 +36,7 @@ def test_every_pip_is_its_own(tmp_path: Path) -> None:
 
 
 def test_environment_in_an_environment(tmp_path: Path) -> None:
-    """One that a task makes itself, as `use_venv` does, sees what the task and the server have installed."""
+    """A venv that a task creates, as `use_venv` does, sees the packages of the task and of the server."""
     overlay, inner = make_overlay(tmp_path / "바깥"), tmp_path / "inner"
     purelib = _said(overlay, str(overlay.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
     (Path(purelib) / "only_there.py").write_text("WORD = 'seen'\n", encoding="utf-8")
@@ -47,7 +47,7 @@ def test_environment_in_an_environment(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server has no pip, the one that Python brings along is installed, without a download."""
+    """If the server has no pip, the one bundled with Python is installed, without a download."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name))
     monkeypatch.setattr("kfadapter_embedded.runner.environment._package_folders", list)
@@ -56,7 +56,7 @@ def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_misleading_variables(tmp_path: Path) -> None:
-    """Variables that lead Python or pip elsewhere, and the server's settings, are left out; others stay."""
+    """Variables that redirect Python or pip, and the server's settings, are removed; others are kept."""
     outside = {
         "PIP_TARGET": "/x",
         "PYTHONPATH": "/x",

@@ -1,4 +1,4 @@
-"""The parts of the runner that decide and convert, each by itself."""
+"""The parts of the runner that decide and convert, each on its own."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ TRUE = [
 
 @pytest.mark.parametrize("condition", TRUE)
 def test_condition_that_holds(condition: str) -> None:
-    """What KFP's compiler writes is decided as CEL decides it, and its negation the other way."""
+    """Conditions that KFP's compiler writes are evaluated as in CEL, and their negation is the opposite."""
     assert holds(condition, VALUES)
     assert not holds(f"!({condition})", VALUES)
 
@@ -81,14 +81,14 @@ UNDECIDED = [
 
 @pytest.mark.parametrize("condition", UNDECIDED)
 def test_condition_that_cannot_be_decided(condition: str) -> None:
-    """What cannot be read, or does not fit, is an error and never false."""
+    """An invalid or mismatched condition is an error and never false."""
     with pytest.raises(ConditionError):
         holds(condition, VALUES)
 
 
 @given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
 def test_any_condition(condition: str, parameters: dict[str, str]) -> None:
-    """Whatever a condition is, it holds, does not hold, or is an error of its own kind."""
+    """Any condition is true, false, or an error of its own kind."""
     with suppress(ConditionError):
         assert holds(condition, dict(parameters)) in {True, False}
 
@@ -113,7 +113,7 @@ ONE = "{{$.inputs.parameters['a']}}"
     ],
 )
 def test_placeholders(constant: JsonValue, right: JsonValue) -> None:
-    """A name stands for a whole text, as in KFP's driver; inputs are put into texts, as in its launcher."""
+    """A name is replaced only as a whole text, as in KFP's driver; inputs also inside texts, as in its launcher."""
     parameters: dict[str, JsonValue] = {"a": 1, "b": ONE, "yes": True}
     warnings = TaskWarnings()
     assert filled(constant, parameters, task_names(NAMES, "train", ""), warnings) == right
@@ -129,7 +129,7 @@ def test_number_of_the_parent() -> None:
 
 @pytest.mark.parametrize("value", ['say "x"', "back\\slash", "two\nlines", {"k": "v"}, ["a"]])
 def test_values_that_break_json(value: JsonValue) -> None:
-    """KFP's launcher puts values into JSON as they are: what that breaks is right here, and warned of."""
+    """KFP's launcher inserts values into JSON unescaped: where that breaks, the result here is right, and warns."""
     parameters: dict[str, JsonValue] = {"a": value}
     warnings = TaskWarnings()
     assert filled([ONE], parameters, {}, warnings) == [value]
@@ -159,7 +159,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("part", "executed"), COMMANDS)
 def test_only_the_compilers_own_kfp_is_not_installed(part: str, executed: str) -> None:
-    """What a command installs for its user stays; the kfp that it was compiled with is this server's here."""
+    """A command's own installs are kept; the kfp that it was compiled with is replaced by this server's."""
     assert _INSTALLS_KFP.sub("", part) == executed
 
 
@@ -190,12 +190,12 @@ FAILURES = [
 
 @pytest.mark.parametrize(("code", "output", "words"), FAILURES)
 def test_why_a_command_failed(code: int, output: str, words: str) -> None:
-    """A failure is told by its last exception, or the last line, and how the command ended."""
+    """The reason of a failure is its last exception, or the last line, and how the command ended."""
     assert why(code, output, "img") == words
 
 
 def test_log_keeps_beginning_and_end(tmp_path: Path) -> None:
-    """A log that is full says so, and how much is left out before its end."""
+    """A truncated log says so, and how much is omitted before its end."""
     with TaskLog(tmp_path / "logs" / "a.log", limit=10) as log:
         log.write(b"0123456789")
         log.write(b"x" * 100_000)
@@ -209,14 +209,14 @@ def test_log_keeps_beginning_and_end(tmp_path: Path) -> None:
 
 
 def test_log_that_is_exactly_full(tmp_path: Path) -> None:
-    """A log with just as much as it may hold is whole."""
+    """A log of exactly the maximum size is complete."""
     with TaskLog(tmp_path / "a.log", limit=10) as log:
         log.write(b"0123456789")
     assert (tmp_path / "a.log").read_bytes() == b"0123456789"
 
 
 def test_log_on_a_full_disk() -> None:
-    """A disk that is full costs the log and nothing else."""
+    """A full disk loses the log and nothing else."""
     with TaskLog(Path("/dev/full")) as log:
         log.write(b"lost")
         log.note("lost")
@@ -224,7 +224,7 @@ def test_log_on_a_full_disk() -> None:
 
 
 def test_log_paths_differ() -> None:
-    """Tasks with long names have logs of their own."""
+    """Tasks with long names have separate logs."""
     names = [f"{'반복-' * 30}[{number}]/a" for number in range(10)]
     paths = {log_path(Path("/x"), name) for name in names}
     assert len(paths) == 10
@@ -232,7 +232,7 @@ def test_log_paths_differ() -> None:
 
 
 def test_family() -> None:
-    """Processes with a mark are ended in whatever session they are, and others are not."""
+    """Processes with a mark are ended in any session, and others are not."""
     code = "import subprocess, sys; subprocess.run(['sleep', '600'], start_new_session=True)"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env={VARIABLE: mark}) for mark in ("family/1/", "family-2/1/")
@@ -270,14 +270,14 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("executor", "kubernetes", "words"), REFUSALS)
 def test_refusals(executor: dict[str, object], kubernetes: dict[str, object], words: str) -> None:
-    """What needs containers or Kubernetes is refused by the task's name, with what to use instead."""
+    """What requires containers or Kubernetes is rejected with the task's name, and with what to use instead."""
     text = refusal(read_pipeline(_pipeline(executor, kubernetes)), Steps.AUTO, "none was found")  # type: ignore[arg-type]
     assert words in text
     assert "KFADAPTER_KFP_URL" in text
 
 
 def test_refusal_of_an_artifact_that_no_run_can_be_given() -> None:
-    """It is named; one that is optional is left to the tasks that take it."""
+    """A required artifact is rejected by name; an optional one is left to the tasks that take it."""
     document: Any = _pipeline(_container(), {})
     spec = document.get("pipeline_spec", document)
     spec["root"]["inputDefinitions"] = {"artifacts": {"data": {}}}
@@ -287,7 +287,7 @@ def test_refusal_of_an_artifact_that_no_run_can_be_given() -> None:
 
 
 def test_model_in_an_image() -> None:
-    """A model in an image is refused if a step takes it; without one KFP only notes it."""
+    """A model in an image is rejected if a step takes it; otherwise KFP only records it."""
     artifact: JsonValue = {"artifactType": {"schemaTitle": "system.Model"}}
     taken: JsonValue = {
         "artifacts": {"model": {"taskOutputArtifact": {"producerTask": "get", "outputArtifactKey": "artifact"}}}
@@ -316,12 +316,12 @@ def test_model_in_an_image() -> None:
     "kubernetes", [{}, {"nodeSelector": {"labels": {}}, "tolerations": [{}]}, {"secretAsEnv": [{"optional": True}]}]
 )
 def test_no_refusal(kubernetes: dict[str, object]) -> None:
-    """Where a pod would run makes no difference here, and optional secrets may be missing."""
+    """Where a pod is scheduled makes no difference here, and optional secrets may be missing."""
     assert refusal(read_pipeline(_pipeline(_container(), kubernetes)), Steps.AUTO, "") == ""  # type: ignore[arg-type]
 
 
 class Leaves:
-    """Executes nothing: a task whose name ends so fails, the others succeed."""
+    """Executes nothing: a task whose name ends with `failing` fails, the others succeed."""
 
     def __init__(self, failing: str = "-") -> None:
         self.seen: list[str] = []
@@ -331,7 +331,7 @@ class Leaves:
     def __call__(
         self, begun: TaskReport, task: Task, component: Component, values: Values, _warnings: TaskWarnings
     ) -> Outcome:
-        """Notes the task."""
+        """Records the task."""
         name = begun.name
         assert (task.component_ref, component.dag) == ({"name": "comp-a"}, None)
         with self._lock:
@@ -365,7 +365,7 @@ def _walked(
 
 @pytest.mark.parametrize(("given", "state"), [("red", State.SUCCEEDED), ("blue", State.FAILED)])
 def test_literals_of_a_component(given: str, state: State) -> None:
-    """A task that is given another value than its component allows fails, as its driver does in KFP; defaults may."""
+    """A task fails on a value that its component's literals lack, as its driver does in KFP; defaults may be others."""
     document = _dag({"a": {"inputs": {"parameters": {"color": {"runtimeValue": {"constant": given}}}}}})
     spec = document["pipeline_spec"]
     assert isinstance(spec, dict)
@@ -385,7 +385,7 @@ def test_literals_of_a_component(given: str, state: State) -> None:
 
 
 def test_order() -> None:
-    """A task runs after all that it depends on."""
+    """A task runs after all its dependencies."""
     leaves = Leaves()
     tasks: dict[str, dict[str, object]] = {"c": {"dependentTasks": ["a", "b"]}, "b": {"dependentTasks": ["a"]}, "a": {}}
     outcome, _ = _walked(tasks, leaves)
@@ -393,7 +393,7 @@ def test_order() -> None:
 
 
 def test_failure_skips_what_depends_on_it() -> None:
-    """What depends on a failed task is skipped all the way down; what does not, runs."""
+    """What depends on a failed task is skipped recursively; what does not, runs."""
     tasks: dict[str, dict[str, object]] = {
         "bad": {},
         "next": {"dependentTasks": ["bad"]},
@@ -411,7 +411,7 @@ def test_failure_skips_what_depends_on_it() -> None:
 
 
 def test_what_comes_after_a_false_condition() -> None:
-    """What comes after a task whose condition is false is not run (`compiler/argocompiler/dag.go:depends`)."""
+    """A task after one whose condition is false is not run (`compiler/argocompiler/dag.go:depends`)."""
     tasks: dict[str, dict[str, object]] = {
         "maybe": {"triggerPolicy": {"condition": "1 == 2"}},
         "after": {"dependentTasks": ["maybe"]},
@@ -422,7 +422,7 @@ def test_what_comes_after_a_false_condition() -> None:
 
 
 def test_failure_by_its_authors_name() -> None:
-    """A failed task is called as its author called it, unless siblings share that name or it looks like a path."""
+    """A failed task is named as by its author, unless siblings share that name or it looks like a path."""
     for name, shown in {
         "train model": "train model",
         "글 정리": "글 정리",
@@ -436,7 +436,7 @@ def test_failure_by_its_authors_name() -> None:
 
 
 def test_circle() -> None:
-    """Tasks that wait for each other, or for one that there is not, fail the run instead of waiting for ever."""
+    """Tasks that wait for each other, or for an unknown one, fail the run instead of waiting forever."""
     outcome, _ = _walked({"a": {"dependentTasks": ["b"]}, "b": {"dependentTasks": ["a"]}}, Leaves())
     assert outcome.told() == "a, b: waits for a task that there is not"
     outcome, _ = _walked({"a": {"dependentTasks": ["x"]}}, Leaves())
@@ -451,7 +451,7 @@ def test_loop_over_nothing() -> None:
 
 
 def test_loop_over_artifacts() -> None:
-    """It runs, with a warning: KFP refuses the run ("artifact iterator not implemented yet")."""
+    """It runs, with a warning: KFP rejects the run ("artifact iterator not implemented yet")."""
     warned: list[str] = []
     loop: dict[str, object] = {"artifactIterator": {"itemInput": "x", "items": {"inputArtifact": "all"}}}
     outcome = run_pipeline(
@@ -467,13 +467,13 @@ def test_loop_over_artifacts() -> None:
 
 
 def test_loop_over_no_list() -> None:
-    """A loop over something else fails in words."""
+    """A loop over something else fails with a message."""
     outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": "{}"}}}}, Leaves())
     assert outcome.told() == "task a failed: the loop goes over {}, which is no list"
 
 
 def test_many_iterations() -> None:
-    """A loop of 2000 iterations runs each once."""
+    """A loop of 2000 iterations runs each of them once."""
     leaves = Leaves()
     raw = str(list(range(2000)))
     outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": raw}}}}, leaves)
@@ -491,7 +491,7 @@ def test_stopped() -> None:
 
 
 def test_light_runner() -> None:
-    """Each run is a process of its own, which must not load what only some need."""
+    """Each run is a separate process, which must not import what only some need."""
     heavy = "{'grpc', 'asyncio', 'yaml', 'celpy', 'docker', 'obstore', 'starlette'}"
     code = f"import sys, kfadapter_embedded.runner.run; print({heavy} & sys.modules.keys())"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

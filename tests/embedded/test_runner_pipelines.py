@@ -1,4 +1,4 @@
-"""Real pipelines, compiled by the kfp SDK and really executed."""
+"""Real pipelines, compiled by the kfp SDK and executed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def succeeded(tried: Tried) -> Tried:
 
 
 def test_hello_world(try_out: Callable[..., Tried]) -> None:
-    """One task with defaults and Korean text runs, and its states are told in order."""
+    """One task with defaults and Korean text runs, and its states are reported in order."""
     tried = succeeded(try_out("hello_world.yaml"))
     assert [report.state for report in tried.watcher.reports] == [State.RUNNING, State.SUCCEEDED]
     assert tried.output("greet") == "hello 세계, hello 세계"
@@ -94,7 +94,7 @@ def test_hello_world(try_out: Callable[..., Tried]) -> None:
 
 
 def test_folder_with_any_name(tmp_path: Path) -> None:
-    """A run may lie in a folder with spaces, quotes and Korean in its name."""
+    """The folder of a run may have spaces, quotes and Korean in its name."""
     folder = tmp_path / "내 '실행' 1"
     folder.mkdir()
     spec = served_spec((SHARED / "hello_world.yaml").read_text("utf-8"))
@@ -102,7 +102,7 @@ def test_folder_with_any_name(tmp_path: Path) -> None:
 
 
 def test_run_again_in_its_folder(tmp_path: Path) -> None:
-    """A run that is executed again leaves nothing of the first time behind."""
+    """A run that is executed again leaves nothing of its first execution behind."""
     spec = served_spec((SHARED / "train_and_report.yaml").read_text("utf-8"))
     for threshold in (100.0, 0.0):
         assert run(spec, tmp_path, {"threshold": threshold}).ends["run"] == (State.SUCCEEDED, "")
@@ -111,7 +111,7 @@ def test_run_again_in_its_folder(tmp_path: Path) -> None:
 
 
 def test_all_parameter_types(try_out: Callable[..., Tried]) -> None:
-    """Every type arrives as it was given, and an optional parameter without a default may be missing."""
+    """Parameters of every type arrive unchanged, and an optional one without a default may be missing."""
     tried = succeeded(try_out("all_parameter_types.yaml", s="글", i=3))
     assert tried.output("all-types") == 3.5
 
@@ -124,7 +124,7 @@ def test_parallel_squares(try_out: Callable[..., Tried]) -> None:
 
 
 def test_train_and_report(try_out: Callable[..., Tried]) -> None:
-    """A file is passed on, a metric and a model come out, and a request for a GPU is noted and not served."""
+    """A file is passed on, a metric and a model are produced, and a request for a GPU is reported but not served."""
     tried = succeeded(try_out("train_and_report.yaml"))
     artifacts = artifacts_of(tried.watcher.last("train"))
     (metric,), (model,) = artifacts["metrics"], artifacts["model"]
@@ -143,7 +143,7 @@ def test_train_and_report(try_out: Callable[..., Tried]) -> None:
 
 
 def test_fails_with_exit_handler(try_out: Callable[..., Tried]) -> None:
-    """A failed task fails the run in words, and the exit handler runs nevertheless."""
+    """A failed task fails the run with its reason, and the exit handler still runs."""
     tried = try_out("fails_with_exit_handler.yaml", message="지금 망가짐")
     why = "RuntimeError: 지금 망가짐 (exit status 1)"
     assert tried.watcher.last("exit-handler-1/boom").error == why
@@ -168,7 +168,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_at_once(try_out: Callable[..., Tried], name: str) -> None:
-    """What cannot run here fails before anything is started, says why, and names what to use instead."""
+    """Unsupported pipelines fail before anything is started, with the reason and what to use instead."""
     tried = try_out(name)
     state, error = tried.end
     assert state is State.FAILED
@@ -178,12 +178,12 @@ def test_refused_at_once(try_out: Callable[..., Tried], name: str) -> None:
 
 
 def test_component_used_twice(try_out: Callable[..., Tried]) -> None:
-    """Two tasks of one component do not overwrite each other's files; Korean text survives in them."""
+    """Two tasks of one component do not overwrite each other's files; Korean text in them is unchanged."""
     assert succeeded(try_out("same-component-twice")).output("read-two") == "가|나"
 
 
 def test_branches(try_out: Callable[..., Tried]) -> None:
-    """One branch runs, the others are SKIPPED, and the output of the one is taken."""
+    """One branch runs, the others are SKIPPED, and its output is used."""
     tried = succeeded(try_out("branches"))
     states = [tried.state(f"condition-branches-1/condition-{number}") for number in (2, 3, 4)]
     assert states == [State.SKIPPED, State.SUCCEEDED, State.SKIPPED]
@@ -191,14 +191,14 @@ def test_branches(try_out: Callable[..., Tried]) -> None:
 
 
 def test_nested_loops(try_out: Callable[..., Tried]) -> None:
-    """Loops in loops run every pair; collected twice, the outputs are lists of lists, as the SDK's types say."""
+    """Nested loops run every pair; outputs collected twice are lists of lists, as the SDK's types say."""
     tried = succeeded(try_out("nested-loops"))
     assert tried.output("total-nested") == 102
     assert tried.output("for-loop-2[2]/for-loop-4[1]/add") == 23
 
 
 def test_loop_over_structs(try_out: Callable[..., Tried]) -> None:
-    """Fields of a loop's items reach the tasks, integers as integers, one iteration after the other if asked."""
+    """Fields of a loop's items reach the tasks, integers as integers, one iteration at a time if requested."""
     tried = succeeded(try_out("struct-loop"))
     assert tried.output("total") == 210
     names = [report.name for report in tried.watcher.reports if report.name.startswith("for-loop-1[")]
@@ -206,7 +206,7 @@ def test_loop_over_structs(try_out: Callable[..., Tried]) -> None:
 
 
 def test_condition_in_loop(try_out: Callable[..., Tried]) -> None:
-    """A condition on a loop's item is decided for each item."""
+    """A condition on a loop's item is evaluated for each item."""
     tried = succeeded(try_out("condition-in-loop"))
     assert tried.state("for-loop-1[0]/condition-2") is State.SKIPPED
     assert tried.output("for-loop-1[1]/condition-2/add") == 5
@@ -218,13 +218,13 @@ def test_collected_artifacts(try_out: Callable[..., Tried]) -> None:
 
 
 def test_nested_pipeline(try_out: Callable[..., Tried]) -> None:
-    """A pipeline inside a pipeline runs, its default included."""
+    """A nested pipeline runs, including its default."""
     tried = succeeded(try_out("nested-pipeline"))
     assert (tried.output("inner/add"), tried.output("add")) == (6, 12)
 
 
 def test_condition_on_a_named_output(try_out: Callable[..., Tried]) -> None:
-    """Outputs of all types, under names of their own, reach conditions and tasks."""
+    """Outputs of all types, with custom names, reach conditions and tasks."""
     tried = succeeded(try_out("named-output-condition"))
     given = tried.watcher.last("many-outputs")
     assert parameters_of(given) == {"loss": 1.0, "name": "이름", "flag": True, "d": {"a": 3}, "xs": [1, 2]}
@@ -238,33 +238,33 @@ def test_condition_on_a_named_output(try_out: Callable[..., Tried]) -> None:
 
 
 def test_optional_and_types(try_out: Callable[..., Tried]) -> None:
-    """Integers stay integers inside lists and structs, and a whole float is one, as KFP's JSON writes it."""
+    """Integers stay integers inside lists and structs, and a whole float becomes one, as in KFP's JSON."""
     tried = succeeded(try_out("optional-and-types", d={"ㄱ": [1, 2.5]}))
     assert tried.output("show-types") == "(7, 2, True, [1, 2.5], {'ㄱ': [1, 2.5]}, None)"
 
 
 def test_texts_with_values(try_out: Callable[..., Tried]) -> None:
-    """Values inside texts are written as they are; names of the run and the task stay, as in KFP's driver."""
+    """Values inside texts are inserted unchanged; placeholders of the run and the task stay, as in KFP's driver."""
     text = "안녕 세계 3 {{$.pipeline_job_name}} {{$.pipeline_task_name}}"
     assert succeeded(try_out("texts-with-values")).output("echo") == text
 
 
 def test_quotes(try_out: Callable[..., Tried]) -> None:
-    """A value with quotes is compared as it is, and is never read as code."""
+    """A value with quotes is compared unchanged, and is never evaluated as code."""
     tried = succeeded(try_out("quotes"))
     assert tried.state("condition-branches-1/condition-2") is State.SKIPPED
     assert tried.output("condition-branches-1/condition-3/echo-3") == "no"
 
 
 def test_ignored_failure(try_out: Callable[..., Tried]) -> None:
-    """A task that ignores a failure runs; the run has failed all the same."""
+    """A task that ignores a failure runs; the run has still failed."""
     tried = try_out("ignored-failure")
     assert tried.state("echo") is State.SUCCEEDED
     assert tried.end == (State.FAILED, "task fails failed: ValueError: x (exit status 1)")
 
 
 def test_retries(try_out: Callable[..., Tried], tmp_path: Path) -> None:
-    """A task is tried again as its policy says; its log holds all attempts."""
+    """A task is retried by its policy; its log contains all attempts."""
     tried = succeeded(try_out("retried", marker=str(tmp_path / "attempts")))
     assert tried.output("count-attempts") == 3
     assert "[kfadapter: attempt 2 of 4 failed: AssertionError (exit status 1)]" in tried.log("count-attempts")
@@ -273,7 +273,7 @@ def test_retries(try_out: Callable[..., Tried], tmp_path: Path) -> None:
 
 
 def test_imported_file(try_out: Callable[..., Tried], tmp_path: Path) -> None:
-    """A file of this machine can be imported; nothing is copied."""
+    """A local file can be imported; nothing is copied."""
     data = tmp_path / "자료.txt"
     data.write_text("내용", "utf-8")
     tried = succeeded(try_out("imported", uri=f"file://{data}"))
@@ -284,13 +284,13 @@ def test_imported_file(try_out: Callable[..., Tried], tmp_path: Path) -> None:
 
 
 def test_imported_file_that_is_not_there(try_out: Callable[..., Tried]) -> None:
-    """An import of a file that does not exist fails in words."""
+    """An import of a missing file fails with a message."""
     tried = try_out("imported", uri="/no/such/file")
     assert tried.end[1] == ("task importer failed: it imports /no/such/file, and there is no such file on this machine")
 
 
 def test_no_artifacts_collected(try_out: Callable[..., Tried]) -> None:
-    """What is collected of a loop over nothing is an empty list, though a cluster's driver fails, and a warning."""
+    """The collected outputs of an empty loop are an empty list, with a warning, as a cluster's driver fails."""
     tried = succeeded(try_out("loop-over-nothing"))
     assert tried.output("read-all") == ""
     assert "(collected-empty-loop)" in "".join(tried.watcher.last("read-all").warnings)
@@ -302,7 +302,7 @@ def test_output_path(try_out: Callable[..., Tried]) -> None:
 
 
 def test_loud_task(try_out: Callable[..., Tried]) -> None:
-    """100 MB of output end in a log with its beginning, its end, and how much is missing in between."""
+    """100 MB of output are logged as the beginning, the end, and how much is omitted."""
     tried = succeeded(try_out("loud"))
     log = log_path(tried.folder, "flood").read_bytes()
     assert log.startswith(b"[KFP Executor")
@@ -314,31 +314,31 @@ def test_loud_task(try_out: Callable[..., Tried]) -> None:
 
 @pytest.mark.parametrize("session", [False, True])
 def test_children_left_behind(try_out: Callable[..., Tried], session: bool) -> None:
-    """A process that a task leaves behind keeps nobody waiting and does not live on, in whatever session it is."""
+    """A process that a task leaves behind blocks nothing and is ended, in any session."""
     tried = succeeded(try_out("leaves-a-child", session=session))
     pid = tried.output("leave-a-child")
     _until(lambda: _gone(str(pid)))
 
 
 def test_stdin(try_out: Callable[..., Tried]) -> None:
-    """A task that reads its standard input finds it empty."""
+    """A task's standard input is empty."""
     assert succeeded(try_out("reads-stdin")).output("read-stdin") == "read ''"
 
 
 def test_large_values(try_out: Callable[..., Tried]) -> None:
-    """A value that KFP's executor can take is passed on."""
+    """A value within the limit of KFP's executor is passed on."""
     assert succeeded(try_out("large-values", characters=40_000)).output("measure") == 40_000
 
 
 def test_too_large_values(try_out: Callable[..., Tried]) -> None:
-    """A value that no component can take fails the task that would get it, and says what to do."""
+    """A value above that limit fails the task that takes it, with what to do."""
     tried = try_out("large-values", characters=50_000)
     assert str(tried.output("make-text")).startswith("(left out: ")
     assert "pass large data as an artifact" in tried.watcher.last("measure").error
 
 
 def test_environment(try_out: Callable[..., Tried], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task sees this process's variables and its own, never the server's settings, and has an environment apart."""
+    """A task has this process's variables and its own, never the server's settings, and an environment of its own."""
     monkeypatch.setenv("KFADAPTER_KFP_TOKEN", "secret")
     monkeypatch.setenv("OF_THE_USER", "보임")
     names = ["KFADAPTER_KFP_TOKEN", "OF_THE_USER", "OF_THE_TASK", "TMPDIR"]
@@ -352,14 +352,14 @@ def test_environment(try_out: Callable[..., Tried], monkeypatch: pytest.MonkeyPa
 
 
 def test_killed_task(try_out: Callable[..., Tried]) -> None:
-    """A task that is killed says by what, and what that often means."""
+    """A killed task reports the signal, and its usual cause."""
     assert try_out("killed").end[1] == (
         "task die failed: killed, perhaps because the memory was used up (signal 9, SIGKILL)"
     )
 
 
 def _wheel(folder: Path, package: str, number: str) -> Path:
-    """A wheel of nothing but its name and version."""
+    """A wheel with a name and version only."""
     path = folder / f"{package}-{number}-py3-none-any.whl"
     info = f"{package}-{number}.dist-info"
     files = {
@@ -377,7 +377,7 @@ def _wheel(folder: Path, package: str, number: str) -> Path:
 
 @pytest.mark.slow
 def test_installed_packages_stay_in_the_task(compiled: Path, tmp_path: Path) -> None:
-    """A task that installs another version of one of this server's packages has it; the server keeps its own."""
+    """A task that installs another version of one of this server's packages uses it; the server keeps its own."""
     packages = Path(sysconfig.get_path("purelib"))
     before = (version("tabulate"), sorted(one.name for one in packages.iterdir()))
     wheel = _wheel(tmp_path, "tabulate", "99.0")
@@ -391,14 +391,14 @@ def test_installed_packages_stay_in_the_task(compiled: Path, tmp_path: Path) -> 
 
 
 def test_package_that_cannot_be_had(try_out: Callable[..., Tried], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that pip does not find fails the task in pip's words."""
+    """A package that pip does not find fails the task with pip's message."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     error = try_out("installs-unknown").end[1]
     assert error.startswith("task needs-an-index failed: No matching distribution found for no-such-package-anywhere")
 
 
 def test_other_kfp_version_needs_no_download(compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline that another kfp compiled runs without an index: the server's kfp executes it."""
+    """A pipeline compiled with another kfp runs without a package index: the server's kfp executes it."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     text = (compiled / "inner.yaml").read_text("utf-8")
     spec = text.replace(f"kfp=={version('kfp')}", "kfp==2.5.0")
@@ -414,7 +414,7 @@ def _submitted(spec: bytes, folder: Path, parameters: dict[str, object]) -> tupl
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    """Waits until something holds; the test's own time limit ends it otherwise."""
+    """Waits until a condition is true; the test's own timeout ends it otherwise."""
     pause = threading.Event()
     while not holds():
         pause.wait(0.01)
@@ -427,7 +427,7 @@ def _wait_for(path: Path) -> str:
 
 
 def _gone(pid: str) -> bool:
-    """Whether a process is gone, or a zombie that nobody has waited for."""
+    """Whether a process has ended, or is a zombie."""
     try:
         return "State:\tZ" in Path("/proc", pid, "status").read_text("utf-8")
     except (FileNotFoundError, ProcessLookupError):
@@ -435,7 +435,7 @@ def _gone(pid: str) -> bool:
 
 
 def test_terminate(tmp_path: Path) -> None:
-    """A run that is terminated is CANCELED, and so is the task that was under way."""
+    """A terminated run is CANCELED, and so is the task that was running."""
     spec = served_spec((SHARED / "sleeps.yaml").read_text("utf-8"))
     pool, watcher = _submitted(spec, tmp_path, {"seconds": 600})
     watcher.wait_task("nap", State.RUNNING)
@@ -446,7 +446,7 @@ def test_terminate(tmp_path: Path) -> None:
 
 
 def test_terminate_a_task_that_ignores_it(compiled: Path, tmp_path: Path) -> None:
-    """A task that takes no notice of SIGTERM is killed."""
+    """A task that ignores SIGTERM is killed."""
     started = tmp_path / "started"
     spec = served_spec((compiled / "refuses-to-end.yaml").read_text("utf-8"))
     pool, watcher = _submitted(spec, tmp_path, {"started": str(started)})
@@ -458,7 +458,7 @@ def test_terminate_a_task_that_ignores_it(compiled: Path, tmp_path: Path) -> Non
 
 
 def test_signal_to_the_runner_alone(compiled: Path, tmp_path: Path) -> None:
-    """A runner that is ended from outside takes its tasks with it."""
+    """A runner that is ended from outside ends its tasks."""
     started = tmp_path / "started"
     spec = served_spec((compiled / "refuses-to-end.yaml").read_text("utf-8"))
     pool, watcher = _submitted(spec, tmp_path, {"started": str(started)})
@@ -470,7 +470,7 @@ def test_signal_to_the_runner_alone(compiled: Path, tmp_path: Path) -> None:
 
 
 def test_close(compiled: Path, tmp_path: Path) -> None:
-    """When the server stops, a run is FAILED, cut off, and nothing of it lives on."""
+    """If the server stops, a run is FAILED, cut off, and none of its processes survives."""
     started = tmp_path / "started"
     spec = served_spec((compiled / "refuses-to-end.yaml").read_text("utf-8"))
     pool, watcher = _submitted(spec, tmp_path, {"started": str(started)})
@@ -494,7 +494,7 @@ sys.stdin.read()
 
 
 def test_killed_server(compiled: Path, tmp_path: Path) -> None:
-    """When the server is killed, what its runs have started does not live on, though it ignores SIGTERM."""
+    """If the server is killed, the processes of its runs are ended, even if they ignore SIGTERM."""
     spec, started, folder = tmp_path / "spec.json", tmp_path / "started", tmp_path / "run"
     folder.mkdir()
     spec.write_bytes(served_spec((compiled / "refuses-to-end.yaml").read_text("utf-8")))
@@ -522,7 +522,7 @@ NO_PIPELINES = [
     ("kind", "number"), [("nan metric", "NaN"), ("infinite", "-Infinity"), ("huge", "1" + "0" * 39)]
 )
 def test_numbers_that_json_does_not_have(try_out: Callable[..., Tried], kind: str, number: str) -> None:
-    """A task that puts out one fails, as KFP's launcher fails it, and says which."""
+    """A task that returns one fails, as with KFP's launcher, and the message names it."""
     tried = try_out("odd-numbers", kind=kind)
     assert tried.state("odd-number") is State.FAILED
     assert f"invalid value {number} (JSON has no such number)" in tried.end[1]
@@ -530,13 +530,13 @@ def test_numbers_that_json_does_not_have(try_out: Callable[..., Tried], kind: st
 
 @pytest.mark.parametrize("spec", [b"{", b"[" * 100_000])
 def test_spec_that_is_no_json(tmp_path: Path, spec: bytes) -> None:
-    """What is no JSON, or nested without end, fails the run in words."""
+    """A spec that is not JSON, or nested too deep, fails the run with a message."""
     state, error = run(spec, tmp_path).ends["run"]
     assert (state, error.partition(":")[0]) == (State.FAILED, "the pipeline's spec cannot be read")
 
 
 @pytest.mark.parametrize(("document", "error"), NO_PIPELINES)
 def test_spec_that_is_none(tmp_path: Path, document: object, error: str) -> None:
-    """What is no pipeline fails the run in words."""
+    """A spec that is not a pipeline fails the run with a message."""
     watcher = run(json.dumps(document).encode(), tmp_path)
     assert watcher.ends["run"] == (State.FAILED, error)

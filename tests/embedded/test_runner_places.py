@@ -1,4 +1,4 @@
-"""Files of steps: what they write, take, change and import."""
+"""Files of steps: written, read, changed and imported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def try_out(compiled: Path, tmp_path: Path) -> Callable[..., Watcher]:
 
 @pytest.fixture
 def objects(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """An object store that the environment names."""
+    """An object store with its settings in the environment."""
     with ObjectStore() as store:
         for name, value in {
             "AWS_ENDPOINT_URL": store.url,
@@ -63,7 +63,7 @@ def _output(watcher: Watcher, task: str) -> Any:  # noqa: ANN401  # JSON
 
 
 def test_files_of_steps(try_out: Callable[..., Watcher]) -> None:
-    """custom_path is stored at the planned URI, get_uri has a scheme, and an input that a step changes is its own."""
+    """custom_path is stored at the planned URI, get_uri has a scheme, and a step changes its own copy of an input."""
     watcher = try_out("files-of-steps")
     assert watcher.ends["run"] == (State.SUCCEEDED, "")
     assert [_output(watcher, task) for task in ("change", "change-2")] == ["행", "행"]
@@ -78,7 +78,7 @@ def test_files_of_steps(try_out: Callable[..., Watcher]) -> None:
 
 
 def test_file_elsewhere(try_out: Callable[..., Watcher], tmp_path: Path) -> None:
-    """A path outside the store is warned of: no cluster uploads from there."""
+    """A path outside the store raises a warning: no cluster uploads from there."""
     watcher = try_out("file-elsewhere", path=str(tmp_path / "mine"))
     assert watcher.ends["run"] == (State.SUCCEEDED, "")
     (warning,) = watcher.last("write-at-path").warnings
@@ -87,7 +87,7 @@ def test_file_elsewhere(try_out: Callable[..., Watcher], tmp_path: Path) -> None
 
 @pytest.mark.parametrize("uri", ["s3://bucket/data", "minio://bucket/data"])
 def test_imports(try_out: Callable[..., Watcher], objects: ObjectStore, uri: str) -> None:
-    """An imported object is downloaded once, and each step that takes it has a copy."""
+    """An imported object is downloaded once, and each step with it as an input has its own copy."""
     objects.put("bucket/data", "행".encode())
     watcher = try_out("imports-of-objects", uri=uri)
     assert watcher.ends["run"] == (State.SUCCEEDED, "")
@@ -106,7 +106,7 @@ FAULTS: list[tuple[dict[str, object], str]] = [
 def test_imports_that_cannot_be_had(
     try_out: Callable[..., Watcher], objects: ObjectStore, fault: dict[str, object], words: str
 ) -> None:
-    """What cannot be downloaded fails the step that takes it, in words and in those of KFP's launcher."""
+    """A failed download fails the step that takes it, with our message and that of KFP's launcher."""
     objects.put("bucket/data", b"x")
     for name, value in fault.items():
         setattr(objects, name, value)
@@ -130,14 +130,14 @@ def test_imports_that_cannot_be_had(
     ],
 )
 def test_imports_that_kfp_refuses(try_out: Callable[..., Watcher], uri: str, words: str) -> None:
-    """What KFP's importer does not take fails it (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
+    """Artifacts that KFP's importer rejects fail it (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
     state, error = try_out("imports-of-objects", uri=uri).ends["run"]
     assert state is State.FAILED
     assert words in error
 
 
 def test_pod(caller: Caller, compiled: Path) -> None:
-    """A step knows the name and the id of the pod that the API lists for it."""
+    """A step has the name and the id of the pod that the API lists for it."""
     reference = a_pipeline(caller, (compiled / "pods.yaml").read_bytes())
     run_id = a_run(caller, display_name="pods", pipeline_version_reference=reference)
     (task,) = [one for one in ended(caller, run_id)["tasks"] if one["name"] == "pod"]

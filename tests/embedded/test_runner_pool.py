@@ -1,4 +1,4 @@
-"""The pool of runners, with a fake runner that speaks the real one's lines."""
+"""The pool of runners, with a fake runner that prints the real one's lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stage:
     folder: Path
 
     def play(self, run_id: str, *steps: tuple[str, object]) -> None:
-        """Submits a run that plays these steps."""
+        """Submits a run with these steps as its script."""
         folder = self.folder / run_id
         folder.mkdir()
         self.pool.submit(Job(run_id, b"{}", {"play": steps}, folder))
@@ -42,7 +42,7 @@ class Stage:
         return self.watcher.wait_end(run_id)
 
     def wait_started(self, *run_ids: str) -> None:
-        """Waits until these have begun."""
+        """Waits until these have started."""
         with self.watcher.changed:
             assert self.watcher.changed.wait_for(lambda: set(run_ids) <= set(self.watcher.started), 100)
 
@@ -57,7 +57,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 def test_reports(stage: Stage) -> None:
-    """What the runner says of tasks is passed on whole and in order, then the end."""
+    """The runner's reports of tasks are passed on completely and in order, then the end."""
     details = {"display_name": "훈련", "outputs": {"parameters": [{"parameter_key": "n", "value": 1}]}}
     done = {"task": "훈련", "state": "SUCCEEDED", "attempts": 1, "details": details}
     stage.play("run", ("say", {"task": "훈련", "state": "RUNNING"}), ("say", done), DONE)
@@ -70,7 +70,7 @@ def test_reports(stage: Stage) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_strictness(tmp_path: Path, strict: bool) -> None:
-    """Each runner is ordered to be as strict as the server is, and its warnings are passed on."""
+    """Each runner gets the server's strictness, and its warnings are passed on."""
     watcher = Watcher()
     pool = RunnerPool(watcher.report, strict=strict, command=FAKE)
     said = {"task": "a", "state": "SUCCEEDED", "warnings": ["다르다"]}
@@ -84,7 +84,7 @@ def test_strictness(tmp_path: Path, strict: bool) -> None:
 
 
 def test_failure(stage: Stage) -> None:
-    """A failed run has the runner's words."""
+    """A failed run has the runner's message."""
     stage.play("run", ("say", {"run": "FAILED", "error": "task a failed: 지금"}))
     assert stage.end() == (State.FAILED, "task a failed: 지금")
 
@@ -98,7 +98,7 @@ SILENT_ENDS = [
 
 @pytest.mark.parametrize(("steps", "error"), SILENT_ENDS)
 def test_runner_without_a_last_word(stage: Stage, steps: list[tuple[str, object]], error: str) -> None:
-    """A runner that ends early fails the run, and the task that was under way, with all that is known of it."""
+    """A runner that ends early fails the run, and its running task, with all that is known about the cause."""
     stage.play("run", RUNNING, *steps)
     assert stage.end() == (State.FAILED, error)
     assert stage.watcher.last("a") == TaskReport("a", State.FAILED, error)
@@ -108,7 +108,7 @@ def test_runner_without_a_last_word(stage: Stage, steps: list[tuple[str, object]
     "step", [("raw", "no JSON"), ("raw", "[1]"), ("say", {"task": "a", "state": "ODD"}), ("large line", 9 << 20)]
 )
 def test_nonsense(stage: Stage, step: tuple[str, object]) -> None:
-    """A runner that says what it may not say is ended, and the run fails."""
+    """A runner with invalid output is ended, and the run fails."""
     stage.play("run", step, FOREVER)
     state, error = stage.end()
     assert state is State.FAILED
@@ -116,7 +116,7 @@ def test_nonsense(stage: Stage, step: tuple[str, object]) -> None:
 
 
 def test_much_on_stderr(stage: Stage) -> None:
-    """A runner that complains a lot is not held up; the end of it is kept."""
+    """A runner with much output on stderr is not blocked; the end of it is kept."""
     stage.play("run", *[("complain", "x" * 100_000)] * 10, ("complain", "the end"), ("exit", 1))
     _, error = stage.end()
     assert error.endswith("the end")
@@ -137,7 +137,7 @@ def test_so_many_at_once(stage: Stage) -> None:
 
 
 def test_terminate(stage: Stage) -> None:
-    """A run that is terminated is CANCELED, with the task that was under way; others go on."""
+    """A terminated run is CANCELED, with the task that was running; others continue."""
     stage.play("run", RUNNING, FOREVER)
     stage.watcher.wait_task("a", State.RUNNING)
     stage.pool.terminate("run")
@@ -149,7 +149,7 @@ def test_terminate(stage: Stage) -> None:
 
 
 def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
-    """A task that fails because its run is terminated is CANCELED, whatever its runner says at that moment."""
+    """A task that fails because its run is terminated is CANCELED, whatever its runner reports at that time."""
     failed = {"task": "a", "state": "FAILED", "error": "signal 15"}
     stage.play("run", ("at SIGTERM say", failed), RUNNING, FOREVER)
     stage.watcher.wait_task("a", State.RUNNING)
@@ -168,7 +168,7 @@ def test_terminate_a_stubborn_runner(stage: Stage) -> None:
 
 
 def test_terminate_a_waiting_run(stage: Stage) -> None:
-    """A run that waits is CANCELED without ever having begun."""
+    """A waiting run that is terminated is CANCELED without having started."""
     for name in ("first", "second"):
         stage.play(name, FOREVER)
     stage.play("third", DONE)
@@ -178,7 +178,7 @@ def test_terminate_a_waiting_run(stage: Stage) -> None:
 
 
 def test_terminate_nobody(stage: Stage) -> None:
-    """Terminating a run that has finished, or that nobody knows, is harmless."""
+    """Terminating a finished or unknown run has no effect."""
     stage.play("run", DONE)
     stage.end()
     stage.pool.terminate("run")
@@ -188,7 +188,7 @@ def test_terminate_nobody(stage: Stage) -> None:
 
 
 def test_close(stage: Stage) -> None:
-    """Closing ends what runs as FAILED, cut off, and leaves what waits as it is."""
+    """Closing ends running runs as FAILED, cut off, and leaves waiting ones unchanged."""
     for name in ("first", "second"):
         stage.play(name, FOREVER)
     stage.play("third", DONE)
@@ -201,7 +201,7 @@ def test_close(stage: Stage) -> None:
 
 
 def test_folder_that_is_not_there(stage: Stage) -> None:
-    """A run whose folder is gone fails in words, and the pool continues."""
+    """A run whose folder is missing fails with a message, and the pool continues."""
     stage.pool.submit(Job("run", b"{}", {}, stage.folder / "nowhere"))
     state, error = stage.end()
     assert state is State.FAILED
@@ -211,7 +211,7 @@ def test_folder_that_is_not_there(stage: Stage) -> None:
 
 
 class _Forgetful(Watcher):
-    """An observer that cannot keep anything of tasks."""
+    """An observer that fails to store any report of tasks."""
 
     def report(self, run_id: str, report: TaskReport) -> None:
         if report.name != WHOLE:
@@ -220,7 +220,7 @@ class _Forgetful(Watcher):
 
 
 def test_observer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A report that cannot be kept is logged; the run goes on to its end."""
+    """A report that cannot be stored is logged; the run continues to its end."""
     watcher = _Forgetful()
     pool = RunnerPool(watcher.report, most_at_once=1, command=FAKE)
     Stage(pool, watcher, tmp_path).play("run", RUNNING, DONE)
@@ -243,7 +243,7 @@ class _Insistent(Watcher):
 
 
 def test_submitted_again_at_once(tmp_path: Path) -> None:
-    """A run may be submitted again by whoever hears of its end, and is executed each time."""
+    """A run may be submitted again when its end is reported, and is executed each time."""
     watcher = _Insistent()
     watcher.pool = RunnerPool(watcher.report, most_at_once=2, command=FAKE)
     job = Job("run", b"{}", {"play": [("say", {"run": "FAILED", "error": "again"})]}, tmp_path)
@@ -255,7 +255,7 @@ def test_submitted_again_at_once(tmp_path: Path) -> None:
 
 
 def test_parameters_that_are_no_json(stage: Stage) -> None:
-    """A run that cannot even be handed to its runner fails, and the pool continues."""
+    """A run that cannot be passed to its runner fails, and the pool continues."""
     stage.pool.submit(Job("run", b"{}", {"x": object()}, stage.folder))
     state, error = stage.end()
     assert (state, error) == (State.FAILED, "this server could not run it; its own log says why")

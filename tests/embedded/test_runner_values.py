@@ -1,7 +1,7 @@
 """Values between tasks as KFP 2.17.0 handles them.
 
-The expected values were made by KFP's own functions at that tag (`metadata/converter.go`, protojson), or are those of
-its driver in the corpus (`tests/data/corpus.tar.xz`).
+The expected values were computed by KFP's own functions at that tag (`metadata/converter.go`, protojson), or are
+those of its driver in the corpus (`tests/data/corpus.tar.xz`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kfadapter_embedded.runner.warned import TaskWarnings
 if TYPE_CHECKING:
     from kfadapter_embedded.json_text import JsonValue
 
-# JSON as written by a task or the compiler, the same by protojson, and as a text (PbValueToText).
+# JSON as written by a task or the compiler, the same by protojson, and as a string (PbValueToText).
 WRITTEN = [
     ("1.0", "1", "1"),
     ("-0.0", "-0", "-0"),
@@ -56,7 +56,7 @@ WRITTEN = [
 
 @pytest.mark.parametrize(("written", "json_text", "text"), WRITTEN)
 def test_forms(written: str, json_text: str, text: str) -> None:
-    """Numbers are doubles, JSON is compact with sorted keys, and texts have Go's forms."""
+    """Numbers are doubles, JSON is compact with sorted keys, and strings are formatted as by Go."""
     value = load_json(written)
     assert (protojson(value), as_text(value)) == (json_text, text)
 
@@ -82,7 +82,7 @@ PARSED = [
 
 @pytest.mark.parametrize(("text", "kind", "expected"), PARSED)
 def test_written_outputs(text: str, kind: str, expected: object) -> None:
-    """A text that a component wrote for an output is read as KFP's launcher reads it (TextToPbValue)."""
+    """An output text that a component wrote is parsed as by KFP's launcher (TextToPbValue)."""
     value = parsed(text, kind)
     assert (value, type(value)) == (expected, type(expected))
 
@@ -109,7 +109,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize(("text", "kind", "reason"), UNREADABLE)
 def test_unreadable_outputs(text: str, kind: str, reason: str) -> None:
-    """What KFP's launcher cannot read fails in its words."""
+    """Outputs that KFP's launcher cannot parse fail with its message."""
     with pytest.raises(ValueFaultError) as raised:
         parsed(text, kind)
     assert str(raised.value) == _failure(text, kind, reason)
@@ -117,7 +117,7 @@ def test_unreadable_outputs(text: str, kind: str, reason: str) -> None:
 
 @pytest.mark.parametrize("text", ["[NaN]", "[1e400]", "[1, 2", "{'a': 1}", ""])
 def test_outputs_that_are_no_json(text: str) -> None:
-    """A list or struct that is no JSON of Go's fails."""
+    """A list or struct that is not valid JSON for Go fails."""
     with pytest.raises(ValueFaultError, match=r"^TextToPbValue\(text="):
         parsed(text, "LIST")
 
@@ -143,7 +143,7 @@ GOT = {
 @pytest.mark.parametrize("declared", TYPES)
 @pytest.mark.parametrize("given", TYPES)
 def test_declared_types(given: str, declared: str) -> None:
-    """KFP's driver converts to text only; integers and doubles are one type (corpus: handmade_conversions)."""
+    """KFP's driver converts to strings only; integers and doubles are one type (corpus: handmade_conversions)."""
     value = load_json(TYPES[given])
     if declared == "STRING":
         assert converted(value, declared, "x") == TYPES[given].strip('"')
@@ -157,20 +157,20 @@ def test_declared_types(given: str, declared: str) -> None:
 
 
 def test_nulls() -> None:
-    """A null is an empty text, and nothing else (corpus: handmade_constants)."""
+    """A null is an empty string, and fails for other types (corpus: handmade_constants)."""
     assert converted(None, "STRING", "x") == ""
     with pytest.raises(ValueFaultError, match=r'^got null for input parameter "x"$'):
         converted(None, "NUMBER_INTEGER", "x")
 
 
 def test_nan_fails_who_takes_it() -> None:
-    """NaN and infinity, which may be written for an output, are no values of inputs."""
+    """NaN and infinity are valid outputs, and invalid inputs."""
     with pytest.raises(ValueFaultError, match="invalid -Inf value"):
         converted(-math.inf, "NUMBER_DOUBLE", "x")
 
 
 def test_literals() -> None:
-    """A value is one of the literals, of the same type (`util.ValidateLiteralParameter`)."""
+    """A value must be one of the literals, of the same type (`util.ValidateLiteralParameter`)."""
     check_literals(2, (1, 2), "n")
     check_literals("x", (), "n")
     for value, literals in ((True, (1, 2)), ("3", (3,)), (None, ("a",))):
@@ -221,12 +221,12 @@ def _output(key: str = "o") -> dict[str, object]:
 
 
 def test_inputs_of_groups_are_texts_too() -> None:
-    """A number for a group's input that is declared STRING is a text before its condition is decided."""
+    """A number for a group's input that is declared STRING is a string when its condition is evaluated."""
     assert _given({"x": _output()}, _component(group=True, x={}), outputs={"o": 2}) == ({"x": "2"}, ())
 
 
 def test_null_parameters() -> None:
-    """An optional input of a command that gets a null is left out; a required one fails."""
+    """An optional input of a command that gets a null is omitted; a required one fails."""
     source = {"x": {"componentInputParameter": "p"}}
     assert _given(source, _component(x={"isOptional": True, "defaultValue": "d"}), {"p": None}) == ({}, ())
     with pytest.raises(ValueFaultError, match="the resolved input parameter is null: p"):
@@ -236,13 +236,13 @@ def test_null_parameters() -> None:
 
 
 def test_optional_inputs_of_groups() -> None:
-    """A group's optional input that is left out has its default, or is null; it is no text then."""
+    """A group's optional input that is omitted has its default, or is null; it is no string then."""
     component = _component(group=True, x={"isOptional": True}, y={"isOptional": True, "defaultValue": 1})
     assert _given({}, component) == ({"x": None, "y": "1"}, ())
 
 
 def test_null_passed_on_into_a_group() -> None:
-    """A null that is passed on into a group is its default here, and warned of if a task inside takes it."""
+    """A null passed into a group is replaced by its default here, with a warning if a task inside takes it."""
     component = _component(group=True, x={"isOptional": True, "defaultValue": "d"})
     source = {"x": {"componentInputParameter": "p"}}
     assert _given(source, component, {"p": None}) == ({"x": "d"}, ())
@@ -254,7 +254,7 @@ def test_null_passed_on_into_a_group() -> None:
 
 
 def test_outputs_that_are_not_there() -> None:
-    """What the task before has not given is an empty text, and fails for other types (corpus: loops_outputs)."""
+    """A missing output of an earlier task is an empty string, and fails for other types (corpus: loops_outputs)."""
     assert _given({"x": _output("no")}, _component(x={}))[0] == {"x": ""}
     with pytest.raises(ValueFaultError, match="got null"):
         _given({"x": _output("no")}, _component(x={"parameterType": "NUMBER_INTEGER"}))
@@ -280,36 +280,36 @@ BREAKING = ["a 'b' \"c\"", "a\\b", "a\nb", ["x"], {"a": 1}]
 
 @pytest.mark.parametrize("value", BREAKING)
 def test_texts_that_break_json_are_warned_of(value: JsonValue) -> None:
-    """Values that KFP's launcher puts raw into JSON make the text that was meant, with a warning."""
+    """Values that KFP's launcher puts unescaped into JSON make the intended text, with a warning."""
     given, warned = _given({"x": _text_of("c"), "c": _output()}, _component(x={}), outputs={"o": value})
     assert (given["x"], warned) == (f"<{as_text(value)}>", ("raw-json-in-text",))
 
 
 @pytest.mark.parametrize("value", ["한 'x'", 1e-7, True, [1, 2], ""])
 def test_texts_that_are_sound(value: JsonValue) -> None:
-    """Other values are put into texts without a warning."""
+    """Other values are inserted into texts without a warning."""
     given, warned = _given({"x": _text_of("c"), "c": _output()}, _component(x={}), outputs={"o": value})
     assert (given["x"], warned) == (f"<{as_text(value)}>", ())
 
 
 def test_values_that_look_like_placeholders_are_kept() -> None:
-    """A value with a placeholder of an input is kept, with a warning; one that names no input is no placeholder."""
+    """A value with a placeholder of an input is kept, with a warning; with an unknown input it is no placeholder."""
     value = "{{$.inputs.parameters['x']}}"
     assert _given({"x": _output()}, _component(x={}), outputs={"o": value}) == ({"x": value}, ("placeholder-in-value",))
     other = value.replace("x", "other")
     assert _given({"x": _output()}, _component(x={}), outputs={"o": other}) == ({"x": other}, ())
-    # A constant with its own placeholder holds itself once (corpus: texts_placeholders).
+    # A constant with its own placeholder contains itself once (corpus: texts_placeholders).
     assert _given({"x": _constant(f"a {value} b")}, _component(x={}))[0] == {"x": f"a a {value} b b"}
 
 
 def test_texts_for_groups_are_warned_of() -> None:
-    """A text that is made for a pipeline in the pipeline is made here; KFP leaves its placeholders."""
+    """A text for a nested pipeline is resolved here; KFP leaves its placeholders."""
     given, warned = _given({"x": _text_of("c"), "c": _output()}, _component(group=True, x={}), outputs={"o": 1})
     assert (given["x"], warned) == ("<1>", ("text-into-pipeline",))
 
 
 def test_four_bytes_are_warned_of() -> None:
-    """Characters of four bytes pass, with a warning: in constants, parameters of the run, outputs and code."""
+    """4-byte characters are accepted, with a warning: in constants, parameters of the run, outputs and code."""
     assert _given({"x": _constant("😀")}, _component(x={})) == ({"x": "😀"}, ("four-byte-character",))
     output = _given({"x": _output()}, _component(x={}), outputs={"o": "😀"})
     assert output == ({"x": "😀"}, ("four-byte-character-in-output",))
@@ -326,7 +326,7 @@ LOOP = {"items": {"inputParameter": "xs"}, "itemInput": "item"}
 
 
 def test_items_are_texts_if_they_are_declared_so() -> None:
-    """A loop's item is converted in each iteration; null is an empty text (corpus: handmade_loop_parameters)."""
+    """A loop's item is converted in each iteration; null is an empty string (corpus: handmade_loop_parameters)."""
     component = _component(group=True, xs={"parameterType": "LIST"}, item={})
     assert _given({"xs": _output()}, component, outputs={"o": [1]}, loop=LOOP) == ({"xs": [1]}, ())
     task = msgspec.convert({"parameterIterator": LOOP}, Task)
@@ -338,7 +338,7 @@ def test_items_are_texts_if_they_are_declared_so() -> None:
 
 
 def test_loops_that_fail_on_a_cluster_are_warned_of() -> None:
-    """A loop over a field, or with its own list inside, runs here and is warned of, unless it is empty."""
+    """A loop over a field, or whose list is used inside it, runs here with a warning, unless it is empty."""
     component = _component(group=True, xs={"parameterType": "LIST"}, item={})
     field = {"componentInputParameter": "row", "parameterExpressionSelector": 'parseJson(string_value)["a"]'}
     given = _given({"xs": field}, component, {"row": {"a": [1]}}, loop=LOOP)
@@ -350,20 +350,20 @@ def test_loops_that_fail_on_a_cluster_are_warned_of() -> None:
 
 
 def test_null_fields_are_warned_of() -> None:
-    """A field that is null is an empty text; the driver of KFP 2.17 fails."""
+    """A field that is null is an empty string, with a warning; the driver of KFP 2.17 fails."""
     field = {"componentInputParameter": "row", "parameterExpressionSelector": 'parseJson(string_value)["a"]'}
     assert _given({"x": field}, _component(x={}), {"row": {"a": None}}) == ({"x": ""}, ("null-field",))
 
 
 def test_defaults_of_commands() -> None:
-    """The launcher adds a command's defaults as they are, after the driver's checks (`addDefaultParams`)."""
+    """The launcher adds a command's defaults unchanged, after the driver's checks (`addDefaultParams`)."""
     component = _component(x={"isOptional": True, "defaultValue": 1}, y={"isOptional": True})
     assert with_defaults(component, Values(), "t").parameters == {"x": 1}
     assert with_defaults(component, Values({"x": "a"}), "t").parameters == {"x": "a"}
 
 
 def test_parameters_of_runs() -> None:
-    """A run has its values, defaults, and null for what is optional (`compiler/argocompiler/argo.go:Compile`)."""
+    """A run has its values, defaults, and null for optional ones (`compiler/argocompiler/argo.go:Compile`)."""
     root = _component(a={}, b={"defaultValue": 1, "isOptional": True}, c={"isOptional": True})
     assert root_inputs(root, {"a": "x"}, TaskWarnings()).parameters == {"a": "x", "b": 1, "c": None}
     with pytest.raises(ValueFaultError, match="'a' has no value"):

@@ -24,7 +24,7 @@ TOO_DEEP = "[" * 900 + "]" * 900
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serving]:
-    """A server whose executor does as it is told, at a time that advances by a second with every look at the clock."""
+    """A server with a scripted executor, whose clock advances by a second at each read."""
     ticks = iter(range(10**9))
     with serving(tmp_path, clock=lambda: 1_700_000_000 + next(ticks)) as running:
         yield running
@@ -42,7 +42,7 @@ def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
 
 
 def listed(caller: Caller, *predicates: dict[str, object], **query: object) -> list[str]:
-    """The names of the runs that a filter finds."""
+    """The names of the runs that match a filter."""
     reply = caller.get("/runs", filter=json.dumps({"predicates": predicates}), **query)
     assert reply.status == 200, reply.text
     runs = reply.json.get("runs", [])
@@ -69,7 +69,7 @@ def _spec_of(caller: Caller, reference: dict[str, str]) -> object:
     ],
 )
 def test_types_of_parameters(caller: Caller, name: str, value: object, wanted: str) -> None:
-    """A value of the wrong type is refused with KFP's words, and nothing is made."""
+    """A value of the wrong type is rejected with KFP's message, and nothing is created."""
     config = {"parameters": {"s": "x", name: value}}
     reply = try_run(caller, pipeline_version_reference=a_pipeline(caller, TYPED), runtime_config=config)
     assert (reply.status, reply.json["code"]) == (400, 3)
@@ -78,7 +78,7 @@ def test_types_of_parameters(caller: Caller, name: str, value: object, wanted: s
 
 
 def test_literals_of_parameters(caller: Caller) -> None:
-    """Where a pipeline lists the values of a parameter, another one is refused, and nothing is made."""
+    """If a pipeline lists the values of a parameter, other values are rejected, and nothing is created."""
     declared = {"color": {"parameterType": "STRING", "literals": ["빨강", "green"]}}
     root = {"dag": {}, "inputDefinitions": {"parameters": declared}}
     spec = {"pipelineInfo": {"name": "x"}, "root": root, "schemaVersion": "2.1.0"}
@@ -91,7 +91,7 @@ def test_literals_of_parameters(caller: Caller) -> None:
 
 
 def test_values_of_parameters(server: Serving) -> None:
-    """Values come through as they are: whole numbers, numbers with a fraction, any script, nested."""
+    """Values are unchanged: integers, fractions, any script, nested."""
     values = {"s": "문자 \U0001f600", "i": 3.0, "f": 1e-7, "b": False, "xs": [1, 2.5, "x"], "d": {"k": [None, {}]}}
     config = {"parameters": values, "pipeline_root": "gs://bucket"}
     pipeline = a_pipeline(server.caller, TYPED)
@@ -105,7 +105,7 @@ def test_values_of_parameters(server: Serving) -> None:
 
 @pytest.mark.parametrize("name", ["hello_world", "kubernetes_platform", "argo_v1_workflow"])
 def test_spec_sent_along(server: Serving, name: str) -> None:
-    """A run may bring its own spec, as kfp.Client does: it is executed, and shown with the run."""
+    """A run may have its own spec, as with kfp.Client: it is executed, and returned with the run."""
     spec = _spec_of(server.caller, a_pipeline(server.caller, (PIPELINES / f"{name}.yaml").read_bytes()))
     made = try_run(server.caller, pipeline_spec=spec)
     assert made.status == 200, made.text
@@ -134,7 +134,7 @@ def test_spec_sent_along(server: Serving, name: str) -> None:
     ],
 )
 def test_bad_runs(caller: Caller, body: dict[str, object], status: int, words: str) -> None:
-    """A run that cannot be made is refused with the reason."""
+    """An invalid run is rejected with the reason."""
     reply = try_run(caller, **body)
     assert reply.status == status
     assert words in reply["message"]
@@ -143,7 +143,7 @@ def test_bad_runs(caller: Caller, body: dict[str, object], status: int, words: s
 
 @pytest.mark.parametrize("parameters", [TOO_DEEP, '{"x": NaN}', '{"x": ', '"\\ud800"', "Infinity"])
 def test_hostile_bodies(caller: Caller, parameters: str) -> None:
-    """What no JSON should hold is refused, and the server continues."""
+    """Hostile JSON is rejected, and the server continues."""
     body = f'{{"display_name": "x", "runtime_config": {{"parameters": {parameters}}}}}'
     reply = caller.pool.request("POST", f"{caller.url}/apis/v2beta1/runs", body=body.encode())
     assert reply.status == 400
@@ -151,13 +151,13 @@ def test_hostile_bodies(caller: Caller, parameters: str) -> None:
 
 
 def test_longest_texts(caller: Caller) -> None:
-    """Names and descriptions may have 255 characters in any script; half a surrogate pair is replaced."""
+    """Names and descriptions may have 255 characters in any script; unpaired surrogates are replaced."""
     made = try_run(caller, display_name="이" * 255, description="설" * 254 + "\ud800")
     assert (made["display_name"], made["description"]) == ("이" * 255, "설" * 254 + "\ufffd")
 
 
 def test_latest_version(caller: Caller) -> None:
-    """Without a version it is the latest one."""
+    """Without a version the latest one is used."""
     pipeline = a_pipeline(caller)
     newer = caller.upload(pipelineid=pipeline["pipeline_id"], name="newer")["pipeline_version_id"]
     made = try_run(caller, pipeline_version_reference={"pipeline_id": pipeline["pipeline_id"]})
@@ -165,7 +165,7 @@ def test_latest_version(caller: Caller) -> None:
 
 
 def test_racing_for_an_id(server: Serving) -> None:
-    """Of runs racing for one id one is made and executed, the others are duplicates, in whatever letter case."""
+    """Of concurrent runs with one id one is created and executed, the others are duplicates, ignoring letter case."""
     pipeline, start = a_pipeline(server.caller), threading.Barrier(8)
     found: list[Reply] = []
 
@@ -187,14 +187,14 @@ def test_racing_for_an_id(server: Serving) -> None:
     "run_id", ["../../evil", "/etc/evil", "..", "a/b", "한글 id", "%2e%2e", "x" * 191, "=sha256-x"]
 )
 def test_folders_of_strange_ids(server: Serving, tmp_path: Path, run_id: str) -> None:
-    """A run's id may be anything, and its folder is one of its own among those of runs."""
+    """A run's id may be any string, and its folder is a separate one in the folder of runs."""
     assert a_run(server.caller, run_id=run_id) == run_id
     assert server.executor.jobs[0].folder.parent == tmp_path / "runs"
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_filters(server: Serving) -> None:
-    """Runs are found by id, state, name, description, experiment, storage and times; not by pipeline."""
+    """Runs can be filtered by id, state, name, description, experiment, storage and times; not by pipeline."""
     experiment = server.caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
     first = a_run(server.caller, display_name="First", description="kfadapter: {a_b}", run_id="ONE")
     second = a_run(server.caller, display_name="second", description="kfadapter: {axb}")
@@ -230,7 +230,7 @@ def test_filters(server: Serving) -> None:
 
 @pytest.mark.parametrize("sort_by", ["", "created_at desc", "name", "id desc", "state"])
 def test_pages(caller: Caller, sort_by: str) -> None:
-    """Paging gives each run once, with the number of all of them."""
+    """Pages list each run once, with the total."""
     pipeline = a_pipeline(caller)
     made = {a_run(caller, pipeline_version_reference=pipeline, display_name=f"Run {n % 4}") for n in range(25)}
     seen: list[str] = []
@@ -249,7 +249,7 @@ def test_pages(caller: Caller, sort_by: str) -> None:
 
 
 def test_cost_of_a_list(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of 200 runs with their tasks takes as few looks into the database as one of a single run."""
+    """A page of 200 runs with their tasks takes as few database queries as one of a single run."""
     pipeline = a_pipeline(server.caller)
     for _ in range(200):
         run_id = a_run(server.caller, pipeline_version_reference=pipeline)
@@ -267,7 +267,7 @@ def test_cost_of_a_list(server: Serving, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_end_of_a_pipeline(server: Serving) -> None:
-    """Runs outlive their pipeline: they are shown, and executed anew, though it was deleted."""
+    """Runs outlive their pipeline: they are returned, and retried, though it was deleted."""
     pipeline = a_pipeline(server.caller)
     run_id = a_run(server.caller, pipeline_version_reference=pipeline)
     server.executor.end(run_id, State.FAILED)
@@ -279,13 +279,13 @@ def test_end_of_a_pipeline(server: Serving) -> None:
 
 @pytest.mark.parametrize("verb", ["archive", "unarchive", "terminate", "retry"])
 def test_unknown_runs(caller: Caller, verb: str) -> None:
-    """What is asked of a run that is not there is 404."""
+    """Every call for an unknown run is 404."""
     reply = caller.call("POST", f"/runs/{unique('gone')}:{verb}")
     assert (reply.status, reply.json["code"]) == (404, 5)
 
 
 def test_service_account(server: Serving) -> None:
-    """A service account and a chosen experiment in the address are kept."""
+    """A service account and a chosen experiment in the URL are kept."""
     experiment = server.caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
     body = {"display_name": "x", "service_account": "mine", "pipeline_version_reference": a_pipeline(server.caller)}
     made = server.caller.call("POST", "/runs", json_body=body, experiment_id=experiment)

@@ -1,4 +1,4 @@
-"""Recurring runs start runs as KFP's ScheduledWorkflow controller does, by a clock that the tests move."""
+"""Recurring runs start runs as KFP's ScheduledWorkflow controller does, by a clock that the tests control."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def every(seconds: int, **bounds: str) -> dict[str, object]:
 
 @dataclass
 class Stage:
-    """A server whose clock stands still until a test moves it."""
+    """A server whose clock only a test moves."""
 
     folder: Path
     now: float = BEGIN
 
     @contextmanager
     def served(self) -> Iterator[Plays]:
-        """Serves for as long as the block runs."""
+        """Serves until the block ends."""
         with serving(self.folder, clock=lambda: self.now) as server:
             yield Plays(self, server)
 
 
 @dataclass
 class Plays:
-    """What tests do with a server that runs."""
+    """Actions of tests on a running server."""
 
     stage: Stage
     server: Serving
 
     def create(self, trigger: Mapping[str, object] | None = None, **fields: object) -> str:
-        """Creates a recurring run, of a pipeline of its own unless there is one; returns its id."""
+        """Creates a recurring run, of a new pipeline unless one is given; returns its id."""
         if not {"pipeline_version_reference", "pipeline_spec"} & fields.keys():
             fields["pipeline_version_reference"] = a_pipeline(self.server.caller)
         body = {"display_name": "매일 Train", "max_concurrency": "1", "mode": "ENABLE", "trigger": trigger, **fields}
@@ -76,17 +76,17 @@ class Plays:
         return self.server.caller.get(f"/runs/{run_id}").json
 
     def due(self, *run_ids: str) -> list[int]:
-        """When runs were scheduled, in seconds after the beginning."""
+        """The scheduled times of runs, in seconds after the beginning."""
         return [read_time(self.run(run_id)["scheduled_at"]) - BEGIN for run_id in run_ids]
 
     def end(self, *run_ids: str) -> None:
-        """Runs succeed."""
+        """Makes runs succeed."""
         for run_id in run_ids:
             self.server.executor.start(run_id)
             self.server.executor.end(run_id, State.SUCCEEDED)
 
     def at_and_end(self, seconds: float) -> list[int]:
-        """Moves the clock; what starts then succeeds at once. Returns when it was scheduled."""
+        """Moves the clock; runs that start then succeed at once. Returns their scheduled times."""
         started = self.at(seconds)
         self.end(*started)
         return self.due(*started)
@@ -117,7 +117,7 @@ def test_names() -> None:
 
 
 def test_an_interval(plays: Plays) -> None:
-    """A run starts one interval after the creation, and then after each interval, named and scheduled as by KFP."""
+    """A run starts one interval after the creation, and then after each interval, named and scheduled as in KFP."""
     given = {"runtime_config": {"parameters": {"recipient": "세계"}}, "service_account": "trainer"}
     recurring_run_id = plays.create(every(60), **given)
     assert plays.at(59) == []
@@ -149,7 +149,7 @@ def test_cron_between_its_bounds(plays: Plays) -> None:
 
 
 def test_bounds_that_are_gos_zero_time(plays: Plays) -> None:
-    """Go's zero time is no bound: Kubernetes, where KFP's controller reads the schedule, keeps it as none."""
+    """Go's zero time is no bound: Kubernetes, from which KFP's controller reads the schedule, stores it as unset."""
     none = {"start_time": "0001-01-01T00:00:00Z", "end_time": "0001-01-01T00:00:00.000Z"}
     plays.create({"cron_schedule": {"cron": "*/10 * * * *", **none}})
     plays.create(every(10, **none))
@@ -164,7 +164,7 @@ def test_without_a_schedule(plays: Plays) -> None:
 
 
 def test_at_most_so_many_at_once(plays: Plays) -> None:
-    """No run starts while as many as allowed have not finished; then the missed ones do, one after the other."""
+    """No run starts while max_concurrency runs are unfinished; then the missed ones start, one after the other."""
     plays.create(every(60), max_concurrency="2")
     running = [*plays.at(60), *plays.at(120)]
     assert plays.at(180) == plays.at(240) == []
@@ -176,7 +176,7 @@ def test_at_most_so_many_at_once(plays: Plays) -> None:
 
 
 def test_without_catching_up(plays: Plays) -> None:
-    """Of what was missed one start is made: an interval's now, from which it counts on, a calendar's last one."""
+    """Without catchup one missed run starts: an interval's now, from which it continues, a cron schedule's last one."""
     plays.create(every(3600), no_catchup=True)
     plays.create(HOURLY, no_catchup=True)
     late = 10 * 3600 + 600
@@ -186,7 +186,7 @@ def test_without_catching_up(plays: Plays) -> None:
 
 
 def test_a_schedule_of_the_past(plays: Plays) -> None:
-    """Catching up on years costs no more than one run in 10 seconds, and never more at once than allowed."""
+    """Catching up on years starts at most one run per 10 seconds, and never more at once than max_concurrency."""
     plays.create(every(1, start_time="2020-01-01T00:00:00Z"), max_concurrency="3")
     started = [run_id for second in range(60) for run_id in plays.at(second)]
     assert len(started) == 3
@@ -196,7 +196,7 @@ def test_a_schedule_of_the_past(plays: Plays) -> None:
 
 
 def test_disabled(plays: Plays) -> None:
-    """Nothing starts while it is disabled, by itself or with its archived experiment; enabled again it catches up."""
+    """Nothing starts while it, or its archived experiment, is disabled; once enabled again it catches up."""
     experiment = plays.server.caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
     recurring_run_id = plays.create(every(60), mode="DISABLE")
     other = plays.create(every(60), experiment_id=experiment)
@@ -211,7 +211,7 @@ def test_disabled(plays: Plays) -> None:
 
 
 def test_restarts(stage: Stage) -> None:
-    """Starts that a stopped server missed are made after its next start, and none twice."""
+    """Runs that a stopped server missed are started after its next start, and none twice."""
     with stage.served() as plays:
         caught_up, skipping = plays.create(every(60)), plays.create(HOURLY, no_catchup=True)
         assert plays.at_and_end(60) == [60]
@@ -225,7 +225,7 @@ def test_restarts(stage: Stage) -> None:
 
 
 def test_a_server_that_was_killed_in_between(stage: Stage) -> None:
-    """A run that was created just before the server died is found by its name, and not started again."""
+    """A run that was created just before the server was killed is found by its name, and not started again."""
     with stage.served() as plays:
         recurring_run_id = plays.create(every(60), max_concurrency="5")
         (first,) = plays.at(60)
@@ -241,18 +241,18 @@ def test_a_server_that_was_killed_in_between(stage: Stage) -> None:
 
 
 def test_a_clock_that_jumps(plays: Plays) -> None:
-    """A clock that goes back starts nothing twice; one that goes ahead is caught up with."""
+    """A clock that is set back starts nothing twice; one that is set ahead is caught up with."""
     plays.create(every(60))
     assert plays.at_and_end(60) == [60]
     assert [plays.at_and_end(second) for second in (-3600, 0, 59, 61, 119)] == [[]] * 5
     assert plays.at_and_end(120) == [120]
     assert plays.at_and_end(3600) == [180]
-    assert plays.at_and_end(200) == []  # back, within the pause after a start that was late
+    assert plays.at_and_end(200) == []  # back, within the pause after a late start
     assert plays.at_and_end(240) == [240]
 
 
 def test_the_latest_version(plays: Plays) -> None:
-    """Without a version each start takes the latest; with one, that one, even when it has been deleted since."""
+    """Without a version each run uses the latest; with one, that one, even if it has been deleted since."""
     caller = plays.server.caller
     pinned = a_pipeline(caller)
     latest = {"pipeline_id": pinned["pipeline_id"]}
@@ -278,7 +278,7 @@ def test_the_latest_version(plays: Plays) -> None:
 def test_macros(plays: Plays) -> None:
     """The API server replaces macros for runs that it creates itself; with a pinned version the controller keeps them.
 
-    What is stored are the macros (`V2Spec.RunWorkflow`, `V2Spec.ScheduledWorkflow`).
+    The macros are stored (`V2Spec.RunWorkflow`, `V2Spec.ScheduledWorkflow`).
     """
     pipeline, given = a_pipeline(plays.server.caller), {"recipient": "[[CurrentTime]] [[ScheduledTime]] [[RunUUID]]"}
     latest, config = {"pipeline_id": pipeline["pipeline_id"]}, {"runtime_config": {"parameters": given}}
@@ -292,14 +292,14 @@ def test_macros(plays: Plays) -> None:
 
 
 def test_a_spec_of_its_own(plays: Plays) -> None:
-    """A recurring run that was created with a spec starts runs of that."""
+    """A recurring run that was created with a spec starts runs of that spec."""
     plays.create(every(60), pipeline_spec=OTHER_SPEC)
     (run_id,) = plays.at(60)
     assert plays.run(run_id)["pipeline_spec"] == OTHER_SPEC
 
 
 def test_a_start_that_fails(plays: Plays, caplog: pytest.LogCaptureFixture) -> None:
-    """A run that cannot be created is tried again, later and later, with a line in the log."""
+    """A run that cannot be created is retried, with growing delays, and a line in the log."""
     pipeline = a_pipeline(plays.server.caller)
     plays.create(every(60), pipeline_version_reference={"pipeline_id": pipeline["pipeline_id"]})
     path = f"/pipelines/{pipeline['pipeline_id']}"
@@ -313,7 +313,7 @@ def test_a_start_that_fails(plays: Plays, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_one_that_cannot_be_read(plays: Plays, caplog: pytest.LogCaptureFixture) -> None:
-    """A record that nothing can be made of does not keep the others from starting."""
+    """An unreadable record does not keep the others from starting."""
     broken = plays.create(every(60))
     plays.create(every(60))
     with plays.server.store.writing() as documents:
@@ -324,7 +324,7 @@ def test_one_that_cannot_be_read(plays: Plays, caplog: pytest.LogCaptureFixture)
 
 
 def test_a_thousand_schedules(plays: Plays) -> None:
-    """Looking at a thousand, of which a hundred wait for their runs, takes no time."""
+    """Checking a thousand, of which a hundred wait for their runs, is fast."""
     made = plays.server.caller.get(f"/recurringruns/{plays.create(every(60), pipeline_spec=OTHER_SPEC)}").json
     with plays.server.store.writing() as documents:
         for number in range(1000):
@@ -338,7 +338,7 @@ def test_a_thousand_schedules(plays: Plays) -> None:
 
 
 def test_runs_of_a_recurring_run_by_hand(plays: Plays) -> None:
-    """A run may be created for a recurring run, once by each name; for one that does not exist it is refused."""
+    """A run may be created for a recurring run, once by each name; for an unknown one it is rejected."""
     recurring_run_id = plays.create(mode="DISABLE")
     body = {"display_name": unique("r"), "pipeline_spec": OTHER_SPEC, "recurring_run_id": recurring_run_id}
     first, again = (plays.server.caller.call("POST", "/runs", json_body=body) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Slots for processes: who gets one, and when."""
+"""Slots for processes: which run gets one, and when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run that counts what it was granted."""
+    """A run that counts its granted slots."""
 
     def __init__(self, room: Slots) -> None:
         self._room = room
@@ -30,12 +30,12 @@ class Run:
         return self
 
     def got(self, timeout: float = 0) -> bool:
-        """Whether there is another slot for it."""
+        """Whether another slot was granted."""
         return self._granted.acquire(timeout=timeout)
 
 
 def test_slots_are_shared() -> None:
-    """So many start at once; a slot that becomes free is for the run that has the fewest, then for the first."""
+    """So many start at once; a freed slot is for the run with the fewest, then for the first."""
     room = Slots(2, 9)
     wide = Run(room).request(5)
     late, later = Run(room).request(), Run(room).request()
@@ -49,7 +49,7 @@ def test_slots_are_shared() -> None:
 
 
 def test_long_tasks_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has run for a while stops nothing; a wide run ends at the limit, and each run gets its first slot."""
+    """Long tasks do not block others; a wide run stays within the limit, and each run gets its first slot."""
     monkeypatch.setattr(slots, "_YOUNG_SECONDS", 0.02)
     room = Slots(1, 3)
     wide = Run(room).request(5)
@@ -60,7 +60,7 @@ def test_long_tasks_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_run_that_ends() -> None:
-    """What a run waits for when it ends is granted, and all that it had becomes free."""
+    """When a run ends, its pending requests are granted, and all its slots are freed."""
     room = Slots(1, 9)
     first, second = Run(room).request(3), Run(room).request()
     assert [first.got(), first.got(), second.got()] == [True, False, False]

@@ -1,4 +1,4 @@
-"""What is seen of a run's tasks while it goes on: all that the next KFP showed (`native/timelines`), in its order."""
+"""A run's tasks during its execution: all that the next KFP returned (`native/timelines`), in its order."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Moment = list[tuple[str, str]]
 
 
 def moment(tasks: list[dict[str, Any]]) -> Moment:
-    """What is compared of tasks; one from the cache is as one that has been executed."""
+    """The compared fields of tasks; a cached task equals an executed one."""
     return sorted((task["name"], task["state"].replace("CACHED", "SUCCEEDED")) for task in tasks)
 
 
 def timeline(folder: Path, pipeline: str, parameters: dict[str, object]) -> list[Moment]:
-    """Executes a pipeline; returns what is seen after each report."""
+    """Executes a pipeline; returns the tasks after each report."""
     seen: list[Moment] = [[]]
     store = Store(folder / "kfp.sqlite")
     folders = RunFolders(folder / "runs")
@@ -75,10 +75,10 @@ def timeline(folder: Path, pipeline: str, parameters: dict[str, object]) -> list
     ],
 )
 def test_timeline(tmp_path: Path, title: str, pipeline: str, parameters: dict[str, object]) -> None:
-    """Whatever a poller of the next KFP saw is seen here, one after the other.
+    """All that a poller of the next KFP got is returned here, in the same order.
 
-    Loops and retries are in test_native.py, whose pipelines they are of: there the histories of tasks are compared.
+    Loops and retries are in test_native.py, which has their pipelines: it compares the histories of tasks.
     """
     seen = iter(timeline(tmp_path, pipeline, parameters))
     for wanted, _ in groupby(moment(entry["tasks"]) for entry in TIMELINES[title]):
-        assert wanted in seen  # which goes on from there
+        assert wanted in seen  # which continues from there

@@ -16,10 +16,10 @@ REPLAYED = (
     *("health", "master/versions", "master/bad_uploads"),
 )
 OTHERWISE = {
-    # The release's own config names an MLflow that is not there, so each of its runs says that this failed.
+    # The release's own config names an MLflow that does not exist, so each of its runs reports that this failed.
     "runs": {"plugins_output"},
     "seams": {"plugins_output"},
-    # The release drops it from what is uploaded; master and the embedded KFP keep it, because people look for it.
+    # The release drops it from uploads; master and the embedded KFP keep it, because users filter for it.
     "versions": {"code_source_url"},
 }
 """What the embedded KFP serves otherwise than KFP 2.17.0, on purpose."""
@@ -27,7 +27,7 @@ OTHERWISE = {
 
 @pytest.fixture
 def still(tmp_path: Path) -> Iterator[Serving]:
-    """A server that executes nothing, as the one whose answers were recorded, with what was left on that one."""
+    """A server that executes nothing, like the recorded one, with the objects that existed on that one."""
     with serving(tmp_path) as running:
         a_run(running.caller)
         pipeline = a_pipeline(running.caller)
@@ -68,18 +68,18 @@ object that the API server writes to Kubernetes, and the controller's reports of
 
 
 def test_all_recordings_are_accounted_for() -> None:
-    """A recording of the release is replayed, or it is said why not."""
+    """A recording of the release is replayed, or the reason is given why not."""
     recorded = {path.stem for path in (DATA / "transcripts").glob("*.json")}
     assert recorded <= {*REPLAYED, *NOT_REPLAYED}
 
 
 def test_that_a_query_parameter_filters_no_runs(still: Serving) -> None:
-    """`recurring_run_id` is a key of filters; as a parameter it is ignored, as 2.17.0 does (recurring_more)."""
+    """`recurring_run_id` is a key of filters; as a query parameter it is ignored, as by 2.17.0 (recurring_more)."""
     assert still.caller.get("/runs", recurring_run_id="x").json["total_size"] == 1
 
 
 def test_what_the_release_never_answers() -> None:
-    """The files that make KFP 2.17.0 hang are refused by master, as which the embedded KFP answers."""
+    """The files that hang KFP 2.17.0 are rejected by master, which the embedded KFP follows."""
     hanging = {step.note for step in load("bad_uploads").steps if not step.was_answered}
     refused = {step.note: step.response["status"] for step in load("master/bad_uploads").steps if step.note in hanging}
     assert refused == {"not YAML": 400, "binary": 400}

@@ -1,4 +1,4 @@
-"""The pictures that people have looked at; `python -m tests.graph.golden` draws them anew."""
+"""The reviewed drawings; `python -m tests.graph.golden` draws them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTHS = (60, 80, 120)
 
 
 def pictures() -> Iterator[tuple[str, str]]:
-    """Yields the name of each file, and what is in it."""
+    """Yields the name and content of each file."""
     for name in SHAPES:
         yield f"{name}.txt", _texts(name)
         yield f"{name}.mmd", mermaid(graph_of(SHAPES[name]))
@@ -27,7 +27,7 @@ def pictures() -> Iterator[tuple[str, str]]:
 
 
 def _texts(name: str) -> str:
-    """Draws a pipeline as text in all ways."""
+    """Draws a pipeline as text in all forms."""
     graph = graph_of(SHAPES[name])
     drawn = []
     for style, characters in ((UNICODE, "UTF-8"), (ASCII, "ASCII")):
@@ -39,7 +39,7 @@ def _texts(name: str) -> str:
 
 
 def main() -> None:
-    """Draws all of them anew."""
+    """Draws all of them again."""
     FOLDER.mkdir(exist_ok=True)
     for old in FOLDER.iterdir():
         old.unlink()

@@ -6,7 +6,7 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 
 
 def task(name: str, *after: str, kind: TaskKind = TaskKind.CONTAINER, component: str = "") -> Task:
-    """Makes a task without others inside."""
+    """Makes a task without nested tasks."""
     return Task(name, component or f"comp-{name}", kind, image="python:3.11-slim", depends_on=after)
 
 

@@ -16,7 +16,7 @@ HOSTILE = "<script>\"&']]></script> #quot; \\n {%}`"
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_svg_is_xml_with_all_boxes(name: str) -> None:
-    """It can be parsed, has a title and a description, and everything is inside its view."""
+    """The SVG can be parsed, has a title and a description, and all boxes are inside its view."""
     root = ET.fromstring(svg(graph_of(SHAPES[name]), name))  # noqa: S314
     assert root.findtext(f"{SVG}title") == name
     assert SHAPES[name][0].name in str(root.findtext(f"{SVG}desc"))
@@ -30,7 +30,7 @@ def test_svg_is_xml_with_all_boxes(name: str) -> None:
 
 
 def test_svg_escapes_what_a_file_says() -> None:
-    """Nothing in a pipeline file becomes a part of the document; there are no scripts and no links."""
+    """Text of a pipeline file is escaped; there are no scripts and no links."""
     text = svg(graph_of((Task(HOSTILE, condition=HOSTILE),)), HOSTILE)
     root = ET.fromstring(text)  # noqa: S314
     assert root.findtext(f"{SVG}title") == HOSTILE
@@ -53,7 +53,7 @@ def test_svg_bridges_crossings() -> None:
 
 
 def test_mermaid_escapes_what_a_file_says() -> None:
-    """Quotes, hashes, HTML and Markdown are spelled as Mermaid needs them; ids are numbers of our own."""
+    """Quotes, hashes, HTML and Markdown are escaped for Mermaid; ids are generated numbers."""
     assert mermaid(graph_of((task(HOSTILE), task("end", HOSTILE)))) == (
         "flowchart TD\n"
         '  t1["#lt;script#gt;#quot;#amp;\']]#gt;#lt;/script#gt; #35;quot#59; #92;n {#37;}#96;"]\n'
@@ -63,7 +63,7 @@ def test_mermaid_escapes_what_a_file_says() -> None:
 
 
 def test_dot_escapes_what_a_file_says() -> None:
-    """Quotes, backslashes and entities are spelled as Graphviz needs them."""
+    """Quotes, backslashes and entities are escaped for Graphviz."""
     assert (
         '  t1 [label="<script>\\"&amp;\']]></script> #quot; \\\\n {%}`"];'
         in dot(graph_of((task(HOSTILE),))).splitlines()
@@ -71,7 +71,7 @@ def test_dot_escapes_what_a_file_says() -> None:
 
 
 def test_dot_draws_edges_to_clusters() -> None:
-    """An edge of a group runs between nodes, as DOT needs it, and ends at the group's border."""
+    """An edge of a group runs between nodes, as DOT requires, and ends at the group's border."""
     inner = (task("x"), task("y", "x"))
     lines = dot(graph_of((task("a"), group("g", "a", tasks=inner), group("h", "g", tasks=inner)))).splitlines()
     assert "  t1 -> t3 [lhead=cluster_t2];" in lines
@@ -80,7 +80,7 @@ def test_dot_draws_edges_to_clusters() -> None:
 
 
 def test_documents_have_the_order_of_the_picture() -> None:
-    """Mermaid and DOT name the tasks as they stand in the picture, not as the file has them."""
+    """Mermaid and DOT have the tasks in the order of the picture, not of the file."""
     tasks = (task("last", "first"), task("first"))
     for text in (mermaid(graph_of(tasks)), dot(graph_of(tasks))):
         assert text.index("first") < text.index("last")
@@ -95,7 +95,7 @@ def test_documents_of_nothing() -> None:
 
 
 def test_kinds_have_their_looks() -> None:
-    """Loops, conditions, importers and what runs at the end can be told apart."""
+    """Loops, conditions, importers and exit handlers are drawn differently."""
     root = ET.fromstring(svg(graph_of(SHAPES["nested"]), "x"))  # noqa: S314
     looks = [box.attrib["class"] for box in root.iter(f"{SVG}rect")]
     assert {"page", "task", "group condition", "group loop", "task finally"} == set(looks)

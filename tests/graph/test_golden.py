@@ -1,4 +1,4 @@
-"""What is drawn is what people have looked at."""
+"""Drawings are as they were reviewed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PICTURES = dict(pictures())
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_are_as_they_were(name: str) -> None:
-    """Every form of every pipeline is drawn as it was when somebody looked at it."""
+    """Every form of every pipeline is drawn as it was reviewed."""
     assert PICTURES[name] == (FOLDER / name).read_text("utf-8"), "look at it: python -m tests.graph.golden; git diff"
 
 

@@ -1,4 +1,4 @@
-"""The graph of a spec, and the words of its boxes."""
+"""The graph of a spec, and the texts of its boxes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def test_edges_are_the_dependencies() -> None:
 
 
 def test_what_is_not_there_is_named() -> None:
-    """A dependency on a task that the file does not have is told in the box and in the list."""
+    """A dependency on a missing task is shown in the box and in the list."""
     (node,) = graph_of((task("a", "ghost"),)).nodes
     assert node.words == ("after ghost (not there)",)
     assert node.after == ("ghost (not there)",)
 
 
 def test_circles_are_opened_and_named() -> None:
-    """In a circle one edge is left out and told in words; a task that waits for itself is one."""
+    """Of a circle one edge is left out and shown as text; a task that depends on itself is a circle."""
     graph = graph_of((task("a", "b"), task("b", "a"), task("c", "c")))
     assert len(graph.edges) == 1
     assert [node.words for node in graph.nodes] == [(), ("after a (in a circle)",), ("after c (in a circle)",)]
 
 
 def test_long_chains_need_no_recursion() -> None:
-    """A chain of 5000 tasks, named in the wrong order, is no trouble."""
+    """A chain of 5000 tasks, listed in the wrong order, is supported."""
     tasks = [task(f"t{number}", f"t{number + 1}") for number in range(5000)]
     assert len(graph_of(tasks).edges) == 4999
 
@@ -57,12 +57,12 @@ def test_long_chains_need_no_recursion() -> None:
     ],
 )
 def test_words_of_a_box(shown: Task, words: tuple[str, ...]) -> None:
-    """A box says what is special about a task, and nothing that its name says already."""
+    """A box shows what is special about a task, and nothing that its name says already."""
     assert graph_of((shown,)).nodes[0].words == words
 
 
 def test_display_names_are_shown() -> None:
-    """People see the display names, also where another task waits for one."""
+    """Display names are shown, also for dependencies."""
     first, second = graph_of((Task("a", display_name="데이터"), Task("b", depends_on=("a",)))).nodes
     assert (first.title, second.after) == ("데이터", ("데이터",))
     assert graph_of((Task(""),)).nodes[0].title == "(no name)"
@@ -80,7 +80,7 @@ def test_display_names_are_shown() -> None:
     ],
 )
 def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
-    """What would move a cursor, turn a text round or break a line is shown instead."""
+    """Control characters and changes of text direction are shown as escapes, whitespace as single blanks."""
     assert one_line(text) == shown
 
 
@@ -95,18 +95,18 @@ def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
     ],
 )
 def test_names_are_cut_in_the_middle(text: str, cells: int, shown: str) -> None:
-    """The end of a name stays where there is room, as numbers stand there."""
+    """A name is cut in the middle, so that the number at its end is kept if there is room."""
     assert middle_cut(text, cells, "…") == shown
 
 
 def test_texts_are_cut_at_the_end() -> None:
-    """A wide character that does not fit whole is left out; a mark that is too wide is cut itself."""
+    """A wide character that does not fit is left out; a mark that is too wide is cut itself."""
     assert end_cut("한국어", 4, "…") == "한…"
     assert end_cut("abcdef", 2, "...") == ".."
 
 
 def test_marks_stay_with_their_characters() -> None:
-    """An accent that is a character of its own never begins a line."""
+    """A combining accent never begins a line."""
     assert cut_off("e\u0301e\u0301", 1) == ("e\u0301", "e\u0301")
     assert cut_off("한국", 1) == ("한", "국")
 
@@ -121,5 +121,5 @@ def test_marks_stay_with_their_characters() -> None:
     ],
 )
 def test_long_words_are_broken_before_they_are_cut(text: str, lines: list[str]) -> None:
-    """A condition continues for two more lines of its box, so that those of branches can be told apart."""
+    """A condition continues for two more lines of its box, so that those of branches can be distinguished."""
     assert few_lines(text, 8, "…") == lines

@@ -1,4 +1,4 @@
-"""What holds for drawings of any pipeline."""
+"""Properties of the drawings of any pipeline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ patient = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 
 
 def _pipeline(draw: st.DrawFn, prefix: str, depth: int) -> tuple[Task, ...]:
-    """Draws tasks that depend on earlier ones, some with others inside; every name is there once."""
+    """Draws tasks that depend on earlier ones, some with nested tasks; every name is unique."""
     count = draw(st.integers(1, 9 if depth else 4))
     tasks: list[Task] = []
     for number in range(count):
@@ -52,7 +52,7 @@ TEXTS = st.one_of(
 
 @st.composite
 def any_tasks(draw: st.DrawFn, depth: int = 2) -> tuple[Task, ...]:
-    """Tasks with any names, circles, gaps and doubles in their dependencies."""
+    """Tasks with any names; dependencies may be circular, missing or repeated."""
     names = draw(st.lists(TEXTS, max_size=6))
     return tuple(
         Task(
@@ -71,14 +71,14 @@ def any_tasks(draw: st.DrawFn, depth: int = 2) -> tuple[Task, ...]:
 @patient
 @given(pipelines(), st.sampled_from([40, 60, 80, 200]))
 def test_lines_show_all_edges_and_no_others(tasks: tuple[Task, ...], width: int) -> None:
-    """Who follows the lines from box to box finds exactly the dependencies of the file."""
+    """The lines from box to box are exactly the dependencies of the file."""
     graph = graph_of(tasks)
     assert edges_seen(layout(graph, Fit(width, 48))) == edges_of(graph)
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_lines_of_larger_pipelines(seed: int) -> None:
-    """The same for pipelines with many tasks and many lines."""
+    """The same holds for pipelines with many tasks and many lines."""
     graph = graph_of(_random(seed, tasks=60, lines=90))
     assert len(edges_of(graph)) > 50
     assert edges_seen(layout(graph, Fit(100, 48))) == edges_of(graph)
@@ -97,7 +97,7 @@ def test_boxes_do_not_overlap(tasks: tuple[Task, ...]) -> None:
 @patient
 @given(pipelines(), st.integers(20, 130), st.sampled_from([UNICODE, ASCII]))
 def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object) -> None:
-    """A picture and a list have the name of each task, or its beginning and end."""
+    """A picture and a list have the name of each task, if too long its beginning and end."""
     chosen = UNICODE if style is UNICODE else ASCII
     graph = graph_of(tasks)
     lines = try_text(graph, width, chosen)
@@ -110,7 +110,7 @@ def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object)
 @patient
 @given(any_tasks(), st.integers(20, 130))
 def test_no_line_is_too_long(tasks: tuple[Task, ...], width: int) -> None:
-    """Whatever a file holds, nothing is wider than the terminal, steers it, or fails."""
+    """For any file, no line is wider than the terminal or has control characters, and nothing fails."""
     graph = graph_of(tasks)
     for style in (UNICODE, ASCII):
         lines = (try_text(graph, width, style) or []) + outline(graph, width, style)
@@ -121,7 +121,7 @@ def test_no_line_is_too_long(tasks: tuple[Task, ...], width: int) -> None:
 @patient
 @given(any_tasks())
 def test_frames_are_straight(tasks: tuple[Task, ...]) -> None:
-    """Where wide characters stand in a box, its right border stays where it is."""
+    """If a box has wide characters, its right border stays aligned."""
     found = layout(graph_of(tasks), DOCUMENT)
     for box in found.boxes:
         assert all(cell_len(line) <= box.width - 4 for line in box.lines)
@@ -130,7 +130,7 @@ def test_frames_are_straight(tasks: tuple[Task, ...]) -> None:
 @patient
 @given(any_tasks())
 def test_documents_are_written(tasks: tuple[Task, ...]) -> None:
-    """SVG, Mermaid and DOT can be written of whatever a file holds."""
+    """SVG, Mermaid and DOT can be written for any file."""
     graph = graph_of(tasks)
     count = len(_titles(graph))
     assert svg(graph, "any").count("<rect") == count + 1
@@ -140,7 +140,7 @@ def test_documents_are_written(tasks: tuple[Task, ...]) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_tracer_sees_the_known_pipelines(name: str) -> None:
-    """The pipelines of the golden pictures are traced, too, where their names are ASCII."""
+    """The pipelines of the golden drawings are traced, too, if their names are ASCII."""
     graph = graph_of(SHAPES[name])
     if all(title.isascii() for title in _titles(graph)):
         assert edges_seen(layout(graph, Fit(80, 48))) == edges_of(graph)

@@ -1,4 +1,4 @@
-"""The picture in characters."""
+"""The drawing in characters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_large_pipelines_are_drawn(name: str) -> None:
-    """500 tasks fit into 80 columns, whether in a row, side by side or apart; the SVG is drawn, too."""
+    """500 tasks fit into 80 columns, whether in a row, side by side or independent; the SVG is drawn, too."""
     graph = graph_of(LARGE[name])
     lines = try_text(graph, 80, UNICODE)
     assert lines is not None
@@ -36,7 +36,7 @@ def test_large_pipelines_are_drawn(name: str) -> None:
 
 
 def test_what_cannot_fit_is_not_drawn() -> None:
-    """A picture that would be wider than the terminal is not drawn; the list says the same in words."""
+    """A picture wider than the terminal is not drawn; the list has the same as text."""
     sources = [f"a{number}" for number in range(30)]
     tasks = [*(task(name) for name in sources), *(task(f"b{n}", sources[n], sources[n - 7]) for n in range(30))]
     graph = graph_of(tasks)
@@ -55,14 +55,14 @@ def test_deep_nesting() -> None:
 
 
 def test_joins_are_seen() -> None:
-    """Two tasks that one waits for meet in one line with one arrow."""
+    """Lines from two dependencies of a task join into one line with one arrow."""
     lines = try_text(graph_of(SHAPES["diamond"]), 80, UNICODE)
     assert lines is not None
     assert [line.strip() for line in lines[7:10]] == ["└───┬───┘  └────┬────┘", "└─────┬─────┘", "▼"]
 
 
 def test_a_crossing_is_no_joint() -> None:
-    """Where lines cross, the one that goes down interrupts the other; a joint has arms on all sides."""
+    """Where lines cross, the vertical one interrupts the other; a joint has arms on all sides."""
     lines = try_text(graph_of(SHAPES["crossing"]), 80, UNICODE)
     assert lines is not None
     assert any("─│─" in line for line in lines)
@@ -70,7 +70,7 @@ def test_a_crossing_is_no_joint() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SHAPES if name != "korean"])
 def test_ascii_is_ascii(name: str) -> None:
-    """In ASCII no other character is drawn."""
+    """In ASCII only ASCII characters are drawn."""
     lines = try_text(graph_of(SHAPES[name]), 80, ASCII)
     assert lines is not None
     assert all(line.isascii() for line in lines)
@@ -78,14 +78,14 @@ def test_ascii_is_ascii(name: str) -> None:
 
 
 def test_korean_keeps_its_columns() -> None:
-    """All lines of a box are equally wide, whatever script its words are in."""
+    """All lines of a box are equally wide, in any script."""
     lines = try_text(graph_of((Task("데이터-준비", condition="준비 == '完了' 📊"),)), 80, UNICODE)
     assert lines is not None
     assert len({cell_len(line) for line in lines}) == 1
 
 
 def test_long_names_are_broken_in_a_list() -> None:
-    """A list leaves nothing out: what is too long continues in the next line."""
+    """A list omits nothing: long text continues on the next line."""
     lines = outline(graph_of((task("x" * 50, "y"),)), 30, ASCII)
     assert [line[:2] for line in lines] == ["* ", "  ", "  "]
     assert "".join(line[2:] for line in lines).startswith("x" * 50)
@@ -93,7 +93,7 @@ def test_long_names_are_broken_in_a_list() -> None:
 
 
 def test_items_of_a_loop_are_cut() -> None:
-    """Thousands of items are told by the first ones, in pictures, lists and documents alike."""
+    """Of thousands of items the first ones are shown, in pictures, lists and documents alike."""
     graph = graph_of((loop("each", items=str(list(range(5000))), tasks=(task("a"),)),))
     forms = ["\n".join(try_text(graph, 80, UNICODE) or []), "\n".join(outline(graph, 80, UNICODE))]
     forms += [svg(graph, "x"), mermaid(graph), dot(graph)]

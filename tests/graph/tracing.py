@@ -1,4 +1,4 @@
-"""Reads a drawing as a person does: follows lines from box to box, always down or sideways, never up."""
+"""Reads a drawing by following its lines from box to box, always down or sideways, never up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEADS: dict[str, set[Move]] = {
 
 
 def edges_of(graph: Graph) -> set[Edge]:
-    """Names the edges of a graph and of all inside it, by titles."""
+    """Names the edges of a graph and of its groups, by titles."""
     own = {(graph.nodes[up].title, graph.nodes[down].title) for up, down in graph.edges}
     return own.union(*(edges_of(node.inside) for node in graph.nodes))
 
@@ -53,7 +53,7 @@ def _from(box: Box, lines: list[str], found: Layout) -> set[str]:
 
 def _ways_on(char: str, move: Move) -> set[Move]:
     if char == "│" and move in (LEFT, RIGHT):
-        return {move}  # it passes below the line that goes down
+        return {move}  # it passes below the vertical line
     leads = _LEADS[char]
     assert _BACK[move] in leads, f"a line ends at {char!r}"
     return leads - {_BACK[move], UP}

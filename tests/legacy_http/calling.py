@@ -1,4 +1,4 @@
-"""An adapter with the gateway before it, and a caller who talks to it as the training manager does."""
+"""The gateway with an adapter, and a client that calls it as the training manager does."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ BOUNDARY = "b0undary"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; the names of its headers are in lower case."""
+    """An answer; its header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:  # noqa: ANN401 - JSON
-        """The body, which must be JSON of exactly the content type that the training manager compares."""
+        """Returns the JSON body; asserts exactly the content type that the training manager expects."""
         assert self.headers["content-type"] == JSON
         return json.loads(self.body)
 
     def refusal(self, status: int, reason: str) -> Any:  # noqa: ANN401 - JSON
-        """The body of an answer that must be a refusal."""
+        """Returns the body; asserts that it is this error."""
         told = self.json()
         assert (self.status, told["status"], told["reason"]) == (status, status, reason), told
         assert told["message"]
@@ -57,19 +57,19 @@ class Reply:
 
 
 class Caller:
-    """Sends requests, each over a connection of its own."""
+    """Sends requests, each over its own connection."""
 
     def __init__(
         self, address: str, context: ssl.SSLContext | None = None, token: str = "", source: str = "127.0.0.1"
     ) -> None:
-        """Calls HOST:PORT from `source`, over TLS if there is a context."""
+        """Calls HOST:PORT from `source`, over TLS if a context is given."""
         self._source = source, 0
         self.address = address
         self._context = context
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def say(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
-        """Sends a request; `_` stands for `-` in the names of headers."""
+        """Sends a request; `_` stands for `-` in header names."""
         connection = self._connection()
         spelled = {name.replace("_", "-"): value for name, value in headers.items()}
         with closing(connection):
@@ -79,15 +79,15 @@ class Caller:
             return Reply(answer.status, told, answer.read())
 
     def get(self, path: str) -> Reply:
-        """Requests something."""
+        """Sends a GET request."""
         return self.say("GET", path)
 
     def delete(self, path: str) -> Reply:
-        """Has something deleted, or stopped."""
+        """Sends a DELETE request."""
         return self.say("DELETE", path)
 
     def upload(self, name: str, file: bytes, description: str = "", **headers: str) -> Reply:
-        """Uploads a file as the training manager does: the field first, the file under the name of its field."""
+        """Uploads a file as the training manager does: the field first, the file under its field's name."""
         body = form(("description", description.encode()), ("file", file))
         return self.say("POST", f"/pipelineIds/{name}", body, content_type=FORM, **headers)
 
@@ -97,7 +97,7 @@ class Caller:
         return self.say("POST", f"/trainingjobs/{job}/execution", body, content_type=JSON, **headers)
 
     def raw(self, data: bytes, *, end: bool = False) -> bytes:
-        """Sends bytes, and reads until the connection ends."""
+        """Sends bytes, and reads until the connection is closed."""
         host, _, port = self.address.rpartition(":")
         with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
             connection.sendall(data)
@@ -115,7 +115,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def form(*parts: tuple[str, bytes], file_name: str | None = "file") -> bytes:
-    """A form; the part `file` has a file name unless that is None."""
+    """Returns a form; the part `file` has a file name unless that is None."""
     body = bytearray()
     for name, data in parts:
         more = f'; filename="{file_name}"' if name == "file" and file_name is not None else ""
@@ -126,7 +126,7 @@ def form(*parts: tuple[str, bytes], file_name: str | None = "file") -> bytes:
 
 @dataclass(frozen=True)
 class Gateway:
-    """The gateway, and the adapter behind it."""
+    """The gateway and its adapter."""
 
     adapter: AdapterServer
     app: LegacyHttp
@@ -134,18 +134,18 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """Where HTTP is answered."""
+        """The address of the HTTP server."""
         return self.server.address
 
     @property
     def caller(self) -> Caller:
-        """Calls over HTTP."""
+        """A client of the HTTP server."""
         return Caller(self.server.address)
 
 
 @contextmanager
 def serving(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
-    """Runs an adapter as its process builds it."""
+    """Runs an adapter, assembled as its process does."""
     with ExitStack() as stack:
         loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", "kfp_url": kfp_url, **settings})
         limits = UploadLimits(max_bytes=loaded.max_upload_bytes, directory=loaded.upload_dir)
@@ -163,7 +163,7 @@ def gateway(
     tls: Callable[[], ssl.SSLContext] | None = None,
     token: str | None = None,
 ) -> Iterator[Gateway]:
-    """Runs the gateway before an adapter, on a free port."""
+    """Runs the gateway for an adapter, on a free port."""
     app = LegacyHttp(Client(adapter.address, token=token), max_upload_bytes=max_upload_bytes)
     with LegacyHttpServer("127.0.0.1:0", app, tls) as server:
         yield Gateway(adapter, app, server)
@@ -171,7 +171,7 @@ def gateway(
 
 @contextmanager
 def adapter(kfp_url: str, **settings: Any) -> Iterator[Gateway]:  # noqa: ANN401 - values of any setting
-    """Runs both; `max_upload_bytes` is the limit of both."""
+    """Runs both; `max_upload_bytes` applies to both."""
     limit = {"max_upload_bytes": settings["max_upload_bytes"]} if "max_upload_bytes" in settings else {}
     with serving(kfp_url, **settings) as server, gateway(server, **limit) as made:
         yield made
@@ -179,7 +179,7 @@ def adapter(kfp_url: str, **settings: Any) -> Iterator[Gateway]:  # noqa: ANN401
 
 @contextmanager
 def process(target: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """Runs `kfadapter legacy-http`; yields it, and its addresses for HTTP and for metrics."""
+    """Runs `kfadapter legacy-http`; yields the process, its HTTP address and its metrics address."""
     program = str(Path(sys.executable).parent / "kfadapter")
     free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KFADAPTER_")}

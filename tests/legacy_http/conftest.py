@@ -1,4 +1,4 @@
-"""Adapters that answer HTTP in front of an embedded KFP."""
+"""Adapters with a legacy HTTP gateway and an embedded KFP."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
 
 @pytest.fixture(scope="session")
 def server(embedded_url: str) -> Iterator[Gateway]:
-    """An adapter that tests share."""
+    """A gateway and adapter shared by tests."""
     with adapter(embedded_url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def caller(server: Gateway) -> Caller:
-    """A caller of it over HTTP."""
+    """Its HTTP client."""
     return server.caller
 
 
 @pytest.fixture(scope="session")
 def client(server: Gateway) -> Iterator[Client]:
-    """A caller of it over gRPC."""
+    """Its gRPC client."""
     with Client(server.adapter.address) as made:
         yield made
 

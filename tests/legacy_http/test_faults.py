@@ -1,4 +1,4 @@
-"""What was wrong with the Flask adapter, and is right here; each test says which fault it is about."""
+"""Faults of the Flask adapter that are fixed here; each test describes its fault."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MANY_VERSIONS = 201
 
 
 class Waiting:
-    """A KFP that takes its time to tell of a run."""
+    """Holds the answer for a run until the test releases it."""
 
     def __init__(self) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
 
     def __call__(self, connection: Connection, received: Received) -> bool:
-        """Answers once it may."""
+        """Answers when released."""
         self.entered.set()
         assert self.opened.wait(WAIT_SECONDS)
         return answers(200, {"run_id": NOBODY, "display_name": "x", "state": "RUNNING"})(connection, received)
@@ -39,13 +39,13 @@ class Waiting:
 
 @pytest.fixture
 def unique() -> str:
-    """A unique name."""
+    """Returns a unique name."""
     return f"fault-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
 def filled(caller: Caller, client: Client, unique: str, file: bytes) -> Iterator[str]:
-    """The beginning of the names of 21 pipelines, 21 runs and 11 experiments."""
+    """The common prefix of the names of 21 pipelines, 21 runs and 11 experiments."""
     for number in range(21):
         assert caller.upload(f"{unique}-{number}", file).status == 200
         client.runs.create(f"{unique}-0", display_name=f"{unique}-{number}", parameters={"s": ""})
@@ -57,7 +57,7 @@ def filled(caller: Caller, client: Client, unique: str, file: bytes) -> Iterator
 
 
 def test_fault_1_pipelines_are_told_and_deleted_by_id(caller: Caller, name: str) -> None:
-    """Asking for a pipeline by its id, and deleting it, always failed."""
+    """Getting and deleting a pipeline by its id always failed; now both work."""
     pipeline_id = caller.get(f"/pipelineIds/{name}").json()["id"]
     assert caller.get(f"/pipelines/{pipeline_id}").json()["name"] == name
     assert caller.delete(f"/pipelines/{pipeline_id}").status == 200
@@ -65,7 +65,7 @@ def test_fault_1_pipelines_are_told_and_deleted_by_id(caller: Caller, name: str)
 
 
 def test_fault_3_a_run_is_known_by_its_label_after_a_restart(embedded_url: str, caller: Caller, name: str) -> None:
-    """Which run belongs to which job was forgotten with the process; now any adapter finds it in KFP."""
+    """The run of a job was forgotten when the process ended; now any adapter finds it in KFP by its label."""
     job = f"job-{uuid.uuid4().hex[:8]}"
     run_id = caller.execute(job, details(name)).json()["run_id"]
     with adapter(embedded_url) as restarted, Client(restarted.adapter.address) as client:
@@ -73,7 +73,7 @@ def test_fault_3_a_run_is_known_by_its_label_after_a_restart(embedded_url: str, 
 
 
 def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
-    """Every request waited behind one lock; now one that KFP holds up holds up no other."""
+    """All requests waited behind one lock; now a request that waits for KFP blocks no other."""
     with ScriptedKfp() as kfp, adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
         caller = server.caller
         kfp_that_waits = Waiting()
@@ -89,7 +89,7 @@ def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
 
 @pytest.mark.slow
 def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: str) -> None:
-    """A run that the adapter did not remember was terminated, and then refused."""
+    """A run unknown to the process was terminated, and then answered with an error; now the answer is a success."""
     client.pipelines.upload(PIPELINES / "sleeps.yaml", name=unique)
     run = client.runs.create(unique)
     reply = caller.delete(f"/runs/{run.run_id}")
@@ -100,7 +100,7 @@ def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: s
 
 
 def test_fault_7_a_started_run_is_always_scheduled(caller: Caller, name: str) -> None:
-    """`run_status` was missing unless the run was PENDING at that moment, and the training manager failed the job."""
+    """`run_status` was missing unless the run was PENDING, so that jobs failed; now it is always "scheduled"."""
     key = str(uuid.uuid4())
     first = caller.execute("42", details(name), Idempotency_Key=key).json()
     assert first["run_status"] == "scheduled"
@@ -110,7 +110,7 @@ def test_fault_7_a_started_run_is_always_scheduled(caller: Caller, name: str) ->
 
 
 def test_fault_8_uploads_at_once_keep_their_contents(caller: Caller, client: Client, unique: str, file: bytes) -> None:
-    """Every upload was written to the same file, so that two at once swapped their contents."""
+    """All uploads were written to the same file, so concurrent ones swapped their contents; now each keeps its own."""
     files = {f"{unique}-{number}": file.replace(b"all-parameter-types", f"p{number}".encode()) for number in range(8)}
     with ThreadPoolExecutor(8) as threads:
         replies = list(threads.map(lambda item: caller.upload(*item), files.items()))
@@ -123,7 +123,7 @@ def test_fault_8_uploads_at_once_keep_their_contents(caller: Caller, client: Cli
 
 
 def test_fault_8_a_file_name_is_never_a_path(caller: Caller, client: Client, unique: str, file: bytes) -> None:
-    """A file name with `../` was written where it led; now no name is a path."""
+    """A file name with `../` was used as a path; now no name is."""
     led_to = Path("/tmp") / f"{unique}.yaml"  # noqa: S108 - where the Flask adapter wrote
     for part in (f"../../../../../..{led_to.with_suffix('')}", str(led_to.with_suffix("")), unique):
         body = form(("description", b""), ("file", file), file_name=part)
@@ -139,7 +139,7 @@ def test_fault_8_a_file_name_is_never_a_path(caller: Caller, client: Client, uni
 
 
 def test_fault_9_all_pages_are_seen(caller: Caller, filled: str) -> None:
-    """Only the first twenty pipelines and runs and the first ten experiments were seen."""
+    """Only the first twenty pipelines and runs and ten experiments were listed; now all are."""
     pipelines = {one["display_name"] for one in caller.get("/pipelines").json()["pipelines"]}
     assert {f"{filled}-{number}" for number in range(21)} <= pipelines
     assert {f"{filled}-{number}" for number in range(21)} <= caller.get("/runs").json().keys()
@@ -150,7 +150,7 @@ def test_fault_9_all_pages_are_seen(caller: Caller, filled: str) -> None:
 def test_fault_9_and_10_more_versions_than_kfp_puts_on_a_page(
     caller: Caller, client: Client, unique: str, file: bytes, tmp_path: Path
 ) -> None:
-    """The next version was named by counting those on one page: wrong after a deletion, and past 200 of them."""
+    """A new version's number was the count of one page, wrong after deletions and beyond 200; now it is correct."""
     assert caller.upload(unique, file).status == 200
     source = tmp_path / "pipeline.yaml"
     source.write_bytes(file)
@@ -171,7 +171,7 @@ def test_fault_9_and_10_more_versions_than_kfp_puts_on_a_page(
 def test_fault_10_uploads_that_race_get_numbers_of_their_own(
     caller: Caller, client: Client, name: str, file: bytes
 ) -> None:
-    """Two uploads at once counted to the same number, and one failed; the description of a version was lost."""
+    """Concurrent uploads got the same number, and one failed; descriptions were lost. Now each has its own of both."""
     with ThreadPoolExecutor(4) as threads:
         replies = list(threads.map(lambda number: caller.upload(name, file, f"설명 {number}"), range(4)))
     assert [reply.status for reply in replies] == [200] * 4
@@ -197,12 +197,12 @@ def test_fault_10_uploads_that_race_get_numbers_of_their_own(
     ],
 )
 def test_fault_11_errors_are_told_apart(caller: Caller, method: str, path: str, status: int, reason: str) -> None:
-    """Every error was 400 or 500 with a general text; now status, reason and words tell what is wrong."""
+    """Every error was 400 or 500 with a generic text; now status, reason and message are specific."""
     caller.say(method, path).refusal(status, reason)
 
 
 def test_fault_11_jobs_and_files_that_are_wrong_are_told_apart(caller: Caller, name: str) -> None:
-    """A job or a file that is refused is told why, before anything has begun."""
+    """A job or file is rejected with its own reason before anything starts."""
     caller.execute("42", details("nobody")).refusal(404, "PIPELINE_NOT_FOUND")
     caller.execute("42", {**details(name), "experiment_name": "nobody"}).refusal(404, "EXPERIMENT_NOT_FOUND")
     caller.execute("42", {**details(name), "pipeline_version": "99"}).refusal(404, "VERSION_NOT_FOUND")
@@ -213,7 +213,7 @@ def test_fault_11_jobs_and_files_that_are_wrong_are_told_apart(caller: Caller, n
 
 
 def test_fault_11_kfp_that_is_away_is_told() -> None:
-    """A KFP that cannot be reached is 503, with the time after which to try again."""
+    """If KFP is unreachable the answer is 503 with Retry-After."""
     with ScriptedKfp() as gone:
         url = gone.url
     with adapter(url) as server:
@@ -223,7 +223,7 @@ def test_fault_11_kfp_that_is_away_is_told() -> None:
 
 
 def test_fault_11_the_namespace_is_asked_for() -> None:
-    """Namespaces were ignored; now KFP is called in the one that the adapter is configured with."""
+    """Namespaces were ignored; now KFP requests use the adapter's namespace."""
     with ScriptedKfp() as kfp, adapter(kfp.url, namespace="ml") as server:
         server.caller.get("/experiments")
         assert any("namespace=ml" in path for path in kfp.paths("GET"))

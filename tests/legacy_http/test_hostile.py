@@ -1,4 +1,4 @@
-"""Whatever comes in over HTTP is answered in words or ended, and the server continues."""
+"""Any HTTP input is answered properly or the connection closed, and the server keeps running."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYS = st.sampled_from(["pipeline_name", "experiment_name", "pipeline_version", 
 
 @pytest.fixture(scope="module")
 def caller() -> Iterator[Caller]:
-    """Calls an adapter whose KFP knows one pipeline, and says no to everything else."""
+    """A client of an adapter whose KFP has one pipeline, and rejects everything else."""
     patched = pytest.MonkeyPatch()
     for name in ("HEAD_SECONDS", "SILENCE_SECONDS", "LINGER_SECONDS"):
         patched.setattr(limits, name, 0.2)
@@ -45,7 +45,7 @@ def caller() -> Iterator[Caller]:
 
 
 def test_the_server_is_there(caller: Caller) -> None:
-    """The KFP of these tests lets a job come as far as being started."""
+    """With the KFP of these tests a job request reaches the start of a run."""
     job = {"pipeline_name": "x", "experiment_name": "x", "arguments": {}}
     assert caller.execute("1", job).json()["reason"] not in {"INTERNAL", "PIPELINE_NOT_FOUND"}
 
@@ -60,19 +60,19 @@ def test_the_server_is_there(caller: Caller) -> None:
     ],
 )
 def test_values_that_are_no_json(caller: Caller, argument: str, words: str) -> None:
-    """What Python takes for JSON, and JSON does not, is refused before anything is requested."""
+    """Values that Python parses as JSON but JSON does not allow are rejected before any call."""
     body = f'{{"pipeline_name": "x", "experiment_name": "x", "arguments": {{"a": {argument}}}}}'.encode()
     reply = caller.say("POST", "/trainingjobs/1/execution", body, content_type=JSON)
     assert words in reply.refusal(400, "BAD_REQUEST")["message"]
 
 
 def test_paths_that_are_no_text(caller: Caller) -> None:
-    """A path whose bytes are not UTF-8 is refused."""
+    """A path that is not UTF-8 is rejected."""
     assert "UTF-8" in caller.get("/pipelines/%FF").refusal(400, "BAD_REQUEST")["message"]
 
 
 def in_words(answer: bytes) -> None:
-    """An answer is whole, and no fault of the adapter; none is one, too. A coding that is unknown is 501."""
+    """Asserts that an answer is complete and not an internal error; it may be empty, or 501 for an unknown coding."""
     if answer:
         head, _, body = answer.partition(b"\r\n\r\n")
         status = int(head.split()[1])
@@ -88,7 +88,7 @@ def in_words(answer: bytes) -> None:
 @example(b"GET /runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 @example(b"POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
 def test_any_bytes(caller: Caller, sent: bytes) -> None:
-    """Bytes of any kind are answered in words, or the connection ends."""
+    """Any bytes get a proper answer, or the connection is closed."""
     in_words(caller.raw(sent, end=True))
     assert caller.get("/liveness").status == 200
 
@@ -99,7 +99,7 @@ def test_any_bytes(caller: Caller, sent: bytes) -> None:
 @example("DELETE", "/runs/../../x")
 @example("GET", "/pipelines//versions")
 def test_any_path(caller: Caller, method: str, path: str) -> None:
-    """Paths of any text are answered in words."""
+    """Any path gets a proper answer."""
     reply = caller.say(method, f"/{path}")
     assert reply.json()["message"] or path.startswith("liveness")
 
@@ -111,7 +111,7 @@ def test_any_path(caller: Caller, method: str, path: str) -> None:
 @example("\x00")
 @example("a" * 3000)
 def test_any_name(caller: Caller, name: str) -> None:
-    """Names of any text are looked for, or refused in words, and never fail the adapter."""
+    """Any name is looked up or rejected, without an internal error."""
     try:
         quoted = "".join(f"%{byte:02X}" for byte in name.encode())
     except UnicodeEncodeError:
@@ -134,7 +134,7 @@ def test_any_name(caller: Caller, name: str) -> None:
 @example(b"\xff\xfe")
 @example(b"1" * 10_000)
 def test_any_body(caller: Caller, body: bytes) -> None:
-    """A body of any kind is refused in words."""
+    """Any body is rejected with a message."""
     reply = caller.say("POST", "/trainingjobs/1/execution", body, content_type=JSON)
     assert reply.status == 400
     assert reply.json()["message"]
@@ -146,7 +146,7 @@ def test_any_body(caller: Caller, body: bytes) -> None:
     | st.fixed_dictionaries({"pipeline_name": st.just("x"), "experiment_name": JSON_VALUES, "arguments": JSON_VALUES})
 )
 def test_any_job(caller: Caller, job: dict[str, object]) -> None:
-    """A job of any values is refused in words, or by KFP, and never fails the adapter."""
+    """Any job is rejected by the adapter or by KFP, without an internal error."""
     told = caller.say("POST", "/trainingjobs/1/execution", json.dumps(job).encode(), content_type=JSON).json()
     assert told["reason"] != "INTERNAL", told
 
@@ -156,7 +156,7 @@ def test_any_job(caller: Caller, job: dict[str, object]) -> None:
 @example(b"", True)
 @example(b"pipelineInfo: {name: x}", True)
 def test_any_form(caller: Caller, data: bytes, whole: bool) -> None:
-    """A form of any bytes, and a file of any bytes, are refused in words."""
+    """Any form and any file are rejected, without an internal error."""
     body = form(("file", data)) if whole else data
     reply = caller.say("POST", "/pipelineIds/x", body, content_type=FORM)
     assert 400 <= reply.status < 500

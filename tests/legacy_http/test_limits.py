@@ -1,4 +1,4 @@
-"""What a request over HTTP may take, and what becomes of those that take more, when others are busy or at the end."""
+"""The limits of HTTP requests, and the answers beyond them, under load and while draining."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILE = b"pipelineInfo: {name: x}\n"
 
 @contextmanager
 def kfp_with_an_experiment() -> Iterator[ScriptedKfp]:
-    """Runs a KFP that knows an experiment."""
+    """Runs a KFP with one experiment."""
     with ScriptedKfp() as server:
         server.on(
             "GET", "/experiments", answers(200, {"experiments": [{"experiment_id": NOBODY, "display_name": "x"}]})
@@ -45,7 +45,7 @@ def kfp_with_an_experiment() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture
 def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that a test may teach more."""
+    """A KFP that a test may extend."""
     with kfp_with_an_experiment() as server:
         yield server
 
@@ -59,7 +59,7 @@ def shared() -> Iterator[tuple[ScriptedKfp, Gateway]]:
 
 @pytest.fixture
 def server(shared: tuple[ScriptedKfp, Gateway]) -> Gateway:
-    """The shared gateway; its KFP has been asked nothing yet."""
+    """The shared gateway; its KFP has no recorded requests yet."""
     kfp, server = shared
     kfp.requests.clear()
     return server
@@ -67,19 +67,19 @@ def server(shared: tuple[ScriptedKfp, Gateway]) -> Gateway:
 
 @pytest.fixture
 def asked(shared: tuple[ScriptedKfp, Gateway]) -> list[Received]:
-    """What the shared KFP was asked."""
+    """The requests received by the shared KFP."""
     return shared[0].requests
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has everything that is waited for be late after a fifth of a second."""
+    """Sets all timeouts to 0.2 seconds."""
     for name in ("HEAD_SECONDS", "SILENCE_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(limits, name, 0.2)
 
 
 def test_overload(kfp: ScriptedKfp) -> None:
-    """Beyond the bounds of calls a request is 429, with the time after which to try again; the next one is served."""
+    """Beyond the concurrency limit a request gets 429 with Retry-After; a later one succeeds."""
     busy = Waiting()
     kfp.on("GET", "/runs/", busy)
     with adapter(kfp.url, max_unary_calls=1) as server, ThreadPoolExecutor() as threads:
@@ -95,7 +95,7 @@ def test_overload(kfp: ScriptedKfp) -> None:
 
 
 def test_no_more_places_than_threads(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request for which there is no thread is not queued, but 429."""
+    """A request is not queued when no thread is free, but gets 429."""
     with adapter(kfp.url) as server:
         monkeypatch.setattr(limits, "MAX_REQUESTS", 0)
         caller = server.caller
@@ -104,7 +104,7 @@ def test_no_more_places_than_threads(kfp: ScriptedKfp, monkeypatch: pytest.Monke
 
 
 def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of the slots is kept from a caller who holds all others; over HTTP a caller is an address."""
+    """A quarter of the slots is reserved for other clients if one holds the rest; over HTTP a client is an address."""
     busy = Waiting()
     kfp.on("GET", "/runs/", busy)
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
@@ -119,7 +119,7 @@ def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp, monkeypatch: pyt
 
 
 def test_drain(kfp: ScriptedKfp) -> None:
-    """While the gateway drains, new requests are 503, liveness answers, and one of several calls continues."""
+    """While the gateway drains, new requests get 503, liveness answers, and a request in flight completes."""
     busy = Waiting()
     kfp.on("GET", "/runs[?]", busy)
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
@@ -139,7 +139,7 @@ def test_drain(kfp: ScriptedKfp) -> None:
 
 
 def test_drain_waits_for_requests_that_call_nothing_yet(kfp: ScriptedKfp) -> None:
-    """A request that is still being read when the gateway drains is answered, too."""
+    """A request that is still being read when the drain starts is answered, too."""
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
         host, _, port = server.address.rpartition(":")
         with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
@@ -154,7 +154,7 @@ def test_drain_waits_for_requests_that_call_nothing_yet(kfp: ScriptedKfp) -> Non
 
 
 def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
-    """A request that does not end within the grace period is cut off."""
+    """A request that does not finish within the grace period is cancelled."""
     busy = Waiting()
     kfp.on("GET", "/runs/", busy)
     with ThreadPoolExecutor() as threads:
@@ -182,7 +182,7 @@ def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
     ids=["nothing", "half a head", "half a job", "half a form", "half a file"],
 )  # fmt: skip
 def test_who_is_too_slow(server: Gateway, asked: list[Received], sent: bytes, status: bytes) -> None:
-    """A request that does not arrive in time is told so, or ended where nothing came, and KFP hears nothing of it."""
+    """A request that does not arrive in time gets 408, or is closed if nothing was sent, and KFP is not called."""
     answer = server.caller.raw(sent)
     assert answer.split(b" ")[1:2] == ([status] if status else [])
     assert not asked
@@ -198,14 +198,14 @@ def test_who_is_too_slow(server: Gateway, asked: list[Received], sent: bytes, st
     ids=["a job", "a head", "a form"],
 )
 def test_who_drips(server: Gateway, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request whose bytes come one by one is held to the time of the whole."""
+    """A request sent byte by byte is subject to the timeout of the whole."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     assert dripped(server, head).startswith(b"HTTP/1.1 408 ")
 
 
 def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose bytes come one by one is held to the time of its upload, as over gRPC."""
+    """A file sent byte by byte is subject to the upload timeout, as over gRPC."""
     monkeypatch.setattr("kfadapter_grpc.methods.UPLOAD_SECONDS", 0.5)
     with adapter(kfp.url, max_upload_bytes=9000) as server:
         head = f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=file\r\n\r\n"
@@ -215,7 +215,7 @@ def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def dripped(server: Gateway, head: str) -> bytes:
-    """Sends a head, and then a byte now and then until there is an answer."""
+    """Sends a head, then single bytes until there is an answer."""
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
         connection.sendall(head.encode())
@@ -228,7 +228,7 @@ def dripped(server: Gateway, head: str) -> bytes:
 
 
 def test_who_goes_away_in_the_middle_of_a_file(server: Gateway, asked: list[Received]) -> None:
-    """A file that does not come whole is not stored."""
+    """An incomplete file is not stored."""
     head = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n".encode()
     answer = server.caller.raw(head + form(("file", FILE))[:-20], end=True)
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -272,7 +272,7 @@ def test_who_goes_away_in_the_middle_of_a_file(server: Gateway, asked: list[Rece
 def test_what_is_no_request_of_this_server(
     server: Gateway, sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be answered is told why, and the server continues."""
+    """An invalid request gets an error with the reason, and the server keeps running."""
     monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
     caller = server.caller
     answer = caller.raw(sent)
@@ -282,7 +282,7 @@ def test_what_is_no_request_of_this_server(
 
 
 def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
-    """A file whose size is not announced is taken up to the limit, and 413 beyond it."""
+    """A file without Content-Length is accepted up to the limit, and gets 413 beyond it."""
     with adapter(kfp.url, max_upload_bytes=1000) as server:
         body = form(("file", FILE * 100))
         chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:700], body[700:])) + b"0\r\n\r\n"
@@ -295,21 +295,21 @@ def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
 
 
 def test_who_sends_on_reads_the_answer(kfp: ScriptedKfp) -> None:
-    """A caller whose file is refused before it has all been sent reads why, as its connection does not break."""
+    """A client whose file is rejected during the upload can read the answer; the connection is not reset."""
     with adapter(kfp.url, max_upload_bytes=1000) as server:
         caller = server.caller
         caller.upload("x", FILE * 700_000).refusal(413, "UPLOAD_TOO_LARGE")
 
 
 def test_a_job_without_length_that_is_too_large(server: Gateway) -> None:
-    """A body whose size is not announced is taken up to the limit, and 413 beyond it."""
+    """A body without Content-Length is accepted up to the limit, and gets 413 beyond it."""
     chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b" " * (2**20 + 1))
     answer = server.caller.raw(f"{JOB}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk + b"0\r\n\r\n", end=True)
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_who_waits_to_be_asked_for_the_body(server: Gateway) -> None:
-    """`Expect: 100-continue` is answered before the body where it is wanted, and with the refusal where it is not."""
+    """`Expect: 100-continue` gets 100 if the body is accepted, and the error if it is not."""
     host, _, port = server.address.rpartition(":")
     job = f"{JOB}Expect: 100-continue\r\n"
     with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
@@ -322,7 +322,7 @@ def test_who_waits_to_be_asked_for_the_body(server: Gateway) -> None:
 
 
 def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all places are taken, who has been silent for longest makes room for who comes."""
+    """At the connection limit the connection that was idle for longest is closed in favor of a new one."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 8)
     monkeypatch.setattr(limits, "HEAD_SECONDS", 2 * WAIT_SECONDS)
     with adapter(kfp.url) as server:
@@ -336,7 +336,7 @@ def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPat
 
 
 def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of connections that are being answered none is ended for another, which is ended itself."""
+    """A busy connection is not closed in favor of a new one; the new one is closed."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     busy = Waiting()
     kfp.on("GET", "/runs/", busy)
@@ -351,7 +351,7 @@ def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.Mon
 
 
 def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller who does not read the answer is cut off, and its request counts no more."""
+    """A client that does not read the answer is disconnected, and its request no longer counts."""
     monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.3)
 
     def page(number: int) -> dict[str, object]:
@@ -372,14 +372,14 @@ def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lists_are_bounded(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list that is too long for one answer is refused, and told where its pages are."""
+    """A list that is too long for one answer gets an error that refers to gRPC, which has pages."""
     monkeypatch.setattr(limits, "MAX_LISTED", 0)
     told = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
     assert "gRPC" in told["message"]
 
 
 def test_files_are_never_whole_in_memory() -> None:
-    """Of a file no more is held than one read takes, however large it is."""
+    """A file of any size is held in memory only in chunks."""
     size, held = 8 * 2**20, 0
     body = form(("description", "설명".encode()), ("file", b"x" * size))
     pieces = iter([body[at : at + 65536] for at in range(0, len(body), 65536)])
@@ -418,7 +418,7 @@ def test_files_are_never_whole_in_memory() -> None:
     ],
 )
 def test_forms_that_are_wrong(body: bytes, words: str) -> None:
-    """A form that cannot be taken is refused in words."""
+    """An invalid form is rejected with a message."""
     pieces = iter([body])
 
     async def read() -> bytes:
@@ -435,12 +435,12 @@ def test_forms_that_are_wrong(body: bytes, words: str) -> None:
 
 
 def server_threads() -> set[str]:
-    """The names of threads that HTTP has."""
+    """Returns the names of the HTTP server's threads."""
     return {thread.name for thread in threading.enumerate() if thread.name.startswith(("http", "legacy-http"))}
 
 
 def test_nothing_is_left(kfp: ScriptedKfp) -> None:
-    """A gateway that has stopped leaves no thread and no socket."""
+    """A stopped gateway leaves no threads and no listener."""
     before = server_threads()
     with adapter(kfp.url) as server:
         server.caller.get("/experiments")

@@ -1,4 +1,4 @@
-"""`kfadapter legacy-http` as a process: how it ends, what it counts, and what it refuses."""
+"""`kfadapter legacy-http` as a process: shutdown, metrics, and rejected options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILE = (Path(__file__).parents[1] / "data" / "pipelines" / "hello_world.yaml").r
 
 @pytest.mark.slow
 def test_sigterm_in_the_middle_of_an_upload(server: Gateway) -> None:
-    """An upload in flight when the process is told to stop is finished, and the process ends with 0."""
+    """On SIGTERM an upload in flight is completed, and the process exits with 0."""
     name = f"sigterm-{time.time_ns()}"
     body = form(("description", b""), ("file", FILE))
     with process(server.adapter.address) as (running, address, _):
@@ -44,7 +44,7 @@ def test_sigterm_in_the_middle_of_an_upload(server: Gateway) -> None:
 
 @pytest.mark.slow
 def test_requests_are_counted(server: Gateway) -> None:
-    """Metrics count requests by route and status, and describe what the catalog lists."""
+    """The metrics count requests by route and status, and match the catalog."""
     with process(server.adapter.address) as (_, address, metrics):
         caller = Caller(address)
         caller.get("/experiments/Default")
@@ -72,7 +72,7 @@ def test_requests_are_counted(server: Gateway) -> None:
     ],
 )
 def test_options_that_are_wrong(options: list[str], words: str) -> None:
-    """What cannot be done as it is said is refused before anything listens, with exit code 2."""
+    """Invalid options are rejected before the server listens, with exit code 2."""
     done = subprocess.run([PROGRAM, "legacy-http", *options], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert words in re.sub(r"\s+", " ", done.stderr)
@@ -80,7 +80,7 @@ def test_options_that_are_wrong(options: list[str], words: str) -> None:
 
 @pytest.mark.parametrize("way", ["flag", "variable"])
 def test_the_option_of_serve_has_gone(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`serve --legacy-http` and its variable are refused, and named what has taken their place."""
+    """`serve --legacy-http` and its variable are rejected, with the command that replaces them."""
     arguments = ["--legacy-http", "5001"] if way == "flag" else []
     monkeypatch.setenv("KFADAPTER_LEGACY_HTTP", "5001" if way == "variable" else "")
     done = subprocess.run([PROGRAM, "serve", *arguments], capture_output=True, text=True, check=False, timeout=60)

@@ -1,4 +1,4 @@
-"""Every route of the Flask adapter, called as the training manager and people do."""
+"""All routes of the Flask adapter, called as by the training manager and by users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOBODY = str(uuid.UUID(int=1))
 
 
 def test_pipelines(caller: Caller, name: str) -> None:
-    """A pipeline is listed with its description and an HTTP date, and its id leads to its arguments."""
+    """A pipeline is listed with its description and an HTTP date, and its id returns its arguments."""
     listed = caller.get("/pipelines").json()
     mine = next(one for one in listed["pipelines"] if one["display_name"] == name)
     assert set(mine) == {"pipeline_id", "display_name", "description", "created_at"}
@@ -38,7 +38,7 @@ def test_pipelines(caller: Caller, name: str) -> None:
 
 
 def test_versions(caller: Caller, name: str, file: bytes) -> None:
-    """A second upload makes a second version, under the next number."""
+    """A second upload creates a second version, with the next number."""
     assert caller.upload(name, file).json() == caller.get(f"/pipelineIds/{name}").json()
     told = caller.get(f"/pipelines/{name}/versions").json()
     assert (set(told), sorted(told["versions_list"])) == ({"versions_list"}, ["2", name])
@@ -54,7 +54,7 @@ def test_a_deleted_pipeline(caller: Caller, name: str, file: bytes) -> None:
 
 @pytest.mark.slow
 def test_a_training_job(caller: Caller, client: Client, name: str) -> None:
-    """A job is started with texts, runs with values of the declared types, and is found by its label."""
+    """A job starts a run with string arguments converted to the declared types, and is found by its label."""
     reply = caller.execute("42", details(name, i="10", b="false"))
     told = reply.json()
     assert (reply.status, told["run_status"], told["trainingjob_id"]) == (200, "scheduled", "42")
@@ -88,13 +88,13 @@ def test_experiments(caller: Caller) -> None:
 
 
 def test_liveness(caller: Caller) -> None:
-    """Liveness is the word that it was, for probes."""
+    """Liveness returns the same text as before, for probes."""
     reply = caller.get("/liveness")
     assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"Okay", "text/html; charset=utf-8")
 
 
 def test_runs_of_one_name(caller: Caller, client: Client, name: str) -> None:
-    """Runs that share a name are all listed: one under the name alone, others with their ids behind it."""
+    """Runs with the same name are all listed: one under the name, the others with their ids appended."""
     shared = f"run of {name}"
     ids = {client.runs.create(name, display_name=shared, parameters={"s": ""}).run_id for _ in range(2)}
     mine = {key: run["run_id"] for key, run in caller.get("/runs").json().items() if key.startswith(shared)}
@@ -104,7 +104,7 @@ def test_runs_of_one_name(caller: Caller, client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("file_name", [None, "", "pipeline.yaml", "../../etc/passwd"])
 def test_whatever_the_file_is_called(caller: Caller, client: Client, file: bytes, file_name: str | None) -> None:
-    """A part `file` is taken with any file name, or with none."""
+    """The part `file` may have any file name, or none."""
     unique = f"named-{uuid.uuid4().hex[:8]}"
     body = form(("description", b""), ("file", file), file_name=file_name)
     assert caller.say("POST", f"/pipelineIds/{unique}", body, content_type=FORM).json()["name"] == unique
@@ -112,7 +112,7 @@ def test_whatever_the_file_is_called(caller: Caller, client: Client, file: bytes
 
 
 def test_a_repeated_request(caller: Caller, name: str) -> None:
-    """A job that is sent again under the same Idempotency-Key is started once, and without one, again."""
+    """A job repeated with the same Idempotency-Key is started once; without a key it is started again."""
     key = str(uuid.uuid4())
     first, again = (caller.execute("42", details(name), Idempotency_Key=key).json()["run_id"] for _ in range(2))
     assert first == again
@@ -121,14 +121,14 @@ def test_a_repeated_request(caller: Caller, name: str) -> None:
 
 
 def test_head(caller: Caller) -> None:
-    """HEAD is answered as GET, without the body."""
+    """HEAD is answered like GET, without the body."""
     reply = caller.say("HEAD", "/experiments")
     assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"", "application/json")
     assert int(reply.headers["content-length"]) > 2
 
 
 def test_the_request_id(caller: Caller) -> None:
-    """A request's own id comes back and stands in its line of the log, beside its calls; one is made if it is none."""
+    """The request id is returned and logged with the request and its calls; an invalid one is replaced."""
     with capture_logs() as lines:
         assert caller.say("GET", "/experiments", X_Request_Id="tm-7").headers["x-request-id"] == "tm-7"
         eventually(lambda: any(line["event"] == "http" for line in lines))

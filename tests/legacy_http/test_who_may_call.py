@@ -1,4 +1,4 @@
-"""Who may call over HTTP: the same tokens, roles and certificates as over gRPC."""
+"""Authentication and authorization over HTTP: the same tokens, roles and certificates as over gRPC."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ VERSION = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY, "display_name":
 
 
 def said(route: LegacyRoute) -> str:
-    """A route as a test's id."""
+    """Returns a route as a pytest id."""
     return f"{route.method} {route.path}"
 
 
 def ask(caller: Caller, route: LegacyRoute) -> Reply:
-    """Makes a request of a route for which the adapter asks KFP."""
+    """Sends a request to a route for which the adapter calls KFP."""
     path = route.path.replace("{name}", NOBODY)
     if route.takes == "form":
         return caller.say(route.method, path, form(("file", b"pipelineInfo: {name: x}\n")), content_type=FORM)
@@ -56,7 +56,7 @@ def ask(caller: Caller, route: LegacyRoute) -> Reply:
 
 @contextmanager
 def kfp_with_a_pipeline() -> Iterator[ScriptedKfp]:
-    """Runs a KFP that knows a pipeline, and answers nothing else."""
+    """Runs a KFP that has one pipeline, and answers nothing else."""
     with ScriptedKfp() as server:
         server.on("GET", "/pipelines/names/", answers(200, PIPELINE))
         server.on("GET", "/v1beta1/pipeline_versions", answers(200, {"versions": [{"id": NOBODY, "name": "x"}]}))
@@ -68,7 +68,7 @@ def kfp_with_a_pipeline() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture
 def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that knows a pipeline."""
+    """A KFP with one pipeline."""
     with kfp_with_a_pipeline() as server:
         yield server
 
@@ -83,7 +83,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scripted
 
 @pytest.mark.parametrize("route", CALLING, ids=said)
 def test_nobody_calls_without_a_valid_token(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
-    """Every route answers 401 to who has no token, one that is none of the adapter's, or one that has expired."""
+    """Every route returns 401 without a token, and for an unknown or expired one."""
     kfp, address = guarded
     kfp.requests.clear()
     for token in ("", TOKENS["unknown"], TOKENS["expired"]):
@@ -95,7 +95,7 @@ def test_nobody_calls_without_a_valid_token(guarded: tuple[ScriptedKfp, str], ro
 
 @pytest.mark.parametrize("route", WORKING, ids=said)
 def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
-    """Every route that changes something answers 403 to a reader."""
+    """Every route that changes something returns 403 for a reader."""
     kfp, address = guarded
     kfp.requests.clear()
     ask(Caller(address, token=TOKENS["reader"]), route).refusal(403, "PERMISSION_DENIED")
@@ -104,7 +104,7 @@ def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyR
 
 @pytest.mark.parametrize("route", CALLING, ids=said)
 def test_who_may_call_is_let_in(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
-    """A writer calls every route, a reader those that change nothing: KFP is called for them."""
+    """A writer can call every route, a reader those that only read: KFP is called for them."""
     kfp, address = guarded
     for role in ("reader", "writer") if route in READING else ("writer",):
         kfp.requests.clear()
@@ -113,13 +113,13 @@ def test_who_may_call_is_let_in(guarded: tuple[ScriptedKfp, str], route: LegacyR
 
 
 def test_liveness_is_for_everybody(tmp_path: Path, kfp: ScriptedKfp) -> None:
-    """Probes bring no token."""
+    """Liveness requires no token, as probes send none."""
     with adapter(kfp.url, token_file=token_file(tmp_path, token_lines("writer"))) as server:
         assert server.caller.get("/liveness").status == 200
 
 
 def test_two_tokens_are_none(tmp_path: Path, kfp: ScriptedKfp) -> None:
-    """A request with two tokens is refused, as a call over gRPC is."""
+    """A request with two tokens is rejected, as over gRPC."""
     with adapter(kfp.url, token_file=token_file(tmp_path, token_lines("writer"))) as server:
         line = f"Authorization: Bearer {TOKENS['writer']}\r\n"
         request = f"GET /runs HTTP/1.1\r\nHost: x\r\n{line}{line}\r\n"
@@ -127,7 +127,7 @@ def test_two_tokens_are_none(tmp_path: Path, kfp: ScriptedKfp) -> None:
 
 
 def test_callers_own_credentials_go_to_kfp(kfp: ScriptedKfp) -> None:
-    """Where KFP is called as the callers, it is asked as who calls over HTTP."""
+    """With forwarded credentials KFP is called with those of the HTTP client."""
     with adapter(kfp.url, kfp_credentials="forward") as server:
         ask(Caller(server.address, token="of-alice"), READING[0])  # noqa: S106 - a token that is none
         assert {request.headers["authorization"] for request in kfp.requests} == {"Bearer of-alice"}
@@ -135,7 +135,7 @@ def test_callers_own_credentials_go_to_kfp(kfp: ScriptedKfp) -> None:
 
 
 def test_pages_in_browsers_may_not_call(kfp: ScriptedKfp) -> None:
-    """A request that a page made is refused: any page could otherwise call an adapter on its reader's machine."""
+    """A request from a web page is rejected: any page could otherwise call an adapter on its reader's machine."""
     with adapter(kfp.url) as server:
         caller = server.caller
         caller.say("GET", "/pipelines", Origin="http://example.org").refusal(403, "FORBIDDEN")
@@ -143,7 +143,7 @@ def test_pages_in_browsers_may_not_call(kfp: ScriptedKfp) -> None:
 
 
 def test_the_gateways_own_token(tmp_path: Path, kfp: ScriptedKfp) -> None:
-    """Requests without a token are sent with the gateway's own, if it has one; a request's own token comes first."""
+    """Requests without a token use the gateway's own, if set; a request's own token takes precedence."""
     tokens = token_file(tmp_path, token_lines("reader", "writer"))
     with serving(kfp.url, token_file=tokens) as adapter, gateway(adapter, token=TOKENS["reader"]) as server:
         assert ask(server.caller, READING[0]).status == 200
@@ -154,7 +154,7 @@ def test_the_gateways_own_token(tmp_path: Path, kfp: ScriptedKfp) -> None:
 
 
 def test_tokens_do_not_leave_the_machine_in_plain_text() -> None:
-    """A request with a token is refused where the adapter is on another machine and there is no TLS."""
+    """A request with a token is rejected if the adapter is on another machine and TLS is off."""
     app = LegacyHttp(Client("adapter.example.com:50051"), max_upload_bytes=1)
     with LegacyHttpServer("127.0.0.1:0", app) as server:
         told = Caller(server.address, token="of-alice").get("/pipelines")  # noqa: S106 - a token that is none
@@ -162,7 +162,7 @@ def test_tokens_do_not_leave_the_machine_in_plain_text() -> None:
 
 
 class Certified:
-    """Files of certificates, and callers with certificates."""
+    """Certificate files, and TLS contexts of clients."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -174,11 +174,11 @@ class Certified:
         self.ca.issue("localhost", "127.0.0.1").write(self.folder, "server")
 
     def tls(self, client_ca: Path | None = None) -> Reloaded[ssl.SSLContext]:
-        """What the gateway shows and requests."""
+        """Returns the gateway's TLS context."""
         return tls_context(self.folder / "server.pem", self.folder / "server.key", client_ca)
 
     def context(self, pair: Pair | None = None) -> ssl.SSLContext:
-        """What a caller trusts and shows."""
+        """Returns a client's TLS context, which trusts the CA."""
         context = ssl.create_default_context(cadata=self.ca.certificate.decode())
         if pair is not None:
             context.load_cert_chain(*pair.write(self.folder, "caller"))
@@ -187,20 +187,20 @@ class Certified:
 
 @pytest.fixture
 def certified(tmp_path: Path) -> Certified:
-    """The files."""
+    """The certificate files."""
     return Certified(tmp_path)
 
 
 @contextmanager
 def over_tls(tls: Reloaded[ssl.SSLContext]) -> Iterator[str]:
-    """Runs a gateway with TLS and no adapter behind it; yields its address."""
+    """Runs a gateway with TLS and without an adapter; yields its address."""
     app = LegacyHttp(Client("127.0.0.1:1"), max_upload_bytes=1)
     with LegacyHttpServer("127.0.0.1:0", app, lambda: tls.value) as server:
         yield server.address
 
 
 def works(caller: Caller) -> bool:
-    """Whether a caller gets an answer; what TLS refuses gets none."""
+    """Whether a client gets an answer; a failed handshake is none."""
     try:
         return caller.get("/liveness").status == 200
     except (ssl.SSLError, ConnectionError):
@@ -208,7 +208,7 @@ def works(caller: Caller) -> bool:
 
 
 def test_tls(certified: Certified) -> None:
-    """With a certificate HTTP is spoken over TLS, and in no other way."""
+    """With a certificate the server speaks HTTP over TLS only."""
     with over_tls(certified.tls()) as address:
         assert works(Caller(address, certified.context()))
         assert not works(Caller(address, ssl.create_default_context()))
@@ -216,7 +216,7 @@ def test_tls(certified: Certified) -> None:
 
 
 def test_calls_over_tls(certified: Certified, kfp: ScriptedKfp) -> None:
-    """Requests over TLS are answered like others, uploads among them."""
+    """Requests over TLS, including uploads, are answered like others."""
     tls = certified.tls()
     with serving(kfp.url) as adapter, gateway(adapter, tls=lambda: tls.value) as server:
         caller = Caller(server.address, certified.context())
@@ -225,7 +225,7 @@ def test_calls_over_tls(certified: Certified, kfp: ScriptedKfp) -> None:
 
 
 def test_a_connection_ends_with_its_answer(certified: Certified) -> None:
-    """Nothing is waited for when the request has come whole, even where its caller waits for the end."""
+    """The connection is closed after a complete request, even if the client waits for the close."""
     with over_tls(certified.tls()) as address:
         host, _, port = address.rpartition(":")
         with (
@@ -238,7 +238,7 @@ def test_a_connection_ends_with_its_answer(certified: Certified) -> None:
 
 
 def test_client_certificates(certified: Certified) -> None:
-    """Where callers need a certificate, there is no connection without one of the CA."""
+    """If client certificates are required, a connection without one issued by the CA fails."""
     with over_tls(certified.tls(certified.ca.write(certified.folder))) as address:
         assert works(Caller(address, certified.context(certified.ca.issue("writer"))))
         assert not works(Caller(address, certified.context()))
@@ -246,7 +246,7 @@ def test_client_certificates(certified: Certified) -> None:
 
 
 def test_a_new_certificate_is_taken_up(certified: Certified) -> None:
-    """Files of certificates that change while the gateway runs are read again, those of callers' CAs, too."""
+    """Changed certificate files, including the client CA, are reloaded while the gateway runs."""
     tls = certified.tls(certified.ca.write(certified.folder))
     with over_tls(tls) as address:
         before = certified.context(certified.ca.issue("x"))
@@ -260,7 +260,7 @@ def test_a_new_certificate_is_taken_up(certified: Certified) -> None:
 
 
 def test_a_wrong_certificate_is_not_taken_up(certified: Certified) -> None:
-    """Files that cannot be used leave the certificate from before."""
+    """Invalid certificate files leave the previous certificate in use."""
     tls = certified.tls()
     before = tls.value
     (certified.folder / "server.pem").write_text("none")
@@ -269,14 +269,14 @@ def test_a_wrong_certificate_is_not_taken_up(certified: Certified) -> None:
 
 
 def test_a_handshake_that_does_not_end(certified: Certified, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection on which no TLS begins is ended."""
+    """A connection that never starts the TLS handshake is closed."""
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     with over_tls(certified.tls()) as address:
         assert Caller(address).raw(b"") == b""
 
 
 def test_a_port_in_use() -> None:
-    """A port that is taken is an error that names it, and the option."""
+    """A port in use is an error that names it, and the option."""
     app = LegacyHttp(Client("127.0.0.1:1"), max_upload_bytes=1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -1,4 +1,4 @@
-"""An outbox with a clock of the test's own, and runs as they are seen."""
+"""An outbox with a fake clock, and observed runs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ KEEP = timedelta(days=7)
 
 
 def at(**later: float) -> datetime:
-    """A moment after the first start."""
+    """Returns a time after the first start."""
     return BEGIN + timedelta(**later)
 
 
 def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> SeenRun:
-    """A run of job 42; it is over if it has ended."""
+    """Returns an observed run of job 42; it has finished if `ended` is set."""
     return SeenRun(run_id, "42", state, ended is not None, f"e-{state}", ended, ended or BEGIN, earlier)
 
 
 @dataclass
 class Box:
-    """An outbox and all that works on it."""
+    """An outbox and everything that uses it."""
 
     database: Database
     clock: list[float] = field(default_factory=lambda: [BEGIN.timestamp()])
@@ -44,25 +44,25 @@ class Box:
         self.ledger = Ledger(self.database, self.now)
 
     def now(self) -> float:
-        """The time."""
+        """Returns the current time."""
         return self.clock[0]
 
     def wait(self, seconds: float) -> None:
-        """Lets time pass."""
+        """Advances the clock."""
         self.clock[0] += seconds
 
     @property
     def notices(self) -> list[tuple[str, str, str]]:
-        """All notices: run, state, status."""
+        """All notices: run, state and status."""
         rows = self.database.read("SELECT run_id, state, status FROM notices ORDER BY id")
         return [(run_id, state, status) for run_id, state, status in rows]
 
     def statuses(self) -> list[NoticeStatus]:
-        """How far all notices are."""
+        """Returns the statuses of all notices."""
         return [NoticeStatus(status) for _, _, status in self.notices]
 
     def deliver(self) -> list[tuple[str, str]]:
-        """Delivers all that is due; tells which, in order."""
+        """Delivers all notices that are due; returns them in order."""
         delivered: list[tuple[str, str]] = []
         while True:
             with self.deliveries.claimed() as one:

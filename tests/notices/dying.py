@@ -1,6 +1,6 @@
-"""The program, which kills itself at a named point as `kill -9` would: `python -m tests.notices.dying POINT ARGUMENTS`.
+"""The program, killing itself at a named point, as by `kill -9`: `python -m tests.notices.dying POINT ARGUMENTS`.
 
-Nothing of the program is changed but that it dies: a point is the moment before or after one of its own functions.
+The program is otherwise unchanged: a point is before or after one of its own functions.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ POINTS: dict[str, tuple[Any, str, str]] = {
 
 
 def die() -> None:
-    """Ends the process with no further word."""
+    """Kills the process immediately."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dying(function: Callable[..., Any], when: str) -> Callable[..., Any]:
-    """Makes of a function one that the process dies at."""
+    """Wraps a function to kill the process before or after it."""
 
     @functools.wraps(function)
     def run(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - any function
@@ -54,7 +54,7 @@ def dying(function: Callable[..., Any], when: str) -> Callable[..., Any]:
 
 
 def die_at(point: str) -> None:
-    """Has the process die at a point."""
+    """Sets the point at which the process kills itself."""
     owner, name, when = POINTS[point]
     if when == "inside":
         _die_in_the_transaction()
@@ -63,7 +63,7 @@ def die_at(point: str) -> None:
 
 
 def _die_in_the_transaction() -> None:
-    """Has it die between the statement that notes a delivery and the end of its transaction."""
+    """Sets the point between the statement that records a delivery and the end of its transaction."""
     delivered = deliveries.Deliveries.delivered
     writing = database.Database.writing
 

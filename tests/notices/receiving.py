@@ -1,4 +1,4 @@
-"""A receiver of notices that does what a test tells it, and remembers what it was told."""
+"""A receiver of notices that is scripted by the test and records what it receives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING_FAILED = b'{"Error": "Training Failed"}'
 
 @dataclass(frozen=True)
 class Received:
-    """One request: its path, its headers in small letters, and what its body says."""
+    """A received request: its path, its headers in lower case, and its body."""
 
     path: str
     headers: dict[str, str]
@@ -34,14 +34,14 @@ class Received:
 
 @dataclass
 class Reply:
-    """How a request is answered.
+    """The answer to a request.
 
     Attributes:
         status: The status.
         body: The body.
         headers: Further headers.
         raw: Bytes to send instead of all that.
-        held: The answer waits until this is set.
+        held: If set, the answer waits for this event.
     """
 
     status: int = 200
@@ -60,9 +60,9 @@ class Receiving:
     """The receiver.
 
     Attributes:
-        received: All that arrived whole, in order.
-        answer: Decides how a request is answered.
-        url: Where it listens.
+        received: All completely received requests, in order.
+        answer: Returns the answer to a request.
+        url: The URL it serves.
     """
 
     def __init__(self) -> None:
@@ -72,22 +72,22 @@ class Receiving:
 
     @property
     def ends(self) -> list[tuple[str, str]]:
-        """What it was told, in order."""
+        """The notices received, in order."""
         return [one.end for one in self.received]
 
     def told(self, run_id: str) -> list[str]:
-        """The states of a run that it was told, in order."""
+        """Returns the states received for a run, in order."""
         return [state for run, state in self.ends if run == run_id]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads requests whole, and answers them as the test says."""
+    """Reads complete requests, and answers them as the test says."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
 
     def do_POST(self) -> None:
-        """Takes a notice."""
+        """Receives a notice."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         one = Received(self.path, headers, json.loads(body))
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._send(reply)
         except OSError:
-            self.close_connection = True  # who asked has gone
+            self.close_connection = True  # the client disconnected
 
     def _send(self, reply: Reply) -> None:
         if reply.raw is not None:
@@ -112,10 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Suppresses the log."""
 
     def do_GET(self) -> None:
-        """Nobody may follow a redirect here."""
+        """Records a followed redirect, which is not allowed."""
         self.server.made.received.append(Received(f"GET {self.path}", {}, {"run_id": "", "run_status": "followed"}))
 
 
@@ -129,12 +129,12 @@ class _Server(ThreadingHTTPServer):
         self.made = made
 
     def handle_error(self, *_: object) -> None:
-        """Says nothing."""
+        """Suppresses the log."""
 
 
 @contextmanager
 def receiving(pair: tuple[Path, Path] | None = None, port: int = 0) -> Iterator[Receiving]:
-    """Receives on a loopback port, over TLS with a certificate and its key."""
+    """Serves a receiver on a loopback port, with TLS if a certificate and key are given."""
     made = Receiving()
     server = _Server(made, port)
     if pair is not None:
@@ -154,7 +154,7 @@ def receiving(pair: tuple[Path, Path] | None = None, port: int = 0) -> Iterator[
 
 @contextmanager
 def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Listens on a loopback port, and hands connections to `serve`, each on a thread of its own; returns the URL."""
+    """Runs `serve` in a thread of its own for each connection to a loopback port; yields the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:

@@ -1,4 +1,4 @@
-"""The whole of it: an embedded KFP whose runs do what a test tells them, an adapter, and notifiers as processes."""
+"""The complete setup: an embedded KFP scripted by the test, an adapter, and notifiers as processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ENDS = {"SUCCEEDED": State.SUCCEEDED, "FAILED": State.FAILED, "CANCELED": State.
 
 
 class Place(Protocol):
-    """Where notifiers run."""
+    """An environment for notifiers."""
 
     @property
     def target(self) -> str:
@@ -52,19 +52,19 @@ class Place(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where notifiers keep their files."""
+        """The folder with the notifiers' files."""
         ...
 
 
 @dataclass
 class Stage:
-    """A KFP, and an adapter that can be taken away and brought back.
+    """A KFP, and an adapter that can be stopped and restarted.
 
     Attributes:
         kfp: The KFP.
-        target: The adapter's address, whether it is there or not.
-        folder: Where notifiers keep their files.
-        behind: How many seconds KFP's clock is behind.
+        target: The adapter's address, whether it is running or not.
+        folder: The folder with the notifiers' files.
+        behind: By how many seconds KFP's clock is behind.
     """
 
     kfp: Serving
@@ -75,7 +75,7 @@ class Stage:
     _pipeline: dict[str, str] = field(default_factory=dict)
 
     def run(self, job: str | None = "42") -> str:
-        """Starts a run, of a training job unless there is none; returns its id."""
+        """Starts a run, of a training job unless `job` is None; returns its id."""
         self._pipeline = self._pipeline or a_pipeline(self.kfp.caller)
         label = "" if job is None else "kfadapter: " + json.dumps({"trainingjob_id": job}, ensure_ascii=False)
         made = try_run(self.kfp.caller, pipeline_version_reference=self._pipeline, description=label)
@@ -85,7 +85,7 @@ class Stage:
 
     def end(self, run_id: str, state: str = "SUCCEEDED") -> str:
         """Ends a run; returns its id."""
-        if state == "CANCELED":  # the embedded KFP calls that FAILED, as KFP 2.17 does; others keep the word
+        if state == "CANCELED":  # the embedded KFP stores this as FAILED, as KFP 2.17 does; others store CANCELED
             with self.kfp.store.writing() as documents:
                 run = documents.document(RUNS, run_id)
                 assert run
@@ -95,7 +95,7 @@ class Stage:
         return run_id
 
     def retry(self, run_id: str) -> None:
-        """Has a failed run executed again."""
+        """Retries a failed run."""
         self.kfp.runs.retry(run_id)
         self.kfp.executor.start(run_id)
 
@@ -114,7 +114,7 @@ class Stage:
 
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
-    """Sets everything up but notifiers."""
+    """Sets up everything except notifiers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -131,19 +131,19 @@ def stage(folder: Path) -> Iterator[Stage]:
 
 @dataclass
 class Notifier:
-    """A notifier that runs.
+    """A running notifier.
 
     Attributes:
         process: Its process.
-        log: The file that its log goes to.
+        log: Its log file.
     """
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """The lines of an event."""
-        # While the file is being written, a reader may see a part of the last line.
+        """Returns the log lines of an event."""
+        # While the file is being written, the last line may be incomplete.
         whole = self.log.read_text().rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
@@ -155,7 +155,7 @@ class Notifier:
         return self.said(event)[-1]
 
     def get(self, path: str) -> tuple[int, str]:
-        """Requests a page; tells status and body."""
+        """Requests a page; returns status and body."""
         address = self.wait_for("notifying")["metrics"]
         try:
             with urllib.request.urlopen(f"http://{address}{path}", timeout=SECONDS) as answer:
@@ -164,13 +164,13 @@ class Notifier:
             return error.code, error.read().decode()
 
     def metric(self, name: str) -> float:
-        """The value of a series."""
+        """Returns the value of a series."""
         lines = self.get("/metrics")[1].splitlines()
         (value,) = [line.rpartition(" ")[2] for line in lines if line.rpartition(" ")[0] == name]
         return float(value)
 
     def kill(self) -> None:
-        """Kills it with -9."""
+        """Kills it with SIGKILL."""
         self.process.kill()
         self.process.wait(SECONDS)
 
@@ -179,13 +179,13 @@ class Notifier:
         assert self.process.wait(SECONDS) == -signal.SIGKILL, self.log.read_text()
 
     def stop(self) -> int:
-        """Ends it as Kubernetes does; returns the exit code."""
+        """Stops it with SIGTERM, as Kubernetes does; returns the exit code."""
         self.process.terminate()
         return self.process.wait(SECONDS)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """An environment without settings of whoever runs the tests."""
+    """Returns the environment without the developer's own settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KFADAPTER_", "TRAININGMGR_"))}
     return {**kept, "KFADAPTER_NOTIFY_LOG_FORMAT": "json", **more}
 
@@ -194,7 +194,7 @@ def environment(**more: str) -> dict[str, str]:
 def notifying(
     stage: Place, receiver: Receiving | str, *options: str, point: str = "", **variables: str
 ) -> Iterator[Notifier]:
-    """Runs a notifier for as long as the block lasts; with a `point`, one that kills itself there."""
+    """Runs a notifier during the block; with a `point`, one that kills itself there."""
     program = (sys.executable, "-m", "tests.notices.dying", point) if point else PROGRAM
     url = receiver if isinstance(receiver, str) else receiver.url
     number = len(list(stage.folder.glob("*.log")))
@@ -219,17 +219,17 @@ def notifying(
 
 
 def outbox(stage: Place) -> Path:
-    """Where notifiers keep their notices."""
+    """Returns the path of the notifiers' outbox."""
     return stage.folder / "state" / "notices.db"
 
 
 def asked(stage: Place, *options: str) -> Ended:
-    """Runs `kfadapter notify`, in this process, to look or to decide."""
+    """Runs `kfadapter notify` in this process, to list notices or decide on them."""
     return Kfadapter("127.0.0.1:1")("notify", "--outbox", str(outbox(stage)), *options)
 
 
 def listed(stage: Place) -> list[dict[str, Any]]:
-    """What `kfadapter notify --list` tells programs."""
+    """Returns the JSON output of `kfadapter notify --list`."""
     done = asked(stage, "--list", "-o", "json")
     assert (done.code, done.err) == (0, "")
     found: list[dict[str, Any]] = json.loads(done.out)

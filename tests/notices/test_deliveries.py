@@ -1,4 +1,4 @@
-"""Which notice is due, and what becomes of it."""
+"""Which notice is due, and how attempts change it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PENDING, PARKED, DELIVERED = NoticeStatus.PENDING, NoticeStatus.PARKED, NoticeSt
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Box]:
-    """An outbox in which a run has ended."""
+    """An outbox with the notice of one finished run."""
     with box(tmp_path / "notices.db") as opened:
         opened.outbox.take(seen("r", "FAILED", at(minutes=1)))
         yield opened
 
 
 def fail(made: Box, *, refused: bool) -> bool:
-    """Fails the notice that is due next, when it is due; tells whether it was parked."""
+    """Waits until a notice is due and fails it; returns whether it was parked."""
     made.wait(LONGEST_PAUSE_SECONDS)
     with made.deliveries.claimed() as one:
         assert one is not None
@@ -34,7 +34,7 @@ def fail(made: Box, *, refused: bool) -> bool:
 
 
 def test_pauses_grow_and_are_jittered() -> None:
-    """A second at first, twice as long each time, five minutes at most; never the same for all."""
+    """Pauses start at a second, double up to five minutes, and are jittered."""
     for attempts in range(1, 60):
         longest = min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS)
         assert all(longest / 2 <= pause_seconds(attempts) <= longest for _ in range(10))
@@ -42,7 +42,7 @@ def test_pauses_grow_and_are_jittered() -> None:
 
 
 def test_nothing_is_handed_out_twice(made: Box) -> None:
-    """While a notice is out, neither it nor another one of its run is handed out."""
+    """While a notice is claimed, neither it nor another one of the same run can be claimed."""
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
     with made.deliveries.claimed() as one, made.deliveries.claimed() as other:
         assert one is not None
@@ -51,7 +51,7 @@ def test_nothing_is_handed_out_twice(made: Box) -> None:
 
 
 def test_the_order_of_a_run_is_kept(made: Box) -> None:
-    """A later end waits until the earlier one is delivered or parked; other runs do not."""
+    """A later notice waits until the run's earlier one is delivered or parked; other runs do not wait."""
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
     made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
     with made.deliveries.claimed() as one:
@@ -63,7 +63,7 @@ def test_the_order_of_a_run_is_kept(made: Box) -> None:
 
 
 def test_a_receiver_that_is_away_is_tried_for_long_then_parked(made: Box) -> None:
-    """Attempts are bounded; each is later than the one before."""
+    """Attempts at an unreachable receiver are limited, with a pause between them; then the notice is parked."""
     assert [fail(made, refused=False) for _ in range(5)] == [False] * 4 + [True]
     assert made.statuses() == [PARKED]
     made.wait(LONGEST_PAUSE_SECONDS * 10)
@@ -72,12 +72,12 @@ def test_a_receiver_that_is_away_is_tried_for_long_then_parked(made: Box) -> Non
 
 
 def test_refusals_park_sooner_and_are_counted_alone(made: Box) -> None:
-    """Answers that are no delivery count by themselves: an outage before them takes none of their attempts."""
+    """Rejections have their own limit: an outage before them does not count towards it."""
     assert [fail(made, refused=refused) for refused in (False, True, True, True)] == [False, False, False, True]
 
 
 def test_what_is_not_due_waits(made: Box) -> None:
-    """After a failure nothing happens until the pause has finished."""
+    """After a failure the notice is not due until the pause has passed."""
     with made.deliveries.claimed() as one:
         assert one is not None
         made.deliveries.failed(one, "503", refused=False)
@@ -87,7 +87,7 @@ def test_what_is_not_due_waits(made: Box) -> None:
 
 
 def test_a_process_that_dies_at_a_notice_tries_it_later(tmp_path: Path) -> None:
-    """An attempt is on disk before it is made: who dies over and over waits longer each time."""
+    """An attempt is on disk before it is made, so that repeated crashes also lead to longer pauses."""
     path = tmp_path / "notices.db"
     with box(path) as first:
         first.outbox.take(seen("r", "FAILED", at(minutes=1)))
@@ -103,7 +103,7 @@ def test_a_process_that_dies_at_a_notice_tries_it_later(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_put_back_holds_nothing_up(made: Box) -> None:
-    """What is due later than any pause lasts is due now."""
+    """A notice that is due later than the longest pause is due immediately."""
     made.wait(86_400)
     fail(made, refused=False)
     made.wait(-86_400)
@@ -111,7 +111,7 @@ def test_a_clock_that_was_put_back_holds_nothing_up(made: Box) -> None:
 
 
 def test_a_parked_notice_is_sent_again_when_somebody_says_so(made: Box) -> None:
-    """It is due at once, and has all its attempts again."""
+    """A retried notice is due immediately, with its attempts reset."""
     for _ in range(3):
         fail(made, refused=True)
     (one,) = made.ledger.notices()
@@ -122,7 +122,7 @@ def test_a_parked_notice_is_sent_again_when_somebody_says_so(made: Box) -> None:
 
 
 def test_only_parked_notices_can_be_decided_on(made: Box) -> None:
-    """What is pending, delivered or unknown is left as it is."""
+    """Retry and discard leave pending, delivered and unknown notices unchanged."""
     assert made.ledger.retry([1, 99]) == []
     made.deliver()
     assert made.ledger.retry([1]) == []
@@ -131,7 +131,7 @@ def test_only_parked_notices_can_be_decided_on(made: Box) -> None:
 
 
 def test_a_discarded_notice_is_never_sent_nor_written_again(made: Box) -> None:
-    """What somebody has discarded stays so, also when its run is seen again."""
+    """A discarded notice stays discarded, even if its run is seen again."""
     for _ in range(3):
         fail(made, refused=True)
     assert made.ledger.discard(made.ledger.parked()) == [1]
@@ -141,7 +141,7 @@ def test_a_discarded_notice_is_never_sent_nor_written_again(made: Box) -> None:
 
 
 def test_a_parked_notice_is_out_of_date_when_a_later_one_was_delivered(made: Box) -> None:
-    """Told the older end afterwards, the receiver would believe it; so it cannot be sent again."""
+    """A parked notice is superseded when a later one is delivered: sending it afterwards would mislead the receiver."""
     for _ in range(3):
         fail(made, refused=True)
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
@@ -151,7 +151,7 @@ def test_a_parked_notice_is_out_of_date_when_a_later_one_was_delivered(made: Box
 
 
 def test_a_notice_that_is_sent_again_while_a_later_one_is_on_its_way(made: Box) -> None:
-    """The later one being out, the older waits; once it is delivered, the older one is not sent."""
+    """A retried notice waits while a later one is in flight, and is not sent once that is delivered."""
     for _ in range(3):
         fail(made, refused=True)
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
@@ -167,7 +167,7 @@ def test_a_notice_that_is_sent_again_while_a_later_one_is_on_its_way(made: Box) 
 
 
 def test_figures(made: Box) -> None:
-    """How many there are of each kind, and since when the oldest waits."""
+    """The figures count the notices by status, and have the time since which the oldest is pending."""
     made.wait(5)
     made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
     made.outbox.take(seen("t", "RUNNING"))
@@ -179,7 +179,7 @@ def test_figures(made: Box) -> None:
 
 
 def test_the_list_is_bounded(made: Box) -> None:
-    """All that wait are listed, and the twenty that were done last."""
+    """The list has all pending notices, and the last twenty finished ones."""
     for number in range(30):
         made.outbox.take(seen(f"done-{number}", "SUCCEEDED", at(minutes=2)))
     made.deliver()

@@ -1,4 +1,4 @@
-"""How runs are followed: what is compared, what the watch adds, and that a failure to look is no news of a run."""
+"""How runs are followed: the comparison, the watch, and failures to read, which say nothing about a run."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ S = RunState
 
 
 class FakeClient:
-    """An adapter's client: runs in memory, one on a page.
+    """A fake client: runs in memory, one per page.
 
     Attributes:
         known: The runs, by id.
-        failures: What the next calls fail with.
-        events: What a watch tells; it stays until the client is closed.
+        failures: The errors of the next calls.
+        events: The events of a watch, which stays open until the client is closed.
         watched: The filters and etags of all watches.
-        terminated: The runs that were terminated, which lists call failed.
-        got: How many runs were asked for by id.
+        terminated: The terminated runs, which lists report as failed.
+        got: The number of runs read by id.
     """
 
     target = "fake"
@@ -61,7 +61,7 @@ class FakeClient:
         self.got = 0
 
     def put(self, run_id: str, state: RunState, finished: datetime | None = None, **fields: object) -> Run:
-        """Makes a run of job 42, or changes it."""
+        """Adds or updates a run of job 42."""
         known = self.known.get(run_id) or Run(
             run_id, labels={"trainingjob_id": "42"}, created_at=BEGIN, storage_state=StorageState.AVAILABLE
         )
@@ -98,7 +98,7 @@ class FakeClient:
         return Pages(page)
 
     def get(self, run_id: str, *, view: View = View.FULL) -> Run:
-        """Gets a run; only a whole one tells that it was terminated."""
+        """Gets a run; only the full view reports that it was terminated."""
         self._fail()
         self.got += 1
         if run_id not in self.known:
@@ -107,7 +107,7 @@ class FakeClient:
         return replace(run, state=RunState.CANCELED) if view is View.FULL and run_id in self.terminated else run
 
     def watch(self, *, where: RunFilter, known_etags: Mapping[str, str]) -> Iterator[RunEvent]:
-        """Tells the events."""
+        """Yields the events."""
         self.watched.append((where, known_etags))
         while not self.closed.is_set():
             for event in self.events:
@@ -129,20 +129,20 @@ class FakeClient:
 
 @pytest.fixture
 def client() -> FakeClient:
-    """A client that knows no runs."""
+    """A client without runs."""
     return FakeClient()
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Box]:
-    """An outbox that is empty."""
+    """An empty outbox."""
     with box(tmp_path / "notices.db") as opened:
         yield opened
 
 
 @pytest.fixture
 def follower(client: FakeClient, made: Box) -> Iterator[Follower]:
-    """Who follows; it begins when a test says so."""
+    """A follower; the test starts it."""
     following = Follower(client, made.outbox, KEEP, lambda: None, compare_seconds=0.01)  # type: ignore[arg-type]
     yield following
     following.stop(10)
@@ -153,7 +153,7 @@ def follower(client: FakeClient, made: Box) -> Iterator[Follower]:
 def test_what_was_missed_is_caught_up(
     client: FakeClient, made: Box, follower: Follower, state: RunState, stored: StorageState
 ) -> None:
-    """A run that began and ended while nobody looked is found, archived or not, however long ago it was."""
+    """A run that started and finished while no notifier ran is found, archived or not, however long ago it finished."""
     client.put("r", state, at(days=300), storage_state=stored)
     client.put("s", state, at(days=1), storage_state=stored)
     follower.compare()
@@ -162,7 +162,7 @@ def test_what_was_missed_is_caught_up(
 
 @pytest.mark.slow
 def test_more_than_a_watch_holds(client: FakeClient, made: Box, follower: Follower) -> None:
-    """All ends are caught up, though they are more than an adapter follows for one watch."""
+    """All finished runs are found, even more than one watch of the adapter can follow."""
     for number in range(1200):
         client.put(f"r-{number}", S.SUCCEEDED, at(seconds=number + 1))
     follower.compare()
@@ -170,7 +170,7 @@ def test_more_than_a_watch_holds(client: FakeClient, made: Box, follower: Follow
 
 
 def test_a_run_that_kfp_tells_late(client: FakeClient, made: Box, follower: Follower) -> None:
-    """A run that was seen going on is told when it ends, though its time of end lies far back by then."""
+    """A run last seen in progress is reported when it has finished, even if its end time is long past by then."""
     client.put("r", S.RUNNING)
     client.put("s", S.SUCCEEDED, at(days=30))
     follower.compare()
@@ -180,7 +180,7 @@ def test_a_run_that_kfp_tells_late(client: FakeClient, made: Box, follower: Foll
 
 
 def test_an_archived_run_that_goes_on(client: FakeClient, made: Box, follower: Follower) -> None:
-    """A run that was archived while it ran is told when it ends."""
+    """A run that was archived while in progress is reported when it has finished."""
     client.put("r", S.RUNNING, storage_state=StorageState.ARCHIVED)
     follower.compare()
     client.put("r", S.SUCCEEDED, at(hours=1))
@@ -189,7 +189,7 @@ def test_an_archived_run_that_goes_on(client: FakeClient, made: Box, follower: F
 
 
 def test_a_run_that_was_retried_while_nobody_looked(client: FakeClient, made: Box, follower: Follower) -> None:
-    """An end after a retry is told, though neither the retry nor the run itself was seen going on."""
+    """A run that finished after a retry is reported, even if neither the retry nor its progress was seen."""
     client.put("r", S.FAILED, at(hours=1))
     follower.compare()
     client.put("s", S.SUCCEEDED, at(days=1))
@@ -200,7 +200,7 @@ def test_a_run_that_was_retried_while_nobody_looked(client: FakeClient, made: Bo
 
 
 def test_a_run_that_was_terminated(client: FakeClient, made: Box, follower: Follower) -> None:
-    """Lists call it failed; it is read whole once, and told once, as it ended."""
+    """A terminated run, which lists report as failed, is read in full once and reported once as cancelled."""
     client.put("r", S.FAILED, at(hours=1))
     client.terminated.add("r")
     for _ in range(3):
@@ -210,7 +210,7 @@ def test_a_run_that_was_terminated(client: FakeClient, made: Box, follower: Foll
 
 
 def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> None:
-    """A run that is not there any more is looked for twice, a minute apart, before it is told."""
+    """A missing run is looked up twice, a minute apart, before it is reported as deleted."""
     client.put("r", S.RUNNING)
     follower.compare()
     del client.known["r"]
@@ -227,7 +227,7 @@ def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> Non
 def test_a_look_that_fails_is_no_news(
     client: FakeClient, made: Box, follower: Follower, failing: int, error: type[AdapterError]
 ) -> None:
-    """Whichever question is not answered: a healthy run is not reported, and nothing counts as having been seen."""
+    """If any of the calls fails, a healthy run is not reported, and nothing counts as seen."""
     client.put("r", S.RUNNING)
     follower.compare()
     client.put("s", S.SUCCEEDED, at(days=1))
@@ -249,7 +249,7 @@ def test_a_look_that_fails_is_no_news(
 
 
 def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: Box, follower: Follower) -> None:
-    """Only the word that there is no such run counts; a run that seems to be missing from the lists is asked for."""
+    """A run missing from the lists is looked up, and is gone only if that returns not found."""
     client.put("r", S.RUNNING)
     follower.compare()
     hidden = client.known.pop("r")
@@ -268,7 +268,7 @@ def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: B
 
 
 def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, follower: Follower) -> None:
-    """The watch begins after the first comparison, with the etags of the runs that go on, and tells what happens."""
+    """The watch starts after the first comparison, with the etags of the runs in progress, and records its events."""
     going = client.put("r", S.RUNNING)
     client.events = [RunChanged(client.put("s", S.SUCCEEDED, at(seconds=5)), BEGIN), Heartbeat(True, BEGIN)]
     assert not follower.hears()
@@ -284,7 +284,7 @@ def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, foll
 def test_the_watch_waits_for_the_first_comparison(
     client: FakeClient, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watch that began before it is known which runs go on would miss those."""
+    """A watch that started before the runs in progress are known would miss them."""
     monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.failures = [KfpUnavailableError("away") for _ in range(4)]
@@ -297,7 +297,7 @@ def test_the_watch_waits_for_the_first_comparison(
 def test_a_watch_that_is_cut_off_is_begun_again(
     client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What ends a watch, and what a watch says is gone, is no news of a run; the watch comes back by itself."""
+    """A broken watch, and a run reported as gone, say nothing about a run; the watch is restarted."""
     monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.events = [RunGone("r", BEGIN), CannotConnectError("away")]
@@ -313,7 +313,7 @@ def test_a_watch_that_is_cut_off_is_begun_again(
 
 
 def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, follower: Follower) -> None:
-    """The outbox stays small by itself."""
+    """Comparing removes old notices, so the outbox stays small."""
     client.put("r", S.SUCCEEDED, at(days=1))
     follower.compare()
     made.deliver()
@@ -327,7 +327,7 @@ def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, fo
 def test_an_end_has_its_metrics(
     client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that ended is read once as a whole; one that cannot be read for good is reported without its metrics."""
+    """A finished run is read in full once; if that fails permanently, it is reported without metrics."""
 
     def broken(_: str) -> Run:
         raise KfpError("broken")

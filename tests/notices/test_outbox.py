@@ -1,4 +1,4 @@
-"""The state machine of the outbox: what is written, once, and what may be forgotten."""
+"""The state machine of the outbox: what is written, only once, and what is removed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the outbox is."""
+    """The path of the outbox."""
     return tmp_path / "notices.db"
 
 
 @pytest.fixture
 def made(path: Path) -> Iterator[Box]:
-    """An outbox that is empty."""
+    """An empty outbox."""
     with box(path) as opened:
         yield opened
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
 def test_an_end_is_written_once(made: Box, state: str) -> None:
-    """However a run ends, that is written, in KFP's word, and however often it is seen afterwards, not again."""
+    """A finished run is written with KFP's state, and only once, however often it is seen."""
     made.outbox.take(seen("r", "RUNNING"))
     written = made.outbox.take(seen("r", state, at(minutes=1)))
     assert written is not None
@@ -45,7 +45,7 @@ def test_an_end_is_written_once(made: Box, state: str) -> None:
 
 
 def test_what_goes_on_is_not_written(made: Box) -> None:
-    """A run that is not over is followed, and no notice says anything of it."""
+    """A run in progress is followed, and has no notice."""
     for state in ("PENDING", "RUNNING", "CANCELING", "PAUSED", "RUNNING"):
         assert made.outbox.take(seen("r", state)) is None
     assert made.notices == []
@@ -53,7 +53,7 @@ def test_what_goes_on_is_not_written(made: Box) -> None:
 
 
 def test_what_ended_before_the_first_start_is_not_written(made: Box) -> None:
-    """A run that was over before there was a notifier is none of its business; one that still ran is."""
+    """A run that finished before the first start has no notice; one that was still in progress has."""
     made.outbox.take(seen("old", "FAILED", at(seconds=-1)))
     made.outbox.take(seen("running", "RUNNING"))
     made.outbox.take(seen("running", "SUCCEEDED", at(seconds=-1)))
@@ -61,7 +61,7 @@ def test_what_ended_before_the_first_start_is_not_written(made: Box) -> None:
 
 
 def test_later_starts_begin_where_the_first_did(path: Path) -> None:
-    """Only the first start says from when on ends are told; what was missed is no less told than what was seen."""
+    """Only the first start sets the time from which ends are reported; ends between two starts are reported too."""
     with box(path):
         pass
     with box(path) as again:
@@ -70,13 +70,13 @@ def test_later_starts_begin_where_the_first_did(path: Path) -> None:
 
 
 def test_an_outbox_belongs_to_one_namespace(path: Path) -> None:
-    """With another namespace, runs would seem to be gone; so it is refused."""
+    """An outbox is rejected for another namespace, in which its runs would appear to be gone."""
     with box(path) as again, pytest.raises(OutboxError, match="namespace '', not of 'team-b'"):
         again.outbox.begin(BEGIN, "team-b")
 
 
 def test_a_retried_run_is_told_again(made: Box) -> None:
-    """A run that failed and succeeded after a retry is told twice, in this order; the same end is not told twice."""
+    """A run that failed, and succeeded after a retry, is reported twice, in order; the same state only once."""
     made.outbox.take(seen("r", "FAILED", at(minutes=1)))
     made.outbox.take(seen("r", "RUNNING"))
     assert made.outbox.take(seen("r", "FAILED", at(minutes=3), ("FAILED", at(minutes=1)))) is None
@@ -86,13 +86,13 @@ def test_a_retried_run_is_told_again(made: Box) -> None:
 
 
 def test_an_older_end_that_is_seen_late_is_not_told(made: Box) -> None:
-    """What a run was before its last end, which is known, would only mislead."""
+    """An end before one that is already known is not reported, because it would mislead."""
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=5)))
     assert made.outbox.take(seen("r", "FAILED", at(minutes=1))) is None
 
 
 def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
-    """It is told as DELETED, when it has not been found for a minute; a run that is found again is not."""
+    """A run that has not been found for a minute is reported as DELETED; one that is found again is not."""
     made.outbox.take(seen("r", "RUNNING"))
     assert made.outbox.miss("r") is None
     made.wait(GONE_SECONDS - 1)
@@ -109,7 +109,7 @@ def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
 
 
 def test_a_run_that_ended_and_was_deleted_is_not_told_as_deleted(made: Box) -> None:
-    """An end that was told is the last word, also where the run was seen running a moment too late."""
+    """A reported end is final, even if the run is seen in progress by a later, outdated read."""
     made.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
     made.outbox.take(seen("r", "RUNNING"))
     made.outbox.miss("r")
@@ -119,7 +119,7 @@ def test_a_run_that_ended_and_was_deleted_is_not_told_as_deleted(made: Box) -> N
 
 
 def test_what_is_old_and_delivered_is_forgotten(made: Box) -> None:
-    """Notices go when they are done and older than is kept, by KFP's clock; what waits or is parked stays."""
+    """Delivered notices older than the retention, by KFP's clock, are removed; pending and parked ones stay."""
     for run_id in ("delivered", "parked", "pending"):
         made.outbox.take(seen(run_id, "SUCCEEDED", at(days=1)))
     made.database.read("SELECT 1")
@@ -131,27 +131,27 @@ def test_what_is_old_and_delivered_is_forgotten(made: Box) -> None:
 
 
 def test_what_was_forgotten_is_never_told_again(made: Box) -> None:
-    """An end whose notice was forgotten is not news, however it comes up again."""
+    """An end whose notice was removed is never reported again."""
     made.outbox.take(seen("r", "FAILED", at(days=1)))
     made.deliver()
     assert made.outbox.complete(at(days=9), KEEP) == 1
     assert made.outbox.take(seen("r", "FAILED", at(days=1))) is None
-    # Retried, it fails again: that was told, as its own history says.
+    # Retried, it fails again: that was reported, according to its own history.
     made.outbox.take(seen("r", "RUNNING"))
     assert made.outbox.take(seen("r", "FAILED", at(days=10), ("FAILED", at(days=1)))) is None
-    # Retried once more, it succeeds: that was not told.
+    # Retried once more, it succeeds: that was not reported.
     made.outbox.take(seen("r", "RUNNING"))
     assert made.outbox.take(seen("r", "SUCCEEDED", at(days=11), ("FAILED", at(days=1)))) is not None
 
 
 def test_a_failure_before_the_first_start_does_not_hide_a_later_one(made: Box) -> None:
-    """A run that failed before there was a notifier, and fails again when it is retried, is told."""
+    """A run that failed before the first start, and fails again after a retry, is reported."""
     made.outbox.take(seen("r", "RUNNING"))
     assert made.outbox.take(seen("r", "FAILED", at(days=1), ("FAILED", at(days=-1)))) is not None
 
 
 def test_a_notice_stays_while_its_run_is_retried(made: Box) -> None:
-    """Of a run that continues again nothing is forgotten."""
+    """The notice of a run that is in progress again is not removed."""
     made.outbox.take(seen("r", "FAILED", at(days=1)))
     made.deliver()
     made.outbox.take(seen("r", "RUNNING"))
@@ -161,7 +161,7 @@ def test_a_notice_stays_while_its_run_is_retried(made: Box) -> None:
 
 
 def test_ends_are_looked_at_again_for_a_while(made: Box) -> None:
-    """What is compared next begins an hour before the newest end that was seen, and never before the first start."""
+    """The next comparison starts an hour before the newest end that was seen, and never before the first start."""
     assert made.outbox.seen_up_to() == BEGIN
     made.outbox.complete(at(days=1), KEEP)
     assert made.outbox.seen_up_to() == at(days=1) - LOOK_BACK
@@ -170,7 +170,7 @@ def test_ends_are_looked_at_again_for_a_while(made: Box) -> None:
 
 
 def test_what_is_kept_for_too_short_a_time(made: Box) -> None:
-    """However short notices are kept, what will be looked at again stays, and what KFP tells late is told."""
+    """However short the retention, notices within the next comparison stay, and late ends are reported."""
     made.outbox.take(seen("r", "SUCCEEDED", at(days=1)))
     made.deliver()
     made.outbox.complete(at(days=1), timedelta(seconds=1))
@@ -180,7 +180,7 @@ def test_what_is_kept_for_too_short_a_time(made: Box) -> None:
 
 
 def test_everything_survives_the_process(path: Path) -> None:
-    """What was written is there when the file is opened again."""
+    """Everything written is there when the file is opened again."""
     with box(path) as first:
         first.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
         first.outbox.take(seen("s", "RUNNING"))
@@ -190,14 +190,14 @@ def test_everything_survives_the_process(path: Path) -> None:
 
 
 def test_the_disk_is_asked_to_write(path: Path) -> None:
-    """The file is a write-ahead log that is on disk when a transaction has finished."""
+    """The file uses a write-ahead log that is synced when a transaction has finished."""
     with box(path) as made:
         assert made.database.read("PRAGMA journal_mode") == [("wal",)]
         assert made.database.read("PRAGMA synchronous") == [(2,)]
 
 
 def test_files_that_are_no_outbox(tmp_path: Path) -> None:
-    """A file of another kind, a folder, a newer outbox, and none at all are told as what they are."""
+    """Another kind of file, a folder, a newer outbox and a missing file have their own errors."""
     other = tmp_path / "text"
     other.write_text("no database, but a text that is long enough to be looked at as one" * 20)
     newer = tmp_path / "newer.db"
@@ -211,7 +211,7 @@ def test_files_that_are_no_outbox(tmp_path: Path) -> None:
 
 
 def test_a_second_notifier_is_refused(path: Path) -> None:
-    """Only one works with an outbox; when it has ended, another one may."""
+    """Only one notifier works with an outbox; after it another one may."""
     with only_one(path), pytest.raises(OutboxBusyError, match="another notifier"), only_one(path):
         pass
     with only_one(path):
@@ -219,7 +219,7 @@ def test_a_second_notifier_is_refused(path: Path) -> None:
 
 
 def test_two_open_it_at_once(path: Path) -> None:
-    """Who looks, or decides, while the notifier writes, waits for it, and sees what it wrote."""
+    """A second process waits for the notifier's writes, and sees them."""
     with box(path) as one, closing(Database(path, create=False)) as other:
         one.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
         assert other.read("SELECT run_id FROM notices") == [("r",)]
@@ -232,7 +232,7 @@ def test_a_run_of_no_job_is_nobodys() -> None:
 
 
 def test_what_is_taken_of_a_run() -> None:
-    """Its job, its state, when it ended at the latest, and how it ended before it was retried."""
+    """A seen run has its job, state, latest end time, and earlier ends before retries."""
     history = (
         RunStateChange(RunState.FAILED, at(minutes=1)),
         RunStateChange(RunState.RUNNING, at(minutes=2)),
@@ -257,7 +257,7 @@ def test_what_is_taken_of_a_run() -> None:
 
 
 def test_an_outbox_without_metrics(path: Path) -> None:
-    """A file of an older program is taken on: its notices have no metrics, and new ones do."""
+    """The file of an older version is migrated: its notices have no metrics, new ones do."""
     with closing(Database(path, create=True)) as database:
         database.read("ALTER TABLE notices DROP COLUMN metrics")
     with box(path) as made:

@@ -1,4 +1,4 @@
-"""Notifiers as processes, killed at every point, before adapters and receivers that come and go."""
+"""Notifiers as processes, killed at every point, with adapters and receivers that stop and restart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture
 def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A KFP and an adapter, which looks often."""
+    """A KFP and an adapter that polls often."""
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
     with stage(tmp_path) as made:
         yield made
@@ -44,7 +44,7 @@ def receiver() -> Iterator[Receiving]:
 
 
 def test_ends_are_told(on: Stage, receiver: Receiving) -> None:
-    """Every end of a run of a training job is told once, in KFP's word, and nothing of runs that nobody asked for."""
+    """Every finished run of a training job is reported once, with KFP's state; other runs are not reported."""
     with notifying(on, receiver) as notifier:
         notifier.wait_for("following")
         on.end(on.run(None), "FAILED")
@@ -59,7 +59,7 @@ def test_ends_are_told(on: Stage, receiver: Receiving) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--since", "2026-01-01")])
 def test_the_first_start(options: tuple[str, ...], on: Stage, receiver: Receiving) -> None:
-    """What ended before there was a notifier is told only if somebody wants it; what went on then, always."""
+    """Runs that finished before the first start are reported only with --since; runs then in progress always."""
     on.behind[0] = 7200
     old, going = on.end(on.run(), "FAILED"), on.run()
     on.behind[0] = 0
@@ -74,7 +74,7 @@ def test_the_first_start(options: tuple[str, ...], on: Stage, receiver: Receivin
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at(point: str, on: Stage, receiver: Receiving) -> None:
-    """Killed at any point, a notifier loses nothing; it tells twice only what had arrived and was not yet noted."""
+    """Killed at any point, a notifier loses no notice; it repeats only one that arrived and was not recorded yet."""
     with notifying(on, receiver, point=point) as notifier:
         notifier.wait_for("following")
         run_id = on.end(on.run(), "FAILED")
@@ -93,7 +93,7 @@ def test_killed_at(point: str, on: Stage, receiver: Receiving) -> None:
 
 
 def test_killed_over_and_over(on: Stage, receiver: Receiving) -> None:
-    """Killed at moments of nobody's choice, it tells every end; what it tells again was on its way at a kill."""
+    """Killed at random moments, a notifier reports every end; it repeats only notices in flight at a kill."""
     runs = []
     for _ in range(4):
         with notifying(on, receiver) as notifier:
@@ -105,16 +105,16 @@ def test_killed_over_and_over(on: Stage, receiver: Receiving) -> None:
         eventually(lambda: {run_id for run_id, _ in receiver.ends} == set(runs), SECONDS)
         eventually(lambda: all(one["status"] == "delivered" for one in listed(on)), SECONDS)
     assert {state for run_id in runs for state in receiver.told(run_id)} == {"SUCCEEDED"}
-    assert len(receiver.received) <= len(runs) + 4 * 4  # as many as are on their way at once, for each kill
+    assert len(receiver.received) <= len(runs) + 4 * 4  # the number of concurrent deliveries, for each kill
 
 
 def await_most(receiver: Receiving, runs: list[str]) -> None:
-    """Waits until most ends have been told, but perhaps not all."""
+    """Waits until most notices have arrived, though perhaps not all."""
     eventually(lambda: len(receiver.received) >= len(runs) - 3, SECONDS)
 
 
 def test_time_that_was_missed_is_caught_up(on: Stage, receiver: Receiving) -> None:
-    """What ended while there was no notifier is told by the next one: also what was archived, retried or deleted."""
+    """Ends while no notifier ran are reported by the next one: also of archived, retried and deleted runs."""
     with notifying(on, receiver) as notifier:
         notifier.wait_for("following")
         retried = on.end(on.run(), "FAILED")
@@ -133,12 +133,12 @@ def test_time_that_was_missed_is_caught_up(on: Stage, receiver: Receiving) -> No
         assert receiver.told(going) == ["CANCELED"]
         assert receiver.told(archived) == ["SUCCEEDED"]
         assert receiver.told(retried) == ["FAILED", "SUCCEEDED"]
-        assert receiver.told(deleted) == []  # not before it has not been found for a minute
+        assert receiver.told(deleted) == []  # it must have been missing for a minute first
         assert notifier.stop() == 0
 
 
 def test_an_adapter_that_goes_and_comes_back(on: Stage, receiver: Receiving) -> None:
-    """While the adapter is away nothing is told; what ended meanwhile is told when it is back, and nothing twice."""
+    """While the adapter is unavailable nothing is reported; ends in that time are reported afterwards, each once."""
     with notifying(on, receiver) as notifier:
         notifier.wait_for("following")
         first, second = on.run(), on.run()
@@ -159,7 +159,7 @@ def test_an_adapter_that_goes_and_comes_back(on: Stage, receiver: Receiving) -> 
 
 
 def test_a_notifier_that_starts_before_the_adapter(on: Stage, receiver: Receiving) -> None:
-    """It waits for the adapter, is healthy meanwhile, and ends at once when it is told to."""
+    """It waits for the adapter, is healthy meanwhile, and stops immediately on SIGTERM."""
     on.adapter_goes()
     run_id = on.end(on.run())
     with notifying(on, receiver) as notifier:
@@ -173,7 +173,7 @@ def test_a_notifier_that_starts_before_the_adapter(on: Stage, receiver: Receivin
 
 
 def test_a_kfp_that_is_away_is_no_news(on: Stage, receiver: Receiving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While KFP answers nothing of use, healthy runs are not reported; afterwards they are, as they ended."""
+    """While KFP is unavailable healthy runs are not reported; afterwards they are, as they finished."""
     with notifying(on, receiver) as notifier:
         notifier.wait_for("following")
         run_id = on.run()
@@ -197,7 +197,7 @@ def test_a_kfp_that_is_away_is_no_news(on: Stage, receiver: Receiving, monkeypat
 
 
 def test_a_receiver_that_is_down_for_a_while(on: Stage) -> None:
-    """Notices wait for the receiver, in the order of each run, through a restart; none is lost, none sent twice."""
+    """Notices wait for the receiver, in order for each run, across a restart; none is lost or sent twice."""
     with receiving() as gone:
         port = int(gone.url.split(":")[2].split("/")[0])
     with notifying(on, gone.url) as notifier:
@@ -216,7 +216,7 @@ def test_a_receiver_that_is_down_for_a_while(on: Stage) -> None:
 
 
 def test_a_receiver_that_hangs_holds_nothing_else_up(on: Stage, receiver: Receiving) -> None:
-    """While a receiver is silent at one notice, others are delivered, runs are followed, and the end is quick."""
+    """While a receiver stalls at one notice, others are delivered, runs are followed, and stopping is quick."""
     held = threading.Event()
     slow = on.run("slow")
 
@@ -237,7 +237,7 @@ def test_a_receiver_that_hangs_holds_nothing_else_up(on: Stage, receiver: Receiv
 
 
 def test_parked_notices_are_listed_and_sent_again(on: Stage, receiver: Receiving) -> None:
-    """What is refused too often is parked and shown; a person has it sent again, while the notifier runs or not."""
+    """Notices that are rejected too often are parked and listed; a retry works whether the notifier runs or not."""
     receiver.answer = lambda _: Reply(404, b"no such route")
     with notifying(on, receiver, "--max-attempts", "2") as notifier:
         notifier.wait_for("following")
@@ -263,7 +263,7 @@ def test_parked_notices_are_listed_and_sent_again(on: Stage, receiver: Receiving
 
 
 def test_a_second_notifier_is_refused(on: Stage, receiver: Receiving) -> None:
-    """Two notifiers with one outbox would tell everything twice."""
+    """A second notifier with the same outbox ends with an error: two would report everything twice."""
     with notifying(on, receiver) as notifier:
         notifier.wait_for("following")
         with notifying(on, receiver) as second:
@@ -273,7 +273,7 @@ def test_a_second_notifier_is_refused(on: Stage, receiver: Receiving) -> None:
 
 
 def test_the_names_that_people_deploy_with(on: Stage, receiver: Receiving) -> None:
-    """TRAININGMGR_HOST and TRAININGMGR_PORT lead to the training manager's own path."""
+    """TRAININGMGR_HOST and TRAININGMGR_PORT set the URL, with the training manager's own path."""
     host, port = receiver.url.removeprefix("http://").split("/")[0].split(":")
     with notifying(on, "", TRAININGMGR_HOST=host, TRAININGMGR_PORT=port) as notifier:
         notifier.wait_for("following")
@@ -283,7 +283,7 @@ def test_the_names_that_people_deploy_with(on: Stage, receiver: Receiving) -> No
 
 
 def test_another_receiver(on: Stage, receiver: Receiving, tmp_path: Path) -> None:
-    """Any receiver is told by URL, with headers and a token from a file, which are in no line of the log."""
+    """A receiver can be any URL, with headers and a token from a file, which are not logged."""
     token = tmp_path / "token"
     token.write_text("t0ken-of-the-receiver")
     options = ("--header", "X-Key: k3y-of-the-receiver", "--receiver-token-file", str(token))

@@ -1,4 +1,4 @@
-"""What is posted, whatever the receiver does, and what its answers mean."""
+"""What is posted, even to a misbehaving receiver, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHORT_SECONDS = 0.5
 
 
 def notice(state: str = "SUCCEEDED") -> Notice:
-    """A notice of job 기지국."""
+    """Returns a notice of job 기지국."""
     return Notice(7, "run-1", "기지국", state, NoticeStatus.PENDING, AT, 1, 0, AT, None, "")
 
 
@@ -73,12 +73,12 @@ def tell(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
     ],
 )
 def test_what_answers_mean(state: str, status: int, body: bytes, outcome: Outcome) -> None:
-    """Delivered is what was taken note of: 2xx, and the training manager's own answer to a failure; the rest is not."""
+    """2xx and the training manager's own answer to a failed run mean delivered; any other answer does not."""
     assert meaning(state, Answer(status, body)) is outcome
 
 
 def test_what_is_posted(receiver: Receiving) -> None:
-    """The training manager gets the three fields it reads, as JSON; a key tells a second copy from a first one."""
+    """The training manager gets the three fields it reads, as JSON; the idempotency key identifies duplicates."""
     attempt = tell(receiver.url, headers={"X-Team": "a"})
     assert attempt == Attempt(Outcome.DELIVERED, "200 {}")
     (one,) = receiver.received
@@ -91,19 +91,19 @@ def test_what_is_posted(receiver: Receiving) -> None:
 
 
 def test_metrics_are_posted(receiver: Receiving) -> None:
-    """What a run logged is a fourth field."""
+    """The metrics of a run are posted as a fourth field."""
     told = replace(notice(), metrics={"정확도": 0.9})
     Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
     assert receiver.received[0].body["run_metrics"] == {"정확도": 0.9}
 
 
 def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:
-    """The training manager's answer to a failure means that it knows."""
+    """The training manager's error answer to a failed run means delivered."""
     assert tell(receiver.url, "FAILED").outcome is Outcome.DELIVERED
 
 
 def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp_path: Path) -> None:
-    """A token that changes is taken up; a receiver that repeats it does not bring it into the log."""
+    """A changed token file is reread; a token repeated by the receiver is masked in the log."""
     file = tmp_path / "token"
     file.write_text(f"{SECRET}\n")
     receiver.answer = lambda one: Reply(403, one.headers["authorization"].encode())
@@ -122,14 +122,14 @@ def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp
 
 
 def test_redirects_are_not_followed(receiver: Receiving) -> None:
-    """Where a receiver sends on to is not asked, not even by GET."""
+    """Redirects are not followed, not even with GET."""
     receiver.answer = lambda _: Reply(302, headers={"Location": receiver.url})
     assert tell(receiver.url).outcome is Outcome.REFUSED
     assert len(receiver.received) == 1
 
 
 def test_an_answer_without_end(receiver: Receiving) -> None:
-    """Of an answer only its beginning is read; a success needs none of it."""
+    """Only the beginning of an answer's body is read."""
     receiver.answer = lambda _: Reply(200, b"x" * 50_000_000)
     assert len(tell(receiver.url).said) <= 204
     receiver.answer = lambda _: Reply(500, TRAINING_FAILED.ljust(MAX_BODY_BYTES + 1))
@@ -138,7 +138,7 @@ def test_an_answer_without_end(receiver: Receiving) -> None:
 
 @contextmanager
 def misbehaving(how: str) -> Iterator[str]:
-    """A receiver that does not answer as HTTP wants it; returns its URL."""
+    """Runs a receiver that violates HTTP; yields its URL."""
     done = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -167,7 +167,7 @@ def misbehaving(how: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("how", ["hangs up", "says nothing", "is no HTTP", "never ends its headers", "drips"])
 def test_what_is_no_answer(how: str) -> None:
-    """A receiver that says nothing, drips, hangs up or speaks something else is away, soon, and not an exception."""
+    """A receiver that stalls, drips, hangs up or speaks another protocol soon counts as away, without an exception."""
     with misbehaving(how) as url:
         attempt = tell(url, seconds=SHORT_SECONDS)
     assert attempt.outcome is Outcome.AWAY
@@ -177,20 +177,20 @@ def test_what_is_no_answer(how: str) -> None:
 
 
 def test_headers_that_drip() -> None:
-    """A receiver that has said 200 has the notice, though its headers never end; that takes no longer either."""
+    """A receiver that has sent status 200 has the notice, even if its headers never end; the timeout still applies."""
     with misbehaving("drips headers") as url:
         assert tell(url, seconds=SHORT_SECONDS).outcome is Outcome.DELIVERED
 
 
 def test_nobody_there() -> None:
-    """A port without a listener, and a name that leads nowhere, are away."""
+    """A port without a listener and an unresolvable name count as away."""
     assert tell("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no answer: Connection refused")
     assert tell("http://nowhere.invalid/").outcome is Outcome.AWAY
 
 
 @pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"])
 def test_a_status_counts_though_its_body_breaks_off(rest: bytes) -> None:
-    """Once the status was said, the receiver has the notice."""
+    """A status counts even if the body breaks off."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -201,7 +201,7 @@ def test_a_status_counts_though_its_body_breaks_off(rest: bytes) -> None:
 
 
 def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
-    """Over TLS, too, an answer that never becomes one holds an attempt up for so long and no longer."""
+    """The timeout also applies over TLS, to an answer that never completes."""
     authority, done = CertificateAuthority(), threading.Event()
     pair = authority.issue("127.0.0.1").write(tmp_path, "receiver")
     ca = tmp_path / "ca.pem"
@@ -223,7 +223,7 @@ def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
 
 
 def test_https(tmp_path: Path) -> None:
-    """Over TLS the receiver is known by its certificate, from the authorities that are named, or not told anything."""
+    """Over TLS the receiver's certificate must be issued by a trusted CA, or nothing is posted."""
     authority = CertificateAuthority()
     pair = authority.issue("127.0.0.1").write(tmp_path, "receiver")
     other = tmp_path / "other.pem"
@@ -240,7 +240,7 @@ def test_https(tmp_path: Path) -> None:
 
 
 def test_a_tls_that_hangs() -> None:
-    """A receiver that says nothing while TLS begins does not hold an attempt up either."""
+    """The timeout also applies to a TLS handshake that stalls."""
     with misbehaving("says nothing") as url:
         assert tell(url.replace("http:", "https:"), seconds=SHORT_SECONDS).said == "no answer: not in time"
 
@@ -259,19 +259,19 @@ def test_a_tls_that_hangs() -> None:
     ],
 )
 def test_what_is_no_url(text: str) -> None:
-    """What cannot be posted to is told before anything is."""
+    """An invalid URL is rejected before anything is posted."""
     with pytest.raises(UrlError):
         Url.parse(text)
 
 
 def test_urls() -> None:
-    """Scheme, host, port and path are as they were given; a query, which may hold a secret, is not shown."""
+    """Scheme, host, port and path are kept as given; the query, which may contain a secret, is not shown."""
     assert Url.parse("https://x") == Url("https", "x", 443, "/")
     assert Url.parse("http://[::1]:8/a?key=1") == Url("http", "::1", 8, "/a?key=1")
     assert str(Url.parse("http://[::1]:8/a?key=1")) == "http://[::1]:8/a"
 
 
 def test_a_query_is_sent(receiver: Receiving) -> None:
-    """The path is posted to as it stands in the URL."""
+    """The path is requested with the query of the URL."""
     tell(f"{receiver.url}?a=1")
     assert [one.path for one in receiver.received] == ["/trainingjob/pipelineNotification?a=1"]

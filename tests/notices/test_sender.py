@@ -1,4 +1,4 @@
-"""Who posts: what becomes of attempts when the disk or the program fails, and how it ends."""
+"""The sender: attempts when the disk or the program fails, and how it stops."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 class FakeReceiver:
-    """A receiver in this process; it remembers what it was told."""
+    """A fake receiver that records the notices."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
         self.answer: Callable[[Notice], Attempt] = lambda _: Attempt(Outcome.DELIVERED, "200")
 
     def tell(self, notice: Notice) -> Attempt:
-        """Takes a notice."""
+        """Receives a notice."""
         self.told.append((notice.run_id, notice.state))
         return self.answer(notice)
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Box]:
-    """An outbox in which a run has ended."""
+    """An outbox with the notice of one finished run."""
     with box(tmp_path / "notices.db") as opened:
         opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
         yield opened
@@ -45,33 +45,33 @@ def made(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def receiver() -> FakeReceiver:
-    """Who is told."""
+    """A fake receiver."""
     return FakeReceiver()
 
 
 @pytest.fixture
 def outcomes() -> list[Outcome]:
-    """What came of all attempts."""
+    """The outcomes of all attempts."""
     return []
 
 
 @pytest.fixture
 def sender(made: Box, receiver: FakeReceiver, outcomes: list[Outcome]) -> Iterator[Sender]:
-    """Who posts; it begins when a test says so."""
+    """A sender; the test starts it."""
     sending = Sender(made.deliveries, receiver, outcomes.append)  # type: ignore[arg-type]
     yield sending
     sending.stop(20)
 
 
 def is_delivered(made: Box) -> bool:
-    """Whether nothing waits."""
+    """Whether all notices are delivered."""
     return {status for _, _, status in made.notices} == {"delivered"}
 
 
 def test_what_is_written_is_sent_at_once(
     made: Box, sender: Sender, receiver: FakeReceiver, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who writes a notice says so, and it is sent without waiting for the next look."""
+    """A new notice wakes the sender and is sent without waiting for the next poll."""
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 3600.0)
     sender.start()
     eventually(lambda: is_delivered(made))
@@ -85,7 +85,7 @@ def test_what_is_written_is_sent_at_once(
 def test_what_another_process_has_sent_again_is_found(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decision that was taken elsewhere is noticed soon, without a word."""
+    """A retry requested by another process is found by polling."""
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
     with made.database.writing() as connection:
         connection.execute("UPDATE notices SET status = 'parked'")
@@ -98,7 +98,7 @@ def test_what_another_process_has_sent_again_is_found(
 def test_a_delivery_that_cannot_be_noted_is_not_repeated(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full disk the delivery is noted as soon as there is room, and the notice is not sent again meanwhile."""
+    """On a full disk the delivery is recorded as soon as there is space, and the notice is not sent again meanwhile."""
     monkeypatch.setattr(sender_module, "_DISK_SECONDS", 0.01)
     note, failures = made.deliveries.delivered, iter(range(100))
 
@@ -119,7 +119,7 @@ def test_a_delivery_that_cannot_be_noted_is_not_repeated(
 def test_nothing_is_sent_that_is_not_on_disk(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it cannot be written that an attempt begins, none is made, and health says why."""
+    """If the start of an attempt cannot be recorded, nothing is sent, and health reports why."""
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
     writing, full = made.database.writing, threading.Event()
 
@@ -141,7 +141,7 @@ def test_nothing_is_sent_that_is_not_on_disk(
 def test_a_fault_of_our_own_ends_nothing(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody expected is logged, and the notice is tried again later."""
+    """An unexpected exception is logged, and the notice is retried later."""
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
     receiver.answer = lambda _: Attempt(Outcome.DELIVERED, "200") if len(receiver.told) > 1 else 1 / 0  # type: ignore[assignment, return-value]
     sender.start()
@@ -152,7 +152,7 @@ def test_a_fault_of_our_own_ends_nothing(
 
 
 def test_a_receiver_that_hangs_delays_the_end_only_so_long(made: Box, sender: Sender, receiver: FakeReceiver) -> None:
-    """Who is told to stop waits for attempts that are under way, but not for ever; nothing new begins."""
+    """A stop waits for attempts in flight, but only for the grace period; no new one starts."""
     held = threading.Event()
 
     def hang(_: Notice) -> Attempt:

@@ -1,4 +1,4 @@
-"""What a notifier tells of itself."""
+"""The health and metrics of a notifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Box]:
-    """An outbox in which a run has ended, and another is in progress."""
+    """An outbox with one finished run and one in progress."""
     with box(tmp_path / "notices.db") as opened:
         opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
         opened.outbox.take(seen("s", "RUNNING"))
@@ -34,20 +34,20 @@ def made(tmp_path: Path) -> Iterator[Box]:
 
 @pytest.fixture
 def parts() -> SimpleNamespace:
-    """The parts that work."""
+    """Working components."""
     return SimpleNamespace(alive=True, problem="", compared_at=None, is_alive=lambda: True, hears=lambda: True)
 
 
 @pytest.fixture
 def state(made: Box, parts: SimpleNamespace) -> NotifierState:
-    """What is told."""
+    """The state of the notifier."""
     told = NotifierState(made.ledger, SimpleNamespace(dropped=3))  # type: ignore[arg-type]
     told.read_from(parts, parts)  # type: ignore[arg-type]
     return told
 
 
 def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
-    """What is scraped is what the catalog lists, under these names, kinds and labels, and the process itself."""
+    """The metrics are those of the catalog, with its names, kinds and labels, plus the metrics of the process."""
     state.count(Outcome.AWAY)
     text = generate_latest(state.registry)
     families = {one.name: one for one in text_string_to_metric_families(text.decode())}
@@ -70,7 +70,7 @@ def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
 
 
 def test_health_follows_what_a_restart_may_mend(state: NotifierState, made: Box, parts: SimpleNamespace) -> None:
-    """A notifier is well while its threads live and its outbox can be used; more is told, and is no fault."""
+    """Health is ok while threads are alive and the outbox is usable; other problems are reported without failing it."""
     well, body = state.health()
     told = json.loads(body)
     assert well
@@ -89,7 +89,7 @@ def test_health_follows_what_a_restart_may_mend(state: NotifierState, made: Box,
 
 
 def test_health_over_http(state: NotifierState, parts: SimpleNamespace) -> None:
-    """A probe reads 200 or 503; metrics are beside it."""
+    """/healthz returns 200 or 503; /metrics is served by the same endpoint."""
     with MetricsEndpoint("127.0.0.1:0", state.registry, state.health) as endpoint:
         with urllib.request.urlopen(f"http://{endpoint.address}/healthz", timeout=30) as answer:
             assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")

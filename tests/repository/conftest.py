@@ -1,4 +1,4 @@
-"""A repository before an embedded KFP, and before one that misbehaves."""
+"""A repository in front of an embedded KFP, and in front of one that misbehaves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def repository(embedded_url: str) -> Iterator[Pipelines]:
-    """The repository before the embedded KFP."""
+    """The repository in front of the embedded KFP."""
     backend = connect(embedded_url)
     yield backend.pipelines
     backend.close()
@@ -40,7 +40,7 @@ def scripted() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture
 def before_scripted(scripted: ScriptedKfp) -> Iterator[Pipelines]:
-    """The repository before the scripted KFP."""
+    """The repository in front of the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.pipelines
     backend.close()
@@ -54,7 +54,7 @@ def name() -> str:
 
 @pytest.fixture
 def kfp() -> Iterator[RunsKfp]:
-    """A KFP that keeps runs."""
+    """A KFP that stores runs."""
     kfp = RunsKfp()
     with kfp.server:
         yield kfp
@@ -62,18 +62,18 @@ def kfp() -> Iterator[RunsKfp]:
 
 @pytest.fixture
 def runs(kfp: RunsKfp) -> Iterator[Runs]:
-    """The repository of runs before it."""
+    """The repository of runs in front of it."""
     backend = connect(kfp.url)
     yield backend.runs
     backend.close()
 
 
 def call(seconds: float = 20) -> Call:
-    """A call with a budget."""
+    """A call with a time limit."""
     return Call(f"test-{uuid.uuid4().hex}", seconds)
 
 
 def pipeline_file(stem: str = "hello_world", suffix: str = "") -> PipelineFile:
-    """One of the sample pipelines; a suffix makes other bytes of it."""
+    """One of the sample pipelines; a suffix changes its bytes."""
     data = (PIPELINES / f"{stem}.yaml").read_bytes() + suffix.encode()
     return PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), FileKind.YAML)

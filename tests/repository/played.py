@@ -1,4 +1,4 @@
-"""Behaviours of a scripted KFP that answer as a real one did."""
+"""Behaviours of a scripted KFP that answers as a real one did."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def step(note: str, transcript: str) -> Step:
 
 
 def placed(name: str) -> str:
-    """The id that stands in the place that a recording leaves open."""
+    """The id that a recording has a placeholder for."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
@@ -38,7 +38,7 @@ BROKEN: dict[str, Behaviour] = {
 
 
 def played(note: str, transcript: str) -> Behaviour:
-    """Answers as KFP did in this step, with ids and times in the places that the recording leaves open."""
+    """Answers as KFP did in this step, with ids and times in place of the placeholders of the recording."""
     response = step(note, transcript).response
     text = json.dumps(response["json"]).replace("{time}", "2026-01-02T03:04:05Z")
     text = re.sub(r"\{([A-Za-z0-9]+)\}", lambda match: placed(match[1]), text)
@@ -51,7 +51,7 @@ def query_of(path: str) -> dict[str, str]:
 
 
 def with_pipeline(scripted: ScriptedKfp) -> ScriptedKfp:
-    """Has KFP know the recorded pipeline, its one version, and the default experiment."""
+    """Makes KFP serve the recorded pipeline, its only version, and the default experiment."""
     version = {"id": VERSION, "name": "rec", "created_at": "2026-01-02T03:04:05Z"}
     scripted.on("GET", "v1beta1/pipeline_versions", answers(200, {"versions": [version], "total_size": 1}))
     scripted.on("GET", rf"/versions/{VERSION}$", recorded_version())

@@ -1,4 +1,4 @@
-"""Downloads: the very bytes of KFP's answer, as one document or two, or an exact error; nothing is left on the disk."""
+"""Downloads return the exact bytes of KFP's answer, as one document or two, or an exact error; no file is left over."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Downloaded:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where downloads are kept on their way."""
+    """The folder of downloads in progress."""
     return tmp_path
 
 
 @pytest.fixture
 def spooling(scripted: ScriptedKfp, folder: Path) -> Iterator[Pipelines]:
-    """The repository before the scripted KFP, which keeps nothing in memory."""
+    """The repository in front of the scripted KFP, with everything spooled to disk."""
     backend = connect(scripted.url, place=SpoolPlace(memory_bytes=0, directory=folder))
     yield backend.pipelines
     backend.close()
@@ -74,7 +74,7 @@ def version_json(spec: object, **more: object) -> bytes:
 
 
 def documents(data: bytes) -> list[object]:
-    """What a file says, as any reader of YAML understands it."""
+    """The documents of a file, as any YAML parser reads them."""
     return list(yaml.safe_load_all(data))
 
 
@@ -97,7 +97,7 @@ SHAPES: dict[str, tuple[object, list[object] | None]] = {
 def test_every_shape_of_answer(
     scripted: ScriptedKfp, spooling: Pipelines, folder: Path, shape: str, before: bool
 ) -> None:
-    """Whatever the order of keys: one document, or two with a line between, with size and checksum of just these."""
+    """In any order of keys: one document, or two with a separator, with the size and checksum of these very bytes."""
     spec, expected = SHAPES[shape]
     facts: dict[str, object] = dict(VERSION_JSON)
     whole = {**facts, "pipeline_spec": spec} if before else {"pipeline_spec": spec, **facts}
@@ -110,7 +110,7 @@ def test_every_shape_of_answer(
 
 
 def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """Escapes as Go writes them, white space and the order of keys stay as they are."""
+    """Escapes as Go writes them, white space and the order of keys are unchanged."""
     raw = b'{ "root" : {"z":"\\u003ca \\u0026\\u2028b","a":1.50e3} ,\n "pipelineInfo":{"name":"\xed\x95\x9c"}}'
     body = b'{"pipeline_spec": ' + raw + b', "pipeline_id": "' + ID.encode() + b'"}'
     scripted.on("GET", GET, answers(200, body))
@@ -118,7 +118,7 @@ def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: Pipelines) -> N
 
 
 def test_recorded_answers(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """What KFP 2.17 and 2.5 answered when they were recorded comes out as the documents it holds."""
+    """The recorded answers of KFP 2.17 and 2.5 are downloaded as the documents that they contain."""
     seen = 0
     for name in ("versions", "seams", "kfp-2.5/versions"):
         for step in load(name).steps:
@@ -157,7 +157,7 @@ def test_recorded_answers(scripted: ScriptedKfp, spooling: Pipelines) -> None:
 def test_an_answer_that_is_none_is_an_error(
     scripted: ScriptedKfp, spooling: Pipelines, folder: Path, body: bytes, fault: str
 ) -> None:
-    """What is cut, garbled or without a spec is KFP_ERROR with what is known, before any byte goes out."""
+    """A truncated or garbled answer, or one without a spec, is KFP_ERROR with the details, before any byte is sent."""
     scripted.on("GET", GET, answers(200, body))
     with pytest.raises(errors.KfpError, match=fault):
         download(spooling)
@@ -173,7 +173,7 @@ CHUNKED = head(200, {"Transfer-Encoding": "chunked"}) + f"{len(WHOLE):x}\r\n".en
 def test_a_line_that_breaks_is_tried_again_from_the_start(
     scripted: ScriptedKfp, spooling: Pipelines, cut: bytes
 ) -> None:
-    """After a cut body the read is repeated, and nothing of the first attempt is left in the second one's bytes."""
+    """After a truncated body the read is retried, and no byte of the first attempt is in the second one's content."""
     again = answers(200, version_json({**SPEC, "again": True}))
     scripted.on("GET", GET, sends(cut, then_close=True), answers(503), again)
     assert documents(download(spooling).data) == [{**SPEC, "again": True}]
@@ -181,7 +181,7 @@ def test_a_line_that_breaks_is_tried_again_from_the_start(
 
 
 def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: Pipelines, folder: Path) -> None:
-    """After three attempts it is KFP_UNAVAILABLE."""
+    """After three attempts the error is KFP_UNAVAILABLE."""
     scripted.on("GET", GET, resets(CUT))
     with pytest.raises(errors.KfpUnavailableError):
         download(spooling)
@@ -190,7 +190,7 @@ def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: Pipel
 
 
 def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """Two downloads, one connection: a body that was read to its end leaves the line fit for the next request."""
+    """Two downloads use one connection: after a body was read to its end, the connection is reused."""
     sockets: list[object] = []
     whole = answers(200, version_json(SPEC))
     scripted.on("GET", GET, lambda line, received: sockets.append(line.sock) or whole(line, received))  # type: ignore[func-returns-value]
@@ -210,21 +210,21 @@ def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: Pipelines) 
 def test_what_kfp_refuses(
     scripted: ScriptedKfp, spooling: Pipelines, status: int, error: type[errors.AdapterError]
 ) -> None:
-    """KFP's refusals mean what they mean for other calls, also when they come with a long body."""
+    """KFP's errors are mapped as for other calls, also if they have a long body."""
     scripted.on("GET", GET, answers(status, {"code": 2, "message": "x" * 100_000, "details": []}))
     with pytest.raises(error):
         download(spooling)
 
 
 def test_a_page_for_people_is_no_answer(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """A login page with status 200 is not taken for a version."""
+    """A login page with status 200 is not read as a version."""
     scripted.on("GET", GET, answers(200, b"<html></html>", content_type="text/html"))
     with pytest.raises(errors.AdapterError):
         download(spooling)
 
 
 def test_what_is_not_there(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """No such version, no such pipeline, and a version of another pipeline are distinguished as for other calls."""
+    """Unknown versions, unknown pipelines and versions of another pipeline are distinguished as for other calls."""
     gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {VERSION} not found"}]})
     scripted.on("GET", GET, gone, gone, answers(200, version_json(SPEC, pipeline_id=VERSION)))
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND, GONE)
@@ -237,7 +237,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, spooling: Pipelines) -> None:
 
 
 def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """When somebody deletes the latest version in between, the one that is latest then is downloaded."""
+    """If the latest version is deleted during the call, the version that is the latest now is downloaded."""
     other = VERSION.replace("2222-", "3333-", 1)
     listed = [answers(200, {"versions": [{"id": one, "name": "p"}], "total_size": 1}) for one in (other, VERSION)]
     gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {other} not found"}]})
@@ -247,7 +247,7 @@ def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spo
 
 
 def test_without_versions(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """Of a pipeline without versions there is nothing to download."""
+    """A pipeline without versions has nothing to download."""
     scripted.on("GET", r"/apis/v1beta1/", answers(200, {}))
     with pytest.raises(errors.VersionNotFoundError, match="no version yet"):
         download(spooling, version=VersionRef())
@@ -256,7 +256,7 @@ def test_without_versions(scripted: ScriptedKfp, spooling: Pipelines) -> None:
 def test_an_answer_without_end_is_given_up(
     scripted: ScriptedKfp, spooling: Pipelines, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit the answer is dropped, and the disk is free again."""
+    """An answer above the limit is discarded, and its disk space is released."""
     monkeypatch.setattr("kfadapter_grpc.kfp.versions.MAX_FETCHED_BYTES", 100_000)
     scripted.on("GET", GET, answers(200, version_json({"x": "y" * 200_000})))
     with pytest.raises(errors.KfpError, match="more than 100000 bytes"):
@@ -265,14 +265,14 @@ def test_an_answer_without_end_is_given_up(
 
 
 def test_a_silent_kfp_ends_with_the_deadline(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """A body that stops coming holds the download no longer than its deadline."""
+    """If the body stalls, the download ends at its deadline."""
     scripted.on("GET", GET, stalls(CUT))
     with pytest.raises(errors.KfpTimeoutError), spooling.download(REF, VERSION_REF, call(0.5)):
         pass
 
 
 def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """A caller that disconnects while KFP answers ends the read."""
+    """A client that disconnects while KFP answers ends the read."""
     the_call = call(60)
     stalling = stalls(CUT)
     scripted.on("GET", GET, lambda line, received: the_call.cancel() or stalling(line, received))  # type: ignore[func-returns-value]
@@ -281,7 +281,7 @@ def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: Pipelines) -
 
 
 def test_a_full_disk_tells_no_paths(scripted: ScriptedKfp, folder: Path) -> None:
-    """A fault of the disk is the adapter's, and its folder is not told."""
+    """A disk error is reported as the adapter's own, without the path of its folder."""
     scripted.on("GET", GET, answers(200, version_json(SPEC)))
     backend = connect(scripted.url, place=SpoolPlace(memory_bytes=0, directory=folder / "missing"))
     with pytest.raises(errors.InternalError) as caught:
@@ -292,7 +292,7 @@ def test_a_full_disk_tells_no_paths(scripted: ScriptedKfp, folder: Path) -> None
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
 def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """After successes, failures and an error inside the block no file stays open."""
+    """After successes, failures and an error inside the block no file descriptor is left open."""
     bad = answers(200, b"{")
     scripted.on("GET", GET, answers(200, version_json(SPEC)), bad, answers(200, version_json(SPEC)), bad)
     download(spooling)
@@ -313,7 +313,7 @@ def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: Pipelines) -> No
 )
 @pytest.mark.parametrize("old", [False, True], ids=["2.17", "2.5"])
 def test_what_goes_up_comes_down(embedded_url: str, name: str, path: Path, old: bool) -> None:
-    """Uploaded, downloaded, uploaded again as it is, downloaded again: the same pipeline, by name, id and as latest."""
+    """Upload, download, upload the result, download again: the same pipeline, by name, by id and as the latest."""
     with OldKfp(embedded_url) as old_kfp:
         backend = connect(old_kfp.url if old else embedded_url)
         try:
@@ -334,7 +334,7 @@ def test_what_goes_up_comes_down(embedded_url: str, name: str, path: Path, old: 
 
 
 def test_unusual_characters_go_up_again(embedded_url: str, name: str) -> None:
-    """What YAML cannot hold as it is comes down as escapes, and goes up again as the same text."""
+    """Characters that YAML cannot hold literally are downloaded as escapes, and uploaded again as the same text."""
     info = {"name": "x", "description": "\x7f\x85\x9f\u2028\u2029\ufeff 한글"}
     document = {"pipelineInfo": info, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
     data = json.dumps(document).encode()
@@ -346,7 +346,7 @@ def test_unusual_characters_go_up_again(embedded_url: str, name: str) -> None:
 
 
 def _told(document: object) -> object:
-    """Of a Workflow, what it tells: KFP reads it into Go's types, which write what is not set as null or empty."""
+    """The content of a Workflow: KFP decodes it into Go's types, which write unset fields as null or empty."""
     return _without_empty(document) if isinstance(document, dict) and document.get("kind") == "Workflow" else document
 
 

@@ -1,4 +1,4 @@
-"""Experiments before a KFP that answers as recorded, and before one that misbehaves."""
+"""Experiments in front of a KFP that answers as recorded, and of one that misbehaves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EXP = Experiment(ID, "exp", "실험", MADE, None, StorageState.AVAILABLE)
 
 @pytest.fixture
 def kfp(scripted: ScriptedKfp) -> Iterator[Experiments]:
-    """The repository before the scripted KFP."""
+    """The repository in front of the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.experiments
     backend.close()
@@ -47,7 +47,7 @@ MORE = {"total_size": 201, "next_page_token": "more"}
 
 
 def experiment_json(number: int = 0, **fields: object) -> dict[str, object]:
-    """An experiment as KFP shows it."""
+    """An experiment as KFP returns it."""
     made = {"display_name": "exp", "created_at": "2026-01-02T03:04:05Z", "storage_state": "AVAILABLE"}
     return {"experiment_id": f"00000000-0000-4000-8000-{number:012d}", **made, **fields}
 
@@ -65,7 +65,7 @@ def predicates_of(path: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("transcript", ["experiments", "kfp-2.5/experiments"])
 def test_as_recorded(scripted: ScriptedKfp, kfp: Experiments, transcript: str) -> None:
-    """Create, Get by id and name, archive, unarchive and delete, with what both KFPs answered."""
+    """Create, Get by id and name, archive, unarchive and delete, with the answers of both KFPs."""
     scripted.on("POST", CREATE, played("create", transcript), played("same name again", transcript))
     scripted.on("GET", ONE, played("get", transcript), played("archived state", transcript), played("get", transcript))
     scripted.on("GET", LIST, played("list by name (key name)", transcript))
@@ -88,7 +88,7 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: Experiments, transcript: str) -
 
 
 def test_the_default_experiment_stays(embedded_url: str) -> None:
-    """Deleting it is the caller's mistake, with the field, as KFP refuses it; it is no failure of KFP's."""
+    """Deleting it is rejected by KFP and reported as the caller's error, with the field; it is not an error of KFP."""
     with closing(connect(embedded_url)) as backend:
         default = backend.experiments.get(ExperimentRef(name="Default"), call())
         with pytest.raises(errors.InvalidFieldError, match="never deletes") as caught:
@@ -108,7 +108,7 @@ UNKNOWN: dict[str, Callable[[Experiments], object]] = {
 
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_what_is_not_there(scripted: ScriptedKfp, kfp: Experiments, what: str) -> None:
-    """It is EXPERIMENT_NOT_FOUND, also where KFP puts away what does not exist without a word."""
+    """The error is EXPERIMENT_NOT_FOUND, also where KFP archives an unknown experiment without an error."""
     scripted.on("GET", ONE, GONE).on("GET", LIST, answers(200, {})).on("POST", r":(un)?archive$", answers(200, {}))
     with pytest.raises(errors.ExperimentNotFoundError) as caught:
         UNKNOWN[what](kfp)
@@ -117,7 +117,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, kfp: Experiments, what: str) -
 
 @pytest.mark.parametrize("name", ["100% _", "a/b", "실험 +1", '"', "\\", "?#&="])
 def test_a_name_is_compared_exactly(scripted: ScriptedKfp, kfp: Experiments, name: str) -> None:
-    """KFP's comparison ignores letter case; ours does not, and any character may stand in a name."""
+    """KFP's comparison ignores letter case, the adapter's does not; a name may contain any character."""
     other = experiment_json(1, display_name=name.upper() + "x")
     scripted.on("GET", LIST, listing(other, experiment_json(2, display_name=name)))
     assert kfp.get(ExperimentRef(name=name), call()).experiment_id.endswith("2")
@@ -133,7 +133,7 @@ def test_another_letter_case_is_another_name(scripted: ScriptedKfp, kfp: Experim
 
 
 def test_several_of_one_name(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """The adapter does not guess: AMBIGUOUS_NAME tells the ids."""
+    """The adapter does not guess: AMBIGUOUS_NAME lists the ids."""
     scripted.on("GET", LIST, listing(*(experiment_json(n, namespace=f"team-{n}") for n in range(7))))
     with pytest.raises(errors.AmbiguousNameError, match=r"7 experiments named 'exp' \(.*, …\)") as caught:
         kfp.get(ExperimentRef(name="exp"), call())
@@ -141,7 +141,7 @@ def test_several_of_one_name(scripted: ScriptedKfp, kfp: Experiments) -> None:
 
 
 def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """Of several experiments of the name, the one of the namespace is meant; the namespace is always sent."""
+    """Of several experiments with the name, the requested namespace's is returned; the namespace is always sent."""
     scripted.on("GET", LIST, listing(*(experiment_json(n, namespace=f"team-{n}") for n in range(3))))
     found = kfp.get(ExperimentRef(name="exp", namespace="team-1"), call())
     assert found.namespace == "team-1"
@@ -149,7 +149,7 @@ def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: Exper
 
 
 def test_several_users(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """A multi-user KFP gets the namespace; without one its refusal names the field, and a stranger is refused."""
+    """A multi-user KFP gets the namespace; without one its error names the field; users without access are rejected."""
     scripted.on("POST", CREATE, played("experiment in team-a", "multi_user"))
     assert kfp.create(CreateExperimentRequest("exp", namespace="team-a"), call()).namespace == "team-a"
     assert json.loads(scripted.requests[0].body) == {"display_name": "exp", "namespace": "team-a"}
@@ -165,7 +165,7 @@ def test_several_users(scripted: ScriptedKfp, kfp: Experiments) -> None:
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: Experiments, status: int) -> None:
-    """KFP counts bytes; what our check of characters lets through is still the caller's field."""
+    """KFP counts bytes; a name that passes the adapter's check of characters is still the caller's invalid field."""
     words = "Invalid input error: Experiment.Name length cannot exceed 128"
     scripted.on("POST", CREATE, answers(status, {"code": 3, "message": words}))
     with pytest.raises(errors.InvalidFieldError, match="3 bytes") as caught:
@@ -177,21 +177,21 @@ def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: Experiments,
 
 
 def test_what_exists_is_returned(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """With allow_existing, nothing is made where there is one."""
+    """With allow_existing, an existing experiment is returned and none is created."""
     scripted.on("GET", LIST, listing(experiment_json(3)))
     assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
     assert scripted.paths("POST") == []
 
 
 def test_a_lost_race_is_no_error(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """With allow_existing, somebody else's experiment is returned, even if it came after the look."""
+    """With allow_existing, another client's experiment is returned, even if it was created after the lookup."""
     scripted.on("GET", LIST, answers(200, {}), listing(experiment_json(3)))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
     assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
 
 
 def test_a_name_taken_in_another_letter_case(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """`EXP` is no answer to who wants `exp`: KFP's refusal is told."""
+    """`EXP` is not returned for `exp`: KFP's error is reported."""
     scripted.on("GET", LIST, listing(experiment_json(display_name="EXP")))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
     with pytest.raises(errors.ExperimentExistsError):
@@ -207,7 +207,7 @@ def _now() -> str:
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
-    """It is never sent again; an experiment that was made meanwhile with this description is ours."""
+    """The create is never resent; an experiment that was created meanwhile with this description is taken as ours."""
     scripted.on("POST", CREATE, BROKEN[fault])
     scripted.on("GET", LIST, listing(experiment_json(4, description="d", created_at=_now())))
     assert kfp.create(CreateExperimentRequest("exp", "d"), call()).experiment_id.endswith("4")
@@ -225,7 +225,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: Experiments
     ids=["nothing", "an old one", "another one", "KFP is away"],
 )
 def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: Experiments, found: Behaviour) -> None:
-    """Where it cannot be known that the experiment is ours, the fault is reported."""
+    """If it is unknown whether the experiment is ours, the error is reported."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
         kfp.create(CreateExperimentRequest("exp", "d"), call())
@@ -233,13 +233,13 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: Experiments, found:
 
 
 def test_a_broken_create_under_allow_existing(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """Whoever made it, the experiment is there, which is all that was wanted."""
+    """The experiment exists, whoever created it, which is all that was requested."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, answers(200, {}), listing(experiment_json(5)))
     assert kfp.create(CreateExperimentRequest("exp", "d", allow_existing=True), call()).experiment_id.endswith("5")
 
 
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """After the deadline it is looked, too, in time of the adapter's own."""
+    """The check also runs after the deadline, with a time limit of its own."""
     scripted.on("POST", CREATE, stalls())
     scripted.on("GET", LIST, listing(experiment_json(6, description="d", created_at=_now())))
     assert kfp.create(CreateExperimentRequest("exp", "d"), call(0.3)).experiment_id.endswith("6")
@@ -247,7 +247,7 @@ def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: Experi
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
-    """What is gone afterwards was deleted; what is there was not, and the fault is reported."""
+    """If it no longer exists it was deleted; if it still exists it was not, and the error is reported."""
     there = answers(200, experiment_json(experiment_id=ID))
     scripted.on("DELETE", ONE, BROKEN[fault]).on("GET", ONE, GONE, there)
     assert kfp.delete(ID, call(), allow_missing=False)
@@ -258,7 +258,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: Experiments
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
-    """Whether an experiment was put away or taken back is seen from the experiment."""
+    """Whether an experiment was archived or unarchived is read from the experiment."""
     away = answers(200, experiment_json(experiment_id=ID, storage_state="ARCHIVED"))
     scripted.on("POST", r":(un)?archive$", BROKEN[fault]).on("GET", ONE, away)
     assert kfp.archive(ID, call()).storage_state is StorageState.ARCHIVED
@@ -271,7 +271,7 @@ def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: Experiments
 
 
 def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """State, text, order and namespace are KFP's business; what its LIKE lets through is dropped here."""
+    """KFP filters by state, text and namespace and sorts; what its LIKE matches too broadly is dropped here."""
     scripted.on("GET", LIST, listing(experiment_json(1, display_name="a_b"), experiment_json(2, display_name="aXb")))
     where = ListExperimentsRequest("_", archived=True, namespace="team-a")
     page = kfp.list(where, PageRequest(10, order=Order("name", descending=False)), call())
@@ -287,7 +287,7 @@ def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: Experiments
 
 
 def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """Unless asked otherwise; pages of KFP are gathered, and the total is KFP's."""
+    """Archived experiments are omitted by default; pages of KFP are merged, and the total is KFP's."""
     scripted.on(
         "GET",
         LIST,
@@ -302,7 +302,7 @@ def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: Experime
 
 
 def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """It is INVALID_PAGE_TOKEN, as for pipelines."""
+    """The error is INVALID_PAGE_TOKEN, as for pipelines."""
     refused = {"code": 3, "message": "Invalid input error: Invalid page token: illegal base64 data"}
     scripted.on("GET", LIST, answers(400, refused))
     with pytest.raises(errors.InvalidPageTokenError):
@@ -310,6 +310,6 @@ def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: Experiments) -> No
 
 
 def test_an_unknown_state_is_unknown(scripted: ScriptedKfp, kfp: Experiments) -> None:
-    """A state that came with a newer KFP does not break the answer."""
+    """A state of a newer KFP does not break the answer."""
     scripted.on("GET", ONE, answers(200, experiment_json(experiment_id=ID, storage_state="FROZEN")))
     assert kfp.get(ExperimentRef(ID), call()).storage_state is StorageState.UNKNOWN

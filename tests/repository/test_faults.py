@@ -1,4 +1,4 @@
-"""A KFP that fails in the middle: exact errors, nothing repeated blindly, nothing left behind that is ours."""
+"""A KFP that fails halfway: exact errors, no blind retries, and nothing of ours is left behind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CHEAP = r"/apis/v1beta1/"
 
 
 def _new_pipeline(scripted: ScriptedKfp, *upload: Behaviour) -> ScriptedKfp:
-    """A KFP without the pipeline, that makes it and then does this with the version."""
+    """A KFP without the pipeline, which creates it and then does this with the version."""
     scripted.on("GET", BY_NAME, NOT_FOUND).on("POST", UPLOAD_VERSION, *upload).on("POST", CREATE, MADE)
     return scripted.on("DELETE", DELETE, DELETED)
 
@@ -65,9 +65,9 @@ def _new_pipeline(scripted: ScriptedKfp, *upload: Behaviour) -> ScriptedKfp:
     "fault", [resets(), sends(b"", then_close=True), sends(b"HTTP/1.1 200 OK\r\n", then_close=True)]
 )
 def test_a_broken_upload_is_undone(scripted: ScriptedKfp, before_scripted: Pipelines, fault: Behaviour) -> None:
-    """The version is looked for, not sent again; the pipeline made for it is deleted without cascade.
+    """The version is looked up, not resent; the pipeline created for it is deleted without cascade.
 
-    All of that bears the call's request id, and counts as its own.
+    All these requests carry the call's request id, and are counted as its own.
     """
     _new_pipeline(scripted, fault).on("GET", VERSIONS, NO_VERSIONS)
     uploading = call()
@@ -80,7 +80,7 @@ def test_a_broken_upload_is_undone(scripted: ScriptedKfp, before_scripted: Pipel
 
 
 def test_a_broken_answer_to_a_stored_version_is_a_success(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """The version arrived and only the answer broke: looking finds it, and nothing is undone."""
+    """The version was stored and only the answer broke: the lookup finds it, and nothing is undone."""
     _new_pipeline(scripted, resets()).on("GET", VERSIONS, answers(200, {"pipeline_versions": [VERSION_JSON]}))
     assert (
         before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call()).version.pipeline_version_id
@@ -108,8 +108,8 @@ class BrokenDisk(io.BytesIO):
 def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
     scripted: ScriptedKfp, before_scripted: Pipelines, good: int
 ) -> None:
-    """Whichever read of the file fails, the error is about the disk and tells no path, and the pipeline is undone."""
-    data = b"#" * 600_000  # two whole reads and a half, and one that finds the end
+    """Whichever read of the file fails, the error is about the disk and names no path, and the pipeline is undone."""
+    data = b"#" * 600_000  # two and a half whole reads, and one that finds the end
     file = replace(pipeline_file(), stream=BrokenDisk(data, good), size=len(data))
     _new_pipeline(scripted, STORED)
     with pytest.raises(errors.InternalError, match="disk") as caught:
@@ -119,7 +119,7 @@ def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
 
 
 def test_a_slow_upload_ends_at_the_deadline_and_is_undone(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """KFP_TIMEOUT, and the undoing has a budget of its own."""
+    """KFP_TIMEOUT, and the undo has a time limit of its own."""
     _new_pipeline(scripted, stalls()).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpTimeoutError):
         before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call(0.5))
@@ -137,7 +137,7 @@ def test_a_caller_that_goes_away_is_cleaned_up_after(scripted: ScriptedKfp, befo
 
 
 def test_a_caller_that_goes_away_while_the_pipeline_is_made(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Making the pipeline is not broken off at once, because its answer tells what must be undone."""
+    """Creating the pipeline is not interrupted at once, because its answer says what must be undone."""
     the_call = call()
 
     def make(connection: Connection, received: Received) -> bool:
@@ -152,7 +152,7 @@ def test_a_caller_that_goes_away_while_the_pipeline_is_made(scripted: ScriptedKf
 
 
 def test_a_caller_that_goes_away_while_kfp_does_not_answer(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Nobody waits for an answer that does not come, nor looks for what may have become of it."""
+    """The adapter does not wait for the missing answer, and does not look up what may have been created."""
     the_call = call()
     scripted.on("POST", CREATE, stalls())
     threading.Timer(0.1, the_call.cancel).start()
@@ -163,24 +163,24 @@ def test_a_caller_that_goes_away_while_kfp_does_not_answer(scripted: ScriptedKfp
 
 
 class _MakesAndBreaks:
-    """Makes the requested pipeline, and breaks the answer; afterwards it is found by name."""
+    """Creates the requested pipeline, and breaks the answer; afterwards it is found by name."""
 
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
 
     def make(self, connection: Connection, received: Received) -> bool:
-        """Takes the tags, then breaks the line."""
+        """Reads the tags, then breaks the connection."""
         self.tags = json.loads(received.body)["tags"]
         return resets()(connection, received)
 
     def find(self, connection: Connection, received: Received) -> bool:
-        """Shows the pipeline, once it is made."""
+        """Returns the pipeline, once it is created."""
         shown = answers(200, {**PIPELINE_JSON, "tags": self.tags}) if self.tags else NOT_FOUND
         return shown(connection, received)
 
 
 def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Making the pipeline broke after it was made: its tag tells that it is ours, and the upload goes on with it."""
+    """The answer broke after the pipeline was created: its tag identifies it as ours, and the upload continues."""
     kfp = _MakesAndBreaks()
     scripted.on("GET", BY_NAME, kfp.find).on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, kfp.make)
     result = before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
@@ -189,7 +189,7 @@ def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(scripted: ScriptedKf
 
 
 def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """After a broken answer, a pipeline with another attempt's tag is left alone, and the fault is reported."""
+    """After a broken answer, a pipeline with another attempt's tag is left alone, and the error is reported."""
     scripted.on("GET", BY_NAME, NOT_FOUND, MADE).on("POST", CREATE, resets())
     with pytest.raises(errors.KfpUnavailableError):
         before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
@@ -197,7 +197,7 @@ def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(scripted: ScriptedKfp
 
 
 def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """A pipeline that somebody else made empty stays when our version fails."""
+    """An empty pipeline that another client created stays when our version fails."""
     scripted.on("GET", BY_NAME, FOUND).on("GET", CHEAP, NO_VERSIONS).on("GET", VERSIONS, NO_VERSIONS)
     scripted.on("POST", CREATE, TAKEN).on("POST", UPLOAD_VERSION, resets()).on("DELETE", DELETE, DELETED)
     with pytest.raises(errors.KfpUnavailableError):
@@ -206,7 +206,7 @@ def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripte
 
 
 def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """If the undo is refused, because somebody's version is there, the first error is reported."""
+    """If the undo is rejected because the pipeline has another client's version, the first error is reported."""
     scripted.on("DELETE", DELETE, answers(400, {"code": 3, "message": "existing pipeline versions"}))
     _new_pipeline(scripted, answers(500, {"error_message": "boom"})).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpError, match="boom"):
@@ -214,7 +214,7 @@ def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted
 
 
 def test_a_pipeline_deleted_in_the_middle_is_made_anew(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Somebody deletes the pipeline between our two steps: KFP's blurred 400 is looked through, and we begin again."""
+    """If the pipeline is deleted between our two steps, a read explains KFP's vague 400, and the upload restarts."""
     scripted.on("GET", rf"/pipelines/{ID}$", GONE)
     _new_pipeline(scripted, BLURRED_VERSION, STORED)
     result = before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
@@ -225,7 +225,7 @@ def test_a_pipeline_deleted_in_the_middle_is_made_anew(scripted: ScriptedKfp, be
 def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
     scripted: ScriptedKfp, before_scripted: Pipelines, seen: int
 ) -> None:
-    """Somebody deletes the pipeline while we look at its versions: the upload is for a name, so we begin again."""
+    """If the pipeline is deleted while its versions are read, the upload restarts, as it is for a name."""
     one_version = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1})
     scripted.on("GET", CHEAP, *[one_version] * seen, GONE).on("GET", BY_NAME, FOUND, NOT_FOUND)
     scripted.on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, MADE)
@@ -244,7 +244,7 @@ def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
 def test_a_blurred_refusal_is_looked_through(
     scripted: ScriptedKfp, before_scripted: Pipelines, look: Behaviour, error: type[errors.AdapterError]
 ) -> None:
-    """A multi-user KFP says 400 to uploads that are not allowed; a read tells which it was."""
+    """A multi-user KFP answers 400 to unauthorized uploads; a read finds the actual reason."""
     scripted.on("GET", rf"/pipelines/{ID}$", look)
     _new_pipeline(scripted, BLURRED_VERSION)
     with pytest.raises(error) as caught:
@@ -255,7 +255,7 @@ def test_a_blurred_refusal_is_looked_through(
 def test_looking_and_undoing_have_a_budget_of_their_own(
     scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the upload took, the time for looking and undoing begins after it, under the same request id."""
+    """However long the upload took, lookup and undo have their own time limit afterwards, under the same request id."""
     monkeypatch.setattr("kfadapter_grpc.kfp.writes.SPARE_SECONDS", 0.4)
     scripted.on("GET", rf"/pipelines/{ID}$", answers(403, {"code": 7, "message": "not you"}))
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
@@ -267,7 +267,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
 
 
 def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """A bare 500 for a file over MySQL's packet is told as UPLOAD_TOO_LARGE, with the size."""
+    """A bare 500 for a file above MySQL's packet size is reported as UPLOAD_TOO_LARGE, with the size."""
     _new_pipeline(scripted, answers(500, {"error_message": "Failed to create a pipeline version"}))
     file = pipeline_file(suffix="#" + "x" * 17_000_000)
     with pytest.raises(errors.UploadTooLargeError, match=str(file.size)):
@@ -298,7 +298,7 @@ def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_script
 def test_every_read_tells_the_fault(
     scripted: ScriptedKfp, before_scripted: Pipelines, fault: Behaviour, error: type[errors.AdapterError]
 ) -> None:
-    """Get, List and ListVersions answer each fault of KFP with its documented reason."""
+    """Get, List and ListVersions report each error of KFP with its documented reason."""
     scripted.on("GET", "", fault)
     ref = PipelineRef(pipeline_id=ID)
     reads = (
@@ -314,7 +314,7 @@ def test_every_read_tells_the_fault(
 
 
 def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """KFP's own waiting time is handed on."""
+    """KFP's Retry-After is passed on."""
     scripted.on("GET", "", answers(429, headers={"Retry-After": "7"}))
     with pytest.raises(errors.KfpUnavailableError) as caught:
         before_scripted.get(PipelineRef(name="p"), View.BASIC, call())
@@ -322,7 +322,7 @@ def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: 
 
 
 def test_nobody_listens() -> None:
-    """Where KFP is unreachable every call says so at once, the writes too."""
+    """If KFP is unreachable every call reports it at once, writes too."""
     backend = connect("http://127.0.0.1:9")
     for attempt in (
         lambda: backend.pipelines.get(PipelineRef(name="p"), View.BASIC, call()),
@@ -347,7 +347,7 @@ def test_nobody_listens() -> None:
 def test_without_the_cheap_list_the_other_one_is_read(
     scripted: ScriptedKfp, before_scripted: Pipelines, gone: Behaviour
 ) -> None:
-    """A KFP whose v1beta1 API is gone is asked through v2beta1, and v1beta1 is not tried again and again."""
+    """A KFP without the v1beta1 API is called through v2beta1, and v1beta1 is not retried on every call."""
     scripted.on("GET", CHEAP, gone)
     spec = {"pipelineInfo": {"name": "x"}, "root": {}}
     full = {"pipeline_versions": [{**VERSION_JSON, "pipeline_spec": spec}], "total_size": 1}
@@ -359,7 +359,7 @@ def test_without_the_cheap_list_the_other_one_is_read(
 
 
 def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """DELETE is never repeated; if the pipeline is gone afterwards, it was deleted."""
+    """DELETE is never resent; if the pipeline no longer exists afterwards, it was deleted."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND, GONE).on("DELETE", DELETE, resets())
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
     ref = PipelineRef(pipeline_id=ID)
@@ -368,7 +368,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted:
 
 
 def test_a_broken_delete_of_a_version_is_looked_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """It is not sent again; if the version is gone afterwards, it was deleted, and if not, the fault is reported."""
+    """It is not resent; if the version no longer exists it was deleted, otherwise the error is reported."""
     gone = answers(404, {"code": 5, "message": f"PipelineVersion {VERSION} not found"})
     there = answers(200, VERSION_JSON)
     scripted.on("GET", rf"/versions/{VERSION}$", there, gone, there, there).on("DELETE", r"/versions/", resets())
@@ -381,7 +381,7 @@ def test_a_broken_delete_of_a_version_is_looked_after(scripted: ScriptedKfp, bef
 
 
 def test_a_version_added_in_the_middle_of_a_delete_is_safe(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Without force nothing goes that the caller did not know of: KFP refuses the delete, and the count is told."""
+    """Without force nothing unknown to the caller is deleted: KFP rejects the delete, and the count is reported."""
     one = {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, answers(200, one))
     scripted.on("DELETE", r"/versions/", DELETED)
@@ -394,7 +394,7 @@ def test_a_version_added_in_the_middle_of_a_delete_is_safe(scripted: ScriptedKfp
 def test_in_a_namespace_a_shared_pipeline_is_the_second_choice(
     scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
-    """A name is looked up in the namespace, then in the shared space, never in somebody else's namespace."""
+    """A name is looked up in the namespace, then among shared pipelines, never in another namespace."""
     elsewhere = {**PIPELINE_JSON, "namespace": "team-b"}
     scripted.on("GET", BY_NAME + r"p\?namespace=team-a", NOT_FOUND).on("GET", BY_NAME, answers(200, elsewhere))
     scripted.on("GET", r"/pipelines\?", NO_VERSIONS, answers(200, {"pipelines": [PIPELINE_JSON], "total_size": 1}))
@@ -405,7 +405,7 @@ def test_in_a_namespace_a_shared_pipeline_is_the_second_choice(
 
 
 def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """A shared pipeline of the name does not take a namespace's upload, and the namespace is always sent."""
+    """A shared pipeline of that name does not receive a namespace's upload, and the namespace is always sent."""
     _new_pipeline(scripted, STORED)
     before_scripted.upload(UploadPipelineMetadata("p", namespace="team-a"), pipeline_file(), call())
     before_scripted.upload(
@@ -417,7 +417,7 @@ def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scrip
 
 
 def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Nothing is looked up for a pipeline that is new, nor for the version that is stored in it."""
+    """Nothing is looked up for a new pipeline, nor for the version that is stored in it."""
     _new_pipeline(scripted, STORED)
     before_scripted.upload(UploadPipelineMetadata("p", request_id="id-1"), pipeline_file(), call())
     asked = [f"{request.method} {request.path.partition('?')[0]}" for request in scripted.requests]
@@ -437,7 +437,7 @@ def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripte
 def test_a_further_version_looks_up_what_it_needs(
     scripted: ScriptedKfp, before_scripted: Pipelines, request_: UploadPipelineMetadata, looks: list[str]
 ) -> None:
-    """The pipeline by name, the numbers that are taken unless a name is given, an earlier upload if one is possible."""
+    """The pipeline by name, the used numbers unless a name is given, an earlier upload if one is possible."""
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED)
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
     scripted.on("GET", VERSIONS, NO_VERSIONS)
@@ -450,7 +450,7 @@ def test_a_further_version_looks_up_what_it_needs(
 
 
 def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """What KFP gets is one multipart file under a name of ours, with the announced length, byte for byte."""
+    """KFP gets one multipart file under a name of ours, with the announced length, byte for byte."""
     _new_pipeline(scripted, STORED)
     file = pipeline_file()
     before_scripted.upload(UploadPipelineMetadata("p"), file, call())
@@ -463,7 +463,7 @@ def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scri
 
 
 def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """KFP repeats the whole spec in its answer: its facts are read, and the memory for 30 MiB is never taken."""
+    """KFP repeats the whole spec in its answer: the other fields are read, and 30 MiB are never allocated."""
     spec = b'{"root": {"tags": {"no": "no"}}, "x": "' + b'\\"pipeline_spec\\": ' * 1_600_000 + b'"}'
     tags = json.dumps({"kfadapter_sha256": "A" * 43, "team": "ml"}).encode()
     body = json.dumps({**VERSION_JSON, "description": ',\\"pipeline_spec\\": {}'}).encode()
@@ -480,7 +480,7 @@ def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_script
 
 
 def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """The next number is read anew after each loss; after five NAME_CONTESTED says what to do."""
+    """The next number is read again after each conflict; after five, NAME_CONTESTED says what to do."""
     taken = answers(409, {"error_message": "Failed to create a pipeline version"})
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, taken)
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "41"}], "total_size": 1}))
@@ -509,7 +509,7 @@ def test_a_kfp_without_tags_says_that_nobody_could_look(scripted: ScriptedKfp, b
 
 
 def test_a_foreign_namespace_is_told(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Making a pipeline where we may not is the operator's fault, and says so."""
+    """Creating a pipeline in a namespace without access is the operator's error, and the message says so."""
     scripted.on("GET", BY_NAME, NOT_FOUND).on("POST", CREATE, answers(403, {"code": 7, "message": "no"}))
     with pytest.raises(errors.KfpRejectedCredentialsError, match="operator"):
         before_scripted.upload(UploadPipelineMetadata("p", namespace="team-b"), pipeline_file(), call())
@@ -521,7 +521,7 @@ TWO_VERSIONS = answers(200, {"versions": [{"id": SECOND, "name": "2"}, {"id": VE
 
 
 def test_a_version_that_was_not_seen_is_never_deleted(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Without force one list tells the one version; one that is uploaded after it stays, and so does the pipeline."""
+    """Without force one list finds the only version; one that is uploaded later stays, and so does the pipeline."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, ONE_VERSION, TWO_VERSIONS)
     scripted.on("DELETE", r"/versions/", DELETED)
     scripted.on("DELETE", rf"{ID}$", answers(400, {"code": 3, "message": "it has existing pipeline versions (e.g. 2)"}))
@@ -532,7 +532,7 @@ def test_a_version_that_was_not_seen_is_never_deleted(scripted: ScriptedKfp, bef
 
 
 def test_several_versions_are_not_deleted_without_force(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Nothing is deleted where there is more than one version, and their number is told."""
+    """Nothing is deleted if there is more than one version, and their number is reported."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, TWO_VERSIONS)
     with pytest.raises(errors.PipelineHasVersionsError, match="has 2 versions; set force"):
         before_scripted.delete(PipelineRef(pipeline_id=ID), call(), force=False, allow_missing=False)
@@ -546,7 +546,7 @@ FULL_VERSION = answers(200, {**VERSION_JSON, "pipeline_spec": {"pipelineInfo": {
 def test_a_latest_version_deleted_in_the_middle_is_looked_for_anew(
     scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
-    """Somebody deletes the latest version between finding and getting it: the one that is the latest now is told."""
+    """If the latest version is deleted between find and get, the version that is the latest now is returned."""
     scripted.on("GET", rf"/versions/{SECOND}$", LATEST_GONE).on("GET", rf"/versions/{VERSION}$", FULL_VERSION)
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND)
     scripted.on("GET", CHEAP, TWO_VERSIONS, ONE_VERSION, TWO_VERSIONS, ONE_VERSION)
@@ -560,7 +560,7 @@ def test_a_latest_version_deleted_in_the_middle_is_looked_for_anew(
 def test_latest_versions_that_keep_going_are_told_as_versions(
     scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
-    """After three latest versions that were gone VERSION_NOT_FOUND names the version, not the pipeline."""
+    """After three latest versions that were deleted, VERSION_NOT_FOUND names the version, not the pipeline."""
     scripted.on("GET", rf"/versions/{SECOND}$", LATEST_GONE).on("GET", CHEAP, TWO_VERSIONS)
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND)
     with pytest.raises(errors.VersionNotFoundError, match=SECOND) as caught:
@@ -582,7 +582,7 @@ def _page_of(size: int, token: str = "") -> Behaviour:
 def test_lists_with_specs_are_read_in_smaller_pages(
     scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where specs come along, 20 versions are requested at once, and fewer while the answer is too large."""
+    """Where lists contain specs, 20 versions are requested at once, and fewer while the answer is too large."""
     send = Transport.send
     monkeypatch.setattr(
         Transport, "send", lambda self, request, *rest: send(self, replace(request, limit=5_000), *rest)

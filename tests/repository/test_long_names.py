@@ -1,4 +1,4 @@
-"""KFP counts the bytes of a name, people count characters: the error has to say so."""
+"""KFP counts the bytes of a name, people count characters: the error says so."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def _name(characters: int) -> str:
-    """A name of Korean characters alone, different each time."""
+    """A unique name of Korean characters only."""
     digits = uuid.uuid4().int
     return "".join(chr(ord("가") + (digits >> 4 * place & 15)) for place in range(characters))
 
 
 def test_korean_names_that_fit(repository: Pipelines) -> None:
-    """42 Korean characters are 126 bytes, and do for a pipeline and for a version."""
+    """42 Korean characters are 126 bytes, and fit a pipeline and a version."""
     name, version_name = _name(42), _name(42)
     _upload(repository, UploadPipelineMetadata(name))
     _upload(repository, UploadPipelineMetadata(name, version_name))
@@ -40,7 +40,7 @@ def test_a_korean_name_that_does_not_fit(repository: Pipelines, characters: int)
 
 
 def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: Pipelines) -> None:
-    """128 bytes do for a pipeline: with a shorter version name it is stored, without one its making is undone."""
+    """128 bytes fit a pipeline: with a shorter version name it is stored, without one its creation is undone."""
     name = _name(42) + "ab"
     error = _refused(repository, UploadPipelineMetadata(name), "metadata.version_name")
     assert "the pipeline's, if a first version was given none" in error.message
@@ -50,7 +50,7 @@ def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: Pipelines) 
 
 
 def test_a_korean_version_name_that_does_not_fit(repository: Pipelines) -> None:
-    """INVALID_FIELD on the version's name; the pipeline stays as it was, and a new one is not made."""
+    """INVALID_FIELD on the version's name; the pipeline is unchanged, and no new one is created."""
     name = _name(20)
     request = UploadPipelineMetadata(name, _name(50))
     _refused(repository, request, "metadata.version_name")

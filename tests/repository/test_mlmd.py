@@ -1,4 +1,4 @@
-"""Runs of KFP 2.5 to 2.17 with ML Metadata beside it: what is asked, what is shown, and what a bad end means."""
+"""Runs of KFP 2.5 to 2.17 with ML Metadata: requests, results, and errors."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 
 @pytest.fixture
 def nested() -> Recording:
-    """What was recorded of a run with a pipeline in a pipeline."""
+    """The recording of a run with a nested pipeline."""
     return Recording("nested")
 
 
 @pytest.fixture
 def store(nested: Recording) -> Iterator[FakeStore]:
-    """A store that knows one run."""
+    """A store with one run."""
     store = FakeStore(nested)
     yield store
     store.stop()
 
 
 def _add(kfp: RunsKfp, recording: Recording, manifest: str = "") -> str:
-    """Keeps a run that KFP shows as 2.17 does, which names nodes as soon as there are some."""
+    """Stores a run that KFP returns as 2.17 does, which names nodes once there are any."""
     details = {} if manifest else {"run_details": {"task_details": [{"display_name": recording.name}]}}
     run_id = kfp.add(run_id=recording.run_id, state="SUCCEEDED", **details)
     runtime = {"workflow_manifest": manifest or recording.workflow().manifest()}
@@ -81,7 +81,7 @@ def _outputs_source(run: Run) -> RunSource:
 
 
 def test_a_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """A run is read with what its tasks took and made, in four calls, its pipeline not among them."""
+    """A run is read with the inputs and outputs of its tasks, in four calls, without its pipeline."""
     run = _get(kfp, nested, StoreSettings(store.start()))
     outputs = {task.name: {one.name: one.value for one in task.outputs} for task in run.tasks}
     assert outputs == {"inner": {"piece": None, "squared": 9}, "square": {"Output": 9}, "piece": {"data": None}} | {
@@ -93,7 +93,7 @@ def test_a_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
 
 
 def test_the_store_is_read_beside_the_manifest(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """The manifest is requested together with the run; the store once KFP has shown the run, beside the manifest."""
+    """The manifest is requested together with the run; the store after the run, together with the manifest."""
     shown, store_asked, manifest_asked = threading.Event(), threading.Event(), threading.Event()
     waited: list[bool] = []
 
@@ -119,14 +119,14 @@ def test_the_store_is_read_beside_the_manifest(kfp: RunsKfp, store: FakeStore, n
 
 
 def test_a_store_that_fails_beside_the_manifest(kfp: RunsKfp, nested: Recording) -> None:
-    """All else of the run is there, and the answer says what is wrong."""
+    """The rest of the run is returned, and the answer says what is wrong."""
     run = _get(kfp, nested, StoreSettings("metadata.invalid:8080"))
     assert _outputs_source(run).state is RunSourceState.UNREACHABLE
     assert [task.state.name for task in run.tasks] == ["SUCCEEDED"] * 4
 
 
 def test_logs_that_only_the_store_knows(kfp: RunsKfp, tmp_path: Path) -> None:
-    """A log that KFP does not have is read where the launcher stored it, attempt by attempt; else nobody is asked."""
+    """A log that KFP does not have is read where the launcher stored it, per attempt; else the store is not called."""
     recording = Recording("retried")
     for one in recording.artifacts:
         file = tmp_path / str(one.id)
@@ -158,7 +158,7 @@ def test_logs_that_only_the_store_knows(kfp: RunsKfp, tmp_path: Path) -> None:
 
 
 def test_without_a_store(kfp: RunsKfp, nested: Recording) -> None:
-    """Without a store all else is there, and the answer says what to set."""
+    """Without a store the rest of the run is returned, and the answer says which setting is needed."""
     run = _get(kfp, nested, None)
     source = _outputs_source(run)
     assert source.state is RunSourceState.NOT_CONFIGURED
@@ -168,7 +168,7 @@ def test_without_a_store(kfp: RunsKfp, nested: Recording) -> None:
 
 
 def test_old_servers_have_types_by_id(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """Servers 1.0 and 1.5 name types by their ids, which differ from store to store; they are asked for once."""
+    """Servers 1.0 and 1.5 name types by ids, which differ from store to store; they are requested once."""
     store.old = True
     address = store.start()
     run = _get(kfp, nested, StoreSettings(address))
@@ -178,21 +178,21 @@ def test_old_servers_have_types_by_id(kfp: RunsKfp, store: FakeStore, nested: Re
 
 
 def test_unknown_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """A run of which nothing is recorded yet has no outputs; nothing is wrong."""
+    """A run that has no records yet has no outputs; this is not an error."""
     store.recordings.clear()
     run = _get(kfp, nested, StoreSettings(store.start()))
     assert (_outputs_source(run), [task.outputs for task in run.tasks]) == (AVAILABLE, [()] * 4)
 
 
 def test_letter_case_counts(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """MySQL finds another run whose id differs in letter case only; it is not shown."""
+    """MySQL finds another run whose id differs in letter case only; it is not returned."""
     nested.run_id = nested.run_id.upper()
     run = _get(kfp, nested, StoreSettings(store.start()))
     assert [task.outputs for task in run.tasks] == [()] * 4
 
 
 def test_another_namespace(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """A store that is another KFP's shows nothing of a run that happens to have the id."""
+    """The store of another KFP returns nothing for a run that happens to have the same id."""
     nested.context.custom_properties["namespace"].string_value = "team-b"
     run = _get(kfp, nested, StoreSettings(store.start()))
     source = _outputs_source(run)
@@ -204,7 +204,7 @@ def test_another_namespace(kfp: RunsKfp, store: FakeStore, nested: Recording) ->
 
 @pytest.mark.parametrize(("count", "most"), [(300, 12), (602, 22)])
 def test_large_runs(count: int, most: int, store: FakeStore, nested: Recording) -> None:
-    """All of a large run comes, in pages of 100 executions and with few calls."""
+    """A large run is returned completely, in pages of 100 executions and with few calls."""
     large = large_run(299 if count == 300 else 300, in_loop=count > 300)
     store.recordings.append(large)
     nested.context.id = 2
@@ -228,7 +228,7 @@ def _unreachable(address: str, words: str, *, tls: bool = False, ca: Path | None
 
 
 def test_nothing_listens() -> None:
-    """Where nothing listens, or the name is unknown, that is said at once."""
+    """If nothing listens, or the name is unknown, this is reported at once."""
     with closing(socket.create_server(("127.0.0.1", 0))) as unused:
         address = f"127.0.0.1:{unused.getsockname()[1]}"
     begun = time.monotonic()
@@ -238,7 +238,7 @@ def test_nothing_listens() -> None:
 
 
 def test_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that accepts and never answers costs its time once; for a while it is not asked again."""
+    """A server that accepts and never answers costs one timeout; for a while it is not called again."""
     monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.3)
     recording = Recording("nested")
     with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
@@ -254,7 +254,7 @@ def test_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_in_all(monkeypatch: pytest.MonkeyPatch, store: FakeStore, nested: Recording) -> None:
-    """The time is that of all calls together, not of each."""
+    """The timeout is for all calls together, not for each."""
     monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.5)
     store.before = lambda _name, _context: time.sleep(0.2)
     reader = OutputsReader(StoreSettings(store.start()))
@@ -268,7 +268,7 @@ def test_slow_in_all(monkeypatch: pytest.MonkeyPatch, store: FakeStore, nested: 
 
 
 def test_a_cancelled_call_waits_for_nothing(store: FakeStore, nested: Recording) -> None:
-    """When the client cancels the call, so is the request, and the store is not thought ill of."""
+    """When the client cancels the call, the request is cancelled, and the store is not regarded as failing."""
     hangs, cancelled = threading.Event(), threading.Event()
 
     def hang(_name: str, _context: grpc.ServicerContext) -> None:
@@ -296,7 +296,7 @@ def test_a_cancelled_call_waits_for_nothing(store: FakeStore, nested: Recording)
 
 
 def test_a_server_of_http() -> None:
-    """The port of a REST API or of envoy is told apart from one that is down."""
+    """The port of a REST API or of envoy is distinguished from a server that is down."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
 
         def serve() -> None:
@@ -319,21 +319,21 @@ def test_a_server_of_http() -> None:
     ],
 )
 def test_other_failures(code: grpc.StatusCode, words: str, store: FakeStore) -> None:
-    """What a server answers is put in words; its own text, which may name more than it should, is not passed on."""
+    """A server's error is reported in our words; its own text, which may disclose too much, is not passed on."""
     store.before = lambda _name, context: context.abort(code, "10.0.0.7: secret")
     address = store.start()
     _unreachable(address, words)
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch, store: FakeStore) -> None:
-    """An answer above the limit is refused."""
+    """An answer above the limit is rejected."""
     monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.store.MAX_MESSAGE_BYTES", 2**10)
     store.recordings[0].context.custom_properties["filler"].string_value = "x" * 2**11
     _unreachable(store.start(), "returns more than")
 
 
 def test_tls(store: FakeStore, nested: Recording, tmp_path: Path, kfp: RunsKfp) -> None:
-    """TLS works with the store's CA, whose changed file needs no restart; what else happens is put in words."""
+    """TLS works with the store's CA, whose file is reloaded without a restart; other TLS errors are explained."""
     authority = CertificateAuthority()
     pair = authority.issue("localhost")
     address = store.start(grpc.ssl_server_credentials([(pair.key, pair.certificate)]))
@@ -351,7 +351,7 @@ def test_tls(store: FakeStore, nested: Recording, tmp_path: Path, kfp: RunsKfp) 
 
 
 def test_who_has_no_right_to_a_run_gets_nothing(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """The store lets everybody read everything, so it is not asked where KFP refuses the run."""
+    """The store gives everyone access to everything, so it is not called where KFP denies access to the run."""
     kfp.server.first("GET", "^/", answers(403, {"code": 7, "message": "no"}))
     backend = connect(kfp.url, credentials=ForwardedCredentials(), mlmd=StoreSettings(store.start()))
     caller = Call("request", 20, Authorization("Bearer of somebody else"))
@@ -362,7 +362,7 @@ def test_who_has_no_right_to_a_run_gets_nothing(kfp: RunsKfp, store: FakeStore, 
 
 @pytest.mark.parametrize("state", [RunSourceState.AVAILABLE, RunSourceState.NOT_SERVED])
 def test_after_an_upgrade_of_kfp(state: RunSourceState, nested: Recording) -> None:
-    """A KFP that serves outputs itself needs no store; for a run of before it is asked, and may be gone."""
+    """A KFP that serves outputs itself needs no store; for an earlier run the store is called, and may be missing."""
     source = RunSource(state, "said before")
     nodes = replace(nested.nodes(), sources=RunSources(outputs=source))
     with closing(OutputsReader(StoreSettings("metadata.invalid:8080"))) as reader:
@@ -372,14 +372,14 @@ def test_after_an_upgrade_of_kfp(state: RunSourceState, nested: Recording) -> No
 
 
 def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """The store is asked only for runs that KFP has shown to the caller, and only if they have tasks."""
+    """The store is called only for runs that KFP returned to the caller, and only if they have tasks."""
     manifest = json.dumps({"metadata": {"name": "wf"}, "status": {"nodes": {}}})
     run = _get(kfp, nested, StoreSettings(store.start()), manifest)
     assert (_outputs_source(run), store.calls) == (AVAILABLE, [])
 
 
 def test_doctor(store: FakeStore) -> None:
-    """`doctor --server` has a row for ML Metadata: unset, responding, or in words what is wrong with it."""
+    """`doctor --server` has a row for ML Metadata: unset, responding, or what is wrong with it."""
     address = store.start()
     assert "mlmd_address is unset" in outputs(Settings.load()).what
     assert outputs(Settings.load(mlmd_address=address)).what == f"ML Metadata at {address} responds"

@@ -1,4 +1,4 @@
-"""A KFP with users: what it was recorded to answer to nobody, to a stranger and to a member of a namespace."""
+"""A multi-user KFP: its recorded answers to an anonymous user, a user without access and a member of a namespace."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ READS: dict[str, Callable[[Pipelines], object]] = {
 
 @pytest.mark.parametrize("read", READS)
 def test_a_stranger_may_not_read(scripted: ScriptedKfp, before_scripted: Pipelines, read: str) -> None:
-    """KFP's 403 to the adapter is KFP_REJECTED_CREDENTIALS, which is for its operator, not for the caller."""
+    """KFP's 403 to the adapter is KFP_REJECTED_CREDENTIALS, an error for the operator, not for the caller."""
     scripted.on("GET", CHEAP, _played("cheap versions as bob")).on("GET", VERSIONS, _played("versions as bob"))
     scripted.on("GET", BY_NAME, _played("by name in team-a as bob")).on("GET", LIST, _played("list team-a as bob"))
     scripted.on("GET", r"/pipelines/", _played("get by id as bob"))
@@ -73,17 +73,17 @@ def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: Pipelines, who:
 def test_a_blurred_refusal_of_an_upload(
     scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
-    """KFP says 400 "Failed to create a pipeline" to all of them; a list of the namespace tells which it was."""
+    """KFP answers 400 "Failed to create a pipeline" to all of them; listing the namespace finds the actual reason."""
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
     scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
-    before_scripted._uploader._keeps_tags = False  # then the one upload is all, as it was recorded
+    before_scripted._uploader._keeps_tags = False  # then the upload is the only request, as recorded
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
         before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
     assert scripted.paths("DELETE") == []
 
 
 def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Alice's pipelines are hers by namespace, which every call names."""
+    """Alice's pipelines are found by namespace, which every call sends."""
     scripted.on("GET", CHEAP, _played("cheap versions as alice")).on("GET", LIST, _played("list team-a as alice"))
     scripted.on("GET", BY_NAME, UNKNOWN_NAME, _played("by name in team-a"))
     scripted.on("POST", UPLOAD, _played("upload to team-a as alice"))
@@ -99,7 +99,7 @@ def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: Pipe
 
 
 def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """A name that is not in the namespace is looked up among the shared pipelines."""
+    """A name that is unknown in the namespace is looked up among the shared pipelines."""
     scripted.on("GET", rf"{BY_NAME}shared\?namespace=team-a", UNKNOWN_NAME)
     scripted.on("GET", rf"{BY_NAME}shared$", _played("upload without a namespace: the shared space"))
     found = before_scripted.get(PipelineRef(name="shared", namespace="team-a"), View.BASIC, call())
@@ -107,7 +107,7 @@ def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scr
 
 
 def test_somebody_elses_pipeline_is_not_shared(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Without a namespace KFP gives any namespace's pipeline of that name; it is not taken for a shared one."""
+    """Without a namespace KFP returns any namespace's pipeline of that name; it is not taken for a shared one."""
     scripted.on("GET", rf"{BY_NAME}mine\?namespace=team-b", UNKNOWN_NAME)
     scripted.on("GET", rf"{BY_NAME}mine$", _played("by name without a namespace"))
     scripted.on("GET", LIST, _played("filter by name, no match", "pipelines"))
@@ -123,7 +123,7 @@ BOB = Authorization("Bearer canary-of-bob")
 
 @pytest.fixture
 def as_callers(scripted: ScriptedKfp) -> Iterator[Pipelines]:
-    """The repository before the scripted KFP, which is asked with the callers' own credentials."""
+    """The repository in front of the scripted KFP, called with the callers' own credentials."""
     with closing(connect(scripted.url, credentials=ForwardedCredentials())) as backend:
         yield backend.pipelines
 
@@ -144,7 +144,7 @@ def _asked_only_as_bob(scripted: ScriptedKfp) -> bool:
 def test_a_refused_caller(
     scripted: ScriptedKfp, as_callers: Pipelines, who: str, error: type[errors.AdapterError]
 ) -> None:
-    """What KFP refuses to a caller's own credentials is UNAUTHENTICATED or PERMISSION_DENIED: the caller's to mend."""
+    """If KFP rejects a caller's own credentials, the caller gets UNAUTHENTICATED or PERMISSION_DENIED."""
     scripted.on("GET", LIST, _played(f"list team-a as {who}"))
     with pytest.raises(error) as caught:
         as_callers.list(TEAM_A, PageRequest(), bobs_call())
@@ -164,7 +164,7 @@ def test_a_refused_caller(
 def test_a_blurred_refusal_of_a_callers_upload(
     scripted: ScriptedKfp, as_callers: Pipelines, who: str, error: type[errors.AdapterError]
 ) -> None:
-    """The look after KFP's 400 is made as the caller, too, and tells which it was."""
+    """The lookup after KFP's 400 uses the caller's credentials, too, and finds the actual reason."""
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
     scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
     as_callers._uploader._keeps_tags = False
@@ -175,7 +175,7 @@ def test_a_blurred_refusal_of_a_callers_upload(
 
 
 def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
-    """A pipeline that was made for a version which KFP then refused is taken back with the caller's credentials."""
+    """A pipeline created for a version that KFP then rejected is deleted with the caller's credentials."""
     pipeline = str(uuid.uuid4())
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", r"/pipelines/", _played("get by id as bob"))
     made = {"pipeline_id": pipeline, "name": "x", "namespace": "team-a", "display_name": "x", "tags": {"a": "b"}}
@@ -202,21 +202,21 @@ def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: Pipelines
 def test_a_login_page_for_a_caller(
     scripted: ScriptedKfp, as_callers: Pipelines, page: Behaviour, error: type[errors.AdapterError]
 ) -> None:
-    """A login that stands before KFP does not know the caller; any other page is a wrong address."""
+    """A login page in front of KFP means that the caller is unknown; any other page means a wrong address."""
     scripted.on("GET", LIST, page)
     with pytest.raises(error):
         as_callers.list(TEAM_A, PageRequest(), bobs_call())
 
 
 def test_nobody_is_asked_for_a_caller_without_credentials(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
-    """Where KFP is called as the caller, a call that names nobody does not reach it."""
+    """Where KFP is called with the caller's credentials, a call without credentials does not reach it."""
     with pytest.raises(errors.UnauthenticatedError):
         as_callers.list(TEAM_A, PageRequest(), call())
     assert scripted.requests == []
 
 
 def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path: Path) -> None:
-    """KFP blurs the 401 of an upload; but the read before it finds the new token, and the upload is made with that."""
+    """KFP's answer to an upload hides the 401; but the read before it loads the new token, which the upload uses."""
     token = tmp_path / "token"
     token.write_text("old")
 
@@ -234,7 +234,7 @@ def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path
 
 
 def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp_path: Path) -> None:
-    """A proxy's 401 to an upload is followed by the same upload, whole again, with the token that is there by then."""
+    """After a proxy's 401 the whole upload is sent again, with the token that is valid by then."""
     token = tmp_path / "token"
     token.write_text("old")
 

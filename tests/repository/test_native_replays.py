@@ -1,4 +1,4 @@
-"""The KFP that follows 2.17, replayed: what it shows while runs go on, what it refuses to whom, and its uploads."""
+"""The KFP after 2.17, replayed: what it returns while runs execute, whom it denies access, and its uploads."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ SHOWN = {
 
 
 def put(kfp: RunsKfp, entry: dict[str, Any]) -> None:
-    """Has a KFP serve the run of a play as it was at an entry; pods and histories were not recorded, names were."""
+    """Makes a KFP serve the run as at an entry of a play; pods and histories were not recorded, names were."""
     over = entry["run_state"] in {"SUCCEEDED", "FAILED"}
     run = {"run_id": "r", "experiment_id": DEFAULT, "state": entry["run_state"], "created_at": AT}
     run |= {"finished_at": AT if over else NEVER}
@@ -153,13 +153,13 @@ def shown(run: Run) -> str:
 
 
 def test_every_play_is_in_the_table() -> None:
-    """No recording is passed over."""
+    """No recording is left out."""
     assert PLAYS.keys() == SHOWN.keys() == SPECS.keys()
 
 
 @pytest.mark.parametrize("title", SHOWN)
 def test_a_run_while_it_goes_on(kfp: RunsKfp, title: str) -> None:
-    """Get shows each change: a run's state is never ROOT's, a message never that of an attempt before a good one."""
+    """Get returns each change; a run's state is never ROOT's, nor a message that of an attempt before a good one."""
     kfp.spec, seen = SPECS[title], list[str]()
     kfp.manifests["r"] = {"run": {"id": "r"}, "pipeline_runtime": {"pipeline_manifest": "{}"}}
     with closing(connect(kfp.url)) as backend:
@@ -192,7 +192,7 @@ REFUSED = {
 
 
 def answer_to(scripted: ScriptedKfp, who: str) -> ScriptedKfp:
-    """Has KFP answer as it did to a caller; logs it gives to everybody."""
+    """Makes KFP answer a caller as it did; it returns logs to everyone."""
     for pattern, what in {
         rf"/v2beta1/runs/{RUN}$": "the run, view=FULL,",
         rf"/v2beta1/runs/{RUN}/tasks": "its tasks",
@@ -207,7 +207,7 @@ def answer_to(scripted: ScriptedKfp, who: str) -> ScriptedKfp:
 @pytest.mark.parametrize("who", REFUSED)
 @pytest.mark.parametrize("read", READ)
 def test_a_run_of_others(scripted: ScriptedKfp, who: str, read: str) -> None:
-    """A caller without right to a run gets nothing of it, and the reason that tells what to mend."""
+    """A caller without access to a run gets nothing of it, and the reason says what to do."""
     answer_to(scripted, who)
     with closing(connect(scripted.url, credentials=ForwardedCredentials())) as backend:
         with pytest.raises(REFUSED[who]) as caught:
@@ -219,7 +219,7 @@ def test_a_run_of_others(scripted: ScriptedKfp, who: str, read: str) -> None:
 @pytest.mark.parametrize("who", REFUSED)
 @pytest.mark.parametrize("read", ["ListArtifacts", "GetArtifact", "ReadLogs"])
 def test_a_right_that_ends_in_between(scripted: ScriptedKfp, who: str, read: str) -> None:
-    """Where KFP shows the run and then refuses its tasks, that is the reason, and not that KFP is unavailable."""
+    """If KFP returns the run and then denies access to its tasks, that is the reason, not that KFP is unavailable."""
     scripted.on("GET", rf"/v2beta1/runs/{RUN}$", played("the run, view=FULL, as alice", "native/multi_user"))
     answer_to(scripted, who)
     with closing(connect(scripted.url, credentials=ForwardedCredentials())) as backend, pytest.raises(REFUSED[who]):
@@ -230,7 +230,7 @@ def test_a_right_that_ends_in_between(scripted: ScriptedKfp, who: str, read: str
 
 
 def test_what_an_upload_keeps(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Tags stay, the address of the source is dropped, and that is said."""
+    """Tags are kept, the address of the source is dropped, and the answer says so."""
     made = "upload a version with tags and code_source_url: the tags stay, code_source_url is dropped (2.17.0 keeps it)"
     scripted.on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
     scripted.on("GET", "/names/", played("upload with tags", "native/uploads"))
@@ -247,7 +247,7 @@ def test_what_an_upload_keeps(scripted: ScriptedKfp, before_scripted: Pipelines)
 
 
 def test_a_file_that_is_no_pipeline(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """It is the file's fault, in KFP's words."""
+    """It is reported as the file's error, in KFP's words."""
     scripted.on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
     scripted.on("GET", "/names/", played("upload with tags", "native/uploads"))
     scripted.on("GET", "/versions", answers(200, {}))

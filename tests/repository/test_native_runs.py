@@ -1,6 +1,6 @@
-"""What is said of 22 runs of the KFP that follows 2.17 (tests/data/native_runs), at each stage that was recorded.
+"""What is returned for 22 runs of the KFP after 2.17 (tests/data/native_runs), at each recorded stage.
 
-The table was written by hand from the recordings: what a person who reads the tasks would say of the run.
+The table was written by hand from the recordings: what a person would conclude from the tasks.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ SAID_BY_LAUNCHER = {
 
 
 def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
-    """Has a KFP serve a run as at one stage; returns its id."""
+    """Makes a KFP serve a run as at one stage; returns its id."""
     run_id = str(stage["run"]["run_id"])
     kfp.runs[run_id] = stage["run"]
     kfp.manifests[run_id] = in_v1beta1(stage)
@@ -254,7 +254,7 @@ def output_of(run: Run, path: str, name: str) -> RunOutput:
 
 
 def test_every_recorded_stage_is_in_a_table() -> None:
-    """No recording is passed over."""
+    """No recording is left out."""
     stages = {(name, stage["stage"]) for name in names("native_runs") for stage in recorded_native(name)}
     assert stages == SAID.keys() | SAID_BY_LAUNCHER.keys()
     assert len(names("native_runs")) == 22
@@ -262,7 +262,7 @@ def test_every_recorded_stage_is_in_a_table() -> None:
 
 @pytest.mark.parametrize(("name", "stage"), SAID)
 def test_a_recorded_run(native: RunsKfp, runs: Runs, name: str, stage: str) -> None:
-    """Tasks, states, reasons and warnings are those that a person reads from KFP's tasks."""
+    """Tasks, states, reasons and warnings are those in the table."""
     run = got(native, runs, name, stage)
     assert said_of(run) == SAID[name, stage]
     assert run.sources == RunSources(AVAILABLE, AVAILABLE, AVAILABLE)
@@ -280,7 +280,7 @@ def test_a_recorded_run(native: RunsKfp, runs: Runs, name: str, stage: str) -> N
 
 @pytest.mark.parametrize(("name", "stage"), SAID_BY_LAUNCHER)
 def test_what_the_launcher_says(native: RunsKfp, runs: Runs, name: str, stage: str) -> None:
-    """Where the launcher itself failed, it says why, and no command is needed to learn more."""
+    """If the launcher itself failed, its message is reported, and no command is suggested."""
     path, words = SAID_BY_LAUNCHER[name, stage]
     run = got(native, runs, name, stage)
     assert run.error.startswith(f"task '{path}' failed: failed to execute component: ")
@@ -289,7 +289,7 @@ def test_what_the_launcher_says(native: RunsKfp, runs: Runs, name: str, stage: s
 
 
 def test_outputs_of_every_type(native: RunsKfp, runs: Runs) -> None:
-    """Values as JSON has them; numbers that were logged together are one artifact; metrics by task."""
+    """Values as in JSON; metrics that were logged together are one artifact; metrics by task."""
     run = got(native, runs, "outputs", "succeeded")
     values = {one.name: one.value for one in TaskPaths(run.tasks).find("make-params").outputs}
     assert values == {
@@ -327,7 +327,7 @@ def test_outputs_of_every_type(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_numbers_by_their_own_ids(native: RunsKfp) -> None:
-    """Numbers that were logged together are one artifact, which each of their ids finds."""
+    """Metrics that were logged together are one artifact, which each of their ids finds."""
     run_id = put(native, recorded_native("outputs")[1])
     with closing(connect(native.url)) as backend:
         found = [
@@ -339,7 +339,7 @@ def test_numbers_by_their_own_ids(native: RunsKfp) -> None:
 
 
 def test_cached_tasks_have_the_artifacts_of_the_run_that_made_them(native: RunsKfp, runs: Runs) -> None:
-    """The ids are those of the other run; the task is this run's."""
+    """The artifact ids are those of the other run; the task is this run's."""
     made, cached = (got(native, runs, name, "succeeded") for name in ("outputs", "cached"))
     ids = [output_of(run, "make-artifacts", "model").artifacts[0].artifact_id for run in (made, cached)]
     assert ids[0] == ids[1]
@@ -348,7 +348,7 @@ def test_cached_tasks_have_the_artifacts_of_the_run_that_made_them(native: RunsK
 
 
 def test_what_a_loop_collects(native: RunsKfp, runs: Runs) -> None:
-    """Values and artifacts are in the order of the iterations; an artifact is that of the task that made it."""
+    """Values and artifacts are in the order of the iterations; an artifact belongs to the task that produced it."""
     run = got(native, runs, "loop", "succeeded")
     assert output_of(run, "each", "pipelinechannel--square-Output").value == [6235313296, 6235471225, 6235629156]
     parts = output_of(run, "each", "pipelinechannel--shard-part").artifacts
@@ -363,7 +363,7 @@ def test_what_a_loop_collects(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
-    """By the task and its output; constants, defaults and inputs of the pipeline come from no task."""
+    """By the task and its output; constants, defaults and inputs of the pipeline have no producer task."""
     run = got(native, runs, "outputs", "succeeded")
     use, make = (TaskPaths(run.tasks).find(name) for name in ("use", "make-params"))
     assert [(one.name, one.source_task, one.source_output, one.has_value) for one in use.inputs] == [
@@ -382,7 +382,7 @@ def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_what_was_imported(native: RunsKfp, runs: Runs) -> None:
-    """An importer is a task as any other."""
+    """An importer is a task like any other."""
     importer = got(native, runs, "imports", "succeeded")
     assert [(one.source_task, one.source_output) for one in TaskPaths(importer.tasks).find("rd").inputs] == [
         ("importer", "artifact")
@@ -390,7 +390,7 @@ def test_what_was_imported(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_warnings_of_tasks(native: RunsKfp, runs: Runs) -> None:
-    """What the embedded KFP warns of is read, shared warnings once in the run, within bounds; KFP itself has none."""
+    """The embedded KFP's warnings are read, shared ones once per run, up to a limit; KFP itself has none."""
     stage = recorded_native("loop")[-1]
     assert not runs.get_complete(put(native, stage), call()).warnings
     for task in stage["tasks"]:
@@ -416,7 +416,7 @@ def test_warnings_of_tasks(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_an_etag_tells_of_tasks(native: RunsKfp, runs: Runs) -> None:
-    """Lists of the native API have no tasks unless asked; a few runs are, once it is known that this KFP has them."""
+    """Lists of the native API omit tasks by default; they are requested for a few runs, once the API is detected."""
     stage = recorded_native("outputs")[0]
     run_id = put(native, stage)
     assert runs.read([run_id], "", call())[0][0].etag == runs.get(run_id, View.BASIC, call()).etag
@@ -433,7 +433,7 @@ def test_an_etag_tells_of_tasks(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_watch_of_tasks(native: RunsKfp) -> None:
-    """Each change of a task is an event with the tasks as they are; the end is the last one."""
+    """Each change of a task is an event with the current tasks; the end of the run is the last one."""
     running, terminating, terminated = recorded_native("naps")
     native.spec = {}
     run_id = put(native, running)
@@ -461,7 +461,7 @@ def test_a_watch_of_tasks(native: RunsKfp) -> None:
     backend.close()
 
 
-# --- which KFP it is ------------------------------------------------------------------------------------------------
+# --- KFP detection --------------------------------------------------------------------------------------------------
 
 
 def test_plain_reads_do_not_look_which_kfp_it_is(native: RunsKfp, runs: Runs) -> None:
@@ -473,7 +473,7 @@ def test_plain_reads_do_not_look_which_kfp_it_is(native: RunsKfp, runs: Runs) ->
 
 
 def test_an_upgrade_of_kfp_while_the_adapter_runs(kfp: RunsKfp, runs: Runs) -> None:
-    """A run with tasks of the native API is read from there at once; without them, KFP is asked once in a while."""
+    """A run with tasks of the native API is read from there at once; without them, KFP is checked only now and then."""
     older = put_old(kfp, recorded("two_tasks")[-1])
     assert runs.get(older, View.FULL, call()).sources == RunSources(AVAILABLE, IN_MLMD, AVAILABLE)
     assert runs.get(older, View.FULL, call()).sources == RunSources(AVAILABLE, IN_MLMD, AVAILABLE)
@@ -485,14 +485,14 @@ def test_an_upgrade_of_kfp_while_the_adapter_runs(kfp: RunsKfp, runs: Runs) -> N
     assert found.sources is not None
     assert found.sources.outputs is not None
     assert (len(found.tasks), found.sources.outputs.state) == (3, RunSourceState.NOT_SERVED)
-    kfp.tasks = None  # the upgrade is taken back
+    kfp.tasks = None  # the upgrade is rolled back
     kfp.runs[newer].pop("task_count")
     assert runs.get(newer, View.FULL, call()).tasks == ()
     assert runs.get(older, View.FULL, call()).tasks == found.tasks
 
 
 def test_a_kfp_that_does_not_answer_is_asked_again(kfp: RunsKfp, runs: Runs) -> None:
-    """What is not known is not remembered, and the run is there all the same."""
+    """A failed check is not cached, and the run is returned anyway."""
     older = put_old(kfp, recorded("two_tasks")[-1])
     kfp.server.first(
         "GET", "/artifact_tasks", resets(), answers(503), answers(404, b"<html>", content_type="text/html")
@@ -503,7 +503,7 @@ def test_a_kfp_that_does_not_answer_is_asked_again(kfp: RunsKfp, runs: Runs) -> 
 
 
 def put_old(kfp: RunsKfp, stage: dict[str, Any]) -> str:
-    """Has a KFP serve a run of which it has no tasks."""
+    """Makes a KFP serve a run whose tasks it does not have."""
     run_id = str(stage["run"]["run_id"])
     kfp.runs[run_id] = {key: value for key, value in stage["run"].items() if key != "run_details"}
     kfp.manifests[run_id] = in_v1beta1(stage)
@@ -524,7 +524,7 @@ def read_log(native: RunsKfp, run_id: str, task: str) -> bytes:
 
 
 def test_logs_by_the_pods_of_tasks(native: RunsKfp, runs: Runs) -> None:
-    """A task's last pod has its log; the last lines of those that failed come with the run."""
+    """The log of a task is its last pod's; the last lines of failed tasks' logs come with the run."""
     native.logs["outputs-5eb66-system-container-impl-3281505986"] = "문자\n"
     assert read_log(native, put(native, recorded_native("outputs")[1]), "use").decode() == "문자\n"
     failed = recorded_native("fails")[0]
@@ -558,7 +558,7 @@ def test_the_log_of_a_task_at_work(native: RunsKfp) -> None:
 
 
 def test_a_log_that_is_gone(native: RunsKfp) -> None:
-    """KFP says so with status 200, in the words of 2.17; a cached task has none; one that never began has none."""
+    """KFP says so with status 200, in the words of 2.17; a cached task has no log; one that never started has none."""
     run_id = put(native, recorded_native("fails")[0])
     with pytest.raises(UnsupportedByKfpError, match="it was not archived"):
         read_log(native, run_id, "boom")
@@ -570,7 +570,7 @@ def test_a_log_that_is_gone(native: RunsKfp) -> None:
 
 
 def test_tasks_that_the_caller_may_not_see(native: RunsKfp, runs: Runs) -> None:
-    """The run is there all the same, and says what is missing."""
+    """The run is returned anyway, and says what is missing."""
     run_id = put(native, recorded_native("outputs")[1])
     native.server.first("GET", "/tasks", refused(403, 7, "User is not authorized to list tasks"))
     run = runs.get(run_id, View.FULL, call())
@@ -582,7 +582,7 @@ def test_tasks_that_the_caller_may_not_see(native: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_manifest_that_cannot_be_read(native: RunsKfp, runs: Runs) -> None:
-    """What the tasks say is there; only the names of pods at work are missing, which concerns logs."""
+    """What the tasks contain is returned; only the names of running pods are missing, which affects logs."""
     run_id = put(native, recorded_native("naps")[0])
     native.spec = {}
     native.server.first("GET", "/v1beta1/runs/", answers(500, {"code": 13, "message": "broken"}))

@@ -1,4 +1,4 @@
-"""The oldest KFP that works, 2.5: first that the stand-in for it is true, then what the adapter makes of it."""
+"""The oldest supported KFP, 2.5: first that its stand-in is accurate, then what the adapter makes of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FORGOTTEN = "{L}"
 
 
 class OldReplayer(Replayer):
-    """Knows the items of a list by what made them, as 2.5 gives them no `name`."""
+    """Matches the items of a list by what created them, as 2.5 gives them no `name`."""
 
     def _all_recorded_like(self, example: JsonObject) -> list[JsonObject]:
         assert "pipeline_version_id" not in example
@@ -70,7 +70,7 @@ def old(embedded_url: str) -> Iterator[OldKfp]:
 
 @pytest.fixture(scope="module")
 def repository(old: OldKfp) -> Iterator[Pipelines]:
-    """The repository before the stand-in."""
+    """The repository in front of the stand-in."""
     backend = connect(old.url)
     yield backend.pipelines
     backend.close()
@@ -93,7 +93,7 @@ def _versions(repository: Pipelines, name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["pipelines", "versions", "bad_uploads", "seams"])
 def test_the_stand_in_answers_as_recorded(old: OldKfp, name: str) -> None:
-    """The stand-in answers as KFP 2.5 did, step by step, but for steps about runs and those left out for a reason."""
+    """The stand-in answers as KFP 2.5 did, step by step, except for steps about runs and documented exceptions."""
     transcript = load(f"kfp-2.5/{name}")
     replayer = OldReplayer(old.url, transcript)
     found = [
@@ -106,7 +106,7 @@ def test_the_stand_in_answers_as_recorded(old: OldKfp, name: str) -> None:
 
 
 def test_what_is_left_out_was_recorded() -> None:
-    """Every step that is left out exists, and all that KFP 2.5 did not answer are among them."""
+    """Every skipped step exists, and all that KFP 2.5 did not answer are among them."""
     steps = [
         step for name in ("pipelines", "versions", "bad_uploads", "seams") for step in load(f"kfp-2.5/{name}").steps
     ]
@@ -117,7 +117,7 @@ def test_what_is_left_out_was_recorded() -> None:
 
 @pytest.mark.parametrize("note", [*NEVER_ANSWERED, BROKEN_OFF])
 def test_the_stand_in_is_dangerous(embedded_url: str, note: str) -> None:
-    """Sent directly, the files that KFP 2.5 did not answer hang the stand-in, or make it hang up, and are counted."""
+    """Sent directly, the files that KFP 2.5 did not answer hang the stand-in, or it disconnects, and are counted."""
     step = next(step for step in load("master/bad_uploads").steps if step.note == note)
     impatient = urllib3.PoolManager(retries=False, timeout=30 if note == BROKEN_OFF else 0.5)
     with OldKfp(embedded_url) as server:
@@ -138,7 +138,7 @@ def test_the_stand_in_is_dangerous(embedded_url: str, note: str) -> None:
 def test_a_new_pipeline_gets_its_name(
     embedded_url: str, repository: Pipelines, name: str, display_name: str, version_name: str
 ) -> None:
-    """The first upload through a connection and the next ones: the name is the name, whatever is to be shown."""
+    """The first upload through a connection and later ones: the name is independent of the display name."""
     with OldKfp(embedded_url) as server:
         backend = connect(server.url)
         for suffix in ("a", "b"):
@@ -156,7 +156,7 @@ def test_a_new_pipeline_gets_its_name(
 
 
 def test_a_display_name_that_is_another_pipelines_name(embedded_url: str, repository: Pipelines, name: str) -> None:
-    """2.5 takes the display name for the name and refuses it as taken; the upload is stored under its own name."""
+    """2.5 takes the display name for the name and rejects it as taken; the upload is stored under its own name."""
     with OldKfp(embedded_url) as server:
         backend = connect(server.url)
         _store(repository, UploadPipelineMetadata(f"{name} other"))
@@ -166,7 +166,7 @@ def test_a_display_name_that_is_another_pipelines_name(embedded_url: str, reposi
 
 
 def test_kfp_is_upgraded_meanwhile(embedded_url: str, name: str) -> None:
-    """An adapter that knew an older KFP sees from the first answer that names and display names are two things now."""
+    """If KFP is upgraded, the adapter detects from the first answer that names and display names are distinct now."""
     backend = connect(embedded_url)
     backend.pipelines._uploader._has_names = False
     result = _store(backend.pipelines, UploadPipelineMetadata(name, display_name="Shown"))
@@ -176,7 +176,7 @@ def test_kfp_is_upgraded_meanwhile(embedded_url: str, name: str) -> None:
 
 
 def test_names_of_versions(repository: Pipelines, name: str) -> None:
-    """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
+    """The first is named like the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given_name in ("", "", "7", "", "beta"):
         result = _store(repository, UploadPipelineMetadata(name, given_name, display_name="Shown"))
     assert (result.pipeline_created, result.version.name) == (False, "beta")
@@ -186,7 +186,7 @@ def test_names_of_versions(repository: Pipelines, name: str) -> None:
 
 
 def test_fail(repository: Pipelines, name: str) -> None:
-    """IF_EXISTS_FAIL stores a new name and refuses a taken one."""
+    """IF_EXISTS_FAIL stores a new name and rejects a taken one."""
     request = UploadPipelineMetadata(name, if_exists=IfExists.FAIL)
     assert _store(repository, request).pipeline_created
     with pytest.raises(errors.PipelineExistsError):
@@ -202,7 +202,7 @@ def test_fail(repository: Pipelines, name: str) -> None:
 def test_what_cannot_be_checked_is_stored_and_said(
     repository: Pipelines, name: str, request_: UploadPipelineMetadata
 ) -> None:
-    """Without tags nobody can tell whether these bytes, or this request, came before."""
+    """Without tags it is unknown whether these bytes, or this request, were uploaded before."""
     request = UploadPipelineMetadata(name, if_exists=request_.if_exists, request_id=request_.request_id)
     results = [_store(repository, request) for _ in range(2)]
     assert [result.duplicate_check_skipped for result in results] == [False, True]
@@ -211,7 +211,7 @@ def test_what_cannot_be_checked_is_stored_and_said(
 
 
 def _tagless(scripted: ScriptedKfp, versions: Behaviour) -> None:
-    """A KFP with a pipeline that breaks off uploads and answers filters of versions like this."""
+    """A KFP with a pipeline that breaks uploads and answers filters of versions like this."""
     pipeline = {"pipeline_id": str(uuid.uuid4()), "display_name": "p"}
     scripted.on("GET", "/names/", answers(200, pipeline)).on("POST", "/upload_version", resets())
     scripted.on("GET", "/apis/v1beta1/", answers(200, {"versions": [{"id": "v", "name": "p"}], "total_size": 1}))
@@ -219,7 +219,7 @@ def _tagless(scripted: ScriptedKfp, versions: Behaviour) -> None:
 
 
 def test_a_broken_upload_is_not_to_be_repeated_blindly(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Where a request id cannot be looked for, a repetition would store the file twice: the error says what to do."""
+    """If the request id cannot be looked up, a retry would store the file twice: the error says what to do."""
     step = next(step for step in load("kfp-2.5/seams").steps if step.note == "versions filtered by tag")
     _tagless(scripted, answers(400, step.response["json"]))
     with pytest.raises(errors.KfpUnavailableError, match="ListVersions") as caught:
@@ -229,7 +229,7 @@ def test_a_broken_upload_is_not_to_be_repeated_blindly(scripted: ScriptedKfp, be
 
 
 def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """So it is where pipeline and version are made at once, which is how a KFP without tags gets a new pipeline."""
+    """The same if pipeline and version are created in one step, as a KFP without tags creates a new pipeline."""
     scripted.on("GET", "/names/", answers(404, {"code": 5, "message": "Pipeline /p not found"}))
     scripted.on("POST", "/pipelines/upload", resets())
     before_scripted._uploader._keeps_tags = False
@@ -242,7 +242,7 @@ def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: Pipeli
 
 
 def test_a_pipeline_by_name_and_by_id(repository: Pipelines, name: str) -> None:
-    """Both ways, and FULL with the latest version's parameters."""
+    """Both work, and FULL has the latest version's parameters."""
     made = _store(repository, UploadPipelineMetadata(name, description="설명")).pipeline
     _store(repository, UploadPipelineMetadata(name), (PIPELINES / "all_parameter_types.yaml").read_bytes())
     for ref in (PipelineRef(name=name), PipelineRef(pipeline_id=made.pipeline_id)):
@@ -260,14 +260,14 @@ def test_a_pipeline_by_name_and_by_id(repository: Pipelines, name: str) -> None:
 
 
 def test_names_that_do_not_fit_into_a_path(repository: Pipelines, name: str) -> None:
-    """They are listed for, with the filter that 2.5 knows."""
+    """They are found with a list, with the filter that 2.5 supports."""
     odd = f"{name}/100% + {{}}?"
     made = _store(repository, UploadPipelineMetadata(odd)).pipeline
     assert repository.get(PipelineRef(name=odd), View.BASIC, call()) == made
 
 
 def test_lists(repository: Pipelines, name: str) -> None:
-    """Names are filtered and sorted by, page by page, to the last one."""
+    """Lists are filtered and sorted by name, page by page, to the last one."""
     for number in range(5):
         _store(repository, UploadPipelineMetadata(f"{name} {number}"))
     where, order, token, listed = ListPipelinesRequest(name), Order("name", descending=True), "", []
@@ -288,7 +288,7 @@ def test_a_filter_on_tags(repository: Pipelines) -> None:
 
 @pytest.mark.parametrize("view", View)
 def test_versions(repository: Pipelines, name: str, view: View) -> None:
-    """BASIC and FULL, page by page; a v1 workflow is told as such."""
+    """BASIC and FULL, page by page; a v1 workflow is reported as one."""
     argo = (PIPELINES / "argo_v1_workflow.yaml").read_bytes()
     for data in (HELLO, argo, HELLO):
         _store(repository, UploadPipelineMetadata(name), data)
@@ -307,7 +307,7 @@ def test_versions(repository: Pipelines, name: str, view: View) -> None:
 
 
 def test_deleting(repository: Pipelines, name: str) -> None:
-    """One version goes without force, more need it, and what is gone is gone."""
+    """A single version is deleted without force, more need it, and what is deleted is not found."""
     ref = PipelineRef(name=name)
     _store(repository, UploadPipelineMetadata(name))
     assert repository.delete(ref, call(), force=False, allow_missing=False).versions_deleted == 1
@@ -341,7 +341,7 @@ _REFUSED_BEFORE = ("empty file", "not YAML", "YAML but not a pipeline", "YAML li
 @pytest.mark.parametrize("version_name", ["", "v"])
 @pytest.mark.parametrize("note", [*_ANSWERED, *_REFUSED_BEFORE])
 def test_bad_files(repository: Pipelines, old: OldKfp, name: str, note: str, version_name: str) -> None:
-    """INVALID_PIPELINE_FILE, nothing is left behind, and KFP is not called about those that it could not bear."""
+    """INVALID_PIPELINE_FILE, nothing is left behind, and files that would hang KFP are not sent to it."""
     before = len(old.paths("POST"))
     with pytest.raises(errors.InvalidPipelineFileError) as caught:
         _store(repository, UploadPipelineMetadata(name, version_name), made_file(note))
@@ -393,7 +393,7 @@ _YAML_LIKE = st.text("{}[]:,-?!&*#|>'\"%@`\\/ \n\tab1", max_size=30).map(str.enc
 @example(data=b'{"a": "\\/"}', packing="bare")
 @example(data=b"a: *b", packing="bare")
 def test_what_it_cannot_bear_never_reaches_it(repository: Pipelines, old: OldKfp, data: bytes, packing: str) -> None:
-    """Random bytes, spoilt and cut YAML, bare or packed: refused as INVALID_PIPELINE_FILE, or answered by KFP."""
+    """Random bytes, corrupt and truncated YAML, bare or packed: rejected as INVALID_PIPELINE_FILE, or sent to KFP."""
     name = f"spoilt {uuid.uuid4().hex}"
     try:
         _store(repository, UploadPipelineMetadata(name), PACKINGS[packing](data))

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def test_a_pipeline_is_found_by_name_and_by_id(repository: Pipelines, name: str) -> None:
-    """Both ways lead to the same pipeline, with its texts in any script."""
+    """Both return the same pipeline, with its texts in any script."""
     made = repository.upload(
         UploadPipelineMetadata(name, description="인사한다\n두 줄", tags={"팀": "ml"}), pipeline_file(), call()
     )
@@ -43,7 +43,7 @@ def test_a_pipeline_is_found_by_name_and_by_id(repository: Pipelines, name: str)
     "text", ["a/b", "../../etc/passwd", "..", ".", "a?b#c", "100%", "1+1", "%2e%2e", "a:b", "a\\b", "'; --", "a b "]
 )
 def test_a_name_is_never_a_path(repository: Pipelines, name: str, text: str) -> None:
-    """Names that mean something in a URL or a file system are just names: stored, found and deleted as they are."""
+    """Names with a meaning in a URL or a file system are plain names: stored, found and deleted unchanged."""
     odd = text if text in {"..", "."} else f"{text} {name}"
     repository.upload(UploadPipelineMetadata(odd), pipeline_file(), call())
     assert repository.get(PipelineRef(name=odd), View.BASIC, call()).name == odd
@@ -53,7 +53,7 @@ def test_a_name_is_never_a_path(repository: Pipelines, name: str, text: str) -> 
 
 
 def test_what_is_not_there_is_named(repository: Pipelines, name: str) -> None:
-    """PIPELINE_NOT_FOUND says what was looked for."""
+    """PIPELINE_NOT_FOUND names what was requested."""
     with pytest.raises(errors.PipelineNotFoundError) as caught:
         repository.get(PipelineRef(name=name, namespace="team-a"), View.BASIC, call())
     assert name in caught.value.message
@@ -64,7 +64,7 @@ def test_what_is_not_there_is_named(repository: Pipelines, name: str) -> None:
 
 
 def test_full_tells_the_latest_version_with_typed_parameters(repository: Pipelines, name: str) -> None:
-    """Uploads within one second are distinguished by their numbers, and the spec's parameters are typed."""
+    """Uploads within one second are ordered by their numbers, and the spec's parameters are typed."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     repository.upload(UploadPipelineMetadata(name), pipeline_file("all_parameter_types"), call())
     full = repository.get(PipelineRef(name=name), View.FULL, call())
@@ -81,7 +81,7 @@ def test_full_tells_the_latest_version_with_typed_parameters(repository: Pipelin
 
 
 def test_full_of_a_v1_workflow(repository: Pipelines, name: str) -> None:
-    """A KFP v1 file is told as such, its parameters too."""
+    """A KFP v1 file is reported as one, with its parameters."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file("argo_v1_workflow"), call())
     latest = repository.get(PipelineRef(name=name), View.FULL, call()).latest_version
     assert latest is not None
@@ -117,7 +117,7 @@ def _make_many(make: Callable[[int], object], count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_lists_of_450_pipelines_miss_nothing(repository: Pipelines, name: str) -> None:
-    """Pages of any size, deletions in between: what is there from first to last is listed exactly once."""
+    """Pages of any size, with deletions between them: what exists from start to end is listed exactly once."""
     ids: dict[int, str] = {}
 
     def make(number: int) -> None:
@@ -148,7 +148,7 @@ def _versions(repository: Pipelines, ref: PipelineRef, view: View, token: str) -
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_lists_of_450_versions_miss_nothing(repository: Pipelines, name: str) -> None:
-    """BASIC and FULL alike; the total is told."""
+    """BASIC and FULL alike; the total is returned."""
     pipeline = repository.upload(UploadPipelineMetadata(name), pipeline_file(), call()).pipeline
 
     def make(number: int) -> None:
@@ -166,7 +166,7 @@ def test_lists_of_450_versions_miss_nothing(repository: Pipelines, name: str) ->
 
 
 def test_filters_combine_and_compare_exactly(repository: Pipelines, name: str) -> None:
-    """KFP's LIKE takes `_` for any character and no notice of case; the adapter compares again."""
+    """KFP's LIKE takes `_` for any character and ignores letter case; the adapter compares again."""
     for suffix, tags in (("a_b", {"k": "1"}), ("axb", {"k": "1"}), ("A_B c", {"k": "2"}), ("a_b two", {"k": "2"})):
         repository.upload(UploadPipelineMetadata(f"{name} {suffix}", tags=tags), pipeline_file(), call())
 
@@ -181,21 +181,21 @@ def test_filters_combine_and_compare_exactly(repository: Pipelines, name: str) -
 
 
 def test_the_total_is_told_only_where_it_is_known(repository: Pipelines, name: str) -> None:
-    """KFP's total counts what its LIKE matches, so with name_contains there is none."""
+    """KFP's total counts what its LIKE matches, so with name_contains no total is returned."""
     repository.upload(UploadPipelineMetadata(name, tags={"only": "this"}), pipeline_file(), call())
     assert repository.list(ListPipelinesRequest(tags={"only": "this"}), PageRequest(), call()).total_size == 1
     assert repository.list(ListPipelinesRequest(name_contains=name), PageRequest(), call()).total_size is None
 
 
 def test_a_foreign_token_is_refused(repository: Pipelines) -> None:
-    """A token that KFP does not know is INVALID_PAGE_TOKEN."""
+    """A token unknown to KFP is INVALID_PAGE_TOKEN."""
     with pytest.raises(errors.InvalidPageTokenError) as caught:
         repository.list(ListPipelinesRequest(), PageRequest(100, "garbage"), call())
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
 
 
 def test_a_pipeline_with_one_version_goes_without_force(repository: Pipelines, name: str) -> None:
-    """With more versions force is needed, and the error says how many there are."""
+    """With more versions force is required, and the error has their number."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     for _ in range(2):
         repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
@@ -212,7 +212,7 @@ def test_a_pipeline_with_one_version_goes_without_force(repository: Pipelines, n
 
 
 def test_versions_of_what_is_not_there(repository: Pipelines) -> None:
-    """Both lists of versions say that the pipeline is missing."""
+    """Both lists of versions report that the pipeline is missing."""
     ref = PipelineRef(pipeline_id=str(uuid.uuid4()))
     for view in View:
         with pytest.raises(errors.PipelineNotFoundError):

@@ -30,13 +30,13 @@ WRITING = [probe.name for probe in PROBES if probe.writes]
 
 @pytest.fixture
 def transport(embedded_url: str) -> Iterator[Transport]:
-    """The way to the embedded KFP."""
+    """The transport to the embedded KFP."""
     with closing(Transport(TransportSettings(embedded_url))) as made:
         yield made
 
 
 def probed(url: str, *, write: bool) -> dict[str, Finding]:
-    """Measures a KFP; nothing may be left behind."""
+    """Probes a KFP; nothing may be left behind."""
     left: list[str] = []
     findings = {one.probe.name: one for one in measure(TransportSettings(url), write=write, left_behind=left.append)}
     assert left == []
@@ -44,7 +44,7 @@ def probed(url: str, *, write: bool) -> dict[str, Finding]:
 
 
 def made_by_probes(transport: Transport) -> list[str]:
-    """The names of what probes made lately and did not delete; other tests' may fill more than a page."""
+    """The names of what probes created recently and did not delete; those of other tests may fill more than a page."""
     names: list[str] = []
     for kind in ("pipelines", "runs"):
         request = Request("GET", f"{V2}/{kind}", [("page_size", "200"), ("sort_by", "created_at desc")])
@@ -53,7 +53,7 @@ def made_by_probes(transport: Transport) -> list[str]:
 
 
 def make_all(bench: Bench) -> None:
-    """Makes a pipeline, a version and a run."""
+    """Creates a pipeline, a version and a run."""
     for probe in PROBES:
         if probe.name in {"empty-pipeline", "named-version", "chosen-run-id"}:
             probe.look(bench)
@@ -61,7 +61,7 @@ def make_all(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_every_fact_holds_for_the_embedded_kfp(embedded_url: str, transport: Transport) -> None:
-    """The embedded KFP does all that KFP does, and nothing of what was made for it remains."""
+    """All facts hold for the embedded KFP, and everything created for them is deleted."""
     findings = probed(embedded_url, write=True)
     assert list(findings) == [probe.name for probe in PROBES]
     assert {name: one.found for name, one in findings.items() if not is_well(one)} == {}
@@ -69,7 +69,7 @@ def test_every_fact_holds_for_the_embedded_kfp(embedded_url: str, transport: Tra
 
 
 def test_what_an_older_kfp_lacks(embedded_url: str, transport: Transport) -> None:
-    """Exactly the facts that are declared not to hold for 2.5 do not hold there; nothing remains there either."""
+    """Exactly the facts that are declared not to hold for 2.5 do not hold there; everything is deleted there, too."""
     with OldKfp(embedded_url) as old:
         findings = probed(old.url, write=True)
     differs = {name for name, one in findings.items() if one.outcome is Outcome.DIFFERS}
@@ -102,7 +102,7 @@ def test_what_an_older_kfp_lacks(embedded_url: str, transport: Transport) -> Non
 def test_how_a_kfp_was_installed(
     scripted: ScriptedKfp, name: str, told: dict[str, tuple[Outcome, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest run that has ended tells of default retries, plugins and archived logs, as 2.17.0 served it."""
+    """The newest finished run shows default retries, plugins and archived logs, as 2.17.0 served it."""
     stage = recorded(name)[-1]
     scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [stage["run"]]}))
     scripted.on("GET", "/v1beta1/runs/", answers(200, in_v1beta1(stage)))
@@ -122,14 +122,14 @@ def test_how_a_kfp_was_installed(
 def test_where_nothing_tells_how_it_was_installed(
     scripted: ScriptedKfp, runs: Behaviour, run: Behaviour, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a run that has ended, or its workflow, nothing is claimed."""
+    """Without a finished run, or its workflow, how KFP was installed is unknown."""
     scripted.on("GET", r"/v2beta1/runs\?", runs).on("GET", "/v1beta1/runs/", run)
     told = dict.fromkeys(("default-retry", "log-archive"), (Outcome.UNKNOWN, found))
     _check_installed(scripted.url, monkeypatch, told)
 
 
 def test_logs_that_are_not_archived(scripted: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pods that succeeded without an archived log tell that there is no archive."""
+    """Pods that succeeded without an archived log show that there is no archive."""
     nodes = {"a": {"type": "Pod", "phase": "Succeeded"}, "b": {"type": "DAG", "phase": "Succeeded"}}
     manifest = json.dumps({"status": {"nodes": nodes}})
     scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [{"run_id": "r"}]}))
@@ -138,7 +138,7 @@ def test_logs_that_are_not_archived(scripted: ScriptedKfp, monkeypatch: pytest.M
 
 
 def _check_installed(url: str, monkeypatch: pytest.MonkeyPatch, told: dict[str, tuple[Outcome, str]]) -> None:
-    """These probes, tried alone, find this."""
+    """These probes, run alone, find this."""
     chosen = tuple(probe for probe in PROBES if probe.name in told)
     monkeypatch.setattr("kfadapter_grpc.kfp.probes.measuring.PROBES", chosen)
     findings = probed(url, write=False)
@@ -147,13 +147,13 @@ def _check_installed(url: str, monkeypatch: pytest.MonkeyPatch, told: dict[str, 
 
 
 def is_well(finding: Finding) -> bool:
-    """Whether a fact holds; how a KFP was installed is known only where a run with a workflow has ended."""
+    """Whether a fact holds; how a KFP was installed is known only if a run with a workflow has finished."""
     unknown = finding.outcome is Outcome.UNKNOWN and finding.probe.name in TOLD_BY_RUNS
     return unknown or finding.outcome is Outcome.HOLDS
 
 
 def test_without_the_flag_nothing_is_written(embedded_url: str) -> None:
-    """Unless writing is allowed, only GET is sent, and the probes that write are left out."""
+    """Unless writes are allowed, only GET is sent, and the probes that write are skipped."""
     with OldKfp(embedded_url) as old:
         findings = probed(old.url, write=False)
         assert old.paths("GET")
@@ -164,7 +164,7 @@ def test_without_the_flag_nothing_is_written(embedded_url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, len(PROBES) + 1))
 def test_an_interruption_leaves_nothing_behind(count: int, embedded_url: str, transport: Transport) -> None:
-    """Whenever whoever measures stops, what was made until then is deleted."""
+    """Whenever probing is stopped, what was created until then is deleted."""
     left: list[str] = []
     with closing(measure(TransportSettings(embedded_url), write=True, left_behind=left.append)) as findings:
         for _ in range(count):
@@ -175,7 +175,7 @@ def test_an_interruption_leaves_nothing_behind(count: int, embedded_url: str, tr
 
 @pytest.mark.parametrize("what", ["pipeline", "version", "run"])
 def test_an_interruption_before_the_answer(what: str, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made, though nobody waited for the answer, is found again and deleted."""
+    """What was created, though its answer was never read, is found and deleted."""
     bench = Bench(transport, "", multi_user=False)
 
     ask = bench.ask
@@ -197,7 +197,7 @@ def test_an_interruption_before_the_answer(what: str, transport: Transport, monk
 
 
 def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever interrupts the clearing away, too, learns what to look for."""
+    """If the cleanup is interrupted, too, the message says what to look for."""
     bench = Bench(transport, "", multi_user=False)
     left: list[str] = []
 
@@ -213,7 +213,7 @@ def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pyte
 
 
 def test_what_cannot_be_deleted_is_told(scripted: ScriptedKfp) -> None:
-    """A pipeline that KFP does not delete is told by its name."""
+    """A pipeline that KFP does not delete is reported by its name."""
     scripted.on("POST", "/pipelines$", answers(200, {"pipeline_id": "p", "name": "x"}))
     scripted.on("GET", "/versions", answers(200, {}))
     scripted.on("GET", "/pipelines/names/", answers(200, {"pipeline_id": "p", "name": "x"}))
@@ -227,7 +227,7 @@ def test_what_cannot_be_deleted_is_told(scripted: ScriptedKfp) -> None:
 
 
 def test_an_empty_kfp(scripted: ScriptedKfp) -> None:
-    """Where there is no pipeline, facts about pipelines are not known, and the others are all the same."""
+    """Without pipelines, facts about pipelines are unknown, and the others are reported."""
     scripted.on("GET", "page_token", answers(400, {"code": 3, "message": "invalid page token"}))
     scripted.on("GET", "/(pipelines|runs)/", answers(404, {"code": 5, "message": "not found"}))
     scripted.on("GET", "", answers(200, {}))
@@ -239,7 +239,7 @@ def test_an_empty_kfp(scripted: ScriptedKfp) -> None:
 
 
 def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
-    """Filters that are ignored, specs that come along, and a name that finds another are facts that do not hold."""
+    """Ignored filters, lists with specs, and a name that finds another pipeline are facts that do not hold."""
     pipelines = {"pipelines": [{"pipeline_id": "p", "display_name": "x"}], "total_size": 1}
     versions = {"versions": [{"id": "v", "pipeline_spec": {"pipelineInfo": {"name": "x"}}}]}
     scripted.on("GET", "v1beta1/pipeline_versions", answers(200, versions))
@@ -253,7 +253,7 @@ def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
 
 
 def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
-    """Without an experiment to run in, such a KFP is called for no run, and without a namespace for no list of runs."""
+    """Without an experiment, no run is created on a multi-user KFP; without a namespace, no runs are listed."""
     pipeline = {"pipeline_id": "p", "name": "x"}
     version = {"pipeline_version_id": "v", "pipeline_id": "p"}
     scripted.on("POST", "/upload_version", answers(200, version)).on("POST", "", answers(200, pipeline))
@@ -272,7 +272,7 @@ def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 503])
 def test_who_is_not_let_in_learns_nothing(status: int, scripted: ScriptedKfp) -> None:
-    """An answer that is about the one who asks, or about the moment, says nothing about any fact."""
+    """An error about credentials, or a temporary one, says nothing about any fact."""
     scripted.on("GET", "", answers(status, {"code": 16, "message": "no"}))
     findings = probed(scripted.url, write=False)
     unclear = {name for name, one in findings.items() if one.outcome is Outcome.UNKNOWN}

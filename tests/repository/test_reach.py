@@ -28,7 +28,7 @@ STOPS = {
 
 
 def test_the_embedded_kfp(embedded_url: str) -> None:
-    """A KFP that is well is reached, and tells whom it serves, its version and its time."""
+    """A healthy KFP is reached; its user mode, version and clock are reported."""
     reached = reach(TransportSettings(embedded_url))
     assert (reached.stopped_at, reached.multi_user, reached.addresses) == (None, False, ("127.0.0.1",))
     assert reached.version.startswith("newer than 2.5")
@@ -38,7 +38,7 @@ def test_the_embedded_kfp(embedded_url: str) -> None:
 
 @pytest.mark.parametrize("how", EVERYTHING)
 def test_where_it_ends(how: str) -> None:
-    """What is no KFP, or does not let the adapter in, is told by where the request ends, with what to do."""
+    """For what is not KFP, or rejects the adapter, the stage where the request ends is reported, with what to do."""
     with answering(EVERYTHING[how]) as url:
         reached = reach(TransportSettings(url), seconds=0.5 if how == "silent" else 10)
     stage, found, advice = STOPS[how]
@@ -48,7 +48,7 @@ def test_where_it_ends(how: str) -> None:
 
 
 def test_a_closed_port() -> None:
-    """Where nobody listens, the connection fails."""
+    """If nothing listens, the connection fails."""
     reached = reach(TransportSettings(closed_port()))
     assert reached.stopped_at is Stage.CONNECTION
     assert "refused" in reached.found
@@ -56,14 +56,14 @@ def test_a_closed_port() -> None:
 
 
 def test_an_unknown_name() -> None:
-    """A name that nobody knows ends at the name."""
+    """An unknown host name ends at the name."""
     reached = reach(TransportSettings("http://kfp.invalid:8888"))
     assert reached.stopped_at is Stage.NAME
     assert "kfp.invalid" in reached.found
 
 
 def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
-    """A certificate that is not trusted ends at TLS, with the reason and a way out."""
+    """An untrusted certificate ends at TLS, with the reason and a solution."""
     with untrusted(tmp_path) as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
@@ -72,7 +72,7 @@ def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
 
 
 def test_tls_towards_a_server_without() -> None:
-    """https: in place of http: is told as such."""
+    """https: instead of http: is reported as such."""
     with without_tls() as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
@@ -81,21 +81,21 @@ def test_tls_towards_a_server_without() -> None:
 
 @pytest.mark.parametrize(("status", "stage"), [(401, Stage.CREDENTIALS), (403, Stage.NAMESPACE), (500, Stage.API)])
 def test_a_namespace(status: int, stage: Stage) -> None:
-    """A KFP for several users may be well, and not let the adapter into the namespace."""
+    """A multi-user KFP may be healthy, and deny the adapter access to the namespace."""
     with healthy(answers(status, REFUSED), multi_user=True) as url:
         reached = reach(TransportSettings(url), "team-a")
     assert (reached.stopped_at, reached.multi_user, reached.version) == (stage, True, "2.17.0")
 
 
 def test_several_users_without_a_namespace() -> None:
-    """Without a namespace only shared pipelines are requested: experiments have none there."""
+    """Without a namespace only shared pipelines are requested: there are no experiments without one."""
     with healthy(answers(200, {}), multi_user=True) as url:
         reached = reach(TransportSettings(url))
     assert (reached.stopped_at, reached.multi_user) == (None, True)
 
 
 def test_an_answer_without_a_date() -> None:
-    """Without a Date header the clock is not known."""
+    """Without a Date header the clock is unknown."""
     with healthy(answers(200, {})) as url:
         assert reach(TransportSettings(url)).skew_seconds is None
     dated = answers(200, HEALTHY, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})

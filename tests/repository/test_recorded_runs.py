@@ -1,6 +1,6 @@
-"""What is said of 22 runs whose nodes Argo's own controller made (tests/data/run_nodes), at each stage of theirs.
+"""What is returned for 22 runs whose nodes Argo's own controller created (tests/data/run_nodes), at each stage.
 
-The tables were written by hand from the recordings: what a person who reads the nodes would say of the run.
+The tables were written by hand from the recordings: what a person would conclude from the nodes.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ SAID_BY_HISTORY = {
 
 
 def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
-    """Has a KFP serve a run as at one stage; returns its id."""
+    """Makes a KFP serve a run as at one stage; returns its id."""
     run_id = str(stage["run"]["run_id"])
     kfp.runs[run_id] = stage["run"]
     kfp.manifests[run_id] = in_v1beta1(stage)
@@ -162,7 +162,7 @@ def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
 
 
 def test_every_recorded_stage_is_in_the_table() -> None:
-    """No recording is passed over."""
+    """No recording is left out."""
     stages = {(name, stage["stage"]) for name in names() for stage in recorded(name) if stage["manifest"] is not None}
     assert stages == set(SAID)
     assert len(names()) == 22
@@ -170,7 +170,7 @@ def test_every_recorded_stage_is_in_the_table() -> None:
 
 @pytest.mark.parametrize(("name", "stage"), SAID)
 def test_a_recorded_run(kfp: RunsKfp, runs: Runs, name: str, stage: str) -> None:
-    """Tasks, states, reasons and warnings are those that a person reads from the nodes."""
+    """Tasks, states, reasons and warnings are those in the table."""
     found = next(one for one in recorded(name) if one["stage"] == stage)
     run = runs.get(put(kfp, found), View.FULL, call())
     assert said_of(run) == SAID[name, stage]
@@ -181,14 +181,14 @@ def test_a_recorded_run(kfp: RunsKfp, runs: Runs, name: str, stage: str) -> None
 
 @pytest.mark.parametrize("name", SAID_BY_HISTORY)
 def test_what_the_history_of_a_run_tells(kfp: RunsKfp, runs: Runs, name: str) -> None:
-    """BASIC sees a termination where KFP kept CANCELING, and never takes a later failure for one."""
+    """BASIC reports a termination if KFP kept CANCELING, and never takes a later failure for one."""
     stages = [stage for stage in recorded(name) if stage["run"] and not stage["stage"].startswith("its manifest")]
     states = [runs.get(put(kfp, stage), View.BASIC, call()).state.value for stage in stages]
     assert states == SAID_BY_HISTORY[name]
 
 
 def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: Runs) -> None:
-    """FULL has the last 20 lines of the pod that failed, or of its driver; nothing where there is no log."""
+    """FULL has the last 20 lines of the pod that failed, or of its driver; nothing if there is no log."""
     kfp.logs["exit-handled-e9d70-system-container-impl-471553310"] = "".join(f"줄 {number}\n" for number in range(50))
     kfp.logs["one-fails-85ce4-system-container-driver-2090368316"] = "F1129 driver: no such input\n"
     guarded = runs.get(put(kfp, recorded("exit_handler")[1]), View.FULL, call())
@@ -202,7 +202,7 @@ def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP is called for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
+    """KFP is called for FAILED and CANCELED, its answer is filtered by the history, and no total is returned."""
     stopped = put(kfp, recorded("terminated_then_retried")[1])
     failed = put(kfp, recorded("driver_fails")[0])
     for state, found in ((RunState.CANCELED, stopped), (RunState.FAILED, failed)):
@@ -216,13 +216,13 @@ def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_who_terminates_a_run_is_told_that_it_was(kfp: RunsKfp, runs: Runs) -> None:
-    """The answer is CANCELED, although KFP says FAILED and kept no CANCELING; a run that failed of itself is FAILED."""
+    """Terminate returns CANCELED, although KFP has FAILED and no CANCELING; a run that failed by itself is FAILED."""
     assert runs.terminate(put(kfp, recorded("terminated_running")[-1]), 5, call()).state is RunState.CANCELED
     assert runs.terminate(put(kfp, recorded("driver_fails")[0]), 5, call()).state is RunState.FAILED
 
 
 def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
-    """A list tells which runs wait; of these, and of those that failed, a whole read tells why."""
+    """A list shows which runs are waiting; for these, and for failed ones, a read of the whole run shows why."""
     waiting = put(kfp, recorded("image_pull")[1])
     failed, stopped = put(kfp, recorded("driver_fails")[0]), put(kfp, recorded("terminated_running")[-1])
     backend = connect(kfp.url)
@@ -252,7 +252,7 @@ def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
     ],
 )
 def test_a_manifest_that_cannot_be_read(kfp: RunsKfp, runs: Runs, answer: dict[str, object], says: str) -> None:
-    """The tasks are unavailable by name, and the rest of the run is as ever."""
+    """The tasks are reported as unavailable, and the rest of the run is unchanged."""
     run_id = put(kfp, recorded("driver_fails")[0])
     kfp.manifests[run_id] = answer
     run = runs.get(run_id, View.FULL, call())
@@ -264,14 +264,14 @@ def test_a_manifest_that_cannot_be_read(kfp: RunsKfp, runs: Runs, answer: dict[s
 
 
 def _ids_that_argo_gives(manifest: dict[str, Any] | None) -> list[str]:
-    """The ids of nodes, and of the Retry nodes that KFP's retry has dropped and Argo makes again."""
+    """The ids of nodes, and of the Retry nodes that KFP's retry removed and Argo creates again."""
     nodes = (manifest or {}).get("status", {}).get("nodes", {})
     dropped = "one-fails-f9b28-1669756294" if "one-fails-f9b28" in str(list(nodes)[:1]) else ""
     return [*nodes, dropped]
 
 
 def test_pods_of_attempts() -> None:
-    """A retried task has a pod for each attempt, the first one first; the names are as Kubernetes has them."""
+    """A retried task has a pod for each attempt, the first one first; the names are those in Kubernetes."""
     stage = recorded("old_retried_good")[1]
     nodes = read_nodes(json.dumps(stage["manifest"]))
     pods = nodes.pods(nodes.find("step").task_id)
@@ -293,13 +293,13 @@ def test_pods_of_attempts() -> None:
     ],
 )
 def test_how_a_task_is_named(named: str, iteration: int | None, found: str) -> None:
-    """By name, by task_id, by path; an iteration decides where a name alone does not."""
+    """By name, by task_id, by path; an iteration selects one where a name alone does not."""
     nodes = read_nodes(json.dumps(recorded("loop")[1]["manifest"]))
     assert TaskPaths(nodes.tasks).of(nodes.find(named, iteration)) == found
 
 
 def test_an_ambiguous_name() -> None:
-    """The answer lists what may be meant."""
+    """The error lists the candidates."""
     nodes = read_nodes(json.dumps(recorded("loop")[1]["manifest"]))
     with pytest.raises(InvalidFieldError, match=r"'for-loop-1\[0\]/square', 'for-loop-1\[1\]/square'"):
         nodes.find("square")
@@ -308,7 +308,7 @@ def test_an_ambiguous_name() -> None:
 
 
 def test_groups_by_their_authors_names() -> None:
-    """A path may use the name that an author gave a group, or the one that KFP generated."""
+    """A path may use the name that the author gave a group, or the one that KFP generated."""
     nodes = read_nodes(json.dumps(recorded("nested")[1]["manifest"]))
     assert nodes.find("only-x/both[1]/step") == nodes.find("condition-1/for-loop-3[1]/step")
     assert nodes.find("both[1]/step").iteration_index == 1

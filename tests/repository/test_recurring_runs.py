@@ -1,4 +1,4 @@
-"""Recurring runs before a KFP that answers as recorded, and before one that misbehaves."""
+"""Recurring runs in front of a KFP that answers as recorded, and of one that misbehaves."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ FOUND = RecurringRun(
 
 @pytest.fixture
 def kfp(scripted: ScriptedKfp) -> Iterator[RecurringRuns]:
-    """The repository before the scripted KFP."""
+    """The repository in front of the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.recurring_runs
     backend.close()
 
 
 def made(**fields: object) -> dict[str, object]:
-    """The recurring run that is requested, as KFP shows it, made just now."""
+    """The requested recurring run, as KFP returns it, just created."""
     now = datetime.now(timezone.utc).replace(microsecond=0).isoformat().replace("+00:00", "Z")
     return {
         "recurring_run_id": ID,
@@ -103,7 +103,7 @@ def listing(*items: dict[str, object], **fields: object) -> Behaviour:
 
 
 def sent(scripted: ScriptedKfp) -> dict[str, object]:
-    """What KFP was told to make; nothing else was posted."""
+    """What was posted to KFP; nothing else was."""
     (request,) = [one for one in scripted.requests if one.method == "POST"]
     body: dict[str, object] = json.loads(request.body)
     return body
@@ -111,7 +111,7 @@ def sent(scripted: ScriptedKfp) -> dict[str, object]:
 
 @pytest.mark.parametrize("transcript", ["recurring_runs", "kfp-2.5/recurring_runs"])
 def test_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns, transcript: str) -> None:
-    """Create, Get, Disable, Enable, List and Delete, with what both KFPs answered."""
+    """Create, Get, Disable, Enable, List and Delete, with the answers of both KFPs."""
     with_pipeline(scripted).on("POST", CREATE, played("create, cron", transcript))
     assert as_kfp_shows(kfp.create(WANTED, call())) == FOUND
     assert sent(scripted) == {
@@ -136,7 +136,7 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns, transcript: str)
 
 
 def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """KFP spells this list's key in its own way; schedules of both kinds, and none, are read."""
+    """KFP spells this list's key differently; recurring runs with either kind of schedule, or with none, are read."""
     scripted.on("GET", LIST, played("list", "kfp-2.5/recurring_runs"))
     page = kfp.list(ListRecurringRunsRequest(), PageRequest(10, order=Order("created_at", descending=False)), call())
     first, second = page.items
@@ -149,7 +149,7 @@ def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
 
 
 def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """The next start is computed wherever one is shown; a schedule whose end has passed has ended, though enabled."""
+    """The next start is computed wherever one is shown; a schedule whose end has passed has ended, even if enabled."""
     now = datetime.now(timezone.utc)
     ended = made(trigger={"cron_schedule": {"cron": "@daily", "end_time": "2026-01-01T00:00:00Z"}}, status="ENABLED")
     scripted.on("GET", ONE, answers(200, made())).on("GET", LIST, listing(made(), ended))
@@ -165,7 +165,7 @@ def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: RecurringRuns) -> Non
 
 
 def test_everything_is_sent(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """What KFP is told holds all fields; its 64-bit numbers are texts, its times whole seconds in UTC."""
+    """The request to KFP has all fields; 64-bit numbers are strings, times are whole seconds in UTC."""
     with_pipeline(scripted).on("POST", CREATE, played("create, periodic", "recurring_runs"))
     scripted.first("GET", r"/experiments/", answers(200, {"experiment_id": "e-1", "display_name": "e"}))
     seoul = timezone(timedelta(hours=9))
@@ -205,14 +205,14 @@ def test_everything_is_sent(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
 def test_a_name_is_made(
     scripted: ScriptedKfp, kfp: RecurringRuns, schedule: CronSchedule | IntervalSchedule, name: str
 ) -> None:
-    """Without a display name it is the pipeline's with the schedule."""
+    """Without a display name it is generated from the pipeline's name and the schedule."""
     with_pipeline(scripted).on("POST", CREATE, played("create, cron", "recurring_runs"))
     kfp.create(replace(WANTED, display_name="", schedule=schedule), call())
     assert sent(scripted)["display_name"] == name
 
 
 def test_a_long_name_is_cut(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """The made name fits into KFP's column, and no character is cut in two."""
+    """The generated name fits into KFP's column, and no character is split."""
     long = {"pipeline_id": PIPELINE, "name": "파" * 128}
     with_pipeline(scripted).first("GET", rf"/pipelines/{PIPELINE}$", answers(200, long))
     scripted.on("POST", CREATE, played("create, cron", "recurring_runs"))
@@ -222,7 +222,7 @@ def test_a_long_name_is_cut(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     assert name.endswith("파 (0 0 4 * * *)")
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- rejected requests --------------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[dict[str, Json], type[errors.AdapterError], set[str]]] = {
     "unknown": ({"recipient": "x", "nope": 1}, errors.ParameterUnknownError, {"parameters.nope"}),
@@ -237,7 +237,7 @@ WRONG: dict[str, tuple[dict[str, Json], type[errors.AdapterError], set[str]]] = 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
-    """As for runs: all that is wrong is reported, and KFP is not told to make anything."""
+    """As for runs: all errors are reported, and nothing is created in KFP."""
     parameters, error, fields = WRONG[what]
     with_pipeline(scripted)
     with pytest.raises(error) as caught:
@@ -247,7 +247,7 @@ def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: RecurringRuns
 
 
 def test_a_cron_that_only_kfp_judges(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """KFP's words reach the caller, with the field."""
+    """KFP's message reaches the caller, with the field."""
     with_pipeline(scripted).on("POST", CREATE, played("bad cron", "recurring_runs"))
     with pytest.raises(errors.InvalidFieldError, match="not a supported format") as caught:
         kfp.create(WANTED, call())
@@ -263,7 +263,7 @@ ABSENT: dict[str, tuple[CreateRecurringRunRequest, type[errors.AdapterError]]] =
 
 @pytest.mark.parametrize("what", ABSENT)
 def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
-    """Whatever is not there is named exactly, and KFP is not told to make anything."""
+    """Whatever is missing is named exactly, and nothing is created in KFP."""
     request, error = ABSENT[what]
     scripted.on("GET", r"/pipelines/names/absent", played("get unknown name", "pipelines"))
     scripted.on("GET", r"/versions\?", answers(200, {}))
@@ -274,7 +274,7 @@ def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: Recurring
 
 
 def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """KFP says 500 to it; a look afterwards makes VERSION_NOT_FOUND of that."""
+    """KFP answers 500; a lookup afterwards turns that into VERSION_NOT_FOUND."""
     gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: PipelineVersion {VERSION} not found"})
     scripted.on("GET", rf"/versions/{VERSION}$", recorded_version(), gone)
     with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "Internal Server Error"}))
@@ -283,14 +283,14 @@ def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: RecurringRuns
 
 
 def test_a_fault_of_kfp_is_kfps(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """A 500 with everything in its place stays KFP_ERROR."""
+    """A 500 with nothing missing stays KFP_ERROR."""
     with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "the disk is full"}))
     with pytest.raises(errors.KfpError, match="the disk is full"):
         kfp.create(WANTED, call())
 
 
 def test_without_a_default_experiment_kfp_chooses(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """A single user's KFP has a default of its own; one for several users refuses, and says which field is needed."""
+    """A single-user KFP has its own default; a multi-user one rejects the request, and the error names the field."""
     scripted.on("GET", r"/experiments\?", answers(200, {}))
     with_pipeline(scripted).on(
         "POST", CREATE, played("create, cron", "recurring_runs"), played("run without an experiment", "multi_user")
@@ -311,7 +311,7 @@ UNKNOWN: dict[str, Callable[[RecurringRuns], object]] = {
 
 @pytest.mark.parametrize("what", UNKNOWN)
 def test_what_is_not_there(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
-    """It is RECURRING_RUN_NOT_FOUND."""
+    """The error is RECURRING_RUN_NOT_FOUND."""
     unknown = played("get unknown", "recurring_runs")
     scripted.on("GET", ONE, unknown).on("POST", r":(en|dis)able$", unknown)
     with pytest.raises(errors.RecurringRunNotFoundError) as caught:
@@ -324,7 +324,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, kfp: RecurringRuns, what: str)
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
-    """It is never sent again; the one that was made meanwhile and is what was requested is ours."""
+    """The create is never resent; a recurring run created meanwhile that equals the request is taken as ours."""
     others = [
         made(recurring_run_id="old", created_at="2026-01-02T03:04:05Z"),
         made(recurring_run_id="off", mode="DISABLE"),
@@ -344,7 +344,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRu
     ids=["nothing", "two", "KFP is away"],
 )
 def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: RecurringRuns, found: Behaviour) -> None:
-    """Where it cannot be known which one is ours, the fault is reported."""
+    """If it is unknown which one is ours, the error is reported."""
     with_pipeline(scripted).on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
         kfp.create(WANTED, call())
@@ -353,14 +353,14 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: RecurringRuns, foun
 
 @pytest.mark.slow
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """After the deadline it is looked, too, in time of the adapter's own."""
+    """The check also runs after the deadline, with a time limit of its own."""
     with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))
     assert kfp.create(WANTED, call(1)).recurring_run_id == ID
 
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
-    """What is gone afterwards was deleted; what is there was not, and the fault is reported."""
+    """If it no longer exists it was deleted; if it still exists it was not, and the error is reported."""
     scripted.on("DELETE", ONE, BROKEN[fault])
     scripted.on("GET", ONE, played("get unknown", "recurring_runs"), answers(200, made()))
     assert kfp.delete(ID, call(), allow_missing=False)
@@ -371,7 +371,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRu
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
-    """Whether it was switched is seen from the recurring run."""
+    """Whether it was switched is read from the recurring run."""
     scripted.on("POST", r":(en|dis)able$", BROKEN[fault]).on("GET", ONE, answers(200, made()))
     assert kfp.enable(ID, call()).enabled
     with pytest.raises(errors.KfpUnavailableError):
@@ -383,7 +383,7 @@ def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRu
 
 
 def test_a_list_of_an_experiment(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
-    """The experiment is looked up, by name too: KFP would answer an unknown one with an empty list."""
+    """The experiment is looked up, by name too: KFP would answer with an empty list for an unknown one."""
     scripted.on("GET", r"/experiments\?", played("list by name", "experiments"), answers(200, {}))
     scripted.on("GET", LIST, listing(made()))
     where = ListRecurringRunsRequest(ExperimentRef(name="exp", namespace="team-a"), "team-a")

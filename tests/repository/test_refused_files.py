@@ -1,4 +1,4 @@
-"""Files that KFP refuses, never answers, or fails to store: none that hangs it reaches it, and the place is named."""
+"""Files that KFP rejects, never answers, or fails to store: those that hang it are not sent; positions are reported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _upload(kfp: Pipelines, data: bytes, request: UploadPipelineMetadata | None 
 
 
 def _answering(scripted: ScriptedKfp, *version: object) -> None:
-    """A KFP that makes the pipeline and answers the version like this."""
+    """A KFP that creates the pipeline and answers the version like this."""
     made = {"pipeline_id": ID, "name": "p", "display_name": "p", "tags": {"kfadapter_attempt": "x"}}
     scripted.on("POST", r"/pipelines$", answers(200, made)).on("DELETE", ID, answers(200, {}))
     scripted.on("POST", "/upload_version", *version)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def _answering(scripted: ScriptedKfp, *version: object) -> None:
 
 @pytest.mark.parametrize("step", HANGING, ids=[step.note for step in HANGING])
 def test_files_that_hang_kfp(scripted: ScriptedKfp, before_scripted: Pipelines, step: Step) -> None:
-    """Each ends with INVALID_PIPELINE_FILE, and KFP does not see a byte of those that it never answered."""
+    """Each is rejected with INVALID_PIPELINE_FILE, and no byte of those that KFP never answered is sent."""
     recorded = step.response
     _answering(scripted, answers(400, recorded.get("json")))
     data = MADE.get(step.note) or str(step.request["body"]).encode()
@@ -73,7 +73,7 @@ def test_files_that_hang_kfp(scripted: ScriptedKfp, before_scripted: Pipelines, 
 
 
 def test_a_cut_file_is_refused_in_kfps_words(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Where nothing in the file explains a refusal, KFP's own words are the reason."""
+    """If nothing in the file explains the rejection, the reason is KFP's own message."""
     _answering(scripted, UNKNOWN_FORMAT)
     with pytest.raises(errors.InvalidPipelineFileError, match="unknown template format"):
         _upload(before_scripted, MADE["a good file cut after a whole line"])
@@ -110,7 +110,7 @@ def test_faulty_keys(  # noqa: PLR0917 - what is parametrized
     words: str,
     packed: bool,
 ) -> None:
-    """A key that comes twice or is not a text, which is "unknown template format" to KFP, is named with its place."""
+    """A duplicate or non-string key, which is "unknown template format" to KFP, is reported with its position."""
     _answering(scripted, UNKNOWN_FORMAT)
     with pytest.raises(errors.InvalidPipelineFileError, match=words) as caught:
         _upload(before_scripted, _zipped(data) if packed else data)
@@ -119,7 +119,7 @@ def test_faulty_keys(  # noqa: PLR0917 - what is parametrized
 
 
 def test_sound_keys_are_not_accused(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Quoted numbers, equal keys of different mappings, texts as values and merged keys explain nothing."""
+    """Quoted numbers, equal keys of different mappings, strings as values and merged keys are not reported."""
     _answering(scripted, UNKNOWN_FORMAT)
     data = b"a: &b {'7': 7, x: yes}\nc: [{x: 1}, {x: 2}]\nd: {<<: *b, x: 1}\nnulls: ~\nv1.2: 1\n2a: 3\n"
     with pytest.raises(errors.InvalidPipelineFileError, match="unknown template format"):
@@ -129,7 +129,7 @@ def test_sound_keys_are_not_accused(scripted: ScriptedKfp, before_scripted: Pipe
 @pytest.mark.parametrize("text", ["축하 🎉", '"\\U0001F389 축하"'], ids=["written", "escaped"])
 @pytest.mark.parametrize("packed", [False, True], ids=["bare", "zip"])
 def test_an_emoji_in_the_file(scripted: ScriptedKfp, before_scripted: Pipelines, text: str, packed: bool) -> None:
-    """After KFP's 500 the first text with a character of 4 bytes is named, as it is and as an escape."""
+    """After KFP's 500 the first text with a 4-byte character is reported, literally and as an escape."""
     _answering(scripted, FAILED)
     data = f"한국어: 값\nb:\n  c: {text}\n".encode()
     with pytest.raises(errors.InvalidPipelineFileError, match="U\\+1F389") as caught:
@@ -138,13 +138,13 @@ def test_an_emoji_in_the_file(scripted: ScriptedKfp, before_scripted: Pipelines,
 
 
 def test_an_emoji_is_not_refused_beforehand(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """A KFP whose database takes characters of 4 bytes gets them."""
+    """A KFP whose database supports 4-byte characters gets them."""
     _answering(scripted, answers(200, {"pipeline_id": ID, "pipeline_version_id": "v", "name": "p 🎉"}))
     assert _upload(before_scripted, "a: 🎉\n".encode(), UploadPipelineMetadata("p 🎉")).version_created
 
 
 def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """Korean texts are no reason for a failure of KFP."""
+    """Korean text is no explanation for a failure of KFP."""
     _answering(scripted, FAILED)
     with pytest.raises(errors.KfpError, match="HTTP 500"):
         _upload(before_scripted, "한국어: 값\n".encode(), UploadPipelineMetadata("p", version_name="둘째"))
@@ -161,7 +161,7 @@ def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_s
 def test_an_emoji_in_a_field(
     scripted: ScriptedKfp, before_scripted: Pipelines, request_: UploadPipelineMetadata, field: str
 ) -> None:
-    """After KFP's 500 the field with a character of 4 bytes is named."""
+    """After KFP's 500 the field with a 4-byte character is named."""
     _answering(scripted, FAILED)
     with pytest.raises(errors.InvalidFieldError, match="U\\+1F389") as caught:
         _upload(before_scripted, b"a: 1\n", request_)

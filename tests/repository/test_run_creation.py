@@ -1,4 +1,4 @@
-"""A run is started once for each request id, whatever becomes of the line, and as it was requested."""
+"""A run is started once for each request id, whatever happens to the connection, and as it was requested."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ RUN = run_id_for("r-1")
 
 @pytest.fixture
 def others(kfp: RunsKfp) -> Iterator[Runs]:
-    """The repository of another adapter before the same KFP."""
+    """The repository of another adapter in front of the same KFP."""
     backend = connect(kfp.url)
     yield backend.runs
     backend.close()
 
 
 def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP gets the version's id, whole numbers as such, and a name; the answer is the run."""
+    """KFP gets the version's id, integers as integers, and a name; the answer is the run."""
     run = runs.create(WANTED, call())
     (body,) = kfp.posts()
     assert body["pipeline_version_reference"] == {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}
@@ -67,7 +67,7 @@ def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: Runs) -> N
 
 
 def test_everything_that_can_be_said(kfp: RunsKfp, runs: Runs) -> None:
-    """Ids or names, the experiment, description, labels and the service account reach KFP, and come back."""
+    """Ids or names, the experiment, description, labels and the service account reach KFP, and are returned."""
     wanted = replace(
         WANTED,
         pipeline=PipelineRef(PIPELINE),
@@ -85,7 +85,7 @@ def test_everything_that_can_be_said(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_name_is_made_of_a_pipeline_that_was_named_by_id(runs: Runs) -> None:
-    """Its name is looked up."""
+    """The pipeline's name is looked up."""
     assert runs.create(replace(WANTED, pipeline=PipelineRef(PIPELINE)), call()).display_name.startswith(f"{NAME} ")
 
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_started(
     error: type[errors.AdapterError],
     validate_only: bool,
 ) -> None:
-    """Nothing is started; the error is the same whether it was only to be checked or not."""
+    """Nothing is started; the error is the same with validate_only and without."""
     with pytest.raises(error):
         runs.create(replace(WANTED, validate_only=validate_only, **change), call())  # type: ignore[arg-type]
     assert kfp.runs == {}
@@ -134,7 +134,7 @@ def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: Runs) -> None:
-    """Only if that is requested, and not by a check."""
+    """Only if requested, and not with validate_only."""
     wanted = replace(WANTED, experiment=ExperimentRef(name="새 실험"), create_experiment=True)
     assert runs.create(replace(wanted, validate_only=True), call()).experiment_id == ""
     assert "새 실험" not in kfp.experiments.values()
@@ -143,7 +143,7 @@ def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: Runs) -> None:
-    """Where there are namespaces KFP has no default, so the experiment named Default is looked for."""
+    """A KFP with namespaces has no default, so the experiment named Default is looked up."""
     assert runs.create(replace(WANTED, namespace="team-a"), call()).experiment_id == DEFAULT
     kfp.experiments.clear()
     with pytest.raises(errors.ExperimentNotFoundError, match="experiment 'Default'"):
@@ -151,7 +151,7 @@ def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: Run
 
 
 def test_a_check_starts_nothing(kfp: RunsKfp, runs: Runs) -> None:
-    """The answer is the run as it would be, without state and times."""
+    """The answer is the run as it would be started, without state and times."""
     run = runs.create(replace(REPEATABLE, validate_only=True, labels={"a": "b"}), call())
     assert kfp.posts() == []
     assert (run.run_id, run.pipeline_version_id, run.parameters) == (RUN, VERSION, {"s": "값", "i": 3})
@@ -159,7 +159,7 @@ def test_a_check_starts_nothing(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: Runs) -> None:
-    """Parameters are checked against the pipeline spec inside of the wrapper."""
+    """Parameters are checked against the pipeline spec inside the wrapper."""
     kfp.spec = spec_of("kubernetes_platform")
     with pytest.raises(errors.ParameterUnknownError):
         runs.create(replace(WANTED, parameters={"nope": 1.0}), call())
@@ -169,7 +169,7 @@ def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_without_caching(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP gets the spec with caching switched off in every task; the run still tells what it was started from."""
+    """KFP gets the spec with caching disabled in every task; the run still reports the version it was started from."""
     run = runs.create(replace(WANTED, caching_enabled=False, description="설명", labels={"a": "b"}), call())
     (body,) = kfp.posts()
     assert '"enableCache": true' in json.dumps(kfp.spec)
@@ -188,7 +188,7 @@ def test_a_workflow_has_no_such_switch(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: Runs) -> None:
-    """Its names are checked, its types are only words of the author."""
+    """Its names are checked; its types are only the author's labels."""
     kfp.spec = spec_of("argo_v1_workflow")
     assert runs.create(replace(WANTED, parameters={"b": "3"}), call()).parameters == {"b": "3"}
     with pytest.raises(errors.ParameterUnknownError):
@@ -199,7 +199,7 @@ def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
-    """The id follows from the request id; a copy finds the run, in whichever adapter."""
+    """The run's id is derived from the request id; a repeated call finds the run, in any adapter."""
     first = runs.create(REPEATABLE, call())
     assert first.run_id == RUN
     assert runs.create(REPEATABLE, call()) == others.create(REPEATABLE, call()) == first
@@ -207,7 +207,7 @@ def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: Runs, others: Ru
 
 
 def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: Runs) -> None:
-    """Nor does it matter that a newer version is there, or that pipeline and experiment are gone."""
+    """This holds even if there is a newer version, or if pipeline and experiment were deleted."""
     wanted = replace(REPEATABLE, experiment=ExperimentRef(name="실험"))
     first = runs.create(replace(wanted, version=VersionRef()), call())
     kfp.versions.clear()
@@ -241,7 +241,7 @@ def test_a_request_id_with_another_content(
     named: str,
     validate_only: bool,
 ) -> None:
-    """REQUEST_ID_REUSED, which names what differs."""
+    """REQUEST_ID_REUSED, which names the difference."""
     runs.create(replace(REPEATABLE, display_name="이름"), call())
     with pytest.raises(errors.RequestIdReusedError) as caught:
         runs.create(
@@ -267,14 +267,14 @@ def test_a_request_id_with_another_content(
     ],
 )
 def test_the_same_content_in_other_words(kfp: RunsKfp, runs: Runs, change: dict[str, object]) -> None:
-    """What means the same run is the same request."""
+    """Equivalent requests are the same request."""
     runs.create(replace(REPEATABLE, display_name="이름"), call())
     assert runs.create(replace(REPEATABLE, **change), call()).run_id == RUN  # type: ignore[arg-type]
     assert len(kfp.posts()) == 1
 
 
 def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: Runs) -> None:
-    """However KFP writes a number, it is compared as what it is."""
+    """However KFP writes a number, it is compared by value."""
     wanted = replace(REPEATABLE, parameters={"s": "값", "f": 1e20, "d": {"x": [1.0, 2.5e-7, True]}})
     runs.create(wanted, call())
     kfp.runs[RUN]["runtime_config"] = {"parameters": {"s": "값", "f": 10**20, "d": {"x": [1, 0.00000025, True]}}}
@@ -285,7 +285,7 @@ def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: Runs
 
 
 def test_namespaces_have_their_own_request_ids(kfp: RunsKfp, runs: Runs) -> None:
-    """The same request id in two namespaces makes two runs."""
+    """The same request id in two namespaces starts two runs."""
     ids = {runs.create(replace(REPEATABLE, namespace=one), call()).run_id for one in ("", "team-a", "team-b")}
     assert len(ids) == 3
     assert ids == set(kfp.runs)
@@ -312,7 +312,7 @@ BREAKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str) -> None:
-    """Whatever is answered, looking finds the run, and that is the answer; a copy finds it, too."""
+    """Whatever the error, a lookup finds the run, and returns it; a repeated call finds it, too."""
     kfp.faults = [Fault(stored=True, behaviour=BREAKS[fault])]
     run = runs.create(REPEATABLE, call(1 if fault == "silence" else 20))
     assert run.run_id == RUN
@@ -323,7 +323,7 @@ def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str) -> None:
-    """An error, nothing is sent again by itself, and a copy of the call starts the run."""
+    """An error is returned, nothing is resent automatically, and a repeated call starts the run."""
     kfp.faults = [Fault(stored=False, behaviour=BREAKS[fault])]
     with pytest.raises(errors.AdapterError):
         runs.create(REPEATABLE, call(1 if fault == "silence" else 20))
@@ -337,7 +337,7 @@ LOOK = rf"/runs/{RUN}$"
 
 @pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
 def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: Runs, fault: str) -> None:
-    """Nothing is started before it is known that there is no run; a copy of the call starts it."""
+    """Nothing is started before it is known that the run does not exist; a repeated call starts it."""
     kfp.server.first("GET", LOOK, *[BREAKS[fault]] * 3)
     with pytest.raises(errors.AdapterError):
         runs.create(REPEATABLE, call())
@@ -348,7 +348,7 @@ def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: Runs, fault: str) -> None
 
 @pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
 def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: Runs, fault: str) -> None:
-    """What broke first is told, with what to do; a copy of the call finds the run."""
+    """The first error is reported, with what to do; a repeated call finds the run."""
     kfp.faults = [Fault(stored=True, behaviour=resets())]
     kfp.server.first("GET", LOOK, kfp.serve, *[BREAKS[fault]] * 3)
     with pytest.raises(errors.KfpUnavailableError, match="same request_id"):
@@ -360,7 +360,7 @@ def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: Runs, fault: str)
 
 @pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "look for")])
 def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: Runs, request_id: str, advice: str) -> None:
-    """The error says that nobody knows, what to do, and the id that the run would have."""
+    """The error says that the outcome is unknown, what to do, and the id that the run would have."""
     kfp.faults = [Fault(stored=False, behaviour=resets())]
     with pytest.raises(errors.KfpUnavailableError, match=advice) as caught:
         runs.create(replace(WANTED, request_id=request_id), call())
@@ -368,7 +368,7 @@ def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: Runs, request_id: str, a
 
 
 def test_without_a_request_id_a_broken_answer_is_looked_after_all_the_same(kfp: RunsKfp, runs: Runs) -> None:
-    """The adapter chooses the id of every run, so it can look; KFP is told for which call it does."""
+    """The adapter chooses the id of every run, so it can look it up; the request to KFP has the call's request id."""
     kfp.faults = [Fault(stored=True, behaviour=resets())]
     creating = call()
     assert runs.create(WANTED, creating).run_id in kfp.runs
@@ -384,7 +384,7 @@ def _once(actions: Iterator[Callable[[], object]]) -> None:
 
 
 def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
-    """One run, and all ten get it, though both adapters have looked before either has asked KFP for it."""
+    """One run is started and returned ten times, though both adapters looked before either sent a request to KFP."""
     both_have_looked = threading.Barrier(2)
     looks = iter([both_have_looked.wait] * 2)
     kfp.before_look = lambda: _once(looks)
@@ -396,7 +396,7 @@ def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others: 
 
 
 def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
-    """One wins, the other one is told that the request id is taken."""
+    """One succeeds, the other gets the error that the request id is used."""
     both_have_looked = threading.Barrier(2)
     looks = iter([both_have_looked.wait] * 2)
     kfp.before_look = lambda: _once(looks)
@@ -409,7 +409,7 @@ def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others
 
 
 def test_a_caller_who_goes_away(kfp: RunsKfp, runs: Runs) -> None:
-    """CANCELLED ends the call; whether the run was started, a copy of the call tells."""
+    """The call ends with CANCELLED; whether the run was started is found by a repeated call."""
     mine = call()
 
     def goes_away(connection: Connection, received: Received) -> bool:

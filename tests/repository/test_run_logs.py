@@ -1,4 +1,4 @@
-"""Logs of tasks before KFP as it was recorded, with and without the Kubernetes API beside it."""
+"""Logs of tasks in front of a KFP that answers as recorded, with and without the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ ENDED = recorded("two_tasks", "succeeded")
 
 
 def run_is(*stages: dict[str, object]) -> list[Behaviour]:
-    """Answers with a run as it proceeds."""
+    """Answers with a run as it progresses."""
     return [answers(200, stage) for stage in stages]
 
 
@@ -76,18 +76,18 @@ def archived(text: bytes) -> Behaviour:
 
 
 def text(log: bytes) -> Behaviour:
-    """A log at KFP's route."""
+    """A log at KFP's logs route."""
     return answers(200, log, content_type="text/plain; charset=utf-8")
 
 
 def refused(message: str, before: bytes = b"") -> Behaviour:
-    """An error at KFP's route for logs, behind text perhaps."""
+    """An error at KFP's logs route, after text perhaps."""
     fields = {"error_message": message, "error_details": message}
     return text(before + json.dumps(fields, separators=(",", ":")).encode())
 
 
 def refused_as(note: str, recording: str = "logs") -> Behaviour:
-    """A recorded error at KFP's route, as it would be for this run and pod."""
+    """A recorded error at KFP's logs route, as it would be for this run and pod."""
     steps = json.loads((DATA / "transcripts" / f"{recording}.json").read_text("utf-8"))["steps"]
     step = next(step for step in steps if step["note"].startswith(note))
     _, _, _, _, run_id, _, pod, _ = step["request"]["path"].split("?")[0].split("/")
@@ -99,13 +99,13 @@ NO_FILE = refused_as("live pod (it is there")
 
 
 def kubernetes_refuses(status: int, message: str) -> Behaviour:
-    """Kubernetes' own form of an error."""
+    """An error in Kubernetes' own format."""
     return answers(status, {"kind": "Status", "status": "Failure", "message": message, "code": status})
 
 
 @dataclass
 class Stage:
-    """Stand-ins and a backend before them."""
+    """Stand-ins and a backend in front of them."""
 
     kfp: ScriptedKfp
     kubernetes: ScriptedKfp
@@ -113,7 +113,7 @@ class Stage:
     inside: KfpBackend
 
     def read(self, task: str = "step", *, run_id: str = RUN, inside: bool = False, **how: object) -> bytes:
-        """The log, whole; a note follows it in brackets."""
+        """The whole log; a note follows it in brackets."""
         backend = self.inside if inside else self.alone
         call = Call("test", SECONDS)
         request = ReadLogsRequest(run_id, task, **how)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ class Stage:
             return b"".join(f"[{piece.text}]".encode() if isinstance(piece, LogNote) else piece for piece in pieces)
 
     def fails(self, kind: type[AdapterError], task: str = "step", **how: object) -> str:
-        """The message with which reading fails."""
+        """The error message of a failed read."""
         with pytest.raises(kind) as caught:
             self.read(task, **how)  # type: ignore[arg-type]
         return caught.value.message
@@ -133,7 +133,7 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A KFP and a Kubernetes API that do what the test says; pauses between looks are short."""
+    """A KFP and a Kubernetes API that the test scripts; pauses between polls are short."""
     monkeypatch.setattr(logs, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(logs, "_LONGEST_PAUSE_SECONDS", 0.05)
     with contextlib.ExitStack() as stack:
@@ -145,7 +145,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 def of_run(stage: Stage, *stages: dict[str, object], run_id: str = RUN) -> None:
-    """Has KFP serve a run as it proceeds."""
+    """Makes KFP serve a run as it progresses."""
     stage.kfp.on("GET", f"/apis/v2beta1/runs/{run_id}$", answers(200, {"run_id": run_id, "state": "RUNNING"}))
     stage.kfp.on("GET", f"/apis/v1beta1/runs/{run_id}$", *run_is(*stages))
 
@@ -154,7 +154,7 @@ def of_run(stage: Stage, *stages: dict[str, object], run_id: str = RUN) -> None:
 
 
 def test_archived_log(stage: Stage) -> None:
-    """An archived log comes as the program wrote it, by the node's id, after the run was got."""
+    """An archived log is returned as the program wrote it, by the node's id, after the run was read."""
     of_run(stage, ENDED)
     stage.kfp.on("GET", ARCHIVE, archived(LOG))
     assert stage.read() == LOG
@@ -166,7 +166,7 @@ def test_archived_log(stage: Stage) -> None:
 
 
 def test_archived_log_of_a_multi_user_server(stage: Stage) -> None:
-    """Where KFP refuses the file to everybody, the log comes from its route, by the pod's name."""
+    """If KFP denies everyone the file, the log comes from the logs route, by the pod's name."""
     of_run(stage, ENDED)
     stage.kfp.on("GET", ARCHIVE, answers(403, {"error_message": "Failed to authorize the request"}))
     stage.kfp.on("GET", ROUTE, text(b"archived line\n"))
@@ -175,7 +175,7 @@ def test_archived_log_of_a_multi_user_server(stage: Stage) -> None:
 
 
 def test_live_log(stage: Stage) -> None:
-    """A running task's log comes from KFP's route; the archive is not asked for what is not there yet."""
+    """A running task's log comes from KFP's logs route; the archive is not called for it."""
     of_run(stage, WORKS)
     stage.kfp.on("GET", ROUTE, text(LOG))
     assert stage.read() == LOG
@@ -183,7 +183,7 @@ def test_live_log(stage: Stage) -> None:
 
 
 def test_live_log_from_kubernetes(stage: Stage) -> None:
-    """Inside the cluster a running task's log comes from its pod, and KFP is only asked for the run."""
+    """Inside the cluster a running task's log comes from its pod, and KFP is called for the run only."""
     of_run(stage, WORKS)
     stage.kubernetes.on("GET", POD_LOG, text(LOG))
     assert stage.read(inside=True) == LOG
@@ -201,7 +201,7 @@ def test_live_log_from_kubernetes(stage: Stage) -> None:
     ],
 )
 def test_kubernetes_refuses(stage: Stage, refusal: Behaviour) -> None:
-    """Where Kubernetes does not give the log, KFP is called for it."""
+    """If Kubernetes does not return the log, it is requested from KFP."""
     of_run(stage, WORKS)
     stage.kubernetes.on("GET", POD_LOG, refusal)
     stage.kfp.on("GET", ROUTE, text(LOG))
@@ -209,7 +209,7 @@ def test_kubernetes_refuses(stage: Stage, refusal: Behaviour) -> None:
 
 
 def test_text_before_an_error(stage: Stage) -> None:
-    """What KFP served before it failed is shown, then a note; KFP's error is not."""
+    """What KFP served before it failed is returned, then a note; KFP's error is not."""
     of_run(stage, unarchived(ENDED))
     message = f"BadRequestError: Failed to read logs for run {RUN}: InternalServerError: token too long"
     stage.kfp.on("GET", ROUTE, refused(message, b"before\n"))
@@ -220,7 +220,7 @@ def test_text_before_an_error(stage: Stage) -> None:
 
 
 def test_file_that_is_cut(stage: Stage) -> None:
-    """An archived file that KFP breaks off is shown as far as it came, with a note."""
+    """An archived file that KFP truncates is returned up to that point, with a note."""
     of_run(stage, ENDED)
     stage.kfp.on("GET", ARCHIVE, answers(200, b'{"data":"' + base64.b64encode(b"line\n" * 30)))
     read = stage.read()
@@ -232,7 +232,7 @@ def test_file_that_is_cut(stage: Stage) -> None:
 
 
 def test_attempts(stage: Stage) -> None:
-    """Of a retried task the last attempt is read, or the one that is named."""
+    """Of a retried task the last attempt is read, or the requested one."""
     of_run(stage, recorded("old_retried_good", "succeeded"), run_id=FLAKY)
     stage.kfp.on("GET", "nodes/flaky-retried-350bd-236334627/", archived(b"first"))
     stage.kfp.on("GET", "nodes/flaky-retried-350bd-4061675686/", archived(b"second"))
@@ -243,7 +243,7 @@ def test_attempts(stage: Stage) -> None:
 
 
 def test_iterations(stage: Stage) -> None:
-    """In a loop the iteration says which log; without it the name is ambiguous, and the candidates are listed."""
+    """In a loop the iteration selects the log; without it the name is ambiguous, and the candidates are listed."""
     run_id = "3f7808b2-7bb9-4fa9-84da-fd559dc29b73"
     of_run(stage, recorded("loop", "succeeded"), run_id=run_id)
     stage.kfp.on("GET", "nodes/parallel-squares-d0bc8-1009641508/", archived(b"of the second"))
@@ -253,11 +253,11 @@ def test_iterations(stage: Stage) -> None:
     assert "group of tasks" in stage.fails(TaskNotFoundError, "for-loop-1", run_id=run_id)
 
 
-# --- what is missing ----------------------------------------------------------------------------------------------
+# --- missing logs -------------------------------------------------------------------------------------------------
 
 
 def test_no_right(stage: Stage) -> None:
-    """Whoever may not get a run reads no log of it: KFP, which checks nothing there, is not asked for one."""
+    """Without access to a run none of its logs is read: KFP does not check access to logs, so it is not called."""
     stage.kfp.on("GET", "/apis/v2beta1/runs/", answers(403, {"code": 7, "message": "no access to namespace team-a"}))
     stage.fails(KfpRejectedCredentialsError)
     with contextlib.closing(connect(stage.kfp.url, credentials=ForwardedCredentials())) as backend:
@@ -269,7 +269,7 @@ def test_no_right(stage: Stage) -> None:
 
 
 def test_deleted_run(stage: Stage) -> None:
-    """A run that is gone, also one that was deleted meanwhile, is told as such."""
+    """A deleted run, also one that was deleted meanwhile, is reported as not found."""
     gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: Run {RUN} not found"})
     stage.kfp.on("GET", "/apis/v2beta1/runs/", answers(200, {"run_id": RUN}), gone)
     stage.kfp.on("GET", "/apis/v1beta1/runs/", answers(200, unarchived(ENDED)))
@@ -279,7 +279,7 @@ def test_deleted_run(stage: Stage) -> None:
 
 
 def test_running_without_live_logs(stage: Stage) -> None:
-    """A single-user KFP has no log of a running task; the answer has the command that shows it."""
+    """A single-user KFP has no log of a running task; the answer has the command that prints it."""
     of_run(stage, WORKS)
     stage.kfp.on("GET", ROUTE, NO_FILE)
     message = stage.fails(UnsupportedByKfpError)
@@ -288,7 +288,7 @@ def test_running_without_live_logs(stage: Stage) -> None:
 
 
 def test_no_archive(stage: Stage) -> None:
-    """A log that was never archived says how the archive is switched on."""
+    """For a log that was never archived the error says how to enable the archive."""
     of_run(stage, unarchived(ENDED))
     stage.kfp.on("GET", ROUTE, NO_FILE)
     message = stage.fails(UnsupportedByKfpError)
@@ -297,7 +297,7 @@ def test_no_archive(stage: Stage) -> None:
 
 
 def test_pod_gone(stage: Stage) -> None:
-    """Where the pod is gone, too, no command is shown that cannot work."""
+    """If the pod was deleted, too, no command is suggested that cannot work."""
     of_run(stage, unarchived(ENDED))
     stage.kfp.on("GET", ROUTE, NO_FILE)
     stage.kubernetes.on("GET", POD_LOG, kubernetes_refuses(404, f'pods "{POD}" not found'))
@@ -308,7 +308,7 @@ def test_pod_gone(stage: Stage) -> None:
 
 
 def test_stored_log(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A log that is in no archive any more is read where KFP's launcher stored it, if it is there."""
+    """A log that is no longer in an archive is read where KFP's launcher stored it, if it exists there."""
     of_run(stage, unarchived(ENDED))
     stage.kfp.on("GET", ROUTE, NO_FILE)
     stored = RunArtifact("system.Artifact", (tmp_path / "executor-logs-0").as_uri(), artifact_id="7", run_id=RUN)
@@ -327,7 +327,7 @@ def test_stored_log(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_file_gone(stage: Stage) -> None:
-    """An archived log whose file is gone is distinguished from one that was never archived."""
+    """An archived log whose file was deleted is distinguished from one that was never archived."""
     of_run(stage, ENDED)
     stage.kfp.on("GET", ARCHIVE, answers(404, {"error_message": "artifact not found: <nil>"}))
     stage.kfp.on("GET", ROUTE, refused_as("ended, its file is not in the object store"))
@@ -335,7 +335,7 @@ def test_file_gone(stage: Stage) -> None:
 
 
 def test_container_waits(stage: Stage) -> None:
-    """A container that waits has not begun; Kubernetes, or else Argo, says what it waits for."""
+    """A waiting container has not started; Kubernetes, or else Argo, reports the reason."""
     of_run(stage, WORKS)
     stage.kfp.on("GET", ROUTE, refused_as("live pod whose image cannot be pulled", "logs_multi_user"))
     stage.kubernetes.on("GET", POD_LOG, kubernetes_refuses(400, WAITING))
@@ -343,7 +343,7 @@ def test_container_waits(stage: Stage) -> None:
 
 
 def test_kfp_says_that_a_container_waits(stage: Stage) -> None:
-    """A KFP without an archive passes on what Kubernetes says of a container that waits."""
+    """A KFP without an archive passes on Kubernetes' reason for a waiting container."""
     of_run(stage, WORKS)
     failed = f"InternalServerError: Failed to read logs from pod {POD} due to error opening log stream: {WAITING}"
     stage.kfp.on("GET", ROUTE, refused(f"BadRequestError: Failed to read logs for run {RUN}: {failed}"))
@@ -351,7 +351,7 @@ def test_kfp_says_that_a_container_waits(stage: Stage) -> None:
 
 
 def test_image_that_cannot_be_pulled(stage: Stage) -> None:
-    """Without the Kubernetes API, Argo's words say what a task waits for."""
+    """Without the Kubernetes API, Argo's message is the reason for a waiting task."""
     run, run_id = recorded("image_pull", "ImagePullBackOff"), "8ee73a4a-3b65-448f-b209-bda4167daeb5"
     of_run(stage, run, run_id=run_id)
     stage.kfp.on("GET", "/v1alpha1/", refused(f"BadRequestError: Failed to read logs for run {run_id}: x"))
@@ -359,7 +359,7 @@ def test_image_that_cannot_be_pulled(stage: Stage) -> None:
 
 
 def test_cached_task(stage: Stage) -> None:
-    """A task whose result came from the cache has no log, and says why."""
+    """A task whose result came from the cache has no log, and the error says why."""
     run, run_id = recorded("cached", "succeeded"), "7a356155-f1be-40f7-8639-8aa2609bc3ce"
     of_run(stage, run, run_id=run_id)
     assert "cache" in stage.fails(TaskNotFoundError, "greet", run_id=run_id)
@@ -369,7 +369,7 @@ def test_cached_task(stage: Stage) -> None:
 
 
 def test_following_without_live_logs(stage: Stage) -> None:
-    """Where nothing is served before the archive, following waits for that and delivers it once."""
+    """If nothing is served before the log is archived, a follow waits for the archive and sends the log once."""
     of_run(stage, WORKS, WORKS, WORKS, ENDED)
     stage.kfp.on("GET", ROUTE, NO_FILE)
     stage.kfp.on("GET", ARCHIVE, archived(LOG))
@@ -377,7 +377,7 @@ def test_following_without_live_logs(stage: Stage) -> None:
 
 
 def test_following_on_a_multi_user_server(stage: Stage) -> None:
-    """KFP's route is read again until the task has ended; each byte is sent once."""
+    """KFP's logs route is read again until the task has finished; each byte is sent once."""
     of_run(stage, WORKS, WORKS, WORKS, unarchived(ENDED))
     stage.kfp.on("GET", ROUTE, NO_FILE, text(LOG[:9]), text(LOG[:9]), text(LOG))
     assert stage.read(follow=True) == LOG
@@ -392,7 +392,7 @@ def test_following_a_pod(stage: Stage) -> None:
 
 
 def test_pod_that_ends_early(stage: Stage) -> None:
-    """When a live log ends early, the rest comes from the archive, behind what was sent."""
+    """If a live log ends early, the rest comes from the archive, after what was sent."""
     of_run(stage, WORKS, ENDED)
     stage.kubernetes.on("GET", POD_LOG, text(LOG[:11]))
     stage.kfp.on("GET", ARCHIVE, archived(LOG))
@@ -400,7 +400,7 @@ def test_pod_that_ends_early(stage: Stage) -> None:
 
 
 def test_connection_that_breaks(stage: Stage) -> None:
-    """A live log whose connection breaks is taken up again behind what was sent."""
+    """A live log whose connection breaks is resumed after what was sent."""
     of_run(stage, WORKS, WORKS, unarchived(ENDED))
     broken = sends(head(200, {"Content-Length": "1000", "Content-Type": "text/plain"}) + LOG[:20], then_close=True)
     stage.kubernetes.on("GET", POD_LOG, broken, text(LOG))
@@ -417,7 +417,7 @@ def test_pod_that_ends_early_without_archive(stage: Stage) -> None:
 
 
 def test_archive_that_differs(stage: Stage) -> None:
-    """A log that does not begin with what was sent is not glued behind it."""
+    """A log that does not begin with what was sent is not appended to it."""
     of_run(stage, WORKS, ENDED)
     stage.kfp.on("GET", ROUTE, text(LOG[:30]), text(b"rewritten\n"))
     stage.kfp.on("GET", ARCHIVE, archived(b"x" * 100))
@@ -427,7 +427,7 @@ def test_archive_that_differs(stage: Stage) -> None:
 
 
 def test_following_attempts(stage: Stage) -> None:
-    """Following goes on with the next attempt until the task has ended; a named attempt is followed alone."""
+    """A follow continues with the next attempt until the task has finished; a requested attempt is followed alone."""
     failed = recorded("old_retried_good", "first attempt failed")
     running = recorded("old_retried_good", "second attempt running")
     good = recorded("old_retried_good", "succeeded")
@@ -440,7 +440,7 @@ def test_following_attempts(stage: Stage) -> None:
 
 
 def test_run_that_has_ended(stage: Stage) -> None:
-    """Following ends with the run, also where the pod's node says that it is running."""
+    """A follow ends with the run, even if the pod's node is still reported as running."""
     ended = answers(200, {"run_id": RUN, "state": "FAILED"})
     stage.kfp.on("GET", f"/apis/v2beta1/runs/{RUN}$", answers(200, {"run_id": RUN, "state": "RUNNING"}), ended)
     stage.kfp.on("GET", f"/apis/v1beta1/runs/{RUN}$", answers(200, WORKS))
@@ -461,7 +461,7 @@ def test_outage_while_following(stage: Stage) -> None:
 
 
 def test_tails(stage: Stage) -> None:
-    """The last 20 lines of several logs come at once; a log that cannot be read, or not in time, is left out."""
+    """The last 20 lines of several logs are read at once; a log that fails, or is not read in time, is omitted."""
     lines = "".join(f"줄 {number}\n" for number in range(1000)).encode()
     stage.kfp.on("GET", "nodes/a/artifacts/main-logs:read", archived(lines))
     stage.kfp.on("GET", "nodes/pod-b/log", text(b"one\ntwo"))

@@ -1,4 +1,4 @@
-"""Runs are found, stopped, retried, put away and deleted, and what KFP blurs is told exactly."""
+"""Runs are listed, terminated, retried, archived and deleted, and KFP's ambiguous errors are reported exactly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NOT_ARCHIVED = {"operation": "NOT_EQUALS", "key": "storage_state", "string_value
 
 @pytest.fixture
 def before_scripted(scripted: ScriptedKfp) -> Iterator[Runs]:
-    """The repository before a KFP that follows the test's script."""
+    """The repository in front of a KFP that follows the test's script."""
     backend = connect(scripted.url)
     yield backend.runs
     backend.close()
@@ -48,7 +48,7 @@ def _served(state: str = "RUNNING", **fields: object) -> Behaviour:
 
 
 def _played(note: str, transcript: str = "runs") -> Behaviour:
-    """Answers as KFP did in this step, with ids and times in the places that the recording leaves open."""
+    """Answers as KFP did in this step, with ids and times in place of the placeholders of the recording."""
     response = next(step for step in load(transcript).steps if step.note == note).response
     text = json.dumps(response["json"]).replace("{time}", AT)
     text = re.sub(r"\{([A-Za-z0-9]+)\}", lambda match: str(uuid.uuid5(uuid.NAMESPACE_OID, match[1])), text)
@@ -59,7 +59,7 @@ def _played(note: str, transcript: str = "runs") -> Behaviour:
 
 
 def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """One call tells ids, state, history, times and parameters; 1970 is no time."""
+    """One request returns ids, state, history, times and parameters; a time in 1970 is unset."""
     scripted.on("GET", ONE, _played("get"))
     run = before_scripted.get(RUN, View.BASIC, call())
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -88,7 +88,7 @@ def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_names_of_what_is_gone(kfp: RunsKfp, runs: Runs) -> None:
-    """A run outlives its pipeline and its experiment; the names are empty."""
+    """A run outlives its pipeline and its experiment; their names are empty."""
     reference = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY}
     run_id = kfp.add(pipeline_version_reference=reference, experiment_id=NOBODY)
     run = runs.get(run_id, View.FULL, call())
@@ -97,7 +97,7 @@ def test_names_of_what_is_gone(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_a_run_from_a_file(kfp: RunsKfp, runs: Runs) -> None:
-    """It has no pipeline, and its spec is passed over."""
+    """It has no pipeline, and its spec is skipped."""
     run = runs.get(kfp.add(pipeline_spec={"root": {}}), View.FULL, call())
     assert (run.pipeline_id, run.pipeline_version_id, run.pipeline_name) == ("", "", "")
 
@@ -115,7 +115,7 @@ WRITES = [name for name in OPERATIONS if name != "get"]
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_run_that_is_not_there(runs: Runs, operation: str) -> None:
-    """RUN_NOT_FOUND, which names it."""
+    """RUN_NOT_FOUND names it."""
     with pytest.raises(errors.RunNotFoundError) as caught:
         OPERATIONS[operation](runs, RUN)
     assert caught.value.resource_name == RUN
@@ -125,7 +125,7 @@ def test_a_run_that_is_not_there(runs: Runs, operation: str) -> None:
 def test_a_kfp_that_does_not_say_that_there_is_none(
     scripted: ScriptedKfp, before_scripted: Runs, operation: str
 ) -> None:
-    """It is looked afterwards."""
+    """If KFP does not report that the run is missing, a lookup afterwards finds out."""
     scripted.on("POST", "/runs/", DONE).on("GET", ONE, refused(404, 5, f"Run {RUN} not found"))
     with pytest.raises(errors.RunNotFoundError):
         OPERATIONS[operation](before_scripted, RUN)
@@ -133,7 +133,7 @@ def test_a_kfp_that_does_not_say_that_there_is_none(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_stranger(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
-    """KFP's 403 is told as such, for every call."""
+    """KFP's 403 is reported as such, for every call."""
     played = _played("terminate as bob", "multi_user")
     scripted.on("GET", "/runs/", played).on("POST", "/runs/", played).on("DELETE", "/runs/", played)
     with pytest.raises(errors.KfpRejectedCredentialsError):
@@ -145,7 +145,7 @@ AS_IF_DONE = {"terminate": "CANCELING", "retry": "RUNNING", "archive": "RUNNING"
 
 @pytest.mark.parametrize("operation", AS_IF_DONE)
 def test_a_broken_answer_to_what_was_done(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
-    """Looking shows that it was, so it is a success; nothing is sent twice."""
+    """The lookup finds that it was done, so the call succeeds; nothing is sent twice."""
     stored = "ARCHIVED" if operation == "archive" else "AVAILABLE"
     scripted.on("POST", "/runs/", resets()).on("GET", ONE, _served(AS_IF_DONE[operation], storage_state=stored))
     OPERATIONS[operation](before_scripted, RUN)
@@ -154,7 +154,7 @@ def test_a_broken_answer_to_what_was_done(scripted: ScriptedKfp, before_scripted
 
 @pytest.mark.parametrize("operation", AS_IF_DONE)
 def test_a_broken_answer_to_what_was_not_done(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
-    """Looking shows that it was not, and what broke is told; nothing is sent twice."""
+    """The lookup finds that it was not done, and the original error is reported; nothing is sent twice."""
     stored = "AVAILABLE" if operation == "archive" else "ARCHIVED"
     state = "FAILED" if operation == "retry" else "RUNNING"
     scripted.on("POST", "/runs/", resets()).on("GET", ONE, _served(state, storage_state=stored))
@@ -176,7 +176,7 @@ def test_no_kfp_at_all(operation: str) -> None:
 
 
 def test_delete(kfp: RunsKfp, runs: Runs) -> None:
-    """It tells whether there was one."""
+    """Delete returns whether the run existed."""
     run_id = kfp.add()
     assert runs.delete(run_id, call(), allow_missing=False) is True
     assert runs.delete(run_id, call(), allow_missing=True) is False
@@ -185,7 +185,7 @@ def test_delete(kfp: RunsKfp, runs: Runs) -> None:
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: Runs, gone: bool) -> None:
-    """It is looked whether the run is gone."""
+    """A lookup finds whether the run was deleted."""
     found = refused(404, 5, f"Run {RUN} not found") if gone else _served()
     scripted.on("DELETE", ONE, resets()).on("GET", ONE, found)
     if gone:
@@ -197,7 +197,7 @@ def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: Runs, gone: boo
 
 
 def test_archive_and_back(kfp: RunsKfp, runs: Runs) -> None:
-    """The answer is the run as it is then, also when it was so before."""
+    """The run is returned with its new state, also if it had that state before."""
     run_id = kfp.add()
     assert runs.archive(run_id, call()).storage_state is StorageState.ARCHIVED
     assert runs.archive(run_id, call()).storage_state is StorageState.ARCHIVED
@@ -205,20 +205,20 @@ def test_archive_and_back(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_retry(kfp: RunsKfp, runs: Runs) -> None:
-    """A failed run runs again."""
+    """A failed run is executed again."""
     assert runs.retry(kfp.add(state="FAILED", finished_at=AT), call()).state is RunState.RUNNING
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "SUCCEEDED", "CANCELING"])
 def test_retry_of_what_did_not_fail(kfp: RunsKfp, runs: Runs, state: str) -> None:
-    """RUN_NOT_RETRYABLE, which tells the state."""
+    """RUN_NOT_RETRYABLE, with the state."""
     with pytest.raises(errors.RunNotRetryableError, match=f"is {state}; only a failed run") as caught:
         runs.retry(kfp.add(state=state), call())
     assert caught.value.metadata["state"] == state
 
 
 def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """It did fail, but KFP cannot: the text says what may be."""
+    """The run failed, but KFP cannot retry it: the message gives the possible reason."""
     scripted.on("POST", "/runs/", _played("retry a run that is not failed")).on("GET", ONE, _served("FAILED"))
     with pytest.raises(errors.RunNotRetryableError, match="no longer holds its workflow"):
         before_scripted.retry(RUN, call())
@@ -228,25 +228,25 @@ def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scr
 
 
 def test_terminate(kfp: RunsKfp, runs: Runs) -> None:
-    """The answer is the run as it is then."""
+    """The run is returned with its new state."""
     assert runs.terminate(kfp.add(state="RUNNING"), 0, call()).state is RunState.CANCELING
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
 def test_terminate_of_what_is_over_or_stopping(kfp: RunsKfp, runs: Runs, state: str) -> None:
-    """It is left as it is, which is no error, though KFP says 400."""
+    """The run is left unchanged, without an error, though KFP answers 400."""
     assert runs.terminate(kfp.add(state=state), 0, call()).state is RunState(state)
 
 
 def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """A refusal while the run continues is an error, in KFP's words."""
+    """If KFP rejects it while the run continues, the error has KFP's message."""
     scripted.on("POST", "/runs/", refused(500, 13, "etcd is away")).on("GET", ONE, _served("RUNNING"))
     with pytest.raises(errors.KfpError, match="etcd is away"):
         before_scripted.terminate(RUN, 0, call())
 
 
 def test_terminate_waits(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """Until the run has finished; here that is seen at the third look."""
+    """It waits until the run has finished; here the third poll sees that."""
     scripted.on("POST", "/runs/", DONE)
     scripted.on("GET", ONE, _served("CANCELING"), _served("CANCELING"), _served("FAILED", finished_at=AT))
     assert before_scripted.terminate(RUN, 60, call()).state is RunState.FAILED
@@ -255,7 +255,7 @@ def test_terminate_waits(scripted: ScriptedKfp, before_scripted: Runs) -> None:
 
 @pytest.mark.slow
 def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """A KFP that comes back within the wait tells the end."""
+    """If KFP is available again within the wait, the final state is returned."""
     scripted.on("POST", "/runs/", DONE)
     away = [answers(503, b"upstream")] * 6
     scripted.on("GET", ONE, _served("CANCELING"), *away, _served("FAILED", finished_at=AT))
@@ -267,7 +267,7 @@ def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripte
 def test_terminate_waits_no_longer_than_it_may(
     scripted: ScriptedKfp, before_scripted: Runs, wait_seconds: float, budget: float
 ) -> None:
-    """A run that does not stop is told as it is, within the wait and within the call's own time."""
+    """A run that does not stop is returned as it is, within the wait and the call's own deadline."""
     scripted.on("POST", "/runs/", DONE).on("GET", ONE, _served("CANCELING"))
     assert before_scripted.terminate(RUN, wait_seconds, call(budget)).state is RunState.CANCELING
 
@@ -299,21 +299,21 @@ def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
 
 
 def test_runs_of_a_recurring_run(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP is called by a predicate; as a query parameter it would be ignored, and all runs come back."""
+    """KFP is sent a predicate; it would ignore a query parameter, and return all runs."""
     runs.list(RunFilter(recurring_run_id=NOBODY), PageRequest(), call())
     assert {"operation": "EQUALS", "key": "recurring_run_id", "string_value": NOBODY} in _predicates(kfp)
     assert "recurring_run_id" not in kfp.queries()[-1]
 
 
 def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """It is read as KFP wrote it, and so is an empty one, which is `{}`."""
+    """A list is read as KFP wrote it, and so is an empty one, which is `{}`."""
     scripted.on("GET", "/runs", _played("list of the experiment"), answers(200, {}))
     assert [run.display_name for run in _list(before_scripted)] == ["r1", "r2"]
     assert before_scripted.list(RunFilter(), PageRequest(), call()).total_size == 0
 
 
 def test_what_kfp_is_asked(kfp: RunsKfp, runs: Runs) -> None:
-    """Whatever KFP can filter by, it does, and archived runs are left out unless they are wanted."""
+    """Whatever KFP can filter by is sent to KFP; archived runs are excluded unless requested."""
     moment = datetime(2026, 5, 6, 7, 8, 9, 123, tzinfo=timezone.utc)
     where = RunFilter(
         experiment=ExperimentRef(name="실험"),
@@ -354,7 +354,7 @@ def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: Runs) -> None:
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b"])
 def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: Runs, value: str) -> None:
-    """Backslashes mean something else to LIKE, so KFP is called for runs with labels, and they are compared here."""
+    """Backslashes have a meaning in LIKE, so KFP is called for runs with labels, and they are compared here."""
     wanted = kfp.add(description=f"kfadapter: {json.dumps({'k': value})}")
     kfp.add(description='kfadapter: {"k":"other"}')
     assert [run.run_id for run in _list(runs, labels={"k": value})] == [wanted]
@@ -362,7 +362,7 @@ def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: Runs, value: str) -
 
 
 def test_label_keys(kfp: RunsKfp, runs: Runs) -> None:
-    """Runs are found by the key of a label, whatever its value; letter case and other texts do not count."""
+    """Runs are found by the key of a label, with any value; letter case counts, and other texts do not match."""
     wanted = [kfp.add(description=f'kfadapter: {{"job_id":"{value}"}}') for value in ("1", "둘")]
     kfp.add(description='kfadapter: {"JOB_ID":"1"}')
     kfp.add(description='"job_id":"1"')
@@ -373,7 +373,7 @@ def test_label_keys(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: Runs) -> None:
-    """Letter case and wildcards of the name, labels in the description; the total is not known then."""
+    """Letter case and wildcards in the name, labels in the description; no total is returned then."""
     wanted = kfp.add(display_name="Train_1", description='x\nkfadapter: {"a":"1","b":"2"}')
     kfp.add(display_name="train_1", description='kfadapter: {"a":"1"}')
     kfp.add(display_name="TrainX1", description='say "a":"1"')
@@ -394,7 +394,7 @@ def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: Runs)
     ],
 )
 def test_runs_of_a_pipeline_or_a_version(kfp: RunsKfp, runs: Runs, where: dict[str, object], count: int) -> None:
-    """KFP cannot look for them, so run after run is read."""
+    """KFP cannot filter by them, so all runs are read."""
     kfp.add(**FROM_PIPELINE)
     kfp.add(pipeline_version_reference={"pipeline_id": PIPELINE, "pipeline_version_id": OLDER})
     kfp.add(pipeline_version_reference={"pipeline_id": EXPERIMENT, "pipeline_version_id": DEFAULT})
@@ -403,7 +403,7 @@ def test_runs_of_a_pipeline_or_a_version(kfp: RunsKfp, runs: Runs, where: dict[s
 
 
 def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: Runs) -> None:
-    """A page may be short, even empty; its token leads on, and every run is found once."""
+    """A page may be short, even empty; its token continues, and every run is found once."""
     wanted = {kfp.add(**FROM_PIPELINE) if number % 60 == 59 else kfp.add() for number in range(180)} & {
         run_id for run_id, run in kfp.runs.items() if "pipeline_version_reference" in run
     }
@@ -419,7 +419,7 @@ def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_pages(kfp: RunsKfp, runs: Runs) -> None:
-    """Tokens lead from page to page, and KFP's total is told where it is exact."""
+    """Tokens continue from page to page, and KFP's total is returned if it is exact."""
     wanted = [kfp.add(display_name=f"r{number}") for number in range(5)]
     first = runs.list(RunFilter(), PageRequest(2), call())
     rest = runs.list(RunFilter(), PageRequest(1000, first.next_token), call())
@@ -428,7 +428,7 @@ def test_pages(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: Runs) -> None:
-    """The words come with the run, the tasks with Get."""
+    """Lists have the error of a run; only Get has its tasks."""
     task = {"display_name": "train", "state": "FAILED", "error": {"message": "boom"}}
     kfp.add(state="FAILED", run_details={"task_details": [task]})
     (run,) = _list(runs)
@@ -437,7 +437,7 @@ def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: Runs) 
 
 @pytest.mark.parametrize("ref", [ExperimentRef(NOBODY), ExperimentRef(name="없음")])
 def test_runs_of_an_experiment_that_is_not_there(runs: Runs, ref: ExperimentRef) -> None:
-    """EXPERIMENT_NOT_FOUND, though a KFP may only say that there are no runs."""
+    """EXPERIMENT_NOT_FOUND, even if a KFP returns an empty list."""
     with pytest.raises(errors.ExperimentNotFoundError):
         _list(runs, experiment=ref)
 
@@ -457,7 +457,7 @@ def test_an_experiment_without_runs(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_several_users_need_a_namespace(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """INVALID_FIELD, which says so."""
+    """The error is INVALID_FIELD on the namespace."""
     scripted.on("GET", "/runs", _played("list runs without a namespace", "multi_user"))
     with pytest.raises(errors.InvalidFieldError, match="namespace"):
         _list(before_scripted)

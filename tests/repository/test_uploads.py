@@ -43,7 +43,7 @@ def _version_names(repository: Pipelines, name: str) -> list[str]:
 
 
 def test_names_of_versions(repository: Pipelines, name: str) -> None:
-    """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
+    """The first is named like the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given in ("", "", "7", "", "beta", ""):
         repository.upload(UploadPipelineMetadata(name, version_name=given), pipeline_file(), call())
     assert _version_names(repository, name) == sorted([name, "2", "7", "8", "beta", "9"])
@@ -58,7 +58,7 @@ def test_a_pipeline_named_as_a_number(repository: Pipelines) -> None:
 
 
 def test_what_is_given_is_kept(repository: Pipelines, name: str) -> None:
-    """Texts and tags go to the version, and to the pipeline when it is made; our own tags are not shown."""
+    """Texts and tags are stored with the version, and with a new pipeline; our own tags are not returned."""
     request = UploadPipelineMetadata(
         name,
         version_name="첫째",
@@ -90,7 +90,7 @@ def test_what_is_given_is_kept(repository: Pipelines, name: str) -> None:
 def test_what_kfp_did_not_keep_is_reported(
     scripted: ScriptedKfp, before_scripted: Pipelines, server: str, lost: tuple[str, ...]
 ) -> None:
-    """Fields that were sent and are missing in the recorded answer of a server are named; what was not sent is not."""
+    """Fields that were sent and are missing in the recorded answer of a server are reported; unset fields are not."""
     recorded = json.loads((DATA / "kept_fields.json").read_text())["servers"][server]
     version = {key: value for key, value in recorded["response"].items() if key != "created_at"}
     pipeline = {"pipeline_id": "p", "name": "other pipeline", "display_name": "other pipeline"}
@@ -116,7 +116,7 @@ def test_what_kfp_did_not_keep_is_reported(
 def test_a_repeated_request_gets_the_first_ones_answer(
     repository: Pipelines, name: str, first: UploadPipelineMetadata
 ) -> None:
-    """The same request id and bytes make nothing new; other bytes under the same id are refused."""
+    """The same request id and bytes create nothing; other bytes with the same id are rejected."""
     request = UploadPipelineMetadata(name, version_name=first.version_name, request_id=first.request_id)
     answers = [repository.upload(request, pipeline_file(), call()) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
@@ -132,7 +132,7 @@ def test_a_repeated_request_gets_the_first_ones_answer(
 
 
 def test_skip_if_same(repository: Pipelines, name: str) -> None:
-    """The version that holds these bytes is returned, however many came after it."""
+    """The version with these bytes is returned, even if later ones exist."""
     skip = UploadPipelineMetadata(name, if_exists=IfExists.SKIP_IF_SAME)
     first = repository.upload(skip, pipeline_file(), call())
     other = repository.upload(skip, pipeline_file("sleeps"), call())
@@ -143,7 +143,7 @@ def test_skip_if_same(repository: Pipelines, name: str) -> None:
 
 
 def test_fail_if_exists(repository: Pipelines, name: str) -> None:
-    """FAIL takes no version into an existing pipeline and says which one is in the way."""
+    """FAIL rejects a version of an existing pipeline and names that pipeline."""
     made = repository.upload(UploadPipelineMetadata(name, if_exists=IfExists.FAIL), pipeline_file(), call())
     with pytest.raises(errors.PipelineExistsError) as caught:
         repository.upload(UploadPipelineMetadata(name, if_exists=IfExists.FAIL), pipeline_file("sleeps"), call())
@@ -152,7 +152,7 @@ def test_fail_if_exists(repository: Pipelines, name: str) -> None:
 
 
 def test_a_taken_version_name(repository: Pipelines, name: str) -> None:
-    """VERSION_EXISTS, letter case not counting, with the name in it."""
+    """VERSION_EXISTS with the name, regardless of letter case."""
     repository.upload(UploadPipelineMetadata(name, version_name="Beta"), pipeline_file(), call())
     with pytest.raises(errors.VersionExistsError, match="'bETA'"):
         repository.upload(UploadPipelineMetadata(name, version_name="bETA"), pipeline_file("sleeps"), call())
@@ -171,7 +171,7 @@ def _at_once(makers: list[Callable[[], UploadResult]]) -> list[UploadResult | er
 
 @pytest.mark.parametrize("round_", range(5))
 def test_two_uploads_of_a_new_name_both_succeed(embedded_url: str, name: str, round_: int) -> None:
-    """NEW_VERSION at the same moment, from two adapters: one pipeline, a first version and a second."""
+    """NEW_VERSION at the same time, from two adapters: one pipeline, a first version and a second."""
     del round_
     adapters = [connect(embedded_url) for _ in range(2)]
     results = _at_once(
@@ -185,7 +185,7 @@ def test_two_uploads_of_a_new_name_both_succeed(embedded_url: str, name: str, ro
 
 @pytest.mark.parametrize("round_", range(5))
 def test_of_two_uploads_under_fail_one_gets_pipeline_exists(embedded_url: str, name: str, round_: int) -> None:
-    """FAIL at the same moment, from two adapters: exactly one of them makes the pipeline."""
+    """FAIL at the same time, from two adapters: exactly one of them creates the pipeline."""
     del round_
     adapters = [connect(embedded_url) for _ in range(2)]
     request = UploadPipelineMetadata(name, if_exists=IfExists.FAIL)
@@ -207,7 +207,7 @@ def test_ten_copies_of_a_request_at_once_make_one_version(repository: Pipelines,
 @pytest.mark.parametrize("version_name", ["", "v9"])
 @pytest.mark.parametrize("exists", [False, True])
 def test_copies_in_two_adapters_make_one_version(embedded_url: str, name: str, version_name: str, exists: bool) -> None:
-    """Copies of a request at the same moment, in two adapters: KFP's unique key sends the losers back to look."""
+    """Copies of a request at the same time, in two adapters: KFP's unique key makes the losers look again."""
     adapters = [connect(embedded_url) for _ in range(2)]
     if exists:
         adapters[0].pipelines.upload(UploadPipelineMetadata(name), pipeline_file("sleeps"), call())
@@ -222,7 +222,7 @@ def test_copies_in_two_adapters_make_one_version(embedded_url: str, name: str, v
 
 
 def test_builds_at_once_do_not_pile_up_versions(embedded_url: str, name: str) -> None:
-    """SKIP_IF_SAME of the same bytes at the same moment, in two adapters, stores one version."""
+    """SKIP_IF_SAME of the same bytes at the same time, in two adapters, stores one version."""
     adapters = [connect(embedded_url) for _ in range(2)]
     adapters[0].pipelines.upload(UploadPipelineMetadata(name), pipeline_file("sleeps"), call())
     request = UploadPipelineMetadata(name, if_exists=IfExists.SKIP_IF_SAME)
@@ -247,7 +247,7 @@ def test_under_fail_version_names_of_their_own_help_nobody(repository: Pipelines
 
 @pytest.mark.parametrize("taken", ["2", "5", "999999999999999999"])
 def test_numbers_that_are_taken_are_passed_over(repository: Pipelines, name: str, taken: str) -> None:
-    """A version, or the pipeline itself, may have any number for a name: the next one is free."""
+    """A version, or the pipeline itself, may be named with any number: the next free one is used."""
     repository.upload(UploadPipelineMetadata(name, version_name=taken), pipeline_file(), call())
     for _ in range(5):
         repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
@@ -255,7 +255,7 @@ def test_numbers_that_are_taken_are_passed_over(repository: Pipelines, name: str
 
 
 def test_a_pipeline_named_two(repository: Pipelines) -> None:
-    """Its second version cannot be called 2, as the first one is."""
+    """Its second version cannot be named 2, as the first one is."""
     for _ in range(4):
         repository.upload(UploadPipelineMetadata("2"), pipeline_file(), call())
     assert _version_names(repository, "2") == ["2", "3", "4", "5"]
@@ -263,7 +263,7 @@ def test_a_pipeline_named_two(repository: Pipelines) -> None:
 
 
 def test_a_large_file_is_told_with_its_checksum(repository: Pipelines, name: str) -> None:
-    """Where the middle of KFP's answer is dropped, tags and checksum are told all the same."""
+    """Even if the middle of KFP's answer is dropped, tags and checksum are returned."""
     data = pipeline_file().stream.read().replace(b"Greets someone", b"Greets " + b"x" * 600_000)
     file = PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), FileKind.YAML)
     request = UploadPipelineMetadata(name, tags={"odd": 'a}{"b'}, if_exists=IfExists.SKIP_IF_SAME)
@@ -273,7 +273,7 @@ def test_a_large_file_is_told_with_its_checksum(repository: Pipelines, name: str
 
 
 def test_racing_for_numbers(repository: Pipelines, name: str) -> None:
-    """Uploads that race for the next number each get one, or NAME_CONTESTED after five losses."""
+    """Concurrent uploads each get the next number, or NAME_CONTESTED after five conflicts."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     results = _at_once(
         [lambda: repository.upload(UploadPipelineMetadata(name), pipeline_file(), call()) for _ in range(4)]
@@ -284,7 +284,7 @@ def test_racing_for_numbers(repository: Pipelines, name: str) -> None:
 
 
 def test_a_bad_file_leaves_nothing(repository: Pipelines, name: str) -> None:
-    """What KFP does not take as a pipeline is refused in KFP's words, and the pipeline made for it is gone."""
+    """What KFP rejects as a pipeline is rejected in KFP's words, and the pipeline created for it is deleted."""
     with pytest.raises(errors.InvalidPipelineFileError, match=r"9\.9\.9") as caught:
         repository.upload(UploadPipelineMetadata(name), _with_schema("9.9.9"), call())
     assert "Failed to" not in caught.value.message
@@ -299,7 +299,7 @@ def _with_schema(version: str) -> PipelineFile:
 
 
 def _make_empty(url: str, name: str) -> str:
-    """Makes a pipeline without a version, as an upload leaves it that was killed between its two steps."""
+    """Creates a pipeline without a version, as an upload leaves it that was killed between its two steps."""
     answer = urllib3.request("POST", f"{url}/apis/v2beta1/pipelines", json={"name": name})
     assert answer.status == 200, answer.data
     return str(answer.json()["pipeline_id"])
@@ -307,7 +307,7 @@ def _make_empty(url: str, name: str) -> str:
 
 @pytest.mark.parametrize("if_exists", list(IfExists))
 def test_an_empty_pipeline_is_adopted(repository: Pipelines, embedded_url: str, name: str, if_exists: IfExists) -> None:
-    """It is treated as not there: the upload takes it over, under FAIL too, and says that it did not make it."""
+    """It counts as missing: the upload takes it over, under FAIL too, and reports that it did not create it."""
     empty = _make_empty(embedded_url, name)
     result = repository.upload(UploadPipelineMetadata(name, if_exists=if_exists), pipeline_file(), call())
     assert (result.pipeline.pipeline_id, result.pipeline_created, result.version_created) == (empty, False, True)
@@ -315,7 +315,7 @@ def test_an_empty_pipeline_is_adopted(repository: Pipelines, embedded_url: str, 
 
 
 def test_a_failed_upload_into_an_empty_pipeline_leaves_it(repository: Pipelines, embedded_url: str, name: str) -> None:
-    """What somebody else made is not ours to undo; Delete removes it without force."""
+    """What another client created is not undone; Delete removes it without force."""
     empty = _make_empty(embedded_url, name)
     with pytest.raises(errors.InvalidPipelineFileError):
         repository.upload(UploadPipelineMetadata(name), _with_schema("9.9.9"), call())

@@ -1,4 +1,4 @@
-"""An address of KFP that is wrong in its own way: each has a message of its own, with what to check."""
+"""Wrong addresses of KFP: each kind has a message of its own, with what to check."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _refusal(url: str, ca: Path | None = None) -> AdapterError:
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_what_answers_in_plain_text(scripted: ScriptedKfp, what: str) -> None:
-    """The class of the error and its words tell what it is."""
+    """The class of the error and its message identify the cause."""
     behaviour, error, words = ANSWERS[what]
     scripted.on("GET", "", behaviour)
     found = _refusal(scripted.url)
@@ -65,20 +65,20 @@ def test_what_answers_in_plain_text(scripted: ScriptedKfp, what: str) -> None:
 
 
 def test_every_message_is_its_own() -> None:
-    """No two faults are told alike, but for the ways to say that TLS is expected."""
+    """No two causes have the same message, except the ways to report that TLS is expected."""
     words = [words for _, _, words in ANSWERS.values() if words != _SPEAKS_TLS and "Welcome" not in words]
     assert len(set(words)) == len(words)
 
 
 def test_a_page_is_no_run_that_is_missing(scripted: ScriptedKfp) -> None:
-    """The 404 of a proxy says nothing of a run."""
+    """A proxy's 404 does not mean that the run is missing."""
     scripted.on("GET", "", answers(404, _PAGE, content_type="text/html"))
     with closing(connect(scripted.url)) as backend, pytest.raises(KfpError, match="perhaps by a proxy"):
         backend.runs.get("11111111-1111-4111-8111-111111111111", View.BASIC, call(5))
 
 
 def test_https_to_a_plain_port() -> None:
-    """It is said that http: is expected; the doctor says so, too."""
+    """The error says that http: is expected; the doctor reports it, too."""
     with without_tls() as url:
         found = _refusal(url)
         reached = reach(TransportSettings(url))
@@ -88,7 +88,7 @@ def test_https_to_a_plain_port() -> None:
 
 @pytest.mark.parametrize("read", [1, 65536])
 def test_https_to_a_port_that_hangs_up(read: int) -> None:
-    """A port that ends the handshake without a word may be a plain one."""
+    """A port that closes the connection during the handshake may be a plain one."""
     with hanging_up(read) as url:
         found = _refusal(url)
     assert "closed while TLS was set up" in found.message
@@ -96,7 +96,7 @@ def test_https_to_a_port_that_hangs_up(read: int) -> None:
 
 
 def test_http_to_a_tls_port(tmp_path: Path) -> None:
-    """A port that hangs up on plain text may expect TLS, which is said; and it is found where https: is used."""
+    """For a port that closes plain connections the error says that TLS may be expected; with https: it is found."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

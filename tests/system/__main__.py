@@ -1,7 +1,7 @@
-"""The command: carries out scenarios, and prints what was found. Run it as scripts/robustness.
+"""The command: runs scenarios and prints their findings. Run it as scripts/robustness.
 
-They run in a process of their own. What that leaves running when it is killed is handed to this process (Linux' child
-subreaper), which kills it.
+Scenarios run in a child process. Processes that it leaves behind when it is killed become children of this process
+(Linux' child subreaper), which kills them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
 def guard(options: argparse.Namespace) -> int:
-    """Runs the scenarios; returns their exit code, or 128 and more if a signal ended them."""
+    """Runs the scenarios; returns their exit code, or 128 plus the number of the signal that ended them."""
     if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no child subreaper")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -58,8 +58,8 @@ def guard(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace, folder: str) -> None:
-    """Never returns: the guard's cleanup is not for this process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    """Runs the scenarios in the child, and never returns: cleanup is the guard's."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with SIGINT ignored
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     code = 1
     try:
@@ -73,7 +73,7 @@ def _work(options: argparse.Namespace, folder: str) -> None:
 
 
 def _exit_code(worker: int) -> int:
-    """Waits for the end of the worker, which a signal to this process interrupts."""
+    """Waits for the end of the child; interrupts it when this process gets a signal."""
     code, deadline = 0, math.inf
     while os.waitid(os.P_PID, worker, _NOW | os.WNOWAIT) is None and time.monotonic() < deadline:
         caught = signal.sigtimedwait(_SIGNALS, 1)
@@ -87,7 +87,7 @@ def _exit_code(worker: int) -> int:
 
 
 def _kill_all() -> None:
-    """Kills all children, those that come to us through that, too, until there are none."""
+    """Kills all children, including those that become ours through that, until none is left."""
     with contextlib.suppress(ChildProcessError):
         while True:
             for task in Path("/proc/self/task").glob("*/children"):
@@ -106,7 +106,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, folder: str) -> int:
-    """Carries out scenarios; returns the exit code, 1 if something does not hold."""
+    """Runs scenarios; returns the exit code, 1 if a finding does not hold."""
     chosen = [SCENARIOS[name] for name in options.scenarios or SCENARIOS]
     failed = [one.name for one in chosen if not _holds(one, options, folder)]
     _say("", "not covered:", *(f"  {one.name}: {one.not_covered}" for one in chosen))

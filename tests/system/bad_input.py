@@ -1,4 +1,4 @@
-"""Requests that no program would send, files that are made to hurt, and calls that the client cancels in the middle."""
+"""Requests that no real client sends, files made to do harm, and calls that are cancelled while KFP processes them."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _FLOATS = (0.0, -0.0, 1.5, float("nan"), float("inf"), float("-inf"), 1e308, 5e-
 
 
 class _Requests:
-    """Makes requests from descriptors; half of all texts in them are known names and ids, which mean something."""
+    """Makes requests from descriptors; half of all texts in them are known names and ids, which refer to something."""
 
     def __init__(self, known: Sequence[str], chance: random.Random) -> None:
         self._known, self._chance = known, chance
 
     def of(self, kind: type[Message], depth: int = 4) -> bytes:
-        """A message on the wire, with a third of its fields."""
+        """A serialized message, with a third of its fields."""
         chance, made = self._chance, b""
         for field in kind.DESCRIPTOR.fields:
             if not chance.randrange(3) and (depth or field.message_type is None):
@@ -76,7 +76,7 @@ class _Requests:
         return _varint(key | 2) + _varint(len(data)) + data
 
     def mutated(self, data: bytes) -> bytes:
-        """Changes, drops, doubles or adds some bytes."""
+        """Changes, drops, duplicates or inserts some bytes."""
         changed, chance = bytearray(data or b"\x0a"), self._chance
         for _ in range(chance.randint(1, 4)):
             at, size = chance.randrange(len(changed)), chance.randint(1, 8)
@@ -103,7 +103,7 @@ def _varint(number: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A request, what it is, and how its call ended."""
+    """A request, its description, and how its call ended."""
 
     path: str
     what: str
@@ -111,13 +111,13 @@ class _Sent:
 
     @property
     def wrong(self) -> bool:
-        """Whether no call may end so."""
+        """Whether no call may end like this."""
         late = self.ended.code == "DEADLINE_EXCEEDED" and METHODS[self.path].kind is not CallKind.STREAM
         return late or self.ended.code in {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "CANCELLED"}
 
 
 def _send(channel: grpc.Channel, path: str, requests: Mapping[str, Sequence[Message | bytes]]) -> list[_Sent]:
-    """Calls an RPC with requests by what they are, some at a time."""
+    """Calls an RPC with requests by their descriptions, several at a time."""
     seconds = STREAM_SECONDS if METHODS[path].kind is CallKind.STREAM else CALL_SECONDS
     with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
         ended = threads.map(lambda sent: call(channel, path, sent, seconds), requests.values())
@@ -150,19 +150,19 @@ def _findings(what: str, least: int, sent: Sequence[_Sent]) -> Iterator[Finding]
     "embedded one excepted."
 )
 def bad_input(stage: Stage) -> Iterator[Finding]:
-    """No request and no file, however made, crashes or holds the adapter, or gets an answer without a reason."""
+    """No request and no file crashes or blocks the adapter, or gets an error without a reason."""
     count = stage.scaled(100_000, 5_000)
     adapter = stage.adapter(stage.embedded(stage.folder / "kfp").url)
     messages = (message for sent in one_of_each(adapter.target).values() for message in sent)
     known = [NAME, *(text for message in messages for _, text in message.ListFields() if isinstance(text, str))]
     requests = _Requests(known, stage.chance("requests"))
     channel = stage.enter(grpc.insecure_channel(adapter.target))
-    _generated(channel, requests, count // 10)  # what grows at first
+    _generated(channel, requests, count // 10)  # the warm-up
     before = Use.of(adapter.pid)
     generated = _generated(channel, requests, count)
     hostile = {what: upload(make(), f"hostile-{number}") for number, (what, make) in enumerate(HOSTILE.items())}
     files = _send(channel, "/kfadapter.v1.PipelineService/Upload", hostile)
-    # What is kept of the largest files; two pools of 32 threads, which fill with time, each with a connection to KFP.
+    # Memory for the largest files; two pools of 32 threads, which fill with time, each with a connection to KFP.
     growth = list(grown(adapter.pid, before, memory=96, threads=80, files=80))
     with Client(adapter.target) as client:
         healthy = adapter.alive() and client.health() is HealthStatus.SERVING
@@ -193,7 +193,7 @@ CANCELLED: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
 
 
 class _Cancels:
-    """Cancels calls while a KFP that never answers is at work."""
+    """Cancels calls while KFP, which never responds, is processing them."""
 
     def __init__(self, stage: Stage) -> None:
         self.stopped: list[float] = []
@@ -206,7 +206,7 @@ class _Cancels:
         self._held: dict[str, queue.SimpleQueue[float]] = {}
 
     def _hold(self, connection: Connection, received: Received) -> bool:
-        """Notes when the first request of a call comes, and when its connection is closed."""
+        """Records when the first request of a call arrives, and when its connection is closed."""
         times: queue.SimpleQueue[float] = self._held.pop(between.call_of(received), queue.SimpleQueue())
         times.put(time.monotonic())
         connection.sock.recv(1)
@@ -214,7 +214,7 @@ class _Cancels:
         return False
 
     def cancel(self, channel: grpc.Channel, number: int) -> None:
-        """Begins a call, waits until KFP works for it, waits a little, and cancels it."""
+        """Begins a call, waits until its request has reached KFP, waits a little, and cancels it."""
         (rpc, fields), request_id = CANCELLED[number % len(CANCELLED)], f"cancels-{number}"
         path, times = f"/kfadapter.v1.{rpc}", queue.SimpleQueue[float]()
         self._held[request_id] = times
@@ -239,12 +239,12 @@ class _Cancels:
     "was broken off, which have a budget of their own."
 )
 def cancels(stage: Stage) -> Iterator[Finding]:
-    """When a client cancels a call, the adapter lets go of KFP's work at once, and nothing of the call is left."""
+    """When a client cancels a call, the adapter closes the connection to KFP at once, and no resources leak."""
     count, first, made = stage.scaled(2_000, 200), CALLS_AT_ONCE * 4, _Cancels(stage)
     adapter = stage.adapter(made.kfp.url)
     channel = stage.enter(grpc.insecure_channel(adapter.target))
     with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
-        list(threads.map(made.cancel, [channel] * first, range(first)))  # what grows at first
+        list(threads.map(made.cancel, [channel] * first, range(first)))  # the warm-up
         before = Use.of(adapter.pid)
         list(threads.map(made.cancel, [channel] * count, range(first, count)))
     growth = list(grown(adapter.pid, before, memory=16, threads=4, files=4))

@@ -1,4 +1,4 @@
-"""What stands between an adapter and its KFP or its callers, and misbehaves at a request, a moment, or a byte."""
+"""Servers between an adapter and its KFP or its clients that fail at a request, a moment, or a byte."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _refusal(status: int, code: int, message: str, **headers: str) -> Behaviour:
 
 
 def _not_found(connection: Connection, received: Received) -> bool:
-    """What KFP answers if what the path names is missing."""
+    """KFP's response if the named resource is missing."""
     found = re.search(r"/(runs|pipelines|experiments|recurringruns)/([^/?:]*)", received.path)
     kind, name = (_KINDS[found[1]], found[2]) if found else ("Thing", "")
     return _refusal(404, 5, f"Failed: ResourceNotFoundError: {kind} {name} not found")(connection, received)
@@ -79,17 +79,17 @@ Meets: TypeAlias = "Callable[[Received, int], bool]"
 
 
 def everything(_: Received, __: int) -> bool:
-    """Has every request meet with a fault."""
+    """Makes every request fail."""
     return True
 
 
 def changes_only(received: Received, _: int) -> bool:
-    """Has those requests meet with a fault that change something."""
+    """Makes the requests fail that change something."""
     return received.method != "GET"
 
 
 def from_the_nth_on(begins: Mapping[str, int]) -> Meets:
-    """Has a call's n-th request and all after it meet with a fault; `begins` gives n by the call's request id."""
+    """Makes a call's n-th request and all later ones fail; `begins` has n by the call's request id."""
     return lambda received, number: number >= begins.get(call_of(received), number + 1)
 
 
@@ -99,7 +99,7 @@ def call_of(received: Received) -> str:
 
 
 class _Between(ScriptedKfp):
-    """Stands before the KFP of a URL."""
+    """A proxy of the KFP at a URL."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class _Between(ScriptedKfp):
         raise NotImplementedError
 
     def _ask(self, received: Received) -> tuple[int, Behaviour]:
-        """Sends a request on; returns the status of its answer, and what repeats the answer."""
+        """Forwards a request; returns the status of its response, and a behavior that repeats the response."""
         with self._sent(received, received.body) as behind:
             answer = behind.getresponse()
             content_type = answer.headers.get("Content-Type", "")
@@ -120,7 +120,7 @@ class _Between(ScriptedKfp):
 
     @contextmanager
     def _sent(self, received: Received, body: bytes) -> Iterator[http.client.HTTPConnection]:
-        """Sends a request with a body, or with half of it: the rest never comes, and the connection ends."""
+        """Forwards a request with a body, or with half of it: the rest is never sent, and the connection ends."""
         with closing(http.client.HTTPConnection(self._behind, timeout=10)) as behind:
             behind.putrequest(received.method, received.path, skip_host=True, skip_accept_encoding=True)
             for key, value in received.headers.items():
@@ -130,7 +130,7 @@ class _Between(ScriptedKfp):
 
 
 class FaultyKfp(_Between):
-    """Has some requests meet with a fault."""
+    """A proxy that makes some requests fail."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -140,21 +140,21 @@ class FaultyKfp(_Between):
         self._refused: Counter[tuple[str, str]] = Counter()
 
     def misbehave(self, fault: Behaviour | None, meets: Meets = everything) -> None:
-        """Begins a fault, or ends it with None; forgets what has come so far."""
+        """Begins a fault, or ends it with None; resets the counts."""
         with self._lock:
             self._fault, self._meets = fault, meets
             for one in (self._came, self._refused, self.requests):
                 one.clear()
 
     def came(self) -> Counter[str]:
-        """How many requests have come since of each call, by its request id."""
+        """The number of requests of each call since then, by its request id."""
         with self._lock:
             return self._came.copy()
 
     def writes(self) -> Counter[tuple[str, str]]:
-        """How often each request that changes something has come since; by its call, and in words.
+        """How often each changing request has come since then; by its call and in words.
 
-        What the KFP behind refused because the name is taken does not count: that changed nothing.
+        Requests that KFP refused because the name is taken do not count, as they changed nothing.
         """
         with self._lock:
             return Counter(_words(one) for one in self.requests if changes_only(one, 0)) - self._refused
@@ -177,7 +177,7 @@ def _words(received: Received) -> tuple[str, str]:
 
 
 class Step(Enum):
-    """How far a request to KFP has come."""
+    """The progress of a request to KFP."""
 
     BEFORE = "before it is sent on"
     HALFWAY = "when half of it has arrived"
@@ -186,9 +186,9 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A moment of a call: what happens then, and the request to KFP that marks it, by method, path and step.
+    """A moment of a call: its description, and the request to KFP that marks it, by method, path and step.
 
-    `lost` is a pattern of a path whose POST must have come first, and its answer been lost; empty: of none.
+    `lost` is a pattern of the path of an earlier POST whose response must have been lost; empty for none.
     """
 
     what: str
@@ -199,7 +199,7 @@ class Moment:
 
 
 class Tripwire(_Between):
-    """Passes all on, and at one moment does something first, after which the connection breaks."""
+    """Forwards requests; at one moment it first runs an action, after which the connection breaks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -208,7 +208,7 @@ class Tripwire(_Between):
         self._action: Callable[[], None] = lambda: None
 
     def arm(self, moment: Moment | None, action: Callable[[], None] = lambda: None) -> None:
-        """Has `action` done at the moment, once; None: nothing any more."""
+        """Runs `action` at the moment, once; None disarms it."""
         with self._lock:
             self._moment, self._lost, self._action = moment, moment.lost if moment else "", action
 
@@ -231,7 +231,7 @@ class Tripwire(_Between):
 
     def _act(self) -> bool:
         self._action()
-        return False  # which breaks the connection
+        return False  # breaks the connection
 
     def _is_moment(self, received: Received, step: Step) -> bool:
         with self._lock:
@@ -245,15 +245,15 @@ class Tripwire(_Between):
 
 
 class CuttingProxy:
-    """Passes connections on to a server on loopback, and cuts them after some bytes, or at `cut`.
+    """Forwards connections to a server on loopback, and cuts them after some bytes, or at `cut`.
 
     Attributes:
         target: Its address.
-        cuts: How many connections were cut.
+        cuts: The number of connections that were cut.
     """
 
     def __init__(self, server: str, cut_after: Callable[[], int] = lambda: sys.maxsize) -> None:
-        """Stands before the server at an address; `cut_after` gives each connection its bytes in both directions."""
+        """Listens for a server at an address; `cut_after` has a connection's limit of bytes in both directions."""
         host, _, port = server.partition(":")
         self._server, self._cut_after = (host, int(port)), cut_after
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -274,7 +274,7 @@ class CuttingProxy:
         self.cut()
 
     def cut(self) -> None:
-        """Cuts all connections that are open, on both sides at once, with what was on its way lost."""
+        """Cuts all open connections on both sides at once; data in transit is lost."""
         with self._lock:
             self.cuts += len(self._open)
             for side in [side for sides in self._open for side in sides]:
@@ -287,7 +287,7 @@ class CuttingProxy:
                 threading.Thread(target=self._pass, args=(self._listener.accept()[0],), daemon=True).start()
 
     def _pass(self, caller: socket.socket) -> None:
-        """Passes bytes in both directions until either side ends, or as many have passed as may."""
+        """Forwards bytes in both directions until either side ends, or the limit is reached."""
         left = self._cut_after()
         with suppress(OSError), caller, socket.create_connection(self._server, 5) as server:
             other = {caller: server, server: caller}

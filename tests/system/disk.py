@@ -1,4 +1,4 @@
-"""Uploads while disks are full, or fail: a limit on the size of files, a small disk that is full, fsync that fails."""
+"""Uploads while disks are full or fail: a limit on the size of files, a small full disk, a failing fsync."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _SET_FILTER, _NEW_LISTENER = 1, 8
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # classic BPF
 _NUMBER_AT, _MACHINE_AT = 0, 4  # struct seccomp_data
 _ALLOW, _ASK = 0x7FFF0000, 0x7FC00000
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101  # ioctl(2), with what they pass
+_RECEIVE, _SEND = 0xC0502100, 0xC0182101  # ioctl(2), with the data passed
 _ASKED_BYTES, _ANSWER, _GO_ON = 80, "QqiI", 1
 
 
 class NotHereError(Exception):
-    """This machine does not allow it; the text says why."""
+    """This machine does not allow it; the message has the reason."""
 
 
 @contextmanager
 def no_room_beyond(size: int, pid: int) -> Iterator[None]:
-    """Lets a process write no file beyond so many bytes, as if there were no room on the disk."""
+    """Limits the size of the files that a process writes, as if the disk were full."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, _NO_LIMIT))
     try:
         yield
@@ -64,10 +64,10 @@ def no_room_beyond(size: int, pid: int) -> Iterator[None]:
 
 
 class SmallDisk:
-    """A tmpfs that only one thread and what it starts can see, and a file that takes the room that is to be missing."""
+    """A tmpfs that only one thread and its child processes can see, with a file that takes up the space."""
 
     def __init__(self, folder: Path, size: int) -> None:
-        """Mounts it on an empty folder, for this thread and what it will start; all is gone with them."""
+        """Mounts it on an empty folder, for this thread and its later child processes; it is unmounted with them."""
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.unshare(_CLONE_NEWNS) != 0:
             raise NotHereError(f"no disk can be mounted here: {os.strerror(ctypes.get_errno())}")
@@ -79,7 +79,7 @@ class SmallDisk:
 
     @contextmanager
     def only(self, pages: int) -> Iterator[None]:
-        """Leaves room for so many pages while the block lasts."""
+        """Leaves space for that many pages while the block lasts."""
         free = os.statvfs(self._folder)
         with self._ballast.open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, free.f_bavail * free.f_frsize - pages * PAGE_BYTES)
@@ -94,9 +94,9 @@ class _Program(ctypes.Structure):
 
 
 class Syncs:
-    """Every fsync and fdatasync of the thread that makes this, and of processes that it starts from then on, for good.
+    """Every fsync and fdatasync of the creating thread, and of processes it starts afterwards, permanently.
 
-    Whether one fails is decided here (seccomp); `failed` counts those that did.
+    They succeed or fail as decided here (seccomp); `failed` counts those that failed.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Syncs:
 
     @contextmanager
     def failing_after(self, good: int) -> Iterator[None]:
-        """Has all but the first so many fail with EIO while the block lasts."""
+        """Makes all but the first `good` of them fail with EIO while the block lasts."""
         with self._lock:
             self._good = good
         try:
@@ -151,7 +151,7 @@ class Syncs:
             if not any(events & select.POLLIN for _, events in waiting.poll(50)):
                 continue
             asked = bytearray(_ASKED_BYTES)
-            with suppress(OSError):  # who asked has been killed since
+            with suppress(OSError):  # the process has been killed since
                 fcntl.ioctl(self._listener, _RECEIVE, asked)
                 number = struct.unpack_from("Q", asked)[0]
                 answer = (number, 0, -errno.EIO, 0) if self._fails() else (number, 0, 0, _GO_ON)
@@ -177,7 +177,7 @@ MOST_ATTEMPTS = 10
 
 
 class _Part:
-    """An adapter and a KFP, uploads of new pipelines to them without room and then with it, and what is kept."""
+    """An adapter and a KFP; uploads of new pipelines to them, first without space and then with it."""
 
     def __init__(self, stage: Stage, data: Path, *options: str) -> None:
         self._stage, self._data = stage, data
@@ -190,9 +190,9 @@ class _Part:
     def upload(
         self, why: str, file: Path, shortages: Iterable[AbstractContextManager[None]], share: int, reason: str
     ) -> None:
-        """Uploads once in each shortage; if that fails, again under the same request id without it.
+        """Uploads once in each shortage; after a failure, again without it, with the same request id.
 
-        Of the uploads, one of `share` at least must be refused, each with `reason`.
+        At least one in `share` uploads must be refused, each with `reason`.
         """
         refused, before = Counter[str](), len(self._versions)
         for shortage in shortages:
@@ -212,7 +212,7 @@ class _Part:
         self._findings.append(exactly("their reasons", ", ".join(refused), reason))
 
     def end(self, count: int) -> list[Finding]:
-        """Kills the KFP and starts it again; returns what was found, and whether all that was acknowledged is kept."""
+        """Kills the KFP and starts it again; returns the findings, and whether all acknowledged uploads are stored."""
         both_run = self.adapter.alive() and alive(self.kfp)
         os.kill(self.kfp.pid, signal.SIGKILL)
         self.kfp.stop()
@@ -229,7 +229,7 @@ class _Part:
 
 
 def _limited(stage: Stage, count: int) -> list[Finding]:
-    """Has a limit on the size of files take away the room of the adapter, and of the KFP."""
+    """Removes the space of the adapter, and of the KFP, by a limit on the size of files."""
     data = stage.folder / "kfp"
     part = _Part(stage, data)
     kfp, adapter = part.kfp.pid, part.adapter.pid
@@ -242,7 +242,7 @@ def _limited(stage: Stage, count: int) -> list[Finding]:
     def bytes_of(file: Path, pid: int) -> Iterator[AbstractContextManager[None]]:
         return (no_room_beyond(number * file.stat().st_size // count, pid) for number in range(count))
 
-    # SQLite first, as its log begins anew once it is large, and then has room.
+    # SQLite first, as its log starts again once it is large, and then has space.
     part.upload("KFP's SQLite had no room", HELLO, frames(), 8, "KFP_ERROR")
     large = stage.file(SPOOLED_BYTES)
     part.upload("the adapter had no room", large, bytes_of(large, adapter), 3, "INTERNAL")
@@ -251,7 +251,7 @@ def _limited(stage: Stage, count: int) -> list[Finding]:
 
 
 def _full(stage: Stage, count: int) -> list[Finding]:
-    """Leaves as many pages as there are in all on a disk that both use, from none on."""
+    """Leaves some pages on a disk that both use, from none to as many as they need."""
     folder = stage.folder / "disk"
     folder.mkdir()
     disk = SmallDisk(folder, DISK_BYTES)
@@ -265,7 +265,7 @@ def _full(stage: Stage, count: int) -> list[Finding]:
 
 
 def _unsynced(stage: Stage, count: int) -> list[Finding]:
-    """Has fsync fail in KFP's process, at the first time, the second and so on, and from then on."""
+    """Makes fsync fail in KFP's process, from the first, second or n-th time on."""
     syncs = stage.enter(Syncs())
     part = _Part(stage, stage.folder / "unsynced")
     failing = (syncs.failing_after(number % MOST_SYNCS) for number in range(count))
@@ -279,10 +279,10 @@ def _unsynced(stage: Stage, count: int) -> list[Finding]:
     "files, and EFBIG in place of ENOSPC; where system calls cannot be filtered, no fsync fails."
 )
 def disk(stage: Stage) -> Iterator[Finding]:
-    """Where a disk is full, or fails, nothing is acknowledged that is not kept, and afterwards all continues."""
+    """If a disk is full or fails, nothing is acknowledged that is not stored, and afterwards all uploads succeed."""
     parts = {"a limit on the size of files": _limited, "a disk that is full": _full, "fsync that fails": _unsynced}
     for what, part in parts.items():
-        with ThreadPoolExecutor(1) as thread:  # of its own, as what happens to it is for ever
+        with ThreadPoolExecutor(1) as thread:  # of its own, as it stays changed
             try:
                 yield from thread.submit(_alone, stage, part).result()
             except NotHereError as error:
@@ -290,7 +290,7 @@ def disk(stage: Stage) -> Iterator[Finding]:
 
 
 def _alone(stage: Stage, part: Callable[[Stage, int], list[Finding]]) -> list[Finding]:
-    """Ends what a part has started with the part."""
+    """Runs a part; all that it started ends with it."""
     own = replace(stage, stack=ExitStack())
     with own.stack:
         return part(own, stage.scaled(120, 12))

@@ -1,4 +1,4 @@
-"""Every kind of fault of KFP, and every RPC."""
+"""Every kind of fault of KFP, with every RPC."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Ends: TypeAlias = "Mapping[tuple[str, str, str], frozenset[str]]"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A call, of which the request to KFP with the number `begin` is the first to meet with a fault."""
+    """A call whose request to KFP with the number `begin` is the first to fail."""
 
     path: str
     messages: tuple[Message, ...]
@@ -63,7 +63,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a call ended: with which reason, and how many seconds after its deadline."""
+    """How a call ended: its reason, and how many seconds after its deadline."""
 
     fault: str
     what: str
@@ -81,7 +81,7 @@ def _meet(fault: str, what: str, target: str, calls: Sequence[Planned]) -> list[
             limit = DEADLINE_SECONDS if endless or fault in _SLOW else PATIENT_SECONDS
             ended = call(channel, planned.path, planned.messages, limit, planned.request_id)
             reason = ended.reason or ended.code
-            if ended.code == "DEADLINE_EXCEEDED":  # the caller's own clock may have been first
+            if ended.code == "DEADLINE_EXCEEDED":  # the client's own clock may have been first
                 reason = _OPEN if endless else "KFP_TIMEOUT"
             return End(fault, what, planned.path, reason, ended.seconds - limit)
 
@@ -90,7 +90,7 @@ def _meet(fault: str, what: str, target: str, calls: Sequence[Planned]) -> list[
 
 @scenario(not_covered="a fault that ends while the call lasts; a proxy that answers in KFP's place in its own words.")
 def faults(stage: Stage) -> Iterator[Finding]:
-    """Whatever KFP does wrong, each RPC ends in time and as documented, and requests no change of KFP twice."""
+    """For any fault of KFP, each RPC ends in time and as documented, and requests no change of KFP twice."""
     ends, repeated, unmet, lost = list[End](), Counter[str](), list[str](), list[str]()
     answered = [(fault, behaviour) for fault, behaviour in FAULTS.items() if behaviour is not None]
     counting = stage.enter(ThreadPoolExecutor(1)).submit(_count_requests, stage)
@@ -98,7 +98,7 @@ def faults(stage: Stage) -> Iterator[Finding]:
     client = stage.enter(Client(target))
 
     def meet(fault: str, what: str, behaviour: Behaviour, meets: Meets, calls: Sequence[Planned]) -> None:
-        """Makes calls while a fault lasts, ends it, and looks what KFP was sent and whether the adapter serves."""
+        """Makes calls during a fault, ends it, and checks what KFP received and whether the adapter serves."""
         kfp.misbehave(behaviour, meets)
         ends.extend(_meet(fault, what, target, calls))
         came, writes = kfp.came(), kfp.writes()
@@ -140,7 +140,7 @@ def faults(stage: Stage) -> Iterator[Finding]:
 
 
 def _begun(stage: Stage, name: str) -> tuple[FaultyKfp, str, Messages]:
-    """Starts an adapter before a KFP with one of each, and has it learn what it asks of a KFP once."""
+    """Starts an adapter with a KFP that has one of each resource, and lets it cache what it reads of a KFP once."""
     data = stage.folder / name
     kfp = stage.enter(FaultyKfp(stage.embedded(data).url))
     target = stage.adapter(kfp.url, *OPTIONS, "--artifact-folder", str(data / "runs")).target
@@ -154,7 +154,7 @@ def _begun(stage: Stage, name: str) -> tuple[FaultyKfp, str, Messages]:
 
 
 def _kinds(messages: Messages) -> Iterator[tuple[str, Planned]]:
-    """Every RPC, and those again that take other ways when they are called otherwise."""
+    """Every RPC, and those again whose requests to KFP depend on their arguments."""
     for path, sent in messages.items():
         yield METHODS[path].name + path.split(".")[2].partition("Service")[0], Planned(path, sent)
     yield "UploadNext", Planned("/kfadapter.v1.PipelineService/Upload", upload(HELLO.read_bytes(), NAME, _MARK))
@@ -163,11 +163,11 @@ def _kinds(messages: Messages) -> Iterator[tuple[str, Planned]]:
 
 
 def _count_requests(stage: Stage) -> dict[str, int]:
-    """Makes a call of every kind before a KFP without faults; returns by its name how many requests each took."""
+    """Makes each call once without faults; returns the number of its requests to KFP by its name."""
     kfp, target, messages = _begun(stage, "counted")
     kinds = dict(_kinds(messages))
     with grpc.insecure_channel(target) as channel:
-        # What others still need is deleted last, and a pipeline after its version.
+        # What others need is deleted last, and a pipeline after its version.
         for name in sorted(kinds, key=lambda name: (name.startswith("Delete"), name == "DeletePipeline")):
             path, sent = kinds[name].path, kinds[name].messages
             if not METHODS[path].endless and (ended := call(channel, path, sent, 20, name)).code != OK:
@@ -179,7 +179,7 @@ def _count_requests(stage: Stage) -> dict[str, int]:
 def _from_within(messages: Messages, counts: Mapping[str, int], fault: str) -> Iterator[Planned]:
     """Yields each call once for each of its requests to KFP after the first, which is then the first to fail.
 
-    Each has a name and a request id of its own, so that it meets no other that is under way.
+    Each has its own name and request id, so that it does not conflict with concurrent calls.
     """
     for name, one in _kinds(messages):
         for begin in range(2, counts[name] + 1):
@@ -195,7 +195,7 @@ def _from_within(messages: Messages, counts: Mapping[str, int], fault: str) -> I
 
 
 def _undone(client: Client, messages: Messages) -> Messages:
-    """Undoes what calls have changed before their fault began; returns the messages of the same calls from now on."""
+    """Reverts what calls changed before their fault began; returns the messages of these calls for the next fault."""
 
     def id_in(rpc: str, key: str) -> str:
         return str(getattr(messages[f"/kfadapter.v1.{rpc}"][0], key))
@@ -214,7 +214,7 @@ def _undone(client: Client, messages: Messages) -> Messages:
 
 
 def documented_reasons() -> dict[str, frozenset[str]]:
-    """The reasons that the contract's comments name, by the RPC's path; those of the service's comment included."""
+    """The reasons in the contract's comments by the RPC's path, including those of the service's comment."""
     found: dict[str, frozenset[str]] = {}
     of_all: dict[str, frozenset[str]] = {}
     line = re.compile(r"// - [A-Z_]+ / (?P<reason>[A-Z_]+)|^(service|  rpc) (?P<name>\w+)", re.MULTILINE)
@@ -227,14 +227,14 @@ def documented_reasons() -> dict[str, frozenset[str]]:
                 service, of_all[one["name"]], noted = one["name"], frozenset(noted), set()
             else:
                 found[f"/kfadapter.v1.{service}/{one['name']}"], noted = frozenset(noted), set()
-    # The services without a list of their own name that of RunService.
+    # The services without their own list refer to that of RunService.
     return {
         path: own | (of_all[path.split(".")[2].split("/")[0]] or of_all["RunService"]) for path, own in found.items()
     }
 
 
 def _table(ends: Ends) -> str:
-    """The ends as Markdown: RPCs that end alike share a line."""
+    """The ends as Markdown: RPCs that end alike share a row."""
     lines = ["| Fault | What meets with it | End of the call | RPCs |", "|---|---|---|---|"]
     for fault, what in itertools.product(FAULTS, (EVERYTHING, CHANGES, LATER)):
         rpcs: dict[str, list[str]] = {}
@@ -249,7 +249,7 @@ def _table(ends: Ends) -> str:
 
 
 def _read_table(text: str) -> Ends:
-    """The ends that a table shows."""
+    """The ends in a table."""
     ends: dict[tuple[str, str, str], frozenset[str]] = {}
     of_others: dict[tuple[str, str], frozenset[str]] = {}
     for line in text.splitlines()[2:]:
@@ -263,10 +263,10 @@ def _read_table(text: str) -> Ends:
 
 
 def _compared(found: Sequence[End], stage: Stage) -> Finding:
-    """Compares the table of the page with what was found, or adds to it.
+    """Compares the table of the page with the ends found, or adds to it.
 
-    Ends of faults that begin later are not compared: some calls send several requests at once, and which of them is the
-    first to fail differs.
+    Ends of faults that begin later are not compared: some calls send several requests concurrently, and which of them
+    is the first to fail differs.
     """
     what, text = "ends that the table in docs/robustness.md does not show", PAGE.read_text(encoding="utf-8")
     before, begin, rest = text.partition("<!-- faults: made by `scripts/robustness --renew faults` -->\n\n")

@@ -1,4 +1,4 @@
-"""Connections that break: uploads over them, and minutes of mixed load while all of those to KFP are cut."""
+"""Broken connections: uploads over them, and minutes of mixed load while all connections to KFP are cut."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EXPECTED = frozenset({"KFP_UNAVAILABLE", "PIPELINE_NOT_FOUND", "KFP_TIMEOUT", "
 
 @scenario(not_covered="bytes that are changed on the way: TCP and TLS see to that, and the checksum is compared.")
 def broken_lines(stage: Stage) -> Iterator[Finding]:
-    """Uploads arrive, each exactly once, though the lines on both sides of the adapter break again and again."""
+    """Every upload is stored exactly once, although connections on both sides of the adapter break again and again."""
     count, chance = stage.scaled(500, 40), stage.chance("bytes")
     kfp = stage.embedded(stage.folder / "kfp")
     behind = stage.enter(CuttingProxy(urlsplit(kfp.url).netloc, lambda: chance.randint(LEAST_BYTES, MOST_BYTES)))
@@ -76,14 +76,14 @@ def _read(crowd: Crowd, chance: random.Random) -> None:
 
 
 def _watch(crowd: Crowd, _: random.Random) -> None:
-    """Reads for a second after each event."""
+    """Watches, with a pause of a second after each event."""
     for _event in crowd.client.runs.watch(where=RunFilter()):
         crowd.stopped.wait(1)
 
 
 @scenario(not_covered="days; a KFP other than the embedded one.")
 def soak(stage: Stage) -> Iterator[Finding]:
-    """Under mixed load, with the lines to KFP cut again and again, nothing grows and no acknowledged upload is lost."""
+    """Under mixed load, with connections to KFP cut repeatedly, nothing grows and no acknowledged upload is lost."""
     seconds, uses, acknowledged = stage.scaled(540, 30), list[Use](), dict[str, str]()
     proxy = stage.enter(CuttingProxy(urlsplit(stage.embedded(stage.folder / "kfp").url).netloc))
     adapter, file = stage.adapter(f"http://{proxy.target}"), stage.file(100 * KIB)
@@ -114,6 +114,6 @@ def soak(stage: Stage) -> Iterator[Finding]:
 
 
 def _growth(samples: Sequence[float]) -> float:
-    """By how much a figure grows over the samples after a warm-up, along the line that fits them best."""
+    """The growth of a figure over the samples after a warm-up, by linear regression."""
     steady = samples[int(len(samples) * 0.4) :]
     return statistics.linear_regression(range(len(steady)), steady).slope * len(steady)

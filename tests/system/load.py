@@ -1,4 +1,4 @@
-"""The load generator: calls of any RPC from a process of its own, and callers of the client library in this one."""
+"""The load generator: calls of any RPC from a separate process, and clients of the client library in this one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: its status code and text, and its stable reason, which is empty where the status has none."""
+    """How a call ended: its status code and message, and its stable reason, which is empty if the status has none."""
 
     code: str
     reason: str
@@ -55,8 +55,8 @@ class Outcome:
 def begin(
     channel: grpc.Channel, path: str, sent: Sequence[Message | bytes], seconds: float, request_id: str = ""
 ) -> Any:  # noqa: ANN401 - one of gRPC's calls
-    """Begins a call; several messages are sent only where the caller sends a stream."""
-    method = METHODS.get(path)  # health checks are not of the contract
+    """Begins a call; several messages are only sent for client streaming."""
+    method = METHODS.get(path)  # health checks are not part of the contract
     uploads, streams = (method.client_streaming, method.server_streaming) if method is not None else (False, False)
     shape = f"{'stream' if uploads else 'unary'}_{'stream' if streams else 'unary'}"
     made = getattr(channel, shape)(path, request_serializer=_serialized)
@@ -71,7 +71,7 @@ def _serialized(message: Message | bytes) -> bytes:
 def call(
     channel: grpc.Channel, path: str, sent: Sequence[Message | bytes], seconds: float, request_id: str = ""
 ) -> Outcome:
-    """Makes a call and reads all its answers, at most `seconds`."""
+    """Makes a call and reads all its responses, for at most `seconds`."""
     began = time.monotonic()
     begun = begin(channel, path, sent, seconds, request_id)
     answer = b""
@@ -85,7 +85,7 @@ def call(
 
 
 def outcome(ended: Any, seconds: float, answer: bytes = b"") -> Outcome:  # noqa: ANN401 - one of gRPC's calls
-    """How a call has ended."""
+    """Returns how a call ended."""
     if ended.code() is grpc.StatusCode.OK:
         return Outcome(OK, OK, "", seconds, answer=answer)
     trailers = dict(ended.trailing_metadata() or ())
@@ -98,17 +98,17 @@ def outcome(ended: Any, seconds: float, answer: bytes = b"") -> Outcome:  # noqa
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is called, and how often.
+    """The calls to make, and how often.
 
     Attributes:
         target: The adapter's address.
         path: The RPC.
         sent: The messages of a call.
-        connections: How many connections there are, each of its own.
-        rate: Calls a second in all, whatever becomes of them; 0: each connection has one call after the other.
-        seconds: For how long; 0: until it is stopped.
-        pause: Seconds before each call of a connection, where there is no rate.
-        within: Seconds within which the connections begin, where there is no rate.
+        connections: The number of separate connections.
+        rate: Calls a second in all, whatever their outcome; 0: each connection makes one call after the other.
+        seconds: The duration; 0: until it is stopped.
+        pause: Seconds before each call of a connection, without a rate.
+        within: Seconds within which the connections begin, without a rate.
         timeout: Each call's deadline.
     """
 
@@ -125,12 +125,12 @@ class Plan:
 
 @dataclass
 class Seen:
-    """What became of the calls.
+    """The outcomes of the calls.
 
     Attributes:
-        served: How many seconds the calls took that succeeded; of an endless call, that lasted until its deadline.
-        refused: How many seconds those took that were refused with OVERLOADED and a RetryInfo.
-        others: Whatever else they ended with, and how often.
+        served: Seconds of each call that succeeded; an endless call succeeds if it lasts until its deadline.
+        refused: Seconds of each call that was refused with OVERLOADED and a RetryInfo.
+        others: All other outcomes, and how often.
         lasted: Seconds from the first call to the end of the last one's turn.
     """
 
@@ -141,12 +141,12 @@ class Seen:
 
     @property
     def count(self) -> int:
-        """How many calls there were."""
+        """The number of calls."""
         return len(self.served) + len(self.refused) + self.others.total()
 
     @property
     def failed(self) -> int:
-        """How many were not served."""
+        """The number of calls that were not served."""
         return self.count - len(self.served)
 
     def note(self, path: str, ended: Outcome) -> None:
@@ -161,7 +161,7 @@ class Seen:
 
 
 class Load:
-    """A process that carries out a plan: it is ready when the `with` block is entered, and killed at its end."""
+    """A process that runs a plan: it is ready when the `with` block is entered, and killed at its end."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -179,12 +179,12 @@ class Load:
         self._process.join()
 
     def begin(self) -> Self:
-        """Has it begin."""
+        """Starts the calls."""
         self._line.send("begin")
         return self
 
     def seen(self) -> Seen:
-        """Waits for its end, or stops it where it has none; returns what it saw."""
+        """Waits for the end, or stops the calls if they have none; returns their outcomes."""
         if not self._plan.seconds:
             self._line.send("stop")
         found = self._receive(self._plan.seconds + 3 * self._plan.timeout)
@@ -198,7 +198,7 @@ class Load:
 
 
 def _carry_out(plan: Plan, line: Connection[Any, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the scenario, which then ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the scenario, which then ends this process
     seen = Seen()
     with ExitStack() as stack:
         channels = [
@@ -253,21 +253,21 @@ def _in_turn(plan: Plan, channels: Sequence[grpc.Channel], seen: Seen, line: Con
 
 
 def slowest(seconds: Sequence[float], share: float = 1) -> float:
-    """Within how many milliseconds that share of the calls ended."""
+    """The milliseconds within which that share of the calls ended."""
     return sorted(seconds)[min(int(len(seconds) * share), len(seconds) - 1)] * 1000 if seconds else 0
 
 
 class Repeated:
-    """Repeats calls of the client library, each time with its own repetitions; `count` is how often that was needed."""
+    """Retries calls of the client library, which has its own retries too; `count` is the number of retries here."""
 
     def __init__(self, target: str, attempts: int, *errors: type[AdapterError], pause: float = 0) -> None:
-        """Repeats a call after these errors, until it was made so many times."""
+        """Retries a call after these errors, up to a number of attempts."""
         self.count = 0
         self._target, self._attempts, self._errors, self._pause = target, attempts, errors, pause
         self._lock = threading.Lock()
 
     def __call__(self, call: Callable[[Client], T]) -> T:
-        """Makes a call until it succeeds, each time with a client of its own."""
+        """Makes a call until it succeeds, each time with a new client."""
         for attempt in range(self._attempts):
             try:
                 with Client(self._target, timeout=20) as client:
@@ -286,17 +286,17 @@ Part: TypeAlias = "Callable[[Crowd, random.Random], None]"
 
 
 class Crowd:
-    """Threads that do their part again and again while a `with` block lasts.
+    """Threads that run their part again and again while a `with` block lasts.
 
     Attributes:
-        client: The client that they share; closed at the end of the block, which ends what has no end.
+        client: The shared client; closed at the end of the block, which ends endless calls.
         stopped: Set when the block is left.
         ended: How often each part succeeded.
-        failures: How often a part failed with which reason and text.
+        failures: How often a part failed, by its name, reason and message.
     """
 
     def __init__(self, stage: Stage, target: str, *parts: tuple[Part, int]) -> None:
-        """Will have so many threads do each part."""
+        """Creates the given number of threads for each part."""
         self.client = Client(target)
         self.stopped = threading.Event()
         self.ended: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""More calls, uploads and watches than the adapter may serve, a greedy caller, and callers who waste what they get."""
+"""More calls, uploads and watches than the adapter may serve, a greedy client, and clients that waste resources."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ _WATCH = run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter())
 
 
 def _in_turn(stage: Stage, adapter: Adapter, callers: int) -> list[float]:
-    """Seconds of each call while as many callers as slots make one after the other: what can be served."""
+    """Durations of calls from as many clients as there are slots, each with one call at a time: the capacity."""
     plan = Plan(adapter.target, connections=callers, seconds=MEASURED_SECONDS)
     return stage.enter(Load(plan)).begin().seen().served
 
 
 class _Watched:
-    """An adapter's health and memory, from now on."""
+    """Monitors an adapter's health and memory from now on."""
 
     def __init__(self, stage: Stage, adapter: Adapter) -> None:
         self._slack, self._pid = stage.slack, adapter.pid
@@ -59,7 +59,7 @@ class _Watched:
         forget_peak(adapter.pid)
 
     def findings(self) -> list[Finding]:
-        """How health checks were answered, and how much memory was needed."""
+        """The outcome of the health checks, and the memory used."""
         seen = self._health.seen()
         return [
             none("health checks not answered with SERVING", seen.failed),
@@ -70,8 +70,8 @@ class _Watched:
 
 @scenario(not_covered="a load that fills the processors: before a real KFP the bounds are reached first.")
 def overload(stage: Stage) -> Iterator[Finding]:
-    """At five times its capacity the adapter serves as much as ever, and refuses the rest at once with a reason."""
-    slots = 16  # before a KFP that takes its time, so that they bound what can be served
+    """At five times capacity the adapter serves as much as at capacity, and rejects the rest at once with a reason."""
+    slots = 16  # with a slow KFP, so that the slots are the bottleneck
     adapter = stage.adapter(stage.stand_in(0.2), "--max-unary-calls", str(slots))
     before = _in_turn(stage, adapter, slots)
     capacity = len(before) / MEASURED_SECONDS
@@ -96,7 +96,7 @@ def overload(stage: Stage) -> Iterator[Finding]:
     "the same instant: to take them up holds up health for some 140 ms."
 )
 def stream_overload(stage: Stage) -> Iterator[Finding]:
-    """Uploads and watches beyond their bounds are refused at once with a reason; other calls are served as before."""
+    """Uploads and watches beyond their limits are rejected at once with a reason; other calls are served as before."""
     url = stage.stand_in(0.2)
     adapter = stage.adapter(url, "--max-uploads", str(UPLOADS), "--max-streams", str(STREAMS))
     others = stage.enter(Load(Plan(adapter.target, connections=2, rate=20, seconds=stage.scaled(60, 4))))
@@ -119,8 +119,8 @@ def stream_overload(stage: Stage) -> Iterator[Finding]:
 
 
 def _uploads_and_watches(stage: Stage, target: str, times: int, within: float = 0) -> list[Load]:
-    """So many times as many callers as there are slots."""
-    file = stage.file(300 * KIB).read_bytes()  # so much is kept on disk
+    """Loads of uploads and of watches, from `times` as many clients as there are slots."""
+    file = stage.file(300 * KIB).read_bytes()  # large enough to be kept on disk
     metadata = pipeline_pb2.UploadPipelineMetadata(name="new-upload")
     upload = (pipeline_pb2.UploadPipelineRequest(metadata=metadata), pipeline_pb2.UploadPipelineRequest(chunk=file))
     kinds = (("PipelineService/Upload", upload, UPLOADS, 30), ("RunService/Watch", (_WATCH,), STREAMS, WATCH_SECONDS))
@@ -144,7 +144,7 @@ def _uploads_and_watches(stage: Stage, target: str, times: int, within: float = 
 
 @scenario(not_covered="a caller without a token or certificate who opens many connections: it counts as many callers.")
 def fairness(stage: Stage) -> Iterator[Finding]:
-    """One caller who makes twenty times the capacity takes nothing away from nine who call twice a second."""
+    """One client that sends twenty times the capacity does not affect nine that send two calls a second."""
     slots, seconds = 64, stage.scaled(60, 8)
     adapter = stage.adapter(stage.stand_in(0.8), "--max-unary-calls", str(slots))
     capacity = len(_in_turn(stage, adapter, slots)) / MEASURED_SECONDS
@@ -168,7 +168,7 @@ _BATCH = 100
 
 
 class _Resets:
-    """Begins calls and cancels them at once, on a connection that others have no part in, until it breaks."""
+    """Begins calls and cancels them at once, on a separate connection, until it breaks."""
 
     def __init__(self, target: str, stopped: threading.Event) -> None:
         self.sent = self.broken = 0
@@ -219,7 +219,7 @@ def _slowly(stopped: threading.Event) -> Iterator[pipeline_pb2.UploadPipelineReq
 
 @scenario(not_covered="more connections than the process may open, which is for a proxy or a network policy to bound.")
 def hostile_callers(stage: Stage) -> Iterator[Finding]:
-    """Silent connections, slow uploads, unread watches and 10,000 resets a second cost others but a little time."""
+    """Silent connections, slow uploads, unread watches and 10,000 resets a second delay other calls only a little."""
     seconds, stopped = stage.scaled(90, 8), threading.Event()
     adapter = stage.adapter(stage.stand_in())
     load = stage.enter(Load(Plan(adapter.target, connections=2, rate=MODEST_RATE, seconds=seconds)))

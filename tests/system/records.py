@@ -1,4 +1,4 @@
-"""What a KFP holds before a scenario, and one sensible request of every RPC about it."""
+"""The resources of a KFP before a scenario, and one valid request of every RPC about them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "stored"
 
 
 def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
-    """Makes a pipeline, runs and more; returns the messages of a call of every RPC about them, by its path.
+    """Creates a pipeline, runs and more; returns the messages of a call of every RPC about them, by its path.
 
     Every RPC with side effects has something to change: a run to archive and one to unarchive, and so on.
     """
@@ -79,7 +79,7 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
 
 
 def request(path: str, **fields: object) -> Message:
-    """A message of an RPC's requests, from its fields as JSON has them."""
+    """A request message of an RPC, from its JSON fields."""
     return ParseDict(fields, MESSAGES[path][0]())
 
 
@@ -91,7 +91,7 @@ def upload(file: bytes, name: str, request_id: str = "") -> tuple[UploadPipeline
 
 
 def stored_versions(target: str) -> dict[str, list[str]]:
-    """The ids of the versions of every pipeline that KFP holds, by its name."""
+    """The ids of the versions of every pipeline in KFP, by the pipeline's name."""
     with Client(target) as client:
         return {
             pipeline.name: [

@@ -1,4 +1,4 @@
-"""Adapters that are stopped and started again under load, and adapters and KFPs that are killed during calls."""
+"""Adapters that are restarted under load, and adapters and KFPs that are killed during calls."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def _call(crowd: Crowd, _: random.Random) -> None:
 
 
 def _watch(crowd: Crowd, _: random.Random) -> None:
-    """Watches until the client is closed; it comes back by itself when an adapter leaves."""
+    """Watches until the client is closed; the client resumes it when an adapter drains."""
     for _event in crowd.client.runs.watch(where=RunFilter()):
         pass
 
 
 @scenario(not_covered="callers with stubs of their own and without its service config: they see DRAINING, and repeat.")
 def drain(stage: Stage) -> Iterator[Finding]:
-    """Adapters behind one name can be stopped and started, and no call of the client library fails."""
+    """Adapters behind one name can be stopped and restarted, and no call of the client library fails."""
     times, url, file = stage.scaled(50, 4), stage.stand_in(), stage.file(UPLOAD_BYTES)
     running, codes, seconds, watches = [_serving(stage, url), _serving(stage, url)], list[int](), list[float](), 0
 
@@ -103,7 +103,7 @@ LONGEST_SECONDS = 0.25
 
 
 class Kind(Enum):
-    """What a call is for."""
+    """The purpose of a call."""
 
     NEW = "upload"
     SPOOLED = "upload of a file that is kept on disk"
@@ -156,7 +156,7 @@ _REFUSED_FILE = HELLO.read_bytes().replace(b"schemaVersion: 2.1.0", b"schemaVers
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """Which of the two is killed, and when: at a moment of a call, or `seconds` after the beginning of calls."""
+    """Which of the two is killed, and when: at a moment of a call, or `seconds` after the calls began."""
 
     number: int
     victim: str
@@ -166,12 +166,12 @@ class Kill:
 
     @property
     def name(self) -> str:
-        """What it is counted as."""
+        """The name under which it is counted."""
         return f"{self.moment.what}, {self.victim}" if self.moment is not None else "at random"
 
 
 def all_kills(stage: Stage) -> Iterator[Kill]:
-    """Every named moment for both victims, in short for one of them; then as many at random, until it is enough."""
+    """Every named moment for both victims, in short for one of them; then random ones, up to the total number."""
     victims = ("adapter", "KFP")
     named = [(kind, moment) for kind, moments in MOMENTS.items() for moment in moments]
     both = [(*one, victim) for one in named for victim in victims if (one[1], victim) != (ARRIVING, "KFP")]
@@ -186,15 +186,15 @@ def all_kills(stage: Stage) -> Iterator[Kill]:
 
 
 class _Lane:
-    """An adapter and a KFP that are killed during calls, each of which is repeated until it is acknowledged.
+    """An adapter and a KFP that are killed during calls, each of which is retried until it is acknowledged.
 
     Attributes:
-        calls: How many calls there were.
-        killed: How many kills there were, by their name.
-        versions: The versions that were acknowledged of each pipeline, by its name.
-        runs: The run that each Create was acknowledged with, by its name.
-        lost: What was acknowledged, and is not there.
-        wrong: What is there too often, or half-made.
+        calls: The number of calls.
+        killed: The number of kills, by their name.
+        versions: The acknowledged versions of each pipeline, by its name.
+        runs: The run with which each Create was acknowledged, by its name.
+        lost: What was acknowledged, and is missing.
+        wrong: What is duplicated or incomplete.
     """
 
     def __init__(self, stage: Stage, number: int) -> None:
@@ -212,7 +212,7 @@ class _Lane:
         self._upload("container", CONTAINER)
 
     def run(self, chosen: Sequence[Kill]) -> None:
-        """Carries out kills one after the other, and compares in the end what was acknowledged with what is there."""
+        """Performs kills one after the other; at the end compares what was acknowledged with what is stored."""
         for kill in chosen:
             self.killed[kill.name] += self._carry_out(kill)
         stored = stored_versions(self._adapter.target)
@@ -225,7 +225,7 @@ class _Lane:
         self.wrong += [name for name, count in Counter(runs.values()).items() if count > 1]
 
     def _carry_out(self, kill: Kill) -> bool:
-        """Begins the calls, kills at the moment, heals, and waits for the calls; returns whether it killed."""
+        """Begins the calls, kills at the moment, restarts, and waits for the calls; returns whether it killed."""
         killed, names = threading.Event(), [f"kills-{kill.number}-{kind.name}" for kind in kill.calls]
         for kind, name in zip(kill.calls, names, strict=True):
             if kind is Kind.NEXT:
@@ -261,7 +261,7 @@ class _Lane:
         return killed.is_set()
 
     def _await_spooled(self) -> None:
-        """Waits until the adapter holds bytes of an upload in a file without a name."""
+        """Waits until the adapter holds bytes of an upload in an unnamed file."""
         end = time.monotonic() + 20
         while not _spooled_bytes(self._adapter.pid):
             if time.monotonic() > end:
@@ -269,7 +269,7 @@ class _Lane:
             time.sleep(0.002)
 
     def _heal(self) -> None:
-        """Starts again what was killed, at its address."""
+        """Restarts what was killed, at its address."""
         if not self._adapter.alive():
             self._adapter = self._stage.adapter(self._tripwire.url, after=self._adapter)
         if not alive(self._kfp):
@@ -316,7 +316,7 @@ def _spooled_bytes(pid: int) -> int:
         try:
             if int(link.name) > 2 and str(link.readlink()).endswith(" (deleted)"):
                 found += link.stat().st_size
-        except FileNotFoundError:  # closed since
+        except FileNotFoundError:  # closed meanwhile
             continue
     return found
 
@@ -326,7 +326,7 @@ def _spooled_bytes(pid: int) -> int:
     "theirs an empty pipeline may be left, which the next upload adopts."
 )
 def kills(stage: Stage) -> Iterator[Finding]:
-    """Whenever the adapter or KFP is killed, nothing acknowledged is lost or doubled, and a repeated call ends well."""
+    """If the adapter or KFP is killed, nothing acknowledged is lost or duplicated, and a retried call succeeds."""
     chosen = list(all_kills(stage))
     lanes = [_Lane(stage, number) for number in range(LANES)]
     with ThreadPoolExecutor(LANES) as threads:

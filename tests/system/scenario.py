@@ -1,4 +1,4 @@
-"""What a scenario is made of, and what it starts and measures."""
+"""Scenarios, and what they start and measure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure, and what it must be; one without a bound only informs."""
+    """One figure and its bound; without a bound it is for information."""
 
     what: str
     found: str
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Stage:
-    """An empty folder, how much to do, and all that has been started, which ends with the scenario."""
+    """An empty folder, the amount of work, and all that was started, which ends with the scenario."""
 
     folder: Path
     short: bool
@@ -44,27 +44,27 @@ class Stage:
 
     @property
     def slack(self) -> float:
-        """How many times as long things may take as in a whole run: a short one shares its machine with others."""
+        """The factor for time limits: a short run shares its machine with others."""
         return 4.0 if self.short else 1.0
 
     def scaled(self, whole: int, short: int) -> int:
-        """How much to do."""
+        """The amount of work."""
         return short if self.short else whole
 
     def chance(self, *names: object) -> random.Random:
-        """Random numbers that follow from the seed and `names`."""
+        """Random numbers derived from the seed and `names`."""
         return random.Random(repr((self.seed, *names)))  # noqa: S311 - to be repeated, not to be secret
 
     def file(self, size: int) -> Path:
-        """A pipeline file of so many bytes."""
+        """A pipeline file of that many bytes."""
         return pipeline_text.write_pipeline(self.folder, size)
 
     def enter(self, manager: AbstractContextManager[T]) -> T:
-        """Starts anything that ends with the scenario."""
+        """Enters a context that ends with the scenario."""
         return self.stack.enter_context(manager)
 
     def stand_in(self, seconds: float = 0) -> str:
-        """Starts a stand-in for KFP that takes so long for each answer; returns its URL."""
+        """Starts a stub of KFP with a fixed response time; returns its URL."""
         return self.enter(processes.stand_in(self.folder / "home", seconds))
 
     def embedded(self, data: Path, port: int = 0) -> EmbeddedKfp:
@@ -85,7 +85,7 @@ Run: TypeAlias = "Callable[[Stage], Iterator[Finding]]"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A sentence, what it leaves out, and what shows that it is true."""
+    """A statement, what it does not cover, and the function that proves it."""
 
     name: str
     proves: str
@@ -94,13 +94,13 @@ class Scenario:
 
 
 def scenario(*, not_covered: str) -> Callable[[Run], Scenario]:
-    """Makes a scenario of a function, whose docstring is the sentence that it proves."""
+    """Makes a scenario of a function, whose docstring is the statement that it proves."""
     return lambda run: Scenario(run.__name__.replace("_", "-"), run.__doc__ or "", not_covered, run)
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a process uses at a moment: MiB of memory (RSS), threads, open descriptors."""
+    """The resources that a process uses: MiB of memory (RSS), threads, open descriptors."""
 
     memory: float
     threads: int
@@ -108,13 +108,13 @@ class Use:
 
     @classmethod
     def of(cls, pid: int) -> Use:
-        """Reads what a process uses now."""
+        """Reads the resources that a process uses now."""
         threads, files = (len(list(Path(f"/proc/{pid}", name).iterdir())) for name in ("task", "fd"))
         return cls(memory_use(pid).resident, threads, files)
 
 
 def grown(pid: int, before: Use, *, memory: float, threads: int, files: int) -> Iterator[Finding]:
-    """By how much a process has grown since; what it is about to release has ten seconds for that."""
+    """The growth of a process since then; it has ten seconds to release what it is about to release."""
     end = time.monotonic() + 10
     while (now := Use.of(pid)).files > before.files + files or now.threads > before.threads + threads:
         if time.monotonic() > end:
@@ -131,22 +131,22 @@ def exactly(what: str, found: object, expected: object) -> Finding:
 
 
 def none(what: str, found: object) -> Finding:
-    """Something that must not be: a number, or all that was found, in words."""
+    """What must not occur: a number, or all that was found, in words."""
     return exactly(what, found or 0, 0)
 
 
 def at_most(what: str, found: float, bound: float, unit: str = "") -> Finding:
-    """A figure that must not be larger."""
+    """A figure with an upper bound."""
     return Finding(what, _number(found, unit), f"at most {_number(bound, unit)}", found <= bound)
 
 
 def at_least(what: str, found: float, bound: float, unit: str = "") -> Finding:
-    """A figure that must not be smaller."""
+    """A figure with a lower bound."""
     return Finding(what, _number(found, unit), f"at least {_number(bound, unit)}", found >= bound)
 
 
 def shown(what: str, found: float, unit: str = "") -> Finding:
-    """A figure that only informs."""
+    """A figure for information."""
     return Finding(what, _number(found, unit))
 
 

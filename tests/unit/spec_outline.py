@@ -1,4 +1,4 @@
-"""A summary as an indented text, to compare it with what a person wrote down."""
+"""A summary as an indented text, to compare it with one written by hand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def served(path: Path) -> object:
 
 
 def outline(summary: SpecSummary) -> str:
-    """Writes a line for each artifact, each task and each part that is not understood."""
+    """Writes a line for each artifact, each task and each unknown part."""
     return "".join(f"{line.rstrip(': ')}\n" for line in _lines(summary))
 
 

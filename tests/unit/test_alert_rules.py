@@ -1,4 +1,4 @@
-"""The alert rules: as Prometheus wants them, and about metrics that exist."""
+"""The alert rules: valid for Prometheus, and about metrics that exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rule:
 
 
 def rules() -> list[Rule]:
-    """All rules of the file; fails where it holds what Prometheus does not know."""
+    """All rules of the file; fails if it has keys that Prometheus does not know."""
     document = yaml.safe_load(FILE.read_text())
     assert set(document) == {"groups"}
     found = []
@@ -45,7 +45,7 @@ def rules() -> list[Rule]:
 
 
 def series() -> dict[str, Metric]:
-    """What can be asked for, by the names of series."""
+    """The metrics that can be queried, by the names of series."""
     ends = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
     return {metric.name + end: metric for metric in (*CATALOG, *NOTIFY_CATALOG) for end in ends[metric.kind]}
 
@@ -71,7 +71,7 @@ def allowed(name: str) -> set[str]:
 
 
 def test_the_file_has_rules() -> None:
-    """There are alerts, each with a name of its own."""
+    """There are alerts, each with a unique name."""
     names = [rule.alert for rule in rules()]
     assert len(names) > 10
     assert len(set(names)) == len(names)
@@ -82,7 +82,7 @@ class TestRule:
     """Each rule."""
 
     def test_its_metrics_exist(self, rule: Rule) -> None:
-        """The expression is PromQL, and uses series that the adapter has, by labels that these have."""
+        """The expression is PromQL, and uses series that the adapter exports, with labels that these have."""
         asked = selectors(rule.expr)
         assert asked
         for one in asked:
@@ -90,7 +90,7 @@ class TestRule:
             assert {matcher.name for matcher in one.matchers.matchers} <= allowed(str(one.name))
 
     def test_it_groups_by_labels_that_exist(self, rule: Rule) -> None:
-        """What is summed by a label, or told of one, is a label of what is used."""
+        """Labels in `by`, `on` and annotations are labels of the series that are used."""
         known = {label for one in selectors(rule.expr) for label in allowed(str(one.name))}
         grouped = {
             label.strip() for text in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule.expr) for label in text.split(",")
@@ -101,13 +101,13 @@ class TestRule:
             assert told <= grouped
 
     def test_its_values_exist(self, rule: Rule) -> None:
-        """A reason that is used is one that the adapter gives."""
+        """Each reason in a matcher is a reason of the contract."""
         reasons = {error.reason for error in all_error_classes()}
         for one in selectors(rule.expr):
             assert {matcher.value for matcher in one.matchers.matchers if matcher.name == "reason"} <= reasons
 
     def test_it_says_what_to_do(self, rule: Rule) -> None:
-        """It has a name of ours, a severity, a delay that Prometheus can read, what is so and what to do."""
+        """It has a name of ours, a severity, a delay that Prometheus can parse, a summary and a description."""
         assert re.fullmatch(r"Kfadapter[A-Z]\w+", rule.alert)
         assert rule.labels["severity"] in {"warning", "critical"}
         assert promql_parser.parse_duration(rule.wait) is not None

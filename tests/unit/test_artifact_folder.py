@@ -1,4 +1,4 @@
-"""Artifacts that are files: read inside of the folder of an embedded KFP, and nowhere else."""
+"""Artifacts that are files: read inside the folder of an embedded KFP, and nowhere else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The folder of the embedded KFP's artifacts, beside something that is none."""
+    """The folder of the embedded KFP's artifacts, beside a file outside it."""
     (tmp_path / "secret").write_text("secret")
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -34,7 +34,7 @@ def files(root: Path) -> ArtifactBytes:
 
 
 def test_a_file(root: Path, files: ArtifactBytes) -> None:
-    """Its name, size and bytes, also of a part; names in any script."""
+    """A file is returned with its name, size and bytes, also in part; names may be in any script."""
     path = root / "한글 모델.html"
     path.write_bytes(b"0123456789" * 100_000)
     content, data = read(files, path.as_uri())
@@ -46,7 +46,7 @@ def test_a_file(root: Path, files: ArtifactBytes) -> None:
 
 
 def test_a_folder(root: Path, files: ArtifactBytes) -> None:
-    """It is a tar archive of its files, or one of them."""
+    """A folder is returned as a tar archive of its files, or as one of them."""
     made = {"a.txt": b"a", "더/깊이/b.bin": b"b" * 300_000, "더/빈": b"", "x" * 200 + "/y": b"y"}
     for name, data in made.items():
         path = root / "model" / name
@@ -69,7 +69,7 @@ def test_a_folder(root: Path, files: ArtifactBytes) -> None:
 
 
 def test_nothing_there(root: Path, files: ArtifactBytes) -> None:
-    """A record without a file, an empty folder and a path that is none are said to be missing."""
+    """A record without a file, an empty folder and an invalid path are reported as missing."""
     (root / "empty").mkdir()
     (root / "file").write_text("x")
     for uri, path in (("gone", ""), ("empty", ""), ("file", "x"), ("file/x", ""), ("empty", "x")):
@@ -91,13 +91,13 @@ def test_nothing_there(root: Path, files: ArtifactBytes) -> None:
     ],
 )
 def test_outside(root: Path, files: ArtifactBytes, uri: str) -> None:
-    """A location outside of the folder is refused, whichever way it leads there."""
+    """A location outside the folder is rejected, however it is written."""
     with pytest.raises(ArtifactNotReadableError):
         read(files, uri.format(root=root))
 
 
 def test_links(root: Path, files: ArtifactBytes) -> None:
-    """A link that leads outside is refused, and left out of a folder; one that stays inside is the file it leads to."""
+    """A link that leads outside is rejected, and left out of a folder; one that stays inside is read as its target."""
     folder = root / "model"
     folder.mkdir()
     (folder / "data").write_text("data")
@@ -115,7 +115,7 @@ def test_links(root: Path, files: ArtifactBytes) -> None:
 
 
 def test_a_link_that_is_put_in_the_way(root: Path, files: ArtifactBytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link that appears after the path was resolved is not followed."""
+    """A link that is created after the path was resolved is not followed."""
     folder = root / "model"
     folder.mkdir()
     (folder / "secret").write_text("mine")
@@ -134,7 +134,7 @@ def test_a_link_that_is_put_in_the_way(root: Path, files: ArtifactBytes, monkeyp
 
 
 def test_special_files(root: Path, files: ArtifactBytes) -> None:
-    """Pipes and sockets are refused at once, and left out of a folder."""
+    """Pipes and sockets are rejected at once, and left out of a folder."""
     folder = root / "model"
     folder.mkdir()
     os.mkfifo(folder / "pipe")
@@ -150,7 +150,7 @@ def test_special_files(root: Path, files: ArtifactBytes) -> None:
 
 
 def test_changed_while_read(root: Path, files: ArtifactBytes) -> None:
-    """A file that is written or cut meanwhile is not handed out as if it were whole; a replaced one is read on."""
+    """A file that is written or truncated during the read fails the read; one that is replaced is read to its end."""
     path = root / "data"
     for change in (
         lambda: path.write_bytes(b"y" * 3_000_000),
@@ -165,7 +165,7 @@ def test_changed_while_read(root: Path, files: ArtifactBytes) -> None:
 
 
 def test_too_many_files(root: Path, files: ArtifactBytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with more files than are kept in memory is read file by file only."""
+    """A folder with more files than are kept in memory can only be read file by file."""
     monkeypatch.setattr(artifact_files, "MAX_FILES", 2)
     for name in "abc":
         (root / name).write_text(name)
@@ -180,6 +180,6 @@ def test_too_many_files(root: Path, files: ArtifactBytes, monkeypatch: pytest.Mo
 
 
 def test_off_by_default(root: Path) -> None:
-    """Without a folder no file of the adapter's machine is readable."""
+    """Without a folder no file of the adapter's machine can be read."""
     with pytest.raises(ArtifactNotReadableError, match="file of another machine"):
         read(ArtifactBytes(), root.as_uri())

@@ -1,4 +1,4 @@
-"""The file that says which object stores the adapter may read: KFP's ConfigMap `kfp-launcher`, and two keys more."""
+"""The file of object stores that the adapter may read: KFP's ConfigMap `kfp-launcher`, and two more keys."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_config_map_of_kfp_is_read_as_it_is() -> None:
 
 
 def test_a_root_may_name_its_endpoint_in_its_query() -> None:
-    """`s3://bucket/prefix?region=..&endpoint=..`, as KFP takes it."""
+    """`s3://bucket/prefix?region=..&endpoint=..` is accepted, as by KFP."""
     [place] = read_places(b'{"defaultPipelineRoot": "s3://b/q?region=us-west-2&endpoint=https://x.example"}')
     assert (place.bucket, place.prefix, place.store.url, place.store.region) == (
         "b",
@@ -83,7 +83,7 @@ def test_a_root_may_name_its_endpoint_in_its_query() -> None:
     ],
 )
 def test_mistakes_are_named(file: bytes, words: str) -> None:
-    """A wrong file is refused with words that say what is wrong."""
+    """An invalid file is rejected with a message that names the mistake."""
     with pytest.raises(ValueError, match=words):
         read_places(file)
 
@@ -99,7 +99,7 @@ def test_mistakes_are_named(file: bytes, words: str) -> None:
     ],
 )
 def test_only_what_the_file_names_is_readable(uri: str) -> None:
-    """Another bucket, another prefix, also a longer name of the same beginning, and another scheme are refused."""
+    """Another bucket, another prefix, a longer name with the same beginning, and another scheme are rejected."""
     with pytest.raises(ArtifactNotReadableError, match=r"may not read .* in the file of the setting artifact_stores"):
         choose(read_places(FILE), Location.of(uri), "")
 
@@ -126,7 +126,7 @@ def test_other_locations_are_refused(uri: str) -> None:
 
 
 def test_the_longest_prefix_wins_unless_the_record_names_an_endpoint() -> None:
-    """Cached artifacts keep the store that they were written to."""
+    """The longest prefix wins, unless the record names an endpoint: cached artifacts stay in their original store."""
     places, location = read_places(FILE), Location.of("s3://models/team-a/secret/x")
     assert choose(places, location, "").prefix == "team-a/secret"
     session = json.dumps({"Provider": "s3", "Params": {"endpoint": "OTHER.example:443"}})
@@ -138,5 +138,5 @@ def test_the_longest_prefix_wins_unless_the_record_names_an_endpoint() -> None:
     "session", ["mine", "[]", '{"Params": 1}', '{"Params": {"endpoint": ["[::"]}}', "{}", "\ud800"]
 )
 def test_a_record_may_hold_nonsense(session: str) -> None:
-    """Users can write what they like into it."""
+    """Metadata written by users may hold any value without an error."""
     assert endpoint_of(session) in ("", "['[::']")

@@ -1,4 +1,4 @@
-"""Artifacts and metrics of runs: what is found, pages, and what one bad run does to the others."""
+"""Artifacts and metrics of runs: which are returned, in which pages, and how one bad run affects the others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def artifacts(runs: FakeRuns) -> Iterator[Artifacts]:
 
 
 def call(seconds: float = 20) -> Call:
-    """A call with a budget."""
+    """A call with a deadline."""
     return Call("test", seconds)
 
 
@@ -77,13 +77,13 @@ def walk(artifacts: Artifacts, where: ListArtifactsRequest, size: int) -> list[s
     ],
 )
 def test_artifacts_of_a_run(artifacts: Artifacts, where: dict[str, str], expected: list[str]) -> None:
-    """Each artifact is listed once, by its task; a group that passes some on has them if it is named."""
+    """Each artifact is listed once, by its task; those that a group passes on are listed if the group is requested."""
     found = artifacts.list(ListArtifactsRequest(run_id="r0", **where), PageRequest(), call())  # type: ignore[arg-type]
     assert ids(found) == [f"r0-{one}" for one in expected]
 
 
 def test_a_run_without_such_a_task(artifacts: Artifacts) -> None:
-    """Of one run a wrong name is an error; of many runs, those that have no such task have no artifacts."""
+    """For one run an unknown task is an error; for many runs, those without such a task have no artifacts."""
     with pytest.raises(errors.TaskNotFoundError, match="'nothing'"):
         artifacts.list(ListArtifactsRequest(run_id="r0", task="nothing"), PageRequest(), call())
     assert ids(artifacts.list(ListArtifactsRequest(task="nothing"), PageRequest(), call())) == []
@@ -92,7 +92,7 @@ def test_a_run_without_such_a_task(artifacts: Artifacts) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("run_id", ["", "r1"])
 def test_pages_lose_and_repeat_nothing(artifacts: Artifacts, size: int, run_id: str) -> None:
-    """Whatever the size of pages, all artifacts come once, run by run."""
+    """With any page size each artifact is returned once, run by run."""
     where = ListArtifactsRequest(run_id=run_id)
     names = ["train-0-metrics", "train-0-model", "train-1-metrics", "train-1-model"]
     runs = [run_id] if run_id else [f"r{index}" for index in range(5)]
@@ -100,7 +100,7 @@ def test_pages_lose_and_repeat_nothing(artifacts: Artifacts, size: int, run_id: 
 
 
 def test_a_page_is_no_larger_than_a_message(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """Artifacts with large metadata end a page early; one alone is always sent."""
+    """Artifacts with large metadata end a page early; a single one is always sent."""
     large = [replace(made("r0", "t", f"m{index}"), metadata={"x": "가" * 500_000}) for index in range(3)]
     runs.runs = {"r0": Run("r0", tasks=(RunTask("t", "t", outputs=(RunOutput.of("o", *large),)),))}
     for where in (ListArtifactsRequest(), ListArtifactsRequest(run_id="r0")):
@@ -109,7 +109,7 @@ def test_a_page_is_no_larger_than_a_message(runs: FakeRuns, artifacts: Artifacts
 
 
 def test_get(artifacts: Artifacts) -> None:
-    """An output or an input is found by its id; of another run it is not."""
+    """An output or an input is found by its id, but not under another run."""
     assert artifacts.get("r0", "r0-train-1-model", call()).uri == "s3://b/model"
     assert artifacts.get("r0", "r0-imported", call()).type == "system.Dataset"
     with pytest.raises(errors.ArtifactNotFoundError, match="'r1-imported'"):
@@ -127,7 +127,7 @@ def test_get(artifacts: Artifacts) -> None:
 def test_outputs_that_are_not_known(
     runs: FakeRuns, artifacts: Artifacts, state: RunSourceState, kind: type[errors.AdapterError]
 ) -> None:
-    """Of one run that is an error in the source's words; of many, a warning and a source."""
+    """For one run, unknown outputs are an error with the source's message; for many, a warning and a source."""
     why = RunSource(state, "set mlmd_address")
     runs.runs["r1"] = Run("r1", sources=replace(READABLE, outputs=why))
     with pytest.raises(kind, match="set mlmd_address"):
@@ -141,14 +141,14 @@ def test_outputs_that_are_not_known(
 
 
 def test_tasks_that_are_not_known(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """Without tasks there are no outputs, whatever their source says."""
+    """Without tasks there are no outputs, whatever their source reports."""
     runs.runs["r1"] = Run("r1", sources=replace(READABLE, tasks=RunSource(RunSourceState.UNREACHABLE, "no tasks")))
     with pytest.raises(errors.KfpUnavailableError, match="no tasks"):
         artifacts.list(ListArtifactsRequest(run_id="r1"), PageRequest(), call())
 
 
 def test_a_bad_run_fails_no_page(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """A run that cannot be read is there with what its list said; one that was deleted meanwhile is not."""
+    """A run that cannot be read has what the list of runs had; one that was deleted meanwhile is left out."""
     runs.bad = {"r1": errors.KfpError("it broke"), "r3": errors.RunNotFoundError("gone")}
     page, warnings = artifacts.list(ListArtifactsRequest(), PageRequest(), call())
     assert (len(page.items), warnings) == (12, ["run r1: it broke"])
@@ -182,7 +182,7 @@ def all_rows(artifacts: Artifacts, size: int = 100) -> list[MetricsOfRun]:
 
 
 def test_pages_of_metrics(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """At most 100 runs are read for a page, and no page is larger than a message."""
+    """At most 100 runs are read for a page, and no page exceeds the size of a message."""
     runs.runs = {f"r{index}": run_of(f"r{index}") for index in range(250)}
     assert len(artifacts.list_metrics(RunFilter(), PageRequest(1000), call()).items) == 100
     assert [row.run_id for row in all_rows(artifacts)] == list(runs.runs)
@@ -192,14 +192,14 @@ def test_pages_of_metrics(runs: FakeRuns, artifacts: Artifacts) -> None:
 
 
 def test_runs_are_read_at_once_but_not_all(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """Runs are read in parallel, within a bound."""
+    """Runs are read in parallel, up to a limit."""
     runs.runs, runs.seconds = {f"r{index}": run_of(f"r{index}") for index in range(40)}, 0.02
     assert [row.run_id for row in artifacts.list_metrics(RunFilter(), PageRequest(), call()).items] == list(runs.runs)
     assert 1 < runs.most_at_once <= 8
 
 
 def test_time_that_is_up_ends_a_page(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """What was read in time is returned, and the rest comes with the next page; without anything it is an error."""
+    """At the deadline the page has what was read, and the next page the rest; if nothing was read, it is an error."""
     runs.runs, runs.seconds = {f"r{index}": run_of(f"r{index}") for index in range(60)}, 0.2
     page = artifacts.list_metrics(RunFilter(), PageRequest(), call(1.2))
     assert 0 < len(page.items) < 60
@@ -212,7 +212,7 @@ def test_time_that_is_up_ends_a_page(runs: FakeRuns, artifacts: Artifacts) -> No
 
 
 def test_a_cancelled_call_ends_at_once(runs: FakeRuns, artifacts: Artifacts) -> None:
-    """Runs that are being read are let go of, and no others are begun."""
+    """When a call is cancelled, its reads of runs are cancelled, and no others begin."""
     runs.runs, runs.seconds = {f"r{index}": run_of(f"r{index}") for index in range(60)}, 30
     mine = call(60)
     timer = threading.Timer(0.1, mine.cancel)
@@ -224,6 +224,6 @@ def test_a_cancelled_call_ends_at_once(runs: FakeRuns, artifacts: Artifacts) -> 
 
 @pytest.mark.parametrize("token", ["x", "[1]", '["", [], -1]', '{"a": 1}', '["", "abc"]'])
 def test_wrong_tokens(artifacts: Artifacts, token: str) -> None:
-    """A token that no page gave is refused."""
+    """A token that no page returned is rejected."""
     with pytest.raises(errors.InvalidPageTokenError):
         artifacts.list_metrics(RunFilter(), PageRequest(100, token), call())

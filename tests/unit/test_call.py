@@ -6,7 +6,7 @@ from kfadapter_grpc.contract.call import Call
 
 
 def test_a_part_ends_with_the_call() -> None:
-    """Whoever works for a part of a call learns that the call was cancelled, until the part has finished."""
+    """A part of a call is cancelled with the call, until the part has finished."""
     call = Call("test", 60)
     with call.within(30) as part:
         call.cancel()
@@ -19,7 +19,7 @@ def test_a_part_ends_with_the_call() -> None:
 
 
 def test_a_part_is_short() -> None:
-    """A part may take no longer than it is given, nor than the call; it is of the same name and usage."""
+    """A part has the earlier of its own deadline and the call's, and the call's request id and usage."""
     call = Call("test", 60)
     with call.within(30) as part, call.within(90) as longer:
         assert part.remaining() <= 30

@@ -1,4 +1,4 @@
-"""Records become messages and JSON, and messages become records, whatever is in them."""
+"""Records become messages and JSON, and messages become records, whatever values they hold."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _values(field: FieldDescriptor, level: int) -> st.SearchStrategy[Any]:
 
 @st.composite
 def _messages(draw: st.DrawFn, kind: Descriptor, level: int = 3) -> Message:
-    """Messages with something in some of their fields, of each oneof in one."""
+    """Messages with some fields set, one of each oneof."""
     made: dict[str, Any] = {}
     for field in kind.fields:
         inner = field.message_type
@@ -144,7 +144,7 @@ def _pipeline(message: pb.Pipeline) -> Pipeline:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_message_has_its_record(name: str) -> None:
-    """A record has all fields of its message by name, and no other ones; optional fields may be None."""
+    """A record has exactly the fields of its message, by name; optional fields may be None."""
     kind, record = DESCRIPTORS[name], _record_of(name)
     refs = {one.name for one in kind.oneofs if one.fields[0].message_type is None and len(one.fields) > 1}
     choices = {one.name for one in kind.oneofs if one.fields[0].message_type is not None and name != "RunOutput"}
@@ -158,7 +158,7 @@ def test_every_message_has_its_record(name: str) -> None:
 
 
 def _lost(before: Message, after: Message, path: str = "") -> Iterator[str]:
-    """The paths of what is set in a message and not the same in another; an empty message is the same as none."""
+    """The paths of fields that are set in one message and differ in the other; an empty message equals an unset one."""
     for field, value in before.ListFields():
         other, where = getattr(after, field.name), f"{path}.{field.name}"
         is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
@@ -176,7 +176,7 @@ def _lost(before: Message, after: Message, path: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_every_field_goes_there_and_back(name: str) -> None:
-    """Nothing is lost in either direction, nor made up: a message becomes a record, and that the same message."""
+    """No field is lost or added in either direction: a message becomes a record, and the record the same message."""
 
     @settings(max_examples=20, deadline=None)
     @given(_messages(DESCRIPTORS[name]))
@@ -190,7 +190,7 @@ def test_every_field_goes_there_and_back(name: str) -> None:
 
 
 def test_a_request_is_checked_as_a_whole() -> None:
-    """All fields that are wrong are named by their paths, each once; what cannot be read is one of them."""
+    """All invalid fields are reported by their paths, each once, including those that cannot be read."""
     request = pb.ListPipelinesRequest(page_size=-1, order_by="x", namespace="A!", tags={"a.b": "x"})
     request.created_after.seconds = 10**15
     with pytest.raises(InvalidFieldError) as caught:
@@ -202,7 +202,7 @@ def test_a_request_is_checked_as_a_whole() -> None:
 
 
 def wire_value(value: object) -> Value:
-    """Puts a JSON value on the wire."""
+    """Serializes a JSON value."""
     return json_format.Parse(json.dumps(value), Value())
 
 
@@ -212,19 +212,19 @@ def wire_value(value: object) -> Value:
     ids=str,
 )
 def test_a_value_comes_back_as_it_was(value: Json) -> None:
-    """Whole numbers are ints again, at any depth, and a text of digits stays a text."""
+    """Whole numbers are ints again, at any depth, and a string of digits stays a string."""
     got = json_value(wire_value(value))
     assert (got, repr(got)) == (value, repr(value))
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf")])
 def test_an_infinite_number_stays_a_float(number: float) -> None:
-    """Infinity is no whole number, and is passed on as it is."""
+    """Infinity is not a whole number, and is passed on unchanged."""
     assert json_value(Value(number_value=number)) == number
 
 
 def test_a_double_default_stays_a_float() -> None:
-    """The default 1.0 of a NUMBER_DOUBLE is not turned into 1, that of a NUMBER_INTEGER is; true is no number."""
+    """The default 1.0 of a NUMBER_DOUBLE does not become 1, that of a NUMBER_INTEGER does; true is not a number."""
     kinds = [pb.PARAMETER_TYPE_NUMBER_DOUBLE, pb.PARAMETER_TYPE_NUMBER_INTEGER]
     defaults = [_parameter(pb.Parameter(name="x", type=kind, default_value=wire_value(1.0))).default for kind in kinds]
     assert [repr(default) for default in defaults] == ["1.0", "1"]
@@ -233,7 +233,7 @@ def test_a_double_default_stays_a_float() -> None:
 
 
 def test_a_null_default_is_not_no_default() -> None:
-    """A default of null is told from the absence of one."""
+    """A default of null is distinguished from an unset one."""
     null = pb.Parameter(name="x", default_value=wire_value(None))
     assert (_parameter(null).has_default, _parameter(pb.Parameter(name="x")).has_default) == (
         True,
@@ -242,7 +242,7 @@ def test_a_null_default_is_not_no_default() -> None:
 
 
 def test_every_parameter_type_has_its_model() -> None:
-    """No type of the contract is read as unknown but the unknown one."""
+    """Only the unknown parameter type of the contract is read as unknown."""
     unknown = [
         number
         for number in pb.ParameterType.values()
@@ -252,7 +252,7 @@ def test_every_parameter_type_has_its_model() -> None:
 
 
 def test_every_format_has_its_model() -> None:
-    """No format of the contract is read as unknown but the unknown one."""
+    """Only the unknown format of the contract is read as unknown."""
     unknown = [
         number
         for number in pb.PipelineFormat.values()
@@ -262,7 +262,7 @@ def test_every_format_has_its_model() -> None:
 
 
 def test_a_pipeline_in_full() -> None:
-    """Every field arrives in the model; times are in UTC."""
+    """Every field is in the record; times are in UTC."""
     spec = pb.PipelineSpecSummary(
         format=pb.PIPELINE_FORMAT_KFP_V2,
         name="in-file",
@@ -302,7 +302,7 @@ def test_a_pipeline_in_full() -> None:
 
 
 def test_a_basic_pipeline_has_no_more_than_was_sent() -> None:
-    """What is not on the wire is None in the model, not empty or zero."""
+    """A field that is not set in the message is None in the record, not empty or zero."""
     got = _pipeline(pb.Pipeline(pipeline_id="p", name="train"))
     assert (got.created_at, got.latest_version, got.version_count) == (None, None, None)
 
@@ -323,6 +323,6 @@ def test_a_moment_of_another_zone_is_sent_as_the_same_moment() -> None:
     ids=str,
 )
 def test_a_moment_that_the_wire_cannot_hold_is_an_invalid_field(moment: datetime) -> None:
-    """A moment outside of the years 1 to 9999 UTC is refused as the adapter would refuse it."""
+    """A time outside the years 1 to 9999 UTC is rejected as the adapter would reject it."""
     with pytest.raises(InvalidFieldError, match="created_after: must lie in the years 1 to 9999 UTC"):
         to_message(ListPipelinesRequest(created_after=moment), pb.ListPipelinesRequest)

@@ -1,4 +1,4 @@
-"""Cron expressions are read as KFP's library reads them: the words here are robfig/cron 1.2.0's."""
+"""Cron expressions are read as KFP's library reads them; the texts here are robfig/cron 1.2.0's."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ TAKEN = [
 
 @pytest.mark.parametrize("expression", TAKEN)
 def test_what_is_taken(expression: str) -> None:
-    """What KFP's library takes is taken."""
+    """What KFP's library accepts is accepted."""
     assert read_cron(expression)
     assert not cron_fault(expression)
 
 
 @pytest.mark.parametrize("expression", REFUSED)
 def test_what_is_refused(expression: str) -> None:
-    """What it refuses is refused in its words."""
+    """What KFP's library rejects is rejected with its message."""
     with pytest.raises(CronError) as caught:
         read_cron(expression)
     assert str(caught.value) == REFUSED[expression]
@@ -69,7 +69,7 @@ def test_what_is_refused(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", [*REFUSED, "0 0 0 30 2 *", "0 0 0 31 4,6 ?", ", * * * * *"])
 def test_faults_come_with_an_example(expression: str) -> None:
-    """A person who wrote something wrong is shown something right, without what only programmers of Go know."""
+    """The message about an invalid expression has a valid example, and no terms of Go."""
     fault = cron_fault(expression)
     assert "strconv" not in fault
     example = re.findall("'([^']+)'", fault)
@@ -79,14 +79,14 @@ def test_faults_come_with_an_example(expression: str) -> None:
 
 
 def test_the_field_is_named() -> None:
-    """What is wrong in one field names the field and its values."""
+    """A mistake in one field is reported with the field and its range."""
     assert "the day of the week is 0 to 6, or sun to sat" in cron_fault("0 0 4 * * 7")
     assert "times are UTC" in cron_fault("TZ=Asia/Seoul 0 0 3 * * *")
     assert not any(cron_fault(field.sample) for field in FIELDS)
 
 
 def test_days_that_never_come() -> None:
-    """KFP 2.17.0 takes them and starts runs without end (`SpecSchedule.Next` returns the year 1)."""
+    """A day that never comes is rejected; KFP 2.17.0 would start endless runs (`SpecSchedule.Next` returns year 1)."""
     assert "never comes" in cron_fault("0 0 0 30 2 *")
     assert not cron_fault("0 0 0 30 2 1")  # on Mondays of February
     assert not cron_fault("0 0 0 29 2 *")

@@ -40,7 +40,7 @@ def anchors(page: str) -> set[str]:
 
 
 def test_every_rpc_is_described(api: dict[str, str]) -> None:
-    """Each RPC of the contract has its heading, its full name, and a row on the page that lists all."""
+    """Each RPC of the contract has a heading, its full name, and a row in the list of RPCs."""
     text = "".join(api.values())
     for path, method in METHODS.items():
         assert f"\n### {method.name}\n\n`{path.removeprefix('/')}`\n" in text
@@ -50,7 +50,7 @@ def test_every_rpc_is_described(api: dict[str, str]) -> None:
 
 
 def test_links_within_the_api_lead_somewhere(api: dict[str, str]) -> None:
-    """Each link to a message, an enum or an RPC has its heading on the page that it names."""
+    """Each link to a message, an enum or an RPC has its heading on the linked page."""
     known = {name: anchors(page) for name, page in api.items()}
     followed = 0
     for name, page in api.items():
@@ -61,7 +61,7 @@ def test_links_within_the_api_lead_somewhere(api: dict[str, str]) -> None:
 
 
 def test_messages_show_their_fields(api: dict[str, str]) -> None:
-    """A field has its number, its type with a link, and its comment on one line; maps, oneofs and lists are told."""
+    """A field has its number, its type with a link, and its comment on one line; maps, oneofs and lists are marked."""
     page = api["pipeline.md"]
     assert "| `latest_version` | 8 | [`PipelineVersion`](#pipelineversion) | The latest version" in page
     assert "| `tags` | 7 | map of `string` to `string` |" in page
@@ -76,7 +76,7 @@ def test_errors_of_an_rpc_are_a_list(api: dict[str, str]) -> None:
 
 
 def test_every_command_has_its_page(cli: dict[str, str]) -> None:
-    """Each command has a page with its usage, and a row on the page that lists it, those in groups as well."""
+    """Each command has a page with its usage, and a row in the list of commands, including those in groups."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     waiting: list[tuple[str, str, str, Command]] = [("README", "", name, one) for name, one in group.commands.items()]
@@ -95,7 +95,7 @@ def test_every_command_has_its_page(cli: dict[str, str]) -> None:
 
 
 def test_lists_and_commands_say_the_same() -> None:
-    """What the program's help says of a command is the first paragraph of the command's own help."""
+    """The help of the program describes a command by the first paragraph of the command's own help."""
     group = get_command(app)
     assert isinstance(group, Program)
     for name, command in group.commands.items():
@@ -106,13 +106,13 @@ def test_lists_and_commands_say_the_same() -> None:
 
 
 def test_options_are_written_as_they_are_typed(cli: dict[str, str]) -> None:
-    """An option has its short form, what it takes and its default; a bar does not end the cell."""
+    """An option has its short form, its value and its default; a bar does not end the cell."""
     assert "| `-o, --output table\\|json\\|yaml\\|name` | " in cli["get.md"]
     assert "[default: table] |\n" in cli["get.md"]
     assert "| `NAME\\|ID` | Pipeline;" in cli["get.md"]
 
 
 def test_every_exit_code_is_listed(cli: dict[str, str]) -> None:
-    """The table of exit codes is whole."""
+    """The table of exit codes is complete."""
     for code, meaning in MEANINGS.items():
         assert f"| {code.value} | {meaning} |\n" in cli["README.md"]

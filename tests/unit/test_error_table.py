@@ -1,4 +1,4 @@
-"""Each row of the error table is proved: by a step that a real KFP answered, or by a fault made on purpose."""
+"""Each row of the error table has a proof: a recorded response of a real KFP, or a fault made on purpose."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _explain(row: Row, proof: str) -> AdapterError:
 
 @pytest.mark.parametrize(("row", "proof"), PROOFS, ids=[f"{row.error.reason}-{proof}" for row, proof in PROOFS])
 def test_a_row_holds(row: Row, proof: str) -> None:
-    """What KFP answered in the row's proof becomes the row's error, with a text that is whole and shows no stack."""
+    """KFP's response in the row's proof becomes the row's error, with a complete text and no stack trace."""
     error = _explain(row, proof)
     assert type(error) is row.error
     assert "?" not in error.message
@@ -171,7 +171,7 @@ def test_a_row_holds(row: Row, proof: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{number}-{row.error.reason}" for number, row in enumerate(ROWS)])
 def test_no_row_is_idle(row: Row) -> None:
-    """Every row is needed: without it, at least one of its proofs becomes another error or another text."""
+    """Every row is needed: without it, at least one of its proofs gets another error or another text."""
     assert row.proof, "a row without proof"
     rest = tuple(other for other in ROWS if other is not row)
     before = [_explain(row, proof) for proof in row.proof]
@@ -182,7 +182,7 @@ def test_no_row_is_idle(row: Row) -> None:
 
 
 def test_all_faults_are_used() -> None:
-    """Every made fault proves a row."""
+    """Every fault made on purpose proves a row."""
     assert {f"fault: {name}" for name in FAULTS} <= {proof for _, proof in PROOFS}
 
 
@@ -194,11 +194,11 @@ def test_all_faults_are_used() -> None:
     ],
 )
 def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
-    """No failure that was recorded falls through to KFP_ERROR, except those that we never cause."""
+    """No recorded failure becomes KFP_ERROR, except those that the adapter never causes."""
     never_caused = re.compile(
         "bad tags|filter |sort by|negative page|field has another|no multipart|no pipeline id|wrong ext|name of 128"
         "|tags and display|v1beta1 without|^no name$|^no display name$|^no pipeline$"
-        "|^terminate again$"  # which is no failure: the run is over, or stopping
+        "|^terminate again$"  # not a failure: the run has finished, or is stopping
     )
     for step in json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]:
         operation = next(
@@ -220,7 +220,7 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
 
 
 def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
-    """A failure that nobody foresaw is reported with KFP's innermost message, and never with its stack trace."""
+    """An unknown failure is reported with KFP's innermost message, and never with its stack trace."""
     body = json.dumps({"error_message": "boom", "error_details": _STACK}).encode()
     error = explain(KfpFailureError(Operation.UPLOAD, read_failure(500, body, None)), Context())
     assert isinstance(error, errors.KfpError)
@@ -241,7 +241,7 @@ def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
     ],
 )
 def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object], field: str | None) -> None:
-    """A 500 for which there is no other reason is explained by the first field that has a character of 4 bytes."""
+    """A 500 without another reason is explained by the first field that has a character of 4 bytes."""
     failure = read_failure(500, b'{"code": 13, "message": "Internal Server Error"}', None)
     request = Request("POST", "/x", body=json.dumps(sent).encode())
     error = explain(KfpFailureError(operation, failure, request=request), Context())
@@ -253,6 +253,6 @@ def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object],
     "body", [b"", b"null", b"[]", b'"x"', b"\xff\xfe", b'{"details": 5}', b"{" * 10_000, b"<html>"]
 )
 def test_any_body_of_a_failure_is_understood(body: bytes) -> None:
-    """Whatever stands in the body, the failure becomes an error with a text."""
+    """With any body, the failure becomes an error with a text."""
     error = explain(KfpFailureError(Operation.GET_PIPELINE, read_failure(500, body, None)), Context())
     assert error.message

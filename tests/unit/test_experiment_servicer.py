@@ -34,42 +34,42 @@ EXPERIMENT = Experiment(ID, "실험", "설명", MADE, None, StorageState.ARCHIVE
 
 @dataclass
 class FakeRepository:
-    """Keeps what it was asked, and answers with the same things always."""
+    """Keeps the arguments of calls, and always returns the same values."""
 
     asked: list[object] = field(default_factory=list)
 
     def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
-        """Answers with the experiment."""
+        """Returns the experiment."""
         self.asked += [request]
         assert call.remaining() > 0
         return EXPERIMENT
 
     def get(self, ref: ExperimentRef, call: Call) -> Experiment:
-        """Answers with the experiment."""
+        """Returns the experiment."""
         self.asked += [ref]
         assert not call.cancelled
         return EXPERIMENT
 
     def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
-        """Answers with a page that has a next one."""
+        """Returns a page that has a next one."""
         self.asked += [where, page]
         assert not call.cancelled
         return Page((EXPERIMENT,), "kfp-token", 450)
 
     def archive(self, experiment_id: str, call: Call) -> Experiment:
-        """Answers with the experiment."""
+        """Returns the experiment."""
         self.asked += ["archive", experiment_id]
         assert not call.cancelled
         return EXPERIMENT
 
     def unarchive(self, experiment_id: str, call: Call) -> Experiment:
-        """Answers with the experiment."""
+        """Returns the experiment."""
         self.asked += ["unarchive", experiment_id]
         assert not call.cancelled
         return EXPERIMENT
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Says that there was one, unless there may be none."""
+        """Reports that it was deleted, unless it may be missing."""
         self.asked += [experiment_id, allow_missing]
         assert not call.cancelled
         return not allow_missing
@@ -77,7 +77,7 @@ class FakeRepository:
 
 @pytest.fixture
 def repository() -> FakeRepository:
-    """The repository that the servicer asks."""
+    """The repository behind the servicer."""
     return FakeRepository()
 
 
@@ -106,7 +106,7 @@ MESSAGE.created_at.FromDatetime(MADE)
 
 
 def test_create_passes_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """All fields reach the repository; a time that is not known is not set in the answer."""
+    """All fields reach the repository; an unknown time is not set in the response."""
     request = pb.CreateExperimentRequest(name="실험", description="여러\n줄", allow_existing=True, namespace="team-a")
     assert _unary(server, "Create", request) == MESSAGE
     _unary(server, "Create", pb.CreateExperimentRequest(name="x"))
@@ -117,14 +117,14 @@ def test_create_passes_everything(server: grpc_testing.Server, repository: FakeR
 
 
 def test_get_by_id_and_by_name(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Either names the experiment, in the namespace of the request or else the configured one."""
+    """An experiment is found by id or by name, in the namespace of the request or else the configured one."""
     assert _unary(server, "Get", pb.GetExperimentRequest(name="실험", namespace="team-b")) == MESSAGE
     assert _unary(server, "Get", pb.GetExperimentRequest(experiment_id=ID)) == MESSAGE
     assert repository.asked == [ExperimentRef("", "실험", "team-b"), ExperimentRef(ID, "", "from-settings")]
 
 
 def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Filters, size and order reach the repository; its token comes back with the next request only."""
+    """Filters, size and order reach the repository; its token is only accepted with the same request."""
     request = pb.ListExperimentsRequest(
         page_size=5000, order_by="name", name_contains="이", storage_state=common_pb2.STORAGE_STATE_ARCHIVED
     )
@@ -141,7 +141,7 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
 
 
 def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Archive, Unarchive and Delete take the id; the answer says what went."""
+    """Archive, Unarchive and Delete take the id; the response of Delete says whether it was deleted."""
     assert _unary(server, "Archive", pb.ArchiveExperimentRequest(experiment_id=ID)) == MESSAGE
     assert _unary(server, "Unarchive", pb.UnarchiveExperimentRequest(experiment_id=ID)) == MESSAGE
     gone = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID))
@@ -172,7 +172,7 @@ WRONG: dict[str, tuple[str, object, list[str]]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
-    """Every wrong field is named, all at once, and the repository is not asked."""
+    """All invalid fields are reported at once, and the repository is not called."""
     method, request, fields = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
         getattr(ExperimentServicer(cast("Experiments", repository)), method)(request, _Context())
@@ -181,4 +181,4 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
 
 
 class _Context:
-    """Is not asked for anything before the request is read."""
+    """Is not used before the request is read."""

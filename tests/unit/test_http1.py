@@ -19,11 +19,11 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
 
 @contextmanager
 def answering(*pieces: bytes, close: bool = True) -> Iterator[socket.socket]:
-    """Has the other side of a connection say something, piece by piece."""
+    """Has the other side of a connection send pieces, one by one."""
     ours, theirs = socket.socketpair()
 
     def speak() -> None:
-        with suppress(OSError):  # who has heard enough hangs up
+        with suppress(OSError):  # the reader hangs up when it has enough
             for piece in pieces:
                 theirs.sendall(piece)
             if close:
@@ -39,7 +39,7 @@ def answering(*pieces: bytes, close: bool = True) -> Iterator[socket.socket]:
 
 
 def read(*pieces: bytes, close: bool = True) -> tuple[AnswerReader, bytes]:
-    """Reads what the other side says."""
+    """Reads what the other side sends."""
     reader, body = AnswerReader(), bytearray()
     with answering(*pieces, close=close) as sock:
         reader.read(sock, body.extend)
@@ -48,7 +48,7 @@ def read(*pieces: bytes, close: bool = True) -> tuple[AnswerReader, bytes]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_an_answer_in_pieces(size: int) -> None:
-    """However it is cut on its way, status, headers and body are the same, and the connection can be used again."""
+    """A response has the same status, headers and body however it is split, and the connection can be reused."""
     pieces = [OK[start : start + size] for start in range(0, len(OK), size)]
     reader, body = read(*pieces, close=False)
     assert (reader.status, reader.headers["x-name"], body, reader.reusable) == (200, "café", b"hello", True)
@@ -70,21 +70,21 @@ def test_an_answer_in_pieces(size: int) -> None:
     ids=["chunked", "no length", "1.0", "close", "204", "empty", "interim", "two answers", "surplus"],
 )
 def test_the_ways_to_end_an_answer(answer: bytes, body: bytes, reusable: bool) -> None:
-    """Every form of HTTP/1.1 is read to its end; a connection that holds more, or ends, is not used again."""
+    """Every form of HTTP/1.1 is read to its end; a connection with data left, or that ends, is not reused."""
     reader, got = read(answer)
     assert (got, reader.reusable) == (body, reusable)
     assert "x" not in reader.headers
 
 
 def test_a_second_answer_changes_nothing() -> None:
-    """What follows the answer, however complete it is, has no say in status, headers and body."""
+    """A second response after the first, however complete, does not change status, headers and body."""
     reader, body = read(OK + b"HTTP/1.1 500 X\r\nX-Name: evil\r\nX: y\r\nContent-Length: 3\r\n\r\nabc")
     assert (reader.status, reader.headers["x-name"], body, reader.reusable) == (200, "café", b"hello", False)
     assert "x" not in reader.headers
 
 
 def test_trailers_are_no_headers() -> None:
-    """Headers behind a body in chunks are read past; they change none of those in front of it."""
+    """Trailers after a chunked body are skipped; they change none of the headers."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     reader, body = read(head + b"1\r\na\r\n0\r\nContent-Type: b\r\nX: y\r\n\r\n")
     assert (reader.status, reader.headers["content-type"], body, reader.reusable) == (200, "a", b"a", True)
@@ -114,13 +114,13 @@ def test_trailers_are_no_headers() -> None:
          "not HTTP", "long header", "many headers", "interim flood", "many trailers", "long trailer", "long extension"],
 )  # fmt: skip
 def test_what_is_no_answer(answer: bytes) -> None:
-    """What is cut off, or is something else, is an error and not an answer."""
+    """A truncated response, or one that is not HTTP, is an error."""
     with pytest.raises(BrokenAnswerError):
         read(answer)
 
 
 def test_an_answer_before_the_end_of_the_request() -> None:
-    """A server that refuses and hangs up before all is sent is heard."""
+    """The response of a server that rejects the request and hangs up before all is sent is read."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -133,6 +133,6 @@ def test_an_answer_before_the_end_of_the_request() -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x7f", "이름"])
 def test_a_header_cannot_add_another(value: str) -> None:
-    """Control characters, and letters that a header cannot hold, never get onto the line."""
+    """Control characters, and characters not allowed in a header, are never sent."""
     with pytest.raises(ValueError, match=r"control character|latin-1"):
         request_head("GET", "/", {"X": value})

@@ -1,4 +1,4 @@
-"""The table of HTTP statuses, and bodies."""
+"""The table of HTTP statuses, and response bodies."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ STATUSES = {
 
 @pytest.mark.parametrize("error", [*all_error_classes(), CannotConnectError, DeadlineError], ids=lambda one: one.reason)
 def test_every_reason_has_a_status(error: type[AdapterError]) -> None:
-    """Each reason has the status that HTTP has for it."""
+    """Each reason has its HTTP status."""
     assert http_status(error("x")) == STATUSES[error.reason]
 
 
 def test_the_page_on_http_tells_the_same() -> None:
-    """docs/training-manager.md has each reason that it names in the row of its status."""
+    """docs/training-manager.md lists each reason that it names in the row of its status."""
     page = (Path(__file__).parents[2] / "docs" / "training-manager.md").read_text("utf-8")
     rows = [line.split("|")[1:3] for line in page.splitlines() if re.match(r"\| \d\d\d", line)]
     told = [(reason, statuses) for statuses, text in rows for reason in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", text)]
@@ -77,7 +77,7 @@ def test_the_page_on_http_tells_the_same() -> None:
 
 
 def test_whose_fault_it_is() -> None:
-    """Statuses from 500 on are for what its caller cannot mend: KFP's faults, and the adapter's."""
+    """Statuses from 500 on are for faults of KFP and of the adapter, which the caller cannot correct."""
     ours = {reason for reason, status in STATUSES.items() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
     assert ours == {
         "ARTIFACT_STORE_UNAVAILABLE", "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "KFP_ERROR",
@@ -87,7 +87,7 @@ def test_whose_fault_it_is() -> None:
 
 
 def test_the_metrics_of_a_run() -> None:
-    """A run that logged metrics shows them by name; any other one has the Flask adapter's fields alone."""
+    """A run with metrics shows them by name; any other has the Flask adapter's fields only."""
     run = Run("r", "이름", RunState.SUCCEEDED)
     shown = {"run_id": "r", "run_name": "이름", "run_status": "SUCCEEDED"}
     assert run_body(run) == shown

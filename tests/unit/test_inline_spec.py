@@ -1,4 +1,4 @@
-"""A spec without caching, and the label that says where it came from."""
+"""A spec without caching, and the label with its origin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION = "fedcba98-7654-4321-8fed-cba987654321"
 
 @pytest.mark.parametrize("stem", ["hello_world", "parallel_squares", "fails_with_exit_handler", "kubernetes_platform"])
 def test_nothing_but_caching_changes(stem: str) -> None:
-    """Every task, those in groups too, has caching switched off; all else stays as it was."""
+    """Caching is switched off for every task, including those in groups; everything else is unchanged."""
     spec = spec_of(stem)
     changed = without_caching(json.dumps(spec).encode())
     assert True in _cached(spec)
@@ -27,7 +27,7 @@ def test_nothing_but_caching_changes(stem: str) -> None:
 
 
 def _cached(part: object) -> list[bool]:
-    """What all tasks say of caching."""
+    """Whether caching is on, for each part that has caching options."""
     if not isinstance(part, dict):
         return []
     own = [part["cachingOptions"].get("enableCache", False)] if "cachingOptions" in part else []
@@ -45,14 +45,14 @@ def _without_options(spec: dict[str, object]) -> object:
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"\xff"])
 def test_what_is_no_spec(text: bytes) -> None:
-    """KFP_ERROR for what KFP should not serve."""
+    """Invalid specs from KFP are a KFP_ERROR."""
     with pytest.raises(errors.KfpError):
         without_caching(text)
 
 
 @pytest.mark.parametrize("text", [b"{}", b'{"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}'])
 def test_what_has_no_tasks_of_kfp_v2(text: bytes) -> None:
-    """UNSUPPORTED_BY_KFP."""
+    """A file without tasks of KFP v2 is UNSUPPORTED_BY_KFP."""
     with pytest.raises(errors.UnsupportedByKfpError):
         without_caching(text)
 
@@ -61,12 +61,12 @@ def test_what_has_no_tasks_of_kfp_v2(text: bytes) -> None:
     "text", [b'{"root": 1}', b'{"root": {"dag": []}, "components": [1]}', b'{"root": {"dag": {"tasks": [1]}}}']
 )
 def test_strange_specs_are_passed_on(text: bytes) -> None:
-    """What a spec must be, KFP judges."""
+    """Unusual specs are passed on: KFP validates them."""
     assert without_caching(text) == json.loads(text)
 
 
 def test_the_label_says_both_ids() -> None:
-    """In so many characters, whatever the ids are."""
+    """The label holds both ids, and has the same length for all ids."""
     text = origin_text(PIPELINE, VERSION)
     assert len(text) == ORIGIN_CHARACTERS
     assert read_origin(text) == (PIPELINE, VERSION)
@@ -74,5 +74,5 @@ def test_the_label_says_both_ids() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 42, "!" * 43, "가" * 43, "x" * 44])
 def test_a_label_that_says_something_else(text: str) -> None:
-    """It says nothing of ids."""
+    """Another label holds no ids."""
     assert read_origin(text) == ("", "")

@@ -1,4 +1,4 @@
-"""The rules that keep the parts of the program apart, checked in its own source."""
+"""The rules that separate the parts of the program, checked in its source."""
 
 from __future__ import annotations
 
@@ -87,24 +87,24 @@ def _of(imported: Import, *packages: str) -> bool:
 
 
 def _places(*packages: str) -> dict[str, str]:
-    """The layers that import one of the packages, anywhere in their code, each with a place."""
+    """The layers that import one of the packages, anywhere in their code, each with an example location."""
     return {module.layer: one.where for module in _modules() for one in _imports(module) if _of(one, *packages)}
 
 
 def test_kfps_client_stays_in_kfp() -> None:
-    """Only kfp/ has a client of HTTP for KFP, and nothing imports the SDK's generated one."""
+    """Only kfp/ has an HTTP client for KFP, and nothing imports the SDK's generated client."""
     assert set(_places("httptools")) == {"kfp"}
     assert not _places("kfp_server_api", "urllib3")
 
 
 def test_kfp_stays_in_embedded() -> None:
-    """The kfp SDK itself is imported by the embedded KFP at most; the command line runs it as a child process."""
+    """Only the embedded KFP may import the kfp SDK; the command line runs it as a child process."""
     places = _places("kfp")
     assert set(places) <= {"kfadapter_embedded"}, places
 
 
 def test_messages_stay_at_the_edges() -> None:
-    """Messages of the contract are known where calls come in and go out, and nowhere else."""
+    """Only the layers that receive or make calls import messages of the contract."""
     places = _places("kfadapter")
     allowed = {"codec", "services", "interceptors", "client", "methods", "server", "health", "cli"}
     assert set(places) <= allowed, places
@@ -112,13 +112,13 @@ def test_messages_stay_at_the_edges() -> None:
 
 
 def test_siblings_stay_outside() -> None:
-    """kfadapter_grpc imports none of the packages beside it; only the old name of a moved module leads there."""
+    """kfadapter_grpc imports none of its sibling packages, except for the old name of a moved module."""
     places = _places(*PACKAGES[1:])
     assert {layer for layer in places if not layer.startswith(("kfadapter_", "oran/"))} <= {"training_manager"}, places
 
 
 def test_no_circles() -> None:
-    """What a folder or module of kfadapter_grpc imports does not import it, however far around."""
+    """No folder or module of kfadapter_grpc imports itself, directly or indirectly."""
     layers = {module.layer for module in _modules() if module.path.startswith("kfadapter_grpc/")}
     ends = {
         layer: {
@@ -137,7 +137,7 @@ def test_no_circles() -> None:
 
 
 def test_contract_imports_nothing() -> None:
-    """The records of contract/ import no message and no other layer; of gRPC it knows the status codes."""
+    """The records of contract/ import no message and no other layer; of gRPC only the status codes."""
     for module in _modules():
         for one in _imports(module) if module.layer == "contract" else ():
             own = _of(one, "kfadapter_grpc.contract", "grpc.StatusCode")
@@ -158,7 +158,7 @@ def _loaded_by(layers: set[str]) -> set[str]:
 
 
 def _files(imported: Import) -> Iterator[str]:
-    """The files that an import may load: packages on the way, and the module itself."""
+    """The files that an import may load: parent packages, and the module itself."""
     names = imported.name.split(".")
     for end in range(1, len(names) + 1):
         inner = "/".join(names[:end])
@@ -175,7 +175,7 @@ def test_edges_of_a_caller() -> None:
 
 
 def test_edges_of_the_notifier() -> None:
-    """The notifier needs, beside a plain installation, only what the extra `notify` brings."""
+    """The notifier only needs a plain installation and the extra `notify`."""
     loaded = _loaded_by({"oran/notices"})
     assert {
         f"kfadapter_{name}.py" for name in ("oran/notices/process", "grpc/daemon/signals", "grpc/metrics/catalog")
@@ -187,20 +187,20 @@ def test_edges_of_the_notifier() -> None:
 
 
 def test_only_the_error_interceptor_aborts() -> None:
-    """Errors are raised; only the error interceptor puts them on the wire."""
+    """Errors are raised; only the error interceptor aborts calls."""
     aborting = {
         module.path
         for module in _modules()
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute)
         and node.attr in {"abort", "abort_with_status"}
-        and not ast.unparse(node.value).endswith(".transport")  # a connection's, of asyncio
+        and not ast.unparse(node.value).endswith(".transport")  # asyncio's, of a connection
     }
     assert aborting == {"kfadapter_grpc/interceptors/errors.py"}
 
 
 def _docstrings(tree: ast.Module) -> set[int]:
-    """The strings that stand alone, which is what docstrings of modules, classes, functions and attributes do."""
+    """The strings that are statements: docstrings of modules, classes, functions and attributes."""
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
@@ -225,7 +225,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def test_class_variables_have_types() -> None:
-    """Python 3.10 reads no annotations of a record that has a bare ClassVar, and the codec reads those of all."""
+    """Python 3.10 cannot read annotations of a record with a bare ClassVar; the codec reads those of all records."""
     bare = [
         f"{module.path}:{node.lineno}"
         for module in _modules()
@@ -236,7 +236,7 @@ def test_class_variables_have_types() -> None:
 
 
 def test_floor_of_grpcio() -> None:
-    """The oldest grpcio that pyproject.toml allows is the one that the generated stubs ask for."""
+    """The oldest grpcio that pyproject.toml allows is the one that the generated stubs require."""
     asked = {
         found
         for path in GENERATED.glob("*_pb2_grpc.py")
@@ -246,7 +246,7 @@ def test_floor_of_grpcio() -> None:
 
 
 def test_floor_of_protobuf() -> None:
-    """The oldest protobuf that pyproject.toml allows is the one that the generated messages ask for."""
+    """The oldest protobuf that pyproject.toml allows is the one that the generated messages require."""
     call = re.compile(r"ValidateProtobufRuntimeVersion\(\s*[\w.]+,\s*(\d+),\s*(\d+),\s*(\d+),")
     found = [call.search(path.read_text()) for path in GENERATED.glob("*_pb2.py")]
     assert {tuple(map(int, one.groups())) for one in found if one} == {_floor("protobuf")}
@@ -259,13 +259,13 @@ def _reasons() -> set[str]:
 
 
 def test_every_reason_has_one_class() -> None:
-    """Each reason of the contract has exactly one error class, and each class a reason there."""
+    """Each reason of the contract has exactly one error class, and each class has a reason of the contract."""
     given = Counter(cls.reason for cls in all_error_classes())
     assert given == Counter(_reasons())
 
 
 def test_codes_in_the_reasons_comments() -> None:
-    """The status code that the contract names for a reason is the one that its class has."""
+    """The status code that the contract names for a reason is that of its class."""
     text = (PROTOS / "errors.proto").read_text()
     comment = r"^  // ([A-Z_]+): (?:.*\n  //)*.*\n  ERROR_REASON_(\w+) = "
     named = {reason: code for code, reason in re.findall(comment, text, re.MULTILINE)}
@@ -276,7 +276,7 @@ def test_codes_in_the_reasons_comments() -> None:
 
 @pytest.mark.parametrize("path", sorted(PROTOS.glob("*.proto")), ids=lambda path: path.stem)
 def test_codes_in_the_methods_comments(path: Path) -> None:
-    """The `CODE / REASON` lines in the comments of services and methods name the code that the reason has."""
+    """The `CODE / REASON` lines in the comments of services and methods have the code of the reason."""
     codes = {cls.reason: cls.code.name for cls in all_error_classes()}
     for code, reason in re.findall(r"// - ([A-Z_]+) / ([A-Z_]+): ", path.read_text()):
         assert reason in _reasons()

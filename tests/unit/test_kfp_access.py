@@ -35,7 +35,7 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Files: an authority's certificate, one of its client certificates, and the key of that."""
+    """Files: the certificate of an authority, a client certificate of it, and its key."""
     ca = trustme.CA()
     made = ca.issue_cert("adapter@example.org")
     files = (tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem")
@@ -45,7 +45,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def mistake(**settings: object) -> str:
-    """Loads settings of which one is wrong; returns what is said of it."""
+    """Loads settings with one mistake; returns its message."""
     with pytest.raises(SettingsError) as caught:
         Settings.load(config=None, **settings)
     (line,) = caught.value.lines
@@ -54,7 +54,7 @@ def mistake(**settings: object) -> str:
 
 
 def test_kinds_of_credentials(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kind is what the server then shows to KFP."""
+    """Each kind of credentials is what the server sends to KFP."""
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
     assert type(credentials(Settings.load())) is Credentials
     assert isinstance(credentials(Settings.load(kfp_credentials="forward")), ForwardedCredentials)
@@ -65,7 +65,7 @@ def test_kinds_of_credentials(token: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_where_kubernetes_puts_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The place is the one that the kfp SDK knows, or the one that its variable names."""
+    """The path of the token is the one of the kfp SDK, or the one in its variable."""
     from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH  # noqa: PLC0415 - slow to import
 
     assert str(token_path("service-account", None)) == KF_PIPELINES_SA_TOKEN_PATH == str(SERVICE_ACCOUNT_TOKEN)
@@ -74,7 +74,7 @@ def test_where_kubernetes_puts_the_token(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_tokens_that_are_missing(tmp_path: Path, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that is needed and not there, or there and not used, is a mistake."""
+    """A token that is needed but missing, or set but unused, is a mistake."""
     (tmp_path / "empty").write_text(" \n")
     assert "needs it" in mistake(kfp_credentials="token-file")
     for path in (tmp_path / "empty", tmp_path / "missing", tmp_path):
@@ -88,7 +88,7 @@ def test_tokens_that_are_missing(tmp_path: Path, token: Path, monkeypatch: pytes
 
 
 def test_a_call_carries_one_authorization(tmp_path: Path) -> None:
-    """Tokens that callers show to the adapter are never handed on to KFP: both at once are refused."""
+    """Tokens that callers send to the adapter are never forwarded to KFP: `forward` with a token file is rejected."""
     tokens = tmp_path / "tokens"
     tokens.write_text(f"manager writer sha256:{'0' * 64}\n")
     assert "tls_client_ca" in mistake(kfp_credentials="forward", token_file=tokens)
@@ -105,7 +105,7 @@ def test_a_call_carries_one_authorization(tmp_path: Path) -> None:
     ],
 )
 def test_credentials_in_clear_text(host: str, inside: bool) -> None:
-    """Over plain http credentials go to this machine, a private network or a Service of the cluster, not elsewhere."""
+    """Over plain http, credentials are only sent to this machine, a private network or a Service of the cluster."""
     assert is_inside(host) is inside
     url = f"http://[{host}]:8888" if ":" in host else f"http://{host}:8888"
     if inside:
@@ -117,7 +117,7 @@ def test_credentials_in_clear_text(host: str, inside: bool) -> None:
 
 
 def test_certificates(certificate: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    """Files that can be used are taken; each mistake is told by what is wrong with which file."""
+    """Valid files are accepted; each mistake is reported with its file."""
     ca, cert, key = certificate
     taken = Settings.load(kfp_url=HTTPS, kfp_ca_file=ca, kfp_client_certificate=cert, kfp_client_key=key)
     assert (taken.kfp_ca_file, taken.kfp_client_certificate, taken.kfp_client_key) == (ca, cert, key)
@@ -134,14 +134,14 @@ def test_certificates(certificate: tuple[Path, Path, Path], tmp_path: Path) -> N
 
 
 def test_certificates_that_would_not_be_used(certificate: tuple[Path, Path, Path]) -> None:
-    """Certificates beside an address without TLS are a mistake: whoever set them counts on them."""
+    """Certificates for an address without TLS are a mistake, as they would not be used."""
     ca, cert, key = certificate
     assert "https://" in mistake(kfp_url="http://ml-pipeline", kfp_ca_file=ca)
     assert "https://" in mistake(kfp_url="http://ml-pipeline", kfp_client_certificate=cert, kfp_client_key=key)
 
 
 def test_an_encrypted_key(certificate: tuple[Path, Path, Path]) -> None:
-    """A key with a password is refused at once; the password is not prompted for."""
+    """A key with a password is rejected at once; the password is not prompted for."""
     _, cert, key = certificate
     made = load_pem_private_key(key.read_bytes(), None)
     key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")))

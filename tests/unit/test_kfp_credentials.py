@@ -1,4 +1,4 @@
-"""Credentials for KFP: each kind over a real connection, before a KFP that records what it receives."""
+"""Credentials for KFP: each kind over a real connection, to a KFP that records what it receives."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def token_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def transport(kfp: ScriptedKfp, token_file: Path) -> Iterator[Transport]:
-    """A transport that shows the token of the file."""
+    """A transport that sends the token of the file."""
     with closing(Transport(TransportSettings(kfp.url, credentials=TokenFile(token_file)))) as made:
         yield made
 
 
 def call(authorization: str | None = None) -> Call:
-    """A call, perhaps with its caller's own credentials."""
+    """A call, optionally with the caller's own credentials."""
     return Call("r", 20, None if authorization is None else Authorization(authorization))
 
 
 def shown(kfp: ScriptedKfp) -> list[str | None]:
-    """What KFP was shown, request by request."""
+    """The authorization that KFP received, request by request."""
     return [request.headers.get("authorization") for request in kfp.requests]
 
 
 def accepts(token: str) -> Behaviour:
-    """Answers who shows this token; all others are refused."""
+    """Accepts requests with this token; rejects all others."""
 
     def behaviour(connection: Connection, received: Received) -> bool:
         known = received.headers.get("authorization") == f"Bearer {token}"
@@ -59,7 +59,7 @@ def accepts(token: str) -> Behaviour:
 
 
 def after_changing(path: Path, token: str, behaviour: Behaviour) -> Behaviour:
-    """Puts another token into the file while a request is on its way, so that nothing of the file's times tells."""
+    """Writes another token into the file during a request, without a change of the file's times."""
 
     def changed(connection: Connection, received: Received) -> bool:
         before = path.stat()
@@ -71,7 +71,7 @@ def after_changing(path: Path, token: str, behaviour: Behaviour) -> Behaviour:
 
 
 def test_nobody_is_named_by_default(kfp: ScriptedKfp) -> None:
-    """Without credentials there is no header, whatever came with the call."""
+    """Without credentials there is no header, whatever the call has."""
     kfp.on("GET", "/x", OK)
     with closing(Transport(TransportSettings(kfp.url, credentials=Credentials()))) as transport:
         transport.send(Request("GET", "/x"), call("Bearer canary"))
@@ -79,7 +79,7 @@ def test_nobody_is_named_by_default(kfp: ScriptedKfp) -> None:
 
 
 def test_a_changed_file_is_read_again(kfp: ScriptedKfp, transport: Transport, token_file: Path) -> None:
-    """The token of the file goes with each request; another one counts from the next request on."""
+    """Each request sends the token of the file; a new token is used from the next request on."""
     kfp.on("GET", "/x", OK)
     transport.send(Request("GET", "/x"), call())
     token_file.write_text("second-token")
@@ -88,7 +88,7 @@ def test_a_changed_file_is_read_again(kfp: ScriptedKfp, transport: Transport, to
 
 
 def test_a_file_as_kubernetes_exchanges_it(kfp: ScriptedKfp, tmp_path: Path) -> None:
-    """A projected token is a link through a folder that is exchanged as a whole."""
+    """A projected token is a link through a folder that is replaced as a whole."""
     kfp.on("GET", "/x", OK)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -106,7 +106,7 @@ def test_a_file_as_kubernetes_exchanges_it(kfp: ScriptedKfp, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport: Transport, token_file: Path, method: str) -> None:
-    """After a 401 the file is read once more, changed or not, and with another token read or write are repeated."""
+    """After a 401 the file is read again, changed or not; with another token, reads and writes are retried."""
     kfp.on(method, "/x", after_changing(token_file, "canary-2", accepts("canary-2")), accepts("canary-2"))
     body = [b"first ", b"second"] if method == "POST" else None
     request = Request(method, "/x", body=body, content_length=12)
@@ -116,7 +116,7 @@ def test_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport: Transport,
 
 
 def test_a_log_with_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport: Transport, token_file: Path) -> None:
-    """What is read as it comes is repeated in the same way."""
+    """A streamed response is retried in the same way."""
     kfp.on("GET", "/x", after_changing(token_file, "canary-2", accepts("canary-2")), accepts("canary-2"))
     with transport.open(Request("GET", "/x"), call()) as answer:
         assert (answer.status, b"".join(answer.pieces)) == (200, b'{"fine": true}')
@@ -124,14 +124,14 @@ def test_a_log_with_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_the_same_token_is_not_shown_twice(kfp: ScriptedKfp, transport: Transport, method: str) -> None:
-    """Without another token a 401 is the answer: nothing is repeated."""
+    """Without another token, a 401 is the response: nothing is retried."""
     kfp.on(method, "/x", REFUSED)
     assert transport.send(Request(method, "/x"), call()).status == 401
     assert len(kfp.requests) == 1
 
 
 def test_a_second_refusal_counts(kfp: ScriptedKfp, transport: Transport, token_file: Path) -> None:
-    """However often the token changes, a request is sent twice at most."""
+    """However often the token changes, a request is sent at most twice."""
     kfp.on(
         "POST",
         "/x",
@@ -142,7 +142,7 @@ def test_a_second_refusal_counts(kfp: ScriptedKfp, transport: Transport, token_f
 
 
 def test_the_last_token_is_kept(kfp: ScriptedKfp, transport: Transport, token_file: Path) -> None:
-    """While the file is missing or empty, the token that it held goes on to be shown; the log tells each cause once."""
+    """While the file is missing or empty, its last token is still sent; the log has each cause once."""
     kfp.on("GET", "/x", OK)
     transport.send(Request("GET", "/x"), call())
     with structlog.testing.capture_logs() as lines:
@@ -161,7 +161,7 @@ def test_the_last_token_is_kept(kfp: ScriptedKfp, transport: Transport, token_fi
     [None, b"", b" \n", b"canary one", b"canary\r\nX-Evil: 1", "카나리아".encode(), b"\x00canary", b"c" * 70_000],
 )
 def test_a_file_without_a_token(kfp: ScriptedKfp, tmp_path: Path, content: bytes | None) -> None:
-    """Without a token KFP is not called, and the error is the operator's; what is in the file is shown to nobody."""
+    """Without a token KFP is not called, and the error is the operator's; contents of the file are never shown."""
     path = tmp_path / "other"
     if content is not None:
         path.write_bytes(content)
@@ -177,7 +177,7 @@ def test_a_file_without_a_token(kfp: ScriptedKfp, tmp_path: Path, content: bytes
 
 
 def test_each_call_is_made_as_its_caller(kfp: ScriptedKfp) -> None:
-    """What callers bring goes on as it is, over whatever connection, and after a 401 there is nothing else to show."""
+    """The caller's credentials are forwarded unchanged, over any connection, and not retried after a 401."""
     kfp.on("GET", "/x", OK).on("GET", "/y", REFUSED)
     with closing(Transport(TransportSettings(kfp.url, credentials=ForwardedCredentials()))) as transport:
         for who in ("Bearer alice", "Basic Ym9i", "Bearer alice"):
@@ -201,7 +201,7 @@ def test_each_call_is_made_as_its_caller(kfp: ScriptedKfp) -> None:
     ids=["well", "401", "403", "login", "503", "another page"],
 )
 def test_probes_where_only_callers_have_credentials(kfp: ScriptedKfp, behaviour: Behaviour, alive: bool) -> None:
-    """A probe shows nobody's credentials; somebody there who asks who is asking is enough."""
+    """A probe sends no credentials; a KFP that requires some counts as alive."""
     kfp.on("GET", "/healthz", behaviour)
     with closing(connect(kfp.url, credentials=ForwardedCredentials())) as backend:
         assert backend.is_alive() is alive
@@ -209,7 +209,7 @@ def test_probes_where_only_callers_have_credentials(kfp: ScriptedKfp, behaviour:
 
 
 def test_probes_with_credentials_of_our_own(kfp: ScriptedKfp, token_file: Path) -> None:
-    """A probe shows the adapter's own credentials; a KFP that refuses them is distinguished from one that is away."""
+    """A probe sends the adapter's own credentials; a KFP that rejects them is distinguished from an unreachable one."""
     kfp.on("GET", "/healthz", accepts("canary-1"))
     with closing(connect(kfp.url, credentials=TokenFile(token_file))) as backend:
         assert backend.is_alive()
@@ -219,7 +219,7 @@ def test_probes_with_credentials_of_our_own(kfp: ScriptedKfp, token_file: Path) 
 
 
 def test_secrets_are_not_shown(token_file: Path) -> None:
-    """Neither credentials nor calls, nor what holds them, show a secret when they are printed."""
+    """The repr of credentials, calls and the objects that hold them shows no secret."""
     own = TokenFile(token_file)
     assert own.header(call()) == "Bearer canary-1"
     a_call = call("Bearer canary-2")

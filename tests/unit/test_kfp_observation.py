@@ -1,4 +1,4 @@
-"""Requests to KFP are told to the call and to whoever counts them."""
+"""Requests to KFP are reported to the call and to the observer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def seen() -> list[KfpRequest]:
-    """What the observer was told."""
+    """What the observer was called with."""
     return []
 
 
@@ -35,7 +35,7 @@ def transport(kfp: ScriptedKfp, seen: list[KfpRequest]) -> Iterator[Transport]:
 
 
 def test_an_answer(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
-    """A request that was answered, with whatever status, is told once, and the call knows how long it waited."""
+    """A request with a response, of any status, is reported once, and the call counts the time it waited."""
     kfp.on("POST", "/x", answers(404))
     call = Call("r", 10)
     transport.send(Request("POST", "/x"), call, "make x")
@@ -46,7 +46,7 @@ def test_an_answer(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest
 
 
 def test_repetitions(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
-    """Every attempt counts."""
+    """Every attempt is reported and counted."""
     kfp.on("GET", "/x", answers(503), resets(), answers(200))
     call = Call("r", 10)
     transport.send(Request("GET", "/x"), call, "get x")
@@ -62,7 +62,7 @@ def test_repetitions(kfp: ScriptedKfp, transport: Transport, seen: list[KfpReque
 def test_no_answer(
     kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest], behaviour: Behaviour, reason: str
 ) -> None:
-    """A request without an answer is told with the reason."""
+    """A request without a response is reported with the reason."""
     kfp.on("POST", "/x", behaviour)
     with pytest.raises(AdapterError):
         transport.send(Request("POST", "/x", limit=50), Call("r", 0.3), "make x")
@@ -70,7 +70,7 @@ def test_no_answer(
 
 
 def test_an_answer_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
-    """Where the answer is read as it comes, the request is over when the answer has begun, whatever comes of it."""
+    """With a streamed response, the request is reported when the response begins, whatever happens to it."""
     kfp.on("GET", "/x", stalls(b"HTTP/1.1 200 OK\r\n\r\nabc"))
     call = Call("r", 10)
     with suppress(KfpTimeoutError), transport.open(Request("GET", "/x"), call, "read x") as answer:
@@ -81,7 +81,7 @@ def test_an_answer_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transpo
 
 
 def test_a_spare_budget_is_the_same_call(kfp: ScriptedKfp, transport: Transport) -> None:
-    """What is done for a call after its time bears its name towards KFP, and counts as its own."""
+    """Work for a call after its deadline has the call's request id towards KFP, and counts as the call's own."""
     kfp.on("DELETE", "/x", answers(200))
     call = Call("mine", -1)
     call.cancel()

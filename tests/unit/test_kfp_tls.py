@@ -1,4 +1,4 @@
-"""TLS with a KFP that has authorities of its own, and requires a certificate or not."""
+"""TLS with a KFP that has its own authority, and requires a client certificate or not."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Authority:
-    """An authority, and where its own certificate is."""
+    """An authority, and the file of its certificate."""
 
     ca: trustme.CA
     file: Path
 
     def context(self, name: str = "127.0.0.1", year: int | None = None) -> ssl.SSLContext:
-        """What a server of that name shows; with a certificate of a year, or one for long."""
+        """The TLS context of a server of that name; its certificate is valid for the given year, or for long."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         begin, end = (datetime(each, 1, 1, tzinfo=timezone.utc) for each in ((year or 2020), (year or 2119) + 1))
         self.ca.issue_cert(name, not_before=begin, not_after=end).configure_cert(context)
@@ -47,7 +47,7 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """Whom KFP's certificate comes from."""
+    """The authority that issues KFP's certificate."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(tmp_path / "ca.pem")
     return Authority(ca, tmp_path / "ca.pem")
@@ -61,13 +61,13 @@ def kfp(authority: Authority) -> Iterator[ScriptedKfp]:
 
 
 def status(kfp: ScriptedKfp, tls: TlsFiles, method: str = "GET") -> int:
-    """Asks KFP something over a connection of its own."""
+    """Makes a request to KFP over a new connection."""
     with closing(Transport(TransportSettings(kfp.url, tls=tls))) as transport:
         return transport.send(Request(method, "/x"), Call("r", 20)).status
 
 
 def refusal(kfp: ScriptedKfp, tls: TlsFiles) -> KfpUnavailableError:
-    """What is said when that must fail, without anything asked."""
+    """The error of a request that must fail before it is sent."""
     with pytest.raises(KfpUnavailableError) as caught:
         status(kfp, tls, "POST")
     assert kfp.requests == []
@@ -76,32 +76,32 @@ def refusal(kfp: ScriptedKfp, tls: TlsFiles) -> KfpUnavailableError:
 
 
 def test_an_authority_of_its_own(kfp: ScriptedKfp, authority: Authority) -> None:
-    """With `kfp_ca_file`, a KFP whose certificate comes from there is trusted."""
+    """With `kfp_ca_file`, a KFP with a certificate of that authority is trusted."""
     assert status(kfp, TlsFiles(authority.file)) == 200
 
 
 def test_an_authority_that_nobody_named(kfp: ScriptedKfp) -> None:
-    """Otherwise it is not; nothing is sent, and the cause is told."""
+    """Without it, that KFP is not trusted; nothing is sent, and the cause is reported."""
     error = refusal(kfp, TlsFiles())
     assert isinstance(error, NotSentError)
     assert "local issuer certificate" in error.message
 
 
 def test_another_name(kfp: ScriptedKfp, authority: Authority) -> None:
-    """A certificate for another name is not taken."""
+    """A certificate for another name is rejected."""
     kfp.tls = authority.context("kfp.example.org")
     assert "not valid for '127.0.0.1'" in refusal(kfp, TlsFiles(authority.file)).message
 
 
 def test_an_expired_certificate(kfp: ScriptedKfp, authority: Authority) -> None:
-    """Nor is one whose time is over."""
+    """An expired certificate is rejected."""
     kfp.tls = authority.context(year=2020)
     assert "expired" in refusal(kfp, TlsFiles(authority.file)).message
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_certificate(kfp: ScriptedKfp, authority: Authority, tmp_path: Path, newest: ssl.TLSVersion) -> None:
-    """A KFP that requires a certificate gets ours; who has none is refused, and is told that it is about TLS."""
+    """A KFP that requires a client certificate gets ours; without one, the error is about TLS."""
     assert kfp.tls is not None
     kfp.tls.verify_mode = ssl.CERT_REQUIRED
     kfp.tls.maximum_version = newest
@@ -111,7 +111,7 @@ def test_a_client_certificate(kfp: ScriptedKfp, authority: Authority, tmp_path: 
 
 
 def test_changed_files_need_no_restart(kfp: ScriptedKfp, authority: Authority) -> None:
-    """Files are read for each new connection: KFP's certificate may come from another authority meanwhile."""
+    """Files are read for each new connection, so the authority of KFP's certificate may change."""
     with closing(Transport(TransportSettings(kfp.url, tls=TlsFiles(authority.file)))) as transport:
         assert transport.send(Request("POST", "/x"), Call("r", 20)).status == 200
         other = trustme.CA()

@@ -1,4 +1,4 @@
-"""Labels live in the last line of KFP's description, and a description that people wrote stays what it is."""
+"""Labels are the last line of KFP's description; descriptions written by users stay unchanged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kfadapter_grpc.contract.labels import label_key_text, label_text, split_lab
 )
 @pytest.mark.parametrize("labels", [{}, {"team": "비전"}, {"b": '"\\\n', "a": ""}, {"kfadapter: ": "}"}])
 def test_both_come_back_as_they_were(description: str, labels: dict[str, str]) -> None:
-    """Whatever people write, description and labels are the same after a round trip through KFP."""
+    """Any description and labels are the same after a round trip through KFP."""
     assert split_labels(with_labels(description, labels)) == (description, labels)
 
 
 def test_what_stands_in_kfp() -> None:
-    """One line of compact JSON behind the text, in the order of the keys."""
+    """Labels are one line of compact JSON after the text, sorted by key."""
     assert with_labels("설명", {"b": "2", "a": "하나"}) == '설명\nkfadapter: {"a":"하나","b":"2"}'
     assert with_labels("", {"a": "1"}) == 'kfadapter: {"a":"1"}'
     assert with_labels("only text", {}) == "only text"
@@ -38,12 +38,12 @@ def test_what_stands_in_kfp() -> None:
     ],
 )
 def test_descriptions_written_by_hand(text: str) -> None:
-    """What only looks like labels is a description."""
+    """Text that only looks like labels is a description."""
     assert split_labels(text) == (text, {})
 
 
 @pytest.mark.parametrize(("key", "value"), [("team", "비전"), ('"', "\\"), ("a", "")])
 def test_what_a_label_is_found_by(key: str, value: str) -> None:
-    """The text that KFP is asked for is in every description with this label."""
+    """The text that is searched for in KFP is in every description with this label."""
     assert label_text(key, value) in with_labels("x", {"0": "", key: value, "z": "z"})
     assert label_key_text(key) in with_labels("x", {"0": "", key: value, "z": "z"})

@@ -1,4 +1,4 @@
-"""Errors in logs, told from text that looks like them; held against recorded answers."""
+"""Errors in logs, distinguished from text that looks like them; compared with recorded responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body(message: str = MESSAGE, **more: object) -> bytes:
 
 
 def read(data: bytes, size: int = 7, run_id: str = RUN) -> tuple[bytes, str]:
-    """The text of a log that comes in pieces, and the error behind it."""
+    """The text of a log that is read in pieces, and the error after it."""
     text, why = b"", ""
     try:
         for piece in text_of(run_id, [data[begin : begin + size] for begin in range(0, len(data), size)]):
@@ -35,7 +35,7 @@ def read(data: bytes, size: int = 7, run_id: str = RUN) -> tuple[bytes, str]:
 
 
 def recorded() -> Iterator[tuple[str, str, bytes, str]]:
-    """Run, note, text and error of each recorded answer of the route for logs."""
+    """Run, note, text and error of each recorded response of the route for logs."""
     for name in ("logs", "logs_multi_user"):
         steps = json.loads((DATA / "transcripts" / f"{name}.json").read_text("utf-8"))["steps"]
         for step in steps:
@@ -49,14 +49,14 @@ def recorded() -> Iterator[tuple[str, str, bytes, str]]:
 
 @pytest.mark.parametrize(("run_id", "note", "text", "error"), [pytest.param(*one, id=one[1]) for one in recorded()])
 def test_recorded_answers(run_id: str, note: str, text: bytes, error: str) -> None:
-    """Every error that KFP was seen to write is recognized, also behind lines of a log, and no log is taken for one."""
+    """Every recorded error of KFP is recognized, also after lines of a log, and no log is mistaken for one."""
     data = text + (body(error) if error else b"")
     assert read(data, 1000, run_id) == (text, error), note
 
 
 @pytest.mark.parametrize("size", [1, 2, 100, 10_000])
 def test_pieces(size: int) -> None:
-    """An error is recognized however the answer is cut."""
+    """An error is recognized however the response is split."""
     assert read(b"line {\n{" + body(), size) == (b"line {\n{", MESSAGE)
 
 
@@ -78,12 +78,12 @@ def test_pieces(size: int) -> None:
     ],
 )
 def test_text_that_looks_like_an_error(text: bytes) -> None:
-    """What is not exactly KFP's form is text of the log, and is shown."""
+    """Text that is not exactly in KFP's form is text of the log, and is shown."""
     assert read(text, 1000) == (text, "")
 
 
 def test_text_is_not_held_back() -> None:
-    """At most what may be an error is held back, so a long log needs no memory and a slow one no patience."""
+    """Only text that may be an error is held back, so a long log needs no memory, and a slow one is not delayed."""
     pieces = text_of(RUN, iter([b"epoch 1\n", b'{"error', b'_rate": 1}\n', b"end\n"]))
     assert next(pieces) == b"epoch 1\n"
     assert next(pieces) == b'{"error_rate": 1}\n'

@@ -12,21 +12,21 @@ WAIT_SECONDS = 30
 
 
 class Slow(io.StringIO):
-    """A stream whose reader does not read until it is told to."""
+    """A stream that blocks until the test lets it continue."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reached, self.may_go_on = threading.Event(), threading.Event()
 
     def write(self, text: str, /) -> int:
-        """Waits, then takes the text."""
+        """Blocks until released, then writes the text."""
         self.reached.set()
         assert self.may_go_on.wait(WAIT_SECONDS)
         return super().write(text)
 
 
 class Broken(io.StringIO):
-    """A stream that nobody reads any more."""
+    """A stream with a closed reader."""
 
     def write(self, text: str, /) -> int:
         """Fails."""
@@ -34,7 +34,7 @@ class Broken(io.StringIO):
 
 
 def test_lines_arrive_in_order() -> None:
-    """All lines are written, in the order in which they came, by the end at the latest."""
+    """All lines are written in order, at the latest when the writer is closed."""
     stream = io.StringIO()
     with LogWriter(stream) as lines:
         for number in range(1000):
@@ -43,7 +43,7 @@ def test_lines_arrive_in_order() -> None:
 
 
 def test_lines_arrive_without_an_end() -> None:
-    """A line is written soon, though nothing follows."""
+    """A line is written soon, even if no other follows."""
     stream = Slow()
     stream.may_go_on.set()
     with LogWriter(stream) as lines:
@@ -52,7 +52,7 @@ def test_lines_arrive_without_an_end() -> None:
 
 
 def test_lines_after_the_end_are_written_at_once() -> None:
-    """What happens last is not lost."""
+    """Lines after the end are written at once."""
     stream = io.StringIO()
     with LogWriter(stream) as lines:
         lines.write("one\n")
@@ -61,7 +61,7 @@ def test_lines_after_the_end_are_written_at_once() -> None:
 
 
 def test_nobody_waits_for_a_reader() -> None:
-    """While nobody reads, writing continues, a bounded number of lines is kept, and how many were lost is told."""
+    """While the reader blocks, writes do not, a bounded number of lines is kept, and the number lost is reported."""
     stream = Slow()
     with capture_logs() as told, LogWriter(stream, most_lines=10) as lines:
         lines.write("first\n")
@@ -75,7 +75,7 @@ def test_nobody_waits_for_a_reader() -> None:
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_log_that_cannot_be_written_ends_nothing(*, closed: bool) -> None:
-    """A broken or closed stream is no fault of a call."""
+    """A broken or closed stream fails no call."""
     stream = Broken()
     if closed:
         stream.close()

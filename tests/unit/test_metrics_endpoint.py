@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class Reading(Collector):
-    """One reading, with a text of some length."""
+    """A reading with a text of a given length."""
 
     def __init__(self, text: str = "x") -> None:
         self._text = text
 
     def collect(self) -> Iterator[Metric]:
-        """Yields it."""
+        """Yields the text."""
         yield GaugeMetricFamily("one", self._text, value=1)
 
 
@@ -43,7 +43,7 @@ def endpoint() -> Iterator[MetricsEndpoint]:
 def ask(
     endpoint: MetricsEndpoint, method: str = "GET", path: str = "/metrics", accept: str = "text/plain"
 ) -> tuple[int, str, bytes]:
-    """Asks; returns status, content type and body."""
+    """Makes a request; returns status, content type and body."""
     connection = HTTPConnection(endpoint.address, timeout=WAIT_SECONDS)
     try:
         connection.request(method, path, headers={"Accept": accept})
@@ -54,20 +54,20 @@ def ask(
 
 
 def raw(endpoint: MetricsEndpoint, data: bytes) -> bytes:
-    """Sends bytes; returns everything that comes back until the end of the connection."""
+    """Sends bytes; returns everything received until the end of the connection."""
     with connected(endpoint) as line:
         line.sendall(data)
         return read_all(line)
 
 
 def connected(endpoint: MetricsEndpoint) -> socket.socket:
-    """A connection that says nothing."""
+    """A connection that sends nothing."""
     host, _, port = endpoint.address.rpartition(":")
     return socket.create_connection((host, int(port)), WAIT_SECONDS)
 
 
 def read_all(line: socket.socket) -> bytes:
-    """What comes until the other side ends the connection."""
+    """Everything received until the other side ends the connection."""
     pieces = []
     try:
         while piece := line.recv(65536):
@@ -79,14 +79,14 @@ def read_all(line: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics?x=y"])
 def test_metrics_are_read(endpoint: MetricsEndpoint, path: str) -> None:
-    """GET /metrics answers in the form that the caller accepts."""
+    """GET /metrics responds in the format that the client accepts."""
     status, content_type, body = ask(endpoint, path=path)
     assert (status, content_type.startswith("text/plain"), b"one 1.0" in body) == (200, True, True)
     assert "openmetrics" in ask(endpoint, path=path, accept="application/openmetrics-text")[1]
 
 
 def test_head(endpoint: MetricsEndpoint) -> None:
-    """HEAD answers with the same head, without a body."""
+    """HEAD returns the same headers, without a body."""
     assert ask(endpoint, "HEAD") == (200, ask(endpoint)[1], b"")
 
 
@@ -95,23 +95,23 @@ def test_head(endpoint: MetricsEndpoint) -> None:
     [("GET", "/", 404), ("GET", "/metrics/", 404), ("POST", "/metrics", 405), ("DELETE", "/metrics", 405)],
 )
 def test_nothing_else_is_there(endpoint: MetricsEndpoint, method: str, path: str, status: int) -> None:
-    """There is nothing to do but read, at one address."""
+    """Only reading is possible, and only at one path."""
     assert ask(endpoint, method, path)[0] == status
 
 
 @pytest.mark.parametrize("data", [b"PRI * HTTP/2.0\r\n\r\n", b"GET /metrics\r\n\r\n", b"\r\n\r\n", b"\xff\x00\r\n\r\n"])
 def test_what_is_not_http(endpoint: MetricsEndpoint, data: bytes) -> None:
-    """What is no request of HTTP/1 is refused."""
+    """What is not an HTTP/1 request is rejected."""
     assert raw(endpoint, data).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_request_that_never_ends(endpoint: MetricsEndpoint) -> None:
-    """A request that is longer than the limit ends the connection."""
+    """A request longer than the limit ends the connection."""
     assert raw(endpoint, b"GET /metrics HTTP/1.1\r\n" + b"x: y\r\n" * 10_000) == b""
 
 
 def test_silent_connections_make_room(endpoint: MetricsEndpoint) -> None:
-    """Any number of connections that say nothing leaves a place for one that asks; few of them stay open."""
+    """Silent connections never prevent a request: only a limited number of them stays open."""
     with ExitStack() as stack:
         silent = [stack.enter_context(connected(endpoint)) for _ in range(10 * MAX_CONNECTIONS)]
         assert ask(endpoint)[0] == 200
@@ -120,14 +120,14 @@ def test_silent_connections_make_room(endpoint: MetricsEndpoint) -> None:
 
 
 def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that does not arrive in time ends the connection, though its caller waits on."""
+    """A request that does not arrive in time ends the connection, even if the client is still waiting."""
     monkeypatch.setattr(metrics_endpoint, "REQUEST_SECONDS", 0.05)
     with MetricsEndpoint("127.0.0.1:0", Reading()) as endpoint:
         assert raw(endpoint, b"GET /metrics HTTP/1.1\r\n") == b""
 
 
 def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that nobody takes is given up, and others are answered meanwhile."""
+    """A response that the client does not read is abandoned, and other requests are served meanwhile."""
     monkeypatch.setattr(metrics_endpoint, "ANSWER_SECONDS", 0.05)
     large = 50_000_000
     with MetricsEndpoint("127.0.0.1:0", Reading("x" * large)) as endpoint, connected(endpoint) as line:
@@ -138,7 +138,7 @@ def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_fault_is_told() -> None:
-    """Where metrics cannot be written the caller gets 500, the log the cause, and the next one is served."""
+    """If metrics cannot be written, the client gets 500, the log has the cause, and the next request is served."""
 
     class Failing(Collector):
         def collect(self) -> Iterator[Metric]:
@@ -152,7 +152,7 @@ def test_a_fault_is_told() -> None:
 
 
 def test_many_at_once(endpoint: MetricsEndpoint) -> None:
-    """Several who ask at once are all answered, one after the other."""
+    """Concurrent requests are all served, one after the other."""
     answers: list[int] = []
     threads = [threading.Thread(target=lambda: answers.append(ask(endpoint)[0])) for _ in range(20)]
     for thread in threads:
@@ -163,7 +163,7 @@ def test_many_at_once(endpoint: MetricsEndpoint) -> None:
 
 
 def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On leaving, open connections end, the port is free, and no thread is left."""
+    """On exit, open connections end, the port is free, and no thread is left."""
     monkeypatch.setattr(metrics_endpoint, "_STOP_SECONDS", WAIT_SECONDS)
     with ExitStack() as stack:
         with MetricsEndpoint("127.0.0.1:0", Reading()) as endpoint:
@@ -176,7 +176,7 @@ def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_use() -> tuple[str, socket.socket]:
-    """An address that somebody listens on."""
+    """An address in use."""
     taken = socket.create_server(("127.0.0.1", 0))
     return f"127.0.0.1:{taken.getsockname()[1]}", taken
 
@@ -188,7 +188,7 @@ def another_machine() -> tuple[str, socket.socket]:
 
 @pytest.mark.parametrize(("make", "why"), [(in_use, "is in use"), (another_machine, r"cannot be listened on \(.+\)")])
 def test_an_address_that_cannot_be_had(make: Callable[[], tuple[str, socket.socket]], why: str) -> None:
-    """An address that cannot be listened on is named, with the option that changes it."""
+    """An address that cannot be listened on is reported, with the option that changes it."""
     address, held = make()
     with held, pytest.raises(ServerStartError, match=rf"^{address} {why}; choose another with --metrics-listen$"):
         MetricsEndpoint(address, Reading()).__enter__()

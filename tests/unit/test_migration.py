@@ -1,4 +1,4 @@
-"""docs/training-manager.md names routes, RPCs, methods and tests; all of them must be there."""
+"""All routes, RPCs, methods and tests that docs/training-manager.md names exist."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ TEXT = (ROOT / "docs" / "training-manager.md").read_text()
 
 
 def test_every_route_is_compared() -> None:
-    """Each route that is answered over HTTP has its row, and no row is of another."""
+    """Each route that is served over HTTP has its row, and each row is a route."""
     rows = re.findall(r"^\| `((?:GET|POST|DELETE) /[^`]*)`", TEXT, re.MULTILINE)
     assert sorted(rows) == sorted(f"{route.method} {route.path}" for route in ROUTES)
 
 
 def test_what_replaces_it_is_there() -> None:
-    """The RPCs and the client's methods have these names."""
+    """The RPCs and the client's methods in the table exist."""
     rpcs = {".".join(path.split(".")[-1].split("/")) for path in METHODS}
     named = set(re.findall(r"`(\w+Service\.\w+)`", TEXT))
     assert named
@@ -33,7 +33,7 @@ def test_what_replaces_it_is_there() -> None:
 
 
 def test_every_fault_is_shown_by_tests() -> None:
-    """Each of the eleven faults has its row, and the tests in it are there."""
+    """Each of the eleven faults has its row, and the tests in it exist."""
     rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", TEXT, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 12))
     for _, shown in rows:

@@ -1,7 +1,7 @@
-"""What tasks took and made, out of what ML Metadata had after real runs (tests/data/mlmd).
+"""Inputs and outputs of tasks, from what ML Metadata held after real runs (tests/data/mlmd).
 
-The tables were written by hand from the recordings. A line is a task's path, what it took and, after `->`, what it
-made; an artifact is its type and id, and the path of the task that made it.
+The tables were written by hand from the recordings. A line is a task's path, its inputs and, after `->`, its
+outputs; an artifact is its type and id, and the path of the task that produced it.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ Output=0.09626272360157163 metrics=[Metrics 83 train] model=[Model 84 train]
 
 @pytest.mark.parametrize("name", SAID)
 def test_recorded_runs(name: str) -> None:
-    """Each task of a run has what it took and made, however it came to that."""
+    """Each task of a run has its inputs and outputs, for every kind of run recorded."""
     recording = Recording(name)
     nodes = recording.nodes()
     known = {pod.name.rpartition("-")[2] for pods in nodes.pods_by_task.values() for pod in pods}
@@ -134,7 +134,7 @@ def test_recorded_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PIPELINES if not name.startswith("kfp25")])
 def test_nodes_have_their_recorded_names(name: str) -> None:
-    """The Workflows of these tests are named as those of the runs were, or the joins would prove nothing."""
+    """The nodes of these tests' Workflows have the names of the recorded runs, or the joins would prove nothing."""
     recording = Recording(name)
     workflow = recording.workflow()
     workflow.manifest()
@@ -142,7 +142,7 @@ def test_nodes_have_their_recorded_names(name: str) -> None:
 
 
 def test_metadata() -> None:
-    """Lists and objects are unwrapped once, booleans are such; what KFP added is left out unless a task set it."""
+    """Lists and objects are unwrapped once, booleans stay such; KFP's own keys are left out unless a task set them."""
     data = _artifact("odd_metadata", "odd-metadata", "data")
     assert data.metadata == {
         "display_name": "named by the user",
@@ -172,7 +172,7 @@ def test_metadata() -> None:
 
 
 def test_metrics() -> None:
-    """Metrics are numbers by name; the types of metrics that are more have their curves and matrices."""
+    """Metrics are numbers by name; classification metrics have their curves and matrices."""
     nodes = _complete("artifacts_all")
     assert [(one.task, one.output, one.name, one.value) for one in metrics_of(nodes.tasks)] == [
         ("train", "metrics", "accuracy", 0.91),
@@ -201,7 +201,7 @@ def test_metrics() -> None:
     ],
 )
 def test_exact_metrics(stored: float, parameter: float | str, shown: float) -> None:
-    """Of a metric the store keeps six decimals: a parameter of its name that is equal up to there is exact."""
+    """ML Metadata keeps six decimals of a metric; an equal output parameter of that name has the exact value."""
     recorded = RecordedRun(
         executions=(Execution(1, is_group=True), Execution(2, "train", 1, outputs={"loss": parameter, "other": 0.5})),
         events=(Event(2, 7, "metrics", is_output=True),),
@@ -213,7 +213,7 @@ def test_exact_metrics(stored: float, parameter: float | str, shown: float) -> N
 
 
 def test_logs_are_no_outputs() -> None:
-    """The logs of attempts are kept apart, the last attempt last; of a failed task there is nothing else."""
+    """Logs of attempts are kept apart, the last attempt last; a failed task has no other artifacts."""
     nodes = _complete("retried")
     logs = {path: [one.artifact_id for one in nodes.stored_logs[key]] for key, path in paths_of(nodes.tasks).items()}
     assert logs == {"flaky": ["70", "71", "72"], "show": ["74"]}
@@ -224,7 +224,7 @@ def test_logs_are_no_outputs() -> None:
 
 
 def test_stores() -> None:
-    """Where the bytes are is each artifact's own, also of one that came out of the cache from another store."""
+    """Each artifact has its own store, including a cached one from another store."""
     stores = _complete("own_provider").stores
     assert json.loads(stores["27"]) == json.loads(SESSION)
     own = json.loads(stores["113"])
@@ -239,7 +239,7 @@ def test_stores() -> None:
 
 
 def test_nested_loops() -> None:
-    """A loop in a loop collects a list for each iteration of the outer one; artifacts come in that order."""
+    """A nested loop collects a list for each iteration of the outer one; artifacts have the same order."""
     plus = Task("plus")
     inner = Task("for-loop-4", kind="loop", items=2, inside=(plus,))
     outer = Task("for-loop-2", kind="loop", items=2, inside=(inner,))
@@ -273,7 +273,7 @@ def test_nested_loops() -> None:
 
 
 def test_defaults_and_templates() -> None:
-    """Defaults of a component are its inputs, too; texts that embed inputs are filled in as the launcher does."""
+    """Defaults of a component are inputs too; texts that embed inputs are filled in as by the launcher."""
     component: dict[str, object] = {"inputDefinitions": {"parameters": {"epochs": {"defaultValue": 3}, "needed": {}}}}
     told: dict[str, Json] = {
         "text": "{{$.inputs.parameters['pipelinechannel--a']}} and {{$.inputs.parameters['pipelinechannel--b']}}",
@@ -293,7 +293,7 @@ def test_defaults_and_templates() -> None:
 
 @pytest.mark.parametrize("retries", [True, False])
 def test_found_by_the_hash_of_the_node(retries: bool) -> None:
-    """A task without a pod whose name tells nothing is found by the id that its node must have."""
+    """A task that neither a pod nor its name identifies is found by the id that its node must have."""
     guarded = Task("inside", kind="dag", inside=(Task("cached", cached=True), Task("importer", kind="importer")))
     loop = Task("loop", kind="loop", items=2, inside=(Task("cached", cached=True),))
     nodes = read_nodes(Workflow((guarded, loop), retries=retries).manifest())
@@ -319,7 +319,7 @@ def test_found_by_the_hash_of_the_node(retries: bool) -> None:
 
 
 def test_doubtful_tasks() -> None:
-    """Where name and pod lead to two tasks, neither gets what may be the other's, and both say so."""
+    """If name and pod lead to two tasks, neither gets outputs that may be the other's, and both have a warning."""
     recording = Recording("nested")
     pods = recording.pod_names()
     for one in recording.executions:
@@ -333,7 +333,7 @@ def test_doubtful_tasks() -> None:
 
 
 def test_the_latest_execution_counts() -> None:
-    """A driver that ran again leaves an older execution behind; one that KFP does not show is left out."""
+    """If a driver ran again, the latest execution is used; one that KFP does not show is left out."""
     executions = (
         Execution(1, is_group=True),
         Execution(3, "train", 1, outputs={"Output": "new"}),
@@ -347,7 +347,7 @@ def test_the_latest_execution_counts() -> None:
 
 
 def test_no_tree() -> None:
-    """Executions that are inside of each other, and producers that lead in circles, end nothing but themselves."""
+    """Executions inside each other, and circular producers, affect only themselves."""
     circle = {"x": (("inside", "x"),)}
     executions = (
         Execution(1, is_group=True),

@@ -60,7 +60,7 @@ def _every(interval: timedelta, **bounds: datetime) -> RecurringRun:
     ],
 )
 def test_by_cron(cron: str, starts: str) -> None:
-    """A cron expression is read as KFP's library reads it, its five fields beginning with the seconds."""
+    """A cron expression is read as by KFP's library; five fields begin with the seconds."""
     assert next_start(_cron(cron), NOW) == _at(starts)
 
 
@@ -68,12 +68,12 @@ def test_by_cron(cron: str, starts: str) -> None:
     "cron", ["0 0 0 30 2 *", "@every 1h", "", "bad", "TZ=Asia/Seoul 0 0 3 * * *", "9" * 5000 + " * * * * *", "@daily x"]
 )
 def test_what_a_cron_expression_does_not_tell(cron: str) -> None:
-    """What never comes, depends on the last start or cannot be read has no next start."""
+    """An expression that never matches, depends on the last start or is invalid has no next start."""
     assert next_start(_cron(cron), NOW) is None
 
 
 def test_by_interval() -> None:
-    """The first start is one interval after the schedule's start or the creation; catching up, the next ones follow."""
+    """The first start is one interval after the schedule's start or creation; with catch-up, the next ones follow."""
     assert next_start(_every(10 * HOUR), NOW) == MADE + 10 * HOUR
     assert next_start(_every(HOUR, start_at=NOW + HOUR), NOW) == NOW + 2 * HOUR
     assert next_start(replace(_every(2 * HOUR), catch_up=True), NOW) == MADE + 10 * HOUR
@@ -81,18 +81,18 @@ def test_by_interval() -> None:
 
 
 def test_an_interval_that_does_not_catch_up() -> None:
-    """KFP counts on from a late start, so after the first one the schedule does not tell the next."""
+    """KFP counts on from a late start, so after the first start the next one is unknown."""
     assert next_start(_every(HOUR), NOW) is None
 
 
 @pytest.mark.parametrize("item", [_every(timedelta(0)), _every(timedelta.max), replace(_every(HOUR), created_at=None)])
 def test_intervals_that_lead_nowhere(item: RecurringRun) -> None:
-    """What cannot be added up has no next start."""
+    """If the times overflow, there is no next start."""
     assert next_start(item, NOW) is None
 
 
 def test_bounds() -> None:
-    """A start counts from the schedule's start on, exclusively, and up to its end, inclusively."""
+    """Starts are after the schedule's start, exclusively, and up to its end, inclusively."""
     assert next_start(_cron("0 0 4 * * *", start_at=_at("2026-12-01T04:00:00Z")), NOW) == _at("2026-12-02T04:00:00Z")
     assert next_start(_cron("0 0 4 * * *", end_at=_at("2026-11-30T04:00:00Z")), NOW) == _at("2026-11-30T04:00:00Z")
     assert next_start(_cron("0 0 4 * * *", end_at=_at("2026-11-30T03:59:59Z")), NOW) is None
@@ -101,7 +101,7 @@ def test_bounds() -> None:
 
 @pytest.mark.parametrize("end_at", [NOW - HOUR, NOW])
 def test_the_end(end_at: datetime) -> None:
-    """A schedule has ended once its end has come, and starts nothing then, whatever KFP shows."""
+    """A schedule has ended at its end time, and has no next start then, whatever KFP shows."""
     for item in (_cron("* * * * * *", end_at=end_at), replace(_every(HOUR, end_at=end_at), catch_up=True)):
         assert has_ended(item, NOW)
         assert next_start(item, NOW) is None
@@ -109,7 +109,7 @@ def test_the_end(end_at: datetime) -> None:
 
 
 def test_what_starts_nothing() -> None:
-    """What is disabled, faulty or without a schedule has no next start."""
+    """A schedule that is disabled, invalid or missing has no next start."""
     daily = _cron("@daily")
     assert next_start(daily, NOW)
     for item in (replace(daily, enabled=False), replace(daily, error="broken"), replace(daily, schedule=None)):
@@ -144,7 +144,7 @@ def _after(minutes: float) -> datetime:
 def test_starts_without_catching_up(
     schedule: CronSchedule | IntervalSchedule, last: datetime | None, now: datetime, start: datetime
 ) -> None:
-    """Of missed starts only one is made (TestCronSchedule_ and TestPeriodicSchedule_GetNextScheduledEpochNoCatchup)."""
+    """One of several missed starts is made (TestCronSchedule_, TestPeriodicSchedule_GetNextScheduledEpochNoCatchup)."""
     assert scheduled_start(schedule, _after(15), last, now, catch_up=False) == start
     unbounded = replace(schedule, start_at=None)
     assert last or scheduled_start(unbounded, _after(15), None, now, catch_up=False) == _after(16)
@@ -152,7 +152,7 @@ def test_starts_without_catching_up(
 
 @pytest.mark.parametrize("schedule", [_BY_CRON, _BY_INTERVAL])
 def test_starts_that_catch_up(schedule: CronSchedule | IntervalSchedule) -> None:
-    """Each start follows the one before, however late (TestCronSchedule_, TestPeriodicSchedule_GetNextScheduled*)."""
+    """Each start follows the last, however late (TestCronSchedule_, TestPeriodicSchedule_GetNextScheduled*)."""
     now = _after(5000)
     assert scheduled_start(schedule, _after(15), _LAST, now) == _LAST + MINUTE
     assert scheduled_start(schedule, _after(15), None, now) == _after(11)
@@ -161,13 +161,13 @@ def test_starts_that_catch_up(schedule: CronSchedule | IntervalSchedule) -> None
 
 
 def test_a_start_without_a_schedule() -> None:
-    """One start, at once (`getNextScheduledEpochForOneTimeRun`)."""
+    """Without a schedule there is one start, at once (`getNextScheduledEpochForOneTimeRun`)."""
     assert scheduled_start(None, MADE, None, NOW) == MADE
     assert scheduled_start(None, MADE, MADE, NOW) is None
 
 
 def test_a_long_absence_costs_no_time() -> None:
-    """Years of missed seconds are skipped in one step, by cron and by `@every`, which counts from the first."""
+    """Years of missed seconds are skipped in one step, by cron and by `@every`, which counts from its first start."""
     made = datetime(1990, 1, 1, tzinfo=timezone.utc)
     for cron, start in (("* * * * * *", NOW), ("@every 7s", NOW - (NOW - made) % timedelta(seconds=7))):
         assert scheduled_start(CronSchedule(cron), made, None, NOW, catch_up=False) == start
@@ -175,6 +175,6 @@ def test_a_long_absence_costs_no_time() -> None:
 
 
 def test_a_clock_that_went_back() -> None:
-    """What was started before the clock went back is not started again."""
+    """After the clock is set back, earlier starts are not repeated."""
     for schedule in (_BY_CRON, _BY_INTERVAL):
         assert scheduled_start(schedule, TEN, _LAST, _after(12), catch_up=False) == _LAST + MINUTE

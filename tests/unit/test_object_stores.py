@@ -1,4 +1,4 @@
-"""Artifacts in object stores, before a stand-in that fails in every way; what S3 does is test_s3's."""
+"""Artifacts in object stores, with a fake store that fails in every way; the behavior of S3 is in test_s3."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ SECRETS = ("AKIATHEKEY", "theverysecretkey")
 
 @pytest.fixture
 def store() -> Iterator[ObjectStore]:
-    """The stand-in."""
+    """The fake store."""
     with ObjectStore() as store:
         yield store
 
 
 @pytest.fixture
 def settings(store: ObjectStore, tmp_path: Path) -> Path:
-    """A file that allows one prefix of a bucket in it, for both providers, and credentials."""
+    """A file that allows one prefix of a bucket of it, for both providers, with credentials."""
     folder = tmp_path / "secrets" / "s3"
     folder.mkdir(parents=True)
     for name, value in zip(("accesskey", "secretkey"), SECRETS, strict=True):
@@ -89,7 +89,7 @@ def source(settings: Path) -> Iterator[ArtifactBytes]:
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_file(store: ObjectStore, source: ArtifactBytes, scheme: str) -> None:
-    """Its name, size, media type and bytes, also of a part."""
+    """A file is returned with its name, size, media type and bytes, also in part."""
     store.put("models/v2/한글/보고서", b"0123456789" * 100_000, "text/csv; charset=utf-8")
     content, data = read(source, f"{scheme}://models/v2/한글/보고서")
     assert (content.name, content.size, content.media_type) == ("보고서", 1_000_000, "text/csv")
@@ -103,7 +103,7 @@ def test_a_file(store: ObjectStore, source: ArtifactBytes, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_folder(store: ObjectStore, source: ArtifactBytes, scheme: str) -> None:
-    """It is what lies under `key/`, never under `key2`; names keep their characters; markers are no files."""
+    """A folder has the objects below `key/`, never those below `key2`; names are unchanged, markers are left out."""
     made = {"a.txt": b"a", "깊이/b #1?%20~.bin": b"b" * 300_000, "깊이/빈": b"", "x" * 200 + "/" + "y" * 200: b"y"}
     for name, data in made.items():
         store.put(f"models/v2/model/{name}", data)
@@ -122,7 +122,7 @@ def test_a_folder(store: ObjectStore, source: ArtifactBytes, scheme: str) -> Non
 
 @pytest.mark.parametrize("path", ["../v1/secret", "a/../../../v1/secret", "/a", "a/", "a//b", ".", "a\0b"])
 def test_paths_stay_inside(store: ObjectStore, source: ArtifactBytes, path: str) -> None:
-    """A path that could lead out of the folder never reaches the store."""
+    """A path that could lead out of the folder is never sent to the store."""
     store.put("models/v1/secret", b"secret")
     with pytest.raises(InvalidFieldError):
         read(source, f"{ROOT}/model", path=path)
@@ -130,7 +130,7 @@ def test_paths_stay_inside(store: ObjectStore, source: ArtifactBytes, path: str)
 
 
 def test_nothing_stored(store: ObjectStore, source: ArtifactBytes) -> None:
-    """A record without an object says so; metrics have none; a folder lacks a file; another store is named."""
+    """A missing object, an endpoint without settings, metrics, and a missing file of a folder are reported."""
     store.put("models/v2/model/a", b"a")
     with pytest.raises(
         ArtifactNotFoundError, match=r"nothing is stored at 'v2/gone' .* wrote nothing, or it was deleted"
@@ -145,7 +145,7 @@ def test_nothing_stored(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def test_only_what_is_allowed(store: ObjectStore, source: ArtifactBytes) -> None:
-    """Other buckets and prefixes are refused without asking the store."""
+    """Other buckets and prefixes are rejected without a request to the store."""
     store.put("models/v1/a", b"secret")
     for uri in ("s3://models/v1/a", "s3://models/v22/a", "s3://other/v2/a", "minio://models/v2/a", "oci://models/v2/a"):
         with pytest.raises(ArtifactNotReadableError):
@@ -156,7 +156,7 @@ def test_only_what_is_allowed(store: ObjectStore, source: ArtifactBytes) -> None
 
 
 def test_denied(store: ObjectStore, source: ArtifactBytes) -> None:
-    """Wrong credentials are the operator's to mend, and are not quoted."""
+    """Rejected credentials are the operator's to correct, and are not shown."""
     store.denied = True
     with capture_logs() as logs, pytest.raises(ArtifactNotReadableError, match="denied access") as error:
         read(source, f"{ROOT}/a")
@@ -165,14 +165,14 @@ def test_denied(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def test_denied_listing(store: ObjectStore, source: ArtifactBytes) -> None:
-    """Where an object may be read but not listed, a missing one is not taken for an empty folder."""
+    """If an object may be read but not listed, a missing one is not mistaken for an empty folder."""
     store.denied_listing = True
     with pytest.raises(ArtifactNotReadableError, match="the right to read and list"):
         read(source, f"{ROOT}/a")
 
 
 def test_credentials_are_read_again(store: ObjectStore, source: ArtifactBytes, tmp_path: Path) -> None:
-    """A Secret that changes is used from the next read on; one that is gone is an error without its content."""
+    """A changed Secret is used from the next read on; a missing one is an error without its content."""
     store.put("models/v2/a", b"a")
     read(source, f"{ROOT}/a")
     (tmp_path / "secrets" / "s3" / "accesskey").write_text("AKIAOTHER")
@@ -185,7 +185,7 @@ def test_credentials_are_read_again(store: ObjectStore, source: ArtifactBytes, t
 
 
 def test_the_file_is_read_again(store: ObjectStore, source: ArtifactBytes, settings: Path) -> None:
-    """What it allows is allowed from the next read on; a mistake keeps what was valid."""
+    """Changed settings apply from the next read on; an invalid file leaves the previous settings."""
     store.put("models/v3/a", b"a")
     with pytest.raises(ArtifactNotReadableError):
         read(source, "s3://models/v3/a")
@@ -197,7 +197,7 @@ def test_the_file_is_read_again(store: ObjectStore, source: ArtifactBytes, setti
 
 
 def test_short_faults_are_repeated(store: ObjectStore, source: ArtifactBytes) -> None:
-    """A store that is busy for a moment, and bodies that break off, are not noticed."""
+    """A store that is busy for a moment, and interrupted bodies, are retried successfully."""
     store.objects["models/v2/big"] = Stored(size=20_000_000)
     store.unavailable, store.cuts = 2, [7_000_000, 5_000_000, 3, 0, 2_000_000]
     content, data = read(source, f"{ROOT}/big")
@@ -206,7 +206,7 @@ def test_short_faults_are_repeated(store: ObjectStore, source: ArtifactBytes) ->
 
 
 def test_long_faults_are_told(store: ObjectStore, source: ArtifactBytes, settings: Path) -> None:
-    """A store that fails again and again, that always breaks off, or that is not there, is unavailable."""
+    """A store that keeps failing, always interrupts bodies, or is unreachable is reported as unavailable."""
     store.objects["models/v2/big"] = Stored(size=20_000_000)
     store.cuts = [0] * 50
     with pytest.raises(ArtifactStoreUnavailableError):
@@ -231,7 +231,7 @@ def test_a_store_that_stalls(store: ObjectStore, source: ArtifactBytes, monkeypa
 
 
 def test_a_caller_who_cancels(store: ObjectStore, source: ArtifactBytes) -> None:
-    """The read ends at once, while the store still stalls, and so does its connection."""
+    """A cancelled read ends at once, while the store still stalls, and so does its connection."""
     store.objects["models/v2/big"] = Stored(size=200_000_000)
     store.stall_after = 5_000_000
     call = Call("test", 30)
@@ -244,7 +244,7 @@ def test_a_caller_who_cancels(store: ObjectStore, source: ArtifactBytes) -> None
 
 @pytest.mark.parametrize("size", [20_000_000, 20_000_001])
 def test_changed_while_read(store: ObjectStore, source: ArtifactBytes, size: int) -> None:
-    """An object that is replaced before its body has ended is not put together of two."""
+    """An object that is replaced during a read fails the read, and is not combined from two."""
     store.objects["models/v2/big"] = Stored(size=20_000_000, etag="one")
     store.changes["models/v2/big"] = Stored(size=size, etag="two")
     store.cuts = [5_000_000]
@@ -253,7 +253,7 @@ def test_changed_while_read(store: ObjectStore, source: ArtifactBytes, size: int
 
 
 def test_changed_in_a_folder(store: ObjectStore, source: ArtifactBytes) -> None:
-    """A file that is replaced or deleted after the folder was listed ends the archive."""
+    """A file that is replaced or deleted after the folder was listed fails the archive."""
     first, second = "models/v2/model/a", "models/v2/model/b"
     for change in (lambda: store.put(second, b"b2"), lambda: store.objects.pop(second)):
         store.objects = {first: Stored(size=2_000_000), second: Stored(b"b1")}
@@ -270,7 +270,7 @@ def test_many_files(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def test_long_names(store: ObjectStore, source: ArtifactBytes) -> None:
-    """Of files with long names only as many are listed as fit into a message."""
+    """Files with long names are only listed as far as they fit into a message."""
     store.objects = {f"models/v2/model/{number:04}{'이름/' * 120}": Stored(b"") for number in range(4000)}
     content, archive = read(source, f"{ROOT}/model")
     assert (2000 < len(content.entries) < 3000, content.entry_count) == (True, 4000)
@@ -278,7 +278,7 @@ def test_long_names(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def test_at_once(store: ObjectStore, source: ArtifactBytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many are read at once, and no more; one that has ended makes room."""
+    """The number of concurrent reads is limited; one that has ended frees its slot."""
     monkeypatch.setattr(artifact_bytes, "MAX_READS", 1)
     store.objects["models/v2/big"] = Stored(size=2_000_000)
     with monkeypatch.context() as patched:
@@ -289,7 +289,7 @@ def test_at_once(store: ObjectStore, source: ArtifactBytes, monkeypatch: pytest.
 
 
 def test_what_html_is(store: ObjectStore, source: ArtifactBytes) -> None:
-    """KFP's keys have no extension: the type tells that it is HTML, or the store, or else a file's name."""
+    """KFP's keys have no extension: the media type comes from the artifact's type, the store, or a file's name."""
     store.put("models/v2/report", b"<p>")
     store.put("models/v2/model/a.png", b"x")
     assert read(source, f"{ROOT}/report", kind="system.HTML")[0].media_type == "text/html"
@@ -299,7 +299,7 @@ def test_what_html_is(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def test_errors_name_the_artifact(source: ArtifactBytes) -> None:
-    """Whatever fails tells which artifact of which run."""
+    """Every error names the artifact and its run."""
     with pytest.raises(AdapterError) as error:
         read(source, "s3://other/a")
     assert error.value.resource_name == "7"
@@ -323,21 +323,21 @@ def test_a_gibibyte(store: ObjectStore, source: ArtifactBytes) -> None:
 
 
 def memory() -> int:
-    """How many bytes of memory this process has."""
+    """The memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
-# --- what the doctor says -------------------------------------------------------------------------------------------
+# --- the doctor -----------------------------------------------------------------------------------------------------
 
 
 def told(**settings: object) -> dict[str, Status]:
-    """What the doctor says of the stores of artifacts."""
+    """What the doctor reports of the artifact stores."""
     return {found.what: found.status for found in sources.stores(Settings.load(config=None, **settings))}
 
 
 def test_doctor(store: ObjectStore, settings: Path) -> None:
-    """`doctor --server` has a row for each place, which takes the rights to read and to list."""
+    """`doctor --server` has a row for each store, which checks the rights to read and to list."""
     assert list(told().values()) == [Status.OK]
     assert "artifact_stores is unset" in next(iter(told()))
     readable = {f"{place} can be read": Status.OK for place in (ROOT, "gs://models/v2")}

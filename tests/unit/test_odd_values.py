@@ -1,4 +1,4 @@
-"""What a message can carry of a value, how large records are cut, and that the careful reader reads as the fast one."""
+"""Which values a message can carry, how large records are cut, and that the tolerant reader equals the fast one."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _LISTS: dict[str, type[object]] = {
 @pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=3), _VALUES, max_size=3))
 def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
-    """Whatever the values are, a Struct of them is made, read back, and is JSON; what is sound comes as it was."""
+    """With any values, a Struct of them can be made, read back, and is JSON; valid values are unchanged."""
     replaced = Replacements()
     message = Struct()
     fill_object(values, message, (None, "parameters"), replaced)
@@ -74,7 +74,7 @@ def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
 
 @given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES | st.sampled_from(_TIMES), max_size=6))
 def test_any_record_is_read_or_left_out(fields: dict[str, object]) -> None:
-    """Whatever stands in the fields of a run, the run beside it is read, and a message of each can be sent."""
+    """With any fields in a run, the run beside it is read, and both can be sent."""
     runs = [{"run_id": "odd", **fields}, {"run_id": "sound", "created_at": "2026-01-02T03:04:05Z"}]
     body = json.dumps({"runs": runs}).encode()
     found = decode(body, RunListJson).runs
@@ -88,7 +88,7 @@ def test_any_record_is_read_or_left_out(fields: dict[str, object]) -> None:
 
 @given(st.integers(1, 60), st.booleans())
 def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> None:
-    """A value of the most levels is parsed wherever a run stands, in the outputs of an event's run too."""
+    """A value at the maximum depth can be parsed wherever a run is sent, also in the outputs of an event's run."""
     value: Json = 1
     for _ in range(depth):
         value = {"a": value} if objects else [value]
@@ -102,7 +102,7 @@ def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> N
 
 
 def test_replacements_are_bounded() -> None:
-    """A thousand odd values are twenty lines and a number, each of bounded length."""
+    """A thousand invalid values give twenty warnings and a count, each of bounded length."""
     replaced = Replacements()
     carried([math.nan] * 1000, (None, "parameters." + "x" * 5000), replaced)
     assert len(replaced.texts()) == 21
@@ -112,7 +112,7 @@ def test_replacements_are_bounded() -> None:
 
 @pytest.mark.parametrize(("value", "words"), [(math.nan, "not a finite"), ("한" * 2_000_000, "6000000 bytes")])
 def test_what_a_message_holds_twice_is_noted_once(value: Json, words: str) -> None:
-    """The artifact of an output is sent in two fields, of which one is deprecated; a warning is about the other."""
+    """The artifact of an output is sent in two fields, one of them deprecated; the warning is about the other."""
     output = RunOutput.of("m", RunArtifact(name="m", metadata={"x": value}))
     (warning,) = message_of(Run("r", tasks=(RunTask("t", outputs=(output,)),)), pb.Run).warnings
     assert warning.startswith(
@@ -125,7 +125,7 @@ def test_what_a_message_holds_twice_is_noted_once(value: Json, words: str) -> No
     ("value", "path"), [(math.inf, "p.x"), ([0, {"a": [2**53 + 1]}], "p.x[1].a[0]"), ({"\ud800": 1}, "p.x.\ufffd")]
 )
 def test_violations_name_the_path(value: Json, path: str) -> None:
-    """What cannot be sent is told by where it is."""
+    """A value that cannot be sent is reported with its path."""
     assert [one.field for one in object_violations({"x": value, "y": 2**53}, "p")] == [path]
 
 
@@ -141,7 +141,7 @@ def test_violations_name_the_path(value: Json, path: str) -> None:
     ],
 )
 def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
-    """A run that no caller with gRPC's defaults would take is cut, and says where."""
+    """A run that exceeds gRPC's default message size is cut, with a warning that says where."""
     message = message_of(run, pb.Run)
     assert message.ByteSize() < MAX_RECORD_BYTES + 10_000
     assert any(warning.startswith(words) for warning in message.warnings)
@@ -149,7 +149,7 @@ def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
 
 
 def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
-    """Every list that KFP answered is read alike, so that one odd record changes nothing for the others."""
+    """Every recorded list of KFP is read alike by both readers, so that one odd record does not change the others."""
     read = 0
     for path in sorted((DATA / "transcripts").rglob("*.json")):
         document = json.loads(path.read_text("utf-8"))
@@ -164,7 +164,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
 
 
 def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A larger one is too large, so that less is asked for at once; it is never built as a whole."""
+    """A larger response is reported as too large, so that a smaller page is requested; it is never fully decoded."""
     body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
     assert decode(body, RunListJson).runs[0].run_id == "r"
     monkeypatch.setattr(decoding, "MAX_BYTES", len(body) - 1)
@@ -182,7 +182,7 @@ def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_what_is_no_list_says_where(body: str, where: str) -> None:
-    """An answer that is none is an error that says where, not an empty list."""
+    """A response that is not a list is an error with its position, not an empty list."""
     with pytest.raises(KfpError) as caught:
         decode(body.encode(), RunListJson, "list runs")
     assert "(list runs: " in caught.value.message

@@ -1,4 +1,4 @@
-"""Archived logs in KFP's answers: base64 in JSON, packed or not."""
+"""Archived logs in KFP's responses: base64 in JSON, compressed or not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tar_of(text: bytes) -> bytes:
 
 
 def answer(file: bytes, size: int = 1000) -> Iterator[bytes]:
-    """KFP's answer, in pieces."""
+    """KFP's response, in pieces."""
     data = b'{"data":"' + base64.b64encode(file) + b'"}'
     return iter([data[begin : begin + size] for begin in range(0, len(data), size)])
 
@@ -54,12 +54,12 @@ def answer(file: bytes, size: int = 1000) -> Iterator[bytes]:
     ],
 )
 def test_files(file: bytes, text: bytes, size: int) -> None:
-    """A log comes out as it was written, however it is packed and however the answer is cut."""
+    """A log is read as it was written, however it is compressed and however the response is split."""
     assert b"".join(log_in(answer(file, size))) == text
 
 
 def test_recorded_answers() -> None:
-    """The recorded answers are read."""
+    """The recorded responses are read."""
     steps = json.loads((DATA / "transcripts" / "logs.json").read_text("utf-8"))["steps"]
     answers = [step["response"] for step in steps if "main-logs:read" in step.get("request", {}).get("path", "")]
     bodies = [json.dumps(one["json"]).encode() for one in answers if one["status"] == 200 and "json" in one]
@@ -68,7 +68,7 @@ def test_recorded_answers() -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b' {"data" : ""} '])
 def test_empty_answers(body: bytes) -> None:
-    """An answer without data is an empty log."""
+    """A response without data is an empty log."""
     assert b"".join(log_in([body])) == b""
 
 
@@ -84,13 +84,13 @@ def test_empty_answers(body: bytes) -> None:
     ],
 )
 def test_broken_answers(body: bytes, words: str) -> None:
-    """KFP breaks off without an error in its status; what is cut or damaged is not taken for a whole log."""
+    """KFP breaks off without an error in its status; truncated or damaged data is not mistaken for a complete log."""
     with pytest.raises(NoLogError, match=words):
         b"".join(log_in([body]))
 
 
 def test_memory() -> None:
-    """What is kept does not grow with the log: 256 MiB, packed a thousandfold, need less than 2 MiB."""
+    """Memory does not grow with the log: 256 MiB, compressed a thousandfold, need less than 2 MiB."""
     packed = gzip.compress(b"\0" * 256 * MIB, 1)
     body = answer(packed, 100_000)
     del packed
@@ -104,7 +104,7 @@ def test_memory() -> None:
 
 
 def test_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A packed log that grows beyond all bounds ends with an error."""
+    """A compressed log that grows beyond the limit ends with an error."""
     monkeypatch.setattr(log_sources, "MAX_UNPACKED_BYTES", MIB)
     with pytest.raises(NoLogError, match="larger than"):
         list(itertools.islice(log_in(answer(gzip.compress(b"\0" * 2 * MIB))), 1000))

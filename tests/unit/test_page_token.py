@@ -1,4 +1,4 @@
-"""The tokens of pages are bound to their listings."""
+"""Page tokens are bound to their listings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _encoded(token: str, order: str) -> str:
 
 @given(token=texts, order=orders)
 def test_a_token_comes_back(token: str, order: str) -> None:
-    """What was encoded for a listing is decoded for it, and holds only characters that are safe in a URL."""
+    """A token is decoded for the listing it was encoded for, and only has characters that are safe in a URL."""
     encoded = _encoded(token, order)
     assert page_token(ListRunsRequest(order_by=order, page_token=encoded, page_size=7)) == token
     assert encoded.replace("-", "").replace("_", "").isalnum()
@@ -29,7 +29,7 @@ def test_a_token_comes_back(token: str, order: str) -> None:
 
 @given(token=texts, order=orders, other=orders)
 def test_a_token_is_bound_to_its_listing(token: str, order: str, other: str) -> None:
-    """For another listing it is refused."""
+    """For another listing a token is rejected."""
     if order == other:
         return
     with pytest.raises(InvalidPageTokenError):
@@ -38,7 +38,7 @@ def test_a_token_is_bound_to_its_listing(token: str, order: str, other: str) -> 
 
 @given(text=texts)
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """Whatever a caller sends as a token, it is refused as one, with the field's name."""
+    """Any string is decoded or rejected as a token, with the field's name."""
     with pytest.raises(InvalidPageTokenError) as caught:
         page_token(ListRunsRequest(page_token=text))
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
@@ -51,6 +51,6 @@ def test_the_end_of_a_listing() -> None:
 
 
 def test_an_endless_token_is_refused_unread() -> None:
-    """A token of megabytes is not decoded."""
+    """A token of megabytes is rejected without decoding it."""
     with pytest.raises(InvalidPageTokenError):
         page_token(ListRunsRequest(page_token="A" * 5_000_000))

@@ -1,4 +1,4 @@
-"""Pages of the adapter are gathered out of KFP's pages, whatever these weigh."""
+"""Pages of the adapter are gathered from KFP's pages, whatever the sizes of items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Item:
 
 @dataclass
 class _Listing:
-    """A KFP that holds items and refuses pages that are too large."""
+    """A KFP that holds items and rejects pages that are too large."""
 
     items: list[_Item]
     answer_limit: int
@@ -49,7 +49,7 @@ _SIZES = st.tuples(st.one_of(st.integers(0, 5_000), st.integers(0, 2 * MAX_PAGE_
 def test_every_item_comes_once_and_in_order(
     sizes: list[tuple[int, int]], page_size: int, limit: int, answer_limit: int
 ) -> None:
-    """Whatever items weigh and answers may hold: none is missed or repeated, no page is too large, the listing ends."""
+    """With any sizes and limits, no item is missed or repeated, no page is too large, and the listing ends."""
     listing = _Listing([_Item(number, *size) for number, size in enumerate(sizes)], answer_limit)
     got: list[_Item] = []
     token = ""
@@ -68,7 +68,7 @@ def test_every_item_comes_once_and_in_order(
 
 
 def test_a_page_ends_before_it_is_too_large() -> None:
-    """What does not fit beside what there is comes on the next page."""
+    """An item that does not fit comes on the next page."""
     listing = _Listing([_Item(number, MAX_PAGE_BYTES // 2 + 1, 1) for number in range(3)], answer_limit=100)
     page = gather(listing.fetch, lambda item: item.weight, 3, "", limit=1)
     assert ([item.number for item in page.items], page.next_token) == ([0], "1")
@@ -80,7 +80,7 @@ def _with_a_giant(*before: int) -> _Listing:
 
 
 def test_what_stands_before_an_item_too_large_is_told() -> None:
-    """An item that no answer can hold ends the page before it; only the page that begins with it fails."""
+    """The page ends before an item that exceeds the limit; only the page that begins with that item fails."""
     listing = _with_a_giant(40, 40, 40)
     page = gather(listing.fetch, lambda item: item.weight, 10, "")
     assert [item.number for item in page.items] == [0, 1, 2]
@@ -89,7 +89,7 @@ def test_what_stands_before_an_item_too_large_is_told() -> None:
 
 
 def test_the_page_of_kfp_shrinks_to_one() -> None:
-    """After an answer too large a quarter is requested, and an item alone is the least."""
+    """After a response that is too large a quarter is requested, down to a single item."""
     listing = _with_a_giant()
     with pytest.raises(AnswerTooLargeError):
         gather(listing.fetch, lambda item: item.weight, 200, "")

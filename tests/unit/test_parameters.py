@@ -35,7 +35,7 @@ def _one(kind: ParameterType, *, has_default: bool = False, optional: bool = Fal
     ],
 )
 def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json, sent: Json) -> None:
-    """Whole numbers are ints for KFP, inside of lists and objects, too, as a Struct knows only 7.0."""
+    """Whole numbers are ints for KFP, also inside lists and objects, as a Struct only has 7.0."""
     result = check_parameters([_one(kind)], {"p": given})["p"]
     assert repr(result) == repr(sent)
 
@@ -49,7 +49,7 @@ def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json,
     ],
 )
 def test_only_the_allowed_values_are_taken(literals: tuple[str, ...], given: str, says: str) -> None:
-    """Where the pipeline lists the values that a parameter may have, another one is refused with some of these."""
+    """If the pipeline lists the allowed values of a parameter, another one is rejected, with some of these."""
     declared = [Parameter("p", _T.STRING, literals=literals)]
     assert check_parameters(declared, {"p": literals[0]}) == {"p": literals[0]}
     with pytest.raises(errors.ParameterTypeError, match=says) as caught:
@@ -58,7 +58,7 @@ def test_only_the_allowed_values_are_taken(literals: tuple[str, ...], given: str
 
 
 def test_allowed_numbers_are_taken_in_any_form() -> None:
-    """A Struct knows only 1.0, and means 1."""
+    """A Struct only has 1.0, which is accepted as 1."""
     assert check_parameters([Parameter("p", _T.NUMBER_INTEGER, literals=(1, 2))], {"p": 2.0}) == {"p": 2}
 
 
@@ -84,7 +84,7 @@ def test_allowed_numbers_are_taken_in_any_form() -> None:
     ],
 )
 def test_a_value_of_another_type_is_refused(kind: ParameterType, given: Json, says: str) -> None:
-    """PARAMETER_TYPE, and the text says what came and what is wanted."""
+    """A value of another type is PARAMETER_TYPE, and the text has the given and the expected type."""
     with pytest.raises(errors.ParameterTypeError, match=says) as caught:
         check_parameters([_one(kind)], {"p": given})
     assert [violation.field for violation in caught.value.violations] == ["parameters.p"]
@@ -100,7 +100,7 @@ def test_what_may_be_left_out(left_out: Parameter) -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    """One error has a violation for each wrong parameter, whatever is wrong with it."""
+    """One error has a violation for each invalid parameter, whatever the mistake."""
     declared = [Parameter("recipient", _T.STRING), Parameter("times", _T.NUMBER_INTEGER), Parameter("seed", _T.STRING)]
     with pytest.raises(errors.ParameterUnknownError) as caught:
         check_parameters(declared, {"recipent": "x", "times": "three"})
@@ -111,7 +111,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 
 
 def test_missing_alone_is_missing() -> None:
-    """PARAMETER_MISSING where nothing else is wrong."""
+    """PARAMETER_MISSING is only returned if nothing else is wrong."""
     with pytest.raises(
         errors.ParameterMissingError, match=r"parameters\.p: has no value and no default; give it a tex"
     ):
@@ -119,7 +119,7 @@ def test_missing_alone_is_missing() -> None:
 
 
 def test_an_unknown_name_with_nothing_like_it() -> None:
-    """The text lists what there is, or says that there is nothing."""
+    """The text lists the declared parameters, or says that there are none."""
     with pytest.raises(errors.ParameterUnknownError, match=r"it has p$"):
         check_parameters([_one(_T.STRING, has_default=True)], {"나": 1.0})
     with pytest.raises(errors.ParameterUnknownError, match="declares no parameters"):
@@ -127,12 +127,12 @@ def test_an_unknown_name_with_nothing_like_it() -> None:
 
 
 def test_what_is_not_known_to_be_all_is_left_to_kfp() -> None:
-    """Where the declaration may not be complete, other names are passed on as they are."""
+    """If the declaration may be incomplete, other names are passed on unchanged."""
     assert check_parameters([_one(_T.STRING, optional=True)], {"x": [1.0]}, complete=False) == {"x": [1]}
 
 
 def test_very_many_wrong_parameters() -> None:
-    """So many are told that a person can read them."""
+    """The number of violations is limited, so that the error stays readable."""
     with pytest.raises(errors.ParameterUnknownError) as caught:
         check_parameters([], {f"p{number}": 1.0 for number in range(10_000)})
     assert len(caught.value.violations) == MOST_VIOLATIONS

@@ -1,4 +1,4 @@
-"""Logs of pods from a Kubernetes API that speaks TLS and takes service-account tokens."""
+"""Logs of pods from a Kubernetes API with TLS and service-account tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOG = "한 줄\n".encode()
 
 
 class Cluster:
-    """A Kubernetes API, and the folder that a pod sees of its service account."""
+    """A Kubernetes API, and the folder with its service account as a pod has it."""
 
     def __init__(self, server: ScriptedKfp, folder: Path) -> None:
         self.server = server
@@ -35,7 +35,7 @@ class Cluster:
         self.take("first")
 
     def take(self, token: str) -> None:
-        """Exchanges certificate, authority and token, as when they are renewed."""
+        """Replaces certificate, authority and token, as on renewal."""
         authority = CertificateAuthority()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*authority.issue("127.0.0.1").write(self.folder, "server"))
@@ -46,13 +46,13 @@ class Cluster:
         self.token = token
 
     def answer(self, connection: Connection, received: Received) -> bool:
-        """Gives the log to whoever shows the token."""
+        """Returns the log for the right token."""
         known = received.headers.get("authorization") == f"Bearer {self.token}"
         return (answers(200, LOG) if known else answers(401, {"message": "Unauthorized"}))(connection, received)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Kubernetes tells a pod of its API."""
+        """The variables of the Kubernetes API in a pod."""
         host, _, port = self.server.url.removeprefix("https://").partition(":")
         return {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
 
@@ -76,19 +76,19 @@ def logs(cluster: Cluster) -> Iterator[PodLogs]:
 
 
 def read(logs: PodLogs, **how: object) -> bytes:
-    """The log of a pod, whole."""
+    """The complete log of a pod."""
     return b"".join(logs.read("team-a", "train", Call("test", 30), **how))  # type: ignore[arg-type]
 
 
 def test_requests(cluster: Cluster, logs: PodLogs) -> None:
-    """The task's container is asked for; following and the number of lines are up to the caller."""
+    """The log of the task's container is requested; following and the number of lines are the client's choice."""
     assert read(logs) == read(logs, follow=True) == read(logs, tail=20) == LOG
     path = "/api/v1/namespaces/team-a/pods/train/log?container=main"
     assert cluster.server.paths("GET") == [path, f"{path}&follow=true", f"{path}&tailLines=20"]
 
 
 def test_renewed_token_and_authority(cluster: Cluster, logs: PodLogs) -> None:
-    """Token and authority are read again when they change, without a restart."""
+    """A changed token or authority is read again, without a restart."""
     assert read(logs) == LOG
     cluster.take("second")
     assert read(logs) == LOG
@@ -96,13 +96,13 @@ def test_renewed_token_and_authority(cluster: Cluster, logs: PodLogs) -> None:
 
 
 def test_pod_without_a_node(cluster: Cluster, logs: PodLogs) -> None:
-    """A pod that has no node yet has an empty log."""
+    """The log of a pod without a node is empty."""
     cluster.server.first("GET", "/log", sends(head(204, {})))
     assert read(logs) == b""
 
 
 def test_refusals(cluster: Cluster, logs: PodLogs) -> None:
-    """What Kubernetes says comes with its status; only a container that waits is told as waiting."""
+    """Kubernetes' error is reported with its status."""
     waiting = 'container "main" in pod "train" is waiting to start: ContainerCreating'
     for status, message in ((404, 'pods "train" not found'), (403, "forbidden"), (400, waiting)):
         cluster.server.first("GET", "/pods/train/log", answers(status, {"message": message}))
@@ -113,7 +113,7 @@ def test_refusals(cluster: Cluster, logs: PodLogs) -> None:
 
 @pytest.mark.parametrize("line", [b"", b"no HTTP"])
 def test_no_answer(cluster: Cluster, logs: PodLogs, line: bytes) -> None:
-    """An API that cannot be reached is told apart from one that refuses."""
+    """An unreachable API is distinguished from one that rejects requests."""
     cluster.server.first("GET", "/pods/train/log", sends(line, then_close=True))
     with pytest.raises(PodLogError) as caught:
         read(logs)
@@ -128,7 +128,7 @@ def test_broken_answer(cluster: Cluster, logs: PodLogs) -> None:
 
 
 def test_outside_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
-    """Without the variables of a pod, or without a token, Kubernetes is not asked."""
+    """Without the variables of a pod, or without a token, Kubernetes is not called."""
     assert kubernetes_api({}, cluster.folder) is None
     assert kubernetes_api(cluster.environment, tmp_path / "empty") is None
     (cluster.folder / "token").unlink()
@@ -140,7 +140,7 @@ def test_outside_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
     assert found.url == "https://[fd00::1]:443"
 
 
-# --- what the doctor says ---------------------------------------------------------------------------------------
+# --- the doctor -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -154,14 +154,14 @@ def in_pod(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def pod_verdict(**settings: object) -> tuple[Status, str]:
-    """What the doctor says of the logs of pods."""
+    """What the doctor reports of the logs of pods."""
     found, *_ = doctor.examine(Settings.load(config=None, kfp_credentials="forward", **settings))
     assert found.check == doctor.PODS
     return found.status, f"{found.what} {found.next_step}"
 
 
 def test_doctor(in_pod: Cluster) -> None:
-    """The doctor says whether the logs of pods can be read, and what to grant where they cannot."""
+    """The doctor reports whether the logs of pods can be read, and otherwise what to grant."""
     nobody = "/namespaces/kubeflow/pods/kfadapter-doctor/log"
     in_pod.server.on("GET", nobody, answers(404, {"message": 'pods "kfadapter-doctor" not found'}))
     assert pod_verdict() == (Status.OK, "the logs of running tasks can be read from the pods in 'kubeflow' ")
@@ -175,7 +175,7 @@ def test_doctor(in_pod: Cluster) -> None:
 
 @pytest.mark.usefixtures("in_pod")
 def test_switched_off() -> None:
-    """Where it is switched off, Kubernetes is not asked, and the doctor says what that means."""
+    """If logs of pods are off, Kubernetes is not called, and the doctor reports the consequences."""
     status, text = pod_verdict(pod_logs="off")
     assert status is Status.OK
     assert "switched off" in text
@@ -184,7 +184,7 @@ def test_switched_off() -> None:
 
 @pytest.mark.parametrize(("served", "status"), [(True, Status.OK), (False, Status.WARNING)])
 def test_doctor_of_kfp(served: bool, status: Status) -> None:  # a parameter of the test
-    """The doctor says whether Kubeflow Pipelines serves logs at this address."""
+    """The doctor reports whether KFP serves logs at this address."""
     message = "BadRequestError: Failed to read logs for run kfadapter-doctor due to run fetching error: not found"
     body = f'{{"error_message":"{message}","error_details":"{message}"}}'.encode()
     with ScriptedKfp() as kfp:

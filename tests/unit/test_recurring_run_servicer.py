@@ -77,43 +77,43 @@ SHOWN = {
 
 @dataclass
 class FakeRepository:
-    """Keeps what it was asked, and answers with the same things always."""
+    """Keeps the arguments of calls, and always returns the same values."""
 
     asked: list[object] = field(default_factory=list)
     item: RecurringRun = RECURRING
 
     def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
-        """Answers with the recurring run."""
+        """Returns the recurring run."""
         self.asked += [request]
         assert call.remaining() > 0
         return self.item
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Answers with the recurring run."""
+        """Returns the recurring run."""
         self.asked += ["get", recurring_run_id]
         assert not call.cancelled
         return self.item
 
     def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
-        """Answers with a page that has a next one."""
+        """Returns a page that has a next one."""
         self.asked += [where, page]
         assert not call.cancelled
         return Page((self.item,), "kfp-token", 450)
 
     def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Answers with the recurring run."""
+        """Returns the recurring run."""
         self.asked += ["enable", recurring_run_id]
         assert not call.cancelled
         return self.item
 
     def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Answers with the recurring run."""
+        """Returns the recurring run."""
         self.asked += ["disable", recurring_run_id]
         assert not call.cancelled
         return self.item
 
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Says that there was one, unless there may be none."""
+        """Reports that it was deleted, unless it may be missing."""
         self.asked += [recurring_run_id, allow_missing]
         assert not call.cancelled
         return not allow_missing
@@ -121,7 +121,7 @@ class FakeRepository:
 
 @pytest.fixture
 def repository() -> FakeRepository:
-    """The repository that the servicer asks."""
+    """The repository behind the servicer."""
     return FakeRepository()
 
 
@@ -148,7 +148,7 @@ def _request(**fields: object) -> pb.CreateRecurringRunRequest:
 
 
 def test_create_passes_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """All fields reach the repository, and come back as they were."""
+    """All fields reach the repository, and are returned unchanged."""
     request = _request(
         pipeline_name="학습",
         version_name="2",
@@ -183,7 +183,7 @@ def test_create_passes_everything(server: grpc_testing.Server, repository: FakeR
 
 
 def test_create_has_defaults(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """The latest version, the default experiment, one run at once, switched on, in the configured namespace."""
+    """Defaults: latest version, default experiment, one concurrent run, enabled, the configured namespace."""
     repository.item = RecurringRun(ID, schedule=IntervalSchedule(timedelta(seconds=90)))
     shown = _shown(_unary(server, "Create", _request(pipeline_id=ID, interval={"interval": "90s"})))
     assert shown == {"recurring_run_id": ID, "interval": {"interval": "90s"}}
@@ -199,7 +199,7 @@ def test_create_has_defaults(server: grpc_testing.Server, repository: FakeReposi
 def test_five_fields_are_those_of_crontab(
     server: grpc_testing.Server, repository: FakeRepository, given: str, kept: str
 ) -> None:
-    """KFP would read the minute as the second, so the second is set; six fields and words stay as they are."""
+    """KFP would read the minute as the second, so a second is added; six fields and descriptors are unchanged."""
     _unary(server, "Create", _request(pipeline_id=ID, cron={"cron": given}))
     (asked,) = repository.asked
     assert isinstance(asked, CreateRecurringRunRequest)
@@ -207,7 +207,7 @@ def test_five_fields_are_those_of_crontab(
 
 
 def test_one_without_schedule_is_shown(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """KFP keeps such, made elsewhere: no schedule is set then."""
+    """A recurring run without a schedule, which KFP may hold, is returned without one."""
     repository.item = RecurringRun(ID)
     response = _unary(server, "Get", pb.GetRecurringRunRequest(recurring_run_id=ID))
     assert isinstance(response, pb.RecurringRun)
@@ -215,7 +215,7 @@ def test_one_without_schedule_is_shown(server: grpc_testing.Server, repository: 
 
 
 def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Experiment, size and order reach the repository; its token comes back with the next request only."""
+    """Experiment, size and order reach the repository; its token is only accepted with the same request."""
     request = pb.ListRecurringRunsRequest(page_size=5000, order_by="display_name", experiment_name="실험")
     first = _unary(server, "List", request)
     order = Order("display_name", descending=False)
@@ -230,7 +230,7 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
 
 
 def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Enable, Disable and Delete take the id; the answer says what went."""
+    """Enable, Disable and Delete take the id; the response of Delete says whether it was deleted."""
     assert _shown(_unary(server, "Enable", pb.EnableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
     assert _shown(_unary(server, "Disable", pb.DisableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
     gone = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID))
@@ -281,7 +281,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
-    """Every wrong field is named, all at once, and the repository is not asked."""
+    """All invalid fields are reported at once, and the repository is not called."""
     fields, violations = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
         RecurringRunServicer(cast("RecurringRuns", repository)).Create(_request(**fields), None)  # type: ignore[arg-type]
@@ -291,7 +291,7 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> None:
-    """A Struct may hold numbers of which JSON knows nothing."""
+    """Numbers in a Struct that JSON does not have are rejected."""
     request = _request(pipeline_id=ID, cron=CRON)
     request.parameters.fields["x"].number_value = number
     with pytest.raises(InvalidFieldError) as caught:

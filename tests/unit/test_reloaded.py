@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def joined(*contents: bytes) -> str:
-    """Reads files that must hold the same."""
+    """Parses files that must have the same content."""
     if len(set(contents)) != 1:
         message = "they do not fit together"
         raise ValueError(message)
@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_a_change_is_taken_up(files: tuple[Path, Path]) -> None:
-    """New contents are taken up and told once, though sizes and times are as before."""
+    """New contents are read and logged once, even if sizes and times are unchanged."""
     told = Reloaded("the pair", files, joined)
     before = [path.stat() for path in files]
     for path, stat in zip(files, before, strict=True):
@@ -45,7 +45,7 @@ def test_a_change_is_taken_up(files: tuple[Path, Path]) -> None:
 
 
 def test_what_is_wrong_is_not_taken_up(files: tuple[Path, Path]) -> None:
-    """Files that are wrong leave what was valid; each state of them is told once, and mending them is enough."""
+    """Invalid files leave the previous value; each of their states is logged once, and corrected files are read."""
     told = Reloaded("the pair", files, joined)
     with capture_logs() as lines:
         files[0].write_text("second")
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_not_taken_up(files: tuple[Path, Path]) -> None:
 
 
 def test_what_becomes_right_by_waiting(files: tuple[Path, Path]) -> None:
-    """What is wrong is tried again, as a certificate that is not valid yet will be, and told once."""
+    """An invalid value is tried again, as for a certificate that is not valid yet, and logged once."""
     early = [True, True, True, False]
 
     def parse(*contents: bytes) -> str:
@@ -86,7 +86,7 @@ def test_what_becomes_right_by_waiting(files: tuple[Path, Path]) -> None:
 
 
 def test_what_is_put_back(files: tuple[Path, Path]) -> None:
-    """When a mistake is taken back, the log says that all is well again."""
+    """When a mistake is reverted, the log reports it."""
     told = Reloaded("the pair", files, joined)
     with capture_logs() as lines:
         for text in ("wrong", "first"):
@@ -98,7 +98,7 @@ def test_what_is_put_back(files: tuple[Path, Path]) -> None:
 
 
 def test_a_swapped_link(tmp_path: Path) -> None:
-    """Kubernetes replaces a mounted folder by turning a link over; that is noticed."""
+    """Kubernetes replaces a mounted folder by swapping a link; the change is noticed."""
     for name in ("v1", "v2"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
@@ -112,7 +112,7 @@ def test_a_swapped_link(tmp_path: Path) -> None:
 
 
 def test_only_small_files_are_read(tmp_path: Path) -> None:
-    """What is too large, no file, or could make the reader wait is refused."""
+    """A file that is too large, not a regular file, or could block the reader is rejected."""
     large, pipe = tmp_path / "large", tmp_path / "pipe"
     large.write_bytes(b"x" * (MAX_FILE_BYTES + 1))
     os.mkfifo(pipe)
@@ -122,7 +122,7 @@ def test_only_small_files_are_read(tmp_path: Path) -> None:
 
 
 def test_the_refresher_goes_on() -> None:
-    """It looks at everything again and again, though one of the things fails each time."""
+    """The refresher refreshes everything again and again, though one of the refreshes always fails."""
     looks = threading.Semaphore(0)
 
     class Failing:

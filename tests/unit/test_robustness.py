@@ -26,14 +26,14 @@ def test_scenarios_are_documented(name: str) -> None:
 
 
 def test_ci_runs_every_scenario() -> None:
-    """CI names each scenario once, in whichever of its steps."""
+    """CI runs each scenario once, in any of its steps."""
     lines = (PAGE.parents[1] / ".ci" / "run").read_text(encoding="utf-8")
     named = [name for names in re.findall(r"robustness --short ([a-z -]+)", lines) for name in names.split()]
     assert sorted(named) == sorted(SCENARIOS)
 
 
 def test_reasons_are_read_from_the_contract() -> None:
-    """Every RPC has the reasons of its service and its own, and all of them are reasons that there are."""
+    """Every RPC has the reasons of its service and its own, and all of them exist."""
     found = documented_reasons()
     assert found.keys() == METHODS.keys()
     known = {error.reason for error in all_error_classes()}
@@ -44,7 +44,7 @@ def test_reasons_are_read_from_the_contract() -> None:
 
 @pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
 def test_kills_meet_every_named_moment(tmp_path: Path, short: bool) -> None:
-    """Every named moment has its kill, in the whole form one of either victim, and others come at random."""
+    """Every named moment has its kill, in the full form one of either victim, and there are random ones."""
     planned = list(all_kills(Stage(tmp_path, short, seed=1)))
     named = Counter(kill.moment.what for kill in planned if kill.moment is not None)
     assert named.keys() == {moment.what for moments in MOMENTS.values() for moment in moments}
@@ -55,7 +55,7 @@ def test_kills_meet_every_named_moment(tmp_path: Path, short: bool) -> None:
 
 
 def test_a_fault_begins_at_a_calls_nth_request() -> None:
-    """The requests of a call before the n-th pass, and so do all of other calls."""
+    """The first n-1 requests of a call pass, and so do all of other calls."""
     meets = from_the_nth_on({"one": 2})
 
     def request(call: str) -> Received:

@@ -1,4 +1,4 @@
-"""The servicer of runs alone: message in, one repository call, message out; all that is wrong is reported at once."""
+"""The servicer of runs alone: message in, one repository call, message out; all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ RUN = Run(
 
 @pytest.mark.parametrize("run", [RUN, Run("r"), Run("r", tasks=(RunTask("t"),))])
 def test_a_run_goes_over_the_wire_whole(run: Run) -> None:
-    """What the server knows of a run, its tasks and their outputs, the client knows; what is not set stays so."""
+    """All that the server knows of a run, its tasks and their outputs reaches the client; unset fields stay unset."""
     sent = message(run, pb.Run)
     assert to_record(pb.Run.FromString(sent.SerializeToString()), Run) == run
 
 
 def test_every_state_has_its_value() -> None:
-    """KFP's states are the contract's, one to one."""
+    """KFP's states map one to one to the contract's."""
     states = {message(Run("r", state=state), pb.Run).state for state in RunState}
     assert states == set(pb.RunState.values())
 
@@ -106,7 +106,7 @@ def _create(**fields: object) -> CreateRunRequest:
 
 
 def test_the_least_and_the_most_that_can_be_asked_for() -> None:
-    """Defaults are the latest version, the default experiment, the configured namespace, caching as the tasks say."""
+    """Defaults: latest version, default experiment, configured namespace, caching as declared by the tasks."""
     assert _create() == CreateRunRequest(PipelineRef(name="p", namespace="own"), VersionRef(), namespace="own")
     most = _create(
         version_name="2",
@@ -164,7 +164,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_refused(case: str) -> None:
-    """INVALID_FIELD for the field that is wrong, before KFP is called."""
+    """An invalid field is INVALID_FIELD, before KFP is called."""
     fields, name = WRONG[case]
     with pytest.raises(InvalidFieldError) as caught:
         _create(**fields)
@@ -182,12 +182,12 @@ def test_what_is_refused(case: str) -> None:
     ],
 )
 def test_what_just_fits(fields: dict[str, object]) -> None:
-    """The limits are KFP's, in bytes."""
+    """Values at the limits are accepted; the limits are KFP's, in bytes."""
     assert _create(**fields)
 
 
 def test_parameters_that_are_not_json() -> None:
-    """NaN can travel in a Struct, and is refused."""
+    """NaN, which a Struct can carry, is rejected."""
     request = pb.CreateRunRequest(pipeline_name="p")
     request.parameters["x"] = math.nan
     with pytest.raises(InvalidFieldError, match="parameters"):
@@ -195,45 +195,45 @@ def test_parameters_that_are_not_json() -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    """One violation for each field."""
+    """Each invalid field has a violation."""
     with pytest.raises(InvalidFieldError) as caught:
         _create(pipeline_name="", request_id=" ", namespace="!", labels={"": ""})
     told = {violation.field for violation in caught.value.violations}
     assert told == {"pipeline", "request_id", "namespace", "labels"}
 
 
-# --- which run, which runs --------------------------------------------------------------------------------------
+# --- ids, waits and filters -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("run_id", [ID, "nightly-1", "a:b_c.d", "9"])
 def test_ids_of_runs(run_id: str) -> None:
-    """KFP takes other ids than UUIDs, too."""
+    """Ids other than UUIDs are accepted, as by KFP."""
     assert read_request(pb.GetRunRequest(run_id=run_id), GetRunRequest) == GetRunRequest(run_id)
 
 
 @pytest.mark.parametrize("run_id", ["", "a/b", ".", "..", "a b", "a?b", "한글", "x" * 300])
 def test_what_is_no_id_of_a_run(run_id: str) -> None:
-    """INVALID_FIELD; an address of KFP is never made of it."""
+    """An invalid id is INVALID_FIELD; it never becomes part of a URL of KFP."""
     with pytest.raises(InvalidFieldError, match="run_id"):
         read_request(pb.GetRunRequest(run_id=run_id), GetRunRequest)
 
 
 @pytest.mark.parametrize(("wait", "seconds"), [("0s", 0), ("1.5s", 1.5), ("3600s", 3600)])
 def test_how_long_to_wait(wait: str, seconds: float) -> None:
-    """Up to an hour."""
+    """A wait of up to an hour is accepted."""
     request = ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest())
     assert read_request(request, TerminateRunRequest) == TerminateRunRequest(ID, timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("wait", ["-1s", "3601s", "315576000000s"])
 def test_how_long_not_to_wait(wait: str) -> None:
-    """INVALID_FIELD."""
+    """Any other wait is INVALID_FIELD."""
     with pytest.raises(InvalidFieldError, match="wait"):
         read_request(ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest()), TerminateRunRequest)
 
 
 def test_a_filter() -> None:
-    """Every field is read; without any, all runs of the configured namespace that are not archived."""
+    """Every field is read; without any, it is all runs of the configured namespace that are not archived."""
     assert read_request(pb.ListRunsRequest(), ListRunsRequest, "own").filter == RunFilter(namespace="own")
     fields = {
         "experiment_id": ID,
@@ -264,7 +264,7 @@ def test_a_filter() -> None:
 
 
 def test_a_filter_of_which_everything_is_wrong() -> None:
-    """One violation for each field, by its path in the request."""
+    """Each invalid field has a violation, with its path in the request."""
     message = pb.RunFilter(
         experiment_id="x",
         states=[pb.RUN_STATE_UNSPECIFIED],
@@ -285,21 +285,21 @@ def test_a_filter_of_which_everything_is_wrong() -> None:
 
 
 class FakeRuns:
-    """A repository that knows one run, and keeps its requests."""
+    """A repository that has one run, and keeps its requests."""
 
     def __init__(self) -> None:
         self.waited = -1.0
         self.remaining = 0.0
 
     def terminate(self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None]) -> Run:
-        """Stops it."""
+        """Terminates it."""
         del seen
         self.waited, self.remaining = wait_seconds, call.remaining()
         return Run(run_id, state=RunState.CANCELING)
 
 
 def test_a_caller_without_deadline_may_wait_longer() -> None:
-    """The call's own time is extended by the wait."""
+    """The call's deadline is extended by the wait."""
     runs = FakeRuns()
     servicer = RunServicer(runs)  # type: ignore[arg-type]
     server = grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())

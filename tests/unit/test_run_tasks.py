@@ -1,4 +1,4 @@
-"""Of the nodes of a run's workflow people are told those that they know, and of a failure the words that matter."""
+"""From the nodes of a run's workflow: its tasks, and why it failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_OVER = "0001-01-01T00:00:00Z"
 
 
 def _recorded(title: str) -> list[RunJson]:
-    """A run as it was served while its workflow moved on."""
+    """A run as KFP served it while its workflow advanced."""
     plays = json.loads((DATA / "transcripts" / "run_states.json").read_text("utf-8"))["plays"]
     play = next(one for one in plays if one["title"] == title)
     text = json.dumps([step["run"] for step in play["steps"]]).replace("{time}", AT.format(5))
@@ -57,20 +57,20 @@ def _run(*nodes: Mapping[str, object], state: str = "FAILED", **fields: object) 
 
 
 def test_a_recorded_run_as_it_goes_on() -> None:
-    """1970 and the year 1 are no times."""
+    """1970 and the year 1 are read as unset times."""
     _, _, running, over = _recorded("succeeds")
     assert running.record().finished_at is None
     assert over.record().finished_at is not None
 
 
 def test_the_runs_own_words_come_first() -> None:
-    """What KFP says of the run is told, whatever its tasks say."""
+    """KFP's message for the run takes precedence over those of its tasks."""
     run = _run(_node("train", "FAILED", "boom"), error={"code": 2, "message": "workflow was stopped"})
     assert run.why_failed() == "workflow was stopped"
 
 
 def test_the_task_that_failed_first_is_told() -> None:
-    """Of several the first, and rather a task than the group that failed because of it."""
+    """Of several failures the first is reported, and that of a task rather than its group's."""
     run = _run(
         _node("group", "FAILED", "child 'train' failed", end=3, below="x"),
         _node("report", "FAILED", "no file", end=9),
@@ -80,49 +80,49 @@ def test_the_task_that_failed_first_is_told() -> None:
 
 
 def test_a_failure_without_words_is_passed_over() -> None:
-    """Only what says why is named."""
+    """A failure without a message is skipped."""
     run = _run(_node("train", "FAILED", end=3), _node("report", "FAILED", "no file", end=9))
     assert run.why_failed() == "task 'report' failed: no file"
 
 
 def test_a_driver_that_failed() -> None:
-    """It is why its task failed."""
+    """A failed driver is reported as the reason of its task."""
     run = _run(_node("train-driver", "FAILED", "no such secret"), _node("root", "FAILED", end=8))
     assert run.why_failed() == "task 'train' could not be started: no such secret"
 
 
 def test_a_container_that_failed() -> None:
-    """Its words belong to the task above it."""
+    """The message of a container belongs to the task above it."""
     run = _run(_node("train", "FAILED", below="p-1"), _node("executor", "FAILED", "exit code 137", pod="p-1"))
     assert run.why_failed() == "task 'train' failed: exit code 137"
 
 
 @pytest.mark.parametrize("name", ["root-driver", "root", "root-driver-dag", "executor", "iteration-item-driver"])
 def test_a_failure_that_belongs_to_no_task(name: str) -> None:
-    """No error of KFP's own nodes is lost."""
+    """An error of KFP's own nodes is reported for the run."""
     run = _run(_node(name, "FAILED", "no quota"))
     assert run.why_failed() == "the run failed: no quota"
 
 
 def test_a_failure_of_which_nothing_is_known() -> None:
-    """There are no words then; others say that KFP does not say why."""
+    """Without any message, the reason is empty."""
     assert _run().why_failed() == ""
 
 
 def test_words_in_the_history() -> None:
-    """They are read where the task itself has none."""
+    """If a task has no message, that of its history is used."""
     history = [{"state": "FAILED", "error": {"message": "evicted"}}]
     assert _run({**_node("train", "FAILED"), "state_history": history}).why_failed() == "task 'train' failed: evicted"
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING", "CANCELED", "CANCELING", "", "FROM_THE_FUTURE"])
 def test_only_a_failed_run_failed(state: str) -> None:
-    """A task may fail without the run: it is retried, or an exit handler runs on."""
+    """A task may fail without the run: it is retried, or an exit handler runs."""
     assert _run(_node("train", "FAILED", "boom"), state=state).why_failed() == ""
 
 
 def test_nodes_that_contain_each_other() -> None:
-    """Whatever KFP says, the answer comes."""
+    """Nodes that contain each other do not prevent a response."""
     run = _run(
         _node("iteration-item", "FAILED", "x", below="b", pod="a"),
         _node("iteration-iterations", "FAILED", below="a", pod="b"),
@@ -134,14 +134,14 @@ def test_nodes_that_contain_each_other() -> None:
 
 
 def test_an_etag_names_a_condition() -> None:
-    """The same run has the same one, whatever the order of its nodes, and with outputs told or not."""
+    """The same run has the same etag, whatever the order of its nodes, and with or without outputs."""
     one, other = _node("a"), {**_node("b"), "outputs": {"x": {"artifact_ids": ["1"]}}}
     same = [_run(one, other), _run(other, one), _run(one, _node("b")), _run(one, other, display_name="renamed")]
     assert len({run.etag() for run in same}) == 1
 
 
 def test_an_etag_changes() -> None:
-    """State, history, archiving, end and error of a run, and state, error and times of its tasks make another one."""
+    """State, history, archiving, end and error of a run, and state, error and times of its tasks change the etag."""
     different = [
         _run(_node("a")),
         _run(_node("a"), state="RUNNING"),
@@ -158,5 +158,5 @@ def test_an_etag_changes() -> None:
 
 
 def test_recorded_runs_change_their_etags() -> None:
-    """Each recorded step of a run that moved has its own."""
+    """Each recorded step of an advancing run has its own etag."""
     assert len({run.etag() for run in _recorded("fails")}) == len(_recorded("fails"))

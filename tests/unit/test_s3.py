@@ -1,4 +1,4 @@
-"""Artifacts in S3 as moto has it: signatures, listings, conditions and errors that are not the stand-in's."""
+"""Artifacts in S3 as moto implements it: signatures, listings, conditions and errors that the fake store lacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def s3(url: str) -> Iterator[Any]:
-    """A client of it; the bucket is made anew for each test."""
+    """A client of it; the bucket is created for each test."""
     keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), KEYS, strict=True))
     client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
     client.create_bucket(Bucket="mlpipeline")
@@ -48,7 +48,7 @@ def s3(url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def source(url: str, tmp_path: Path) -> Iterator[ArtifactBytes]:
-    """Reads from it as KFP's own ConfigMap says."""
+    """An artifact source with KFP's own ConfigMap."""
     folder = tmp_path / "mlpipeline-minio-artifact"
     folder.mkdir()
     for name, value in zip(("accesskey", "secretkey"), KEYS, strict=True):
@@ -68,7 +68,7 @@ def source(url: str, tmp_path: Path) -> Iterator[ArtifactBytes]:
 
 
 def test_a_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401  boto3 has no types
-    """It is read whole and in parts, with the media type that it was stored with."""
+    """A file is read whole and in parts, with the media type that it was stored with."""
     s3.put_object(
         Bucket="mlpipeline", Key="v2/artifacts/학습/model", Body=b"0123456789" * 99_999, ContentType="text/csv"
     )
@@ -81,14 +81,14 @@ def test_a_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401  boto3 
 
 
 def test_an_empty_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
-    """A task may write nothing."""
+    """An artifact may be an empty file."""
     s3.put_object(Bucket="mlpipeline", Key="v2/artifacts/empty", Body=b"")
     content, data = read(source, f"{ROOT}/empty")
     assert (content.size, data) == (0, b"")
 
 
 def test_a_folder(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
-    """More objects than a page of a listing has, names with every kind of character, and a neighbour."""
+    """A folder is complete with more objects than a page of a listing, names in any characters, and a neighbor."""
     made = {f"{number:04}": b"" for number in range(1200)} | {"가 나/다+#%&=~.txt": "값".encode(), "é/e\u0301": b"x"}
     for name, data in made.items():
         s3.put_object(Bucket="mlpipeline", Key=f"v2/artifacts/data/{name}", Body=data)
@@ -112,7 +112,7 @@ def test_changed(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
 
 
 def test_missing(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
-    """An object that is not there, and a bucket that is not."""
+    """A missing object and a missing bucket are reported."""
     assert s3.list_buckets()["Buckets"]
     with pytest.raises(ArtifactNotFoundError, match="nothing is stored"):
         read(source, f"{ROOT}/gone")

@@ -1,4 +1,4 @@
-"""The settings of who may call, and all that can be wrong with them."""
+"""The settings of authentication and TLS, and all that can be wrong with them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN_LINE = "ci reader sha256:" + "0a" * 32
 
 @dataclass(frozen=True)
 class Files:
-    """What a server needs, on disk."""
+    """The files of a server."""
 
     folder: Path
     ca: CertificateAuthority
@@ -34,7 +34,7 @@ class Files:
         return {"tls_certificate": certificate, "tls_key": key}
 
     def mtls(self) -> dict[str, object]:
-        """Settings that ask callers for a certificate, too."""
+        """Settings that require client certificates, too."""
         return {**self.tls(), "tls_client_ca": self.ca.write(self.folder)}
 
     def write(self, name: str, data: bytes | str) -> Path:
@@ -57,14 +57,14 @@ def load(**flags: object) -> Settings:
 
 
 def mistakes(**flags: object) -> tuple[str, ...]:
-    """Loads settings that are wrong; returns what is said of them."""
+    """Loads invalid settings; returns the messages."""
     with pytest.raises(SettingsError) as caught:
         load(**flags)
     return caught.value.lines
 
 
 def mistake(**flags: object) -> str:
-    """Loads settings with one mistake; returns what is said of it."""
+    """Loads settings with one mistake; returns its message."""
     (line,) = mistakes(**flags)
     return line
 
@@ -76,7 +76,7 @@ def test_tls_needs_no_flag(files: Files) -> None:
 
 
 def test_tokens_need_tls_where_others_listen(files: Files) -> None:
-    """A file of tokens does not replace TLS: without it the flag is needed, and the mistake says what it risks."""
+    """A token file does not replace TLS: without TLS the flag is needed, and the mistake names the risk."""
     tokens = files.write("tokens", TOKEN_LINE)
     assert load(token_file=tokens).token_file == tokens
     line = mistake(listen="0.0.0.0:50051", token_file=tokens)
@@ -89,7 +89,7 @@ def test_tokens_need_tls_where_others_listen(files: Files) -> None:
 
 
 def test_a_wrong_certificate_is_one_mistake(files: Files) -> None:
-    """What follows from a mistake that is told is not told as well."""
+    """Consequences of a reported mistake are not reported as well."""
     none = files.folder / "none"
     line = mistake(**{**files.tls(), "listen": "0.0.0.0:1", "tls_certificate": none})
     assert line == f"tls_certificate (KFADAPTER_TLS_CERTIFICATE): {none} cannot be read: No such file or directory"
@@ -97,13 +97,13 @@ def test_a_wrong_certificate_is_one_mistake(files: Files) -> None:
 
 @pytest.mark.parametrize("alone", ["tls_certificate", "tls_key"])
 def test_certificate_and_key_go_together(files: Files, alone: str) -> None:
-    """One without the other is a mistake."""
+    """A certificate without its key, or a key without its certificate, is a mistake."""
     line = mistake(**{alone: files.tls()[alone]})
     assert line == "tls_key (KFADAPTER_TLS_KEY): tls_certificate and tls_key must both be set, or neither"
 
 
 def test_certificates_that_cannot_be_used(files: Files) -> None:
-    """A certificate that is none, has expired or is not valid yet is told as that."""
+    """A certificate that is invalid, expired or not valid yet is reported as such."""
     good = files.tls()
     expired = files.write("expired.pem", files.ca.issue("x", days=(-3, -1)).certificate)
     early = files.write("early.pem", files.ca.issue("x", days=(1, 2)).certificate)
@@ -115,7 +115,7 @@ def test_certificates_that_cannot_be_used(files: Files) -> None:
 
 
 def test_keys_that_cannot_be_used(files: Files) -> None:
-    """A key that is another's, encrypted or none is told as that, and nothing of it is repeated."""
+    """A key that does not match, is encrypted or is invalid is reported as such, and nothing of it is shown."""
     good = files.tls()
     other = files.write("other.key", files.ca.issue("x").key)
     encrypted = files.write("encrypted.key", files.server.encrypted_key)
@@ -129,7 +129,7 @@ def test_keys_that_cannot_be_used(files: Files) -> None:
 
 
 def test_client_ca(files: Files) -> None:
-    """Certificates of callers need TLS, a CA that is valid, and names."""
+    """Client certificates need TLS, a valid CA, and names."""
     good = files.mtls()
     expired = CertificateAuthority(days=(-3, -1)).write(files.folder, "expired")
     assert load(**good, tls_client_names="manager")
@@ -144,7 +144,7 @@ def test_client_ca(files: Files) -> None:
 
 
 def test_token_file(files: Files) -> None:
-    """A file of tokens that cannot be read, is empty or wrong is reported with its lines."""
+    """A token file that cannot be read, is empty or invalid is reported with its lines."""
     empty, wrong = files.write("empty", "# nobody\n"), files.write("wrong", f"{TOKEN_LINE}\nci admin x\nci\n")
     start = "token_file (KFADAPTER_TOKEN_FILE): "
     assert mistake(token_file=files.folder / "none").startswith(f"{start}{files.folder / 'none'} cannot be read: ")
@@ -156,13 +156,13 @@ def test_token_file(files: Files) -> None:
 
 
 def test_health_listen() -> None:
-    """The second listener needs an address of the same form; it may be one that others can reach."""
+    """The health listener needs an address of the same form; it may be reachable from other machines."""
     assert load(health_listen="0.0.0.0:50052").health_listen == "0.0.0.0:50052"
     assert mistake(health_listen="50052").startswith("health_listen (KFADAPTER_HEALTH_LISTEN): must be HOST:PORT")
 
 
 def test_all_mistakes_at_once(files: Files) -> None:
-    """Every mistake about who may call is reported at once."""
+    """Every mistake in authentication and TLS is reported at once."""
     wrong = files.write("wrong", "x")
     told = mistakes(listen="0.0.0.0:1", tls_key=wrong, tls_client_ca=wrong, token_file=wrong, health_listen="x")
     assert [line.partition(" ")[0] for line in told] == [
@@ -175,7 +175,7 @@ def test_all_mistakes_at_once(files: Files) -> None:
 
 
 def test_certificate_shows_no_key(files: Files) -> None:
-    """The repr of what a server shows holds no key."""
+    """The repr of a server certificate holds no key."""
     read = server_certificate(files.server.certificate, files.server.key)
     assert "PRIVATE" not in repr(read)
     assert f"{read.expires:%Y-%m-%d}" in repr(read)
@@ -196,7 +196,7 @@ def test_certificate_shows_no_key(files: Files) -> None:
     ],
 )
 def test_names_and_roles(names: list[str], role: Role | None) -> None:
-    """A listed name is a writer unless it is listed as a reader; names must be the same to the letter."""
+    """A listed name is a writer unless it is listed as a reader; names must match exactly."""
     known = ClientNames("manager, spiffe://cluster/ns/ml/sa/manager ,both,", "viewer,both")
     caller = known.try_caller(names)
     assert (caller.role if caller else None) is role
@@ -204,7 +204,7 @@ def test_names_and_roles(names: list[str], role: Role | None) -> None:
 
 
 def test_any_name() -> None:
-    """`*` lets every certificate of the CA call; a name that is spelled out counts before it."""
+    """`*` lets every certificate of the CA call; a name that is listed takes precedence."""
     assert ClientNames("*", "viewer").try_caller(["viewer"]) == Caller("viewer", Role.READER)
     assert ClientNames("manager", "*").try_caller(["manager"]) == Caller("manager", Role.WRITER)
     assert ClientNames("manager", "*").try_caller(["other"]) == Caller("other", Role.READER)

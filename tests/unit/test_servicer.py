@@ -61,41 +61,41 @@ FILE = b'{"pipelineInfo": {"name": "x"}}'
 
 @dataclass
 class FakeRepository:
-    """Keeps what it was asked, and answers with the same things always."""
+    """Keeps the arguments of calls, and always returns the same values."""
 
     asked: list[object] = field(default_factory=list)
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
-        """Answers with the pipeline."""
+        """Returns the pipeline."""
         self.asked += [ref, view, call.request_id]
         return PIPELINE
 
     def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
-        """Answers with a page that has a next one."""
+        """Returns a page that has a next one."""
         self.asked += [where, page]
         assert call.remaining() > 0
         return Page((PIPELINE,), "kfp-token", 450)
 
     def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
-        """Keeps what it was asked and the bytes."""
+        """Keeps the arguments and the bytes."""
         self.asked += [request, file.stream.read(), file.size, file.sha256, file.kind, call.remaining()]
         return UploadResult(PIPELINE, VERSION, pipeline_created=False, version_created=True, not_kept=("tags",))
 
     @contextmanager
     def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
-        """Answers with some bytes, and notes when they are not needed any more."""
+        """Returns some bytes, and notes when they are closed."""
         self.asked += [ref, version, call.remaining()]
         yield PipelineDownload(io.BytesIO(b"{}" * 200_000), 400_000, b"\x01" * 32)
         self.asked += ["closed", call.remaining()]
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
-        """Says that three versions went."""
+        """Reports three deleted versions."""
         self.asked += [ref, force, allow_missing]
         assert not call.cancelled
         return DeleteResult("p-id", "이름", 3)
 
     def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
-        """Answers with the version."""
+        """Returns the version."""
         self.asked += [ref, version]
         assert call.remaining() > 0
         return VERSION
@@ -103,13 +103,13 @@ class FakeRepository:
     def delete_version(
         self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
     ) -> DeleteVersionResult:
-        """Says that the version went."""
+        """Reports that the version was deleted."""
         self.asked += [ref, version, allow_missing]
         assert not call.cancelled
         return DeleteVersionResult("v-id", "2")
 
     def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        """Answers with the last page."""
+        """Returns the last page."""
         self.asked += [ref, view, page]
         assert not call.cancelled
         return Page((VERSION,), "", None)
@@ -117,7 +117,7 @@ class FakeRepository:
 
 @pytest.fixture
 def repository() -> FakeRepository:
-    """The repository that the servicer asks."""
+    """The repository behind the servicer."""
     return FakeRepository()
 
 
@@ -136,7 +136,7 @@ def _unary(server: grpc_testing.Server, method: str, request: object) -> object:
 
 
 def test_download_tells_size_and_checksum_first(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """The first message tells what follows, the others hold the bytes; a caller without deadline gets a longer one."""
+    """The first message has size and checksum, the others the bytes; without a deadline the call gets a longer one."""
     request = pb.DownloadPipelineRequest(name="이름", version_name="2")
     rpc = server.invoke_unary_stream(SERVICE.methods_by_name["Download"], (), request, None)
     first, *others = [rpc.take_response() for _ in range(3)]
@@ -151,7 +151,7 @@ def test_download_tells_size_and_checksum_first(server: grpc_testing.Server, rep
 
 
 def test_get_shows_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """All that the repository tells is in the message, defaults in their own types."""
+    """All that the repository returns is in the message, defaults in their own types."""
     request = pb.GetPipelineRequest(name="이름", view=common_pb2.VIEW_FULL, namespace="team-a")
     response = _unary(server, "Get", request)
     assert repository.asked[:2] == [PipelineRef("", "이름", "team-a"), View.FULL]
@@ -197,7 +197,7 @@ def test_get_shows_everything(server: grpc_testing.Server, repository: FakeRepos
 
 
 def test_list_gathers_what_was_asked(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Filters, size and order reach the repository; its token comes back bound to the listing."""
+    """Filters, size and order reach the repository; its token is returned bound to the listing."""
     request = pb.ListPipelinesRequest(page_size=5000, order_by=" name desc ", name_contains="이", tags={"k": "v"})
     request.created_after.FromDatetime(MADE)
     first = _unary(server, "List", request)
@@ -221,7 +221,7 @@ def test_list_versions_has_defaults(server: grpc_testing.Server, repository: Fak
 
 
 def test_delete_passes_the_switches(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Both switches reach the repository, and the answer says what went."""
+    """Both flags reach the repository, and the response has what was deleted."""
     response = _unary(server, "Delete", pb.DeletePipelineRequest(name="이름", force=True, allow_missing=True))
     assert repository.asked == [PipelineRef("", "이름", "from-settings"), True, True]
     assert response == pb.DeletePipelineResponse(pipeline_id="p-id", name="이름", versions_deleted=3)
@@ -239,7 +239,7 @@ def test_versions_are_named_by_name_or_not_at_all(server: grpc_testing.Server, r
 
 
 def test_upload_streams_into_a_file(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Chunks become one file with its checksum and kind; the metadata become the request."""
+    """Chunks become one file with its checksum and format; the metadata become the request."""
     metadata = pb.UploadPipelineMetadata(
         name="이름",
         version_name="첫째",

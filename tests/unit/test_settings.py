@@ -29,7 +29,7 @@ def toml(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def mistakes(*, config: Path | None = None, **flags: object) -> tuple[str, ...]:
-    """Loads settings that are wrong; returns what is said of them."""
+    """Loads invalid settings; returns the messages."""
     with pytest.raises(SettingsError) as caught:
         Settings.load(config=config, **flags)
     assert str(caught.value) == "\n".join(caught.value.lines)
@@ -37,14 +37,14 @@ def mistakes(*, config: Path | None = None, **flags: object) -> tuple[str, ...]:
 
 
 def test_defaults() -> None:
-    """Without any setting the server listens on loopback and looks for KFP there."""
+    """By default the server listens on loopback and expects KFP there."""
     settings = Settings.load()
     assert (settings.listen, settings.kfp_url) == ("127.0.0.1:50051", "http://127.0.0.1:8888")
     assert settings.max_upload_bytes == 32 * 2**20
 
 
 def test_later_sources_win(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], Path]) -> None:
-    """Flags win over the file, the file over the environment, the environment over defaults."""
+    """Flags take precedence over the file, the file over the environment, the environment over defaults."""
     for name in ("MAX_UPLOADS", "MAX_STREAMS", "MAX_UNARY_CALLS"):
         monkeypatch.setenv(f"KFADAPTER_{name}", "1")
     config = toml("max_streams = 2\nmax_unary_calls = 2\n")
@@ -53,7 +53,7 @@ def test_later_sources_win(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str]
 
 
 def test_flag_that_is_not_given() -> None:
-    """None stands for a flag that was not given."""
+    """None stands for an unset flag."""
     assert Settings.load(listen=None).listen == "127.0.0.1:50051"
 
 
@@ -65,7 +65,7 @@ def test_file_from_the_environment(monkeypatch: pytest.MonkeyPatch, toml: Callab
 
 
 def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set to nothing counts as not set."""
+    """An empty variable counts as unset."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "")
     assert Settings.load().max_uploads == 16
 
@@ -80,20 +80,20 @@ def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_old_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str) -> None:
-    """The Flask adapter's variables name KFP where nothing newer does."""
+    """The Flask adapter's variables are the address of KFP if nothing newer is set."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Settings.load().kfp_url == url
 
 
 def test_file_wins_over_old_variables(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], Path]) -> None:
-    """The file wins over the Flask adapter's variables."""
+    """The file takes precedence over the Flask adapter's variables."""
     monkeypatch.setenv("KUBEFLOW_HOST", "old")
     assert Settings.load(config=toml('kfp_url = "http://new:1"')).kfp_url == "http://new:1"
 
 
 def test_old_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KF_NAMESPACE is the namespace where KFADAPTER_NAMESPACE is not set."""
+    """KF_NAMESPACE is the namespace if KFADAPTER_NAMESPACE is unset."""
     monkeypatch.setenv("KF_NAMESPACE", "team-a")
     assert Settings.load().namespace == "team-a"
     monkeypatch.setenv("KFADAPTER_NAMESPACE", "team-b")
@@ -109,7 +109,7 @@ def test_old_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_kfp_url(given: str, kept: str) -> None:
-    """A URL may have a path prefix; a slash at its end is cut."""
+    """A URL may have a path prefix; a trailing slash is removed."""
     assert Settings.load(kfp_url=given).kfp_url == kept
 
 
@@ -125,7 +125,7 @@ def test_kfp_url(given: str, kept: str) -> None:
     ],
 )
 def test_bad_kfp_url(url: str, said: str) -> None:
-    """A URL that cannot be used is refused in words, and a password in it is not repeated."""
+    """An invalid URL is rejected with a message that does not show a password in it."""
     (line,) = mistakes(kfp_url=url)
     assert said in line
     assert "KFADAPTER_KFP_URL" in line
@@ -140,7 +140,7 @@ def test_loopback(listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:50051", "kfadapter.example:50051"])
 def test_reachable_address_needs_a_flag(listen: str) -> None:
-    """An address that others can reach is taken only with the flag that names the risk."""
+    """An address that is reachable from other machines is only accepted with the flag that names the risk."""
     (line,) = mistakes(listen=listen)
     assert "--insecure-listen" in line
     assert "without TLS calls and their tokens can be read and changed on their way" in line
@@ -149,7 +149,7 @@ def test_reachable_address_needs_a_flag(listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["", "50051", ":50051", "127.0.0.1", "::1:50051", "127.0.0.1:x", "127.0.0.1:65536"])
 def test_bad_address(listen: str) -> None:
-    """An address that is none is refused."""
+    """An invalid address is rejected."""
     (line,) = mistakes(listen=listen)
     assert line.startswith("listen (KFADAPTER_LISTEN): must ")
 
@@ -160,7 +160,7 @@ def test_split_address() -> None:
 
 
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], Path]) -> None:
-    """Every mistake of every source is reported at once, in words."""
+    """Every mistake of every source is reported at once."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "many")
     config = toml('max_stream = 2\nlog_format = "xml"\nsome_thing = 1\n')
     lines = mistakes(config=config, listen="0.0.0.0:1", kfp_url="kfp", max_unary_calls=0)
@@ -181,27 +181,27 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[s
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    """A file that is not there is a mistake."""
+    """A missing file is a mistake."""
     (line,) = mistakes(config=tmp_path / "none.toml")
     assert line.endswith("none.toml: file not found")
 
 
 def test_file_that_is_no_toml(toml: Callable[[str], Path]) -> None:
-    """A file that is not TOML is a mistake, told with its place."""
+    """A file that is not TOML is a mistake, reported with its position."""
     (line,) = mistakes(config=toml("max_uploads = = 3"))
     assert "not a TOML file" in line
     assert "line 1" in line
 
 
 def test_upload_dir(tmp_path: Path) -> None:
-    """The folder for uploads must be there."""
+    """The folder for uploads must exist."""
     assert Settings.load(upload_dir=tmp_path).upload_dir == tmp_path
     (line,) = mistakes(upload_dir=tmp_path / "none")
     assert "not a folder" in line
 
 
 def test_artifacts(tmp_path: Path) -> None:
-    """The file of stores must be right, and the folder of artifacts there."""
+    """The file of stores must be valid, and the folder of artifacts must exist."""
     stores = tmp_path / "stores.yaml"
     stores.write_text("defaultPipelineRoot: s3://bucket/prefix")
     assert Settings.load(artifact_stores=stores, artifact_folder=tmp_path).artifact_stores == stores
@@ -218,7 +218,7 @@ def test_log_level_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_declarations() -> None:
-    """Every setting is declared with its variable, its default and sentences that say what it is for."""
+    """Every setting is declared with its variable, its default and its description."""
     settings = declared(Settings)
     assert set(settings) == {one.name for one in fields(Settings)}
     for one in settings.values():

@@ -38,7 +38,7 @@ def toml(tmp_path: Path) -> Callable[[str | bytes], Path]:
 
 
 def mistakes(config: Path | None = None, **flags: object) -> tuple[str, ...]:
-    """Loads settings that are wrong; returns what is said of them."""
+    """Loads invalid settings; returns the messages."""
     with pytest.raises(SettingsError) as caught:
         Settings.load(config=config, **flags)
     return caught.value.lines
@@ -53,13 +53,13 @@ def mistakes(config: Path | None = None, **flags: object) -> tuple[str, ...]:
     ],
 )
 def test_a_variable_with_a_typo(variable: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that nothing reads is a mistake that names the one that was meant, and never its value."""
+    """An unknown variable is a mistake, with a suggestion and without its value."""
     monkeypatch.setenv(variable, "canary")
     assert mistakes() == (f"{variable}: unknown variable; did you mean {meant}?",)
 
 
 def test_a_variable_like_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no name is near, none is suggested."""
+    """If no name is similar, none is suggested."""
     monkeypatch.setenv("KFADAPTER_QQQQ", "1")
     assert mistakes() == ("KFADAPTER_QQQQ: unknown variable",)
 
@@ -78,13 +78,13 @@ def test_a_variable_like_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_kubernetes_sets(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables that Kubernetes sets for Services that are called kfadapter are no mistake."""
+    """The variables that Kubernetes sets for Services called kfadapter are not mistakes."""
     monkeypatch.setenv(variable, value)
     Settings.load()
 
 
 def test_a_port_that_kubernetes_did_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that only looks like one of Kubernetes' is a mistake."""
+    """A variable that only resembles one of Kubernetes is a mistake."""
     monkeypatch.setenv("KFADAPTER_PORT", "50051")
     (line,) = mistakes()
     assert line.startswith("KFADAPTER_PORT: unknown variable")
@@ -92,13 +92,13 @@ def test_a_port_that_kubernetes_did_not_set(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["notify_url", "legacy_http_listen", "family", *CLIENT_VARIABLES])
 def test_variables_of_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables of the command line are no mistake of the server's."""
+    """The variables of the command line are not mistakes of the server."""
     monkeypatch.setenv(PREFIX + name.upper(), "x")
     Settings.load()
 
 
 def test_all_variables_are_known() -> None:
-    """Every variable that the source names is a setting or in the list of the client's, and the list holds no more."""
+    """Every variable in the source is a setting or in the list of the client's, and the list has no others."""
     named = {
         found
         for path in (ROOT / "src").rglob("*.py")
@@ -109,7 +109,7 @@ def test_all_variables_are_known() -> None:
 
 
 def test_the_place_of_what_is_no_toml(toml: Callable[[str | bytes], Path]) -> None:
-    """What is no TOML is told with line and column, its end included."""
+    """A file that is not TOML is reported with line and column, also at its end."""
     path = toml("max_uploads = 1\nmax_streams = = 3\n")
     assert mistakes(path) == (f"{path}, line 2, column 15: not a TOML file: Invalid value",)
     (line,) = mistakes(path := toml('listen = "'))
@@ -119,7 +119,7 @@ def test_the_place_of_what_is_no_toml(toml: Callable[[str | bytes], Path]) -> No
 
 
 def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None:
-    """A wrong value and an unknown name of the file are reported with their lines, however the name is written."""
+    """An invalid value and an unknown name in the file are reported with their lines, however the name is written."""
     path = toml('# max_uploads = 1\n\n"max_uploads" = "many"\nmax_stream = 2\n\n[elsewhere]\nkey = 1\n')
     assert mistakes(path) == (
         (f"max_uploads ({path}, line 3): must be an integer, not 'many'"),
@@ -129,13 +129,13 @@ def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None
 
 
 def test_a_flag_in_place_of_the_file(toml: Callable[[str | bytes], Path]) -> None:
-    """A wrong flag is not blamed on the file that it stands before."""
+    """An invalid flag is not reported as a mistake of the file that it overrides."""
     (line,) = mistakes(toml("max_uploads = 3"), max_uploads=0)
     assert line.startswith("max_uploads (KFADAPTER_MAX_UPLOADS): ")
 
 
 def test_mistakes_of_all_sources(toml: Callable[[str | bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be read hides none of the other mistakes."""
+    """A file that cannot be read does not hide other mistakes."""
     monkeypatch.setenv("KFADAPTER_LISTN", "x")
     monkeypatch.setenv("KFADAPTER_MAX_STREAMS", "0")
     lines = mistakes(toml("= 1"), kfp_url="kfp")
@@ -144,7 +144,7 @@ def test_mistakes_of_all_sources(toml: Callable[[str | bytes], Path], monkeypatc
 
 
 def test_where_settings_come_from(toml: Callable[[str | bytes], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every setting is told with who had the last word on it."""
+    """Every setting has its effective value and the source of it."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "1")
     monkeypatch.setenv("KFADAPTER_MAX_STREAMS", "1")
     monkeypatch.setenv("KFADAPTER_LOG_LEVEL", "")
@@ -164,10 +164,10 @@ def test_where_settings_come_from(toml: Callable[[str | bytes], Path], monkeypat
 
 
 def test_no_file() -> None:
-    """Without a file there is nothing to read, and nothing wrong."""
+    """Without a file there is nothing to read, and no mistake."""
     assert TomlFile.read(None) == TomlFile()
 
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
-    """A folder is no settings file."""
+    """A folder is not accepted as a settings file."""
     assert mistakes(tmp_path) == (f"{tmp_path}: file not found",)

@@ -90,7 +90,7 @@ def _served(path_stem: str) -> object:
 
 @pytest.mark.parametrize("stem", sorted(path.stem for path in PIPELINES.glob("*.yaml")))
 def test_real_pipelines(stem: str) -> None:
-    """Every real pipeline tells its name, versions, parameters and outputs, each default in its own type."""
+    """Every real pipeline has its name, versions, parameters and outputs, each default in its own type."""
     summary = replace(_summary(_served(stem)), tasks=())
     assert summary == GOLDEN[stem]
     assert [type(one.default) for one in summary.parameters if one.type is INTEGER and one.has_default] == [
@@ -114,7 +114,7 @@ def _recorded_specs(body: object) -> Iterator[object]:
     ("transcript", "count"), [("versions", 16), ("bad_uploads", 1), ("kfp-2.5/versions", 1), ("kfp-2.5/bad_uploads", 1)]
 )
 def test_recorded_specs(transcript: str, count: int) -> None:
-    """Specs as KFP served them, of both versions, tell the same as the files that they were made from."""
+    """Specs as KFP served them, of both versions, have the same summary as the files they were created from."""
     steps = json.loads((DATA / "transcripts" / f"{transcript}.json").read_bytes())["steps"]
     summaries = [_summary(spec) for step in steps for spec in _recorded_specs(step["response"]["json"])]
     assert len(summaries) >= count
@@ -130,12 +130,12 @@ def _parameter(**spec: Json) -> Parameter:
 
 @pytest.mark.parametrize(("old", "kind"), [("INT", INTEGER), ("DOUBLE", DOUBLE), ("STRING", STRING)])
 def test_old_types(old: str, kind: ParameterType) -> None:
-    """Specs of schema 2.0.0, which say `type` with other names, are read too."""
+    """Specs of schema 2.0.0, which have `type` with other names, are read too."""
     assert _parameter(type=old) == _required("p", kind, old)
 
 
 def test_parameter_details() -> None:
-    """Description, optional and a default of null are told; a default makes a parameter optional."""
+    """Description, optional and a default of null are read; a default makes a parameter optional."""
     assert _parameter(parameterType="STRING", description="what for").description == "what for"
     assert _parameter(parameterType="STRING", isOptional=True).optional
     assert _parameter(parameterType="STRING", defaultValue=None) == _with_default("p", STRING, None)
@@ -176,14 +176,14 @@ def _workflow(inputs: Json, arguments: Json = ()) -> SpecSummary:
     ],
 )
 def test_v1_defaults(declared: str, kind: ParameterType, text: str, default: Json) -> None:
-    """KFP v1 keeps defaults as texts; they become values of the declared type, or stay texts where they are none."""
+    """KFP v1 keeps defaults as strings; they become values of the declared type, or stay strings if invalid."""
     (parameter,) = _workflow([{"name": "p", "type": declared, "default": text}]).parameters
     assert parameter == _with_default("p", kind, default, declared)
     assert type(parameter.default) is type(default)
 
 
 def test_v1_types() -> None:
-    """A v1 type may be a mapping or missing; both are told as an unknown type, and are nothing to warn of."""
+    """A v1 type may be a mapping or missing; both are read as an unknown type, without an unknown part."""
     summary = _workflow([{"name": "a", "type": {"GCSPath": {"data_type": "CSV"}}}, {"name": "b"}])
     assert summary.parameters == (
         _required("a", ParameterType.UNKNOWN, "GCSPath"),
@@ -193,7 +193,7 @@ def test_v1_types() -> None:
 
 
 def test_v1_arguments() -> None:
-    """The annotation and the arguments of the Workflow complete each other."""
+    """The annotation and the arguments of the Workflow are merged."""
     summary = _workflow(
         [{"name": "a", "type": "Integer", "description": "first"}, {"name": "b", "type": "Integer", "default": "2"}],
         [{"name": "a", "value": "5"}, {"name": "b", "value": "3"}, {"name": "c", "value": "x"}, {"name": "d"}],
@@ -207,7 +207,7 @@ def test_v1_arguments() -> None:
 
 
 def test_v1_without_annotation() -> None:
-    """A Workflow that the SDK did not make is named by its own metadata."""
+    """A Workflow not made by the SDK is named by its own metadata."""
     base = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
     assert _summary({**base, "metadata": {"generateName": "made-"}}).name == "made"
     assert _summary({**base, "metadata": {"name": "n", "generateName": "made-"}}).name == "n"
@@ -240,23 +240,23 @@ def test_v1_without_annotation() -> None:
     ],
 )  # fmt: skip
 def test_unknown_parts(spec: object, unknown: str) -> None:
-    """What is not understood is named by its path, and nothing fails."""
+    """An unknown part is reported with its path, and nothing fails."""
     assert unknown in _summary(spec).unknown_parts
 
 
 def test_new_parameter_type() -> None:
-    """A parameter of a type that is not known yet is told with the type's name."""
+    """A parameter of an unknown type has the type's name."""
     assert _parameter(parameterType="NEW", defaultValue=1) == _with_default("p", ParameterType.UNKNOWN, 1, "NEW")
 
 
 def test_v1_type_of_an_odd_shape() -> None:
-    """A v1 type that is neither a name nor a mapping is named by its path."""
+    """A v1 type that is neither a name nor a mapping is reported with its path."""
     path = "metadata.annotations.pipelines.kubeflow.org/pipeline_spec.inputs[0].type"
     assert _workflow([{"name": "p", "type": [1]}]).unknown_parts == (path,)
 
 
 def test_unknown_parts_are_bounded() -> None:
-    """However much is not understood, a hundred parts are named, the last one says that there are more."""
+    """At most a hundred unknown parts are reported, the last one says that there are more."""
     parameters = {f"p{number}": {"parameterType": "NEW"} for number in range(1_000)}
     summary = _summary({"root": {"inputDefinitions": {"parameters": parameters}}})
     assert (len(summary.parameters), len(summary.unknown_parts)) == (1_000, 100)
@@ -265,7 +265,7 @@ def test_unknown_parts_are_bounded() -> None:
 
 @pytest.mark.parametrize("default", ["[" * 22 + "]" * 22, "9" * 5_000], ids=["deep", "long"])
 def test_defaults_that_cannot_be_told(default: str) -> None:
-    """A default that no answer can carry is named as unknown; the parameter stays optional."""
+    """A default that no message can carry is an unknown part; the parameter stays optional."""
     spec = '{"root": {"inputDefinitions": {"parameters": {"p": {"parameterType": "LIST", "defaultValue": %s}}}}}'
     summary = summarize((spec % default).encode())
     assert summary.parameters == (_required("p", ParameterType.LIST, optional=True),)
@@ -273,7 +273,7 @@ def test_defaults_that_cannot_be_told(default: str) -> None:
 
 
 def test_literals() -> None:
-    """The only values that a parameter may have are told in its own type; one that cannot be told leaves it open."""
+    """The allowed values of a parameter are in its own type; if one cannot be sent, any value is allowed."""
     parameters = {
         "color": {"parameterType": "STRING", "literals": ["빨강", "green"]},
         "n": {"parameterType": "NUMBER_INTEGER", "literals": [1.0, 2.0]},
@@ -286,7 +286,7 @@ def test_literals() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"a: 1", b"{} {}", b"[" * 100_000, b'{"root": ' + b"[" * 100_000])
 def test_no_json(content: bytes) -> None:
-    """Bytes that are no JSON are KFP's fault, and said so."""
+    """Bytes that are not JSON are reported as KFP's fault."""
     with pytest.raises(KfpError, match="no JSON"):
         summarize(content)
 
@@ -308,13 +308,13 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
 def test_any_json_object(spec: dict[str, object]) -> None:
-    """No JSON object makes it fail."""
+    """No JSON object makes the reader fail."""
     assert isinstance(_summary(spec), SpecSummary)
 
 
 @given(VALUES, st.sampled_from(["root", "inputDefinitions", "parameters", "p"]))
 def test_any_v2_parts(value: object, place: str) -> None:
-    """Whatever stands in the place of a part that is read, the summary is one of a v2 spec."""
+    """With any value in place of a part, the summary is one of a v2 spec."""
     path = ["root", "inputDefinitions", "parameters", "p"]
     for key in reversed(path[: path.index(place) + 1]):
         value = {key: value}
@@ -323,14 +323,14 @@ def test_any_v2_parts(value: object, place: str) -> None:
 
 @given(VALUES)
 def test_any_workflow(value: object) -> None:
-    """Whatever a Workflow holds, it is told as one."""
+    """With any content, a Workflow is read as one."""
     spec = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": value, "spec": value}
     assert _summary(spec).format is PipelineFormat.ARGO_V1
     assert isinstance(_workflow([value], [value]), SpecSummary)  # type: ignore[list-item]
 
 
 def test_what_a_message_cannot_carry_is_named() -> None:
-    """A default of megabytes, and what comes when a summary is full, is named in unknown_parts, not told."""
+    """Large defaults, and those that do not fit into the summary, are in unknown_parts instead."""
     large = {"parameterType": "STRING", "defaultValue": "x" * 100_000}
     medium = {f"p{n:03}": {"parameterType": "STRING", "defaultValue": "y" * 60_000} for n in range(50)}
     spec = {

@@ -25,7 +25,7 @@ def _dag(*tasks: object, **template: object) -> dict[str, object]:
 
 
 def _one(**template: object) -> Task:
-    """The task of a workflow that is one template, in which everything is understood."""
+    """The task of a workflow of one template, without unknown parts."""
     summary = _workflow({"name": "main", **template})
     assert summary.unknown_parts == ()
     (task,) = summary.tasks
@@ -33,7 +33,7 @@ def _one(**template: object) -> Task:
 
 
 def test_steps() -> None:
-    """Steps of one group run side by side; each group waits for the one before it."""
+    """Steps of one group run in parallel; each group depends on the one before it."""
     groups = [
         [{"name": "a", "template": "pod"}, {"name": "b", "template": "pod"}],
         [],
@@ -44,12 +44,12 @@ def test_steps() -> None:
 
 
 def test_a_workflow_of_one_container() -> None:
-    """Where the entrypoint is no group, it is the only task."""
+    """If the entrypoint is not a group, it is the only task."""
     assert _one(container={"image": "x"}).name == "main"
 
 
 def test_exit_handler() -> None:
-    """The exit handler waits for the last tasks; one that is a group tells its tasks, and an equal name is no clash."""
+    """The exit handler depends on the last tasks; as a group it has its tasks, and an equal name does not clash."""
     tasks = [{"name": "a", "template": "pod"}, {"name": "pod", "template": "pod", "dependencies": ["a"]}]
     inner = {"name": "clean", "dag": {"tasks": [{"name": "x", "template": "pod"}]}}
     *_, last = _workflow(_dag(*tasks), POD, inner, onExit="clean").tasks
@@ -60,7 +60,7 @@ def test_exit_handler() -> None:
 
 
 def test_exit_hooks() -> None:
-    """What runs at the end of one task is a task of its own behind it."""
+    """An exit hook of a task is a task of its own, after it."""
     hooks = {"exit": {"template": "pod"}}
     summary = _workflow(_dag({"name": "a", "template": "pod", "hooks": hooks, "when": "1 == 1"}), POD)
     assert [(task.name, task.kind, task.depends_on, task.condition) for task in summary.tasks] == [
@@ -85,7 +85,7 @@ def test_exit_hooks() -> None:
     ],
 )
 def test_loops(loop: dict[str, object], items: str) -> None:
-    """Loops over items, parameters and numbers tell what they run over, and how many at once."""
+    """Loops over items, parameters and numbers have their items and their parallelism."""
     summary = _workflow(_dag({"name": "t", "template": "pod", **loop}, parallelism=4), POD)
     (task,) = summary.tasks
     assert (task.kind, task.loop_items, task.loop_parallelism) == (TaskKind.LOOP, items, 4)
@@ -93,14 +93,14 @@ def test_loops(loop: dict[str, object], items: str) -> None:
 
 
 def test_items_that_are_not_understood() -> None:
-    """Items that nobody knows are told as they stand, and named."""
+    """Unknown items are shown unchanged, and reported."""
     summary = _workflow(_dag({"name": "t", "template": "pod", "withParam": "{{=range(3)}}"}), POD)
     assert summary.tasks[0].loop_items == "{{=range(3)}}"
     assert summary.unknown_parts == ("spec.templates[0].dag.tasks[0].withParam",)
 
 
 def test_names_through_templates() -> None:
-    """What a template is given is known inside it by where it came from, through several levels."""
+    """Inside a template, an argument is known by its source, through several levels."""
     given = {"parameters": [{"name": "x", "value": "{{tasks.flip.outputs.parameters.side}}"}]}
     passed = {"parameters": [{"name": "y", "value": "{{inputs.parameters.x}}"}]}
     outer = {"name": "outer", "dag": {"tasks": [{"name": "i", "template": "inner", "arguments": passed}]}}
@@ -128,18 +128,18 @@ def test_names_through_templates() -> None:
     ],
 )
 def test_caching(metadata: object, *, cached: bool) -> None:
-    """KFP v1 caches every pod unless a label or an annotation says otherwise."""
+    """KFP v1 caches every pod unless a label or an annotation disables it."""
     assert _one(container={"image": "x"}, metadata=metadata).caching_enabled is cached
 
 
 def test_groups_are_not_cached() -> None:
-    """Only what runs in a pod has results to use again."""
+    """Only tasks that run in a pod can be cached."""
     summary = _workflow(_dag({"name": "g", "template": "group"}), {"name": "group", "steps": []})
     assert not summary.tasks[0].caching_enabled
 
 
 def test_pods() -> None:
-    """A pod tells its resources, its volumes by what they are made of, its secrets, and the settings of the pod."""
+    """A pod has its resources, its volumes by their sources, its secrets, and the settings of the pod."""
     container = {
         "image": "x",
         "resources": {
@@ -184,7 +184,7 @@ def test_pods() -> None:
     ],
 )
 def test_retries(retries: object, told: int, unknown: tuple[str, ...]) -> None:
-    """A limit of retries is a number or a text; without limit, or with a calculated one, it is named."""
+    """A limit of retries is a number or a string; if missing or computed, it is reported as unknown."""
     summary = _workflow({"name": "main", "container": {"image": "x"}, "retryStrategy": retries})
     assert (summary.tasks[0].max_retries, summary.unknown_parts) == (told, unknown)
 
@@ -199,14 +199,14 @@ def test_retries(retries: object, told: int, unknown: tuple[str, ...]) -> None:
     ],
 )
 def test_templates_that_run_no_container(template: dict[str, object], unknown: str) -> None:
-    """What runs no container is of an unknown kind, and named."""
+    """A template that runs no container has an unknown kind, and is reported."""
     summary = _workflow({"name": "main", **template})
     assert summary.tasks[0].kind is TaskKind.UNKNOWN
     assert summary.unknown_parts == (unknown,)
 
 
 def test_container_sets() -> None:
-    """Of a set of containers the first one is told, the others are named."""
+    """Of a set of containers the first one is shown, the others are reported as unknown."""
     containers = [{"name": "main", "image": "a"}, {"name": "side", "image": "b"}]
     summary = _workflow({"name": "main", "containerSet": {"containers": containers}})
     assert summary.tasks[0].image == "a"
@@ -230,7 +230,7 @@ def test_container_sets() -> None:
     ],
 )  # fmt: skip
 def test_unknown_parts(spec: dict[str, object], unknown: str) -> None:
-    """What is not known, or refers to nothing, is named by its path."""
+    """An unknown part, or one that refers to nothing, is reported with its path."""
     whole = {"entrypoint": "main", "templates": [{**POD, "name": "main"}], **spec}
     summary = summary_of({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "spec": whole})
     assert unknown in summary.unknown_parts

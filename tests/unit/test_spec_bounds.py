@@ -1,4 +1,4 @@
-"""However large, deep or twisted a spec is, its summary fits into an answer, and what it leaves out is named."""
+"""However large, deep or recursive a spec is, its summary fits into a message, and what is left out is reported."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def _depth(tasks: tuple[Task, ...]) -> int:
 
 
 def _sent(summary: SpecSummary) -> int:
-    """Bytes on the wire; the way there and back keeps everything."""
+    """The size of the message in bytes; a round trip keeps everything."""
     message = to_message(summary, pipeline_pb2.PipelineSpecSummary)
     assert to_record(message, SpecSummary) == summary
     return message.ByteSize()
 
 
 def test_twenty_levels() -> None:
-    """Tasks are told twenty levels deep, and what is deeper is named."""
+    """Tasks are shown twenty levels deep, and deeper ones are reported."""
     components = {f"c{n}": _group(next=_runs(f"c{n + 1}")) for n in range(30)}
     summary = _pipeline(_group(first=_runs("c0")), **components, c30=_group(last=_runs("leaf")))
     assert _depth(summary.tasks) == 20
@@ -73,7 +73,7 @@ def test_twenty_levels() -> None:
 
 
 def test_components_in_a_circle() -> None:
-    """A component that comes to itself again is told once, and named."""
+    """A recursive component is shown once, and reported."""
     a, b = _group(to_b=_runs("b"), leaf=_runs("leaf")), _group(to_a=_runs("a"))
     summary = _pipeline(_group(start=_runs("a")), a=a, b=b)
     (start,) = summary.tasks
@@ -84,7 +84,7 @@ def test_components_in_a_circle() -> None:
 
 
 def test_a_template_that_calls_itself() -> None:
-    """A recursive template, which is legal in Argo, is told once, and named where it calls itself."""
+    """A recursive template, which Argo allows, is shown once, and reported where it calls itself."""
     steps = [[{"name": "flip", "template": "pod"}], [{"name": "again", "template": "loop", "when": "1 == 1"}]]
     summary = _workflow("loop", {"name": "loop", "steps": steps}, {"name": "pod", "container": {"image": "x"}})
     assert [task.name for task in summary.tasks] == ["flip", "again"]
@@ -94,7 +94,7 @@ def test_a_template_that_calls_itself() -> None:
 
 @pytest.mark.parametrize("form", ["v2", "argo"])
 def test_a_diamond(form: str) -> None:
-    """Components that call each other twice, level after level, are told as far as there is room, the top first."""
+    """Components that call each other twice, level after level, are shown as far as they fit, the top first."""
     if form == "v2":
         components = {f"c{n}": _group(left=_runs(f"c{n + 1}"), right=_runs(f"c{n + 1}")) for n in range(18)}
         summary = _pipeline(_group(one=_runs("c0"), two=_runs("c0")), **components, c18=_group(leaf=_runs("leaf")))
@@ -111,7 +111,7 @@ def test_a_diamond(form: str) -> None:
 
 @pytest.mark.slow
 def test_more_tasks_than_there_is_room_for() -> None:
-    """A hundred thousand tasks are told as far as there is room; that there are more is named."""
+    """Of a hundred thousand tasks, those that fit are shown; that there are more is reported."""
     summary = _pipeline(_group(**{f"task-{n}": _runs("leaf") for n in range(100_000)}))
     assert 5_000 < len(summary.tasks) <= 10_000
     assert "root.dag.tasks" in summary.unknown_parts
@@ -120,7 +120,7 @@ def test_more_tasks_than_there_is_room_for() -> None:
 
 @pytest.mark.parametrize("form", ["v2", "argo"])
 def test_large_texts_of_tasks(form: str) -> None:
-    """Texts of more than 64 KiB are named, those that have no room too; the other tasks are told."""
+    """Texts of more than 64 KiB are reported, as are those that do not fit; the other tasks are shown."""
     names = ["huge", *(f"large-{n}" for n in range(40)), "small"]
     images = {"huge": "x" * 70_000, "small": "busybox"}
     containers = {name: {"image": images.get(name, "y" * 60_000)} for name in names}
@@ -143,7 +143,7 @@ def test_large_texts_of_tasks(form: str) -> None:
 
 
 def test_long_names_in_unknown_parts() -> None:
-    """A path of any length is cut: a hundred of them are small."""
+    """Long paths are cut, so that a hundred of them stay small."""
     summary = summary_of({"root": {str(n) + "한" * 10_000: 1 for n in range(200)}})
     assert len(summary.unknown_parts) == 100
     assert max(map(len, summary.unknown_parts)) == 300
@@ -151,7 +151,7 @@ def test_long_names_in_unknown_parts() -> None:
 
 @pytest.mark.slow
 def test_parameters_beyond_the_room() -> None:
-    """A hundred thousand parameters are told as far as there is room."""
+    """Of a hundred thousand parameters, those that fit are shown."""
     parameters = {f"parameter-{n}": {"parameterType": "STRING"} for n in range(100_000)}
     summary = summary_of({"root": {"inputDefinitions": {"parameters": parameters}}})
     assert 10_000 < len(summary.parameters) < 100_000
@@ -159,7 +159,7 @@ def test_parameters_beyond_the_room() -> None:
 
 
 def test_tasks_that_wait_for_each_other() -> None:
-    """A circle of dependencies is named and cut, so that what is told is a graph that can be drawn."""
+    """A circular dependency is reported and cut, so that the tasks form a graph that can be drawn."""
     tasks = {
         "a": _runs("leaf", dependentTasks=["c"]),
         "b": _runs("leaf", dependentTasks=["a", "b"]),
@@ -183,7 +183,7 @@ GRAPHS = st.dictionaries(
 
 @given(GRAPHS)
 def test_orders(graph: dict[str, list[str]]) -> None:
-    """Every name comes once, behind those it depends on; without circles nothing is dropped."""
+    """Every name comes once, after those it depends on; without circles nothing is dropped."""
     depends = {name: [one for one in before if one in graph] for name, before in graph.items()}
     ordered = without_circles(depends)
     assert list(ordered) == in_order(depends)
@@ -197,7 +197,7 @@ def test_orders(graph: dict[str, list[str]]) -> None:
 
 
 def test_order_is_the_declared_one_where_it_is_free() -> None:
-    """Names that wait for nothing keep their place; a name moves only behind those it waits for."""
+    """Names without dependencies keep their position; a name only moves behind those it depends on."""
     assert in_order({"d": ["a"], "c": [], "b": [], "a": ["b"]}) == ["c", "b", "a", "d"]
 
 
@@ -225,7 +225,7 @@ def _served(number: int) -> object:
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(FILES) - 1), st.lists(st.tuples(st.integers(0, 10**6), st.none() | ODD), max_size=6))
 def test_any_mutation(number: int, changes: list[tuple[int, object]]) -> None:
-    """Real specs with parts removed, or replaced by something else, are told within the bounds, and nothing fails."""
+    """Real specs with parts removed or replaced are read within the limits, and nothing fails."""
     spec = copy.deepcopy(_served(number))
     for place, replacement in changes:
         places = list(_places(spec))
@@ -253,7 +253,7 @@ def _all_tasks(tasks: tuple[Task, ...]) -> Iterator[Task]:
 @given(st.integers(0, len(FILES) - 1), st.floats(0, 1))
 @settings(max_examples=50, deadline=None)
 def test_cut_specs(number: int, share: float) -> None:
-    """A spec that ends in the middle is no JSON, and said so."""
+    """A truncated spec is reported as invalid JSON."""
     content = json.dumps(_served(number)).encode()
     with pytest.raises(KfpError, match="no JSON"):
         summarize(content[: int(len(content) * share * 0.99)])

@@ -36,7 +36,7 @@ NAMES = {"pipelinechannel--x": "flip.Output", "y": "item of words"}
     ],
 )
 def test_conditions_of_v2(condition: str, words: str) -> None:
-    """CEL, as KFP's compiler writes it, reads as people say it: names resolved, casts left out."""
+    """CEL, as written by KFP's compiler, is shown in words: names resolved, casts removed."""
     assert condition_in_words(condition, NAMES.get) == words
 
 
@@ -59,7 +59,7 @@ def test_conditions_of_v2(condition: str, words: str) -> None:
     ],
 )
 def test_conditions_that_are_not_understood(condition: str) -> None:
-    """What the compiler does not write, or refers to nothing, is not guessed at."""
+    """An expression that the compiler does not write, or that refers to nothing, is reported as unknown."""
     assert condition_in_words(condition, NAMES.get) is None
 
 
@@ -91,13 +91,13 @@ def _sources(name: str) -> Source | None:
     ],
 )
 def test_conditions_of_argo(when: str, words: str) -> None:
-    """Argo's conditions read as people say them: what stands in braces is resolved, quotes around it fall away."""
+    """Argo's conditions are shown in words: expressions in braces are resolved, quotes around them removed."""
     assert expression.condition_in_words(when, _sources) == expression.Words(words)
 
 
 @pytest.mark.parametrize("when", ["{{=item > 1}}", "{{retries}} == 1", "{{unclosed == 1", "{{{{x}}}} == 1"])
 def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
-    """What is not known in braces is told as it stands."""
+    """Unknown expressions in braces are shown unchanged."""
     assert expression.condition_in_words(when, _sources) == expression.Words(when, understood=False)
 
 
@@ -112,13 +112,13 @@ def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
     ],
 )
 def test_depends(depends: str, names: list[str], words: str) -> None:
-    """A `depends` names tasks, and is told in words where it requires more than that all have succeeded."""
+    """A `depends` has the names of tasks, and is shown in words if it requires more than the success of all."""
     assert expression.names_in_depends(depends) == names
     assert expression.depends_in_words(depends) == words
 
 
 def test_long_blanks() -> None:
-    """A condition of nothing but blanks is read in one go, however long it is."""
+    """A condition of many blanks is read in linear time."""
     blanks = " " * 60_000
     assert condition_in_words(f"{blanks}true{blanks}", NAMES.get) == "true"
     assert expression.condition_in_words(f"1{blanks}== 1", no_sources).understood

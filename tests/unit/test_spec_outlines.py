@@ -1,4 +1,4 @@
-"""The graph of tasks of whole pipelines, against what a person wrote down."""
+"""The graph of tasks of whole pipelines, compared with outlines written by hand."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILES = sorted([*PIPELINES.glob("*.yaml"), *(PIPELINES / "graphs").glob("*.yaml"
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_outlines(path: Path) -> None:
-    """Every pipeline tells its tasks as the outline beside it says, and names what is not understood."""
+    """Every pipeline has the tasks of the outline beside it, and the unknown parts."""
     expected = (PIPELINES / "outlines" / f"{path.stem}.txt").read_text(encoding="utf-8")
     assert outline(summary_of(served(path))) == expected
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_wire_keeps_all_of_it(path: Path) -> None:
-    """A summary that went over the wire is the one that was made."""
+    """A summary is unchanged after a round trip through a message."""
     summary = summary_of(served(path))
     assert to_record(to_message(summary, pipeline_pb2.PipelineSpecSummary), SpecSummary) == summary

@@ -1,4 +1,4 @@
-"""Single facts of the tasks of KFP v2: dependencies, kinds, resources, extras, and what is not understood."""
+"""Single facts of the tasks of KFP v2: dependencies, kinds, resources, extras, and unknown parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _pipeline(tasks: object, executor: object = None, platform: object = None, **parts: object) -> SpecSummary:
-    """A pipeline of tasks, of which each may run the component `run`."""
+    """A pipeline of tasks, each of which may run the component `run`."""
     pipeline = {
         "root": {"dag": {"tasks": tasks}},
         "components": {"run": {"executorLabel": "exec"}, **parts},
@@ -31,7 +31,7 @@ def _runs(component: str = "run", **task: object) -> dict[str, object]:
 
 
 def _one(executor: object = None, platform: object = None, **task: object) -> Task:
-    """The only task of a pipeline in which everything is understood."""
+    """The only task of a pipeline without unknown parts."""
     summary = _pipeline({"t": {**_runs(), **task}}, executor, platform)
     assert summary.unknown_parts == ()
     (told,) = summary.tasks
@@ -47,7 +47,7 @@ def _output(task: str, key: str = "Output") -> dict[str, object]:
 
 
 def test_dependencies_that_inputs_imply() -> None:
-    """A task waits for those that it names, and for those that its inputs and its final status come from, each once."""
+    """A task depends on the tasks it names, and on the sources of its inputs and final status, each once."""
     artifact = {"taskOutputArtifact": {"producerTask": "b", "outputArtifactKey": "data"}}
     inputs = {"parameters": {"x": _output("c"), "y": _output("a")}, "artifacts": {"data": artifact}}
     status = {"status": {"taskFinalStatus": {"producerTask": "d"}}}
@@ -66,7 +66,7 @@ def test_dependencies_that_inputs_imply() -> None:
 
 
 def test_dependencies_on_nobody() -> None:
-    """A dependency on a task that is not in the group is named."""
+    """A dependency on a task that is not in the group is reported."""
     summary = _pipeline({"t": _runs(dependentTasks=["gone"])})
     assert summary.tasks[0].depends_on == ()
     assert summary.unknown_parts == ("root.dag.tasks.t.dependentTasks",)
@@ -89,7 +89,7 @@ def test_dependencies_on_nobody() -> None:
     ],
 )
 def test_kinds(task: dict[str, object], kind: TaskKind) -> None:
-    """A condition and a group with one, a loop and what runs at the end are told apart; a container keeps its image."""
+    """Conditions, groups with one, loops and exit handlers are distinguished; a container keeps its image."""
     summary = _pipeline({"t": {**_runs(), **task}}, group={"dag": {"tasks": {"inner": _runs()}}})
     (told,) = summary.tasks
     assert told.kind is kind
@@ -129,12 +129,12 @@ def test_importer() -> None:
     ],
 )
 def test_resources(resources: object, told: TaskResources | None) -> None:
-    """Resources read as Kubernetes writes them; the newer fields count before the numbers of older SDKs."""
+    """Resources are written as in Kubernetes; the newer fields take precedence over the numbers of older SDKs."""
     assert _one({"container": {"image": "x", "resources": resources}}).resources == told
 
 
 def test_placeholders() -> None:
-    """What depends on an input reads as the input's source in braces."""
+    """A placeholder of an input is shown as the input's source in braces."""
     name = "{{$.inputs.parameters['pipelinechannel--cpu']}}"
     executor = {"container": {"image": f"repo/{name}:1", "resources": {"resourceCpuLimit": name}}}
     told = _one(executor, inputs=_inputs(**{"pipelinechannel--cpu": {"componentInputParameter": "cpu"}}))
@@ -143,7 +143,7 @@ def test_placeholders() -> None:
 
 
 def test_retries_and_caching() -> None:
-    """Retries, caching and the name that people see come from the task."""
+    """Retries, caching and the display name are the task's."""
     told = _one(
         retryPolicy={"maxRetryCount": 3, "backoffFactor": 2.0},
         cachingOptions={"enableCache": True, "cacheKey": "k"},
@@ -156,7 +156,7 @@ def test_retries_and_caching() -> None:
 
 @pytest.mark.parametrize("count", [-1, 2**31, 1.5, "many", True])
 def test_odd_counts(count: object) -> None:
-    """A number of retries that is none is named, not told."""
+    """An invalid number of retries is reported, not shown."""
     summary = _pipeline({"t": _runs(retryPolicy={"maxRetryCount": count})})
     assert summary.tasks[0].max_retries == 0
     assert summary.unknown_parts == ("root.dag.tasks.t.retryPolicy.maxRetryCount",)
@@ -182,25 +182,25 @@ def test_odd_counts(count: object) -> None:
     ],
 )
 def test_kubernetes_extras(entry: object, told: KubernetesExtra) -> None:
-    """Each entry is told by its kind and the object's name, which older and newer SDKs write differently."""
+    """Each entry has its kind and the object's name, which older and newer SDKs write differently."""
     assert _one(platform=entry).kubernetes_extras == (told,)
 
 
 def test_loops_over_nothing_known() -> None:
-    """Items that are no JSON are told as they stand, and named."""
+    """Items that are not JSON are shown unchanged, and reported."""
     summary = _pipeline({"t": _runs(parameterIterator={"items": {"raw": "[1,"}, "itemInput": "i"})})
     assert summary.tasks[0].loop_items == "[1,"
     assert summary.unknown_parts == ("root.dag.tasks.t.parameterIterator",)
 
 
 def test_items_in_every_script() -> None:
-    """Raw items are one line of JSON, in their own script, whole numbers whole."""
+    """Raw items are one line of JSON, without escaped characters, whole numbers without decimals."""
     raw = '[1.0, {"a":"\\ud55c"}]'
     assert _one(parameterIterator={"items": {"raw": raw}, "itemInput": "i"}).loop_items == '[1, {"a": "한"}]'
 
 
 def test_what_comes_out_of_groups() -> None:
-    """An output of a condition is called by the task inside that makes it, one of several by all of them."""
+    """An output of a condition is named after the task inside that produces it, or after all possible ones."""
     one_of = {"valueFromOneof": {"parameterSelectors": [
         {"producerSubtask": "x", "outputParameterKey": "Output"},
         {"producerSubtask": "y", "outputParameterKey": "Output"}]}}  # fmt: skip
@@ -220,7 +220,7 @@ def test_what_comes_out_of_groups() -> None:
 
 
 def test_conditions_that_are_not_understood() -> None:
-    """A condition that is not understood is told as it stands, and named."""
+    """An unknown condition is shown unchanged, and reported."""
     summary = _pipeline({"t": _runs(triggerPolicy={"condition": "size(inputs) > 1"})})
     assert summary.tasks[0].condition == "size(inputs) > 1"
     assert summary.unknown_parts == ("root.dag.tasks.t.triggerPolicy.condition",)
@@ -252,28 +252,28 @@ def test_conditions_that_are_not_understood() -> None:
     ],
 )
 def test_unknown_parts(tasks: object, executor: object, platform: object, unknown: str) -> None:
-    """What is not known, at any level, is named by its path; the task is told all the same."""
+    """An unknown part, at any level, is reported with its path; the task is still shown."""
     summary = _pipeline(tasks, executor, platform)
     assert [task.name for task in summary.tasks] == ["t"]
     assert summary.unknown_parts == (unknown,)
 
 
 def test_a_task_that_is_none() -> None:
-    """A task that is no mapping is named, and told by its name."""
+    """A task that is not a mapping is reported, and shown with its name."""
     summary = _pipeline({"t": 3})
     assert [(task.name, task.kind) for task in summary.tasks] == [("t", TaskKind.UNKNOWN)]
     assert "root.dag.tasks.t" in summary.unknown_parts
 
 
 def test_executor_that_is_not_there() -> None:
-    """A component without its executor is of an unknown kind, and named."""
+    """A component without its executor has an unknown kind, and is reported."""
     summary = _pipeline({"t": _runs("lost")}, lost={"executorLabel": "gone"})
     assert summary.tasks[0].kind is TaskKind.UNKNOWN
     assert summary.unknown_parts == ("components.lost.executorLabel",)
 
 
 def test_platforms_that_are_not_known() -> None:
-    """Another platform than Kubernetes is named."""
+    """A platform other than Kubernetes is reported."""
     spec = {"pipeline_spec": {"root": {}}, "platform_spec": {"platforms": {"cloud": {}}}}
     assert summary_of(spec).unknown_parts == ("platforms.cloud",)
 
@@ -291,7 +291,7 @@ def test_platforms_that_are_not_known() -> None:
     ],
 )
 def test_artifacts(artifact: object, told: Artifact) -> None:
-    """Artifacts tell their type however the SDK wrote it, whether they are lists, and whether they may be left out."""
+    """Artifacts have their type however the SDK wrote it, whether they are lists, and whether they are optional."""
     summary = summary_of({"root": {"inputDefinitions": {"artifacts": {"a": artifact}}}})
     assert summary.input_artifacts == (told,)
     assert summary.unknown_parts == ()

@@ -22,26 +22,26 @@ HASH = "sha256:" + "0a" * 32
 
 
 def mistakes(text: str) -> str:
-    """Reads a file that is wrong; returns what is said of it."""
+    """Reads an invalid file; returns the message."""
     with pytest.raises(TokenFileError) as caught:
         parse_tokens(text.encode())
     return str(caught.value)
 
 
 def test_new_tokens_cannot_be_guessed() -> None:
-    """A token holds 256 random bits behind a prefix that scanners for secrets can look for; no two are alike."""
+    """A token has 256 random bits after a prefix that secret scanners can find; no two are alike."""
     made = {new_token() for _ in range(100)}
     assert len(made) == 100
     assert all(one.startswith("kfa_") and len(one) == len("kfa_") + 43 for one in made)
 
 
 def test_hash_is_sha256() -> None:
-    """The hash is what any tool makes of the token's bytes."""
+    """The hash is the SHA-256 of the token's bytes, as computed by any tool."""
     assert digest("kfa_x") == hashlib.sha256(b"kfa_x").digest()
 
 
 def test_a_line_is_read_as_it_is_written() -> None:
-    """What the command line prints is what the server reads, for names in any script."""
+    """The server reads the line that the command line prints, for names in any script."""
     for token, entry in (
         ("a", TokenEntry("학습-관리자", Role.WRITER, digest("a"))),
         ("b", TokenEntry("ci@example/build:1", Role.READER, digest("b"), date(2099, 12, 31))),
@@ -50,7 +50,7 @@ def test_a_line_is_read_as_it_is_written() -> None:
 
 
 def test_file_with_comments() -> None:
-    """Comments, blank lines, a byte order mark and line ends of any kind are passed over."""
+    """Comments, blank lines, a byte order mark and any line ends are ignored."""
     line = TokenEntry("ci", Role.READER, digest("a"), date(2099, 1, 31)).line()
     tokens = parse_tokens(f"\ufeff# who may call\r\n\r\n{line} # until the move\r\n  \n".encode())
     assert len(tokens) == 1
@@ -83,7 +83,7 @@ def test_one_name_may_have_two_tokens() -> None:
     ],
 )
 def test_wrong_file(text: str, said: str) -> None:
-    """What is wrong is reported with its line, and nothing that stands there is repeated."""
+    """A mistake is reported with its line, and none of its content is shown."""
     told = mistakes(text)
     assert told.startswith(said)
     assert "kfa_secret" not in told
@@ -91,26 +91,26 @@ def test_wrong_file(text: str, said: str) -> None:
 
 
 def test_all_mistakes_are_told() -> None:
-    """Five mistakes are told in full, the rest as a number."""
+    """Five mistakes are reported in full, the rest as a number."""
     assert mistakes("x\n" * 7).count("line ") == 5
     assert mistakes("x\n" * 7).endswith("; and 2 more")
 
 
 def test_file_that_is_no_text() -> None:
-    """A file in another encoding is refused in words."""
+    """A file in another encoding is rejected."""
     with pytest.raises(TokenFileError, match="it is not UTF-8 text"):
         parse_tokens(b"\xff\xfe")
 
 
 def test_too_many_tokens() -> None:
-    """Each call compares with every token, so there is a bound on their number."""
+    """The number of tokens is limited, as each call is compared with every one."""
     lines = [f"ci reader sha256:{number:064x}" for number in range(MAX_TOKENS + 1)]
     assert len(parse_tokens("\n".join(lines[1:]).encode())) == MAX_TOKENS
     assert mistakes("\n".join(lines)) == f"it holds {MAX_TOKENS + 1} tokens, and {MAX_TOKENS} are the most"
 
 
 def test_every_token_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token is compared with all that there are, in constant time each, wherever it stands."""
+    """A token is compared with all tokens, each in constant time, wherever it stands."""
     compared = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -140,6 +140,6 @@ def test_hash_is_not_shown() -> None:
 
 @pytest.mark.parametrize("text", ["2027-1-1", "20270101", "2027-W01-1", "2027-01-01T00:00", "٢٠٢٧-٠١-٠١", ""])
 def test_a_day_has_one_form(text: str) -> None:
-    """A day is YYYY-MM-DD on every Python."""
+    """A date is YYYY-MM-DD on every Python."""
     assert try_day(text) is None
     assert try_day("2027-01-01") == date(2027, 1, 1)

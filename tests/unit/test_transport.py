@@ -42,7 +42,7 @@ def transport(kfp: ScriptedKfp) -> Iterator[Transport]:
 
 
 def test_an_answer_comes_with_status_type_and_body(kfp: ScriptedKfp, transport: Transport) -> None:
-    """A request's answer is returned whatever its status is, and the request id goes with the request."""
+    """A response is returned whatever its status, and the request id is sent with the request."""
     kfp.on("GET", "/x", answers(418, b"short", content_type="text/plain"))
     answer = transport.send(Request("GET", "/x", [("q", "한 글")]), Call("id-1", 5))
     assert (answer.status, answer.body, answer.content_type) == (418, b"short", "text/plain")
@@ -60,17 +60,17 @@ def test_an_answer_comes_with_status_type_and_body(kfp: ScriptedKfp, transport: 
 def test_nothing_outlives_the_deadline(
     kfp: ScriptedKfp, transport: Transport, behaviour: Behaviour, method: str
 ) -> None:
-    """A server that stalls or drips holds a call no longer than its deadline, give or take what the machine needs."""
+    """A server that stalls or sends slowly holds a call no longer than its deadline, plus time for the machine."""
     kfp.on(method, "/x", behaviour)
     started = time.monotonic()
     with pytest.raises(KfpTimeoutError):
         transport.send(Request(method, "/x"), Call("r", 0.4))
-    assert time.monotonic() - started < 5  # without a guard it would be for ever
+    assert time.monotonic() - started < 5  # without a deadline it would never end
 
 
 @pytest.mark.parametrize("behaviour", [stalls(), drips(DRIP_HEAD), drips(DRIP_BODY)], ids=["silence", "head", "body"])
 def test_a_cancelled_call_ends_at_once(kfp: ScriptedKfp, transport: Transport, behaviour: Behaviour) -> None:
-    """When the caller goes away, the request to KFP is broken off."""
+    """When the client disconnects, the request to KFP is aborted."""
     kfp.on("POST", "/x", behaviour)
     call = Call("r", 30)
     threading.Timer(0.1, call.cancel).start()
@@ -81,7 +81,7 @@ def test_a_cancelled_call_ends_at_once(kfp: ScriptedKfp, transport: Transport, b
 
 
 def test_a_connection_that_served_one_call_is_safe_from_its_end(kfp: ScriptedKfp, transport: Transport) -> None:
-    """A call that is cancelled after its answer does not break the connection for the next call."""
+    """A call that is cancelled after its response does not break the connection for the next call."""
     kfp.on("POST", "/x", OK)
     for number in range(50):
         call = Call(f"r{number}", 30)
@@ -95,7 +95,7 @@ def test_a_connection_that_served_one_call_is_safe_from_its_end(kfp: ScriptedKfp
     ids=["reset", "reset in the head", "hang-up", "503", "429", "502", "504"],
 )  # fmt: skip
 def test_reads_are_repeated(kfp: ScriptedKfp, transport: Transport, fault: Behaviour) -> None:
-    """A read is repeated after faults that pass, and the later answer counts."""
+    """A read is retried after transient faults, and the later response is returned."""
     kfp.on("GET", "/x", fault, fault, OK)
     assert transport.send(Request("GET", "/x"), Call("r", 10)).status == 200
     assert len(kfp.requests) == 3
@@ -103,7 +103,7 @@ def test_reads_are_repeated(kfp: ScriptedKfp, transport: Transport, fault: Behav
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
 def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, method: str) -> None:
-    """A write whose answer broke is not sent again."""
+    """A write whose response was interrupted is not sent again."""
     kfp.on(method, "/x", resets(), OK)
     with pytest.raises(KfpUnavailableError) as caught:
         transport.send(Request(method, "/x"), Call("r", 10))
@@ -116,14 +116,14 @@ def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, metho
 def test_a_server_that_hangs_up_behind_an_answer_breaks_no_call(
     kfp: ScriptedKfp, transport: Transport, method: str
 ) -> None:
-    """However a closed connection and the next request cross on their way, reads and writes go through."""
+    """Reads and writes succeed even if a connection is closed just before the next request."""
     kfp.on(method, "/x", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", then_close=True))
     for number in range(100):
         assert transport.send(Request(method, "/x"), Call(f"r{number}", 30)).status == 200
 
 
 def test_only_reads_take_a_connection_that_is_kept(kfp: ScriptedKfp, transport: Transport) -> None:
-    """Reads share a connection; a write, which is never repeated, gets a fresh one in place of the oldest."""
+    """Reads share a connection; a write, which is never retried, gets a new one in place of the oldest."""
     seen: list[object] = []
 
     def note(connection: Connection, received: Received) -> bool:
@@ -143,7 +143,7 @@ def test_only_reads_take_a_connection_that_is_kept(kfp: ScriptedKfp, transport: 
 def test_a_connection_that_waited_long_is_not_used(
     kfp: ScriptedKfp, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network may have forgotten a connection that was silent for long; a fresh one is made."""
+    """A connection that was idle for long may be broken in the network, so a new one is opened."""
     seen: list[object] = []
 
     def note(connection: Connection, received: Received) -> bool:
@@ -158,14 +158,14 @@ def test_a_connection_that_waited_long_is_not_used(
 
 
 def test_repeating_is_bounded(kfp: ScriptedKfp, transport: Transport) -> None:
-    """After three attempts the last answer is given as it is."""
+    """After three attempts the last response is returned."""
     kfp.on("GET", "/x", answers(503))
     assert transport.send(Request("GET", "/x"), Call("r", 10)).status == 503
     assert len(kfp.requests) == 3
 
 
 def test_a_long_retry_after_is_handed_on(kfp: ScriptedKfp, transport: Transport) -> None:
-    """A server that wants us to wait long is not waited for: the caller is told how long."""
+    """A long Retry-After is not waited for, but reported to the caller."""
     kfp.on("GET", "/x", answers(429, headers={"Retry-After": "120"}))
     answer = transport.send(Request("GET", "/x"), Call("r", 10))
     assert (answer.status, answer.retry_after, len(kfp.requests)) == (429, 120.0, 1)
@@ -180,7 +180,7 @@ def test_redirects_are_answers(kfp: ScriptedKfp, transport: Transport) -> None:
 
 
 def test_nobody_listening_is_told_from_a_broken_line() -> None:
-    """Where nothing listens the request was not sent, so even a write has had no effect."""
+    """If nothing listens, the request was not sent, so even a write has had no effect."""
     transport = Transport(TransportSettings("http://127.0.0.1:9"))
     with pytest.raises(NotSentError):
         transport.send(Request("POST", "/x"), Call("r", 5))
@@ -189,7 +189,7 @@ def test_nobody_listening_is_told_from_a_broken_line() -> None:
 
 @pytest.mark.parametrize("claimed", [5, 2000])
 def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: Transport, claimed: int) -> None:
-    """An answer that is shorter than announced breaks; of a longer one the announced part counts."""
+    """A response shorter than announced is an error; of a longer one the announced part is returned."""
     body = b'{"a": "' + b"x" * 1000 + b'"}'
     kfp.on("POST", "/x", sends(head(200, {"Content-Length": str(claimed)}) + body, then_close=True))
     if claimed > len(body):
@@ -200,21 +200,21 @@ def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: 
 
 
 def test_an_answer_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
-    """An answer without end is given up at the limit."""
+    """An endless response is aborted at the limit."""
     kfp.on("GET", "/x", stalls(head(200, {}) + b"x" * 5000))
     with pytest.raises(AnswerTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
 def test_an_answer_that_is_said_to_be_too_large_is_not_read(kfp: ScriptedKfp, transport: Transport) -> None:
-    """Where the length is told, nobody waits for the bytes."""
+    """If the announced length exceeds the limit, the bytes are not read."""
     kfp.on("GET", "/x", stalls(head(200, {"Content-Length": "5000"}) + b"x"))
     with pytest.raises(AnswerTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
 def test_of_a_long_answer_only_the_ends_are_kept(kfp: ScriptedKfp, transport: Transport) -> None:
-    """With `keep`, the middle of a long answer is dropped while it is read."""
+    """With `keep`, the middle of a long response is dropped while it is read."""
     kfp.on("GET", "/x", answers(200, b"a" * 10 + b"-" * 600_000 + b"b" * 10))
     answer = transport.send(Request("GET", "/x", keep=10), Call("r", 5))
     assert (answer.body, answer.tail) == (b"a" * 10, b"b" * 10)
@@ -222,7 +222,7 @@ def test_of_a_long_answer_only_the_ends_are_kept(kfp: ScriptedKfp, transport: Tr
 
 @pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"HTTP/9.9 banana\r\n\r\n", b"SSH-2.0-OpenSSH\r\n"])
 def test_what_is_not_http_is_an_error_of_ours(kfp: ScriptedKfp, transport: Transport, garbage: bytes) -> None:
-    """A server that does not speak HTTP gives an exact error, not an unknown exception."""
+    """A server that does not speak HTTP gives an error of ours, not an unknown exception."""
     kfp.on("POST", "/x", sends(garbage, then_close=True))
     with pytest.raises(AdapterError):
         transport.send(Request("POST", "/x"), Call("r", 2))
@@ -238,7 +238,7 @@ def connections(kfp: ScriptedKfp) -> Iterator[Connections]:
 
 @pytest.fixture
 def clock() -> Iterator[AlarmClock]:
-    """What ends an exchange."""
+    """The clock that ends exchanges at their deadlines."""
     made = AlarmClock()
     yield made
     made.close()
@@ -246,7 +246,7 @@ def clock() -> Iterator[AlarmClock]:
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock: AlarmClock, seconds: float) -> None:
-    """A deadline that passes just before the line is opened leaves no socket to the garbage collector."""
+    """A deadline just before the connection is opened leaves no socket to the garbage collector."""
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
         with Exchange(Call("r", 30), clock) as exchange, suppress(NotConnectedError):
@@ -256,7 +256,7 @@ def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock:
 
 
 def test_a_kept_connection_that_nobody_needs_any_more_is_closed(connections: Connections, clock: AlarmClock) -> None:
-    """A call that ends just when it takes a kept connection closes it."""
+    """A kept connection is closed if the call ends just when it takes it."""
     with Exchange(Call("r", 30), clock) as exchange:
         kept = connections.open(exchange, 10, fresh=True)
     connections.keep(kept)
@@ -268,7 +268,7 @@ def test_a_kept_connection_that_nobody_needs_any_more_is_closed(connections: Con
 
 
 def test_importing_and_constructing_is_silent() -> None:
-    """Importing kfp and connecting touches no network, prints nothing and leaves the home folder alone."""
+    """Importing kfp and connecting uses no network, prints nothing and writes nothing to the home folder."""
     program = """
 import sys
 def watch(event, args):

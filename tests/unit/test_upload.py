@@ -47,7 +47,7 @@ def _in_pieces(content: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(st.integers(0, len(HELLO))), st.sampled_from([UploadLimits(), SMALL_MEMORY]))
 def test_any_chunking(cuts: list[int], limits: UploadLimits) -> None:
-    """However a file is split, the same bytes, size, checksum and kind come out, in memory or on disk."""
+    """However a file is split, bytes, size, checksum and kind are the same, in memory or on disk."""
     file = receive(_in_pieces(HELLO, cuts), limits, total_bytes=len(HELLO), sha256=hashlib.sha256(HELLO).digest())
     assert (file.content, file.size, file.kind) == (HELLO, len(HELLO), FileKind.YAML)
     assert file.sha256 == hashlib.sha256(HELLO).digest()
@@ -56,14 +56,14 @@ def test_any_chunking(cuts: list[int], limits: UploadLimits) -> None:
 @pytest.mark.slow
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300)))
 def test_any_bytes(content: bytes, cuts: list[int]) -> None:
-    """Whatever the bytes are, they are accepted as they are or refused as the caller's fault, never otherwise."""
+    """Any bytes are either accepted unchanged or rejected as the caller's fault."""
     with suppress(InvalidPipelineFileError, InvalidUploadError):
         assert receive(_in_pieces(content, cuts), SMALL_MEMORY).content == content
 
 
 @pytest.mark.parametrize("path", ALL_PIPELINES, ids=lambda path: path.stem)
 def test_real_pipelines(path: Path) -> None:
-    """Every real pipeline is taken as YAML, as JSON, in a zip and in a tar.gz, and its kind is told by content."""
+    """Every real pipeline is accepted as YAML, JSON, zip and tar.gz, and its kind is detected from its content."""
     text = path.read_bytes()
     as_json = b"\n---\n".join(json.dumps(part).encode() for part in yaml.safe_load_all(text))
     expected = {
@@ -77,7 +77,7 @@ def test_real_pipelines(path: Path) -> None:
 
 
 def test_byte_order_mark() -> None:
-    """A byte order mark before the text does not matter."""
+    """A byte order mark before the text is ignored."""
     assert receive(b"\xef\xbb\xbf" + HELLO).kind is FileKind.YAML
     assert receive(b'\xef\xbb\xbf \n{"a": 1}').kind is FileKind.JSON
 
@@ -87,7 +87,7 @@ def test_byte_order_mark() -> None:
     ["empty file", "not YAML", "YAML but not a pipeline", "YAML list", "binary", "zip without members", "broken zip"],
 )
 def test_recorded_bad_files(note: str) -> None:
-    """What makes a KFP server spin or refuse for its syntax is refused before it reaches KFP."""
+    """Files that make a KFP server hang or fail to parse are rejected before they reach KFP."""
     not_a_pipeline(made_file(note))
 
 
@@ -108,18 +108,18 @@ def test_recorded_bad_files(note: str) -> None:
     ],
 )
 def test_recorded_files_of_right_syntax(note: str) -> None:
-    """What a pipeline must be is left to KFP: right syntax passes."""
+    """Files with valid syntax pass; KFP validates the pipeline."""
     content = made_file(note)
     assert receive(content).content == content
 
 
 def test_recorded_large_file() -> None:
-    """A file over KFP's limit is refused with the limit."""
+    """A file over KFP's limit is rejected with the limit."""
     assert refused(made_file("33 MiB"), UploadTooLargeError).metadata == {"limit_bytes": "33554432"}
 
 
 def test_limit_while_receiving() -> None:
-    """As soon as the limit is passed the upload ends; the rest is not read."""
+    """The upload ends as soon as the limit is exceeded; the rest is not read."""
 
     def chunks() -> Iterator[bytes]:
         yield b"x" * 60
@@ -132,12 +132,12 @@ def test_limit_while_receiving() -> None:
 
 
 def test_exactly_the_limit() -> None:
-    """A file of exactly the limit is taken."""
+    """A file of exactly the limit is accepted."""
     assert receive(HELLO, UploadLimits(max_bytes=len(HELLO))).size == len(HELLO)
 
 
 def test_announced_too_large() -> None:
-    """An announced size over the limit is refused before any byte is read."""
+    """An announced size over the limit is rejected before any byte is read."""
     with pytest.raises(UploadTooLargeError) as caught:
         receive(iter(lambda: pytest.fail("read"), b""), UploadLimits(max_bytes=100), total_bytes=101)
     assert caught.value.metadata == {"limit_bytes": "100", "size_bytes": "101"}
@@ -145,20 +145,20 @@ def test_announced_too_large() -> None:
 
 @pytest.mark.parametrize("announced", [len(HELLO) - 1, len(HELLO) + 1, 0])
 def test_wrong_size(announced: int) -> None:
-    """More or fewer bytes than announced are refused, with the announced number."""
+    """More or fewer bytes than announced are rejected, with the announced number."""
     with pytest.raises(InvalidUploadError, match=f"total_bytes={announced}"):
         receive(HELLO, total_bytes=announced)
 
 
 @pytest.mark.parametrize("chunks", [[], [b""], [b"", b""]])
 def test_no_bytes(chunks: list[bytes]) -> None:
-    """An upload without any byte is a faulty upload."""
+    """An upload without any byte is rejected."""
     with pytest.raises(InvalidUploadError, match="No bytes"):
         receive(chunks)
 
 
 def test_wrong_checksum() -> None:
-    """Bytes that are not those announced are refused, with both checksums."""
+    """Bytes with another checksum than announced are rejected, with both checksums."""
     expected = bytes(32)
     with pytest.raises(ChecksumMismatchError) as caught:
         receive(HELLO, sha256=expected)
@@ -167,7 +167,7 @@ def test_wrong_checksum() -> None:
 
 
 def test_cancelled_while_receiving() -> None:
-    """When the caller goes away, no further chunk is taken."""
+    """When the client disconnects, no further chunk is read."""
     call = Call("test", 60)
 
     def chunks() -> Iterator[bytes]:
@@ -181,7 +181,7 @@ def test_cancelled_while_receiving() -> None:
 
 
 def test_stream_ended_by_grpc() -> None:
-    """A request stream that gRPC breaks off means that the client cancelled the call, or that the time was over."""
+    """If gRPC ends the request stream, the client cancelled the call, or its deadline passed."""
 
     def chunks() -> Iterator[bytes]:
         yield b"a: "
@@ -192,13 +192,13 @@ def test_stream_ended_by_grpc() -> None:
 
 
 def test_deadline_while_receiving() -> None:
-    """An upload that does not arrive in time says so."""
+    """An upload that does not arrive in time is reported as timed out."""
     with pytest.raises(KfpTimeoutError, match="did not arrive in time"):
         receive(HELLO, call=Call("test", 0))
 
 
 def test_cancelled_while_checking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of a large file ends when the caller goes away."""
+    """The check of a large file ends when the client disconnects."""
     call = Call("test", 60)
     seen = 0
 
@@ -213,7 +213,7 @@ def test_cancelled_while_checking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fault_of_the_callers_chunks() -> None:
-    """An error that rises while the chunks are read stays what it is."""
+    """An error raised while the chunks are read is not changed."""
 
     def chunks() -> Iterator[bytes]:
         yield b"a: "
@@ -230,7 +230,7 @@ def _open_descriptors() -> int:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc/self/fd")
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
 def test_nothing_is_left(tmp_path: Path, memory_bytes: int) -> None:
-    """No name appears in the directory, and after success and after every failure no descriptor stays open."""
+    """No file name appears in the directory, and no descriptor stays open after success or failure."""
     limits = UploadLimits(memory_bytes=memory_bytes, directory=tmp_path, max_bytes=100_000)
     before = _open_descriptors()
     for content in (HELLO, b"{[}", b"x" * 100_001, zipped(("a.yaml", HELLO)), targz(("a.yaml", b"{["))):
@@ -259,7 +259,7 @@ def test_closed_when_the_block_fails() -> None:
 
 
 def test_default_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`TMPDIR` says where large files go, when no directory is set."""
+    """Without an upload directory, large files are stored in `TMPDIR`."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(InternalError):
@@ -284,7 +284,7 @@ def test_disk_faults(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
 
 @pytest.mark.slow
 def test_memory_stays_flat() -> None:
-    """30 MiB pass through with less than 4 MiB of memory."""
+    """An upload of 30 MiB takes less than 4 MiB of memory."""
     lines = b"# one of many lines that hold nothing but a comment\n" * 1024
     structure = b"- {name: a, value: [1, 2, 3], text: 'some text'}\n" * 8
     count = (30 << 20) // (len(lines) + len(structure))

@@ -30,7 +30,7 @@ END_RECORD = struct.Struct("<4s4H2LH")
 
 @PACKERS
 def test_member_that_kfp_takes(pack: Callable[..., bytes]) -> None:
-    """`pipeline.yaml` is checked wherever it stands, without it the first file, and no other."""
+    """`pipeline.yaml` in the root is checked, otherwise the first file, and no other."""
     assert receive(pack(("a.yaml", BROKEN), ("pipeline.yaml", HELLO))).size
     assert receive(pack(("a.yaml", HELLO), ("b.yaml", BROKEN))).size
     assert receive(pack(("dir/", b""), ("a.yaml", HELLO))).size
@@ -41,14 +41,14 @@ def test_member_that_kfp_takes(pack: Callable[..., bytes]) -> None:
 
 @PACKERS
 def test_place_in_a_member(pack: Callable[..., bytes]) -> None:
-    """A fault in a member is reported with the member's name, line and column."""
+    """A syntax error in a member is reported with the member's name, line and column."""
     error = refused(pack(("a.yaml", BROKEN)), InvalidPipelineFileError)
     assert error.metadata == {"line": "2", "column": "5", "member": "'a.yaml'"}
 
 
 @PACKERS
 def test_members_that_are_no_text(pack: Callable[..., bytes]) -> None:
-    """Members get the same checks as files: no images, no archives in archives."""
+    """Members get the same checks as files: images and nested archives are rejected."""
     assert "a PNG image" in not_a_pipeline(pack(("pipeline.yaml", b"\x89PNG\r\n\x1a\n")))
     assert "an archive" in not_a_pipeline(pack(("pipeline.yaml", targz(("pipeline.yaml", HELLO)))))
     assert "empty" in not_a_pipeline(pack(("pipeline.yaml", b"")))
@@ -56,7 +56,7 @@ def test_members_that_are_no_text(pack: Callable[..., bytes]) -> None:
 
 @PACKERS
 def test_archives_without_files(pack: Callable[..., bytes]) -> None:
-    """An archive that holds no file is refused."""
+    """An archive without files is rejected."""
     assert "holds no file" in not_a_pipeline(pack())
     assert "holds no file" in not_a_pipeline(pack(("dir/", b"")))
 
@@ -66,7 +66,7 @@ def test_archives_without_files(pack: Callable[..., bytes]) -> None:
     "name", ["../../etc/x.yaml", "/etc/x.yaml", "C:\\x.yaml", "\x1b[31mx.yaml", "y" * 90 + ".yaml"]
 )
 def test_names_are_never_paths(pack: Callable[..., bytes], name: str, tmp_path: Path) -> None:
-    """A member's name is nothing but words in a message: cut, escaped, and never opened."""
+    """A member's name is only used in messages: cut, escaped, and never opened."""
     limits = UploadLimits(directory=tmp_path, memory_bytes=0)
     assert receive(pack((name, HELLO)), limits).size
     message = refused(pack((name, BROKEN)), InvalidPipelineFileError, limits).message
@@ -76,7 +76,7 @@ def test_names_are_never_paths(pack: Callable[..., bytes], name: str, tmp_path: 
 
 @PACKERS
 def test_unpacked_size(pack: Callable[..., bytes]) -> None:
-    """A member that unpacks to more than the limit is refused, with its unpacked size, before it is unpacked."""
+    """A member whose unpacked size exceeds the limit is rejected with that size, before it is unpacked."""
     error = refused(pack(("pipeline.yaml", bytes(300_000))), UploadTooLargeError, SMALL)
     assert "unpacked" in error.message
     assert error.metadata == {"limit_bytes": "200000", "size_bytes": "300000"}
@@ -84,7 +84,7 @@ def test_unpacked_size(pack: Callable[..., bytes]) -> None:
 
 @PACKERS
 def test_too_many_members(pack: Callable[..., bytes]) -> None:
-    """More than 1000 members are refused."""
+    """More than 1000 members are rejected."""
     assert "1000 members" in not_a_pipeline(pack(*((f"{number}.yaml", b"a: 1") for number in range(1_001))))
 
 
@@ -92,7 +92,7 @@ def test_too_many_members(pack: Callable[..., bytes]) -> None:
 @PACKERS
 @given(data=st.data())
 def test_damaged_archives(pack: Callable[..., bytes], data: st.DataObject) -> None:
-    """Whatever is wrong in an archive, it is accepted or refused as the caller's fault, never otherwise."""
+    """Any damaged archive is either accepted or rejected as the caller's fault."""
     content = bytearray(pack(("a.yaml", HELLO), ("pipeline.yaml", b"a: 1\n")))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(4, len(content) - 1))
@@ -131,7 +131,7 @@ def test_damaged_tar(data: st.DataObject) -> None:
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("name", ["a" * 98 + "/" + "b" * 40 + ".yaml", "이름.yaml", "pipeline.yaml"])
 def test_tar_formats(form: int, name: str) -> None:
-    """Every form of tar is read, long and Korean names included."""
+    """Every format of tar is read, including long and Korean names."""
     assert receive(targz((name, HELLO), form=form)).kind is FileKind.TAR_GZ
     assert "in the archive" in not_a_pipeline(targz((name, BROKEN), ("other", HELLO), form=form))
 
@@ -153,13 +153,13 @@ def _long_name(name: bytes) -> bytes:
 
 
 def test_extended_names_choose_the_member() -> None:
-    """The name in an extended header counts, not the one it replaces, as it does for KFP."""
+    """The name in an extended header is used instead of the original one, as by KFP."""
     content = gzip.compress(_pax(HELLO, "first.yaml") + _pax(BROKEN, path="pipeline.yaml"))
     assert "'pipeline.yaml' in the archive" in not_a_pipeline(content)
 
 
 def test_several_extensions_of_one_entry() -> None:
-    """As for Go, a GNU long name wins over an extended header, and the last extended header stands alone."""
+    """As in Go, a GNU long name takes precedence over an extended header, and only the last extended header applies."""
     named_twice = _long_name(b"long.yaml") + _pax(BROKEN, path="pipeline.yaml")
     assert "'long.yaml' in the archive" in not_a_pipeline(gzip.compress(named_twice))
     shorter = _pax(b"", size="5")[:1024]
@@ -176,13 +176,13 @@ def _entry(name: str, kind: bytes) -> tarfile.TarInfo:
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_tar_entries_that_are_no_files(kind: bytes) -> None:
-    """Links, directories and devices are passed over and never followed."""
+    """Links, directories and devices are skipped and never followed."""
     assert receive(targz(_entry("pipeline.yaml", kind), ("a.yaml", HELLO))).size
     assert "holds no file" in not_a_pipeline(targz(_entry("pipeline.yaml", kind)))
 
 
 def test_unusual_tar_entries() -> None:
-    """Sparse files and entries of unknown types are refused, for KFP may see them otherwise."""
+    """Sparse files and entries of unknown types are rejected, as KFP may read them differently."""
     assert "unusual type, 'S'" in not_a_pipeline(targz(_entry("pipeline.yaml", tarfile.GNUTYPE_SPARSE)))
     info = tarfile.TarInfo("pipeline.yaml")
     info.pax_headers = {"GNU.sparse.major": "1"}
@@ -192,33 +192,33 @@ def test_unusual_tar_entries() -> None:
 
 
 def test_gzip_that_is_no_tar() -> None:
-    """A gzipped YAML is told what to do."""
+    """A gzipped YAML without a tar archive is rejected with an explanation."""
     assert "no tar archive inside" in not_a_pipeline(gzip.compress(HELLO))
     assert "no tar archive inside" in not_a_pipeline(gzip.compress(b"a: 1"))
 
 
 def test_gzip_in_pieces() -> None:
-    """What follows the end of a gzip file is refused where KFP would read on."""
+    """Data after the end of a gzip file is rejected, as KFP would read on."""
     packed = tarred(("a.yaml", HELLO))
     assert "goes on behind its end" in not_a_pipeline(gzip.compress(packed[:512]) + gzip.compress(packed[512:]))
 
 
 @pytest.mark.parametrize("kept", [10, 30, 200, -1])
 def test_truncated_gzip(kept: int) -> None:
-    """A gzip file that is cut off is damaged."""
+    """A truncated gzip file is reported as damaged."""
     content = gzip.compress(tarred(("a.yaml", random.Random(1).randbytes(2_000))))  # noqa: S311
     assert "damaged" in not_a_pipeline(content[:kept] if kept > 0 else content[: len(content) // 2])
 
 
 def test_tar_bomb() -> None:
-    """An archive that has to be unpacked endlessly to find the pipeline is left after four times the limit."""
+    """An archive with too much data before the pipeline is rejected after four times the limit."""
     bomb = targz(("a.bin", bytes(2_000_000)), ("pipeline.yaml", HELLO))
     error = refused(bomb, UploadTooLargeError, SMALL)
     assert error.metadata == {"limit_bytes": "800000"}
 
 
 def test_zip_bomb() -> None:
-    """A member that unpacks to more than it says is cut off there and found damaged."""
+    """A member that unpacks to more than its declared size is cut off there and reported as damaged."""
     bomb = bytearray(zipped(("pipeline.yaml", b"# " + b"x" * 5_000_000)))
     directory = bomb.rindex(b"PK\x01\x02")
     struct.pack_into("<L", bomb, directory + 24, 1_000)
@@ -228,19 +228,19 @@ def test_zip_bomb() -> None:
 @pytest.mark.parametrize("pack", [zipped, targz])
 @pytest.mark.parametrize("name", ["pipeline", "pipeline.json", "pipeline.YAML"])
 def test_names_that_kfp_does_not_take(pack: Callable[[tuple[str, bytes]], bytes], name: str) -> None:
-    """A file that KFP would not take for YAML is refused by its name."""
+    """A file whose name KFP does not accept as YAML is rejected."""
     assert f"{name!r}, but KFP takes only names that end with .yaml" in not_a_pipeline(pack((name, HELLO)))
 
 
 def test_zip_links() -> None:
-    """A symbolic link in a zip is not taken for the file, because KFP would read the link's own text."""
+    """A symbolic link in a zip is not read as the file, because KFP would read the link's own text."""
     content = bytearray(zipped(("pipeline.yaml", b"/etc/passwd")))
     struct.pack_into("<L", content, content.rindex(b"PK\x01\x02") + 38, 0o120777 << 16)
     assert "not a regular file" in not_a_pipeline(bytes(content))
 
 
 def test_zip_encrypted() -> None:
-    """An encrypted member is refused as such."""
+    """An encrypted member is rejected as such."""
     content = bytearray(zipped(("pipeline.yaml", HELLO)))
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
     assert "encrypted" in not_a_pipeline(bytes(content))
@@ -248,12 +248,12 @@ def test_zip_encrypted() -> None:
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zip_compression(compression: int) -> None:
-    """A compression that KFP cannot read is refused."""
+    """A compression that KFP cannot read is rejected."""
     assert "compressed in a way" in not_a_pipeline(zipped(("pipeline.yaml", HELLO), compression=compression))
 
 
 def test_zip_stored() -> None:
-    """An uncompressed member is fine."""
+    """An uncompressed member is accepted."""
     assert receive(zipped(("pipeline.yaml", HELLO), compression=zipfile.ZIP_STORED)).kind is FileKind.ZIP
 
 
@@ -282,20 +282,20 @@ def test_zip_end_record(changes: dict[str, int], hint: str) -> None:
 
 
 def test_zip_with_comment() -> None:
-    """A comment at the end of a zip is fine."""
+    """A comment at the end of a zip is accepted."""
     content = zipped(("a.yaml", HELLO))
     assert receive(_with_end(content, comment=3) + b"abc").kind is FileKind.ZIP
 
 
 def test_zip64() -> None:
-    """The zip64 format is refused as such."""
+    """The zip64 format is rejected as such."""
     content = zipped(("a.yaml", HELLO))
     locator = b"PK\x06\x07" + bytes(16)
     assert "zip64" in not_a_pipeline(content[: -END_RECORD.size] + locator + content[-END_RECORD.size :])
 
 
 def test_zip_stored_names() -> None:
-    """The name counts as it is stored, which is how KFP reads it, not as `zipfile` mends it."""
+    """The stored name is used, as by KFP, not the one that `zipfile` corrects."""
     content = zipped(("a.yaml", BROKEN), ("pipeline.yaml_x", HELLO))
     content = content.replace(b"pipeline.yaml_x", b"pipeline.yaml\0x")
     assert "'a.yaml' in the archive" in not_a_pipeline(content)

@@ -1,4 +1,4 @@
-"""Texts that are checked without looking at their parts."""
+"""Texts that are checked without parsing."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class _Pieces:
 
 
 def _plain(content: str) -> bool:
-    """Whether the fast check takes a text."""
+    """Whether the fast check accepts a text."""
     return is_plain_yaml(io.BytesIO(content.encode()), Call("test", 60))
 
 
 def _whole(content: str) -> bool:
-    """Whether the check of all parts takes a text."""
+    """Whether the full check accepts a text."""
     with closing(CheckedText(io.BytesIO(content.encode()), Call("test", 60))) as text:
         try:
             check_syntax(text, Call("test", 60))
@@ -89,13 +89,13 @@ def _whole(content: str) -> bool:
 @example("a:\n  [b, 'c?d', e?f]")
 @example("a: []\n  : b\n")
 def test_the_fast_check_is_no_laxer(content: str) -> None:
-    """What is plain passes the check of all parts too."""
+    """A text that passes the fast check passes the full check too."""
     assert _whole(content) or not _plain(content)
 
 
 @pytest.mark.parametrize("name", ["hello_world", "train_and_report", "sleeps", "fails_with_exit_handler"])
 def test_compiled_pipelines_are_plain(name: str) -> None:
-    """What kfp's compiler writes is checked the fast way, with the comment in front, and in pieces of any size."""
+    """Output of kfp's compiler passes the fast check, with its leading comment, and in pieces of any size."""
     content = (PIPELINES / f"{name}.yaml").read_text("utf-8")
     assert _plain(content)
     for size in (1_000, 4_001, 16_384):
@@ -125,19 +125,19 @@ def test_compiled_pipelines_are_plain(name: str) -> None:
 )
 @pytest.mark.parametrize("before", ["k: ", "k:\n  ", "k:\n- ", "k:\n  - - "])
 def test_doubts(before: str, part: str) -> None:
-    """A text is in doubt if a value begins with what KFP's parser may see otherwise than libyaml."""
+    """A text fails the fast check if a value begins with what KFP's parser may read differently than libyaml."""
     assert not _plain(f"a: 1\n{before}{part}\nb: 2\n")
 
 
 def test_a_doubt_at_the_end() -> None:
-    """A text that is in doubt after many pieces is looked at from its beginning."""
+    """A text that fails the fast check after many pieces is parsed from its beginning."""
     start = HELLO.replace("root:", "# a comment\nroot:") + "x:\n" + "- some text\n" * 20_000
     assert receive((start + "y: &a 1\nz: *a\n").encode()).size > 200_000
     assert "'*b' has no anchor" in not_a_pipeline((start + "y: &a 1\nz: *b\n").encode())
 
 
 def test_one_long_plain_text_at_a_time() -> None:
-    """While a long text is checked the fast way, another one is looked at by its parts, which shows their lengths."""
+    """While a long text is in the fast check, another one gets the full check, which limits lengths."""
     content = HELLO + "x:\n" + "- some text\n" * 100_000
     assert _plain(content)
     with upload_plain._one_long_text:

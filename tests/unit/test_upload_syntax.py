@@ -27,7 +27,7 @@ MIB = 1 << 20
     ],
 )
 def test_well_known_files(content: bytes, what: str) -> None:
-    """A file that is something else is told what it looks like, and what to upload in its place."""
+    """A file of another format is rejected with what it looks like, and what to upload instead."""
     message = not_a_pipeline(content)
     assert f"This looks like {what}" in message
     assert "upload the YAML or JSON" in message
@@ -44,7 +44,7 @@ def test_well_known_files(content: bytes, what: str) -> None:
     ],
 )
 def test_other_encodings(encoding: str, name: str, bom: str) -> None:
-    """A text in UTF-16 or UTF-32, with and without a byte order mark, is refused with the name of its encoding."""
+    """A text in UTF-16 or UTF-32, with or without a byte order mark, is rejected with the name of its encoding."""
     message = not_a_pipeline((bom + "pipelineInfo: {이름: 값}").encode(encoding))
     assert f"text in {name}" in message
     assert "UTF-8" in message
@@ -54,7 +54,7 @@ def test_other_encodings(encoding: str, name: str, bom: str) -> None:
     "content", [b"\n", b"  \n \n", b"# only a comment\n", b"---\n", b"---\n---\nnull\n", b"\xef\xbb\xbf"]
 )
 def test_blank_files(content: bytes) -> None:
-    """A file without content is refused."""
+    """A file without content is rejected."""
     assert "empty" in not_a_pipeline(content)
 
 
@@ -77,7 +77,7 @@ def test_blank_files(content: bytes) -> None:
     ],
 )
 def test_place_of_a_fault(content: bytes, line: int, column: int) -> None:
-    """A fault in the text is reported with its line and column, both counted from 1."""
+    """A syntax error is reported with its line and column, both counted from 1."""
     error = refused(content, InvalidPipelineFileError)
     assert error.metadata == {"line": str(line), "column": str(column)}
     assert error.message.startswith(f"Line {line}, column {column}: ")
@@ -85,7 +85,7 @@ def test_place_of_a_fault(content: bytes, line: int, column: int) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 5, 16383, 16384, 16385, 40000])
 def test_place_behind_many_bytes(length: int) -> None:
-    """The place is right wherever the text is cut into pieces on its way to the parser."""
+    """The position is correct wherever the text is split on its way to the parser."""
     error = refused(b"a: 1\n# " + "ä".encode() * length + b"\x01", InvalidPipelineFileError)
     assert error.metadata == {"line": "2", "column": str(length + 3)}
 
@@ -106,7 +106,7 @@ def test_place_behind_many_bytes(length: int) -> None:
     ],
 )
 def test_what_kfp_cannot_read(content: bytes, hint: str) -> None:
-    """What libyaml takes but KFP's parser fails on, or spins on, is refused with a word on what to write instead."""
+    """What libyaml accepts but KFP's parser rejects, or hangs on, is rejected with a hint on what to write instead."""
     assert hint in not_a_pipeline(content)
 
 
@@ -128,14 +128,14 @@ def test_what_kfp_cannot_read(content: bytes, hint: str) -> None:
     ],
 )
 def test_what_kfp_can_read(content: bytes) -> None:
-    """Unusual YAML that KFP reads passes."""
+    """Unusual YAML that KFP reads is accepted."""
     assert receive(content).content == content
 
 
 @pytest.mark.slow
 @given(st.integers(0, 70), st.integers(1, 9))
 def test_escaped_slash_at_any_cut(padding: int, backslashes: int) -> None:
-    r"""Only an odd number of backslashes before a slash escapes it, also where the text is cut in between."""
+    r"""Only an odd number of backslashes before a slash escapes it, also if the text is split in between."""
     content = b'{"a": "' + b"x" * (16384 - padding) + b"\\" * backslashes + b'/"}'
     if backslashes % 2:
         assert "escape" in not_a_pipeline(content)
@@ -159,12 +159,12 @@ def test_escaped_slash_at_any_cut(padding: int, backslashes: int) -> None:
     ids=["aliases", "anchors", "flow depth", "block depth", "JSON depth", "climbing", "directives", "slashes"],
 )
 def test_bombs(content: bytes, hint: str) -> None:
-    """Texts made to keep a parser busy are refused long before their end."""
+    """Texts made to overload a parser are rejected long before their end."""
     assert hint in not_a_pipeline(content)
 
 
 def test_endless_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text of more parts than a pipeline can have is refused, so that the time of a check is bounded."""
+    """A text with more parts than a pipeline can have is rejected, so that the time of a check is bounded."""
     monkeypatch.setattr("kfadapter_grpc.upload.syntax.MOST_EVENTS", 2_000)
     assert "parts" in not_a_pipeline(b"a: [" + b"1," * 4_000 + b"]")
     receive(b"a: [" + b"1," * 900 + b"]")
@@ -185,7 +185,7 @@ def test_one_long_token_at_a_time() -> None:
 
 
 def test_faults_of_the_stream() -> None:
-    """A fault while the parser reads comes out as what it is, and the text ends there."""
+    """A fault while the parser reads is raised unchanged, and the text ends there."""
 
     class Broken:
         def read(self, size: int, /) -> bytes:

@@ -23,7 +23,7 @@ def _own(monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
 
 
 def test_what_runs() -> None:
-    """Told are this program, Python, and the packages whose versions matter, as they are installed."""
+    """The versions of this program, Python, and the packages that matter are reported as installed."""
     told = version.running()
     assert list(told) == ["kfadapter", "python", "grpcio", "protobuf", "kfp-server-api", "kfp"]
     assert told["python"] == platform.python_version()
@@ -32,13 +32,13 @@ def test_what_runs() -> None:
 
 
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that is not there is said to be not there."""
+    """A missing package is reported as not installed."""
     monkeypatch.setattr(version, "BESIDE", ("no-such-package",))
     assert version.running()["no-such-package"] == "not installed"
 
 
 def test_a_checkout_tells_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout may have moved on since it was installed, so its commit of now is told, and whether files differ."""
+    """A checkout may be newer than the installation, so its current commit is reported, and whether files differ."""
     installed = importlib.metadata.version("kfadapter-grpc")
     assert _own(monkeypatch, tmp_path) == installed
     _git(tmp_path, "init", "--quiet")
@@ -56,7 +56,7 @@ def test_a_checkout_tells_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("git", ["missing", "broken"])
 def test_no_git_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: str) -> None:
-    """Where git is not there, or does not like the checkout, the installed version is told alone."""
+    """Without git, or if git rejects the checkout, only the installed version is reported."""
     (tmp_path / ".git").mkdir()
     if git == "missing":
         monkeypatch.setenv("PATH", "")

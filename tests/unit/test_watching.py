@@ -1,4 +1,4 @@
-"""Watching, before a KFP that counts what it is asked; the poller is polled by hand."""
+"""Watching a KFP that counts its requests; the poller is polled by hand."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALL = RunFilter()
 
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
-    """A poller before a fake KFP; its watches tell a heartbeat as soon as there is no news."""
+    """A poller of a fake KFP; its watches send a heartbeat as soon as there is no event."""
     monkeypatch.setattr(poller_module, "HEARTBEAT_SECONDS", 0)
     made = Watching()
     yield made
@@ -41,7 +41,7 @@ def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
 
 
 def test_present_state_first_then_changes(watching: Watching) -> None:
-    """A watch tells each run as it is, then what changes, then ends when all runs are over."""
+    """A watch sends the current state of each run, then changes, and ends when all runs have finished."""
     for run_id in ("a", "b"):
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b")
@@ -59,7 +59,7 @@ def test_present_state_first_then_changes(watching: Watching) -> None:
 
 @pytest.mark.slow
 def test_cost_of_many_watches(watching: Watching) -> None:
-    """500 watches of the same 100 runs cost KFP what one does: at most 6 calls a poll, of at most 100 ids each."""
+    """500 watches of the same 100 runs cost KFP as much as one: at most 6 calls a poll, of at most 100 ids each."""
     ids = [f"run-{number}" for number in range(100)]
     states = [PENDING, RUNNING, RUNNING, SUCCEEDED]
     for number, run_id in enumerate(ids):
@@ -79,21 +79,21 @@ def test_cost_of_many_watches(watching: Watching) -> None:
 
 @pytest.mark.slow
 def test_cost_of_two_hundred_runs(watching: Watching) -> None:
-    """1000 watches of 200 runs in all states that there are cost at most 6 calls a poll, also while they move."""
+    """1000 watches of 200 runs in all states cost at most 6 calls a poll, also while the runs change."""
     ids = [f"run-{number}" for number in range(200)]
     states = [PENDING, RUNNING, SUCCEEDED, FAILED, RunState.CANCELING]
     for number, run_id in enumerate(ids):
         watching.kfp.put(run_id, states[number % 5])
     for _ in range(1000):
         watching.watch(*ids)
-    assert watching.poll(3)["get"] == 40  # so many have failed: each is read whole once, twenty a poll
+    assert watching.poll(3)["get"] == 40  # the failed ones: each is read in full once, twenty a poll
     for number in range(60):
         watching.kfp.put(ids[3 * number], states[number % 5])
         assert watching.poll().total() <= 6
 
 
 def test_nobody_watches(watching: Watching) -> None:
-    """When nobody watches any more, KFP is asked nothing, and nothing is kept."""
+    """Without watches KFP is not called, and nothing is kept."""
     watching.kfp.put("a")
     watching.watch("a", "not there")
     watching.watch(where=ALL)
@@ -104,7 +104,7 @@ def test_nobody_watches(watching: Watching) -> None:
 
 
 def test_known_runs_are_told_at_once(watching: Watching) -> None:
-    """A watch of runs that others watch already is told what is known, without a question."""
+    """A watch of runs that are watched already sends their known state, without a request."""
     watching.kfp.put("a")
     watching.watch("a")
     watching.poll()
@@ -112,7 +112,7 @@ def test_known_runs_are_told_at_once(watching: Watching) -> None:
 
 
 def test_coming_back_with_etags(watching: Watching) -> None:
-    """A caller that comes back with etags is told only the runs that differ; unknown etags do no harm."""
+    """A watch that resumes with etags only sends runs that differ; unknown etags are ignored."""
     old = {run_id: watching.kfp.put(run_id).etag for run_id in ("a", "b", "c")}
     watching.kfp.put("b", SUCCEEDED)
     watch = watching.watch("a", "b", "c", known={**old, "elsewhere": "x", "c": "another"})
@@ -121,7 +121,7 @@ def test_coming_back_with_etags(watching: Watching) -> None:
 
 
 def test_coming_back_when_all_is_over(watching: Watching) -> None:
-    """A caller that knows already that all runs are over is told nothing; the watch ends."""
+    """A watch that resumes with the etags of finished runs sends nothing and ends."""
     known = {"a": watching.kfp.put("a", SUCCEEDED).etag}
     for tasks in (False, True):
         watch = watching.watch("a", known=known, tasks=tasks)
@@ -130,7 +130,7 @@ def test_coming_back_when_all_is_over(watching: Watching) -> None:
 
 
 def test_unknown_and_deleted_runs(watching: Watching) -> None:
-    """A run that never was is told gone at once, one that is deleted within 30 s; both end the watch."""
+    """An unknown run is reported as gone at once, a deleted one within 30 s; both end the watch."""
     for run_id in ("a", "b", "c"):
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b", "c", "nobody")
@@ -145,7 +145,7 @@ def test_unknown_and_deleted_runs(watching: Watching) -> None:
 
 
 def test_archived_and_retried_runs(watching: Watching) -> None:
-    """Within 30 s it is told that a run was archived, and that one that was over goes on."""
+    """Within 30 s a watch sends that a run was archived, or that a finished run was retried."""
     watching.kfp.put("a", FAILED)
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
@@ -160,7 +160,7 @@ def test_archived_and_retried_runs(watching: Watching) -> None:
 
 
 def test_slow_reader(watching: Watching) -> None:
-    """A caller who does not read finds the newest state of each run, and no more, however often it changed."""
+    """A slow reader gets the latest state of each run, and no more, however often it changed."""
     watch = watching.watch("a")
     for state in (PENDING, RUNNING, FAILED, RUNNING, SUCCEEDED):
         watching.kfp.put("a", state)
@@ -169,7 +169,7 @@ def test_slow_reader(watching: Watching) -> None:
 
 
 def test_changes_of_tasks(watching: Watching) -> None:
-    """Tasks are changes only for a watch that asks for them; what they made is told when the run is over."""
+    """Changes of tasks are only sent to watches with tasks; their outputs are sent when the run has finished."""
     watching.kfp.put("a", RUNNING, tasks=(task("t", PENDING),))
     with_tasks, without = watching.watch("a", tasks=True), watching.watch("a")
     watching.poll()
@@ -187,7 +187,7 @@ def test_changes_of_tasks(watching: Watching) -> None:
 
 
 def test_cost_of_tasks(watching: Watching) -> None:
-    """Running runs are listed by twenty, in turns; only those of which something has changed are read whole, once."""
+    """Active runs are listed in turns of twenty; only those that have changed are read in full, once."""
     ids = [f"run-{number}" for number in range(100)]
     for run_id in ids:
         watching.kfp.put(run_id)
@@ -204,7 +204,7 @@ def test_cost_of_tasks(watching: Watching) -> None:
 
 
 def test_a_run_whose_task_waits(watching: Watching) -> None:
-    """It is read whole every 30 s, and its warnings are sent once, to watches with tasks."""
+    """A run with a waiting task is read in full every 30 s; its warnings are sent once, to watches with tasks."""
     watching.kfp.put("a", tasks=(task("t", PENDING),))
     watch, without = watching.watch("a", tasks=True), watching.watch("a")
     watching.poll()
@@ -223,7 +223,7 @@ def test_a_run_whose_task_waits(watching: Watching) -> None:
 
 
 def test_a_run_that_was_terminated(watching: Watching) -> None:
-    """Lists say that it failed; it is read whole once, sent as canceled, and not read again."""
+    """A run that lists report as failed is read in full once, sent as canceled, and not read again."""
     watching.kfp.put("a")
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
@@ -236,7 +236,7 @@ def test_a_run_that_was_terminated(watching: Watching) -> None:
 
 
 def test_outage(watching: Watching) -> None:
-    """While KFP is away the watch stays and says so, and afterwards tells what has changed meanwhile."""
+    """While KFP is unreachable the watch continues and reports it, and afterwards sends what has changed meanwhile."""
     watching.kfp.put("a")
     watch = watching.watch("a")
     watching.poll()
@@ -247,12 +247,12 @@ def test_outage(watching: Watching) -> None:
     watching.kfp.put("a", SUCCEEDED)
     watching.kfp.failure = None
     watching.poll()
-    assert watch.told() == []  # but that KFP is back
+    assert watch.told() == []  # a heartbeat: KFP is reachable again
     assert watch.told() == ["a SUCCEEDED", "end"]
 
 
 def test_outage_from_the_beginning(watching: Watching) -> None:
-    """A watch that begins while KFP is away waits for it."""
+    """A watch that begins while KFP is unreachable waits for it."""
     watching.kfp.put("a", SUCCEEDED)
     watching.kfp.failure = KfpUnavailableError("away")
     watch = watching.watch("a")
@@ -260,12 +260,12 @@ def test_outage_from_the_beginning(watching: Watching) -> None:
     assert watch.told() == ["away"]
     watching.kfp.failure = None
     watching.poll()
-    assert watch.told() == []  # but that KFP is back
+    assert watch.told() == []  # a heartbeat: KFP is reachable again
     assert watch.told() == ["a SUCCEEDED", "end"]
 
 
 def test_refused_from_the_beginning(watching: Watching) -> None:
-    """What KFP will never answer fails the watch; a fault in between only makes it wait."""
+    """A permanent error ends a watch that begins; running watches, and those with a transient error, wait."""
     watching.kfp.put("a")
     old = watching.watch("a")
     watching.poll()
@@ -283,7 +283,7 @@ def test_refused_from_the_beginning(watching: Watching) -> None:
 
 
 def test_draining(watching: Watching) -> None:
-    """When the adapter shuts down, all watches end with DRAINING, and none begins."""
+    """When the adapter drains, all watches end with DRAINING, and none can begin."""
     watch = watching.watch("a")
     watching.poller.drain()
     with pytest.raises(DrainingError):
@@ -293,7 +293,7 @@ def test_draining(watching: Watching) -> None:
 
 
 def test_caller_gone(watching: Watching) -> None:
-    """A caller who goes ends the reading."""
+    """A watch ends when the client disconnects."""
     watch = watching.watch("a")
     watch.call.cancel()
     with pytest.raises(CallCancelledError):
@@ -301,7 +301,7 @@ def test_caller_gone(watching: Watching) -> None:
 
 
 def test_filter_takes_up_new_runs(watching: Watching) -> None:
-    """A watch of a filter tells what matches, and runs made later; it does not end when all are over."""
+    """A watch of a filter sends matching runs, including new ones; it does not end when all have finished."""
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=ALL)
     watching.poll()
@@ -317,7 +317,7 @@ def test_filter_takes_up_new_runs(watching: Watching) -> None:
 
 
 def test_filter_by_state(watching: Watching) -> None:
-    """A run that comes to match is told, one that ceases to match is told once more, others are not."""
+    """A run that starts to match is sent, one that stops matching is sent once more, others are not."""
     where = RunFilter(states=frozenset({RUNNING}))
     watching.kfp.put("over", SUCCEEDED)
     watching.kfp.put("waits", PENDING)
@@ -338,7 +338,7 @@ def test_filter_by_state(watching: Watching) -> None:
 
 
 def test_filter_by_time_of_end(watching: Watching) -> None:
-    """A run that goes on matches a filter by its end when it is over."""
+    """An active run matches a filter by finish time once it has finished."""
     watching.kfp.put("a")
     watch = watching.watch(where=RunFilter(finished_after=BEGIN))
     watching.poll()
@@ -349,7 +349,7 @@ def test_filter_by_time_of_end(watching: Watching) -> None:
 
 
 def test_filter_resumed(watching: Watching) -> None:
-    """A caller that comes back to a filter is told what became of runs that it knows and that match no more."""
+    """A watch of a filter that resumes sends the known runs that no longer match."""
     known = {"a": watching.kfp.put("a").etag, "b": "deleted since"}
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=RunFilter(states=frozenset({RUNNING})), known=known)
@@ -358,7 +358,7 @@ def test_filter_resumed(watching: Watching) -> None:
 
 
 def test_run_that_comes_late(watching: Watching) -> None:
-    """A run is found though KFP shows it only after another one that was made after it."""
+    """A run is found even if KFP shows it after one that was created later."""
     first = watching.kfp.put("first")
     watch = watching.watch(where=ALL)
     watching.poll()
@@ -370,7 +370,7 @@ def test_run_that_comes_late(watching: Watching) -> None:
 
 
 def test_cost_of_filters(watching: Watching) -> None:
-    """Watches of the same filter share their questions; in quiet times one a poll that finds nothing."""
+    """Watches of the same filter share their requests; without changes a poll makes one that returns nothing."""
     watching.kfp.put("a")
     watches = [watching.watch(where=RunFilter(labels={"team": "vision"})) for _ in range(50)]
     watching.poll()
@@ -380,7 +380,7 @@ def test_cost_of_filters(watching: Watching) -> None:
 
 
 def test_bound_of_a_filter(watching: Watching) -> None:
-    """For a filter the newest 1000 runs are followed; the oldest are forgotten."""
+    """A filter follows the newest 1000 runs; older ones are dropped."""
     for number in range(MAX_FOLLOWED + 5):
         watching.kfp.put(f"run-{number}")
     watch = watching.watch(where=ALL)
@@ -397,7 +397,7 @@ def test_bound_of_a_filter(watching: Watching) -> None:
 
 
 def test_experiment_of_a_filter(watching: Watching) -> None:
-    """The experiment of a filter is found once, when the watch begins."""
+    """The experiment of a filter is looked up once, when the watch begins."""
     watching.watch(where=RunFilter(experiment=ExperimentRef(name="e")))
     assert watching.kfp.asked["experiment_id"] == 1
     assert "experiment_id" not in watching.poll(3)

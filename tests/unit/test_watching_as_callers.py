@@ -1,4 +1,4 @@
-"""Watching where KFP is called with the callers' own credentials: nobody is told what another may see."""
+"""Watching with the callers' own credentials: a caller is never sent what only another may see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUCCEEDED = RunState.SUCCEEDED
 
 @pytest.fixture
 def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
-    """A poller before a fake KFP; its watches tell a heartbeat as soon as there is no news."""
+    """A poller of a fake KFP; its watches send a heartbeat as soon as there is no event."""
     monkeypatch.setattr(poller_module, "HEARTBEAT_SECONDS", 0)
     made = Watching()
     made.kfp.put("a")
@@ -37,7 +37,7 @@ def watch(watching: Watching, who: Authorization | None, *, filtered: bool) -> R
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: bool) -> None:
-    """Two callers watch the same run: KFP is called for it as each of them, and never as somebody else."""
+    """If two callers watch the same run, KFP is called with the credentials of each, and no others."""
     watches = [watch(watching, who, filtered=filtered) for who in (ALICE, BOB)]
     watching.poll()
     assert [one.told() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
@@ -50,7 +50,7 @@ def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("bob_first", [False, True])
 def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: bool, bob_first: bool) -> None:
-    """Bob watches a run of Alice's: KFP refuses it to him, though all is known for Alice; she continues undisturbed."""
+    """If KFP denies a run to Bob, his watch fails although Alice's cache has it; hers continues."""
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     if bob_first:
         bob, alice = (watch(watching, who, filtered=filtered) for who in (BOB, ALICE))
@@ -69,7 +69,7 @@ def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: b
 
 
 def test_a_filter_that_names_an_experiment(watching: Watching) -> None:
-    """The experiment of a filter is looked up as the caller as well."""
+    """The experiment of a filter is looked up with the caller's credentials too."""
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     with pytest.raises(PermissionDeniedError):
         watching.watch(where=RunFilter(experiment=ExperimentRef(name="e")), who=BOB)
@@ -78,7 +78,7 @@ def test_a_filter_that_names_an_experiment(watching: Watching) -> None:
 
 @pytest.mark.parametrize("tasks", [False, True])
 def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) -> None:
-    """When KFP accepts a caller's credentials no more, all watches with them end; nobody else can send better ones."""
+    """When KFP rejects a caller's expired credentials, all watches with them end; others continue."""
     expired = [watching.watch("a", tasks=tasks, who=ALICE), watching.watch(where=RunFilter(), tasks=tasks, who=ALICE)]
     other = watching.watch("a", tasks=tasks, who=BOB)
     watching.poll()
@@ -88,19 +88,19 @@ def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) 
     for one in expired:
         with pytest.raises(UnauthenticatedError):
             one.told()
-    assert other.told() == []  # and no word of a KFP that is away
+    assert other.told() == []  # a heartbeat, and KFP is not reported as unreachable
     assert "away" not in watch(watching, BOB, filtered=True).told()
 
 
 def test_the_same_credentials_share(watching: Watching) -> None:
-    """Many watches with the same credentials cost KFP what one does."""
+    """Many watches with the same credentials cost KFP as much as one."""
     watches = [watching.watch("a", who=Authorization(ALICE.value)) for _ in range(50)]
     assert watching.poll() == {"read": 1}
     assert {tuple(one.told()) for one in watches} == {("a RUNNING",)}
 
 
 def test_nothing_is_kept_of_who_has_gone() -> None:
-    """With the last watch of a caller goes all that was known for it."""
+    """When the last watch of a caller ends, its cache is dropped."""
     watching = Watching()
     watching.kfp.put("a")
     for filtered in (False, True):
@@ -114,7 +114,7 @@ def test_nothing_is_kept_of_who_has_gone() -> None:
 
 
 def test_a_scope_shows_no_secret(watching: Watching) -> None:
-    """What is kept of watches shows nobody's credentials when it is printed."""
+    """The repr of caches and groups shows no credentials."""
     watch(watching, ALICE, filtered=True)
     registry = watching.poller._registry
     assert "canary" not in repr(

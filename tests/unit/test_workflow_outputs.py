@@ -1,4 +1,4 @@
-"""What the tasks of a file of KFP v1 took and made, out of the nodes of its Workflow."""
+"""Inputs and outputs of the tasks of a file of KFP v1, from the nodes of its Workflow."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _manifest(repository: object = None) -> str:
 
 
 def test_inputs_and_outputs() -> None:
-    """Parameters are texts, artifacts are where Argo stored them, and come from the task that made them."""
+    """Parameters are strings; artifacts are where Argo stored them, and come from the task that produced them."""
     train, test = sorted(read_nodes(_manifest()).tasks, key=lambda task: task.task_id)
     assert train.inputs == (RunInput("epochs", "3"),)
     metrics, loss, model = sorted(train.outputs, key=lambda one: one.name)
@@ -99,7 +99,7 @@ def test_inputs_and_outputs() -> None:
     ],
 )
 def test_repositories(repository: object, uri: str) -> None:
-    """The bucket and the kind of store are those of the repository that Argo used."""
+    """The bucket and the kind of store are those of Argo's artifact repository."""
     train = next(task for task in read_nodes(_manifest(repository)).tasks if task.name == "train")
     metrics = next(one for one in train.outputs if one.name == "mlpipeline-metrics")
     assert metrics.artifacts[0].uri == f"{uri}/{KEY}/mlpipeline-metrics.tgz"
@@ -114,7 +114,7 @@ def kfp() -> Iterator[RunsKfp]:
 
 
 def test_metrics(kfp: RunsKfp) -> None:
-    """What was logged in `mlpipeline-metrics` is served by v1beta1; ML Metadata is not asked for such a run."""
+    """Metrics of `mlpipeline-metrics` are read from v1beta1; ML Metadata is not called for such a run."""
     run_id = kfp.add(run_id=RUN_ID, state="SUCCEEDED")
     logged = [{"name": "accuracy", "node_id": "v1-1", "number_value": 0.91, "format": "PERCENTAGE"}]
     logged += [{"name": "rows", "node_id": "v1-2", "number_value": 7}]

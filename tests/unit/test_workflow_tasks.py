@@ -1,4 +1,4 @@
-"""The tasks that people wrote are found in a Workflow, whatever they are called and however odd it is."""
+"""The tasks of the pipeline's author are found in a Workflow, whatever their names and however unusual it is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LIKE_KFPS_OWN = (
 
 
 def _paths(tasks: Sequence[Task], before: str = "") -> Iterator[str]:
-    """The paths of all tasks that an author wrote, one for each iteration."""
+    """The paths of all tasks in the pipeline, one for each iteration."""
     for task in tasks:
         path = before + task.name
         yield path
@@ -78,7 +78,7 @@ def _groups(inner: st.SearchStrategy[tuple[Task, ...]]) -> st.SearchStrategy[tup
 
 
 def _sound(task: Task) -> Task:
-    """Only conditions are skipped, and only plain groups have exit tasks."""
+    """Makes a task valid: only conditions are skipped, and only plain groups have exit tasks."""
     phase = task.phase if task.kind == "condition" or task.phase != "Skipped" else "Succeeded"
     return replace(task, phase=phase, exit_task=task.exit_task if task.kind == "dag" else "")
 
@@ -88,7 +88,7 @@ def _siblings(task: st.SearchStrategy[Task]) -> st.SearchStrategy[tuple[Task, ..
 
 
 def _compiles(tasks: Sequence[Task]) -> bool:
-    """KFP refuses a task that is called as another's driver; only one exit task is called so."""
+    """Whether KFP accepts the tasks: none is named like another's driver, and there is at most one exit task."""
     names = {task.name for task in tasks}
     return not any(f"{name}-driver" in names for name in names) and sum(bool(one.exit_task) for one in tasks) < 2
 
@@ -101,7 +101,7 @@ PIPELINES = st.recursive(_siblings(_LEAVES), _groups, max_leaves=8)
 @settings(max_examples=200, deadline=None)
 @given(PIPELINES, st.booleans())
 def test_every_task_once_and_nothing_else(tasks: tuple[Task, ...], retries: bool) -> None:
-    """Whatever tasks are called, each is there once by its path, and none of KFP's own nodes is."""
+    """Each task appears once by its path, whatever its name, and none of KFP's own nodes does."""
     nodes = _read(*tasks, retries=retries)
     assert _found(nodes) == Counter(_paths(tasks))
 
@@ -109,7 +109,7 @@ def test_every_task_once_and_nothing_else(tasks: tuple[Task, ...], retries: bool
 @settings(max_examples=100, deadline=None)
 @given(PIPELINES)
 def test_with_and_without_default_retries(tasks: tuple[Task, ...]) -> None:
-    """The retries that 2.17.0 wraps around everything change nothing of what is said."""
+    """The retries that 2.17.0 wraps around everything do not change the tasks."""
     one, other = _read(*tasks), _read(*tasks, retries=False)
     said = [
         [(task.name, task.state, task.kind, task.iteration_index, task.attempts, task.error) for task in nodes.tasks]
@@ -121,7 +121,7 @@ def test_with_and_without_default_retries(tasks: tuple[Task, ...]) -> None:
 @settings(max_examples=100, deadline=None)
 @given(PIPELINES)
 def test_states_are_consistent(tasks: tuple[Task, ...]) -> None:
-    """What is inside of a task has that as its parent; ids are unique; a skipped task has nothing inside."""
+    """A nested task has its group as parent; ids are unique; a skipped task has nothing inside."""
     found = {task.task_id: task for task in _read(*tasks).tasks}
     assert len(found) == len(list(_paths(tasks)))
     for task in found.values():
@@ -131,7 +131,7 @@ def test_states_are_consistent(tasks: tuple[Task, ...]) -> None:
 
 
 def test_an_id_before_its_node() -> None:
-    """A task of which only the driver began has the id that its own node will have."""
+    """A task of which only the driver has started has the id of its later node."""
     manifest = json.loads(Workflow((Task("train"),)).manifest())
     kept = {key: node for key, node in manifest["status"]["nodes"].items() if ".train(0)" not in node["name"]}
     kept.pop(node_id(f"{NAME}(0).root(0).train"))
@@ -143,7 +143,7 @@ def test_an_id_before_its_node() -> None:
 
 
 def test_the_first_cause_comes_first() -> None:
-    """Of several failures the first is the reason; the others are named, an exit task's own comes last."""
+    """Of several failures the first is the reason; the others are named, that of an exit task last."""
     failing = Task("train", phase="Failed", message="main: Error (exit code 3)")
     manifest = json.loads(
         Workflow(
@@ -169,7 +169,7 @@ def test_an_iteration_that_failed() -> None:
 
 
 def test_why_a_pod_does_not_start() -> None:
-    """Its image or a node that is missing is reported at once, its being prepared only after half a minute."""
+    """A wait for preparation of a pod is reported after half a minute, other reasons at once."""
     manifest = Workflow((Task("train", phase="Pending", message="PodInitializing"),)).manifest()
     early, late = (datetime(2026, 1, 2, 3, 4, second, tzinfo=timezone.utc) for second in (10, 40))
     assert read_nodes(manifest, now=early).warnings == ()
@@ -178,7 +178,7 @@ def test_why_a_pod_does_not_start() -> None:
 
 
 def test_a_pipeline_that_is_tried_again() -> None:
-    """A lost pod may have the whole pipeline tried again; what the new attempt has not begun is left out."""
+    """After a retry of the whole pipeline, tasks that the new attempt has not started are left out."""
     manifest = json.loads(Workflow((Task("a"), Task("b", phase="Error", message="pod deleted"))).manifest())
     nodes = manifest["status"]["nodes"]
     first, second = f"{NAME}(0).root(0)", f"{NAME}(0).root(1)"
@@ -198,7 +198,7 @@ def test_a_pipeline_that_is_tried_again() -> None:
 
 
 def test_a_pod_that_was_lost_and_came_again() -> None:
-    """An attempt that ended with an error of the pod is no failure of a task that succeeded in the end."""
+    """A failed attempt because of a lost pod is not a failure of a task that succeeded later."""
     manifest = json.loads(Workflow((Task("a"),)).manifest())
     nodes = manifest["status"]["nodes"]
     name = f"{NAME}(0).root(0).a(0).executor(0)"
@@ -224,7 +224,7 @@ def _v1(*nodes: dict[str, object]) -> RunNodes:
 
 
 def test_steps_of_a_plain_workflow() -> None:
-    """Steps are tasks, items are distinguished, a nested template is a group, and the exit handler runs at the end."""
+    """Steps are tasks, items are distinguished, a nested template is a group, and the exit handler is a task."""
     nodes = _v1(
         {"id": "v1", "displayName": "v1", "type": "Steps", "templateName": "main"},
         {"id": "v1-0", "displayName": "[0]", "type": "StepGroup", "boundaryID": "v1"},
@@ -250,17 +250,17 @@ def test_steps_of_a_plain_workflow() -> None:
 
 
 def test_a_workflow_of_one_container() -> None:
-    """Its entrypoint is its task."""
+    """The entrypoint of a workflow of one container is its task."""
     nodes = _v1({"id": "v1", "displayName": "v1", "type": "Pod", "templateName": "whalesay"})
     assert [(task.name, task.attempts) for task in nodes.tasks] == [("whalesay", 1)]
     assert nodes.pods(nodes.tasks[0].task_id)[0].name == "v1"
 
 
-# --- what cannot be read ----------------------------------------------------------------------------------------
+# --- unreadable workflows ---------------------------------------------------------------------------------------
 
 
 def test_compressed_nodes() -> None:
-    """Argo compresses the nodes of a large Workflow; they are unpacked."""
+    """Compressed nodes of a large Workflow are unpacked."""
     manifest = json.loads(Workflow((Task("train"),)).manifest())
     packed = base64.b64encode(gzip.compress(json.dumps(manifest["status"].pop("nodes")).encode())).decode()
     manifest["status"]["compressedNodes"] = packed
@@ -268,7 +268,7 @@ def test_compressed_nodes() -> None:
 
 
 def test_compressed_nodes_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are unpacked up to a bound."""
+    """Compressed nodes are unpacked up to a limit."""
     monkeypatch.setattr(workflow, "MAX_NODES_BYTES", 1000)
     packed = base64.b64encode(gzip.compress(b'{"x": "' + b" " * 100_000)).decode()
     nodes = read_nodes(json.dumps({"metadata": {"name": "w"}, "status": {"compressedNodes": packed}}))
@@ -289,14 +289,14 @@ def test_compressed_nodes_that_are_too_large(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_manifests_that_cannot_be_read(manifest: str) -> None:
-    """The tasks are unavailable then, and it is said why."""
+    """The tasks are unavailable, with the reason."""
     nodes = read_nodes(manifest)
     assert (nodes.tasks, bool(nodes.unreadable)) == ((), True)
     assert nodes.why_failed("r").startswith("the run failed; Kubeflow Pipelines does not say why: its workflow")
 
 
 def test_nodes_that_contain_each_other() -> None:
-    """They belong to no task; the others are told."""
+    """Nodes that contain each other belong to no task; the others are read."""
     manifest = json.loads(Workflow((Task("train"),)).manifest())
     for key, inside in (("a", "b"), ("b", "a"), ("c", "c")):
         manifest["status"]["nodes"][key] = {"id": key, "name": key, "type": "DAG", "boundaryID": inside}
@@ -304,7 +304,7 @@ def test_nodes_that_contain_each_other() -> None:
 
 
 def test_groups_within_groups_without_end() -> None:
-    """A thousand levels are read."""
+    """A thousand levels of groups are read."""
     task = Task("x")
     for _ in range(300):
         task = Task("g", "dag", (task,))
@@ -315,7 +315,7 @@ def test_groups_within_groups_without_end() -> None:
     "odd", ["", "yesterday", "0001-01-01T00:00:00Z", "99999-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
 )
 def test_odd_times(odd: str) -> None:
-    """They are unknown, and nothing else is lost."""
+    """Invalid times are unset, and nothing else is lost."""
     manifest = Workflow((Task("train"),)).manifest().replace("2026-01-02T03:04:05Z", odd)
     (task,) = read_nodes(manifest).tasks
     assert (task.state, task.started_at, task.finished_at) == (RunState.SUCCEEDED, None, None)

@@ -16,7 +16,7 @@ TEXTS = st.text(CHARACTERS, max_size=30)
 
 
 def safe(data: bytes, step: int = 7) -> bytes:
-    """All that the stream gives."""
+    """All bytes of the stream."""
     stream = YamlSafe(io.BytesIO(data))
     pieces = list(iter(lambda: stream.read(step), b""))
     assert all(len(piece) == step for piece in pieces[:-1])
@@ -26,7 +26,7 @@ def safe(data: bytes, step: int = 7) -> bytes:
 @given(texts=st.lists(TEXTS, max_size=5), step=st.integers(1, 40))
 @example(texts=[UNSAFE], step=1)
 def test_the_same_as_json_and_as_yaml(texts: list[str], step: int) -> None:
-    """Whatever a string holds and wherever pieces end: the same JSON, and the same when read as YAML."""
+    """Any string, split anywhere, gives the same JSON, and the same value when read as YAML."""
     data = json.dumps({"x": texts}, ensure_ascii=False).encode()
     told = safe(data, step)
     assert json.loads(told) == {"x": texts}
@@ -35,11 +35,11 @@ def test_the_same_as_json_and_as_yaml(texts: list[str], step: int) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", '{"값": "\\u003c é 😀"}'.encode() * 100])
 def test_what_is_safe_stays_as_it_is(data: bytes) -> None:
-    """Not a byte of other texts changes."""
+    """Other texts are unchanged."""
     assert safe(data) == data
 
 
 @pytest.mark.parametrize("end", [b"\xc2", b"\xe2", b"\xe2\x80", b"\xef", b"\xef\xbf"])
 def test_a_character_that_is_cut_at_the_end_is_not_lost(end: bytes) -> None:
-    """All bytes come out, also of what is no UTF-8."""
+    """All bytes are returned, including those that are not UTF-8."""
     assert safe(b"abc" + end) == b"abc" + end

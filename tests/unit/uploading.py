@@ -1,4 +1,4 @@
-"""Receives made files the way the Upload servicer does, and packs them into archives."""
+"""Receives generated files the way the Upload servicer does, and packs them into archives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ E = TypeVar("E", bound=AdapterError)
 
 @dataclass(frozen=True)
 class Received:
-    """What came out of a reception."""
+    """The result of receiving a file."""
 
     content: bytes
     size: int
@@ -41,7 +41,7 @@ def receive(
     sha256: bytes | None = None,
     call: Call | None = None,
 ) -> Received:
-    """Receives a file and reads it again."""
+    """Receives a file and reads its content."""
     chunks = [chunks] if isinstance(chunks, bytes) else chunks
     call = call or Call("test", 60)
     with received(chunks, limits or UploadLimits(), total_bytes=total_bytes, sha256=sha256, call=call) as file:
@@ -50,7 +50,7 @@ def receive(
 
 
 def refused(content: bytes, error: type[E], limits: UploadLimits | None = None) -> E:
-    """Receives a file that must be refused with `error`."""
+    """Receives a file that must be rejected with `error`."""
     with pytest.raises(error) as caught:
         receive(content, limits)
     assert type(caught.value) is error
@@ -59,7 +59,7 @@ def refused(content: bytes, error: type[E], limits: UploadLimits | None = None) 
 
 
 def not_a_pipeline(content: bytes) -> str:
-    """Receives a file that must be refused as no pipeline; returns the message."""
+    """Receives a file that must be rejected as an invalid pipeline; returns the message."""
     return refused(content, InvalidPipelineFileError).message
 
 

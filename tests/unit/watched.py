@@ -1,4 +1,4 @@
-"""What the tests of watching share: a KFP that counts what it is asked, and watches that are read without waiting."""
+"""Fakes for the tests of watching: a KFP that counts its requests, and watches that are read without waiting."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 class FakeRuns:
-    """Keeps runs, and counts the questions.
+    """Keeps runs, and counts the requests.
 
     Attributes:
         runs: The runs by id.
-        asked: How often each question was asked.
-        failure: What every question fails with.
-        sizes: How many ids the questions named.
-        refused: What those who ask with this authorization are told.
-        asked_as: Who asked, each time.
-        waiting: The runs of which a task has been pending for a while.
-        listed_as_failed: The canceled runs that lists call failed.
+        asked: How often each method was called.
+        failure: The error that every request fails with.
+        sizes: How many ids each request had.
+        refused: The error for requests with this authorization.
+        asked_as: The authorization of each request.
+        waiting: Ids of the runs that have had a pending task for a while.
+        listed_as_failed: Ids of the canceled runs that lists report as failed.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class FakeRuns:
         self.listed_as_failed: set[str] = set()
 
     def put(self, run_id: str, state: RunState = RunState.RUNNING, **fields: object) -> Run:
-        """Makes a run, or changes it."""
+        """Creates or changes a run."""
         run = self.runs.get(run_id) or Run(
             run_id, created_at=BEGIN + timedelta(seconds=len(self.runs)), storage_state=StorageState.AVAILABLE
         )
@@ -62,19 +62,19 @@ class FakeRuns:
         return self.runs[run_id]
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
-        """Reads runs, and tells which of them wait."""
+        """Reads runs; returns them, and the ids of those that wait."""
         del namespace
         self._let(call)
         return self._listed("read", run_ids, lambda _: True), [one for one in run_ids if one in self.waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those in another state."""
+        """Reads the runs in another state."""
         del namespace
         self._let(call)
         return self._listed("in_other_state", run_ids, lambda run: run.state is not state)
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts those that are there."""
+        """Counts the existing runs."""
         del namespace
         self._let(call)
         stored = [StorageState.ARCHIVED] if archived else [StorageState.AVAILABLE]
@@ -123,7 +123,7 @@ class FakeRuns:
         return [self._in_list(self.runs[one]) for one in run_ids if one in self.runs and wanted(self.runs[one])]
 
     def _in_list(self, run: Run) -> Run:
-        """Lists have no tasks, and do not know what waits."""
+        """Lists have no tasks and no warnings."""
         state = RunState.FAILED if run.run_id in self.listed_as_failed else run.state
         return replace(run, state=state, tasks=(), warnings=(), etag=run.etag.partition("+")[0])
 
@@ -141,7 +141,7 @@ class Reader:
     call: Call
 
     def told(self) -> list[str]:
-        """What is to be told, up to the next heartbeat or the end, as words."""
+        """The events up to the next heartbeat or the end, in words."""
         found: list[str] = []
         for event in self.events:
             if isinstance(event, Heartbeat):
@@ -155,7 +155,7 @@ def _words(event: RunChanged | RunGone) -> str:
 
 
 class Watching:
-    """A poller before a fake KFP, polled by hand, and its watches."""
+    """A poller of a fake KFP, polled by hand, and its watches."""
 
     def __init__(self) -> None:
         self.kfp = FakeRuns()
@@ -177,14 +177,14 @@ class Watching:
         return Reader(self._stack.enter_context(self.poller.open(request, call)), call)
 
     def poll(self, times: int = 1, elapsed: float = 2.0) -> Counter[str]:
-        """Looks at KFP; tells what it was asked."""
+        """Polls KFP; returns the number of calls by method."""
         self.kfp.asked.clear()
         for _ in range(times):
             self.poller.poll(elapsed)
         return self.kfp.asked
 
     def pass_time(self, seconds: float) -> None:
-        """Moves the clock."""
+        """Advances the clock."""
         self.now += timedelta(seconds=seconds)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Small pipelines with what KFP 2.17.0's server, driver and launcher made of them, and how ours is compared.
+"""Small pipelines with the results of KFP 2.17.0's server, driver and launcher, and their comparison with ours.
 
 `tests/data/corpus.tar.xz` holds `compiled/NAME.yaml` and `expected/NAME.json`: of each run its parameters and state,
 and of each task (keys of the spec joined by `/`, `key[i]` for an iteration) its state, output parameters, artifacts and
@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 Json: TypeAlias = Any
 ARCHIVE = Path(__file__).parents[2] / "data" / "corpus.tar.xz"
 _MOST_CHARACTERS = 4000
-# Types of tasks, and the state of those that never began; the rest of `task_details` are drivers and the run itself.
+# Types of tasks, and the state of those that never started; the rest of `task_details` are drivers and the run itself.
 _SHOWN = {"RUNTIME", "IMPORTER", "LOOP", "DAG", "CONDITION_BRANCH", "SKIPPED"}
 _OF_ML_METADATA = {"display_name", "store_session_info"}
 
@@ -37,7 +37,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def differences(expected: Json, run: Json, details: Json, tasks: Json) -> Iterator[tuple[str, str]]:
-    """Where a run differs from what KFP made: the task's path, or "run", and in which way.
+    """Where a run differs from KFP's: the task's path, or "run", and the difference.
 
     Args:
         expected: KFP's.
@@ -97,11 +97,11 @@ def _plain(value: Json, run_id: str) -> str:
 
 
 def _numbers(value: Json) -> Json:
-    """The same, with numbers as doubles are, and long texts as their lengths."""
+    """The same, with numbers as doubles, and long texts as their lengths."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
-        return int(float(value)) if abs(value) < 1e300 and float(value).is_integer() else value  # a double's
+        return int(float(value)) if abs(value) < 1e300 and float(value).is_integer() else value  # a double
     if isinstance(value, str):
         return {"_chars": len(value)} if len(value) > _MOST_CHARACTERS else _seen(value)
     if isinstance(value, Mapping):
@@ -177,4 +177,4 @@ def _stored(uri: str) -> Json:
         text = content.decode()
     except UnicodeDecodeError:
         return {"_bytes": len(content)}
-    return text if len(text) <= 2000 else {"_chars": len(text)}  # as the corpus has it
+    return text if len(text) <= 2000 else {"_chars": len(text)}  # as in the corpus

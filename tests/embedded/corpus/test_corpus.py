@@ -1,4 +1,4 @@
-"""Each pipeline of the corpus does here what KFP 2.17.0 made of it, but for what is warned of."""
+"""Each pipeline of the corpus has the results of KFP 2.17.0 here, except where a warning is raised."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ WARNED: dict[str, tuple[str, str]] = {
 why."""
 
 NOT_MEASURED = {
-    "exit_fails": "run",  # Argo decides how a failed exit task counts, and the corpus was made without it
+    "exit_fails": "run",  # Argo decides how a failed exit task counts, and the corpus was recorded without it
     "names_plain": "shape",  # the letters of the Workflow's name are Kubernetes'
-    "running_venv": "in-venv",  # it was made without images, in whose Python pip replaces what a venv then sees
+    "running_venv": "in-venv",  # recorded without images, where pip changes the packages that a venv sees
     "texts_placeholders": "see-5",  # the path of an output; steps that are processes have one of this machine
 }
 """As `WARNED`, without a warning."""
@@ -72,21 +72,21 @@ Run = tuple[dict[str, Any], str]
 
 @pytest.fixture(scope="module")
 def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
-    """Plain HTTP to an embedded KFP for the corpus alone, whose containers are processes, as when it was made."""
+    """Plain HTTP to an embedded KFP for the corpus alone, whose containers are processes, as when it was recorded."""
     with start(tmp_path_factory.mktemp("corpus"), options=["--steps", "process"]) as kfp:
         yield Caller(kfp.url)
 
 
 @pytest.fixture(scope="module")
 def runs(caller: Caller, request: pytest.FixtureRequest) -> Callable[[str], list[Run]]:
-    """The runs of each pipeline that is asked for, all begun at once, but for those of the cache's."""
+    """The runs of each requested pipeline, all started at once, except those of the cache's pipelines."""
     asked = {name for item in request.session.items if (name := getattr(item, "callspec", None) and item.name[12:-1])}
     begun = {name: _begun(caller, name) for name in _NAMES if name in asked and not name.startswith("caching")}
     return lambda name: begun.get(name) or _begun(caller, name)
 
 
 def _begun(caller: Caller, name: str) -> list[Run]:
-    """Starts the runs of a pipeline; each with what KFP made of it, and its id or what refused it."""
+    """Starts the runs of a pipeline; returns KFP's result of each, and its id or the error that rejected it."""
     documents = list(yaml.safe_load_all(_FILES[f"compiled/{name}.yaml"]))
     spec = documents[0] if len(documents) == 1 else {"pipeline_spec": documents[0], "platform_spec": documents[1]}
     found = []

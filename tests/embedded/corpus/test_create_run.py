@@ -1,4 +1,4 @@
-"""Parameters that CreateRun takes and refuses, as KFP 2.17.0 answered (`create_run.json` of the corpus)."""
+"""Parameters that CreateRun accepts and rejects, as KFP 2.17.0 answered (`create_run.json` of the corpus)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
 
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: json.dumps(row["parameters"])[:60])
 def test_parameters(caller: Caller, row: dict[str, Any]) -> None:
-    """Values are accepted, recorded and refused as there, but for characters of four bytes, which only warn here."""
+    """Values are accepted, recorded and rejected as in KFP, but 4-byte characters only warn here."""
     code, answer = row["kfp"]
     reply = try_run(caller, pipeline_spec=_SPEC, runtime_config={"parameters": row["parameters"]})
     if code == 500 and "Incorrect string value" in answer:
