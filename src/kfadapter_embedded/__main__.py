@@ -63,6 +63,6 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # A thread that still reads a large upload would keep the interpreter for seconds, and has nothing left to lose:
-    # what was acknowledged is on disk, and what was not is rolled back.
+    # A thread still reading a large upload would keep the interpreter alive for seconds, and there is nothing to lose:
+    # acknowledged data is on disk, the rest is rolled back.
     os._exit(code)

@@ -46,8 +46,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def application(store: Store, folder: Path, runs: Runs) -> Starlette:
-    """Makes the application; the data folder is named where its disk is full."""
-    # The fixed paths of uploads come before the pattern that would take them for ids.
+    """Creates the application; the data folder is named in the error when its disk is full."""
+    # The fixed upload paths come before the pattern that would match them as ids.
     routes = [
         Route("/apis/v2beta1/healthz", _health(pipeline_store="database"), methods=["GET", "POST"]),
         Route("/apis/v1beta1/healthz", _health(), methods=["GET", "POST"]),
@@ -82,10 +82,10 @@ def application(store: Store, folder: Path, runs: Runs) -> Starlette:
 
 
 class _NoForeignPages:
-    """Refuses what a browser sends on behalf of a page from elsewhere.
+    """Rejects requests that a browser sends from a page of another origin.
 
-    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines, or
-    read the logs of runs.
+    This server has no authentication: without this, any page that a local user opens could upload pipelines or read the
+    logs of runs.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -94,7 +94,7 @@ class _NoForeignPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         origin, host = headers.get("origin", ""), headers.get("host", "")
-        # A name in `Host` may be one that was made to point to this machine, to have a browser read from it.
+        # DNS rebinding: a foreign name in `Host` may resolve to this machine so that a page can read from it.
         foreign = (origin and _host(origin) not in _THIS_MACHINE) or (host and not _is_address(_host(f"//{host}")))
         await (_refused_page if foreign else self._app)(scope, receive, send)
 
@@ -107,7 +107,7 @@ def _host(url: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """Whether a host is named by its address, or as localhost."""
+    """Whether a host is an IP address or localhost."""
     if host in _THIS_MACHINE:
         return True
     try:
@@ -123,5 +123,5 @@ def _health(**more: str) -> Callable[[Request], Response]:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether the disk is full; SQLite reports it only in its text."""
+    """Whether the error means that the disk is full; SQLite reports it only in its message."""
     return "disk is full" in str(error) if isinstance(error, sqlite3.Error) else getattr(error, "errno", None) in _FULL

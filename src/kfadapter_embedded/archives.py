@@ -1,6 +1,6 @@
-"""Pipeline files inside archives, as KFP finds them: zip and tar.gz.
+"""Reads pipeline files from zip and tar.gz archives, by KFP's rules.
 
-Nothing is ever written under a member's name, and nothing is read beyond what is sensible.
+Nothing is ever written under a member's name, and all reads are bounded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_SIZE = 32 << 20
 _PREFERRED = "pipeline.yaml"
-# All members of a tar together, headers included.
+# For all members of a tar together, headers included.
 _MAX_TAR_SIZE = 2 * MAX_FILE_SIZE
 _MAX_MEMBERS = 10_000
 _CHUNK = 1 << 16
@@ -29,11 +29,11 @@ _MAX_ZIP_DIRECTORY = 4 << 20
 
 
 class UnreadableFileError(Exception):
-    """The file is too large, of an unknown kind, or an archive that is broken or holds no pipeline file."""
+    """The file is too large, of an unknown type, or an archive that is broken or contains no pipeline file."""
 
 
 def is_yaml_name(name: str) -> bool:
-    """Whether KFP takes a file of this name for YAML."""
+    """Whether KFP treats a file of this name as YAML."""
     return name.endswith((".yaml", ".yml"))
 
 
@@ -41,10 +41,10 @@ def open_archive(file: BinaryIO) -> BinaryIO | None:
     """Finds the pipeline file in an archive.
 
     Returns:
-        The pipeline file, at its start; `None` if the file is no archive.
+        The pipeline file, at its start; `None` if the file is not an archive.
 
     Raises:
-        UnreadableFileError: there is no pipeline file to be had from it.
+        UnreadableFileError: no pipeline file can be read from it.
     """
     magic = file.read(3)
     file.seek(0)
@@ -72,7 +72,7 @@ def _open_zip(file: BinaryIO) -> BinaryIO:
 
 
 def _check_zip_directory(file: BinaryIO) -> None:
-    """Refuses a zip whose directory alone would fill the memory; `zipfile` reads it whole."""
+    """Rejects a zip whose directory alone would exhaust the memory, because `zipfile` reads it whole."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _ZIP_TAIL))
     tail = file.read()
@@ -89,7 +89,7 @@ def _open_tar_gz(file: BinaryIO) -> BinaryIO:
             raise UnreadableFileError("the tar holds no YAML file")
         plain.seek(0)
         with tarfile.open(fileobj=plain, mode="r:") as archive:
-            # Links hold no bytes, and are not followed.
+            # Links contain no bytes and are not followed.
             content = archive.extractfile(chosen) if chosen.isreg() else None
             if content is None:
                 raise UnreadableFileError("the tar's YAML file is no file")
@@ -98,7 +98,7 @@ def _open_tar_gz(file: BinaryIO) -> BinaryIO:
 
 
 def _chosen(plain: BinaryIO) -> tarfile.TarInfo | None:
-    """The member that KFP takes: the preferred one, or else the first."""
+    """The member that KFP uses: the preferred one, else the first."""
     first = None
     with tarfile.open(fileobj=plain, mode="r:") as archive:
         for count, member in enumerate(archive):

@@ -1,4 +1,4 @@
-"""What is read of a child process."""
+"""Reads the output of a child process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TAIL_SECONDS = 1.0
 
 
 class Tail:
-    """Reads a stream to its end on a thread of its own, so that its writer never waits, and keeps what came last."""
+    """Reads a stream to its end on its own thread, so that the writer never blocks, and keeps the last part."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -22,12 +22,12 @@ class Tail:
         self._thread.start()
 
     def text(self) -> str:
-        """Waits for the end, though not for long: what the writer started may hold the stream open."""
+        """Waits briefly for the end: a process that the writer started may hold the stream open."""
         self._thread.join(_TAIL_SECONDS)
         return self._kept.decode(errors="replace").strip()
 
     def _read(self) -> None:
-        # The stream may be closed meanwhile, when the child has ended.
+        # The stream may have been closed if the child has ended.
         with contextlib.suppress(OSError, ValueError), self._stream as stream:
             while piece := os.read(stream.fileno(), TAIL_BYTES):
                 self._kept = (self._kept + piece)[-TAIL_BYTES:]

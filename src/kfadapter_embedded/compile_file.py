@@ -1,8 +1,8 @@
 """`python -m kfadapter_embedded.compile_file FILE FOLDER [FUNCTION]`: compiles the pipelines of a Python file.
 
-It is run in a process of its own, because the file is a program: it may print, end its process, or never end. What came
-of it is in `FOLDER/result.json`: the compiled pipelines, or what is wrong with the file. The process ends when its
-standard input does, which is when the process that started it has ended.
+Runs in its own process, because the file is a program: it may print, exit, or never end. The result is written to
+`FOLDER/result.json`: the compiled pipelines, or the error. The process ends when its standard input is closed, that is,
+when its parent process has ended.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ RESULT = "result.json"
 
 
 class FileFaultError(Exception):
-    """The file cannot be compiled; the text says why, as far as the cause does not."""
+    """The file cannot be compiled; the message says why, unless the cause does."""
 
 
 class NoSuchFunctionError(FileFaultError):
     """The file has no function of the requested name.
 
     Attributes:
-        others: Those that it has.
+        others: The names that it has.
     """
 
     def __init__(self, function: str, others: list[str]) -> None:
@@ -44,7 +44,7 @@ class NoSuchFunctionError(FileFaultError):
 
 
 def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]]:
-    """Compiles the pipeline or component of one function of a file, or if that is empty all pipelines.
+    """Compiles the pipeline or component of one function of a file; if `function` is empty, all pipelines.
 
     Returns:
         For each pipeline the name of its function, its own name, and the name of its file in `folder`.
@@ -65,7 +65,7 @@ def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]
 
 
 def _keep_comments_sound() -> None:
-    """Has kfp write comments that are some: it copies default values into them with their line breaks."""
+    """Makes kfp write valid comments: it copies default values into them, line breaks included."""
     from kfp.compiler import pipeline_spec_builder  # noqa: PLC0415
 
     original = pipeline_spec_builder.extract_comments_from_pipeline_spec
@@ -87,15 +87,15 @@ def _run_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise FileFaultError("it is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where a component looks for its own source
+    sys.modules[path.stem] = module  # components look up their own source here
     sys.path.insert(0, str(path.parent))  # as Python does for a script
-    sys.argv = [str(path)]  # what stands there now is nothing that the file may write to
+    sys.argv = [str(path)]  # the current arguments name files that the user's file must not write to
     spec.loader.exec_module(module)
     return module
 
 
 def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
-    """What to compile: what was requested, or the file's own pipelines, or those it imports, or a component."""
+    """What to compile: the requested function, else the file's own pipelines, imported pipelines or components."""
     from kfp.dsl.base_component import BaseComponent  # noqa: PLC0415
     from kfp.dsl.graph_component import GraphComponent  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def _without_aliases(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fault(error: BaseException, path: Path) -> dict[str, str]:
-    """What is wrong in the words of the file's author: their line, not kfp's."""
+    """The error for the author of the file: it points to a line of the file, not of kfp."""
     if isinstance(error, NoSuchFunctionError):
         return {"why": str(error), "where": "", "instead": next(iter(error.others), "")}
     if isinstance(error, FileFaultError):
@@ -141,7 +141,7 @@ def _fault(error: BaseException, path: Path) -> dict[str, str]:
 
 
 def _missing_package(error: ImportError) -> str:
-    """What is to be installed: of what is no part of kfp itself, only the author knows in which package it is."""
+    """The package to install; a placeholder unless it belongs to kfp, as module and package names may differ."""
     name = error.name or ""
     if name.partition(".")[0] == "kfp" and "kubernetes" in error.msg:
         return "kfp-kubernetes"
@@ -149,7 +149,7 @@ def _missing_package(error: ImportError) -> str:
 
 
 def _own_frames(error: BaseException, path: Path) -> Iterator[traceback.FrameSummary]:
-    """Yields the frames of the traceback that belong to the file or to what lies beside it."""
+    """Yields the traceback frames in the file or in modules next to it."""
     for frame in traceback.extract_tb(error.__traceback__):
         file = Path(frame.filename)
         if file.is_relative_to(path.parent) and "site-packages" not in file.parts:
@@ -165,9 +165,9 @@ def _line(error: BaseException, path: Path) -> str:
 
 
 def _end_with_stdin(folder: Path) -> None:
-    """Ends this process, and what it started, when its standard input ends; the file itself gets an empty one.
+    """Ends this process and its children when its standard input is closed; the file gets an empty standard input.
 
-    Nothing waits for the results then, so their folder is removed, too.
+    The results are not read then, so their folder is removed as well.
     """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -184,7 +184,7 @@ def _end_with_stdin(folder: Path) -> None:
 
 
 def main(path: Path, folder: Path, function: str) -> None:
-    """Compiles, and writes down what came of it."""
+    """Compiles the file and writes the result."""
     _end_with_stdin(folder)
     result: dict[str, object]
     try:
@@ -193,7 +193,7 @@ def main(path: Path, folder: Path, function: str) -> None:
         result = {"fault": _fault(error, path)}
     (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
     sys.stdout.flush()
-    os._exit(0)  # threads that the file has started hold nothing up
+    os._exit(0)  # does not wait for threads that the file has started
 
 
 if __name__ == "__main__":

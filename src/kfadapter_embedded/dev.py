@@ -58,19 +58,19 @@ def dev(
     folder = state_folder() if data is None else data
     check_folder(folder)
     with _launched(folder, kfp_port, ["--steps", steps.value, *(["--strict"] if strict else [])]) as kfp:
-        # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
+        # The adapter is loaded while the embedded KFP starts: both take about equally long.
         from kfadapter_grpc.server import run  # noqa: PLC0415
 
         url = _answering(kfp)
         settings = Settings.load(
             listen=f"{HOST}:{port}",
-            metrics_listen="off",  # a trial is not scraped, and one port less can collide
+            metrics_listen="off",  # a local trial is not scraped, and one port less can collide
             kfp_url=url,
             artifact_folder=folder / "runs",
             log_level=log_level,
             grace_seconds=GRACE_SECONDS,
         )
-        # On loopback this adapter answers in plain text and lets every caller in, whatever the environment says.
+        # On loopback this adapter uses plain text without authentication, regardless of the environment.
         settings = dataclasses.replace(
             settings, tls_certificate=None, tls_key=None, tls_client_ca=None, token_file=None
         )
@@ -80,9 +80,9 @@ def dev(
 
 @contextlib.contextmanager
 def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
-    """Ends the adapter when the embedded KFP behind it has ended before the block.
+    """Stops the adapter if the embedded KFP ends before the block does.
 
-    Yields what begins to watch, once the adapter can take a SIGTERM; raises CommandError if the embedded KFP has ended.
+    Yields a function that starts watching, once the adapter handles SIGTERM; raises CommandError if the KFP has ended.
     """
     lock, codes, wanted = threading.Lock(), [], threading.Event()
 
@@ -109,7 +109,7 @@ def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
 
 
 def check_folder(folder: Path) -> None:
-    """Checks that no file is where the data folder, or one above it, is to be; raises CommandError if one is."""
+    """Raises CommandError if the data folder, or a parent of it, is a file."""
     for path in (folder, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             raise CommandError(
@@ -120,10 +120,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_ports(port: int, kfp_port: int) -> None:
-    """Checks that both ports are free; 0, any free one, always is.
+    """Checks that both ports are free; 0 (any free port) always is.
 
     Raises:
-        CommandError: One is taken or may not be used, or both are the same.
+        CommandError: A port is in use or not permitted, or both are the same.
     """
     if port and port == kfp_port:
         raise CommandError(

@@ -1,4 +1,4 @@
-"""Errors as KFP's API server words them, and the three body shapes it wraps them in."""
+"""Errors with the messages of KFP's API server, and the three body shapes that it uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .json_text import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# gRPC's codes, each with the HTTP status that KFP's gateway gives it.
+# gRPC's codes, each with the HTTP status that KFP's gateway maps it to.
 _INVALID_ARGUMENT = (3, HTTPStatus.BAD_REQUEST)
 _NOT_FOUND = (5, HTTPStatus.NOT_FOUND)
 _ALREADY_EXISTS = (6, HTTPStatus.CONFLICT)
@@ -26,12 +26,12 @@ _INTERNAL_REASON = "Internal Server Error"
 
 
 class KfpError(Exception):
-    """A refusal of the JSON API: `{"code", "message", "details"}`.
+    """An error of the JSON API: `{"code", "message", "details"}`.
 
     Attributes:
         status: the gRPC code that KFP puts into the body, and the HTTP status.
-        reason: the innermost words, which KFP repeats in `details`; empty where its gateway refuses.
-        text: the whole chain of contexts, outermost first, ending in the reason.
+        reason: the innermost message, which KFP repeats in `details`; empty for errors of its gateway.
+        text: the whole chain of contexts, outermost first, ending with the reason.
     """
 
     def __init__(self, status: tuple[int, HTTPStatus], reason: str, text: str | None = None) -> None:
@@ -41,7 +41,7 @@ class KfpError(Exception):
         self.text = reason if text is None else text
 
     def response(self) -> Response:
-        """The HTTP answer that KFP gives for this error."""
+        """The HTTP response that KFP returns for this error."""
         body: dict[str, object] = {"code": self.status[0], "message": self.text}
         if self.reason:
             detail = {"code": self.status[0], "message": self.reason}
@@ -50,60 +50,60 @@ class KfpError(Exception):
 
 
 def invalid_input(reason: str) -> KfpError:
-    """The caller sent something that KFP refuses."""
+    """The request has a value that KFP rejects."""
     return KfpError(_INVALID_ARGUMENT, reason, f"Invalid input error: {reason}")
 
 
 def invalid_parameter(name: str, value: str) -> KfpError:
-    """KFP's gateway knows no such value of a parameter of the query."""
+    """A query parameter has a value that KFP's gateway does not know."""
     return KfpError(_INVALID_ARGUMENT, "", f'parsing field "{name}": "{value}" is not a valid value')
 
 
 def already_set(field: str, oneof: str) -> KfpError:
-    """KFP's gateway finds a second one of fields that exclude each other."""
+    """A second field of a oneof is set; reported by KFP's gateway."""
     return KfpError(
         _INVALID_ARGUMENT, "", f'proto: (line 1:1): error parsing "{field}", oneof {_MESSAGES}.{oneof} is already set'
     )
 
 
 def invalid_input_because(reason: str, cause: str) -> KfpError:
-    """The caller sent something that KFP could not decode; the cause is in the text only."""
+    """KFP could not decode the request; the cause is in the text only."""
     return KfpError(_INVALID_ARGUMENT, reason, f"InvalidInputError: {reason}: {cause}")
 
 
 def not_found(reason: str, *layers: str) -> KfpError:
-    """What the caller named does not exist; `layers` are KFP's words around it, outermost first."""
+    """The requested resource does not exist; `layers` are the contexts that KFP adds, outermost first."""
     return KfpError(_NOT_FOUND, reason, ": ".join([*layers, f"ResourceNotFoundError: {reason}"]))
 
 
 def already_exists(reason: str, *layers: str) -> KfpError:
-    """The name is taken; `layers` are KFP's words around it, outermost first."""
+    """The name is already in use; `layers` are the contexts that KFP adds, outermost first."""
     return KfpError(_ALREADY_EXISTS, reason, ": ".join([*layers, f"Already exist error: {reason}"]))
 
 
 def bad_request(reason: str, cause: str) -> KfpError:
-    """The request does not fit the state of the resource; KFP answers 409."""
+    """The state of the resource does not permit the request; KFP returns 409."""
     return KfpError(_ABORTED, reason, f"BadRequestError: {reason}: {cause}")
 
 
 def failed_precondition(reason: str, cause: str) -> KfpError:
-    """Something else has to be done first."""
+    """A precondition is not met."""
     return KfpError(_FAILED_PRECONDITION, reason, f"FailedPreconditionError: {reason}: {cause}")
 
 
 def exhausted(reason: str) -> KfpError:
-    """This machine has no space for more; KFP has no such response."""
+    """This machine has no space left; KFP has no such error."""
     return KfpError(_RESOURCE_EXHAUSTED, reason, f"ResourceExhaustedError: {reason}")
 
 
 def internal(cause: str = "") -> KfpError:
-    """A fault of this server, or what KFP takes for one of its own: then with the cause in the text."""
+    """An error of this server, or one that KFP reports as internal: then with the cause in the text."""
     return KfpError(_INTERNAL, _INTERNAL_REASON, f"InternalServerError: {cause}" if cause else _INTERNAL_REASON)
 
 
 @contextlib.contextmanager
 def context(*layers: str) -> Iterator[None]:
-    """Puts words, outermost first, before the text of any `KfpError` raised inside, as KFP's layers do."""
+    """Prepends contexts, outermost first, to the text of any `KfpError` raised inside, as KFP's layers do."""
     try:
         yield
     except KfpError as error:
@@ -111,22 +111,22 @@ def context(*layers: str) -> Iterator[None]:
 
 
 class UploadError(Exception):
-    """A refusal of the two upload routes: `{"error_message", "error_details"}`.
+    """An error of the two upload routes: `{"error_message", "error_details"}`.
 
     Attributes:
-        message: KFP's words.
+        message: KFP's message.
     """
 
     def __init__(
         self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *, early: bool = True, plain: bool = False
     ) -> None:
-        """Makes a refusal.
+        """Creates the error.
 
         Args:
-            message: KFP's words.
+            message: KFP's message.
             status: the HTTP status.
-            early: whether KFP gave up before it created anything: it labels the body as text then.
-            plain: whether KFP answers in plain text, as for names over their limit.
+            early: whether KFP fails before it creates anything: it labels the body as text then.
+            plain: whether KFP responds in plain text, as for names that are too long.
         """
         super().__init__(message)
         self.message = message
@@ -135,7 +135,7 @@ class UploadError(Exception):
         self._plain = plain
 
     def response(self) -> Response:
-        """The HTTP answer that KFP gives for this error (without KFP's stack trace)."""
+        """The HTTP response that KFP returns for this error (without KFP's stack trace)."""
         if self._plain:
             return PlainTextResponse(f"Invalid input error: {self.message}\n", self._status)
         body = to_json({"error_message": self.message, "error_details": self.message})
@@ -143,12 +143,12 @@ class UploadError(Exception):
 
 
 def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """A JSON answer; a text is taken as JSON."""
+    """A JSON response; a string is sent as it is."""
     return Response(body if isinstance(body, str) else to_json(body), status, media_type="application/json")
 
 
 def unknown_route(path: str, status: int) -> Response:
-    """The answer of KFP's gateway where it has no route (404) or not for this method, and of Go's beside it."""
+    """The response of KFP's gateway to an unknown route (404) or method, and of Go's router next to it."""
     if not path.startswith("/apis/"):
         return PlainTextResponse("404 page not found\n", HTTPStatus.NOT_FOUND)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -1,4 +1,4 @@
-"""What the store and the executor of runs have in common."""
+"""Types shared by the store and the executor of runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class State(str, enum.Enum):
 
 
 class Steps(str, enum.Enum):
-    """What steps run as."""
+    """How steps are executed."""
 
     AUTO = "auto"
     """Python components as processes, everything else in containers."""
@@ -53,17 +53,17 @@ WHOLE: Final = ""
 
 @dataclass(frozen=True)
 class Job:
-    """A run that is to be executed.
+    """A run to execute.
 
     Attributes:
-        run_id: Its id.
-        spec: The version's pipeline spec as KFP serves it: bare, or the wrapper of pipeline and platform spec.
-        parameters: The values that the run was given; defaults are the spec's.
-        folder: A folder of the run's own, for outputs, artifacts and logs. It exists.
-        again: Whether it is retried: tasks that succeeded are not executed again.
-        names: What KFP's placeholders for the run stand for, for example `pipeline_job_name`.
-        cache: A folder that runs share, by which results of earlier tasks are found; None for no cache.
-        pipeline_root: The root of its artifacts' URIs, if it was given one.
+        run_id: The run's id.
+        spec: The version's pipeline spec as KFP returns it: bare, or the wrapper of pipeline and platform spec.
+        parameters: The run's parameter values; defaults are in the spec.
+        folder: The run's own folder for outputs, artifacts and logs. It exists.
+        again: Whether this is a retry: tasks that succeeded are not executed again.
+        names: The values of KFP's placeholders for the run, for example `pipeline_job_name`.
+        cache: A folder, shared between runs, of results of earlier tasks; None for no cache.
+        pipeline_root: The root of its artifacts' URIs, if set.
     """
 
     run_id: str
@@ -78,19 +78,19 @@ class Job:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """The state of a task, or with the name `WHOLE` of the run itself.
+    """The state of a task or, if the name is `WHOLE`, of the run itself.
 
     Attributes:
-        name: Its path in the pipeline: `train`, `for-loop-1/train`, and with the iteration where it runs several times
+        name: Its path in the pipeline, `train` or `for-loop-1/train`, with the iteration if it runs several times
             (`for-loop-1[0]/train`).
         state: Its state.
-        error: Why it failed, in words; empty if it did not.
-        message: The same in the words of KFP's driver and launcher.
+        error: Why it failed; empty if it did not.
+        message: The same with the message of KFP's driver or launcher.
         attempts: How many times its command has been executed.
-        began: Whether it got as far as KFP's driver; what depends on a failed or skipped task does not.
-        details: Fields of KFP's task as far as they are known: `display_name`, `type`, `type_attributes`,
+        began: Whether KFP's driver would have started it; not so for dependents of a failed or skipped task.
+        details: The known fields of KFP's task: `display_name`, `type`, `type_attributes`,
             `cache_fingerprint`, `inputs`, `outputs`.
-        warnings: What a cluster would do differently with it, and what to change.
+        warnings: What would behave differently on a cluster, and what to change.
     """
 
     name: str
@@ -110,14 +110,14 @@ def iteration_of(path: str) -> int | None:
 
 
 def task_name(path: str) -> str:
-    """What KFP calls the task of a path, unique among its siblings only."""
+    """KFP's name of the task of a path, unique among its siblings only."""
     return path.rpartition("/")[2].partition("[")[0] or "ROOT"
 
 
 def log_path(folder: Path, task_name: str, attempt: int = 0) -> Path:
-    """Where the log of a task's attempt lies: inside `folder`, whatever the name is made of."""
+    """The path of the log of a task's attempt: always inside `folder`, whichever characters the name has."""
     name = quote(task_name, safe="")
     if len(name) > _MAX_FILE_NAME:
-        # What begins alike, as deep loops do, must not share a log.
+        # Names with a common beginning, as in deep loops, must not share a log.
         name = f"{name[:_MAX_FILE_NAME]}-{sha256(task_name.encode()).hexdigest()[:16]}"
     return folder / "logs" / name / f"{EXECUTOR_LOGS}-{attempt}"

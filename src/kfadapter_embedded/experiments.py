@@ -1,4 +1,4 @@
-"""Experiments: `/apis/v2beta1/experiments`. One named "Default" is there from the start."""
+"""Experiments: `/apis/v2beta1/experiments`. The experiment "Default" exists from the start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DEFAULT_DESCRIPTION = "All runs created without specifying an experiment will b
 
 
 def default_experiment(store: Store) -> str:
-    """The id of the experiment of runs that name none, which is made if it is missing."""
+    """The id of the experiment for runs that set none; it is created if missing."""
     with store.reading() as documents:
         found = documents.one("SELECT id FROM experiments WHERE Name = ?", _DEFAULT_NAME)
     return str(found or _create(store, _DEFAULT_NAME, _DEFAULT_DESCRIPTION)["experiment_id"])
@@ -51,14 +51,14 @@ def _create(store: Store, name: str, description: str) -> dict[str, object]:
 
 
 class Experiments:
-    """The routes. Functions that take no body run in threads, because the store blocks."""
+    """The routes. Handlers without a request body run in threads, because the store blocks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         default_experiment(store)
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes."""
         return [
             Route(_EXPERIMENTS, self._list, methods=["GET"]),
             Route(_EXPERIMENTS, with_body(self._create), methods=["POST"]),
@@ -93,7 +93,7 @@ class Experiments:
             return json_response(documents.found(EXPERIMENTS, experiment_id, "Failed to fetch experiment"))
 
     def _archive(self, request: Request) -> Response:
-        """Archives an experiment and its runs, and disables its recurring runs; as with KFP, harmless if missing."""
+        """Archives an experiment and its runs, and disables its recurring runs; as in KFP, no error if missing."""
         experiment_id = request.path_params["experiment_id"]
         state = f"json_set(document, '$.storage_state', '{ARCHIVED}')"
         disabled = "json_set(document, '$.mode', 'DISABLE', '$.status', 'DISABLED')"
@@ -104,7 +104,7 @@ class Experiments:
         return json_response({})
 
     def _unarchive(self, request: Request) -> Response:
-        """Unarchives an experiment, its runs not; harmless if missing."""
+        """Unarchives an experiment, but not its runs; no error if it is missing."""
         with self._store.writing() as documents:
             experiment = documents.document(EXPERIMENTS, request.path_params["experiment_id"])
             if experiment:
@@ -112,7 +112,7 @@ class Experiments:
         return json_response({})
 
     def _delete(self, request: Request) -> Response:
-        """Deletes an experiment, its runs not."""
+        """Deletes an experiment, but not its runs."""
         experiment_id = request.path_params["experiment_id"]
         default_id = default_experiment(self._store)
         with context("Failed to delete experiment"), self._store.writing() as documents:

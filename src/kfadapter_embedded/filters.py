@@ -1,6 +1,6 @@
-"""KFP's list filters: a JSON text of predicates, all of which must hold.
+"""KFP's list filters: predicates in JSON, all of which must match.
 
-The text is decoded as a URL once more before it is read, because KFP does: in a value, `+` and `%` must be sent
+The text is URL-decoded a second time before it is parsed, because KFP does so: in a value, `+` and `%` must be
 percent-encoded twice.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _TAG_PREFIX = "tags."
 _UNREAD = "failed to parse filter spec:"
-# KFP's operations, and what they are called inside a page token.
+# KFP's operations, and their names in a page token.
 _TOKEN_NAMES = {
     "EQUALS": "EQ",
     "NOT_EQUALS": "NEQ",
@@ -44,7 +44,7 @@ _OPERATION_NUMBERS = {
     9: "IS_SUBSTRING",
 }
 _COMPARISONS = {"EQ": "=", "NEQ": "<>", "GT": ">", "GTE": ">=", "LT": "<", "LTE": "<="}
-# SQLite's own limits are about three times these.
+# SQLite's own limits are about three times as high.
 _MAX_PREDICATES = 100
 _MAX_VALUES = 10_000
 _MAX_PATTERN = 10_000
@@ -60,12 +60,12 @@ Sent: TypeAlias = "tuple[str, str, Value | None]"
 
 @dataclass(frozen=True)
 class Predicate:
-    """One condition on a column.
+    """A condition on a column.
 
     Attributes:
-        kind: what the operation is called in a token, for example "EQ".
+        kind: the operation's name in a token, for example "EQ".
         column: KFP's name of the column.
-        value: what to compare with; a tuple for "IN" alone.
+        value: the value to compare with; a tuple only for "IN".
     """
 
     kind: str
@@ -73,7 +73,7 @@ class Predicate:
     value: Value
 
     def sql(self) -> tuple[str, list[Scalar]]:
-        """The condition and its arguments; columns of text compare without regard to letter case."""
+        """The condition and its arguments; text columns are compared case-insensitively."""
         if isinstance(self.value, tuple):
             return f"{self.column} IN ({', '.join('?' * len(self.value))})", list(self.value)
         if self.kind == "SUBSTRING":
@@ -83,11 +83,11 @@ class Predicate:
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions that must all hold.
+    """Conditions that must all match.
 
     Attributes:
-        predicates: conditions on columns, in a fixed order. They travel in page tokens.
-        tags: keys and values of tags. They do not travel in tokens: as with KFP, they are sent again.
+        predicates: conditions on columns, in a fixed order. They are part of page tokens.
+        tags: keys and values of tags. They are not part of tokens: as in KFP, clients send them with each page.
     """
 
     predicates: tuple[Predicate, ...] = ()
@@ -102,7 +102,7 @@ class Filter:
         return text, [argument for _, arguments in parts for argument in arguments]
 
     def to_token(self, prefix: str) -> dict[str, dict[str, list[object]]] | None:
-        """KFP's form inside a page token; `None` where nothing is filtered."""
+        """KFP's form in a page token; `None` without conditions."""
         if not self.predicates:
             return None
         groups: dict[str, dict[str, list[object]]] = {name: {} for name in _TOKEN_NAMES.values()}
@@ -113,10 +113,10 @@ class Filter:
 
     @classmethod
     def from_token(cls, groups: object, kind: Kind, tags: tuple[tuple[str, str], ...]) -> Filter:
-        """Reads the form inside a page token, trusting nothing in it.
+        """Parses the form in a page token, which is untrusted input.
 
         Raises:
-            KfpError: it is not the form that `to_token` writes.
+            KfpError: it is not in the form that `to_token` writes.
         """
         predicates = []
         for operation, column, value in _flattened(groups)[:_MAX_PREDICATES]:
@@ -130,10 +130,10 @@ class Filter:
 
 
 def read_filter(text: str, *, tagged: bool) -> tuple[tuple[Sent, ...], tuple[tuple[str, str], ...]]:
-    """Reads the query parameter `filter`: its conditions on fields, and those on tags of what has tags.
+    """Parses the query parameter `filter`: conditions on fields and, for resources with tags, on tags.
 
     Raises:
-        KfpError: it cannot be read, or a condition on a tag is not possible.
+        KfpError: it cannot be parsed, or a condition on a tag is not supported.
     """
     try:
         sent = [_read_predicate(item) for item in _decode(text)]
@@ -149,18 +149,18 @@ def predicates_of(sent: Iterable[Sent], kind: Kind) -> tuple[Predicate, ...]:
     """The conditions on the columns of a kind.
 
     Raises:
-        KfpError: a field is not known, or its condition not possible.
+        KfpError: a field is unknown, or its condition is not supported.
     """
     return _ordered([_predicate(*each, kind) for each in sent])
 
 
 def is_scalar(value: object) -> bool:
-    """Whether the database can compare with a value."""
+    """Whether a value can be compared by the database."""
     return value in _INT64 if isinstance(value, int) else isinstance(value, str)
 
 
 def _ordered(predicates: list[Predicate]) -> tuple[Predicate, ...]:
-    """The same conditions in the same order, however they were sent: two filters can be compared."""
+    """The same conditions in a canonical order, so that two filters can be compared."""
     return tuple(sorted(predicates, key=lambda each: (each.kind, each.column, repr(each.value))))
 
 
@@ -184,7 +184,7 @@ def _predicate(operation: str, key: str, value: Value | None, kind: Kind) -> Pre
 
 
 def _fault(kind: object, value: object) -> str:
-    """What is wrong with a condition; empty where nothing is."""
+    """What is wrong with a condition; empty if it is valid."""
     if kind not in _TOKEN_NAMES.values():
         return "invalid predicate operation: {operation}"
     if kind == "SUBSTRING" and not isinstance(value, str):
@@ -224,7 +224,7 @@ def _decode(text: str) -> list[object]:
 
 
 def _syntax_error(text: str, error: json.JSONDecodeError) -> KfpError:
-    """Words a fault of the JSON as Go's protojson does."""
+    """The message of Go's protojson for a JSON syntax error."""
     token = re.match(r"[-+._a-zA-Z0-9]{1,32}|.", text[error.pos :])
     if token is None:
         return invalid_input(f"{_UNREAD} proto: unexpected EOF")
@@ -239,7 +239,7 @@ def _unreadable() -> KfpError:
 def _read_predicate(item: object) -> tuple[str, str, Value | None]:
     if not isinstance(item, dict):
         raise _unreadable()
-    # Proto's JSON form knows fields by either spelling, and enums by name or number.
+    # Proto's JSON form accepts either spelling of fields, and enums by name or number.
     rest = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name): value for name, value in item.items()}
     operation, key = rest.pop("operation", 0), rest.pop("key", "")
     if isinstance(operation, int):
@@ -254,7 +254,7 @@ def _read_predicate(item: object) -> tuple[str, str, Value | None]:
 
 
 def _integer(value: object) -> int:
-    # Proto's JSON form writes 64-bit numbers as text, and reads both.
+    # Proto's JSON form writes 64-bit numbers as strings, and reads both.
     if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,19}", str(value)):
         raise _unreadable()
     return int(str(value))

@@ -1,4 +1,4 @@
-"""JSON as KFP's API reads and writes it: proto3's form, which omits what is empty."""
+"""JSON as KFP's API reads and writes it: proto3's form, which omits empty fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
-# Outside of these Go's JSON has exponents.
+# Outside this range Go's JSON uses exponents.
 _SMALLEST_PLAIN_NUMBER = 1e-6
 _LARGEST_PLAIN_NUMBER = 1e21
 _GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
@@ -29,7 +29,7 @@ def to_json(value: object) -> str:
 
 
 def protojson(value: JsonValue) -> str:
-    """JSON as KFP writes it in specs and for components: compact, keys sorted, numbers as Go's protojson has them."""
+    """JSON as KFP writes it in specs and for components: compact, keys sorted, numbers as in Go's protojson."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return _FLOAT_OR_TEXT.sub(lambda found: _go_number(float(found[0])) if found["float"] else found[0], text)
 
@@ -45,10 +45,10 @@ def digits_of(value: float) -> str:
 
 
 def given_number(value: float) -> float | int:
-    """A number as KFP hands it on: a double that protojson writes and Python reads.
+    """A number as KFP passes it on: written by protojson as a double and read by Python.
 
-    A whole one is an integer below 1e21, with the shortest digits that stand for the double. Negative zero stays one:
-    texts show it, `protojson` writes it as an integer.
+    A whole number is an integer below 1e21, with the shortest digits that represent the double. Negative zero is
+    preserved: strings show it, `protojson` writes it as an integer.
     """
     whole = value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER
     return int(Decimal(repr(value))) if whole and repr(value) != "-0.0" else value
@@ -60,35 +60,35 @@ def without_empty(**fields: object) -> dict[str, object]:
 
 
 def joined(document: str, **parts: str) -> str:
-    """A JSON object with further fields, all of them JSON texts; empty ones are left out."""
+    """A JSON object with further fields, all given as JSON texts; empty ones are omitted."""
     return document[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items() if text) + "}"
 
 
 def rfc3339(seconds: int) -> str:
-    """A time as KFP writes it; 0 stands for "not yet"."""
+    """A time as KFP writes it; 0 means "not set"."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")  # `%Y` does not pad years
 
 
 def read_time(text: str) -> int:
-    """The seconds since 1970 of an RFC 3339 time, which are all that KFP keeps; without a zone it is UTC.
+    """The seconds since 1970 of an RFC 3339 time, without fractions, as in KFP; without a zone it is UTC.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a valid time.
     """
     time = datetime.fromisoformat(_FRACTION.sub("", text).replace("Z", "+00:00"))
     return int((time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp())
 
 
 def sound_text(text: str) -> str:
-    """The text with every half of a surrogate pair, which UTF-8 cannot hold, replaced as Go's JSON replaces it."""
+    """The text with every lone surrogate, which UTF-8 cannot encode, replaced as Go's JSON replaces it."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def as_served(value: JsonValue) -> JsonValue:
-    """A copy with sound texts, and with numbers as doubles that Go writes: 7.0 becomes 7, and so is -0.0 0.
+    """A copy with valid strings and with numbers as doubles that Go writes: 7.0 becomes 7, and -0.0 becomes 0.
 
     Raises:
-        RecursionError: it is too deep.
+        RecursionError: it is nested too deeply.
     """
     if isinstance(value, dict):
         return {sound_text(key): as_served(each) for key, each in value.items()}
@@ -100,17 +100,17 @@ def as_served(value: JsonValue) -> JsonValue:
 
 
 def read_json(text: str | bytes, number: Callable[[str], object] | None = None) -> object:
-    """Reads JSON as Go does: it has no NaN, and no number beyond a double. `number` reads all numbers.
+    """Parses JSON as Go does, which rejects NaN and numbers beyond a double. `number` parses all numbers.
 
     Raises:
-        ValueError: it is no JSON.
-        RecursionError: it is too deep.
+        ValueError: it is not valid JSON.
+        RecursionError: it is nested too deeply.
     """
     return json.loads(text, parse_float=number or finite, parse_int=number or _whole, parse_constant=_refuse)
 
 
 def finite(text: str) -> float:
-    """Reads a number; raises ValueError if it is beyond a double."""
+    """Parses a number; raises ValueError if it is out of range for a double."""
     number = float(text)
     return number if math.isfinite(number) else _refuse(text)
 
@@ -125,7 +125,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def written_json(value: object) -> str:
-    """The value as sound JSON text, with names in place of the numbers that JSON does not have.
+    """The value as valid JSON text, with strings in place of the numbers that JSON does not support.
 
     `nan` in a file of a `dsl.OutputPath(float)` is a number for KFP's launcher.
     """

@@ -1,4 +1,4 @@
-"""The kinds of documents that are kept and listed."""
+"""The kinds of documents that are stored and listed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class Kind:
     """A kind of documents, each an object of KFP's v2beta1 API.
 
     Attributes:
-        name: KFP's name of the kind, as messages show it.
-        plural: the words for many of them in messages.
-        table: KFP's name of the table, and the table here.
-        key: the field that holds the id.
-        columns: from the API's fields that can be sorted by and filtered to KFP's column names. Those that end in
-            "InSec" hold seconds since 1970, the others texts that are compared without regard to letter case.
+        name: KFP's name of the kind, as shown in messages.
+        plural: its plural in messages.
+        table: KFP's name of the table, and of the table here.
+        key: the field with the id.
+        columns: maps the API's fields that support sorting and filtering to KFP's column names. Those that end in
+            "InSec" contain seconds since 1970, the others text that is compared case-insensitively.
         aliases: other names of those fields.
-        owner: the field with the id of what it belongs to; empty if it belongs to nothing.
-        constants: the values of fields that no document has.
+        owner: the field with the id of the owner; empty if there is no owner.
+        constants: the values of fields that are not in documents.
         more: further columns of the table.
         numbers: the values of fields that are stored as numbers, in order from 1.
-        fields: the names that fields have in documents, where they differ.
-        tagged: whether it has tags, by which it can be filtered.
-        order: the field that lists are sorted by if none is named.
-        order_by: the query's parameter that names one.
-        model: KFP's name of the table inside tokens, if it differs.
-        bad_listing: KFP's words around what is wrong with a list request.
+        fields: the fields' names in documents, where they differ.
+        tagged: whether it has tags, which filters can use.
+        order: the default sort field of lists.
+        order_by: the query parameter that sets the sort field.
+        model: KFP's name of the table in tokens, if it differs.
+        bad_listing: the context that KFP adds to errors of list requests.
     """
 
     name: str
@@ -52,25 +52,25 @@ class Kind:
 
     @property
     def token_name(self) -> str:
-        """The table inside tokens."""
+        """The table in tokens."""
         return self.table if self.model is None else self.model
 
     @property
     def token_prefix(self) -> str:
-        """What comes before columns inside tokens."""
+        """The prefix of columns in tokens."""
         return f"{self.token_name}." if self.token_name else ""
 
     def try_column(self, name: str) -> str | None:
-        """KFP's column for a name that the API has for a field."""
+        """KFP's column for a field of the API; None if unknown."""
         return self.columns.get(self.aliases.get(name, name))
 
     def schema(self) -> str:
-        """The table: documents, and columns generated from them for what is searched, sorted or unique."""
+        """The table: documents, and columns generated from them for searching, sorting and unique keys."""
         columns = [self._generated(name, column) for name, column in self.columns.items()]
         if self.owner:
             columns.append(f"owner TEXT AS (json_extract(document, '$.{self.owner}')) STORED")
         more = [self.more] if self.more else []
-        # Documents come last, so that what is searched is read without them.
+        # Documents come last, so that searched columns are read without them.
         parts = ["id TEXT PRIMARY KEY", *columns, *more, "document TEXT NOT NULL"]
         return f"CREATE TABLE {self.table} ({', '.join(parts)})"
 

@@ -1,7 +1,7 @@
-"""What a list request holds: page size, order, filter and where to go on.
+"""The parameters of a list request: page size, order, filter and page token.
 
-Tokens and messages are KFP's own (`backend/src/apiserver/list` in its sources), so that a client sees the same
-either way. A token names the first item of the next page, which makes paging stable while items come and go.
+Tokens and messages are those of KFP (`backend/src/apiserver/list` in its sources), so that clients see the same from
+both. A token names the first item of the next page, which keeps paging stable while items are added and deleted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Listing:
     """A page of a list, ready for the store.
 
     Attributes:
-        sort_column: KFP's column, before the id.
+        sort_column: KFP's column; ties are sorted by id.
         start: where the page starts: the first item's value of the sort column, and its id.
     """
 
@@ -66,10 +66,10 @@ class Listing:
 
 
 def parse_listing(kind: Kind, query: Mapping[str, str], most: int = _MAX_PAGE_SIZE) -> Listing:
-    """Reads `page_size`, of which there are at most so many, `page_token`, `sort_by` and `filter`.
+    """Parses `page_size`, capped at `most`, `page_token`, `sort_by` and `filter`.
 
     Raises:
-        KfpError: with the words that KFP has for what is wrong.
+        KfpError: a parameter is invalid; with KFP's message.
     """
     page_size = _integer_parameter("page_size", query.get("page_size", ""))
     sort_by, filter_text, token = (query.get(key, "") for key in (kind.order_by, "filter", "page_token"))
@@ -88,7 +88,7 @@ def parse_listing(kind: Kind, query: Mapping[str, str], most: int = _MAX_PAGE_SI
 
 
 def _integer_parameter(name: str, text: str) -> int:
-    """A 32-bit number from the query, refused with the words of KFP's gateway; empty is 0."""
+    """A 32-bit number from the query, 0 if empty; otherwise rejected with the message of KFP's gateway."""
     if not re.fullmatch(r"[+-]?[0-9]{1,10}", text or "0") or not -(2**31) <= int(text or "0") < 2**31:
         raise invalid_input(
             f'type mismatch, parameter: {name}, error: strconv.ParseInt: parsing "{text}": invalid syntax'
@@ -109,7 +109,7 @@ def _first_page(kind: Kind, page_size: int, sort_by: str, filters: Filter) -> Li
 
 
 def _next_page(first: Listing, token: str, *, compare: bool) -> Listing:
-    """The page that a token leads to; its criteria are those of the token, and `first` must not differ."""
+    """The page of a token, with the token's criteria, from which `first` must not differ."""
     fields, kind = _token_fields(token), first.kind
     column, value, key = (fields.get(name) for name in ("SortByFieldName", "SortByFieldValue", "KeyFieldValue"))
     if not (isinstance(column, str) and is_scalar(value) and isinstance(value, str | int) and isinstance(key, str)):
@@ -137,6 +137,6 @@ def _token_fields(token: str) -> dict[str, object]:
 
 
 def _first_bad_byte(token: str) -> int:
-    """Where Go's decoder gives up: at a foreign character, or at the start of a quartet that is not whole."""
+    """The position at which Go's decoder fails: an invalid character, or the start of an incomplete quartet."""
     foreign = re.search(r"[^A-Za-z0-9+/]", token.rstrip("="))
     return foreign.start() if foreign else len(token.rstrip("=")) // 4 * 4

@@ -1,6 +1,6 @@
-"""What KFP accepts as a pipeline file, and what it makes of it.
+"""Parses pipeline files as KFP does.
 
-The checks come in KFP's order, with KFP's words.
+The checks are made in KFP's order, with KFP's messages.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CONTAINER_LISTS = ("initContainers", "sidecars")
 
 
 class NoPipelineError(Exception):
-    """The file was read, and is no pipeline that KFP takes; the text is KFP's."""
+    """The file can be read but is not a pipeline that KFP accepts; the message is KFP's."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class _Specs:
 
 
 def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
-    """Finds the text of a pipeline in an upload: YAML and JSON are known by its name's ending, archives by content.
+    """Opens the text of a pipeline in an upload: YAML and JSON are recognized by file extension, archives by content.
 
     Returns:
-        The text, at its start: the file itself, or one from inside it. Both are the caller's to close.
+        The text, at its start: the file itself, or a file inside it. The caller closes both.
 
     Raises:
-        UnreadableFileError: there is no such text.
+        UnreadableFileError: it contains no such text.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -66,19 +66,19 @@ def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
 
 
 def read_spec(text: BinaryIO) -> str:
-    """The specification that KFP serves for a pipeline file, as compact JSON text.
+    """The specification that KFP returns for a pipeline file, as compact JSON text.
 
     Raises:
-        NoPipelineError: it is no pipeline.
+        NoPipelineError: it is not a pipeline.
     """
     return protojson(_read(text))
 
 
 def sent_spec(document: dict[str, JsonValue]) -> str:
-    """The specification that KFP serves for one that was sent as JSON, bare or wrapped, as compact JSON text.
+    """The specification that KFP returns for one that was sent as JSON, bare or wrapped, as compact JSON text.
 
     Raises:
-        NoPipelineError: it is no pipeline.
+        NoPipelineError: it is not a pipeline.
     """
     parts = [document.get("pipeline_spec"), document.get("platform_spec")]
     documents = parts if parts[0] else [document]
@@ -95,7 +95,7 @@ def _read(text: BinaryIO) -> JsonValue:
 
 
 def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) -> JsonValue:
-    """What KFP serves for these documents; `specs` is filled as they are read."""
+    """The specification that KFP returns for these documents; `specs` is filled as they are read."""
     specs = specs or _Specs()
     for number, document in enumerate(documents):
         if number == 0 and (workflow := _try_workflow(document)):
@@ -109,7 +109,7 @@ def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) 
 
 
 def _take(specs: _Specs, document: dict[str, JsonValue]) -> None:
-    """Puts a document where it belongs; what is neither pipeline nor platform spec is passed over."""
+    """Adds a document to `specs`; ignores a document that is neither a pipeline nor a platform spec."""
     if pipeline := _try_pipeline_spec(document):
         if specs.pipeline:
             raise NoPipelineError("multiple pipeline specs provided")
@@ -136,8 +136,8 @@ def _check(pipeline: dict[str, JsonValue]) -> None:
 
 
 def _try_pipeline_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """The document as KFP serves it, if it is a pipeline spec with a name and a root."""
-    # Python's reader of messages takes an empty list for an empty message; Go's does not.
+    """The document as KFP returns it, if it is a pipeline spec with a name and a root."""
+    # Python's protobuf parser accepts an empty list for an empty message; Go's does not.
     spec = _through_message("PipelineSpec", document) if isinstance(document.get("root"), dict) else None
     if spec is None or "root" not in spec:
         return None
@@ -146,7 +146,7 @@ def _try_pipeline_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] |
 
 
 def _try_platform_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """The document as KFP serves it, if it is a platform spec for Kubernetes."""
+    """The document as KFP returns it, if it is a platform spec for Kubernetes."""
     spec = _through_message("PlatformSpec", document)
     platforms = spec.get("platforms") if spec else None
     return spec if isinstance(platforms, dict) and "kubernetes" in platforms else None
@@ -166,7 +166,7 @@ def _through_message(name: str, document: dict[str, JsonValue]) -> dict[str, Jso
 def _definitions() -> ModuleType:
     """The generated module of kfp-pipeline-spec, loaded from its file.
 
-    It lives in the package `kfp`; importing that would cost a second and 77 MiB.
+    It is part of the package `kfp`, whose import would take a second and 77 MiB.
     """
     package = importlib.util.find_spec("kfp")
     folders = package.submodule_search_locations if package else None
@@ -184,11 +184,11 @@ def _module_path(folder: str) -> Path:
 
 
 def _try_workflow(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """The document as KFP serves it, if it is an Argo Workflow: with the empty fields that Go's types add."""
+    """The document as KFP returns it, if it is an Argo Workflow: with the empty fields that Go's types add."""
     version = document.get("apiVersion")
     if not isinstance(version, str) or not version.startswith("argoproj.io/") or document.get("kind") != "Workflow":
         return None
-    # A copy of its own all the way down: what two aliases share must not be filled in twice.
+    # A deep copy: a value shared by two aliases must not be filled in twice.
     served = cast("dict[str, JsonValue]", as_served(document))
     served["metadata"] = served.get("metadata") or {}
     served.setdefault("status", {"finishedAt": None, "startedAt": None})
@@ -224,7 +224,7 @@ def _fill_arguments(holder: dict[str, JsonValue]) -> None:
 
 
 def _fill_parameters(arguments: JsonValue) -> None:
-    """Argo keeps the values of parameters as text, whatever they are."""
+    """Converts the values of parameters to strings, as Argo does."""
     for parameter in _each_mapping(arguments.get("parameters")) if isinstance(arguments, dict) else ():
         for name in ("default", "value"):
             value = parameter.get(name)

@@ -32,12 +32,12 @@ _VERSION = f"{_PIPELINE}/versions/{{version_id}}"
 
 
 def new_pipeline(store: Store, **fields: object) -> dict[str, object]:
-    """A pipeline as KFP serves it, with an id of its own."""
+    """A new pipeline as KFP returns it, with a new id."""
     return without_empty(pipeline_id=str(uuid.uuid4()), **fields, created_at=rfc3339(store.now()))
 
 
 def new_version(store: Store, pipeline_id: str, **fields: object) -> dict[str, object]:
-    """A version as KFP serves it, but for its spec, with an id of its own."""
+    """A new version as KFP returns it, without its spec, with a new id."""
     version_id = str(uuid.uuid4())
     return without_empty(
         pipeline_id=pipeline_id, pipeline_version_id=version_id, **fields, created_at=rfc3339(store.now())
@@ -45,22 +45,22 @@ def new_version(store: Store, pipeline_id: str, **fields: object) -> dict[str, o
 
 
 def add_version(documents: Documents, version: dict[str, object], spec: str) -> str:
-    """Adds a version; returns it as KFP serves it.
+    """Adds a version; returns it in KFP's form.
 
     Raises:
-        TakenError: another version of the pipeline has the name, in whatever letter case.
+        TakenError: another version of the pipeline has the name, compared case-insensitively.
     """
     return joined(documents.add(VERSIONS, version, spec=documents.keep_spec(spec)), pipeline_spec=spec)
 
 
 class Pipelines:
-    """The routes. Functions that take no body run in threads, because the store blocks."""
+    """The routes. Handlers without a request body run in threads, because the store blocks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes."""
         return [
             Route(_PIPELINES, self._list_pipelines, methods=["GET"]),
             Route(_PIPELINES, with_body(self._create_pipeline), methods=["POST"]),
@@ -147,11 +147,11 @@ class Pipelines:
         return StreamingResponse(page.json("pipeline_versions", self._with_specs(page)), media_type="application/json")
 
     def _with_specs(self, page: Page) -> Iterator[str]:
-        """The versions of a page, one after the other: many large specs are not held at once."""
+        """The versions of a page, one at a time, so that many large specs are not in memory at once."""
         for version_id, text in zip(page.ids, page.texts, strict=True):
             with self._store.reading() as documents:
                 spec = documents.spec(VERSIONS, version_id)
-            if spec is not None:  # otherwise it was deleted since the page was read
+            if spec is not None:  # otherwise it was deleted after the page was read
                 yield joined(text, pipeline_spec=spec)
 
     def _list_versions_v1beta1(self, request: Request) -> Response:
@@ -222,7 +222,7 @@ def _tags(body: dict[str, object]) -> dict[str, str] | None:
 
 
 def _changes(body: dict[str, object]) -> dict[str, object]:
-    """What an update changes: an empty display name and missing tags leave what was there."""
+    """The fields that an update changes: an empty display name and missing tags leave the stored values unchanged."""
     display_name, tags = text_field(body, "display_name"), _tags(body)
     return {**without_empty(display_name=display_name), **({} if tags is None else {"tags": tags})}
 
@@ -232,7 +232,7 @@ def _changed(documents: Documents, kind: Kind, text: str, changes: dict[str, obj
 
 
 def _v1beta1(version: dict[str, object]) -> dict[str, object]:
-    """A version in v1beta1: no spec, no display name and no tags."""
+    """A version in v1beta1: without spec, display name and tags."""
     owner = {"key": {"type": "PIPELINE", "id": version["pipeline_id"]}, "relationship": "OWNER"}
     shared = {name: version.get(name) for name in ("name", "created_at", "code_source_url", "description")}
     return without_empty(id=version["pipeline_version_id"], **shared, resource_references=[owner])

@@ -1,6 +1,6 @@
-"""Starts an embedded KFP in a process of its own, and ends it.
+"""Starts an embedded KFP in its own process, and stops it.
 
-Light to import: nothing here needs the `embedded` extra; the child does.
+Cheap to import: nothing here needs the `embedded` extra; the child process does.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 READY_SECONDS = 20.0
 """How long an embedded KFP may take until it answers."""
 _READY = b"ready "
-# Runs are ended first, with all that they have started.
+# Runs are stopped first, with all processes that they started.
 _STOP_SECONDS = 10.0
 
 
 class EmbeddedKfpError(Exception):
-    """The embedded KFP did not start; the text is what it wrote."""
+    """The embedded KFP did not start; the message is its output."""
 
 
 class EmbeddedKfp:
-    """An embedded KFP in a process of its own.
+    """An embedded KFP in its own process.
 
-    It ends with `stop`, at the end of a `with` block, and when this process dies.
+    It is stopped by `stop`, at the end of a `with` block, and when this process dies.
 
     Attributes:
-        pid: its process.
-        url: where it answers, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned.
+        pid: its process id.
+        url: its address, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned.
     """
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
@@ -47,10 +47,10 @@ class EmbeddedKfp:
         self._said = Tail(piped(child.stderr))
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> str:
-        """Waits until it answers; returns its `url`.
+        """Waits until it is ready; returns its `url`.
 
         Raises:
-            EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds. It is stopped then.
+            EmbeddedKfpError: it exited, or was not ready within `timeout` seconds. It is then stopped.
         """
         line = _first_line(self._child, timeout)
         if line.startswith(_READY):
@@ -62,16 +62,16 @@ class EmbeddedKfp:
         raise EmbeddedKfpError(f"the embedded KFP was not ready within {timeout:g} s. {text}".strip() if late else text)
 
     def wait(self) -> int:
-        """Waits until the process has ended; returns its exit code, -N after signal N."""
+        """Waits until the process has exited; returns its exit code, -N after signal N."""
         return self._child.wait()
 
     def last_words(self) -> str:
-        """What it wrote last on its standard error; complete once the process has ended."""
+        """The end of its standard error; complete once the process has exited."""
         return self._said.text()
 
     def stop(self) -> None:
-        """Ends the process; does nothing if it has ended."""
-        # The child takes the end of its standard input for the end of this process.
+        """Stops the process; does nothing if it has exited."""
+        # The child exits when its standard input is closed.
         piped(self._child.stdin).close()
         self._child.terminate()
         try:
@@ -92,7 +92,7 @@ class EmbeddedKfp:
 
 
 def launch(data: Path, port: int = 0, options: Sequence[str] = ()) -> EmbeddedKfp:
-    """Starts an embedded KFP on a data folder and a port, 0 for any free one; `wait_ready` waits for it.
+    """Starts an embedded KFP on a data folder and a port (0 for any free one); `wait_ready` waits for it.
 
     The options are those of `python -m kfadapter_embedded`.
     """
@@ -102,19 +102,19 @@ def launch(data: Path, port: int = 0, options: Sequence[str] = ()) -> EmbeddedKf
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Ctrl-C in a terminal is for this process, which ends the child when it is not needed any more.
+        # Ctrl-C in a terminal goes to this process only, which stops the child when it is no longer needed.
         start_new_session=True,
-        # The working folder must not decide which modules the child imports.
+        # The working directory must not affect which modules the child imports.
         env={**os.environ, "PYTHONSAFEPATH": "1"},
     )
     return EmbeddedKfp(child)
 
 
 def start(data: Path, port: int = 0, options: Sequence[str] = (), *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
-    """Starts an embedded KFP and waits until it answers.
+    """Starts an embedded KFP and waits until it is ready.
 
     Raises:
-        EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds.
+        EmbeddedKfpError: it exited, or was not ready within `timeout` seconds.
     """
     kfp = launch(data, port, options)
     try:
@@ -126,7 +126,7 @@ def start(data: Path, port: int = 0, options: Sequence[str] = (), *, timeout: fl
 
 
 def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """The child's first line; empty if it ended, or took too long."""
+    """The child's first line; empty if it exited or timed out."""
     stream = piped(child.stdout)
     deadline = time.monotonic() + timeout
     line = b""

@@ -1,4 +1,4 @@
-"""The progress of runs: states of runs and tasks, and outputs of tasks, as the executor reports them."""
+"""The progress of runs: states of runs and tasks and outputs of tasks, as reported by the executor."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _KEEP_TASK = """
     ON CONFLICT (id) DO UPDATE SET document = excluded.document, error = excluded.error
     """
 _KEPT = frozenset({State.SUCCEEDED, State.CACHED, State.SKIPPED})
-# By the number of the state of all tasks in a group, and whether they began.
+# By the number of the state that all tasks in a group have, and whether they began.
 _ALIKE = {(3, 1): State.SKIPPED, (5, 1): State.CACHED}
 
 
 class Progress:
-    """Stores what is reported. Failed writes, for example on a full disk, are retried."""
+    """Stores reports. Failed writes, for example on a full disk, are retried."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
@@ -55,11 +55,11 @@ class Progress:
         self._closing = threading.Event()
 
     def close(self) -> None:
-        """From now on a run that has not started stays as it is, to be executed after the next start."""
+        """From now on, runs that have not started keep their state; they are executed after the next start."""
         self._closing.set()
 
     def report(self, run_id: str, report: TaskReport) -> None:
-        """Stores the state of a task, or of the whole run; reports of a deleted run are ignored."""
+        """Stores the state of a task or of the whole run; ignores reports of a deleted run."""
         if report.name != WHOLE:
             self._durably(lambda: self._keep(run_id, report))
         elif report.state is State.RUNNING:
@@ -76,10 +76,10 @@ class Progress:
         """Ends a run.
 
         Args:
-            run_id: which.
-            report: how; what was cancelled is FAILED, as KFP has it.
-            file_bytes: how much its files take.
-            if_started: leave the state of a run alone that still waits.
+            run_id: the run.
+            report: its final state; CANCELED is stored as FAILED, as in KFP.
+            file_bytes: the size of its files.
+            if_started: do not change the state of a pending run.
         """
         with self._store.writing() as documents:
             documents.execute("UPDATE run_details SET file_bytes = ? WHERE id = ?", (file_bytes, run_id))
@@ -95,14 +95,14 @@ class Progress:
             self._put_run(documents, run, state, sound_text(report.error))
 
     def cut_off(self, error: str) -> None:
-        """Ends all runs that were being executed as failed: no process executes them any more."""
+        """Marks all runs that were being executed as failed: no process executes them any more."""
         with self._store.writing() as documents:
             query = "SELECT document FROM run_details WHERE State IN (?, ?)"
             for (text,) in documents.execute(query, (State.RUNNING.value, State.CANCELING.value)).fetchall():
                 self._put_run(documents, json.loads(text), State.FAILED, error)
 
     def cancel(self, run_id: str) -> bool:
-        """Marks a run as being terminated; returns whether it can be."""
+        """Marks a run as being terminated; returns whether it could be marked."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] not in {State.PENDING, State.RUNNING}:
@@ -126,7 +126,7 @@ class Progress:
             return True
 
     def _reset(self, documents: Documents, task: dict[str, object]) -> dict[str, object]:
-        """Has a task begin anew; returns it so."""
+        """Resets a task for another execution; returns it."""
         task, task_id = reset_task(task, self._store.now()), str(task["task_id"])
         documents.put(TASKS, task)
         documents.execute("UPDATE tasks SET error = '' WHERE id = ?", (task_id,))
@@ -149,11 +149,11 @@ class Progress:
             if run is None:
                 return
             if run["state"] == State.CANCELING:
-                # KFP has it in the history if it hears of the workflow between the request and the end.
+                # KFP adds this state if it receives an update of the workflow between the request and the end.
                 documents.put(RUNS, with_state(run, State.CANCELING, self._store.now()))
             self._put_task(documents, run, report)
             if report.state is State.FAILED:
-                # Drivers and launchers of KFP have each group fail at once, whatever still runs in it.
+                # KFP's drivers and launchers let each group fail immediately, even if tasks in it are still running.
                 known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
                 for path in known & {WHOLE, *ancestors(report.name)}:
                     self._put_task(documents, run, TaskReport(path, State.FAILED))
@@ -175,7 +175,7 @@ class Progress:
             parent = parent_of(report.name, known)
             task = new_task(run_id, report.name, str(run["display_name"]), parent, now)
         elif task["state"] in _KEPT:
-            # It succeeded before its run was retried, and begins again only if its result is gone.
+            # It succeeded before its run was retried, and is executed again only if its result is missing.
             if report.state is not State.RUNNING or task["type"] in GROUPS:
                 return
             task = self._reset(documents, task)
@@ -197,7 +197,7 @@ class Progress:
                 entry["producer"].pop("iteration", None)
 
     def _durably(self, write: Callable[[], None], *, for_ever: bool = False) -> None:
-        """Writes, with retries if needed; `for_ever` means until the server ends."""
+        """Writes, retrying if needed; with `for_ever`, until the server stops."""
         more = repeat(_RETRY_SECONDS[-1]) if for_ever else ()
         for seconds in chain(_RETRY_SECONDS, more):
             try:
@@ -210,7 +210,7 @@ class Progress:
 
 
 def _state_of_group(documents: Documents, task: dict[str, object]) -> State:
-    """The state of a group that ended well: that of all tasks in it, if they are alike (`kfpapi/api.go`)."""
+    """The state of a group that succeeded: that of all its tasks if they have the same state (`kfpapi/api.go`)."""
     query = "SELECT DISTINCT State, began FROM tasks WHERE owner = ? AND ParentTaskUUID = ?"
     states = documents.execute(query, (task["run_id"], task["task_id"])).fetchall()
     return _ALIKE.get(states[0], State.SUCCEEDED) if len(states) == 1 else State.SUCCEEDED

@@ -41,13 +41,13 @@ _BAD_INPUTS = "invalid pipeline job inputs"
 
 
 class RecurringRuns:
-    """The routes. Functions that take no body run in threads, because the store blocks."""
+    """The routes. Handlers without a request body run in threads, because the store blocks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes."""
         return [
             Route(_RECURRING_RUNS, self._list, methods=["GET"]),
             Route(_RECURRING_RUNS, with_body(self._create), methods=["POST"]),
@@ -99,7 +99,7 @@ class RecurringRuns:
             return json_response(add_recurring_run(documents, {**recurring_run, "trigger": trigger}, spec * is_pinned))
 
     def _pipeline(self, body: dict[str, object], shared: dict[str, object]) -> tuple[dict[str, object], str]:
-        """The reference as it is kept, and a spec that takes the parameters: of the latest version if none is named."""
+        """The reference to store, and a spec that accepts the parameters: of the latest version if none is set."""
         reference = object_field(body, "pipeline_version_reference")
         pipeline_id, version_id = text_field(reference, "pipeline_id"), text_field(reference, "pipeline_version_id")
         if not (reference or "pipeline_spec" in body):
@@ -126,7 +126,7 @@ class RecurringRuns:
         return json_response(text)
 
     def _switch(self, *, enabled: bool) -> Callable[[Request], Response]:
-        """The endpoint that enables or disables."""
+        """The handler that enables or disables."""
         verb = "enable" if enabled else "disable"
         words = f"Failed to change recurring run's mode to enable:{str(enabled).lower()}"
 
@@ -157,7 +157,7 @@ def _mode(*, enabled: bool) -> dict[str, str]:
 
 
 def _trigger(trigger: dict[str, object]) -> dict[str, object]:
-    """KFP's trigger as it shows it; without one there is one start, at once."""
+    """The trigger as KFP returns it; without a trigger, one run starts immediately."""
     if "cron_schedule" in trigger:
         cron = object_field(trigger, "cron_schedule")
         expression = text_field(cron, "cron")

@@ -1,4 +1,4 @@
-"""Reads the JSON bodies of requests."""
+"""Parses the JSON bodies of requests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_TAG_LENGTH = 63
 
 
 def with_body(handle: Callable[[Request, dict[str, object]], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """Makes an endpoint of a function that blocks and takes the request and its JSON body."""
+    """Makes a request handler of a blocking function that receives the request and its JSON body."""
 
     async def endpoint(request: Request) -> Response:
         return await run_in_threadpool(handle, request, await _json_body(request))
@@ -46,10 +46,10 @@ async def _json_body(request: Request) -> dict[str, object]:
 
 
 def text_field(body: dict[str, object], name: str) -> str:
-    """A field of text; empty if it is missing.
+    """A string field; empty if it is missing.
 
     Raises:
-        KfpError: it is something else.
+        KfpError: it has another type.
     """
     value = body.get(name) or ""
     if not isinstance(value, str):
@@ -61,7 +61,7 @@ def object_field(body: Mapping[str, object], name: str) -> dict[str, object]:
     """A field that is an object; empty if it is missing.
 
     Raises:
-        KfpError: it is something else, or too deep.
+        KfpError: it has another type, or is nested too deeply.
     """
     try:
         value = as_served(cast("JsonValue", body.get(name) or {}))
@@ -73,10 +73,10 @@ def object_field(body: Mapping[str, object], name: str) -> dict[str, object]:
 
 
 def integer_field(body: dict[str, object], name: str) -> int:
-    """A field of a whole number, which proto's JSON form also writes as text; 0 if it is missing.
+    """An integer field, which proto's JSON form also writes as a string; 0 if it is missing.
 
     Raises:
-        KfpError: it is something else.
+        KfpError: it has another type.
     """
     value = body.get(name) or 0
     try:
@@ -88,10 +88,10 @@ def integer_field(body: dict[str, object], name: str) -> int:
 
 
 def flag_field(body: dict[str, object], name: str) -> bool:
-    """A field that is true or false; false if it is missing.
+    """A boolean field; false if it is missing.
 
     Raises:
-        KfpError: it is something else.
+        KfpError: it has another type.
     """
     value = body.get(name) or False
     if not isinstance(value, bool):
@@ -103,7 +103,7 @@ def time_field(body: dict[str, object], name: str) -> str:
     """A time as KFP writes it; empty if it is missing.
 
     Raises:
-        KfpError: it is no time.
+        KfpError: it is not a valid time.
     """
     text = text_field(body, name)
     try:
@@ -113,14 +113,14 @@ def time_field(body: dict[str, object], name: str) -> str:
 
 
 def try_tags(value: object) -> dict[str, str] | None:
-    """A JSON value as tags, if it is an object of texts."""
+    """A JSON value as tags, if it is an object with string values."""
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         return None
     return {sound_text(key): sound_text(each) for key, each in sorted(value.items())}
 
 
 def tag_fault(tags: dict[str, str]) -> str:
-    """What KFP refuses these tags with; empty if it takes them."""
+    """KFP's error message for these tags; empty if they are valid."""
     if len(tags) > _MAX_TAGS:
         return f"number of tags ({len(tags)}) exceeds maximum of {_MAX_TAGS} per entity"
     for key, value in tags.items():

@@ -1,4 +1,4 @@
-"""The folders that runs put their files into, one for each."""
+"""The folders for the files of runs, one for each run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class RunFolders:
-    """Folders by run id. A run's id may be anything, and is never taken for a path.
+    """Folders by run id. A run's id may be any string and is never used as a path.
 
     Attributes:
-        root: the folder of all of them.
+        root: the parent of all folders.
         cache: a folder of links to results in them.
     """
 
     def __init__(self, root: Path) -> None:
-        """Makes the folder of all folders."""
+        """Creates the parent folder."""
         root.mkdir(exist_ok=True)
         self.root = root.resolve()
         self.cache = self.root.with_name("cache")
@@ -34,38 +34,38 @@ class RunFolders:
         self._ending: set[str] = set()
 
     def path(self, run_id: str) -> Path:
-        """Where a run's files are."""
+        """The folder of a run."""
         plain = _PLAIN_NAME.fullmatch(run_id)
         return self.root / (run_id if plain else f"=sha256-{hashlib.sha256(run_id.encode()).hexdigest()}")
 
     def make(self, run_id: str) -> Path:
-        """Makes a run's folder; harmless if it is there."""
+        """Creates a run's folder; no error if it exists."""
         folder = self.path(run_id)
         folder.mkdir(exist_ok=True)
         return folder
 
     def size(self, run_id: str) -> int:
-        """How many bytes a run's files take on the disk."""
+        """The disk usage of a run's files, in bytes."""
         return sum(_sizes(self.path(run_id)))
 
     def hold(self, run_id: str) -> None:
-        """Notes that a run is about to be deleted: until `remove`, its processes may still write files."""
+        """Marks a run as being deleted: until `remove`, its processes may still write files."""
         with self._lock:
             self._ending.add(run_id)
 
     def remove(self, run_id: str) -> None:
-        """Removes the folder of a run whose processes have ended, with all that is in it."""
+        """Removes the folder of a run whose processes have ended, with all its files."""
         shutil.rmtree(self.path(run_id), ignore_errors=True)
         self._prune()
         self.release(run_id)
 
     def release(self, run_id: str) -> None:
-        """Notes that a run is not about to be deleted, or that nothing of it is left."""
+        """Removes the mark of `hold`: the run is not deleted, or nothing of it is left."""
         with self._lock:
             self._ending.discard(run_id)
 
     def is_ending(self, run_id: str) -> bool:
-        """Whether a run of this id was deleted, and its processes are still being ended."""
+        """Whether a run of this id was deleted while its processes are still being terminated."""
         with self._lock:
             return run_id in self._ending
 
@@ -78,7 +78,7 @@ class RunFolders:
         self._prune()
 
     def _prune(self) -> None:
-        """Removes the links of the cache that lead nowhere any more."""
+        """Removes dangling links from the cache."""
         with os.scandir(self.cache) as links:
             for link in links:
                 if not os.path.exists(link):  # noqa: PTH110  # a thousand times as often as the rest of this class
@@ -86,7 +86,7 @@ class RunFolders:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """The sizes of all files below a folder, whatever is removed in the meantime."""
+    """The sizes of all files below a folder; files that are removed meanwhile are skipped."""
     for parent, _, names in os.walk(folder):
         for name in names:
             try:

@@ -1,6 +1,6 @@
-"""The logs of tasks, at KFP's route for them and as it serves them: by pod name, as far as they are written.
+"""The logs of tasks, at KFP's route and in KFP's form: by pod name, up to what has been written.
 
-As KFP's, the route answers 200 before it looks for the log, so errors come as JSON in the body; it ignores `follow`.
+Like KFP's, the route returns 200 before it looks for the log, so errors are JSON in the body; it ignores `follow`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _VERSIONS = ("v1beta1", "v2beta1")
 
 
 class RunLogs:
-    """The route."""
+    """The routes."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
         self._folders = folders
 
     def routes(self) -> list[Route]:
-        """It, and the one of Argo's artifacts, of which there are none."""
+        """The route of logs, and that of Argo's artifacts, which are never found."""
         return [
             Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", self._read),
             *(
@@ -59,7 +59,7 @@ class RunLogs:
         return StreamingResponse(_whole(found), media_type="text/plain", headers=headers)
 
     def _find(self, run_id: str, pod: str) -> list[Path] | str:
-        """The files of a log, or what KFP writes behind the run's id where there is none."""
+        """The files of a log or, if there is no log, the text that KFP appends to the run's id."""
         query = (
             "SELECT path, position, workflow, tasks.document "
             "FROM tasks JOIN run_details ON run_details.id = tasks.owner WHERE tasks.owner = ? "
@@ -72,13 +72,13 @@ class RunLogs:
             begun = documents.execute(query, (run_id, WHOLE)).fetchall()
         for path, position, workflow, text in begun:
             task, folder = json.loads(text), self._folders.path(run_id)
-            # The pod of the attempt that is under way is not listed yet.
+            # The pod of the running attempt is not listed yet.
             logs = [log_path(folder, path, attempt) for attempt in range(attempts_of(task) + 1)]
             for attempt, log in enumerate(logs):
                 if pod == executor_pod(workflow, path, attempt, task["type"]):
                     return [log]
             if pod in {old_pods(workflow, position)[0], task["task_id"]}:
-                # Before there was a log for each attempt, there was one for all.
+                # Older versions wrote one log for all attempts.
                 return [Path(f"{logs[0].parent}.log"), *logs]
         failed = f"Failed to read logs from pod {pod} due to error opening log stream"
         return f': InternalServerError: {failed}: pods "{pod}" not found'
@@ -97,7 +97,7 @@ async def _whole(paths: list[Path]) -> AsyncIterator[bytes]:
 
 
 def _piece(path: Path, position: int) -> bytes:
-    """The next bytes of a file; none if there are none, or no file."""
+    """The next bytes of a file; empty at its end or if the file is missing."""
     try:
         with path.open("rb") as file:
             file.seek(position)

@@ -1,7 +1,7 @@
 """Macros in the parameters of runs: `[[RunUUID]]`, `[[CurrentTime]]`, `[[ScheduledTime]]` and their other forms.
 
-KFP's API server replaces them when it creates a run (`ParameterFormatter`, `V2Spec.RunWorkflow`). Runs of a recurring
-run with a version or a spec, which its controller creates by itself, keep them; `[[Index]]` is replaced in none.
+KFP's API server replaces them when it creates a run (`ParameterFormatter`, `V2Spec.RunWorkflow`). They are kept in
+runs that the controller creates itself, of recurring runs with a version or a spec; `[[Index]]` is never replaced.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BARE = {"1": "%m", "2": "%d", "3": "%I", "4": "%M", "5": "%S"}
 
 
 def parameters_without_macros(run: Mapping[str, object]) -> dict[str, object]:
-    """The parameters of a run, with what the macros in texts stand for."""
+    """The parameters of a run, with the macros in strings replaced."""
     created_at, scheduled_at = (_moment(str(run[key])) for key in ("created_at", "scheduled_at"))
     due = scheduled_at if scheduled_at != created_at else None
 
@@ -63,7 +63,7 @@ def _moment(text: str) -> datetime:
 
 
 def without_macros(text: str, run_id: str, created_at: datetime, scheduled_at: datetime | None) -> str:
-    """A text with what its macros stand for; without a schedule, those of its time stay."""
+    """A string with its macros replaced; without a schedule, macros of the scheduled time are kept."""
 
     def replaced(found: re.Match[str]) -> str:
         old, new = found.groups()
@@ -84,7 +84,7 @@ def _by_layout(moment: datetime, layout: str) -> str:
 
 
 def _written(moment: datetime, part: str) -> str:
-    """A part of a time in UTC and whole seconds, as Go writes it."""
+    """A part of a time in UTC and whole seconds, as Go formats it."""
     if code := _CODES.get(part):
         return moment.strftime(code)
     if code := _BARE.get(part):
@@ -99,7 +99,7 @@ def _written(moment: datetime, part: str) -> str:
 
 
 def _by_codes(moment: datetime, codes: str, whole: str) -> str:
-    """A time by strftime's codes; what has a code that KFP does not know stays as it is."""
+    """A time formatted with strftime codes; a format with a code that KFP does not know is returned unchanged."""
     parts = re.findall(r"%.?|[^%]+", codes, re.DOTALL)
     if any(part[:1] == "%" and part[1:] not in _STRFTIME_CODES for part in parts):
         return whole

@@ -1,4 +1,4 @@
-"""Requests for runs and recurring runs: checked in KFP's order, with KFP's words."""
+"""Validates requests for runs and recurring runs in KFP's order, with KFP's messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WANTED = {
 
 
 def shared_fields(body: dict[str, object]) -> dict[str, object]:
-    """What runs and recurring runs have in common, as KFP serves it; raises KfpError if it is not what it should be."""
+    """The fields that runs and recurring runs share, as KFP returns them; raises KfpError if one is invalid."""
     config = object_field(body, "runtime_config")
     parameters = object_field(config, "parameters")
     return {
@@ -47,15 +47,15 @@ def shared_fields(body: dict[str, object]) -> dict[str, object]:
 
 
 def parameters_of(document: Mapping[str, object]) -> dict[str, object]:
-    """The parameters that a run or a recurring run was given."""
+    """The parameters of a run or a recurring run."""
     return object_field(object_field(document, "runtime_config"), "parameters")
 
 
 def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
-    """The id of the experiment that something is to be made in: the default one if none is named.
+    """The id of the experiment to create something in; the default experiment if unset.
 
     Raises:
-        KfpError: there is no such experiment.
+        KfpError: the experiment does not exist.
     """
     if not experiment_id:
         return default_experiment(store)
@@ -71,10 +71,10 @@ def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
 
 
 def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str, list[str]]:
-    """Which owner a list is to be of: an experiment, if one is named.
+    """The owner to list by: the requested experiment, if any.
 
     Raises:
-        KfpError: an experiment is named, and there is none.
+        KfpError: the requested experiment does not exist.
     """
     if not experiment_id:
         return {}
@@ -91,12 +91,12 @@ def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str
 
 
 def find_pipeline(store: Store, body: dict[str, object], words: str) -> tuple[dict[str, object], str]:
-    """The pipeline that a request names or brings: the reference to its version, and its spec as KFP serves it.
+    """The pipeline of a request, referenced or inline: the reference to its version, and its spec as KFP returns it.
 
-    `words` are KFP's for a request that fails here.
+    `words` is the context that KFP adds to the error of such a request.
 
     Raises:
-        KfpError: there is none, or it is none.
+        KfpError: it does not exist, or is not a valid pipeline.
     """
     reference, document = object_field(body, "pipeline_version_reference"), object_field(body, "pipeline_spec")
     if reference and document:
@@ -115,7 +115,7 @@ def find_pipeline(store: Store, body: dict[str, object], words: str) -> tuple[di
 
 
 def _referred(store: Store, pipeline_id: str, version_id: str, words: str) -> tuple[dict[str, object], str]:
-    """A version, or the latest of its pipeline."""
+    """A version, or the latest one of its pipeline."""
     latest = "SELECT id FROM pipeline_versions WHERE owner = ? ORDER BY CreatedAtInSec DESC, rowid DESC LIMIT 1"
     with store.reading() as documents:
         found = version_id or str(documents.one(latest, pipeline_id) or "")
@@ -139,7 +139,7 @@ def _missing(pipeline_id: str, version_id: str) -> str:
 
 
 def pipeline_name(spec: str) -> str:
-    """The name that a pipeline spec or a workflow has for itself."""
+    """The name of a pipeline spec or a workflow."""
     document = json.loads(spec)
     bare = document.get("pipeline_spec") or document
     info = bare.get("pipelineInfo") or bare.get("metadata")
@@ -148,7 +148,7 @@ def pipeline_name(spec: str) -> str:
 
 
 def check_parameters(spec: Mapping[str, object], values: Mapping[str, object]) -> None:
-    """Checks the values that a run of a spec is given; KFP v1's workflows declare nothing.
+    """Checks the parameter values of a run against its spec; workflows of KFP v1 declare no parameters.
 
     Raises:
         KfpError: a value is missing, unknown, or of the wrong type; the first by name.
@@ -202,7 +202,7 @@ def _fits(kind: str, value: object) -> bool:
 
 
 def check_lengths(run_id: str, run: dict[str, object]) -> None:
-    """Raises KfpError if a text is longer than the column that KFP keeps it in."""
+    """Raises KfpError if a text is longer than the column in which KFP stores it."""
     texts = {"UUID": run_id, "DisplayName": str(run["display_name"]), "Description": str(run["description"])}
     for column, text in texts.items():
         if len(text) > _MAX_LENGTHS[column]:
@@ -210,11 +210,11 @@ def check_lengths(run_id: str, run: dict[str, object]) -> None:
 
 
 def not_stored(run: dict[str, object], cause: str) -> KfpError:
-    """KFP's database refuses a run."""
+    """The error of KFP's database for a run that it rejects."""
     error = internal(f"Failed to store run {run['display_name']} to table: {cause}")
     return KfpError(error.status, error.reason, f"Failed to create a run: {error.text}")
 
 
 def new_id(recurring_run_id: str, name: str) -> str:
-    """The id of a new run; of a recurring run's one that follows from its name (`NewDeterministicUUID`)."""
+    """The id of a new run; for a recurring run's, derived from its name (`NewDeterministicUUID`)."""
     return str(uuid.uuid5(_SCHEDULED, f"{recurring_run_id}/{name}") if recurring_run_id else uuid.uuid4())

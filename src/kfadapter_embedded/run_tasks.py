@@ -1,6 +1,6 @@
 """The tasks of runs: as documents of the next KFP's task API, and as `task_details` of KFP 2.
 
-A task with an empty path stands for the whole run: ROOT in the one, `root-driver-dag` in the other.
+A task with an empty path stands for the whole run: ROOT in the former, `root-driver-dag` in the latter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _WHOLE_NAME: Final = "root-driver-dag"
 _NOT_ENDED = "0001-01-01T00:00:00Z"
-# Go's code for what failed for a reason of its own.
+# gRPC's code for errors that have no other.
 _UNKNOWN = 2
 _FIRST_POD = 1001
 _KEYS = (
@@ -34,7 +34,7 @@ GROUPS = frozenset({"ROOT", "DAG", "LOOP", "CONDITION_BRANCH"})
 
 
 def with_state(document: dict[str, object], state: State, now: int) -> dict[str, object]:
-    """A run or a task in another state, which its history then ends with."""
+    """A run or a task in another state, which is appended to its history."""
     history = history_of(document)
     if not history or history[-1]["state"] != state:
         history = [*history, {"update_time": rfc3339(now), "state": state.value}]
@@ -42,18 +42,18 @@ def with_state(document: dict[str, object], state: State, now: int) -> dict[str,
 
 
 def history_of(document: dict[str, object]) -> list[dict[str, str]]:
-    """The states that a run or a task went through."""
+    """The state history of a run or a task."""
     history = document.get("state_history")
     return history if isinstance(history, list) else []
 
 
 def error_body(words: str) -> dict[str, object]:
-    """Why something failed."""
+    """The error of a run or a task."""
     return {"code": _UNKNOWN, "message": words}
 
 
 def task_id(run_id: str, path: str) -> str:
-    """The id of a task: the same whenever the run is executed."""
+    """The id of a task: the same for every execution of the run."""
     return _uuid(run_id, path)
 
 
@@ -63,7 +63,7 @@ def _uuid(*parts: object) -> str:
 
 
 def new_task(run_id: str, path: str, title: str, parent: str, now: int) -> dict[str, object]:
-    """A task as its driver makes it: of a path, below the task of another one; the run has the title."""
+    """A task as KFP's driver creates it; `parent` is the path of its parent task, `title` the name of the run."""
     iteration = iteration_of(path)
     names = [task_name(one) for one in path.split("/")] if path else []
     return {
@@ -83,7 +83,7 @@ def new_task(run_id: str, path: str, title: str, parent: str, now: int) -> dict[
 
 
 def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: int) -> dict[str, object]:
-    """A task in its reported state."""
+    """A task with its reported state."""
     details = dict[str, Any](report.details)
     changed = with_state({**task, **details}, report.state, now)
     attributes = [each["type_attributes"] for each in (task, details) if "type_attributes" in each]
@@ -100,13 +100,13 @@ def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: i
 
 
 def reset_task(task: dict[str, object], now: int) -> dict[str, object]:
-    """A task that is executed again with its run."""
+    """A task that is executed again in a retry of its run."""
     kept = {key: value for key, value in task.items() if key not in {"end_time", "status_metadata"}}
     return with_state({**kept, "pods": [], "outputs": {}}, State.RUNNING, now)
 
 
 def executor_pod(workflow: str, path: str, attempt: int, kind: object = "RUNTIME") -> str:
-    """The name of the pod of an attempt, as Argo makes it of the template's name and a number."""
+    """The name of the pod of an attempt, which Argo makes of the template's name and a number."""
     template = "importer" if kind == "IMPORTER" else "container-impl"
     return f"{workflow}-system-{template}-{pod_number(path, attempt)}"
 
@@ -117,7 +117,7 @@ def pod_uid(run_id: object, pod: str) -> str:
 
 
 def pod_number(path: str, attempt: int | str) -> int:
-    """The number that the names of a task's pods end with."""
+    """The number at the end of the names of a task's pods."""
     return int(hashlib.sha256(json.dumps([path, attempt]).encode()).hexdigest()[:8], 16)
 
 
@@ -137,20 +137,20 @@ def _pods(task: dict[str, object], report: TaskReport, workflow: str) -> Iterato
 
 
 def attempts_of(task: Mapping[str, object]) -> int:
-    """How many times the command of a task has been executed, as far as its pods show."""
+    """How many times the command of a task has been executed, according to its pods."""
     pods = task.get("pods")
     return sum(each["type"] == "EXECUTOR" for each in pods) if isinstance(pods, list) else 0
 
 
 def artifacts_of(task: Mapping[str, Any], part: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The artifacts among the inputs or the outputs of a task, each with the entry that it is in."""
+    """The artifacts among the inputs or the outputs of a task, each with its entry."""
     for entry in task.get(part, {}).get("artifacts", ()):
         for artifact in entry["artifacts"]:
             yield entry, artifact
 
 
 def link_of(task: Mapping[str, Any], entry: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, object]:
-    """What joins a task and an artifact that it takes or gives."""
+    """The link between a task and one of its input or output artifacts."""
     return {
         "id": _uuid(task["task_id"], entry["type"], entry["artifact_key"], artifact["artifact_id"]),
         "artifact_id": artifact["artifact_id"],
@@ -163,7 +163,7 @@ def link_of(task: Mapping[str, Any], entry: Mapping[str, Any], artifact: Mapping
 
 
 def tasks_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The tasks of runs as KFP's task API serves them, in its order, as JSON texts."""
+    """The tasks of runs as KFP's task API returns them, in its order, as JSON texts."""
     found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
     query = f"SELECT owner, document FROM tasks WHERE owner IN ({_marks(found)}) AND began ORDER BY CreatedAtInSec, id"  # noqa: S608
     rows = documents.execute(query, list(found)).fetchall()
@@ -174,7 +174,7 @@ def tasks_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, list[str
 
 
 def counts_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, str]:
-    """How many tasks runs have."""
+    """The number of tasks in each run."""
     query = (
         f"SELECT owner, CAST(count(*) AS TEXT) FROM tasks WHERE owner IN ({_marks(run_ids)}) AND began GROUP BY owner"  # noqa: S608
     )
@@ -191,7 +191,7 @@ def children_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, list[
 
 
 def with_children(text: str, children: Mapping[str, list[dict[str, str]]]) -> str:
-    """A task as KFP serves it."""
+    """A task as KFP returns it."""
     task = json.loads(text)
     if below := children.get(task["task_id"]):
         task["child_tasks"] = below
@@ -203,7 +203,7 @@ def _marks(values: Collection[str]) -> str:
 
 
 def old_pods(workflow: str, position: int) -> tuple[str, str]:
-    """What KFP 2 lists as the pods of a task and of its driver."""
+    """The names of the pods of a task and of its driver in KFP 2."""
     number = _FIRST_POD + 2 * position
     return f"{workflow}-{number}", f"{workflow}-{number + 1}"
 
@@ -222,7 +222,7 @@ def task_details(documents: Documents, run_ids: Sequence[str], *, outputs: bool 
 
 
 def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> Iterator[object]:
-    """The tasks of one run; what is in no task that is known is below the whole pipeline."""
+    """The tasks of one run; a task whose groups are all unknown is a child of the whole pipeline."""
     paths = {path for _, path, *_ in rows}
     children: dict[str, list[dict[str, str]]] = {}
     for position, path, workflow, *_ in rows:
@@ -233,7 +233,7 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
     for _, path, _, run_state, finished, error, text in rows:
         task = _as_kfp_2(json.loads(text))
         if run_state in OVER and task["state"] not in OVER:
-            # KFP's task API leaves it as it was when its pod was killed.
+            # KFP's task API does not update a task when its pod is killed.
             task = {**with_state(task, State.FAILED, finished), "end_time": rfc3339(finished)}
         began = [each["update_time"] for each in history_of(task) if each["state"] == State.RUNNING]
         start = began[-1] if began else task.get("end_time") or task["create_time"]
@@ -250,14 +250,14 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
 
 
 def _as_kfp_2(task: dict[str, Any]) -> dict[str, Any]:
-    """The same with the states of KFP 2, where a task that its driver found in the cache has succeeded."""
+    """The same with the states of KFP 2, where a task that was found in the cache has succeeded."""
     states = {State.CACHED: State.SUCCEEDED.value}
     history = [{**each, "state": states.get(State(each["state"]), each["state"])} for each in history_of(task)]
     return {**task, "state": states.get(State(task["state"]), task["state"]), "state_history": history}
 
 
 def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """The ids of a task's output artifacts as KFP 2 has them: it shows no values."""
+    """The ids of a task's output artifacts in KFP 2, which does not return parameter values."""
     ids: dict[str, dict[str, list[str]]] = {}
     for entry, one in artifacts_of(task, "outputs") if task["type"] not in GROUPS else ():
         if entry["artifact_key"] != EXECUTOR_LOGS:
@@ -267,12 +267,12 @@ def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
 
 
 def artifact_number(artifact_id: str) -> str:
-    """The id of an artifact as KFP 2 has it, in ML Metadata: a number of 63 bits."""
+    """The id of an artifact in KFP 2, as stored by ML Metadata: a number of 63 bits."""
     return str(int(artifact_id.replace("-", ""), 16) >> 65)
 
 
 def _driver(run_id: str, name: str, began: str) -> dict[str, object]:
-    """KFP's driver of a task, which has finished as soon as the task begins."""
+    """KFP's driver of a task, which has finished when the task begins."""
     return {
         "run_id": run_id,
         "task_id": task_id(run_id, name),
@@ -284,7 +284,7 @@ def _driver(run_id: str, name: str, began: str) -> dict[str, object]:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """The tasks that one may be in, from the nearest: `a[0]/b` is in `a[0]`, which is an iteration of `a`."""
+    """The tasks that may contain this one, innermost first: `a[0]/b` is in `a[0]`, which is an iteration of `a`."""
     while path := path.rpartition("/")[0]:
         yield path
         if path.endswith("]"):
@@ -292,5 +292,5 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 def parent_of(path: str, known: Container[str]) -> str:
-    """The nearest task that one is in, of those that are known."""
+    """The innermost of the known tasks that contain this one."""
     return next((one for one in ancestors(path) if one in known), WHOLE)

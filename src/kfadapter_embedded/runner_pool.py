@@ -1,4 +1,4 @@
-"""Executes runs in child processes, so many at once; the rest wait in the order in which they came."""
+"""Executes a limited number of runs at once in child processes; the rest wait in the order of submission."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _OWN_SETTINGS = "KFADAPTER_"
 
 
 class RunnerPool:
-    """Executes runs, each in a child process with a session of its own.
+    """Executes runs, each in a child process with its own session.
 
-    The child's lines are its whole interface (see `runner`). A run that is terminated gets SIGTERM, all of its
-    processes, and two seconds later SIGKILL.
+    The child's output lines are its whole interface (see `runner`). When a run is terminated, all of its processes get
+    SIGTERM, and SIGKILL two seconds later.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class RunnerPool:
         steps: Steps = Steps.AUTO,
         command: Sequence[str] = _RUNNER,
     ) -> None:
-        """Makes a pool; nothing is started before there is a run.
+        """Creates a pool; no process is started before the first run.
 
         Args:
-            report: Called with the id of a run and how it, or one of its tasks, stands: from the pool's threads, in
+            report: Called with a run's id and a report of the run or one of its tasks: from the pool's threads, in
                 order for each run.
             most_at_once: How many runs are executed at once.
-            strict: Whether tasks fail where they would be warned of.
-            steps: What steps run as.
-            command: What is started for each.
+            strict: Whether a task fails where it would otherwise get a warning.
+            steps: How steps are executed.
+            command: The command of the child processes.
         """
         self._tell = report
         self._room = most_at_once
         cores = os.cpu_count() or 1
-        # One more than cores: a slot changes hands only after what its task gave is stored.
+        # One more than there are cores: a slot is reused only after the results of its task are stored.
         self._slots = Slots(cores + 1, max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
         self._how = {"strict": strict, "steps": steps.value}
         self._command = tuple(command)
@@ -87,7 +87,7 @@ class RunnerPool:
             self._fill()
 
     def terminate(self, run_id: str) -> None:
-        """Ends a run, with all processes that it has started; harmless if it has finished. Does not wait."""
+        """Terminates a run and all processes that it has started; no error if it has finished. Does not wait."""
         with self._lock:
             if self._waiting.pop(run_id, None):
                 self._start(self._report, run_id, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
@@ -95,7 +95,7 @@ class RunnerPool:
                 self._start(run.end, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
 
     def close(self) -> None:
-        """Ends all runs, which are reported as FAILED, and waits until they have ended.
+        """Stops all runs, which are reported as FAILED, and waits until they have ended.
 
         Runs that are waiting are not reported: they can be submitted again elsewhere.
         """
@@ -138,14 +138,14 @@ class RunnerPool:
         except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
             _log.exception("a run could not be executed")
             end = TaskReport(WHOLE, State.FAILED, "this server could not run it; its own log says why")
-        # Once the end is reported, the run may be submitted again at once.
+        # A client may submit the run again as soon as the end is reported.
         with self._lock:
             del self._running[run_id]
             self._fill()
         self._report(run_id, end)
 
     def _report(self, run_id: str, report: TaskReport) -> None:
-        """Reports. A failure of it must not end the run, nor occupy its slot for ever."""
+        """Reports. A failing report must neither end the run nor occupy its slot forever."""
         try:
             self._tell(run_id, report)
         except Exception:  # noqa: BLE001  # whatever it is, it is logged
@@ -153,7 +153,7 @@ class RunnerPool:
 
 
 class _Run:
-    """One run and its child."""
+    """A run and its child process."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class _Run:
         self._active: dict[str, None] = {}
 
     def execute(self) -> TaskReport:
-        """Executes the run; returns how it ended."""
+        """Executes the run; returns its final report."""
         try:
             end = self._follow()
         except (OSError, ValueError) as fault:
@@ -189,14 +189,14 @@ class _Run:
             shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
         if self._end and end.state is not State.SUCCEEDED:
             end = self._end
-        # Tasks that were still running have ended with it.
+        # Tasks that were still running ended with the run.
         state = State.FAILED if end.state is State.SUCCEEDED else end.state
         for name in reversed(self._active):
             self._report(self.job.run_id, TaskReport(name, state, end.error))
         return end
 
     def end(self, end: TaskReport) -> None:
-        """Ends the run, which then has ended so; waits until it has."""
+        """Ends the run with this report, and waits until it has ended."""
         with self._lock:
             self._end = self._end or end
         self._slots.leave(self._grant)
@@ -207,7 +207,7 @@ class _Run:
             end_family(f"{self._mark}/")
 
     def _signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the whole process group, as long as it is certain to be this child's."""
+        """Sends a signal to the whole process group, while it is certain to be that of this child."""
         with self._lock:
             if self._child and self._child.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -227,7 +227,7 @@ class _Run:
             try:
                 how = {"again": job.again, **self._how, "names": dict(job.names), "pipeline_root": job.pipeline_root}
                 line = json.dumps({**order, **how, "parameters": dict(job.parameters)}).encode()
-                # A child that has ended already is known by its silence.
+                # If the child has already exited, the end of its output shows it.
                 with contextlib.suppress(BrokenPipeError):
                     piped(child.stdin).write(line + b"\n")
                     piped(child.stdin).flush()
@@ -242,7 +242,7 @@ class _Run:
         return end or TaskReport(WHOLE, State.FAILED, _without_last_word(code, said.text()))
 
     def _started(self) -> subprocess.Popen[bytes]:
-        # What it downloads for a step is reached as the adapter reaches it; the step itself gets none of these.
+        # The child downloads artifacts with the adapter's settings for artifact stores; steps get none of these.
         settings = {
             name: value
             for name, value in os.environ.items()
@@ -259,7 +259,7 @@ class _Run:
         )
 
     def _read(self, stream: IO[bytes]) -> TaskReport | None:
-        """Reports what the child writes of its tasks; returns how the run ended, if it writes that."""
+        """Reports the tasks that the child writes; returns the run's final report, if the child writes it."""
         end = None
         for line in _lines(stream):
             if line.slots:
@@ -269,7 +269,7 @@ class _Run:
                 end = TaskReport(WHOLE, line.run, line.error, details=line.details)
                 continue
             if self._end and line.state not in {State.SUCCEEDED, State.CACHED}:
-                # What a run does while it is being ended is the ending's doing: `execute` has the right words for it.
+                # The cause of such states is that the run is being ended: `execute` reports them with the right error.
                 continue
             if line.state is State.RUNNING and line.task != WHOLE:
                 self._active[line.task] = None
@@ -289,7 +289,7 @@ class _Run:
         return end
 
     def _change_slots(self, change: int) -> None:
-        """Takes back a slot, or grants one: at once if the run is being ended, which then starts nothing."""
+        """Releases a slot, or requests one: granted at once if the run is being ended, since it then starts nothing."""
         if change < 0:
             self._slots.release(self._grant)
         elif self._end:
@@ -298,13 +298,13 @@ class _Run:
             self._slots.request(self._grant)
 
     def _grant(self) -> None:
-        """Tells the child, if it is still there, that it has a slot more."""
+        """Grants the child, if it is still running, one more slot."""
         if self._child:
             with contextlib.suppress(OSError):
                 os.write(piped(self._child.stdin).fileno(), b".")
 
     def _reaped(self, child: subprocess.Popen[bytes]) -> int:
-        """Waits for the end of a child that has closed its standard output."""
+        """Waits for a child that has closed its standard output; returns its exit code."""
         piped(child.stdin).close()
         try:
             return child.wait(_GRACE_SECONDS)
@@ -314,7 +314,7 @@ class _Run:
 
 
 class _Line(msgspec.Struct):
-    """A line of a child: the state of a task, a slot that it needs (1) or gives back (-1) or, last, the run's state."""
+    """A line from a child: a task's state, a slot that it requests (1) or releases (-1) or, last, the run's state."""
 
     task: str = ""
     run: State | None = None
@@ -329,10 +329,10 @@ class _Line(msgspec.Struct):
 
 
 def _lines(stream: IO[bytes]) -> Iterator[_Line]:
-    """The lines of a child; raises ValueError if one is none, or longer than is sensible."""
+    """The lines from a child; raises ValueError if one is invalid or too long."""
     while line := stream.readline(_MAX_LINE_BYTES):
         try:
-            # Its numbers may be NaN, which msgspec does not read.
+            # Its numbers may be NaN, which msgspec does not accept.
             yield msgspec.convert(json.loads(line if line.endswith(b"\n") else b""), _Line)
         except (ValueError, msgspec.ValidationError):
             raise ValueError(f"its runner said what it may not say: {line[:80]!r}") from None

@@ -59,7 +59,7 @@ _RUNS = "/apis/v2beta1/runs"
 _RUN = f"{_RUNS}/{{run_id}}"
 _CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry goes on with what had not succeeded"
 _GIB = 1 << 30
-# How Kubernetes makes a unique name of one: its `SimpleNameGenerator`.
+# The rules of Kubernetes' `SimpleNameGenerator` for unique names.
 _UNIQUE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _UNIQUE_LENGTH = 5
 _MAX_BEGINNING = 58
@@ -68,16 +68,16 @@ _VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
 
 class Runs:
-    """Runs of a store, and the executor that executes them. Every method blocks, and may be called from any thread.
+    """The runs of a store, executed by an executor. Every method blocks and may be called from any thread.
 
     Attributes:
-        folders: where the runs' files are.
+        folders: the folders of the runs' files.
     """
 
     def __init__(
         self, store: Store, folders: RunFolders, progress: Progress, executor: RunnerPool, *, most_file_bytes: int
     ) -> None:
-        """Takes over; new runs are refused once the files of all runs take `most_file_bytes`."""
+        """New runs are rejected once the files of all runs take `most_file_bytes`."""
         self._store = store
         self.folders = folders
         self._progress = progress
@@ -85,7 +85,7 @@ class Runs:
         self._most_file_bytes = most_file_bytes
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes."""
         steps = {
             "archive": self.archive,
             "unarchive": self._unarchive,
@@ -101,7 +101,7 @@ class Runs:
         ]
 
     def resume(self) -> None:
-        """Continues after a start: interrupted runs have failed, pending ones are submitted again."""
+        """Resumes after a restart: interrupted runs are marked as failed, pending ones are submitted again."""
         self._progress.cut_off(_CUT_OFF)
         with self._store.reading() as documents:
             known = {run_id for (run_id,) in documents.execute("SELECT id FROM run_details")}
@@ -121,14 +121,14 @@ class Runs:
         return StreamingResponse(page.json("runs", self._texts(page, tasks)), media_type="application/json")
 
     def _texts(self, page: Page, tasks: dict[str, dict[str, str]]) -> Iterator[str]:
-        """The runs of a page, one after the other: many large specs are not held at once."""
+        """The runs of a page, one at a time, so that many large specs are not in memory at once."""
         for run_id, text in zip(page.ids, page.texts, strict=True):
             if _has_version(text):
                 yield joined(text, **tasks[run_id])
                 continue
             with self._store.reading() as documents:
                 spec = documents.spec(RUNS, run_id)
-            if spec is not None:  # otherwise it was deleted since the page was read
+            if spec is not None:  # otherwise it was deleted after the page was read
                 yield joined(text, **tasks[run_id], pipeline_spec=spec)
 
     def _get(self, request: Request) -> Response:
@@ -138,7 +138,7 @@ class Runs:
             tasks = _tasks(documents, [run_id], full=full, outputs=True)[run_id]
             spec = "" if _has_version(text) and not full else documents.spec(RUNS, run_id) or ""
         if full:
-            # As with KFP, which shows the whole spec in place of the version that it is of.
+            # As in KFP, which returns the whole spec in place of the reference to its version.
             text = to_json({key: one for key, one in json.loads(text).items() if key != "pipeline_version_reference"})
         return json_response(joined(text, **tasks, pipeline_spec=spec))
 
@@ -149,10 +149,10 @@ class Runs:
     def create(self, body: dict[str, object], *, pinned_spec: str = "") -> str:
         """Creates a run as requested; returns it as JSON text.
 
-        A recurring run that was created with a spec or a version passes what it executes.
+        For a recurring run that was created with a spec or a version, `pinned_spec` is what it executes.
 
         Raises:
-            KfpError: it is refused.
+            KfpError: the request is rejected.
         """
         shared = shared_fields(body)
         if not shared["display_name"]:
@@ -187,17 +187,17 @@ class Runs:
                 recurring_run_id=recurring_run_id,
                 state_history=[{"update_time": now, "state": State.PENDING.value}],
             )
-            # KFP's controller gives the Workflow of what is pinned the run's name.
+            # For a pinned spec, KFP's controller names the Workflow like the run.
             name = str(run["display_name"]) if pinned_spec else _workflow_name(pipeline_name(spec), str(run["run_id"]))
             text = self._added(run, spec, name)
         self._submit(run)
         return joined(text, pipeline_spec="" if reference else spec)
 
     def _made_by(self, recurring_run_id: str, name: str) -> str:
-        """The run of this name that a recurring run has already, so that none is started twice.
+        """The existing run of this name of a recurring run, so that none is started twice; empty if there is none yet.
 
         Raises:
-            KfpError: there is no such recurring run.
+            KfpError: the recurring run does not exist.
         """
         with self._store.reading() as documents:
             if documents.text(RECURRING_RUNS, recurring_run_id) is None:
@@ -210,7 +210,7 @@ class Runs:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
         taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
         self._check_room()
-        # The processes of a run of this id that was deleted must have ended before there is another.
+        # After a run is deleted, its id cannot be reused until its processes have ended.
         if self.folders.is_ending(run_id):
             raise not_stored(run, taken)
         try:
@@ -239,20 +239,20 @@ class Runs:
         self._executor.terminate(run_id)
 
     def retry(self, run_id: str) -> None:
-        """Retries a failed run from what failed; raises KfpError if there is none, or it has not failed."""
+        """Retries a failed run from its failed tasks; raises KfpError if it does not exist or has not failed."""
         outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
         run = self._run(run_id, outer, f"{reason} the run")
         with context(outer):
             self._check_room()
             if not self._progress.retry(run_id):
-                # What KFP says of a run that has not started; of one that has, it says the same in other words.
+                # KFP's message for a run that has not started; for one that has started, KFP's wording differs.
                 raise bad_request(
                     f"{reason} workflow manifest", "Invalid input error: Workflow manifest cannot be empty"
                 )
         self._submit(run, again=True)
 
     def archive(self, run_id: str) -> None:
-        """Archives a run; raises KfpError if there is none."""
+        """Archives a run; raises KfpError if it does not exist."""
         self._keep_storage_state(
             run_id, ARCHIVED, "Failed to archive a run", f"Failed to archive run {run_id} as it failed to be retrieved"
         )
@@ -275,10 +275,10 @@ class Runs:
             documents.put(RUNS, {**run, "storage_state": state})
 
     def delete(self, run_id: str) -> None:
-        """Deletes a run and its files; one that is being executed is ended first.
+        """Deletes a run and its files; a run that is being executed is terminated first.
 
         Raises:
-            KfpError: there is none.
+            KfpError: it does not exist.
         """
         run = self._run(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
         self.folders.hold(run_id)
@@ -288,17 +288,17 @@ class Runs:
             if run["state"] not in OVER:
                 self.folders.release(run_id)
                 raise
-            # On a full disk the files of a run that has finished go first: they make the room that even this takes.
+            # On a full disk the files of a finished run are removed first: even the deletion needs the space.
             self.folders.remove(run_id)
             state = self.drop(run_id)
         if state in OVER:
             self.folders.remove(run_id)
         else:
-            # The executor reports when it has ended, and then its files go.
+            # The executor reports the end of the run, and then its files are removed.
             self._executor.terminate(run_id)
 
     def drop(self, run_id: str) -> object:
-        """Deletes a run, with its tasks; returns the state that it was in, `None` if there was none."""
+        """Deletes a run and its tasks; returns the state that it had, `None` if it does not exist."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
             if run:
@@ -337,7 +337,7 @@ class Runs:
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:
-            # Requested before the executor knew of it.
+            # Termination was requested before the run was submitted.
             self._executor.terminate(run_id)
 
     def _check_room(self) -> None:
@@ -362,7 +362,7 @@ def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:
 
 
 def _workflow_name(pipeline: str, run_id: str) -> str:
-    """The name of a run's Workflow: that of the pipeline, with letters that are the run's own."""
+    """The name of a run's Workflow: the pipeline's name and a suffix derived from the run's id."""
     digest = hashlib.sha256(run_id.encode()).digest()[:_UNIQUE_LENGTH]
     unique = "".join(_UNIQUE_LETTERS[byte % len(_UNIQUE_LETTERS)] for byte in digest)
     return f"{pipeline.rpartition('/')[2]}-"[:_MAX_BEGINNING] + unique
@@ -377,7 +377,7 @@ def _has_version(text: str) -> bool:
 
 
 def _is_full(request: Request) -> bool:
-    """Whether the tasks are to be shown; raises KfpError if the view is unknown."""
+    """Whether full tasks are requested; raises KfpError if the view is unknown."""
     view = request.query_params.get("view", "")
     if view not in _VIEWS:
         raise invalid_parameter("view", view)
@@ -387,7 +387,7 @@ def _is_full(request: Request) -> bool:
 def _tasks(
     documents: Documents, run_ids: Sequence[str], *, full: bool, outputs: bool = False
 ) -> dict[str, dict[str, str]]:
-    """What is shown of the tasks of runs, as JSON texts: in full as the next KFP does, else as KFP 2 and the next."""
+    """The task fields of runs as JSON texts: as the next KFP returns them if `full`, else as KFP 2 and the next do."""
     found = tasks_of(documents, run_ids) if full else task_details(documents, run_ids, outputs=outputs)
     counts = counts_of(documents, run_ids)
     return {

@@ -1,7 +1,7 @@
 """Starts the runs of recurring runs, as KFP's ScheduledWorkflow controller does.
 
-Its rules are those of backend/src/crd/controller/scheduledworkflow in release 2.17.0: at most one start at a time, the
-next one 10 seconds later at the earliest, none while as many runs as allowed have not finished, and names that count.
+Its rules are those of backend/src/crd/controller/scheduledworkflow in release 2.17.0: one start at a time, at least 10
+seconds between starts, none while the maximum number of runs has not finished, and names with a counter.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run_name(name: str, index: int) -> str:
 
 
 def next_start(recurring_run: dict[str, Any], last: int | None, now: int) -> int | None:
-    """When a recurring run is to start a run next, in seconds since 1970; None if never."""
+    """The next start of a recurring run, in seconds since 1970; None if never."""
     times = (_time(read_time(recurring_run["created_at"])), None if last is None else _time(last), _time(now))
     catch_up = not recurring_run.get("no_catchup")
     try:
@@ -97,7 +97,7 @@ def _time(seconds: int) -> datetime:
 
 
 def add_recurring_run(documents: Documents, recurring_run: dict[str, Any], spec: str, last: int | None = None) -> str:
-    """Stores a new recurring run, with what it executes if that is pinned; returns it as JSON text."""
+    """Stores a new recurring run, with its spec if that is pinned; returns it as JSON text."""
     name, kept = workflow_name(recurring_run["display_name"]), documents.keep_spec(spec) if spec else ""
     text = documents.add(RECURRING_RUNS, recurring_run, name=name, spec=kept, last_index=0)
     values = (last, next_start(recurring_run, last, 0), recurring_run["recurring_run_id"])
@@ -106,7 +106,7 @@ def add_recurring_run(documents: Documents, recurring_run: dict[str, Any], spec:
 
 
 class Scheduler:
-    """Looks once a second which starts are due."""
+    """Checks once a second which starts are due."""
 
     def __init__(self, store: Store, runs: Runs) -> None:
         self._store = store
@@ -117,11 +117,11 @@ class Scheduler:
         self._thread = threading.Thread(target=self._look, name="schedules", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts checking."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends; a start that is being made is finished."""
+        """Stops; a start in progress is completed."""
         self._closing.set()
         self._thread.join()
 
@@ -139,7 +139,7 @@ class Scheduler:
             due = [recurring_run_id for (recurring_run_id,) in documents.execute(_DUE, (now,))]
         for recurring_run_id in due:
             until, long = self._pauses.get(recurring_run_id, (0, 0))
-            # A pause that would last longer than it was meant to is from before the clock went back.
+            # A pause with more time left than its length is from before the clock was set back.
             if now < until <= now + long or self._closing.is_set():
                 continue
             try:
@@ -171,7 +171,7 @@ class Scheduler:
             return
         was_on_time = now - due < _PAUSE_SECONDS
         self._pauses[recurring_run_id] = ((due if was_on_time else now) + _PAUSE_SECONDS, _PAUSE_SECONDS)
-        # A run that was made before this could be stored is found by its name, and not made again.
+        # If a run was created but this write failed, the run is found by its name and not created again.
         with self._store.writing() as documents:
             changed = documents.document(RECURRING_RUNS, recurring_run_id)
             if changed:

@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-# Go's own limit for the request line and headers: KFP takes filters with thousands of ids.
+# Go's own limit for the request line and headers: KFP accepts filters with thousands of ids.
 _MAX_HEADER_BYTES = 1 << 20
 _GRACE_SECONDS = 1
 
 
 class FolderError(Exception):
-    """The folder cannot be used; the text says why, and names it."""
+    """The folder cannot be used; the message says why and names the folder."""
 
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Makes the folder if needed, and holds it against other processes for as long as the block runs.
+    """Creates the folder if needed, and locks it against other processes for as long as the block runs.
 
-    The lock goes with the process, however it ends.
+    The lock is released with the process, however the process ends.
 
     Raises:
-        FolderError: another process holds the folder, or it cannot be written.
+        FolderError: another process has locked the folder, or it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,15 +71,15 @@ def held(folder: Path) -> Iterator[None]:
 
 
 class AddressError(Exception):
-    """The address cannot be listened on; the text says why, and names it."""
+    """The server cannot listen on the address; the message says why and names the address."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a port, 0 for any free one, of a loopback address; raises AddressError if it cannot be had."""
+    """Binds a port (0 for any free one) of a loopback address; raises AddressError on failure."""
     address = _loopback(host)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004
-    # Named as TCP in so many words: asyncio turns Nagle's algorithm off for such sockets only, and with it every
-    # answer would take 40 ms.
+    # Explicitly TCP: asyncio disables Nagle's algorithm only for such sockets, and with it every response would take
+    # 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -104,13 +104,13 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 @dataclass(frozen=True)
 class Limits:
-    """What runs may do and use.
+    """Limits of runs, and how their steps are executed.
 
     Attributes:
         runs_at_once: how many are executed at a time; the others wait.
-        file_bytes: how much the files of all runs may take before new runs are refused.
-        strict: whether a task fails where it would be warned of, as on a cluster.
-        steps: what steps run as.
+        file_bytes: how many bytes the files of all runs may take before new runs are rejected.
+        strict: whether a task fails where it would otherwise get a warning, as on a cluster.
+        steps: how steps are executed.
     """
 
     runs_at_once: int = MOST_RUNS
@@ -120,20 +120,20 @@ class Limits:
 
 
 def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
-    """Serves until a signal ends it, or the parent has ended.
+    """Serves until a signal stops it, or the parent has exited.
 
-    Prints one line to stdout when requests are answered: `ready http://HOST:PORT`.
+    Prints one line to stdout when it is ready to serve requests: `ready http://HOST:PORT`.
 
     Args:
         listener: a bound socket.
-        folder: the data folder, held by this process.
-        exit_with_parent: also end when stdin is closed, which happens when its other end dies.
-        limits: what runs may use.
+        folder: the data folder, locked by this process.
+        exit_with_parent: also stop when stdin is closed, which happens when the parent exits.
+        limits: the limits of runs.
 
     Raises:
-        StoreError: the folder holds data that cannot be used.
+        StoreError: the folder contains data that cannot be used.
     """
-    tempfile.tempdir = str(folder)  # uploads belong on the disk that the data are on
+    tempfile.tempdir = str(folder)  # uploads belong on the same disk as the data
     with contextlib.closing(Store(folder / "kfp.sqlite")) as store, _executing(store, folder, limits) as runs:
         server = _Server(application(store, folder, runs), listener)
         if exit_with_parent:
@@ -161,7 +161,7 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with a ready line and with signals that end it with exit code 0."""
+    """uvicorn, with a ready line and with signals that stop it with exit code 0."""
 
     def __init__(self, app: Starlette, listener: socket.socket) -> None:
         config = uvicorn.Config(

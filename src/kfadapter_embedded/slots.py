@@ -15,17 +15,17 @@ _YOUNG_SECONDS = 2.0
 
 @dataclass
 class _Share:
-    """The slots of a run: how many it waits for, and when it was granted those that it has."""
+    """The slots of a run: how many it waits for, and when each of its slots was granted."""
 
     wanted: int = 0
     granted: list[float] = field(default_factory=list)
 
 
 class Slots:
-    """Grants runs their processes, to those that have the fewest first.
+    """Grants slots for processes, first to the runs with the fewest.
 
-    So many start at once; a process that has run for two seconds makes room for another, since it may only wait. Beyond
-    `most`, a run gets only its first one: long tasks never stop other runs.
+    Only so many start at once: a process that has run for two seconds no longer counts, since it may only be waiting.
+    Beyond `most` slots, only runs without one get a slot: long tasks never block other runs.
     """
 
     def __init__(self, at_once: int, most: int) -> None:
@@ -36,13 +36,13 @@ class Slots:
         self._timer: threading.Timer | None = None
 
     def request(self, grant: Callable[[], None]) -> None:
-        """Grants a slot to a run, by calling the function that is its own, now or later."""
+        """Grants a slot to a run, by calling its `grant` function, now or later."""
         with self._lock:
             self._shares.setdefault(grant, _Share()).wanted += 1
             self._serve()
 
     def release(self, grant: Callable[[], None]) -> None:
-        """Takes back a slot of a run."""
+        """Releases a slot of a run."""
         with self._lock:
             share = self._shares.get(grant)
             if share and share.granted:
@@ -50,7 +50,7 @@ class Slots:
                 self._serve()
 
     def leave(self, grant: Callable[[], None]) -> None:
-        """Takes back all slots of a run that ends; what it waits for is granted, so that it finds out."""
+        """Releases all slots of a run that ends, and grants its pending requests, so that no task waits forever."""
         with self._lock:
             share = self._shares.pop(grant, _Share())
             for _ in range(share.wanted):

@@ -1,7 +1,7 @@
-"""The durable store of the embedded KFP: documents in one SQLite file, as KFP's API serves them.
+"""The durable store of the embedded KFP: documents in one SQLite file, in the form that KFP's API returns.
 
-An acknowledged write survives `kill -9` and a loss of power: the journal is a write-ahead log that is flushed at
-every commit. The database's unique keys decide which of two callers gets a name.
+An acknowledged write survives `kill -9` and a power failure: the write-ahead log is flushed at every commit. The
+database's unique keys decide which of two concurrent requests gets a name.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 5
 """The `user_version` of a database that this program writes; `upgrade` brings older ones to it."""
-# What versions and runs execute is kept once for all of the same; apart, so that listing never touches it. Runs outlive
-# their pipeline, version and experiment, so nothing refers to those.
+# Equal specs of versions and runs are stored once, and separately, so that listing never reads them. Runs outlive
+# their pipeline, version and experiment, so no foreign keys refer to those.
 _SCHEMA: Final = (
     *(kind.schema() for kind in KINDS),
     "CREATE TABLE specs (digest TEXT PRIMARY KEY, spec TEXT NOT NULL)",
@@ -57,22 +57,22 @@ _SCHEMA: Final = (
 
 
 class StoreError(Exception):
-    """The database cannot be used: written by a newer program, or no database at all."""
+    """The database cannot be used: it was written by a newer version, or it is not a database."""
 
 
 class TakenError(Exception):
-    """Another document has this name, or this id, already."""
+    """Another document already has this name or id."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list.
+    """A page of a list.
 
     Attributes:
-        ids: of the documents.
+        ids: the ids of the documents.
         texts: the documents, as JSON texts.
-        total_size: how many the whole list has at this moment.
-        next_page_token: leads to the next part; empty at the end.
+        total_size: the current size of the whole list.
+        next_page_token: the token of the next page; empty on the last page.
     """
 
     ids: tuple[str, ...]
@@ -81,7 +81,7 @@ class Page:
     next_page_token: str
 
     def json(self, name: str, texts: Iterable[str] | None = None) -> Iterator[str]:
-        """The list as KFP serves it, one item at a time; the documents unless other texts stand for them."""
+        """The list as KFP returns it, one item at a time; `texts`, if given, replace the documents."""
         separator = f'{{"{name}":['
         for text in self.texts if texts is None else texts:
             yield separator + text
@@ -94,7 +94,7 @@ class Documents(sqlite3.Connection):
     """A connection that reads and writes documents, inside a transaction of `Store`."""
 
     def one(self, query: str, *arguments: str | int) -> Any:  # noqa: ANN401  # what the query selects
-        """The only column of the first row; `None` if there is no row."""
+        """The only column of the first row; `None` if there are no rows."""
         row = self.execute(query, arguments).fetchone()
         return row[0] if row else None
 
@@ -107,7 +107,7 @@ class Documents(sqlite3.Connection):
         """A document as JSON text, by its id.
 
         Raises:
-            KfpError: there is none; with KFP's words around that, outermost first.
+            KfpError: it does not exist; with KFP's contexts, outermost first.
         """
         text = self.text(kind, item_id)
         if text is None:
@@ -122,10 +122,10 @@ class Documents(sqlite3.Connection):
     def add(self, kind: Kind, document: dict[str, object], *, if_new: bool = False, **more: str | int) -> str:
         """Adds a document, with the values of the kind's further columns; returns it as JSON text.
 
-        With `if_new`, one whose id is there already is left as it is.
+        With `if_new`, an existing document with the same id is not changed.
 
         Raises:
-            TakenError: its name or id is taken, in whatever letter case.
+            TakenError: its name or id is in use; names are compared case-insensitively.
         """
         text = to_json(document)
         values = {"id": str(document[kind.key]), **more, "document": text}
@@ -144,36 +144,36 @@ class Documents(sqlite3.Connection):
         return text
 
     def drop(self, kind: Kind, item_id: str, *layers: str) -> None:
-        """Deletes a document, and the spec that nothing needs without it.
+        """Deletes a document, and its spec if nothing else uses that.
 
         Raises:
-            KfpError: there is none; with KFP's words around that, outermost first.
+            KfpError: it does not exist; with KFP's contexts, outermost first.
         """
         if self.execute(f"DELETE FROM {kind.table} WHERE id = ?", (item_id,)).rowcount == 0:  # noqa: S608
             raise not_found(f"{kind.name} {item_id} not found", *layers)
         if kind is PIPELINES:
             self.execute("DELETE FROM pipeline_versions WHERE owner = ?", (item_id,))
         if kind is RUNS:
-            # Its artifacts stay, as with KFP.
+            # Its artifacts are kept, as in KFP.
             for each in (TASKS, ARTIFACT_TASKS):
                 self.execute(f"DELETE FROM {each.table} WHERE owner = ?", (item_id,))  # noqa: S608
         used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS, RECURRING_RUNS))  # noqa: S608
         self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
 
     def keep_spec(self, spec: str) -> str:
-        """Keeps what a version or a run executes; returns what `spec` columns hold of it."""
+        """Stores the spec that a version or a run executes; returns its key for `spec` columns."""
         digest = hashlib.sha256(spec.encode()).hexdigest()
         self.execute("INSERT OR IGNORE INTO specs VALUES (?, ?)", (digest, spec))
         return digest
 
     def spec(self, kind: Kind, item_id: str) -> str | None:
-        """What a version or a run executes, as JSON text."""
+        """The spec that a version or a run executes, as JSON text."""
         query = f"SELECT specs.spec FROM {kind.table} JOIN specs ON digest = {kind.table}.spec WHERE id = ?"  # noqa: S608
         spec: str | None = self.one(query, item_id)
         return spec
 
     def page(self, listing: Listing, **wanted: Sequence[str | int]) -> Page:
-        """A page of documents; those that have one of these values in each of these columns."""
+        """A page of documents; for each given column, only those with one of its values."""
         conditions, arguments = listing.filter.sql()
         source = f"FROM {listing.kind.table} WHERE 1{conditions}"
         for column, values in wanted.items():
@@ -199,10 +199,10 @@ class Store:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Opens the database, making or upgrading it.
+        """Opens the database, creating or upgrading it.
 
         Raises:
-            StoreError: the file is no such database, or of a newer program.
+            StoreError: the file is not such a database, or is of a newer version.
         """
         self.clock = clock
         self._path = path
@@ -216,17 +216,17 @@ class Store:
             raise StoreError(f"cannot use {path}: {error}") from error
 
     def now(self) -> int:
-        """The seconds since 1970, which are all that KFP keeps of a time."""
+        """The seconds since 1970, the resolution of KFP's times."""
         return int(self.clock())
 
     def close(self) -> None:
-        """Closes what no other thread uses at the moment."""
+        """Closes the connections that are not in use."""
         while self._idle:
             self._idle.pop().close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Documents]:
-        """A connection inside a transaction that sees one state of the database."""
+        """A connection in a transaction that sees one state of the database."""
         with self._connection() as connection:
             connection.execute("BEGIN")
             try:
@@ -236,7 +236,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Documents]:
-        """A connection inside the only writing transaction; it is durable when this returns."""
+        """A connection in the only writing transaction, which is durable when this returns."""
         with self._write_lock, self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -255,7 +255,7 @@ class Store:
         try:
             yield connection
         finally:
-            # Still inside a transaction means that ending it failed: no other thread may inherit that.
+            # Still in a transaction: ending it failed, and no other thread may get this connection.
             if connection.in_transaction:
                 connection.close()
             else:
@@ -263,9 +263,9 @@ class Store:
 
 
 def _connect(path: Path) -> Documents:
-    # Threads hand connections on but never share one, which is all that the check guards against.
+    # Threads pass connections on but never share one, which is all that the check protects against.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, factory=Documents)
-    # One letter case for all, as MySQL's default collation compares.
+    # Case-insensitive, as MySQL's default collation compares.
     connection.create_function("fold", 1, lambda text: str(text).casefold(), deterministic=True)
     connection.create_collation("folded", _compare)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
@@ -279,7 +279,7 @@ def _compare(one: str, other: str) -> int:
 
 
 def _prepare(connection: Documents) -> None:
-    """Makes the tables, and fills them from those of an older program."""
+    """Creates the tables, and fills them from those of an older version."""
     version = connection.one("PRAGMA user_version")
     if version > SCHEMA_VERSION:
         words = f"the data were written by a newer version of this program (schema {version})"

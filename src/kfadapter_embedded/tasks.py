@@ -1,4 +1,4 @@
-"""Tasks and artifacts as the next KFP serves them: `/runs/{run_id}/tasks`, `/artifacts`, `/artifact_tasks`."""
+"""Tasks and artifacts as the next KFP returns them: `/runs/{run_id}/tasks`, `/artifacts`, `/artifact_tasks`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LINK_TYPES = frozenset(
 
 
 class Tasks:
-    """The routes. Their functions run in threads, because the store blocks."""
+    """The routes. Their handlers run in threads, because the store blocks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All routes."""
         return [
             Route(_TASKS, self._list, methods=["GET"]),
             Route(f"{_TASKS}/{{task_id}}", self._get, methods=["GET"]),
@@ -96,7 +96,7 @@ class Tasks:
 
 
 def _task(documents: Documents, task_id: str, words: str) -> object:
-    """The run of a task; raises KfpError if there is none."""
+    """The run of a task; raises KfpError if the task does not exist."""
     row = documents.one("SELECT document FROM tasks WHERE id = ? AND began", task_id)
     if row is None:
         raise not_found(f"task {task_id} not found", words, f"Failed to fetch task {task_id}")

@@ -1,7 +1,7 @@
-"""Brings a database of an older program to today's.
+"""Upgrades a database of an older version to the current schema.
 
-Schema 1 had pipelines alone, 2 a column per field, 3 the tasks as KFP 2 lists them, 4 recurring runs that
-started nothing.
+Schema 1 had only pipelines, 2 had a column per field, 3 had the tasks as KFP 2 lists them, 4 had recurring runs that
+never started a run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KINDS = (("for-loop-", "LOOP"), ("condition-branches-", "DAG"), ("condition-", 
 
 
 def set_aside(documents: Documents, version: int) -> None:
-    """Gives those tables of an older program other names that are made anew."""
+    """Renames those tables of an older version that are created again."""
     for (index,) in documents.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql > ''").fetchall():
         documents.execute(f"DROP INDEX {index}")
     for table in _FORMER.get(version, ()):
@@ -42,7 +42,7 @@ def set_aside(documents: Documents, version: int) -> None:
 
 
 def take_over(documents: Documents, version: int) -> None:
-    """Makes documents of all rows, and drops the tables."""
+    """Converts all rows to documents, and drops the old tables."""
     if version in {1, 2}:
         _take_pipelines(documents)
     if version == 2:  # noqa: PLR2004
@@ -69,7 +69,7 @@ def take_over(documents: Documents, version: int) -> None:
 
 
 def _rows(documents: Documents, query: str) -> Iterator[dict[str, Any]]:
-    """Rows by column, one at a time: specs may be large."""
+    """Rows by column name, one at a time: specs may be large."""
     cursor = documents.cursor()
     cursor.row_factory = sqlite3.Row
     for row in cursor.execute(query):
@@ -109,7 +109,7 @@ def _take_experiments(documents: Documents) -> None:
 
 
 def _requested(row: dict[str, Any]) -> dict[str, object]:
-    """What runs and recurring runs have in common."""
+    """The fields that runs and recurring runs share."""
     config = without_empty(parameters=json.loads(row["parameters"]), pipeline_root=row["pipeline_root"])
     reference = without_empty(pipeline_id=row["pipeline_id"], pipeline_version_id=row["version_id"])
     return {
@@ -146,7 +146,7 @@ def _take_runs(documents: Documents) -> None:
 
 
 def _take_task(documents: Documents, row: dict[str, Any]) -> None:
-    """Makes a task of what was known of it: its inputs were not, and groups are known by their names."""
+    """Converts a task as far as it was recorded: inputs were not, and groups are recognized by their names."""
     run_id, path, name = row["run_id"], row["name"], task_name(row["name"])
     known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
     title = documents.one("SELECT DisplayName FROM run_details WHERE id = ?", run_id)
@@ -209,7 +209,7 @@ def _take_recurring_runs(documents: Documents) -> None:
 
 
 def _take_recurring_run(documents: Documents, recurring_run: dict[str, Any]) -> None:
-    """Keeps a recurring run; what it missed while nothing started runs is not made up for."""
+    """Stores a recurring run; it does not catch up on starts from before runs were supported."""
     if version_id := recurring_run.get("pipeline_version_reference", {}).get("pipeline_version_id"):
         spec = documents.spec(VERSIONS, version_id) or ""
     else:

@@ -1,4 +1,4 @@
-"""The two routes that take files: a new pipeline with its first version, and a version of a pipeline."""
+"""The two routes for uploads: a new pipeline with its first version, and a version of a pipeline."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ if TYPE_CHECKING:
     _Create: TypeAlias = Callable[[QueryParams, "ReceivedFile"], Response]
 
 _FIELD = "uploadfile"
-# A file over the limit is still received, so that its sender gets to read the answer; up to here.
+# A file over the limit is still received, so that the client can read the response; up to this size.
 _MAX_BODY_SIZE = 1 << 30
-# The file, and whatever else a form may hold.
+# The file and any other fields of the form.
 _MAX_FORM_SIZE = MAX_FILE_SIZE + (1 << 20)
 _MAX_PARTS = 100
-# A sender that promised more and sends nothing for this long is given up.
+# A client that announced more data and sends nothing for this long is disconnected.
 _IDLE_SECONDS = 10.0
 _MAX_VERSION_NAME = 127
-# Reading a large file takes a second and some ten bytes of memory per byte: more at once would only be slower.
+# Parsing a large file takes a second and some ten bytes of memory per byte: more at once would only be slower.
 _READ_AT_ONCE = 2
 _NEW_PIPELINE = "Failed to create a pipeline and a pipeline version"
 _NEW_VERSION = "Failed to create a pipeline version"
 
 
 class _Parser(MultiPartParser):
-    # A larger file goes to the disk, each piece by a thread of its own.
+    # A larger file is spooled to disk, each chunk in a thread.
     spool_max_size = 4 << 20
 
 
 class NoFileError(Exception):
-    """The body holds no file in the field, is no multipart body, or ends too early."""
+    """The body has no file in the field, is not a multipart body, or is truncated."""
 
 
 @dataclass(frozen=True)
 class ReceivedFile:
-    """A file that was uploaded, under the name that its sender has for it, without any folder."""
+    """An uploaded file, with the name that the client sent, without folders."""
 
     name: str
     file: BinaryIO
@@ -77,7 +77,7 @@ class Uploads:
         self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)
 
     def routes(self) -> list[Route]:
-        """Both of them."""
+        """Both routes."""
         return [
             Route("/apis/v2beta1/pipelines/upload", self._upload, methods=["POST"]),
             Route("/apis/v2beta1/pipelines/upload_version", self._upload_version, methods=["POST"]),
@@ -94,7 +94,7 @@ class Uploads:
     async def _received(self, request: Request, create: _Create, no_file: str, unreadable: str) -> Response:
         try:
             async with received_file(request) as received:
-                # Only the end of this process cancels: then no caller waits for a file to be read.
+                # Cancelled only when this process stops: then no client waits for the file to be parsed.
                 query = request.query_params
                 return await run_sync(create, query, received, limiter=self._readers, abandon_on_cancel=True)
         except NoFileError:
@@ -109,13 +109,13 @@ class Uploads:
             tags = _tags(query)
             spec = _spec(text)
         if len(fields["name"].encode()) > _MAX_VERSION_NAME:
-            # KFP checks the pipeline's limit, which is larger by one, and then trips over the version's.
+            # KFP checks the pipeline's limit, which is larger by one, and then fails on the version's limit.
             raise UploadError(_NEW_PIPELINE, HTTPStatus.INTERNAL_SERVER_ERROR, early=False)
         shared = {name: value for name, value in fields.items() if name != "code_source_url"}
         pipeline = new_pipeline(self._store, **shared, tags=tags)
         with _conflict(_NEW_PIPELINE), self._store.writing() as documents:
             made = documents.add(PIPELINES, pipeline)
-            # Tags sent with a pipeline's file are the pipeline's alone.
+            # Tags of the upload apply to the pipeline only.
             add_version(documents, new_version(self._store, str(pipeline["pipeline_id"]), **fields), spec)
         return json_response(made)
 
@@ -178,10 +178,10 @@ def _conflict(words: str) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def received_file(request: Request) -> AsyncIterator[ReceivedFile]:
-    """Receives the first file in the right field of a request's form, and drops it at the end.
+    """Receives the first file in the right field of a request's form, and deletes it at the end of the block.
 
     Raises:
-        NoFileError: there is no such file.
+        NoFileError: the form has no such file.
         UnreadableFileError: it is too large.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -191,7 +191,7 @@ async def received_file(request: Request) -> AsyncIterator[ReceivedFile]:
     try:
         form = await parser.parse()
     except (MultiPartException, ClientDisconnect, asyncio.TimeoutError, UnreadableFileError, ValueError) as error:
-        # The rest of a bad body is received too: a sender that is cut off does not get to read the answer.
+        # The rest of an invalid body is received too: a client that is disconnected could not read the response.
         with contextlib.suppress(ClientDisconnect, asyncio.TimeoutError):
             async for _ in chunks:
                 pass

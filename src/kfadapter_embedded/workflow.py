@@ -1,4 +1,4 @@
-"""The Argo Workflow of a run, which only v1beta1 shows, as far as clients need it: for the names of pods at work."""
+"""The Argo Workflow of a run, which only v1beta1 returns, with the fields that clients need to find running pods."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _PHASES = {"RUNNING": "Running", "FAILED": "Failed"}
 
 
 class Workflows:
-    """The route."""
+    """The route of Workflows."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def routes(self) -> list[Route]:
-        """It alone."""
+        """The only route."""
         return [Route("/apis/v1beta1/runs/{run_id}", self._get, methods=["GET"])]
 
     def _get(self, request: Request) -> Response:
@@ -49,14 +49,14 @@ class Workflows:
 
 
 class _Nodes:
-    """The nodes of a Workflow, by id: a task is a node in the node of its group, and its pods are nodes in it."""
+    """The nodes of a Workflow, by id: a task's node is inside its group's node, and contains the nodes of its pods."""
 
     def __init__(self, workflow: str) -> None:
         self._workflow = workflow
         self.found: dict[str, dict[str, str]] = {}
 
     def add(self, path: str, task: dict[str, object], error: str) -> None:
-        """Adds the nodes of a task; its last pod says why it failed."""
+        """Adds the nodes of a task; the error is in its last pod."""
         kind, name, phase = task["type"], task_name(path), _PHASES.get(str(task["state"]), "Succeeded")
         if path == WHOLE:
             self._node((self._workflow, self._workflow, "entrypoint"), "", phase)
@@ -81,7 +81,7 @@ class _Nodes:
                     node["message"] = error
 
     def _around(self, path: str) -> str:
-        """The id of the node that a task is in: a group's, or that of an iteration, which is made with its first."""
+        """The id of the node that a task is in: of a group, or of an iteration, which is added with its first task."""
         group = path.rpartition("/")[0]
         if group.endswith("]"):
             loop, _, index = group.removesuffix("]").rpartition("[")
@@ -95,7 +95,7 @@ class _Nodes:
         return f"{self._workflow}-{pod_number(path, 'node')}"
 
     def _node(self, known_by: tuple[str, str, str], inside: str, phase: str, kind: str = "DAG") -> dict[str, str]:
-        """Adds a node of this id, name and template, in another one."""
+        """Adds a node of this id, name and template inside another one."""
         node_id, name, template = known_by
         node = self.found[node_id] = {
             "id": node_id,

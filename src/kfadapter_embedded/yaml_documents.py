@@ -1,7 +1,7 @@
-"""YAML read as KFP's parser (go-yaml 3) reads it, in bounded time and memory.
+"""Parses YAML as KFP's parser (go-yaml 3) does, in bounded time and memory.
 
-The documents are built from libyaml's events one by one: nothing recurses, other threads get their turn between
-events, and what aliases stand for is counted before it is used.
+The documents are built from libyaml's events one by one: there is no recursion, other threads can run between events,
+and expanded aliases are counted before they are used.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from .json_text import JsonValue
 
-# Pipelines are about 15 levels deep; what comes later recurses.
+# Pipelines are about 15 levels deep; later stages recurse.
 MAX_DEPTH = 100
-# As many as a compiled pipeline of 32 MiB has (it has one per 35 bytes), and about five seconds of work.
+# The count of a compiled pipeline of 32 MiB (one per 35 bytes), which takes about five seconds.
 MAX_NODES = 1_000_000
-# Text that aliases may stand for, all together.
+# The limit for the text that all aliases together expand to.
 _MAX_EXPANDED_CHARACTERS = 64 << 20
 
 _INTEGER = re.compile(r"[-+]?(0x[0-9a-f_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*)", re.IGNORECASE)
@@ -43,16 +43,16 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class YamlError(Exception):
-    """What go-yaml says about a text that it cannot read, for example "yaml: line 3: ..."."""
+    """go-yaml's message about invalid YAML, for example "yaml: line 3: ..."."""
 
 
 def mappings(stream: BinaryIO) -> Iterator[dict[str, JsonValue]]:
     """Yields the documents of a stream that are mappings and can be written as JSON.
 
-    Others are passed over: lists and texts, and those with a key that is no text or comes twice.
+    Skips others: lists and scalars, and mappings with a duplicate key or one that is not a string.
 
     Raises:
-        YamlError: the text is no YAML, or more than is sensible. Documents before the fault have been yielded.
+        YamlError: the text is not valid YAML or exceeds a limit. Documents before the error have been yielded.
     """
     document = _Document()
     for event in _events(stream):
@@ -73,7 +73,7 @@ def _events(stream: BinaryIO) -> Iterator[events.Event]:
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:
-    """The place as go-yaml reports it: none for the first line, and one line more in the scanner's faults."""
+    """The error with go-yaml's line number: none on the first line, and one more in errors of the scanner."""
     for mark in (error.context_mark, error.problem_mark):
         if mark is not None and mark.line:
             line = mark.line + isinstance(error, yaml.scanner.ScannerError)
@@ -83,7 +83,7 @@ def _marked(error: yaml.MarkedYAMLError) -> str:
 
 @dataclass
 class _Size:
-    """What a node stands for, aliases followed."""
+    """The size of a node, aliases expanded."""
 
     nodes: int = 1
     characters: int = 0
@@ -97,7 +97,7 @@ class _Size:
 
 @dataclass
 class _Open:
-    """A list or mapping whose end has not been seen."""
+    """A list or mapping that has not ended yet."""
 
     value: list[JsonValue] | dict[str, JsonValue]
     anchor: str | None
@@ -108,11 +108,11 @@ class _Open:
 
 
 class _Document:
-    """One document as it grows.
+    """A document under construction.
 
     Attributes:
-        root: its value, once it is whole.
-        usable: whether JSON has a form for all that has been seen.
+        root: its value, once complete.
+        usable: whether everything so far can be written as JSON.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class _Document:
         self._open.append(_Open(value, anchor))
         if len(self._open) > MAX_DEPTH:
             raise YamlError(f"yaml: exceeded max depth of {MAX_DEPTH}")
-        # An anchor of an earlier node is not what an alias inside this one means.
+        # Inside this node, its anchor must not refer to an earlier node with the same anchor.
         self._anchors.pop(anchor or "", None)
 
     def _end(self) -> None:
@@ -173,7 +173,7 @@ class _Document:
         self._place(value, None, size)
 
     def _place(self, value: JsonValue, anchor: str | None, size: _Size, *, is_merge: bool = False) -> None:
-        """Puts a whole node where it belongs."""
+        """Adds a complete node to its parent."""
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise YamlError(f"yaml: more than {MAX_NODES} values in a document")
@@ -216,13 +216,13 @@ def _is_merge(event: events.ScalarEvent) -> bool:
 
 
 def _allowed_alias_share(nodes: int) -> float:
-    """go-yaml's bound for how much of a document may come from aliases: less, the larger it gets."""
+    """go-yaml's limit for the share of a document that comes from aliases: the larger the document, the lower."""
     low, high = 400_000, 4_000_000
     return 0.99 - 0.89 * (min(max(nodes, low), high) - low) / (high - low)
 
 
 def _resolve(event: events.ScalarEvent) -> JsonValue:
-    """The value of a scalar: what its tag says, and what it looks like if it is plain."""
+    """The value of a scalar: by its tag or, for a plain scalar, by its form."""
     text: str = event.value
     if event.implicit[0]:
         return _plain(text)
@@ -242,7 +242,7 @@ def _plain(text: str) -> JsonValue:
         number = float(text)
         return number if math.isfinite(number) else text
     if day := _DAY.fullmatch(text):
-        # Go reads a day as a moment, and writes it so.
+        # Go parses a date as a timestamp, and writes it as one.
         return f"{day[1]}-{int(day[2]):02}-{int(day[3]):02}T00:00:00Z"
     return text
 

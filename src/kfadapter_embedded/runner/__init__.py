@@ -1,1 +1,1 @@
-"""Executes one run, in a process of its own: `python -m kfadapter_embedded.runner.run`, and lines of JSON."""
+"""Executes one run, in its own process: `python -m kfadapter_embedded.runner.run`, with lines of JSON."""

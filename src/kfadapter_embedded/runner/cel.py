@@ -1,8 +1,8 @@
-"""CEL as cel-go 0.27 evaluates it for KFP's driver, by cel-python.
+"""Evaluates CEL with cel-python, as cel-go 0.27 does for KFP's driver.
 
-Where the two differ, functions of this module take the place of cel-python's: equality of unlike types, numbers of
-different types, conversions. All numbers of KFP are doubles. What cel-go takes and cel-python does not: a comma at the
-end of a list, a key twice in a map, literals of messages.
+Where the two differ, functions of this module replace cel-python's: equality of different types, comparison of numbers
+of different types, conversions. All numbers of KFP are doubles. cel-go accepts, but cel-python does not: a comma at the
+end of a list, duplicate keys in a map, message literals.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[..., object]
 
-# Go's shortest form of a number (strconv's format `g`) has an exponent from there on.
+# Go's shortest form of a number (strconv's format `g`) uses an exponent from here on.
 _SMALLEST_PLAIN_EXPONENT, _LARGEST_PLAIN_EXPONENT = -4, 5
 _INT_BITS = 63
 _NUMBERS = {"int", "uint", "double"}
-# In this order: a bool of CEL is an int of Python's. Sums are plain values of Python's, some of them.
+# The order matters: a bool of CEL is an int in Python. Some sums are plain Python values.
 _KINDS: dict[str, tuple[type, ...]] = {
     "bool": (celtypes.BoolType, bool),
     "uint": (celtypes.UintType,),
@@ -57,14 +57,14 @@ logging.getLogger("celpy").setLevel(logging.CRITICAL)
 
 
 class CelError(Exception):
-    """An expression cannot be read, or has no value; the text says why."""
+    """An expression cannot be parsed or evaluated; the message says why."""
 
 
 def evaluated(text: str, variables: Mapping[str, JsonValue]) -> JsonValue:
     """The value of an expression.
 
     Raises:
-        CelError: it has none.
+        CelError: it cannot be evaluated.
     """
     try:
         program = _program(text, tuple(variables))
@@ -119,7 +119,7 @@ def _kind(value: object) -> str:
 
 
 def _overloaded(function: Function) -> Function:
-    """A function that returns errors that it is given: `&&` and `||` may do without a value."""
+    """A function that returns an error it gets as an argument: `&&` and `||` may not need the value."""
 
     @functools.wraps(function)
     def called(*values: object) -> object:
@@ -224,7 +224,7 @@ def _to_bool(value: object) -> object:
 
 
 def _read(text: str, kind: str, name: str) -> object:
-    """Reads a text by Go's ParseFloat or ParseBool."""
+    """Parses a string as Go's ParseFloat or ParseBool does."""
     try:
         return _cel(parsed(text, kind)) if text == text.strip() else _unreadable(name)
     except ValueFaultError:

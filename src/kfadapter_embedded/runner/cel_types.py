@@ -1,7 +1,7 @@
-"""What cel-go's type checker refuses before an expression is evaluated; cel-python has none.
+"""What cel-go's type checker rejects before an expression is evaluated; cel-python has no type checker.
 
-A type is `dyn` (known only when it is evaluated, as all parameters are), the name of another one, or a list, a map or a
-message with the types of what is in it.
+A type is `dyn` (known only at evaluation, as for all parameters), the name of another type, or a list, a map or a
+message with the types of its contents.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CheckError(Exception):
-    """An expression of wrong types, or with a name that is unknown; the text says which."""
+    """An expression has wrong types or an unknown name; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Type:
         return f"{self.name}({', '.join(map(str, self.parts))})" if self.parts else self.name
 
     def fits(self, other: Type) -> bool:
-        """Whether a value may be of both."""
+        """Whether a value may be of both types."""
         if DYN in {self, other}:
             return True
         parts = zip(self.parts, other.parts, strict=False)
@@ -95,7 +95,7 @@ _NAMES = {
     "unary_neg": "-_",
 }
 _SIZED = {"string", "bytes", "list", "map"}
-# What functions and methods take first, and give. Further arguments are texts.
+# The first argument's types, and the result's type, of functions and methods. Further arguments are strings.
 _FUNCTIONS: dict[str, tuple[set[str], Type]] = {
     "int": ({*_NUMBERS, "string", "timestamp"}, INT),
     "uint": ({*_NUMBERS, "string"}, Type("uint")),
@@ -129,7 +129,7 @@ def check(tree: Tree[Token], variables: Sequence[str]) -> None:
         variables: The names that it may use.
 
     Raises:
-        CheckError: cel-go would not evaluate it.
+        CheckError: cel-go would reject it.
     """
     _type(tree, {name: _VARIABLES.get(name, DYN) for name in variables})
 

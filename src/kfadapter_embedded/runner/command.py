@@ -1,7 +1,7 @@
-"""What is started for a step: its command with all placeholders filled in, its variables, its limits.
+"""The command of a step: with all placeholders filled in, its environment variables, its limits.
 
-The command of a component is made as KFP's driver (`driver/util.go`: resolveContainerArgs) and launcher
-(`component/launcher_v2.go`: compileCmdAndArgs, getPlaceholders) make it.
+The command of a component is built as KFP's driver (`driver/util.go`: resolveContainerArgs) and launcher
+(`component/launcher_v2.go`: compileCmdAndArgs, getPlaceholders) build it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 EXECUTOR = "kfp.dsl.executor_main"
 """What Python components are executed by."""
-# What a component is started with whose code is in its image.
+# The first words of the command of a component whose code is in its image.
 _CONTAINERIZED = ("python3", "-m", EXECUTOR)
 _WHOLE_INPUT = "{{$}}"
 _EMPTY_LISTS = (
@@ -50,17 +50,17 @@ _INT64 = 1 << 63
 
 @dataclass(frozen=True)
 class Command:
-    """What is started for one attempt of a step.
+    """The command of one attempt of a step.
 
     Attributes:
         number: The attempt's number in its run.
         words: The program and its arguments.
-        image: The image that the step names.
-        variables: The environment variables that the step, and KFP, set.
-        limits: The limits that the step sets.
+        image: The image of the step.
+        variables: The environment variables set by the step and by KFP.
+        limits: The resource limits of the step.
         inputs: The files and folders of this machine that it reads, besides those in its tree.
         tree: The files that it reads and writes.
-        pull: When its image is pulled: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
+        pull: The image pull policy: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
     """
 
     number: int
@@ -75,14 +75,14 @@ class Command:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a command ended: its exit code, -N after signal N, and the reason where it is known better than by that."""
+    """How a command ended: its exit code, -N after signal N, and the reason if it is more specific."""
 
     code: int
     reason: str = ""
 
 
 class StartError(Exception):
-    """A command could not be executed to its end; the text says why."""
+    """A command could not be executed to its end; the message says why."""
 
 
 Start: TypeAlias = Callable[[Command, "TaskLog"], Exit]
@@ -90,7 +90,7 @@ Start: TypeAlias = Callable[[Command, "TaskLog"], Exit]
 
 
 def needs_image(container: Container) -> bool:
-    """Whether the program, or its code, is in the image: everything but lightweight Python components."""
+    """Whether the program, or its code, is in the image: true of all but lightweight Python components."""
     words = (*container.command, *container.args)
     return EXECUTOR not in " ".join(words) or is_containerized(container)
 
@@ -106,7 +106,7 @@ def in_container(container: Container, steps: Steps) -> bool:
 
 
 def known_placeholders(values: Values, outputs: Outputs) -> dict[str, str]:
-    """What KFP's launcher fills in besides `{{$}}` (`component/launcher_v2.go:getPlaceholders`)."""
+    """The placeholders that KFP's launcher fills in besides `{{$}}` (`component/launcher_v2.go:getPlaceholders`)."""
     known = {f"{{{{$.inputs.parameters['{key}']}}}}": as_text(value) for key, value in values.parameters.items()}
 
     def add(side: str, key: str, uri: str, path: Path | None) -> None:
@@ -127,13 +127,13 @@ def words_of(container: Container, values: Values, known: Mapping[str, str], exe
     """The command and arguments of a component.
 
     Args:
-        container: What it runs.
-        values: What goes in.
+        container: The component's container.
+        values: The step's inputs.
         known: See `known_placeholders`.
-        executor_input: What `{{$}}` stands for.
+        executor_input: The value of `{{$}}`.
 
     Raises:
-        ValueFaultError: KFP's driver, or launcher, would refuse them.
+        ValueFaultError: KFP's driver or launcher would reject them.
     """
     fill = _Filling(values, {**known, _WHOLE_INPUT: executor_input})
     words = tuple(word for part in (*container.command, *container.args) for word in fill.part(part))
@@ -143,16 +143,16 @@ def words_of(container: Container, values: Values, known: Mapping[str, str], exe
 
 
 def with_empty_lists(part: str, values: Values) -> str:
-    """A part of a Python component's command that gives it an empty list where it takes a list of no artifacts.
+    """A part of a Python component's command, changed to pass an empty list for an input list without artifacts.
 
-    KFP's executor gives it None, and cannot be told otherwise by its input.
+    KFP's executor passes None, whatever its input is.
     """
     empty = sorted(name for name, several in values.artifacts.items() if not several and name.isidentifier())
     return part.replace(f"-m {EXECUTOR} ", f'-c "{_EMPTY_LISTS.format(empty)}" ') if empty else part
 
 
 class _Filling:
-    """Puts values into the parts of a command. Placeholders in the values themselves stay as they are."""
+    """Fills values into the parts of a command. Placeholders in the values themselves are not replaced."""
 
     def __init__(self, values: Values, known: Mapping[str, str]) -> None:
         self._known = known
@@ -164,14 +164,14 @@ class _Filling:
         }
 
     def part(self, part: str) -> Iterator[str]:
-        """The words that one part of the command becomes."""
+        """The words that one part of the command expands to."""
         if "$.outputs" not in part and part.strip().startswith('{"IfPresent":'):
             yield from (self._filled(one) for one in self._chosen(part))
         else:
             yield self._filled(part)
 
     def _chosen(self, part: str) -> Iterator[str]:
-        """What `dsl.IfPresentPlaceholder` stands for."""
+        """The value of `dsl.IfPresentPlaceholder`."""
         try:
             choice = mapping(mapping(json.loads(part))["IfPresent"])
         except ValueError:
@@ -206,7 +206,7 @@ class _Filling:
 
 
 def _driver_text(value: JsonValue) -> str:
-    """As `driver/util.go`: pbValueToString, whose numbers are Go's `%d` and `%g`."""
+    """As `driver/util.go`: pbValueToString, which formats numbers with Go's `%d` and `%g`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return as_text(value)
     if float(value).is_integer() and abs(value) < _INT64:

@@ -1,4 +1,4 @@
-"""Executes single tasks: commands, as processes or in containers, as often as their retry policy says, and imports."""
+"""Executes single tasks: commands, as processes or in containers, with retries, and imports."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""
-# The last thing that components do before they begin is to install the kfp that they were compiled with. The one of
-# this server is there already, and does. What a user requested, another kfp among it, is installed.
+# The last thing a component does before it starts is to install the kfp that it was compiled with. This server's kfp is
+# available already and works as well. Packages that the user requests, including another kfp, are installed.
 _INSTALLS_KFP = re.compile(
     r"""(?:PIP_DISABLE_PIP_VERSION_CHECK=1\ )?python3\ -m\ pip\ install(?:\ +--\S+(?:\ +[^\s'-][^\s']*)?)*
     \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
@@ -96,7 +96,7 @@ class ComponentRunner:
     def __call__(
         self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
     ) -> Outcome:
-        """Executes a task, again and again as its retry policy says."""
+        """Executes a task, with the retries of its policy."""
         if importer := component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
@@ -124,7 +124,7 @@ class ComponentRunner:
         return outcome
 
     def _attempt(self, attempt: _Attempt, begun: TaskReport, log: TaskLog, *, again: bool) -> Outcome:
-        """Executes a task once, as soon as there is room."""
+        """Executes a task once, as soon as a slot is free."""
         with self._room:
             if self.stopped.is_set():
                 return Outcome(State.CANCELED)
@@ -151,15 +151,15 @@ class _Attempt:
 
     @cached_property
     def outputs(self) -> Outputs:
-        """Its outputs, under URIs that no other attempt has."""
-        # KFP's SDK, in an image, takes the paths of a pod; other commands are given those of this machine.
+        """The attempt's outputs, under URIs that no other attempt uses."""
+        # KFP's SDK, in an image, uses the paths of a pod; other commands get those of this machine.
         run, seen = self.runner, "" if self._contained and self._is_python else str(self._folder / "places")
         root = f"{run.store.root}/{task_name(self.name)}/{uuid.uuid4()}"
         return Outputs(Tree(self._folder / "places", seen), run.store, root, self.component.output_definitions)
 
     @property
     def _folder(self) -> Path:
-        """What it needs while it runs."""
+        """The folder of the attempt's files, needed only while it runs."""
         return self.runner.folder / SCRATCH / f"{self.number}"
 
     @property
@@ -169,7 +169,7 @@ class _Attempt:
         return self.component.executor.container
 
     def outcome(self, log: TaskLog) -> Outcome:
-        """Executes it; raises ValueFaultError for what KFP's driver refuses."""
+        """Executes the attempt; raises ValueFaultError for what KFP's driver rejects."""
         known = known_placeholders(self.values, self.outputs)
         text = protojson(self._executor_input(known))
         if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
@@ -188,7 +188,7 @@ class _Attempt:
         except ValueFaultError as error:
             return failed(*error.args)
         finally:
-            # No other task waits for this, and the end of the run removes what is left.
+            # No other task waits for this, and at the end of the run everything left is removed.
             threading.Thread(target=shutil.rmtree, args=(self._folder, True), daemon=True).start()
 
     def _executed(self, command: Command, log: TaskLog) -> Outcome:
@@ -206,7 +206,7 @@ class _Attempt:
         return Outcome(State.SUCCEEDED, values=values)
 
     def _take_inputs(self, log: TaskLog) -> None:
-        """Gives it copies of the artifacts that it takes (`component/launcher_v2.go:downloadArtifacts`)."""
+        """Copies the input artifacts into its tree (`component/launcher_v2.go:downloadArtifacts`)."""
         for name, several in self.values.artifacts.items():
             for artifact in several:
                 target = self.outputs.tree.path(artifact.uri)
@@ -239,7 +239,7 @@ class _Attempt:
         return self.runner.processes(command, log)
 
     def _command(self, known: Mapping[str, str], executor_input: str) -> Command:
-        """What is started; raises ValueFaultError for what KFP's driver refuses."""
+        """The command to run; raises ValueFaultError for what KFP's driver rejects."""
         container, parameters = self.container, self.values.parameters
         words = words_of(container, self.values, known, executor_input)
         parts = (*container.command, *container.args)
@@ -264,13 +264,13 @@ class _Attempt:
 
     @property
     def _pod(self) -> dict[str, str]:
-        """What KFP's launcher knows of its pod: the one that the API lists."""
+        """The environment variables in KFP that name the step's pod: the pod that the API lists."""
         run = self.runner.names
         pod = executor_pod(run.get("pipeline_job_resource_name", ""), self.name, self.failures)
         return {"KFP_POD_NAME": pod, "KFP_POD_UID": pod_uid(run.get("pipeline_job_uuid", ""), pod)}
 
     def _executor_input(self, known: Mapping[str, str]) -> JsonValue:
-        """The input of KFP's executor: the values, and where outputs go."""
+        """The input of KFP's executor: the input values, and the paths of the outputs."""
         artifacts: dict[str, JsonValue] = {}
         for name, several in self.values.artifacts.items():
             if self._is_python and any(_arrives_otherwise(one.metadata) for one in several):
@@ -282,13 +282,13 @@ class _Attempt:
 
 
 def _taken(artifact: RuntimeArtifact) -> JsonValue:
-    """An artifact as a step gets it (`metadata/converter.go:toRuntimeArtifact`): of the type that the step declares."""
+    """An artifact as a step gets it (`metadata/converter.go:toRuntimeArtifact`), of the type that the step declares."""
     number = next((artifact_number(str(one["artifact_id"])) for one in artifact.records), "0")
     return {"name": number, "uri": artifact.uri, "metadata": dict(artifact.metadata)}
 
 
 def _arrives_otherwise(metadata: Mapping[str, JsonValue]) -> bool:
-    """Whether ML Metadata gives something else than it was given, numbers of less than six decimals aside."""
+    """Whether ML Metadata returns metadata that differ from what was stored, apart from insignificant rounding."""
     return any(
         not math.isclose(one, round(one, 6), rel_tol=1e-3)
         if type(one) is float

@@ -1,4 +1,4 @@
-"""Conditions and selectors of tasks, expressions in CEL, as KFP's driver decides them (`expression/expression.go`)."""
+"""Evaluates conditions and selectors of tasks, expressions in CEL, like KFP's driver (`expression/expression.go`)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _FIELDS = {
 
 
 class ConditionError(Exception):
-    """The condition cannot be decided; the text says why."""
+    """The condition cannot be evaluated; the message says why."""
 
 
 def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
-    """Decides a condition such as `int(inputs.parameter_values['n']) > 3`.
+    """Evaluates a condition such as `int(inputs.parameter_values['n']) > 3`.
 
     Raises:
-        ConditionError: it cannot be read, or a value has a type that it does not fit.
+        ConditionError: it cannot be parsed, or a value has the wrong type.
     """
     from . import cel  # noqa: PLC0415  # loads a parser: 0.1 s, which runs without conditions do not need
 
-    # The fields of the message ExecutorInput; the driver decides before it knows of artifacts' files and outputs.
+    # The fields of the message ExecutorInput; the driver evaluates this before it knows of artifacts' and output files.
     inputs: JsonValue = {"parameters": {}, "artifacts": {}, "parameter_values": dict(parameters)}
     outputs: JsonValue = {"parameters": {}, "artifacts": {}, "output_file": ""}
     try:
@@ -46,14 +46,14 @@ def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
 
 
 def picked(value: JsonValue, selector: str) -> JsonValue:
-    """Takes a part of a value, as `parseJson(string_value)["name"]` says.
+    """Selects a part of a value, with a selector such as `parseJson(string_value)["name"]`.
 
     Raises:
-        ValueFaultError: the value has no such part, or the selector is none.
+        ValueFaultError: the value has no such part, or the selector is invalid.
     """
     from . import cel  # noqa: PLC0415  # as above
 
-    # The fields of the message google.protobuf.Value; every value has a text (`Select`).
+    # The fields of the message google.protobuf.Value; every value has a string form (`Select`).
     fields = {_FIELDS.get(type(value), "null_value"): value, "string_value": as_text(value)}
     try:
         return cel.evaluated(selector, fields)

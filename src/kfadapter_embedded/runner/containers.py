@@ -1,6 +1,6 @@
-"""Executes steps in containers of an engine that speaks Docker's API, such as Docker or Podman.
+"""Executes steps in containers, with an engine that has Docker's API, such as Docker or Podman.
 
-The files of a step have the same paths inside the container as outside, and are also where they are in a pod: `/minio`,
+The files of a step have the same paths inside the container as outside, and also their paths in a pod: `/minio`,
 `/s3`, `/gcs`, `/tmp` and `/kfp-workspace`.
 """
 
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 _LABEL = "io.github.kfadapter.run"
 _PING_SECONDS = 10
 _CALL_SECONDS = 60
-_PULL_SECONDS = 600  # without a sign of life
+_PULL_SECONDS = 600  # without any response
 _REPORT_SECONDS = 2.0
-# The last two: what answers is no engine, or another kind of one.
+# The last two: the address belongs to something else, or to an incompatible engine.
 _FAULTS = (DockerException, RequestException, BaseHTTPError, OSError, KeyError, ValueError)
 
 
 class NoEngineError(Exception):
-    """No engine answers; the text says which was tried."""
+    """No engine is reachable; the message lists the addresses that were tried."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A container engine that answers.
+    """A reachable container engine.
 
     Attributes:
         url: Its address.
-        name: What it is, for example `Docker 28.2.2`.
+        name: Its name and version, for example `Docker 28.2.2`.
         cpus: How many cores it has.
-        rootless: Whether its root is the user that runs it.
-        version: The version of its API.
+        rootless: Whether root in its containers is the user that runs the engine.
+        version: Its API version.
     """
 
     url: str
@@ -62,12 +62,12 @@ class Engine:
     version: str
 
     def client(self, seconds: int = _CALL_SECONDS) -> docker.APIClient:
-        """A connection, and how long an answer may take; the end of a step is waited for without a limit."""
+        """A client with a timeout per call; waiting for the end of a step has no timeout."""
         return docker.APIClient(self.url, version=self.version, timeout=seconds)
 
 
 def find_engine(environment: Mapping[str, str]) -> Engine:
-    """Finds the engine that `DOCKER_HOST` or `CONTAINER_HOST` names, or one at a usual place; else NoEngineError."""
+    """Finds the engine of `DOCKER_HOST` or `CONTAINER_HOST`, or at a usual address; raises NoEngineError if none."""
     named = environment.get("DOCKER_HOST") or environment.get("CONTAINER_HOST")
     places = [named] if named else [f"unix://{path}" for path in _sockets(environment) if path.is_socket()]
     faults = []
@@ -116,7 +116,7 @@ class Containers:
         threading.Thread(target=self._end_with_run, name="containers", daemon=True).start()
 
     def __call__(self, command: Command, log: TaskLog) -> Exit:
-        """Runs a command in a container of its own to its end."""
+        """Runs a command to its end in its own container."""
         try:
             self._note_engine()
             self._pull(command, log)
@@ -126,7 +126,7 @@ class Containers:
             raise StartError(f"{self._engine.name} could not run image {command.image}: {_words(fault)}") from None
 
     def _note_engine(self) -> None:
-        """Notes, before there is a container, where they will be."""
+        """Records the engine before any container is created."""
         path = self._folder / SCRATCH / ENGINE_NOTE
         note = {"url": self._engine.url, "version": self._engine.version, "label": self._label}
         with self._lock:
@@ -205,7 +205,7 @@ class Containers:
             nano_cpus=int(min(limits.cpus, self._engine.cpus) * 1e9) or None,
             mem_limit=limits.memory or None,
             memswap_limit=limits.memory or None,
-            # Its output is read as it comes; the engine keeps no copy, which could fill its disk.
+            # Its output is streamed; the engine keeps no copy, which could fill its disk.
             log_config=LogConfig(type="none"),
             # The files of this machine are not relabelled for SELinux.
             security_opt=["label=disable"],
@@ -226,7 +226,7 @@ class Containers:
     def _mounts(self, command: Command) -> Iterator[Mount]:
         workspace = self._folder / "workspace"
         folders = {str(workspace): workspace, "/kfp-workspace": workspace, **command.tree.mounts}
-        # The image's user may be any.
+        # The image may use any user.
         for folder in {workspace, *(Path(parent) for parent, _, _ in os.walk(command.tree.folder))}:
             folder.chmod(0o777)
         for target, folder in folders.items():
@@ -236,7 +236,7 @@ class Containers:
                 yield Mount(str(path), str(path), type="bind", read_only=True)
 
     def _give_files_back(self, client: docker.APIClient, command: Command, log: TaskLog) -> None:
-        """Makes this user the owner of what the step wrote: otherwise it could never be deleted."""
+        """Makes this user the owner of the files that the step wrote: otherwise they could never be deleted."""
         user = os.getuid()
         if user == 0 or all(os.lstat(path).st_uid == user for path in command.tree.folder.rglob("*")):
             return
@@ -253,7 +253,7 @@ class Containers:
                 client.remove_container(helper, force=True, v=True)
 
     def _end_with_run(self) -> None:
-        """Passes the end of a run on to its containers; what does not end in time is killed by `remove_containers`."""
+        """Stops the containers when the run is stopped; `remove_containers` kills those that do not stop in time."""
         self._stopped.wait()
         with self._lock:
             running = list(self._running)
@@ -268,7 +268,7 @@ class Containers:
 
 
 def remove_containers(note: Path) -> None:
-    """Kills and removes all containers of a run whose engine is noted in this file, as far as it answers."""
+    """Kills and removes all containers of a run, with the engine recorded in this file, if it is reachable."""
     with suppress(*_FAULTS):
         noted = json.loads(note.read_text("utf-8"))
         with docker.APIClient(noted["url"], version=noted["version"], timeout=_PING_SECONDS) as client:
@@ -286,7 +286,7 @@ def _has(client: docker.APIClient, image: str) -> bool:
 
 
 def _tag(image: str) -> str:
-    """The tag of an image; `latest` if it has none, and its digest instead if it has one."""
+    """The tag of an image; its digest instead if it has one, `latest` if it has neither."""
     name, _, digest = image.partition("@")
     return digest or name.rpartition("/")[2].partition(":")[2] or "latest"
 

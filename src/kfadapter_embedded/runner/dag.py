@@ -1,7 +1,7 @@
-"""Walks through a pipeline: which task runs when, with which values.
+"""Executes a pipeline's DAG: which task runs when, with which values.
 
-As in KFP, a task starts as soon as those that it depends on have finished, so independent tasks run side by side. What
-a task is in the end, a command or an import, is the business of a `Leaf`.
+As in KFP, a task starts as soon as its dependencies have finished, so independent tasks run in parallel. How a task is
+executed, as a command or an import, is left to a `Leaf`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     """Executes a task that is no DAG: what it reports as soon as it begins, itself, what it runs, what goes in, and
     what takes its warnings."""
 
-# So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
+# The limit of concurrent tasks per DAG and of concurrent iterations per loop; the rest wait. Loops may be nested.
 _MOST_TASKS = 32
 _MOST_ITERATIONS = max(8, os.cpu_count() or 1)
 
@@ -57,12 +57,12 @@ def run_pipeline(
 
     Args:
         pipeline: The pipeline.
-        parameters: The values that the run was given.
-        leaf: Executes the tasks that are no DAGs.
+        parameters: The run's parameter values.
+        leaf: Executes the tasks that are not DAGs.
         report: Called with every task that begins or ends, from any thread.
         stopped: Once it is set, no further task is started.
-        names: What placeholders such as `{{$.pipeline_job_name}}` stand for.
-        strict: Whether a task fails where it would be warned of.
+        names: The values of placeholders such as `{{$.pipeline_job_name}}`.
+        strict: Whether a task fails where it would otherwise get a warning.
     """
     walk, warnings = _Walk(pipeline, leaf, report, stopped, names, strict), TaskWarnings(strict=strict)
     try:
@@ -77,12 +77,12 @@ def run_pipeline(
 
 @dataclass(frozen=True)
 class _Step:
-    """A task on its way.
+    """A task being executed.
 
     Attributes:
         name: Its path.
-        warnings: What a cluster would do differently with it.
-        details: What is reported of it, see `TaskReport.details`.
+        warnings: What would behave differently on a cluster.
+        details: Its reported details, see `TaskReport.details`.
     """
 
     name: str
@@ -90,7 +90,7 @@ class _Step:
     details: dict[str, JsonValue] = field(default_factory=dict)
 
     def report(self, state: State) -> TaskReport:
-        """The report of it in this state."""
+        """A report of the task with this state."""
         return TaskReport(self.name, state, details=dict(self.details), warnings=self.warnings.texts)
 
 
@@ -104,7 +104,7 @@ class _Walk:
     strict: bool
 
     def dag(self, dag: Dag, values: Values, path: str, *, is_branch: bool = False) -> Outcome:
-        """Runs the tasks of a DAG of this path, which may be taken on a condition."""
+        """Runs the tasks of the DAG at this path; `is_branch` if it has a condition."""
         done: dict[str, Outcome] = {}
         waiting = {name: task.depends_on for name, task in dag.tasks.items()}
         running: dict[Future[Outcome], str] = {}
@@ -123,7 +123,7 @@ class _Walk:
         return dag_outcome(dag, done, is_branch=is_branch)
 
     def _task(self, key: str, dag: Dag, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
-        """Runs one task, or finds why not; whatever goes wrong is its outcome."""
+        """Runs one task, or determines why it cannot run; every failure becomes its outcome."""
         task = dag.tasks[key]
         step = self._step(f"{path}/{key}" if path else key)
         if self.stopped.is_set():
@@ -167,7 +167,7 @@ class _Walk:
         """Runs a task's component once."""
         component, name = self.pipeline.component(task), step.name
         values = with_defaults(component, given, name)
-        # KFP's importer notes no inputs.
+        # KFP's importer records no inputs.
         inputs = {} if component.executor.importer else entries(values, iteration_of(name))
         pipeline = self.pipeline.pipeline_info.get("name", "")
         step.details.update(inputs=inputs, **fingerprint(task, component, values, pipeline))
@@ -182,7 +182,7 @@ class _Walk:
         outcome = replace(
             outcome, culprit=self.pipeline.title(name), known=known, values=given_by(outcome.values, name)
         )
-        # What comes from the cache has not begun, and so has not been reported.
+        # A cached task was never reported as running, so its details have not been reported.
         details = step.details if outcome.cached else {}
         outputs = entries(outcome.values, iteration_of(name))
         return self._ended(replace(step, details={**details, "outputs": outputs}), outcome)
@@ -228,12 +228,12 @@ class _Walk:
 
 
 def _is_due(task: Task, before: list[Outcome]) -> bool:
-    """Whether a task is started (`compiler/argocompiler/dag.go:depends`), now that those before it have ended."""
+    """Whether a task is started (`compiler/argocompiler/dag.go:depends`), now that its dependencies have ended."""
     if task.always:
         return any(one.known != "CANCELED" for one in before)
     return all(one.state is State.SUCCEEDED for one in before)
 
 
 def _width(count: int, limit: int) -> int:
-    """How many of so many things run side by side."""
+    """How many of `count` things run in parallel."""
     return max(1, min(count, limit))

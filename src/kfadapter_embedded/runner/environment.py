@@ -1,12 +1,12 @@
-"""An environment of a task's own, laid over this server's: packages that a task installs stay in it.
+"""An environment for each task, layered over this server's: packages that a task installs stay in it.
 
-It sees everything that is installed for this server, needs no download, and takes next to no time and space. Components
-that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment;
-and two tasks may need different versions of a package, as they may in containers of their own.
+It contains every package that is installed for this server, needs no download, and costs almost no time or space.
+Components that KFP compiled install packages when they run (`pip install`), which would otherwise change the server's
+environment; and two tasks may need different versions of a package, as they may in separate containers.
 
-What a task starts is found and ended by its environment, too. A process group does not hold processes together: a
-process that makes a session of its own leaves it. What none gets rid of by accident is the environment that it was
-started with, and where there is a /proc, it can be read.
+The processes of a task are also found and killed by their environment variables. A process group is not enough: a
+process that creates its own session leaves it. The variables that a process was started with are not lost by
+accident, and can be read if there is a /proc.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from . import task_start
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Each of these would lead Python or pip out of the environment that they are started in.
+# Each of these would direct Python or pip to another environment.
 _MISLEADING = {
     "PYTHONHOME",
     "PYTHONNOUSERSITE",
@@ -45,7 +45,7 @@ _MISLEADING = {
 }
 _OWN_SETTINGS = "KFADAPTER_"
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-# All of them, lest another one on the PATH installs elsewhere.
+# All of them, so that no other one on the PATH installs elsewhere.
 _PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
@@ -61,26 +61,26 @@ _ROUNDS = 20
 
 @dataclass(frozen=True)
 class Overlay:
-    """An environment.
+    """The environment of a task.
 
     Attributes:
-        folder: Where it is.
+        folder: Its folder.
     """
 
     folder: Path
 
     @property
     def python(self) -> Path:
-        """Its Python."""
+        """The environment's Python."""
         return self.folder / "bin" / "python"
 
     @property
     def user(self) -> Path:
-        """Where Python looks for packages of its user: an environment that a task makes itself sees this one there."""
+        """The base for Python's user packages: a virtual environment that a task creates finds this one there."""
         return self.folder / "user"
 
     def variables(self, outside: Mapping[str, str]) -> dict[str, str]:
-        """The environment variables for what runs in it; the server's own settings (secrets, perhaps) are left out."""
+        """The environment variables for its processes, without the server's own settings, which may be secrets."""
         kept = {
             name: value
             for name, value in outside.items()
@@ -92,17 +92,17 @@ class Overlay:
 
 
 def make_overlay(folder: Path) -> Overlay:
-    """Makes an environment over the one that this Python runs in; what is in the folder is replaced.
+    """Creates an environment over the one that this Python runs in; replaces the contents of the folder.
 
     Raises:
-        OSError: it cannot be made there, or there is no pip.
+        OSError: it cannot be created there, or pip is missing.
     """
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
     overlay = Overlay(folder)
     purelib = folder / "lib" / f"python{_VERSION}" / "site-packages"
     below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
     (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
-    # Of the environment that it is made from, a further one (`use_venv`) would see the first one's base alone.
+    # A virtual environment created from this one (`use_venv`) would otherwise see only the base of this one.
     user = sysconfig.get_path("purelib", sysconfig.get_preferred_scheme("user"), {"userbase": str(overlay.user)})
     Path(user).mkdir(parents=True)
     Path(user, "kfadapter_overlay.pth").write_text(
@@ -120,7 +120,7 @@ def make_overlay(folder: Path) -> Overlay:
 
 
 def _install_pip(overlay: Overlay) -> None:
-    """Installs the pip that Python brings along, for a server without one."""
+    """Installs the pip that is bundled with Python, for a server without pip."""
     command = [str(overlay.python), "-m", "ensurepip"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # its own Python
     if done.returncode:
@@ -128,13 +128,13 @@ def _install_pip(overlay: Overlay) -> None:
 
 
 def _package_folders() -> list[str]:
-    """The folders that packages are installed in, as far as this Python sees them."""
+    """The folders of installed packages on this Python's path."""
     return [one for one in sys.path if Path(one).name in {"site-packages", "dist-packages"}]
 
 
 def end_family(mark: str) -> None:
     """Kills every process whose `VARIABLE` begins with this mark, except this one."""
-    # A process that forks meanwhile is found in the next round.
+    # A process that is forked meanwhile is found in the next round.
     for _ in range(_ROUNDS):
         found = list(_members(mark))
         for pid in found:
@@ -145,9 +145,9 @@ def end_family(mark: str) -> None:
 
 
 def end_containers(scratch: Path) -> None:
-    """Kills and removes the containers of a run; it is harmless if it had none, or if their engine does not answer."""
+    """Kills and removes the containers of a run; does nothing if it had none, or if their engine is unreachable."""
     if (scratch / ENGINE_NOTE).exists():
-        # Loaded only where there is one: it takes longer than most steps.
+        # Loaded only if needed: it takes longer than most steps.
         from .containers import remove_containers  # noqa: PLC0415
 
         remove_containers(scratch / ENGINE_NOTE)
@@ -155,7 +155,7 @@ def end_containers(scratch: Path) -> None:
 
 def _members(mark: str) -> Iterator[int]:
     beginning = f"\0{VARIABLE}={mark}".encode()
-    # Each task ends with this, beside all processes of the machine.
+    # Runs at the end of each task, over all processes of the machine, so it must be fast.
     for pid in map(int, filter(str.isdigit, os.listdir(_PROC) if _PROC.is_dir() else ())):  # noqa: PTH208
         if pid == os.getpid():
             continue

@@ -1,4 +1,4 @@
-"""Imports artifacts from elsewhere, and downloads them for the steps that take them."""
+"""Imports external artifacts, and downloads them for the steps that use them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 MOST_BYTES = 5 << 30
 """How large an artifact that is downloaded may be."""
 _SECONDS = 3600.0
-# As KFP's `objectstore/config.go` has it.
+# As in KFP's `objectstore/config.go`.
 _BUCKET = re.compile(r"[a-z][a-z0-9]+:///?[^/?]+(?:/[^?]*)?(?:\?.+)?")
 _LAUNCHER = "failed to execute importer component: failed to create MLMD artifact from ImporterSpec"
 
 
 def imported(importer: Importer, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
-    """Imports an artifact: nothing is downloaded, and what lies on this machine must be there."""
+    """Imports an artifact: nothing is downloaded, and a file of this machine must exist."""
     parameter = importer.artifact_uri.get("runtimeParameter", "")
     uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
     origin = values.origins.get(parameter)
@@ -64,7 +64,7 @@ def imported(importer: Importer, component: Component, values: Values, log: Task
 
 
 def _fault(uri: str, titles: set[str]) -> str:
-    """Why KFP's importer refuses a URI (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
+    """Why KFP's importer rejects a URI (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
     if not uri:
         return "empty artifact URI"
     if uri.startswith(IMAGES):
@@ -81,7 +81,7 @@ def _refused(fault: str) -> Outcome:
 
 
 class Imports:
-    """Imported artifacts that steps of a run take, each downloaded once."""
+    """The imported artifacts that the steps of a run use, each downloaded once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class Imports:
         self._locks: dict[str, threading.Lock] = {}
 
     def path(self, uri: str, log: TaskLog) -> Path:
-        """Where a copy of it is, if there is something in the store; raises ValueFaultError if it cannot be had."""
+        """The path of a local copy, which exists if the store has any object; raises ValueFaultError on failure."""
         with self._lock:
             lock = self._locks.setdefault(uri, threading.Lock())
         folder = self._folder / sha256(uri.encode(errors="replace")).hexdigest()[:32]
@@ -104,7 +104,7 @@ class Imports:
 
 def _download(uri: str, folder: Path) -> None:
     """Downloads all objects of a URI as KFP's launcher does (`objectstore/object_store.go:DownloadBlob`)."""
-    # Few runs need them, and they take a second.
+    # Few runs need these modules, and importing them takes a second.
     from kfadapter_grpc.contract.call import Call  # noqa: PLC0415
     from kfadapter_grpc.contract.errors import AdapterError  # noqa: PLC0415
     from kfadapter_grpc.kfp.artifact_stores import Location  # noqa: PLC0415
@@ -140,7 +140,7 @@ _HOW = (
 
 
 def _settings(scheme: str, bucket: str, folder: Path) -> Path:
-    """The file that says how a bucket is reached: the adapter's, or one that relies on the environment, as in KFP."""
+    """The file with the settings of artifact stores: the adapter's, or one that uses the environment, as in KFP."""
     if given := os.environ.get(ARTIFACT_STORES):
         return Path(given)
     endpoint, region = os.environ.get("AWS_ENDPOINT_URL", ""), os.environ.get("AWS_REGION", "")
@@ -154,7 +154,7 @@ def _settings(scheme: str, bucket: str, folder: Path) -> Path:
 
 
 def _reused(artifact: RuntimeArtifact) -> RuntimeArtifact:
-    """The artifact with the id that the same one had before, so that the cache knows it; a changed file is another."""
+    """The artifact with an id that is the same for each import, so that the cache hits; a changed file gets another."""
     found = Path(artifact.uri).stat() if artifact.uri.startswith("/") else None
     version = (found.st_mtime_ns, found.st_size) if found else ()
     same = to_json([artifact.type, artifact.uri, dict(artifact.metadata), version])

@@ -1,4 +1,4 @@
-"""What goes into a task: where each value comes from, defaults, declared types (KFP's `driver/resolve.go`).
+"""The inputs of tasks: sources of values, defaults, declared types (KFP's `driver/resolve.go`).
 
 A parameter that is None is null; KFP distinguishes it from one that is missing.
 """
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from .spec import Component, Source, Task
     from .warned import TaskWarnings
 
-# What takes four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not carry it.
+# Characters of four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not support them.
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
 
 
 def root_inputs(root: Component, given: Mapping[str, JsonValue], warnings: TaskWarnings) -> Values:
-    """What a run takes: what it was given, and defaults (`compiler/argocompiler/argo.go:Compile`).
+    """The inputs of a run: its parameters, and defaults (`compiler/argocompiler/argo.go:Compile`).
 
     Raises:
         ValueFaultError: a parameter has no value.
@@ -65,20 +65,20 @@ def given_inputs(
     names: Mapping[str, str],
     warnings: TaskWarnings,
 ) -> Values:
-    """What a task takes, from where its inputs come from, each parameter with its declared type.
+    """The inputs of a task, resolved from their sources, each parameter with its declared type.
 
     Args:
         key: The task's name in its DAG.
         task: The task.
-        component: What it runs.
-        values: What went into the DAG.
+        component: The task's component.
+        values: The inputs of the DAG.
         done: The DAG's tasks that have ended.
         path: The path of the DAG.
-        names: What placeholders such as `{{$.pipeline_job_name}}` stand for.
-        warnings: Takes what a cluster would do differently.
+        names: The values of placeholders such as `{{$.pipeline_job_name}}`.
+        warnings: Receives warnings of what would behave differently on a cluster.
 
     Raises:
-        ValueFaultError: a value is missing, of another type, or has no such part.
+        ValueFaultError: a value is missing, has another type, or does not have the selected part.
     """
     sources = task.inputs.parameters
     parameters = _resolved(task, component, values, done=done, names=names, warnings=warnings)
@@ -89,7 +89,7 @@ def given_inputs(
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
     parameters = _typed(component, parameters, skipped)
     if component.executor.container and None in parameters.values():
-        # A value inside a text, which no task has given: there is no JSON of it.
+        # A value that no task produced is unset in KFP, and cannot be encoded as JSON.
         raise ValueFaultError("proto: google.protobuf.Value: none of the oneof fields is set")
     parent = task_name(path)
     origins = {
@@ -111,7 +111,7 @@ def _resolved(
     names: Mapping[str, str],
     warnings: TaskWarnings,
 ) -> dict[str, JsonValue]:
-    """The parameters of a task as they come, defaults of a group's optional ones among them."""
+    """The parameters of a task before conversion, including defaults of a group's optional ones."""
     sources, declared = task.inputs.parameters, component.input_definitions.parameters
     parameters: dict[str, JsonValue] = {
         name: one.default_value
@@ -134,17 +134,17 @@ def _resolved(
 
 
 def iteration_inputs(task: Task, component: Component, values: Values) -> Values:
-    """What an iteration of a loop takes: what the loop was given and its item, which is typed only now.
+    """The inputs of an iteration: those of the loop, and the item, whose type is converted only now.
 
     Raises:
-        ValueFaultError: the item is of another type.
+        ValueFaultError: the item has another type.
     """
     items = task.loop.items.get("inputParameter", "") if task.loop else ""
     return replace(values, parameters=_typed(component, values.parameters, {items}))
 
 
 def with_defaults(component: Component, values: Values, path: str) -> Values:
-    """Completes what goes into a command, as KFP's launcher does (`component/launcher_v2.go:addDefaultParams`)."""
+    """Completes the inputs of a command, as KFP's launcher does (`component/launcher_v2.go:addDefaultParams`)."""
     if component.dag:
         return values
     declared = component.input_definitions.parameters.items()
@@ -160,7 +160,7 @@ def _by_default(parent: str) -> Origin:
 
 
 def _typed(component: Component, given: Mapping[str, JsonValue], skipped: Collection[str]) -> dict[str, JsonValue]:
-    """The parameters with their declared types; those that are skipped stay as they are, or missing."""
+    """The parameters with their declared types; skipped ones are not converted and may be missing."""
     parameters = dict(given)
     for name, declared in component.input_definitions.parameters.items():
         kind = declared.parameter_type
@@ -186,7 +186,7 @@ def _value(source: Source, values: Values, done: Mapping[str, Outcome], names: M
         return _final_status(task, done[task], names)
     if source.output is None:
         raise SpecError("a parameter of it comes from nowhere")
-    # What a task that failed has not given is a null, and so is what it never gives (`resolveUpstreamParameters`).
+    # Outputs that a failed task did not produce are null, as are those it never produces (`resolveUpstreamParameters`).
     return done[source.output.task].values.parameters.get(source.output.key)
 
 
@@ -200,12 +200,12 @@ def _selected(value: JsonValue, source: Source, name: str, warnings: TaskWarning
 
 
 def _may_be_null(source: Source | None) -> bool:
-    """Whether an input of a group stays null: a task inside takes the default of its own input then."""
+    """Whether an input of a group stays null: a task inside then uses the default of its own input."""
     return source is None or bool(source.component_input_parameter and not source.parameter_expression_selector)
 
 
 def _taken_inside(component: Component) -> set[str]:
-    """The names of a group's inputs that the tasks inside take."""
+    """The names of a group's inputs that the tasks inside use."""
     tasks = component.dag.tasks.values() if component.dag else ()
     sources = (source for task in tasks for source in task.inputs.parameters.values())
     return {source.component_input_parameter for source in sources if source.component_input_parameter}
@@ -218,7 +218,7 @@ def _fill(
     names: Mapping[str, str],
     warnings: TaskWarnings,
 ) -> None:
-    """Fills in the constants; what looks like a placeholder in other values is kept."""
+    """Fills in the constants; text that looks like a placeholder in other values is not replaced."""
     came = dict(parameters)
     for name, value in came.items():
         constant = name in sources and sources[name].runtime_value is not None
@@ -233,7 +233,7 @@ def _fill(
 def _warn_of_loop(
     key: str, task: Task, component: Component, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
 ) -> None:
-    """Warns of loops that KFP lacks, and of what its drivers of iterations cannot do: they are not given the list."""
+    """Warns of loops that KFP lacks, and of what its iteration drivers cannot do, since they do not get the list."""
     if task.artifact_iterator:
         warnings.warn(rules.LOOP_OVER_ARTIFACTS.text(loop=key))
     items = task.loop.items.get("inputParameter", "") if task.loop else ""
@@ -283,7 +283,7 @@ def _artifacts(
 
 
 def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent: str) -> Origin:
-    """Where an input of a task comes from, which is in the group `parent`."""
+    """The source of an input of a task in the group `parent`."""
     if source.task_final_status:
         return Origin("TASK_FINAL_STATUS_OUTPUT", parent)
     if source.output is None:
@@ -296,7 +296,7 @@ def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent:
 
 
 def _final_status(name: str, outcome: Outcome, names: Mapping[str, str]) -> JsonValue:
-    """What an exit handler gets: KFP 2.17.0 fills in no error (`driver/resolve.go:resolveInputParameter`)."""
+    """What an exit handler gets: KFP 2.17.0 does not set the error (`driver/resolve.go:resolveInputParameter`)."""
     return {
         "state": outcome.known or "CANCELED",
         "pipelineJobResourceName": names.get("pipeline_job_resource_name", ""),

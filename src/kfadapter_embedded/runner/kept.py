@@ -1,7 +1,7 @@
-"""Results of tasks, kept in files: a retry continues from those of its run, and the cache finds those of all runs.
+"""Results of tasks, stored in files: a retry reuses those of its run, and the cache finds those of all runs.
 
 The cache is a folder of links, each from a fingerprint to a result in the folder of a run. Deleting a run deletes its
-results, and what a link then points to is nothing.
+results, and leaves dangling links.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from .spec import Component, Task
     from .warned import TaskWarnings
 
-# As Go's JSON writes texts.
+# Escaped as by Go's JSON.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 class Kept:
-    """Executes tasks, a `Leaf`, unless there is a result: of the run that is retried, or in the cache."""
+    """Executes tasks, a `Leaf`, unless a result exists: of the run that is retried, or in the cache."""
 
     def __init__(self, leaf: Leaf, folder: Path, cache: Path | None) -> None:
-        """Keeps results in a folder that is made with the first; without a cache, for this run only."""
+        """Stores results in a folder that is created with the first; without a cache, for this run only."""
         self._leaf = leaf
         self._folder = folder
         self._cache = cache
@@ -47,7 +47,7 @@ class Kept:
     def __call__(
         self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
     ) -> Outcome:
-        """Executes a task, or returns what it has given."""
+        """Executes a task, or returns its stored result."""
         path = self._folder / f"{sha256(begun.name.encode()).hexdigest()[:32]}.json"
         if found := _read(path):
             return found
@@ -59,7 +59,7 @@ class Kept:
             return found
         outcome = self._leaf(begun, task, component, values, warnings)
         if outcome.state is State.SUCCEEDED:
-            # On a full disk the task is executed again by a retry, and nothing else is lost.
+            # On a full disk a retry executes the task again; nothing else is lost.
             with suppress(OSError):
                 _write(path, outcome)
                 if entry:
@@ -68,7 +68,7 @@ class Kept:
 
 
 def fingerprint(task: Task, component: Component, values: Values, pipeline: str) -> dict[str, JsonValue]:
-    """Identifies what is executed and its inputs, if results may be reused (`driver/cache.go:getFingerPrintsAndID`)."""
+    """Identifies the command and its inputs, if results may be reused (`driver/cache.go:getFingerPrintsAndID`)."""
     container, outputs = component.executor.container, component.output_definitions
     if container is None or not task.caching_options.get("enableCache"):
         return {}
@@ -92,7 +92,7 @@ def fingerprint(task: Task, component: Component, values: Values, pipeline: str)
 
 
 def _identities(artifact: RuntimeArtifact) -> list[str]:
-    """The ids of an artifact; metrics without a number have none, and may have a file all the same."""
+    """The ids of an artifact, or its URI: metrics without numbers have no id, but may still have a file."""
     return [str(each["artifact_id"]) for each in artifact.records] or [artifact.uri]
 
 
@@ -103,7 +103,7 @@ def digest(key: JsonValue) -> str:
 
 
 def _link(path: Path, target: Path) -> None:
-    """Makes a link, whatever was there."""
+    """Creates a link, replacing an existing one."""
     made = path.with_name(f".{uuid.uuid4().hex}")
     path.parent.mkdir(exist_ok=True)
     made.symlink_to(target)
@@ -128,7 +128,7 @@ def _write(path: Path, outcome: Outcome) -> None:
 
 
 def _read(path: Path) -> Outcome | None:
-    """A result, unless it is gone or its files are; one that is linked is from the cache."""
+    """A result, unless it or one of its files is missing; a linked result is from the cache."""
     try:
         kept = json.loads(path.read_text("utf-8", errors="surrogatepass"))
     except (OSError, ValueError):
@@ -146,7 +146,7 @@ def _read(path: Path) -> Outcome | None:
 
 
 def _files(values: Values) -> Iterator[str]:
-    """Where the artifacts are that are on this machine."""
+    """The paths of the artifacts on this machine."""
     for several in values.artifacts.values():
         for record in (record for one in several for record in one.records):
             if str(record.get("uri")).startswith("file:"):

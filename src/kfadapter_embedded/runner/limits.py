@@ -1,4 +1,4 @@
-"""The limits that a step sets, as KFP's driver reads them (`driver/driver.go`: getPodResource, initPodSpecPatch)."""
+"""The resource limits of a step, as KFP's driver reads them (`driver/driver.go`: getPodResource, initPodSpecPatch)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _UNITS = {"Cpu": "", "Memory": "G"}
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a step.
+    """Resource limits of a step.
 
     Attributes:
-        cpus: How many cores it may use; 0 for all.
-        memory: How many bytes it may use; 0 for all.
-        accelerator: The kind of accelerator that it requests, for example `nvidia.com/gpu`.
+        cpus: The maximum number of cores; 0 for no limit.
+        memory: The maximum number of bytes; 0 for no limit.
+        accelerator: The type of accelerator that it requests, for example `nvidia.com/gpu`.
     """
 
     cpus: float = 0.0
@@ -42,7 +42,7 @@ class Limits:
 
 
 def limits_of(container: Container, parameters: Mapping[str, JsonValue]) -> Limits:
-    """Reads them; raises ValueFaultError for what is no quantity, as KFP's driver does."""
+    """Parses a step's limits; raises ValueFaultError for an invalid quantity, as KFP's driver does."""
     fields = container.resources
     found: dict[str, float] = {}
     for kind, unit in _UNITS.items():
@@ -62,7 +62,7 @@ def limits_of(container: Container, parameters: Mapping[str, JsonValue]) -> Limi
 
 
 def quantity(text: str) -> float:
-    """Reads a quantity of Kubernetes, for example `500m` or `1.5Gi`; raises ValueFaultError if it is none."""
+    """Parses a quantity of Kubernetes, for example `500m` or `1.5Gi`; raises ValueFaultError if it is invalid."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueFaultError(f"failed to init podSpecPatch: {_WRONG}; {text!r} does not")
@@ -75,7 +75,7 @@ def quantity(text: str) -> float:
 
 
 def resolved(text: str, parameters: Mapping[str, JsonValue]) -> str | None:
-    """A field of the container, or the text of the parameter that it names; None if it is empty."""
+    """A field of the container, or the value of the parameter that it refers to; None if it is empty."""
     if not text:
         return None
     found = _INPUT.search(text)

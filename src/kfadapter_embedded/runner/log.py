@@ -1,6 +1,6 @@
-"""The log of a task: what its command writes, in a file that cannot grow without bound; why it failed, from its end.
+"""The log of a task: the output of its command, in a file of bounded size; the reason for a failure, from its end.
 
-A full disk costs the rest of the log, and nothing else: the task continues.
+On a full disk the rest of the log is lost; the task continues.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAIL_BYTES = 64 << 10
 
 _TRACEBACK = "Traceback (most recent call last):"
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# What KFP's executor itself prints.
+# Printed by KFP's executor itself.
 _EXECUTOR = re.compile(
     r"^\[KFP Executor [^\]]*\]: "
     r"(?:Got executor_input:\n\{.*?^\}|(?:Looking for|Loading) (?:KFP )?component |(?:Wrote|Did not write) )[^\n]*\n?",
@@ -33,7 +33,7 @@ _SHELL_SIGNAL = 128
 
 
 class TaskLog:
-    """A log that keeps the beginning and the end, and notes how much is missing in between."""
+    """A log that keeps the beginning and the end, and states how many bytes between them were left out."""
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class TaskLog:
         self._tail = b""
 
     def write(self, text: bytes) -> None:
-        """Adds what was written; a reader of the file sees it at once."""
+        """Appends output; a reader of the file sees it immediately."""
         self._tail = (self._tail + text)[-TAIL_BYTES:]
         begin, rest = text[: max(0, self._left)], text[max(0, self._left) :]
         self._left -= len(begin)
@@ -57,17 +57,17 @@ class TaskLog:
             self._file.write(text)
 
     def note(self, text: str) -> None:
-        """Adds a line of the runner's own; it is no part of the `tail`."""
+        """Appends a line of the runner itself, which is not part of `tail`."""
         if self._left > 0:
             self._put(f"[kfadapter: {text}]\n".encode(errors="replace"))
 
     @property
     def tail(self) -> str:
-        """What was written last."""
+        """The end of the output."""
         return self._tail.decode(errors="replace")
 
     def close(self) -> None:
-        """Writes the end, if it is not there yet, and closes the file."""
+        """Writes the end, if it is not in the file yet, and closes the file."""
         if self._beyond:
             kept = self._tail[-self._beyond :]
             missing = self._beyond - len(kept)
@@ -88,7 +88,7 @@ def why(code: int, output: str, image: str) -> str:
     """Why a command failed: its exit status (-N after signal N), the end of its output, the image it did not run in."""
     ending = _ending(code)
     printed, executors = _EXECUTOR.subn("", _ESCAPES.sub("", output))
-    # Python ends with 1 after an exception or words; any other status is the component's own choice, as by sys.exit(3).
+    # Python exits with 1 after an exception or a message; other statuses are the component's choice, as by sys.exit(3).
     is_chosen = executors and code > 1 and _TRACEBACK not in printed
     words = "" if is_chosen else _last_words(printed)
     if image and "ModuleNotFoundError" in words:
@@ -99,7 +99,7 @@ def why(code: int, output: str, image: str) -> str:
 
 
 def _ending(code: int) -> str:
-    # A shell reports so which signal its child died of.
+    # A shell reports the signal that killed its child this way.
     number = -code if code < 0 else code - _SHELL_SIGNAL
     try:
         return f"signal {number}, {signal.Signals(number).name}"
@@ -108,13 +108,13 @@ def _ending(code: int) -> str:
 
 
 def _last_words(output: str) -> str:
-    """The exception of the last traceback, or what pip complains about, or the last line."""
+    """The exception of the last traceback, else the last error of pip, else the last line."""
     _, found, traceback = output.rpartition(_TRACEBACK)
     if found:
         lines = traceback.splitlines()[1:]
         start = next((at for at, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
         return "\n".join(lines[start:]).strip()[:_MAX_CHARACTERS]
     complaints = _PIP_ERROR.findall(output)
-    # The end of a long executor input may be without its beginning.
+    # The beginning of a long executor input may be cut off.
     lines = [line.strip() for line in output.splitlines() if re.search(r"\w", line)]
     return (complaints[-1] if complaints else lines[-1] if lines else "")[:_MAX_CHARACTERS]

@@ -1,4 +1,4 @@
-"""What a loop goes over, and what each of its iterations is given."""
+"""The items of a loop, and the inputs of its iterations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:
-    """What a loop goes over; raises ValueFaultError if it is no list."""
+    """The items of a loop; raises ValueFaultError if they are not a list."""
     if "inputArtifact" in loop.items:
         return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))
     items: JsonValue = loop.items.get("raw") or inputs.parameters.get(loop.items.get("inputParameter", ""))
@@ -27,7 +27,7 @@ def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]
 
 
 def with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values, origin: Origin) -> Values:
-    """What an iteration is given: what the loop was, and its item."""
+    """The inputs of an iteration: those of the loop, and its item."""
     origins = {**inputs.origins, loop.item_input: origin}
     if isinstance(item, RuntimeArtifact):
         return Values(inputs.parameters, {**inputs.artifacts, loop.item_input: (item,)}, origins)

@@ -1,4 +1,4 @@
-"""How a task, a loop or a whole DAG has ended, and what came out of it."""
+"""The outcome of a task, a loop or a whole DAG: how it ended, and its outputs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ LAUNCHER = "failed to execute component"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended.
+    """The outcome of a task.
 
     Attributes:
         state: SUCCEEDED, FAILED, SKIPPED or CANCELED.
-        error: Why it failed, in words.
+        error: Why it failed.
         culprit: The innermost task that failed, by its title.
-        values: What came out of it.
-        message: The error in the words of KFP's driver or launcher.
+        values: Its outputs.
+        message: The error with the message of KFP's driver or launcher.
         attempts: How many times its command has been executed.
-        known: The state that ML Metadata has of it on a cluster: CANCELED if its condition is false, empty if its
+        known: The state of it in ML Metadata on a cluster: CANCELED if its condition is false, empty if its
             driver was not started or failed.
-        at: When it ended; of a group that failed, when the first of its tasks did.
+        at: When it ended; for a group that failed, when the first of its tasks failed.
     """
 
     state: State
@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def cached(self) -> bool:
-        """Whether its values are those of an earlier task."""
+        """Whether its values are from an earlier task."""
         return self.known == "CACHED"
 
     def told(self) -> str:
@@ -60,7 +60,7 @@ class Outcome:
 
 
 def failed(error: str, reason: str = "") -> Outcome:
-    """A component that could not be executed, or gave what it must not; the reason is the launcher's wording."""
+    """A component that could not be executed, or has an invalid output; the reason is the launcher's wording."""
     return Outcome(State.FAILED, error, message=f"{LAUNCHER}: {reason or error}")
 
 
@@ -88,7 +88,7 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
 
 
 def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Outcome:
-    """The outcome of a loop: its outputs are lists, without the iterations that gave none."""
+    """The outcome of a loop: its outputs are lists, without the iterations that have no such output."""
     given = [one.values for one in outcomes]
     parameters: dict[str, JsonValue] = {
         key: [one.parameters[key] for one in given if key in one.parameters]
@@ -104,7 +104,7 @@ def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Ou
 
 
 def _broken(key: str, given: list[Values], *, is_parameter: bool) -> Rule | None:
-    """The rule of KFP's that is broken by taking what was collected from these iterations."""
+    """KFP's rule that is violated by using an output collected from these iterations."""
     if not given:
         return rules.COLLECTED_EMPTY
     inner = {one.collected[key] for one in given if key in one.collected}
@@ -114,7 +114,7 @@ def _broken(key: str, given: list[Values], *, is_parameter: bool) -> Rule | None
 
 
 def _together(outcomes: list[Outcome], expected: int, values: Values) -> Outcome:
-    """The outcome of a group of so many tasks: one failure is its failure, whatever ran afterwards."""
+    """The outcome of a group of `expected` tasks: if one failed, the group failed, whatever ran afterwards."""
     known = _known(outcomes, expected)
     failures = [one for one in outcomes if one.state is State.FAILED]
     if failures:
@@ -126,7 +126,7 @@ def _together(outcomes: list[Outcome], expected: int, values: Values) -> Outcome
 
 
 def _known(outcomes: list[Outcome], expected: int) -> str:
-    """The state that ML Metadata has of a group of so many tasks on a cluster.
+    """The state of a group of `expected` tasks in ML Metadata on a cluster.
 
     Only the launcher of a task in it updates it, when the task ends (`metadata/client.go:UpdateDAGExecutionsState`): a
     group whose last task is a branch that is not taken stays RUNNING.

@@ -1,4 +1,4 @@
-"""What a component gives: parameters and artifacts, and where they are to be written."""
+"""The outputs of a component: parameters and artifacts, and where to write them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Outputs:
     """The outputs of one attempt.
 
     Attributes:
-        tree: Where they are written.
-        store: Where artifacts are kept.
-        root: The beginning of the URIs of its artifacts.
-        declared: What the component gives.
+        tree: The files in which the step writes them.
+        store: Where artifacts are stored.
+        root: The prefix of the URIs of its artifacts.
+        declared: The outputs that the component declares.
     """
 
     tree: Tree
@@ -40,7 +40,7 @@ class Outputs:
     declared: Definitions
 
     def planned(self) -> JsonValue:
-        """Where each goes, as KFP's executor takes it."""
+        """The location of each output, in the form of KFP's executor input."""
         parameters: dict[str, JsonValue] = {
             name: {"outputFile": self.tree.shown(self.tree.parameter(name))} for name in self.declared.parameters
         }
@@ -56,14 +56,14 @@ class Outputs:
         return {"parameters": parameters, "artifacts": made, "outputFile": self.tree.shown(self.file)}
 
     def make_folders(self) -> None:
-        """Makes the folders that it is written into (`component/launcher_v2.go:prepareOutputFolders`)."""
+        """Creates the folders for the outputs (`component/launcher_v2.go:prepareOutputFolders`)."""
         files = [self.tree.parameter(name) for name in self.declared.parameters]
         files += [self.path(name) for name in self.declared.artifacts]
         for file in (*files, self.file):
             file.parent.mkdir(parents=True, exist_ok=True)
 
     def uri(self, name: str) -> str:
-        """The URI that is planned for an artifact."""
+        """The planned URI of an artifact."""
         return f"{self.root}/{name}"
 
     def path(self, name: str) -> Path:
@@ -81,10 +81,10 @@ class Outputs:
         return path
 
     def read(self) -> Values:
-        """Reads what a component that ended well has given.
+        """Reads the outputs of a component that succeeded.
 
         Raises:
-            ValueFaultError: KFP's launcher would fail the task: in our words, and in its own.
+            ValueFaultError: KFP's launcher would fail the task; with our message and the launcher's.
         """
         said = self._executor_output()
         returned, artifacts = mapping(said.get("parameterValues")), mapping(said.get("artifacts"))
@@ -104,7 +104,7 @@ class Outputs:
             raise ValueFaultError(f"its outputs cannot be read: {error}", reason) from None
 
     def _written(self, name: str, kind: str) -> JsonValue:
-        """A parameter that the component wrote into its file (`component/launcher_v2.go:collectOutputParameters`)."""
+        """An output parameter from the component's file (`component/launcher_v2.go:collectOutputParameters`)."""
         path = self.tree.parameter(name)
         shown = self.tree.shown(path)
         reason = f'failed to read output parameter name="{name}" type="{kind}" path="{shown}"'
@@ -119,7 +119,7 @@ class Outputs:
             raise ValueFaultError(f"its output {name!r} cannot be read: {error}", f"{reason}: {error}") from None
 
     def _made(self, name: str, said: JsonValue) -> RuntimeArtifact:
-        """Keeps an artifact, about which the component may have said more."""
+        """Stores an artifact, with what the component reported about it."""
         listed = mapping(said).get("artifacts")
         given = mapping(listed[0]) if isinstance(listed, list) and listed else {}
         custom, uri = given.get("custom_path") or given.get("customPath"), str(given.get("uri") or self.uri(name))
@@ -136,9 +136,9 @@ class Outputs:
         return recorded(RuntimeArtifact(name, declared.artifact_type, uri, metadata, path))
 
     def _kept(self, name: str, uri: str, custom: str) -> str:
-        """Where an artifact is kept from now on (`component/launcher_v2.go:uploadOutputArtifacts`).
+        """The path at which an artifact is stored from now on (`component/launcher_v2.go:uploadOutputArtifacts`).
 
-        Empty if KFP would not upload it. One with a path of its own is a copy: what lies there may not be the step's.
+        Empty if KFP would not upload it. A file at a custom path is copied, not moved: it may not belong to the step.
         """
         written = self.tree.found(custom) if custom else self.tree.path(uri)
         if written is None or uri.startswith(IMAGES):
@@ -158,7 +158,7 @@ class Outputs:
 
 
 def _read(path: Path) -> bytes:
-    """What a file of outputs holds; raises OSError, or ValueFaultError if that is too much."""
+    """Reads a file of outputs; raises OSError, or ValueFaultError if it is too large."""
     if (size := path.stat().st_size) > MAX_OUTPUT_BYTES:
         raise ValueFaultError(f"its outputs are {size} bytes, and at most {MAX_OUTPUT_BYTES} are taken")
     return path.read_bytes()

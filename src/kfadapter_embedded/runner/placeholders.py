@@ -1,4 +1,4 @@
-"""KFP's placeholders in constants: its driver fills in names of the run and the task, its launcher the inputs."""
+"""KFP's placeholders in constants: its driver replaces names of the run and the task, its launcher the inputs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ WORKSPACE = "workspace_path"
 _WORKSPACE = "{{$.workspace_path}}"
 _NAME = re.compile(r"\{\{\$\.([a-z_]+)\}\}")
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
-# What the launcher replaces besides.
+# What else the launcher replaces.
 _FILE = re.compile(r"\{\{\$\.(?:outputs|inputs\.artifacts).*?\.(?:output_file|uri|path)\}\}")
 
 
 def task_names(names: Mapping[str, str], key: str, path: str) -> dict[str, str]:
-    """What placeholders stand for in the constants of a task: in those of the run, and the task's own.
+    """The values of placeholders in the constants of a task: those of the run, and the task's own.
 
     Args:
-        names: Those of the run.
+        names: The values for the run.
         key: The task's name in its DAG.
         path: The path of the DAG.
     """
-    # In KFP 2.17 it is the number that ML Metadata gave the DAG around the task (`driver/resolve.go`).
+    # In KFP 2.17 this is ML Metadata's id of the DAG around the task (`driver/resolve.go`).
     number = 1000 + zlib.crc32(f"{names.get('pipeline_job_uuid')}/{path}".encode()) % 9000
     return {**names, "pipeline_task_name": key, "pipeline_task_uuid": str(number)}
 
@@ -46,15 +46,15 @@ def filled(
 ) -> JsonValue:
     """Fills in a constant.
 
-    As in KFP's driver (`driver/resolve.go:resolveInputParameter`), a name stands only for a whole text, and only the
-    workspace's path is put into longer ones; as in its launcher (`component/launcher_v2.go:compileCmdAndArgs`), inputs
-    are put into texts at any depth, as texts. What has no value stays as it is.
+    As in KFP's driver (`driver/resolve.go:resolveInputParameter`), a name is replaced only if it is the whole string,
+    and only the workspace inside longer ones; as in its launcher (`component/launcher_v2.go:compileCmdAndArgs`),
+    inputs are inserted into strings at any depth, as strings. Placeholders without a value are kept.
 
     Args:
         constant: The constant of an input.
-        parameters: The inputs of its task, as they came.
-        names: What `{{$.pipeline_job_name}}` and the like stand for.
-        warnings: Takes what a cluster would do differently.
+        parameters: The inputs of its task, before conversion.
+        names: The values of `{{$.pipeline_job_name}}` and the like.
+        warnings: Receives warnings of what would behave differently on a cluster.
     """
     if isinstance(constant, str):
         if _WORKSPACE in constant and WORKSPACE in names:
@@ -69,7 +69,7 @@ def filled(
 def filled_metadata(
     metadata: JsonValue, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
 ) -> Mapping[str, JsonValue]:
-    """Fills inputs into an importer's metadata, whole ones with their type: KFP's importer leaves them as they are."""
+    """Fills inputs into an importer's metadata, whole values with their type: KFP's importer does not replace them."""
 
     def of_text(text: str) -> JsonValue:
         whole = _INPUT.fullmatch(text)
@@ -84,13 +84,13 @@ def filled_metadata(
 
 
 def has_placeholder(value: JsonValue, inputs: Container[str]) -> bool:
-    """Whether KFP's launcher would fill something into a value."""
+    """Whether KFP's launcher would replace a placeholder in a value."""
     text = as_text(value)
     return bool(_FILE.search(text)) or any(name in inputs for name in _INPUT.findall(text))
 
 
 def with_places(values: Values, known: Mapping[str, str]) -> dict[str, JsonValue]:
-    """The parameters of a command, where constants may name places of its inputs and outputs (`getPlaceholders`)."""
+    """The parameters of a command, where constants may refer to paths of its inputs and outputs (`getPlaceholders`)."""
 
     def of_text(text: str) -> JsonValue:
         return _FILE.sub(lambda found: known.get(found[0], found[0]), text)
@@ -104,7 +104,7 @@ def with_places(values: Values, known: Mapping[str, str]) -> dict[str, JsonValue
 
 
 def _each_text(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
-    """The value with all of its texts changed, keys as well."""
+    """The value with all of its strings changed, including keys."""
     if isinstance(value, list):
         return [_each_text(one, change) for one in value]
     if isinstance(value, dict):
@@ -113,7 +113,7 @@ def _each_text(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValu
 
 
 def _whole_or_joined(text: str, parameters: Mapping[str, JsonValue], warnings: TaskWarnings) -> JsonValue:
-    """A text inside of a list or struct; a list or struct that KFP would break stays one."""
+    """A string inside a list or struct; a list or struct that would be broken by KFP is inserted as such."""
     joined, whole = _joined(text, parameters, warnings), _INPUT.fullmatch(text)
     value = parameters.get(whole[1]) if whole else None
     return value if isinstance(value, list | dict) and not _is_plain(joined) else joined
@@ -132,5 +132,5 @@ def _joined(text: str, parameters: Mapping[str, JsonValue], warnings: TaskWarnin
 
 
 def _is_plain(text: str) -> bool:
-    """Whether JSON writes a text as it is."""
+    """Whether JSON needs no escapes for a string."""
     return json.dumps(text, ensure_ascii=False)[1:-1] == text

@@ -1,7 +1,7 @@
-"""Where artifacts are: KFP's URIs, the files that a step sees under them, and what is kept of a run.
+"""Locations of artifacts: KFP's URIs, the paths of their files for a step, and the stored artifacts of a run.
 
-In KFP each step is a pod of its own: its inputs are downloaded for it alone, and what it wrote is uploaded when it has
-ended well. So each attempt has a tree of files of its own here, with copies of its inputs, which it may change.
+In KFP each step is a pod: its inputs are downloaded for it alone, and its outputs are uploaded when it has succeeded.
+Here, each attempt has its own tree of files with copies of its inputs, which it may change.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _PIECE = 1 << 30
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of an attempt, as KFP's launcher lays them out in a pod.
+    """The files of an attempt, with the layout that KFP's launcher uses in a pod.
 
     Attributes:
         folder: Where they are.
-        seen: What the step takes for this folder: itself, or the root, which is empty here.
+        seen: The path of this folder for the step: the folder itself, or the root, which is empty here.
     """
 
     folder: Path
     seen: str
 
     def path(self, uri: str) -> Path | None:
-        """Where the step finds the artifact of a URI (`component/launcher_v2.go:LocalPathForURI`); None for others."""
+        """The step's path of the artifact of a URI (`component/launcher_v2.go:LocalPathForURI`); None for others."""
         for scheme, name in _FOLDERS.items():
             if uri.startswith(scheme):
                 return self.folder / name / _inside(uri, uri[len(scheme) :])
@@ -59,17 +59,17 @@ class Tree:
         return f"{self.seen}/{path.relative_to(self.folder)}"
 
     def found(self, shown: str) -> Path:
-        """Where a path that the step names is; a relative one is in the folder that it works in."""
+        """The file of a path given by the step; relative paths are resolved in its working directory."""
         return self.work / shown if self.seen else self.folder / shown.lstrip("/")
 
     @property
     def work(self) -> Path:
-        """The folder that a step works in which is a process."""
+        """The working directory of a step that runs as a process."""
         return self.folder.with_name("work")
 
     @property
     def mounts(self) -> dict[str, Path]:
-        """What a container has where: the tree, and the parts of it at their places in a pod; they exist."""
+        """The mounts of a container: the tree, and its parts at their paths in a pod; creates their folders."""
         parts = {f"/{name}": self.folder / name for name in (*_FOLDERS.values(), _TEMPORARY)}
         for folder in parts.values():
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,18 +78,18 @@ class Tree:
 
 @dataclass(frozen=True)
 class Store:
-    """What is kept of a run's artifacts.
+    """The stored artifacts of a run.
 
     Attributes:
-        folder: Where.
-        root: The beginning of their URIs.
+        folder: Their folder.
+        root: The prefix of their URIs.
     """
 
     folder: Path
     root: str
 
     def path(self, uri: str) -> Path:
-        """Where the artifact of a URI is kept; raises ValueFaultError with the text of KFP's `KeyFromURI`."""
+        """The path of a stored artifact, by its URI; raises ValueFaultError with the text of KFP's `KeyFromURI`."""
         if not uri.startswith(self.root):
             raise ValueFaultError(f'URI "{uri}" does not have expected bucket prefix "{self.root}"')
         if not (key := uri[len(self.root) :].lstrip("/")):
@@ -98,18 +98,18 @@ class Store:
 
 
 def root_of(given: str, pipeline: str, run_id: str) -> str:
-    """The root of a run's artifacts: under the given one if that is in a store, as KFP's driver makes it."""
+    """The root of a run's artifacts, as KFP's driver makes it: under the given root if that is in an object store."""
     base = given.partition("?")[0].rstrip("/") if given.startswith(STORES) else DEFAULT_ROOT
     return f"{base}/{pipeline}/{run_id}"
 
 
 def transfer(source: Path, target: Path, *, move: bool = False) -> None:
-    """Copies or moves a file, or the files of a folder, if there are any.
+    """Copies or moves a file, or the files of a folder, if any.
 
-    As between KFP's launcher and an object store: a folder without files is nothing, and a link is what it leads to.
+    As between KFP's launcher and an object store: folders without files are dropped, and links are followed.
 
     Raises:
-        ValueFaultError: there is something that cannot be stored.
+        ValueFaultError: something in it cannot be stored.
     """
     move = move and not source.is_symlink()
     if not source.is_dir():
@@ -143,7 +143,7 @@ def _transfer_file(source: Path, target: Path, *, move: bool) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a file; where the file system can, both share their blocks until one of them is changed."""
+    """Copies a file; if the file system supports it, both share their blocks until one is changed."""
     with source.open("rb", buffering=0) as given, target.open("wb", buffering=0) as made:
         with suppress(AttributeError, OSError):  # not on macOS, nor between all file systems
             while os.copy_file_range(given.fileno(), made.fileno(), _PIECE):
@@ -152,7 +152,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _inside(whole: str, path: str) -> str:
-    """A path that leads nowhere else."""
+    """The path, if it stays inside its folder; raises ValueFaultError otherwise."""
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise ValueFaultError(f"{whole!r} leads out of the files of its step")
     return path

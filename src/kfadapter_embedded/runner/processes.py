@@ -1,4 +1,4 @@
-"""Executes steps as processes of this machine, each in an environment of its own."""
+"""Executes steps as processes of this machine, each in its own environment."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _DRAIN_SECONDS = 5.0
 
 
 class Processes:
-    """Starts processes that are known by the mark; a `Start`."""
+    """Starts processes that carry the run's mark; a `Start`."""
 
     def __init__(self, mark: str, stopped: threading.Event) -> None:
         self._mark = mark
         self._stopped = stopped
 
     def __call__(self, command: Command, log: TaskLog) -> Exit:
-        """Runs a command to its end and all that it has started."""
+        """Runs a command to its end, then kills all processes that it left behind."""
         mark = f"{self._mark}/{command.number}/"
         work = command.tree.work
         work.mkdir(parents=True, exist_ok=True)
@@ -47,20 +47,20 @@ class Processes:
         except (ValueError, FileNotFoundError, PermissionError) as error:
             raise StartError(f"its command cannot be started: {error}") from None
         if self._stopped.is_set():
-            # The signal that stops a run went to existing processes, and this one may have been started later.
+            # The signal that stops a run reached existing processes only, and this one may have been started later.
             process.terminate()
         return Exit(_followed(process, log, lambda: end_family(mark)))
 
 
 def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
-    """Writes a process's output into the log until it has ended, and ends what it leaves behind."""
+    """Writes a process's output into the log until it has exited, then kills the processes that it left behind."""
     if process.stdout is None:
         raise TypeError("the process was started without this pipe")
     follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
     follower.start()
     code = process.wait()
     end_rest()
-    # A process that escaped holds the pipe open; it is not waited for.
+    # A process that escaped keeps the pipe open; it is not waited for.
     follower.join(_DRAIN_SECONDS)
     return code
 

@@ -1,4 +1,4 @@
-"""What cannot run on this machine, found before anything is started."""
+"""Finds what cannot run on this machine before anything is started."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _START_ONE = (
 )
 _IN_CONTAINERS = "Start the server without --steps process, so that a container engine runs it. "
 _CLAIMS = {"argostub/createpvc": "makes a volume", "argostub/deletepvc": "deletes a volume"}
-# Where a pod runs, and what it is called, makes no difference to what its program sees.
+# The node and the metadata of a pod make no difference to its program.
 _HARMLESS = {
     "activeDeadlineSeconds",
     "imagePullPolicy",
@@ -52,12 +52,12 @@ _NEEDED = {
 
 
 def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
-    """Returns why a pipeline cannot run here; empty if it can.
+    """Why a pipeline cannot run here; empty if it can.
 
     Args:
         pipeline: The pipeline.
-        steps: What its steps run as.
-        no_engine: Why there is no container engine for those that need one; empty if there is.
+        steps: How steps are executed.
+        no_engine: Why no container engine is available for steps that need one; empty if one is.
     """
     for name, artifact in pipeline.root.input_definitions.artifacts.items():
         if not artifact.is_optional:
@@ -78,7 +78,7 @@ def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
 
 
 def _taken_image(pipeline: Pipeline) -> str:
-    """Why steps cannot take a model in an image: KFP has a container beside them that holds it."""
+    """Why steps cannot use a model in an image: in KFP a sidecar container provides it."""
     for component in (pipeline.root, *pipeline.components.values()):
         tasks = component.dag.tasks if component.dag else {}
         sources = [source for task in tasks.values() for source in task.inputs.artifacts.values()]
@@ -91,7 +91,7 @@ def _taken_image(pipeline: Pipeline) -> str:
 
 
 def leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
-    """The tasks that are no DAGs, each component once, by name: a spec that was stored has no order."""
+    """The container tasks, each component once; sorted by name, because a stored spec has no order."""
     waiting, seen = [("", pipeline.root)], set()
     while waiting:
         path, component = waiting.pop(0)
@@ -107,7 +107,7 @@ def leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
 def _reasons(
     pipeline: Pipeline, component: Component, container: Container, steps: Steps, no_engine: str
 ) -> Iterator[tuple[str, str]]:
-    """Why a component cannot run here, and what to do about it on this machine; at most one."""
+    """Why a component cannot run here, and how it could run on this machine; at most one reason."""
     if claim := _CLAIMS.get(container.image):
         yield f"{claim} (PersistentVolumeClaim), and there is no Kubernetes here", ""
     elif reason := _kubernetes_reason(mapping(pipeline.kubernetes.get(component.executor_label))):
@@ -132,7 +132,7 @@ def _program(container: Container) -> str:
 
 
 def _is_here(container: Container) -> bool:
-    """Whether this machine has the program; what is only known when it runs may be there."""
+    """Whether this machine has the program; true if the program is known only at run time."""
     program = _program(container)
     return "{{$" in program or shutil.which(program) is not None
 
@@ -145,5 +145,5 @@ def _kubernetes_reason(extras: Mapping[str, JsonValue]) -> str:
 
 
 def _only_optional(value: JsonValue) -> bool:
-    """Whether secrets or the like may be missing."""
+    """Whether all secrets or the like are optional."""
     return isinstance(value, list) and all(mapping(one).get("optional") is True for one in value)

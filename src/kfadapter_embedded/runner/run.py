@@ -1,10 +1,10 @@
-"""Executes one run, in a process of its own.
+"""Executes one run, in its own process.
 
-It reads one line of JSON from its standard input: the fields of `Order`. Nothing is ever taken from another run. Its
+It reads one line of JSON from its standard input: the fields of `Order`. It never uses files of another run. Its
 standard output is lines of JSON: `{"task": NAME, ...}` with the fields of a `TaskReport` whenever a task begins or
-ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details": {"outputs": ...}}`. SIGTERM ends it early,
-without a last line. When its standard input is closed, its parent has ended, and it ends itself and all that it
-started.
+ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details": {"outputs": ...}}`. SIGTERM stops it early,
+without a last line. When its standard input is closed, its parent has exited, and it kills itself and all processes
+that it started.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MAX_REPORTED = 2 << 20
 
 
 class Order(msgspec.Struct):
-    """What is to be run: the line that a runner reads; `spec` is the path of a file."""
+    """The run to execute: the line that a runner reads; `spec` is the path of a file."""
 
     run_id: str
     spec: str
@@ -68,14 +68,14 @@ class Order(msgspec.Struct):
 
 
 class Room:
-    """Slots for processes, which the parent grants: each byte that it sends is one."""
+    """Slots for processes, granted by the parent: each byte that it sends is one slot."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._granted = threading.Semaphore(0)
 
     def follow_parent(self) -> None:
-        """Takes what the parent grants; returns when it has ended."""
+        """Receives the slots that the parent grants; returns when the parent has exited."""
         while granted := os.read(0, 1 << 10):
             self._granted.release(len(granted))
 
@@ -88,7 +88,7 @@ class Room:
 
 
 class Channel:
-    """The line to the parent: whole lines, from any thread. What is printed goes to the standard error from now on."""
+    """The output to the parent: whole lines, from any thread. From now on, `print` writes to the standard error."""
 
     def __init__(self) -> None:
         self._descriptor = os.dup(1)
@@ -96,7 +96,7 @@ class Channel:
         self._lock = threading.Lock()
 
     def task(self, report: TaskReport) -> None:
-        """Reports how a task stands."""
+        """Reports the state of a task."""
         details = {name: _reportable(value) for name, value in report.details.items()}
         line = {name: value for name, value in {**vars(report), "details": details}.items() if name != "name"}
         self.send({"task": report.name, **line})
@@ -110,7 +110,7 @@ class Channel:
 
 
 def _reportable(details: object) -> object:
-    """Inputs or outputs, without the values that are too large to be shown, alone or after the others."""
+    """Inputs or outputs, without values that are too large to be reported, by themselves or in total."""
     if not isinstance(details, dict) or not details.keys() <= {"parameters", "artifacts"}:
         return details
     left, shown = MAX_REPORTED, dict(details)
@@ -125,7 +125,7 @@ def _reportable(details: object) -> object:
 
 
 def main() -> int:
-    """Executes the run that its standard input orders; returns the exit code."""
+    """Executes the run of its standard input; returns the exit code."""
     channel = Channel()
     order = msgspec.convert(load_json(sys.stdin.buffer.readline()), Order)
     folder = Path(order.folder)
@@ -136,7 +136,7 @@ def main() -> int:
 
     def stop(_number: int, _frame: object) -> None:
         stopped.set()
-        # It may have been sent to this process only.
+        # The signal may have been sent to this process only.
         rest = threading.Timer(_GRACE_SECONDS, end_family, [f"{mark}/"])
         rest.daemon = True
         rest.start()
@@ -150,7 +150,7 @@ def main() -> int:
 
 
 def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Event, mark: str) -> Outcome:
-    """Executes a run, whose processes are known by the mark, until nothing more is to be started."""
+    """Executes a run, whose processes carry the mark, until it has ended or is stopped."""
     try:
         document = load_json(Path(order.spec).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -198,12 +198,12 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
 
 
 def _containers(pipeline: Pipeline, order: Order, mark: str, stopped: threading.Event) -> tuple[Start | None, str]:
-    """Finds an engine if steps need one: what runs them in containers, or why nothing does."""
+    """Finds an engine if steps need one: a `Start` that runs steps in containers, or why there is none."""
     if not any(
         in_container(one, order.steps) for _, component in leaves(pipeline) if (one := component.executor.container)
     ):
         return None, ""
-    # It takes longer to load than most runs.
+    # Importing it takes longer than most runs.
     from .containers import Containers, NoEngineError, find_engine  # noqa: PLC0415
 
     try:

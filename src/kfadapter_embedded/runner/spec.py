@@ -1,6 +1,6 @@
-"""A compiled pipeline as the runner reads it: KFP's pipeline spec, schema 2.1.0, in the JSON form of its messages.
+"""A compiled pipeline: KFP's pipeline spec, schema 2.1.0, in the JSON form of its messages.
 
-Fields that no run needs are skipped; what is missing has proto's defaults.
+Fields that no run needs are ignored; missing fields have proto's defaults.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _RETRY_LIMIT_SECONDS = 3600.0
 
 
 class SpecError(Exception):
-    """The spec is none that can be run; the text says what is wrong with it."""
+    """The spec cannot be run; the message says why."""
 
 
 class _Message(msgspec.Struct, rename="camel"):
-    """A message of KFP's."""
+    """A message of KFP's pipeline spec."""
 
 
 class Output(_Message):
@@ -38,22 +38,22 @@ class Output(_Message):
 
     @property
     def task(self) -> str:
-        """The task that gives it."""
+        """The task that produces it."""
         return self.producer_task or self.producer_subtask
 
     @property
     def key(self) -> str:
-        """What it is called there."""
+        """Its name in that task."""
         return self.output_parameter_key or self.output_artifact_key
 
 
 class Source(_Message):
-    """Where a task's input comes from; one of the fields is set.
+    """The source of a task's input; one of the fields is set.
 
     Attributes:
-        runtime_value: a `constant`; texts in it may hold placeholders.
-        parameter_expression_selector: the part of the DAG's own input that is meant; empty for the whole.
-        task_final_status: the task whose end an exit handler gets to know.
+        runtime_value: a `constant`; its strings may contain placeholders.
+        parameter_expression_selector: selects a part of the DAG's own input; empty for the whole.
+        task_final_status: the task whose final status an exit handler gets.
     """
 
     runtime_value: dict[str, Any] | None = None
@@ -66,26 +66,26 @@ class Source(_Message):
 
     @property
     def output(self) -> Output | None:
-        """The output of another task that it is, if it is one."""
+        """The output of another task, if that is the source."""
         return self.task_output_parameter or self.task_output_artifact
 
 
 class TaskInputs(_Message):
-    """Where a task's inputs come from."""
+    """The sources of a task's inputs."""
 
     parameters: dict[str, Source] = {}
     artifacts: dict[str, Source] = {}
 
 
 class Loop(_Message):
-    """What a task is repeated over: `raw`, the text of a JSON list, or an input; `item_input` takes the item."""
+    """The items that a task is repeated for: `raw`, a JSON list, or an input; `item_input` receives the item."""
 
     items: dict[str, str] = {}
     item_input: str = ""
 
 
 class Retry(_Message):
-    """How often a failed task is tried again, and with which durations in between."""
+    """How often a failed task is retried, and the durations between attempts."""
 
     max_retry_count: int = 0
     backoff_duration: str = ""
@@ -93,7 +93,7 @@ class Retry(_Message):
     backoff_max_duration: str = ""
 
     def pause(self, failures: int) -> float:
-        """The seconds to wait after so many failures."""
+        """The seconds to wait after this number of failures."""
         factor = self.backoff_factor if self.backoff_factor > 0 else _RETRY_FACTOR
         wait = _seconds(self.backoff_duration, 0.0) * factor ** (failures - 1)
         return min(wait, _seconds(self.backoff_max_duration, _RETRY_LIMIT_SECONDS))
@@ -121,17 +121,17 @@ class Task(_Message):
 
     @property
     def always(self) -> bool:
-        """Whether it runs although tasks before it failed, as exit handlers do."""
+        """Whether it runs even if its dependencies failed, like exit handlers."""
         return self.trigger_policy.get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
 
     @property
     def loop(self) -> Loop | None:
-        """What it is repeated over."""
+        """The loop over the task, if any."""
         return self.parameter_iterator or self.artifact_iterator
 
 
 class Selectors(_Message):
-    """The outputs of tasks that an output of a DAG is: the first of several that there is."""
+    """The task outputs that may become an output of a DAG: the first one that exists is used."""
 
     value_from_parameter: Output | None = None
     value_from_oneof: dict[str, tuple[Output, ...]] = {}
@@ -139,36 +139,36 @@ class Selectors(_Message):
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """All of them."""
+        """All candidates."""
         one = (self.value_from_parameter,) if self.value_from_parameter else ()
         return one or self.value_from_oneof.get("parameterSelectors", self.artifact_selectors)
 
     @property
     def is_one_of(self) -> bool:
-        """Whether it takes the first that there is, as after branches."""
+        """Whether it uses the first that exists, as after branches."""
         return bool(self.value_from_oneof) or len(self.artifact_selectors) > 1
 
 
 class DagOutputs(_Message):
-    """What comes out of a DAG."""
+    """The outputs of a DAG."""
 
     parameters: dict[str, Selectors] = {}
     artifacts: dict[str, Selectors] = {}
 
 
 class Dag(_Message):
-    """Tasks, and which of their outputs are the DAG's."""
+    """Tasks, and the sources of the DAG's outputs."""
 
     tasks: dict[str, Task] = {}
     outputs: DagOutputs = msgspec.field(default_factory=DagOutputs)
 
     def ignoring(self, name: str) -> list[str]:
-        """The tasks that run after one whether it succeeds or not."""
+        """The tasks that run after this one whether it succeeds or not."""
         return [key for key, task in self.tasks.items() if task.always and name in task.depends_on]
 
 
 class Parameter(_Message):
-    """A parameter that a component takes or gives; `literals` are the only values that it takes, if there are any."""
+    """An input or output parameter of a component; `literals`, if any, are its only allowed values."""
 
     parameter_type: str = ""
     default_value: Any = None
@@ -177,7 +177,7 @@ class Parameter(_Message):
 
 
 class Artifact(_Message):
-    """An artifact that a component takes or gives."""
+    """An input or output artifact of a component."""
 
     artifact_type: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
@@ -185,7 +185,7 @@ class Artifact(_Message):
 
 
 class Definitions(_Message):
-    """What goes into a component, or comes out of it."""
+    """The inputs or the outputs of a component."""
 
     parameters: dict[str, Parameter] = {}
     artifacts: dict[str, Artifact] = {}
@@ -203,7 +203,7 @@ class Container(_Message):
 
 
 class Importer(_Message):
-    """An artifact from elsewhere; its URI is a `constant`, or in the parameter named by `runtimeParameter`."""
+    """An external artifact; its URI is a `constant`, or in the parameter named by `runtimeParameter`."""
 
     artifact_uri: dict[str, str] = {}
     metadata: Any = None
@@ -211,17 +211,17 @@ class Importer(_Message):
 
 
 class Executor(_Message):
-    """What executes a component that is no DAG."""
+    """Executes a component that is not a DAG."""
 
     container: Container | None = None
     importer: Importer | None = None
 
 
 class Component(_Message):
-    """What a task runs, and what goes in and comes out.
+    """The component of a task, with its inputs and outputs.
 
     Attributes:
-        executor: what its label stands for; empty for a DAG.
+        executor: the executor of its label; empty for a DAG.
     """
 
     input_definitions: Definitions = msgspec.field(default_factory=Definitions)
@@ -236,8 +236,8 @@ class Pipeline(_Message):
 
     Attributes:
         root: The outermost DAG, as a component that takes the pipeline's parameters.
-        default_pipeline_root: Where its artifacts are, if a run does not say otherwise.
-        kubernetes: What the platform spec requests of Kubernetes, by executor.
+        default_pipeline_root: The root of its artifacts' URIs, if a run sets none.
+        kubernetes: The Kubernetes settings of the platform spec, by executor.
     """
 
     pipeline_info: dict[str, str] = {}
@@ -248,14 +248,14 @@ class Pipeline(_Message):
     kubernetes: dict[str, Any] = {}
 
     def component(self, task: Task) -> Component:
-        """Finds what a task runs; raises SpecError if there is none of its name."""
+        """The component of a task; raises SpecError if it does not exist."""
         name = task.component_ref.get("name", "")
         if name not in self.components:
             raise SpecError(f"the pipeline names a component {name!r} that it does not have")
         return self.components[name]
 
     def title(self, path: str) -> str:
-        """The path of a task by the names that its author gave, as people see it (`contract/run_paths.py`)."""
+        """The path of a task by display names, as users see it (`contract/run_paths.py`)."""
         dag, parts = self.root.dag, []
         for part in path.split("/"):
             key, bracket, index = part.partition("[")
@@ -270,10 +270,10 @@ class Pipeline(_Message):
 
 
 def read_pipeline(document: JsonValue) -> Pipeline:
-    """Reads a spec: bare, or KFP's wrapper of pipeline and platform spec.
+    """Parses a spec: bare, or KFP's wrapper of pipeline and platform spec.
 
     Raises:
-        SpecError: it is none that can be run.
+        SpecError: it cannot be run.
     """
     outer = mapping(document)
     spec = mapping(outer["pipeline_spec"]) if "pipeline_spec" in outer else outer
@@ -312,7 +312,7 @@ def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
 
 
 def _seconds(value: str, default: float) -> float:
-    """A duration as protobuf's JSON writes it, for example `"60s"`."""
+    """The seconds of a duration in protobuf's JSON, for example `"60s"`."""
     try:
         return float(value.removesuffix("s"))
     except ValueError:

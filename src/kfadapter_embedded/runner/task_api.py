@@ -1,4 +1,4 @@
-"""What a task is, takes and gives, in the form of the tasks and artifacts of KFP's API."""
+"""A task, its inputs and its outputs in the form of the tasks and artifacts of KFP's API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLLECTED = "COLLECTED_INPUTS"
 DEFAULT = "COMPONENT_DEFAULT_INPUT"
 ITERATOR_OUTPUT = "ITERATOR_OUTPUT"
 _METRIC = "Metric"
-# KFP's types by the titles of their schemas; those of a metric have no file.
+# KFP's types by the titles of their schemas; metrics have no file.
 _TYPES = {
     "system.Model": "Model",
     "system.Dataset": "Dataset",
@@ -38,7 +38,7 @@ _DISPLAYED = {"LOOP": "Loop", CONDITION: "Condition Branch"}
 
 
 def described(task: Task, component: Component, key: str) -> dict[str, JsonValue]:
-    """What KFP's driver notes of a task, whatever goes in."""
+    """What KFP's driver records of a task, independently of its inputs."""
     kind = _type(task, component)
     shown: dict[str, JsonValue] = {"display_name": _DISPLAYED.get(kind) or task.task_info.get("name") or key}
     if kind == "IMPORTER":
@@ -56,7 +56,7 @@ def _type(task: Task, component: Component) -> str:
 
 
 def entries(values: Values, iteration: int | None = None) -> dict[str, JsonValue]:
-    """Inputs or outputs, each with its producer and the iteration of the task that takes or gives it."""
+    """Inputs or outputs, each with its producer and the iteration of the task that they belong to."""
     found: dict[str, list[JsonValue]] = {"parameters": [], "artifacts": []}
 
     def shown(name: str, key: str) -> dict[str, JsonValue]:
@@ -73,7 +73,7 @@ def entries(values: Values, iteration: int | None = None) -> dict[str, JsonValue
 
 
 def together(several: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
-    """The inputs or outputs of all."""
+    """The inputs or outputs of all, merged."""
     found: dict[str, list[JsonValue]] = {}
     for each in several:
         for key, listed in each.items():
@@ -82,7 +82,7 @@ def together(several: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]
 
 
 def given_by(values: Values, path: str) -> Values:
-    """What a command or an import has given, with the task that gave it."""
+    """The outputs of a command or an import, with the task that produced them."""
     name = task_name(path)
     kind = "OUTPUT" if iteration_of(path) is None else ITERATOR_OUTPUT
     origins = dict.fromkeys(values.parameters, Origin(kind, name))
@@ -90,7 +90,7 @@ def given_by(values: Values, path: str) -> Values:
 
 
 def recorded(artifact: RuntimeArtifact, *, imported: bool = False) -> RuntimeArtifact:
-    """The artifact with its records in KFP's artifact API; an imported one is called as its file."""
+    """The artifact with its records in KFP's artifact API; an imported artifact is named after its file."""
     kind = _TYPES.get(str(artifact.type.get("schemaTitle")), "Artifact")
     place = artifact.path or artifact.uri
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

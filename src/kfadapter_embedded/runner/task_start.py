@@ -1,7 +1,7 @@
-"""Begins every Python of a step that is a process: a copy of this file is in the step's environment.
+"""Runs at the start of every Python of a step that is a process: a copy of this file is in the step's environment.
 
-KFP's SDK finds the artifact of `minio://bucket/key` at `/minio/bucket/key`, which is one place for a whole machine.
-Here it is told of the place that the step has, so that `artifact.path` and `dsl.get_uri` are right.
+KFP's SDK looks for the artifact of `minio://bucket/key` at `/minio/bucket/key`, which all steps of a machine share.
+This sets the SDK's paths to those of the step, so that `artifact.path` and `dsl.get_uri` are right.
 """
 
 import os
@@ -14,7 +14,7 @@ _CONSTANTS = {"_GCS_LOCAL_MOUNT_PREFIX": "gcs", "_MINIO_LOCAL_MOUNT_PREFIX": "mi
 
 
 class _Finder:
-    """Finds one module, and changes what it needs to know when it is imported."""
+    """Finds one module, and sets its constants when it is imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205, ARG004

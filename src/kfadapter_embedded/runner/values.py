@@ -1,4 +1,4 @@
-"""Values on their way between tasks: what they are converted to, picked from, and put into."""
+"""Values passed between tasks: conversions, types and origins."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from kfadapter_grpc.check.rules import Rule
 
 
-# What Go's json.Marshal escapes for the sake of HTML and JavaScript.
+# The characters that Go's json.Marshal escapes for HTML and JavaScript.
 _GO_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}
-# What Go's strings.TrimSpace removes; Python's `strip` takes U+001C to U+001F, too.
+# The characters that Go's strings.TrimSpace removes; Python's `strip` also removes U+001C to U+001F.
 _GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _MOST_DIGITS = 19
 _MOST_SHOWN = 100
 
 
 class ValueFaultError(Exception):
-    """A value does not fit where it is to go; the text says which and why."""
+    """A value is not valid for its use; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class RuntimeArtifact:
-    """An artifact as it is handed from task to task.
+    """An artifact as it is passed from task to task.
 
     Attributes:
         name: Its name.
-        type: Its type as the spec has it, for example `{"schemaTitle": "system.Model"}`.
-        uri: Its URI, or the path of a file of this machine that was imported.
-        metadata: What its maker noted, metrics among others.
-        path: Where it is kept, of an artifact of a run; nothing need be there.
-        records: It in KFP's artifact API, where each number of a `system.Metrics` is an artifact.
+        type: Its type as in the spec, for example `{"schemaTitle": "system.Model"}`.
+        uri: Its URI, or the path of an imported file of this machine.
+        metadata: The metadata from its producer, including metrics.
+        path: Where it is stored, for an artifact of a run; the file need not exist.
+        records: Its form in KFP's artifact API, where each number of a `system.Metrics` is an artifact.
     """
 
     name: str
@@ -52,7 +52,7 @@ class RuntimeArtifact:
 
 
 class Origin(NamedTuple):
-    """Where a value comes from, in the words of KFP's task API: the type of an input or output, and a task's name."""
+    """Where a value comes from, in the terms of KFP's task API: the type of an input or output, and a task's name."""
 
     type: str
     producer: str
@@ -60,12 +60,12 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Values:
-    """Parameters and artifacts that go into a task or come out of it, by name.
+    """Input or output parameters and artifacts of a task, by name.
 
     Attributes:
-        artifacts: An artifact is a list, mostly of one.
+        artifacts: An artifact is a list, usually of one.
         origins: Where each parameter and artifact comes from.
-        collected: What was collected from a loop, and which rule of KFP's those that take it break, if any.
+        collected: The names of values collected from a loop, and the rule of KFP's that using them violates, if any.
     """
 
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -74,12 +74,12 @@ class Values:
     collected: Mapping[str, Rule | None] = field(default_factory=dict)
 
     def only(self, name: str) -> Values:
-        """One of them."""
+        """Only the value of this name."""
         parameters = {key: value for key, value in self.parameters.items() if key == name}
         return Values(parameters, {key: one for key, one in self.artifacts.items() if key == name}, self.origins)
 
     def with_logs(self, logs: Sequence[RuntimeArtifact]) -> Values:
-        """The same and the logs of a task's attempts, the last one first, as KFP lists them."""
+        """The same with the logs of a task's attempts, the last one first, as KFP lists them."""
         return replace(self, artifacts={**self.artifacts, EXECUTOR_LOGS: tuple(reversed(logs))})
 
     def of_type(self, kind: str) -> Values:
@@ -88,11 +88,11 @@ class Values:
 
 
 def load_json(text: bytes | str) -> JsonValue:
-    """Reads JSON; numbers become what a component sees of them, see `given_number`.
+    """Parses JSON; numbers become what a component sees of them, see `given_number`.
 
     Raises:
-        ValueError: it is no JSON.
-        RecursionError: it is too deep.
+        ValueError: it is not valid JSON.
+        RecursionError: it is nested too deeply.
     """
     return cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
 
@@ -107,10 +107,10 @@ def as_text(value: JsonValue) -> str:
 
 
 def parsed(text: str, kind: str) -> JsonValue:
-    """Reads the text that a component wrote for an output (`metadata/converter.go:TextToPbValue`).
+    """Parses the text that a component wrote for an output (`metadata/converter.go:TextToPbValue`).
 
     Raises:
-        ValueFaultError: it has no value of this type.
+        ValueFaultError: it is not a value of this type.
     """
     if kind == "STRING":
         return text
@@ -132,7 +132,7 @@ def _read_int(text: str) -> JsonValue:
     found = re.fullmatch("([+-]?)0*([0-9]+)", text)
     if not found:
         _fault(f"strconv.ParseInt: parsing {_quoted(text)}: invalid syntax")
-    # Python refuses to read very many digits.
+    # Python rejects numbers with very many digits.
     number = int(found[1] + found[2][: _MOST_DIGITS + 1])
     if not -(1 << 63) <= number < 1 << 63:
         _fault(f"strconv.ParseInt: parsing {_quoted(text)}: value out of range")
@@ -142,7 +142,7 @@ def _read_int(text: str) -> JsonValue:
 def _read_float(text: str) -> JsonValue:
     if re.fullmatch("nan|[+-]?inf(inity)?", text, re.IGNORECASE):
         return float(text)
-    # Go takes underscores between digits, and after `0x`.
+    # Go accepts underscores between digits, and after `0x`.
     hexadecimal = text.lstrip("+-")[:2].lower() == "0x"
     digit = "[0-9a-fA-FxX]" if hexadecimal else "[0-9]"
     plain = re.sub(f"(?<={digit})_(?={digit})", "", text)
@@ -171,12 +171,12 @@ _READERS: dict[str, Callable[[str], JsonValue]] = {
 
 
 def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
-    """The value of a parameter as the type that is declared for it, as KFP's driver decides: only texts are made.
+    """The value of a parameter in its declared type, by the rules of KFP's driver: it only converts to strings.
 
     `driver/resolve.go:resolveInputs`, handleParamTypeValidationAndConversion.
 
     Raises:
-        ValueFaultError: the value is of another type.
+        ValueFaultError: the value has another type.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueFaultError(f"proto: google.protobuf.Value.number_value: invalid {as_text(value)} value")
@@ -193,7 +193,7 @@ def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
     return value
 
 
-# A bool is an int for Python.
+# In Python a bool is an int.
 _KINDS: dict[type | tuple[type, ...], tuple[str, set[str]]] = {
     str: ("string", set()),
     bool: ("bool", {"BOOLEAN"}),
@@ -204,7 +204,7 @@ _KINDS: dict[type | tuple[type, ...], tuple[str, set[str]]] = {
 
 
 def check_literals(value: JsonValue, literals: Sequence[JsonValue], name: str) -> None:
-    """Refuses a value that is none of those that a component takes, as KFP's driver does, by a ValueFaultError."""
+    """Raises ValueFaultError for a value that is not one of a component's literals, as KFP's driver does."""
     if literals and protojson(value) not in {protojson(one) for one in literals}:
         allowed = ", ".join(protojson(one) for one in literals)
         words = "does not match any of the allowed literal values"
@@ -220,5 +220,5 @@ def _quoted(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """The text, as far as a message bears."""
+    """The text, shortened for messages."""
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -1,4 +1,4 @@
-"""What a cluster would do differently with a task: it runs on here, and the task says so."""
+"""Warnings about what would behave differently on a cluster: the task runs here, and has a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TaskWarnings:
-    """The warnings of one task, each once; a strict runner fails the task instead, as a cluster does."""
+    """The warnings of one task, without duplicates; in strict mode the task fails instead, as on a cluster."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
@@ -26,29 +26,29 @@ class TaskWarnings:
         """Adds a warning: what a cluster does, and what to change.
 
         Raises:
-            ValueFaultError: the runner is strict.
+            ValueFaultError: in strict mode.
         """
         if self._strict:
             raise ValueFaultError(text)
         self._texts[text] = None
 
     def remark(self, text: str) -> None:
-        """Adds what is different on this machine and would not fail on a cluster."""
+        """Adds a note about a difference on this machine that would not fail on a cluster."""
         self._texts[text] = None
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The warnings, in the order in which they came."""
+        """The warnings, in the order in which they were added."""
         return tuple(self._texts)
 
 
 def warn_of_upstream(
     pipeline: Pipeline, dag: Dag, key: str, done: Mapping[str, Outcome], warnings: TaskWarnings
 ) -> None:
-    """Warns of what a cluster makes of the tasks before one of a DAG: lists that loops collected, and exit hooks.
+    """Warns about dependencies that a cluster handles differently: lists that loops collected, and exit hooks.
 
     Raises:
-        ValueFaultError: the runner is strict.
+        ValueFaultError: in strict mode.
     """
     task = dag.tasks[key]
     for name, source in {**task.inputs.parameters, **task.inputs.artifacts}.items():
