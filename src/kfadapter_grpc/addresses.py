@@ -7,14 +7,14 @@ import ipaddress
 MAX_PORT = 65_535
 """The highest TCP port."""
 OFF = "off"
-"""Stands for an address where nothing is served."""
+"""Represents an address where nothing is served."""
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Splits `HOST:PORT`; an IPv6 address stands in brackets, which are taken off.
+    """Splits `HOST:PORT`; the brackets of an IPv6 address are removed.
 
     Raises:
-        ValueError: It is not of that form.
+        ValueError: It has another form.
     """
     host, colon, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -26,7 +26,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host."""
+    """Whether a host can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,10 +1,10 @@
 """Converts records to protobuf messages and JSON, and back, by the records' annotations and the messages' descriptors.
 
-A record has the fields of its message by their names. Exceptions stand in the metadata of its fields: `wire` names the
-message's field, `present` the record's field that says whether that is set, `first_of` a list that begins with it. A
-field that is named as a `oneof` holds one of its messages, or, if it is a oneof of texts, names something by an id or a
-name (`PipelineRef`). A JSON value in a `oneof` counts where nothing else is set. An empty `namespace` of a request is
-the default one.
+A record has the fields of its message by their names. Exceptions are in the metadata of its fields: `wire` names the
+message's field, `present` the record's field that shows whether it is set, `first_of` a list that begins with it. A
+field that is named as a `oneof` holds one of its messages, or, if it is a oneof of texts, identifies something by an id
+or a name (`PipelineRef`). A JSON value in a `oneof` counts if nothing else is set. An empty `namespace` of a request
+means the default one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def to_message(record: Any, kind: type[M], replaced: Replacements | None = None)
     """Makes a message; what a google.protobuf.Value cannot carry is replaced and noted in `replaced`, by its path.
 
     Raises:
-        InvalidFieldError: A time lies outside of the years 1 to 9999, or something is named twice.
+        InvalidFieldError: A time is outside the years 1 to 9999, or something is identified twice.
     """
     made = kind()
     _fill(record, made, None, Replacements() if replaced is None else replaced)
@@ -53,12 +53,12 @@ def to_message(record: Any, kind: type[M], replaced: Replacements | None = None)
 
 
 def to_record(message: Message, kind: type[R]) -> R:
-    """Makes a record of a message."""
+    """Makes a record from a message."""
     return _record(message, kind, None, "")
 
 
 def to_page(message: Message, kind: type[R]) -> Page[R]:
-    """Makes a page of records of the answer of a List, whose first field holds them."""
+    """Makes a page of records from the response of a List, whose first field contains them."""
     answer = cast("Any", message)
     items = tuple(to_record(item, kind) for item in getattr(answer, message.DESCRIPTOR.fields[0].name))
     counted = "total_size" in message.DESCRIPTOR.fields_by_name and answer.HasField("total_size")
@@ -66,10 +66,10 @@ def to_page(message: Message, kind: type[R]) -> Page[R]:
 
 
 def read_request(message: Message, kind: type[R], default_namespace: str = "", prefix: str = "") -> R:
-    """Makes the record of a request and checks it; `prefix` stands before the paths of fields.
+    """Makes the record of a request and checks it; `prefix` precedes the paths of fields.
 
     Raises:
-        InvalidFieldError: Fields are wrong; all of them are named.
+        InvalidFieldError: Fields are invalid; all of them are listed.
     """
     checks = Violations(default_namespace)
     made = _record(message, kind, checks, prefix)
@@ -81,13 +81,13 @@ def read_request(message: Message, kind: type[R], default_namespace: str = "", p
 
 
 class _Unit(NamedTuple):
-    """How a field of a record is put into a message, in place, and of a message into the arguments of a record.
+    """How to convert a field of a record to a message, in place, and a field of a message to the arguments of a record.
 
     Attributes:
         attribute: The field of the record.
-        get: Puts what a message has into the arguments of a record.
-        put: Puts an item of a record into a message; None: as it is, under its name.
-        puts_empty: Whether an item is put that is false, zero or empty.
+        get: Adds a message's field to the arguments of a record.
+        put: Sets an item of a record in a message; None: unchanged, under its name.
+        puts_empty: Whether an item that is false, zero or empty is set.
         puts_none: Whether None is an item, too.
     """
 
@@ -170,7 +170,7 @@ def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequen
 
 
 def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -> _Unit:
-    """A JSON value in a oneof counts where nothing else is set; it may be null."""
+    """A JSON value in a oneof counts if nothing else is set; it may be null."""
     others = [field.name for field in oneof.fields if field is not wire]
 
     def put(item: Any, record: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
@@ -185,7 +185,7 @@ def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -
 
 
 def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # noqa: ANN401 - an annotation
-    """A oneof of texts names something, by an id or by a name, in the namespace of the request."""
+    """A oneof of texts identifies something, by an id or by a name, in the namespace of the request."""
     (ref,) = _records_of(hint)
     hints = get_type_hints(ref, include_extras=True)
     has_namespace = "namespace" in hints
@@ -243,7 +243,7 @@ def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  #
 
 
 def _writer(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Any, Path, Replacements], None]:  # noqa: ANN401
-    """How a value is put into a field of a message: with its path, and what notes replacements."""
+    """How to set a field of a message from a value: with its path, and the notes of replacements."""
     name, kind = wire.name, wire.message_type
     fill = WELL_KNOWN[kind][0] if kind in WELL_KNOWN else _fill
     numbers = _numbers(wire.enum_type, _item_of(wire, hint)) if wire.enum_type else {}
@@ -272,7 +272,7 @@ def _writer(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Any, Path, Repla
 
 
 def _reader(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Violations | None, str], Any]:  # noqa: ANN401
-    """How a value is read from a field of a message: with its path, and what notes violations."""
+    """How to read a value from a field of a message: with its path, and the notes of violations."""
     kind = wire.message_type
     if kind is not None and kind.GetOptions().map_entry:
         return lambda item, _, __: dict(item)
@@ -332,7 +332,7 @@ def _annotated(hint: Any) -> tuple[Any, Sequence[Check]]:  # noqa: ANN401 - an a
 
 
 def _records_of(hint: Any) -> list[Any]:  # noqa: ANN401 - an annotation
-    """The records that an annotation names."""
+    """The records in an annotation."""
     return [one for one in (hint, *get_args(hint)) if is_dataclass(one)]
 
 
@@ -349,10 +349,10 @@ def _of_item(path: Path, item: Any) -> Path:  # noqa: ANN401 - a record, or a pl
 
 
 def to_json(record: object) -> dict[str, Json]:
-    """Makes the JSON object of a record: the proto's field names, every key always there, null for what is unknown.
+    """Makes the JSON object of a record: the proto's field names, every key always present, null for unknown values.
 
-    A key that says only whether another is set is left out, and so is what is not set then. A record that JSON shows in
-    another way has a method `in_json` that changes the object.
+    A key that only shows whether another is set is omitted, and so is the other one if unset. A record with another
+    JSON form has a method `in_json` that changes the object.
     """
     of = fields(cast("Any", record))
     made = {
@@ -367,7 +367,7 @@ def to_json(record: object) -> dict[str, Json]:
 
 
 def to_listed_json(record: object) -> dict[str, Json]:
-    """Makes the JSON object of a record of a list: what lists leave out (`VIEW_BASIC`) is null, not empty."""
+    """Makes the JSON object of a record of a list: what lists omit (`VIEW_BASIC`) is null, not empty."""
     return to_json(record) | dict.fromkeys(getattr(record, "NOT_LISTED", ()))
 
 

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 KFP_NAME = "kfp"
-"""The name under which health shows whether KFP is reachable."""
+"""The service name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
 """Pause between two probes of KFP."""
 SENDERS = 4
-"""Threads that send to watchers."""
+"""The threads that send to watchers."""
 _AWAY = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
 _REJECTED = (
     "the adapter's credentials for KFP are not accepted, or cannot be read; calls fail with KFP_REJECTED_CREDENTIALS "
     "until that changes"
 )
 STALLED_SECONDS = 5.0
-"""How long a watcher may take to read what it is sent, before its watch is cancelled."""
+"""The time limit for a watcher to read an update, before its watch is cancelled."""
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Answers health checks; a Watch holds no thread of the server's pool.
+    """Serves health checks; a Watch holds no thread of the server's pool.
 
     The one of grpcio-health-checking sends to its watchers under the lock that gRPC's only serving thread needs when a
-    watcher leaves: at a bad moment the whole server stands still. This one sends from a few threads of its own,
-    without a lock, and cancels a watch whose peer does not read, so that it cannot keep the others from their news.
+    watcher disconnects: at a bad moment the whole server hangs. This one sends from a few threads of its own,
+    without a lock, and cancels a watch whose peer does not read, so that it cannot delay the updates of others.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def _send(self, watch: _Watch, status: int) -> None:
         try:
             watch.send(HealthCheckResponse(status=status))
-        except Exception:  # noqa: BLE001 - a stream that broke must not silence the others
+        except Exception:  # noqa: BLE001 - a broken stream must not silence the others
             self._forget(watch)
         with self._changed:
             watch.sending_since = None
@@ -144,11 +144,11 @@ class Health:
     Nothing is SERVING before `serve`, and nothing after `drain`. Safe to use from several threads.
 
     Attributes:
-        servicer: Answers the checks.
+        servicer: Serves the checks.
     """
 
     def __init__(self, services: Sequence[str], *, follow_kfp: bool) -> None:
-        """Keeps the health of `services` and of the whole; with `follow_kfp` they are SERVING only when KFP answers."""
+        """Keeps the health of `services` and of the whole; with `follow_kfp` they are SERVING only if KFP responds."""
         self.servicer = HealthServicer()
         self._names = ("", *services)
         self._follow_kfp = follow_kfp
@@ -159,17 +159,17 @@ class Health:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP answered the last probe."""
+        """Whether KFP responded to the last probe."""
         return self._kfp_answers
 
     def serve(self) -> None:
-        """Reports that the server takes calls."""
+        """Reports that the server accepts calls."""
         with self._lock:
             self._serving = True
             self._publish()
 
     def report_kfp(self, answers: bool) -> None:
-        """Reports whether KFP answers."""
+        """Reports whether KFP responds."""
         with self._lock:
             self._kfp_answers = answers
             self._publish()
@@ -194,7 +194,7 @@ class HealthMonitor:
     ) -> None:
         """Calls `probe` at once and then with pauses of `seconds`; `report` receives every result.
 
-        Whatever `probe` raises counts as no answer; KfpRejectedCredentialsError is reported as such.
+        Any exception of `probe` counts as no response; KfpRejectedCredentialsError is reported as such.
         """
         self._probe = probe
         self._report = report
@@ -204,7 +204,7 @@ class HealthMonitor:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Begins to probe."""
+        """Starts probing."""
         self._thread.start()
 
     def stop(self, seconds: float = 0.5) -> None:
@@ -226,12 +226,12 @@ class HealthMonitor:
             self._stopped.wait(self._seconds)
 
     def _ask(self) -> str:
-        """What is wrong, in words for the log; empty where KFP answers."""
+        """What is wrong, in words for the log; empty if KFP responds."""
         try:
             return "" if self._probe() else _AWAY
         except KfpRejectedCredentialsError:
             return _REJECTED
-        except Exception:  # noqa: BLE001 - whatever keeps KFP from answering must not end the watch
+        except Exception:  # noqa: BLE001 - no failure of KFP must end the watch
             return _AWAY
 
     def _tell(self, trouble: str) -> None:

@@ -1,6 +1,6 @@
 """What follows from the descriptors of the services: names, kinds of calls, roles, default deadlines.
 
-Server and client both read it here, so that neither types a service's name or a method's nature again.
+Server and client both use it, so that neither repeats a service's name or a method's properties.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FILES: tuple[FileDescriptor, ...] = (
 )
 
 VERSION_KEY = "x-kfadapter-version"
-"""The key under which the trailers of an answer tell the adapter's version."""
+"""The key of the adapter's version in the trailers of a response."""
 READ_SECONDS = 10.0
 """Default deadline of a call without side effects."""
 WRITE_SECONDS = 30.0
@@ -36,21 +36,21 @@ WRITE_SECONDS = 30.0
 UPLOAD_SECONDS = 60.0
 """Default deadline of an upload, before its size is known."""
 UPLOAD_SECONDS_PER_MB = 2.0
-"""What each MB (10^6 bytes) of an upload adds to its default deadline."""
+"""The seconds that each MB (10^6 bytes) of an upload adds to its default deadline."""
 DOWNLOAD_SECONDS = 60.0
-"""Default deadline of a download until KFP has answered; sending has a further one, as an upload of the size has."""
+"""Default deadline of a download until KFP has responded; sending has a further one, as an upload of the size has."""
 
 
 _WITHOUT_DEADLINE = frozenset({"Watch"})
-"""The methods whose answers may go on for as long as the caller likes; gRPC's descriptors have no word for it."""
+"""The methods whose responses may continue for as long as the caller likes; gRPC's descriptors cannot express it."""
 
 
 FOLLOW_SECONDS = 365 * 24 * 3600.0
-"""How long a log may be followed by a caller who sets no deadline."""
+"""The time limit for following a log if the caller sets no deadline."""
 
 
 class CallKind(enum.Enum):
-    """What a call costs the server: which of its bounds it counts against."""
+    """The cost of a call for the server: which of its limits applies."""
 
     UNARY = "unary"
     UPLOAD = "upload"
@@ -64,9 +64,9 @@ class RpcMethod:
     Attributes:
         service: The service's full name (`kfadapter.v1.PipelineService`).
         name: The method's name (`Get`).
-        read_only: Whether it is declared to have no side effects; only such calls may be repeated blindly.
+        read_only: Whether it is declared to have no side effects; only such calls may be repeated without checking.
         client_streaming: Whether the caller sends a stream.
-        server_streaming: Whether the server answers with a stream.
+        server_streaming: Whether the server returns a stream.
     """
 
     service: str
@@ -82,24 +82,24 @@ class RpcMethod:
 
     @property
     def role(self) -> Role:
-        """What its caller must be, where callers have roles: a reader suffices for what has no side effects."""
+        """The role that its caller needs, if callers have roles: a reader suffices for calls without side effects."""
         return Role.READER if self.read_only else Role.WRITER
 
     @property
     def kind(self) -> CallKind:
-        """Which bound it counts against."""
+        """Which concurrency limit applies."""
         if self.client_streaming:
             return CallKind.UPLOAD
         return CallKind.STREAM if self.server_streaming else CallKind.UNARY
 
     @property
     def endless(self) -> bool:
-        """Whether its answers may go on for ever; `default_seconds` then bounds how it begins."""
+        """Whether its responses may be endless; `default_seconds` then limits how it begins."""
         return self.server_streaming and self.name in _WITHOUT_DEADLINE
 
     @property
     def default_seconds(self) -> float:
-        """The deadline of a call that brings none; that of an upload or a download grows with its size."""
+        """The deadline of a call that sets none; that of an upload or a download grows with its size."""
         if self.client_streaming:
             return UPLOAD_SECONDS
         if self.server_streaming and not self.endless:
@@ -113,7 +113,7 @@ def upload_seconds(size: int) -> float:
 
 
 def download_seconds(size: int) -> float:
-    """How long a download of `size` bytes may take from the first to the last byte, if the caller sets no deadline."""
+    """The time limit for a download of `size` bytes from the first to the last byte, if the caller sets no deadline."""
     return upload_seconds(size)
 
 
@@ -141,7 +141,7 @@ METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.name: METHODS[_method(
 MESSAGES: dict[str, tuple[type[Message], type[Message]]] = {
     _method(one).path: (GetMessageClass(one.input_type), GetMessageClass(one.output_type)) for one in _DESCRIPTORS
 }
-"""The classes of the request and the answer of every RPC, by its path."""
+"""The classes of the request and the response of every RPC, by its path."""
 
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
 """The full names of the services."""

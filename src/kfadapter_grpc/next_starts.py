@@ -1,6 +1,6 @@
 """When a recurring run starts runs, by the rules of KFP's ScheduledWorkflow controller.
 
-They are in backend/src/crd/controller/scheduledworkflow/util of release 2.17.0. Cron expressions are meant in the time
+They are in backend/src/crd/controller/scheduledworkflow/util of release 2.17.0. Cron expressions are in the time
 zone of the installation, which is UTC unless that was changed.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.recurring_runs import IntervalSchedule, RecurringRun, Schedule
 
 _YEARS = 5
-"""How far ahead KFP looks for a start."""
+"""How far ahead KFP searches for a start."""
 
 
 def has_ended(item: RecurringRun, now: datetime) -> bool:
@@ -29,7 +29,7 @@ def has_ended(item: RecurringRun, now: datetime) -> bool:
 
 
 def next_start(item: RecurringRun, now: datetime) -> datetime | None:
-    """The next start, provided that all earlier ones were on time, since KFP serves no last start.
+    """The next start, provided that all earlier ones were on time, since KFP returns no last start.
 
     None if there is none, or if the schedule alone does not determine it: without catching up, KFP counts intervals
     from a start that was late, so that only the first one is certain.
@@ -55,7 +55,7 @@ def next_start(item: RecurringRun, now: datetime) -> datetime | None:
 def scheduled_start(
     schedule: Schedule | None, created_at: datetime, last: datetime | None, now: datetime, *, catch_up: bool = True
 ) -> datetime | None:
-    """The start that comes after `last`; it may have passed. None if there is none (`getNextScheduledEpoch`).
+    """The start after `last`; it may have passed. None if there is none (`getNextScheduledEpoch`).
 
     Without a schedule there is one start, at once.
     """
@@ -97,14 +97,14 @@ def _cron_time(cron: str, moment: datetime, *, origin: datetime | None = None) -
 
 @lru_cache(maxsize=1024)
 def _in_cronsims_words(cron: str) -> str | timedelta | None:
-    """An expression in CronSim's words, or the time between two starts; None if it cannot be read."""
+    """An expression in CronSim's syntax, or the time between two starts; None if it cannot be parsed."""
     try:
         found = read_cron(cron)
     except CronError:
         return None
     if isinstance(found, timedelta):
         return found
-    # A star comes first, where CronSim looks for it; steps from a single value go on to the field's end here and there.
+    # A star comes first, where CronSim expects it; steps from a single value continue to the field's end in both.
     parts = ([*(f"*/{step}" for step in sorted(each.steps)), *map(str, sorted(each.numbers))] for each in found)
     return " ".join(",".join(part) or "none" for part in parts)
 
@@ -112,7 +112,7 @@ def _in_cronsims_words(cron: str) -> str | timedelta | None:
 def _start_by_interval(
     schedule: IntervalSchedule, after: datetime, now: datetime, *, catch_up: bool
 ) -> datetime | None:
-    """Without catching up, a start that was missed is now (`PeriodicSchedule.GetNextScheduledEpochNoCatchup`)."""
+    """Without catching up, a missed start is now (`PeriodicSchedule.GetNextScheduledEpochNoCatchup`)."""
     start_at, end_at = schedule.start_at, schedule.end_at
     if start_at and start_at > after:
         first = start_at

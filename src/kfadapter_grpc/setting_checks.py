@@ -1,4 +1,4 @@
-"""What the server's settings must be, each and together, and what they say about the token for KFP.
+"""The constraints on the server's settings, each and together, and the file with the token for KFP.
 
 The parameters of a check are names of settings; the mistake is about the first one.
 """
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
-"""Where the kfp SDK, and so most deployments, has Kubernetes put the token of a service account for KFP."""
+"""Where the kfp SDK, and so most deployments, has Kubernetes mount the token of a service account for KFP."""
 SERVICE_ACCOUNT_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - a name
-"""Names another place, as for the kfp SDK."""
+"""The variable with another path, as for the kfp SDK."""
 SERVICE_ACCOUNT_AUDIENCE = "pipelines.kubeflow.org"
 """The audience that KFP expects in such a token, unless configured otherwise."""
 _SERVICE_AND_NAMESPACE = 2
@@ -44,7 +44,7 @@ def is_inside(host: str) -> bool:
     """Whether a host is on this machine, or inside a cluster or a private network, where plain http is common.
 
     A Service of Kubernetes is called `ml-pipeline`, `ml-pipeline.kubeflow` or `ml-pipeline.kubeflow.svc...`, so names
-    of one or two parts are taken for inside.
+    of one or two parts are considered to be inside.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -123,7 +123,7 @@ def _kfp_url(kfp_url: str) -> None:
         raise ValueError("must not hold a user or a password")
     if parts.query or parts.fragment:
         raise ValueError("must end with the path, without ? and #")
-    _ = parts.port  # raises ValueError, in words, for a port that is none
+    _ = parts.port  # raises ValueError, in words, for an invalid port
 
 
 def _forwarded(kfp_credentials: str, token_file: Path | None) -> None:
@@ -168,7 +168,7 @@ def _kfp_ca(kfp_ca_file: Path | None, kfp_url: str) -> None:
 def _certificates(path: Path) -> None:
     try:
         ssl.create_default_context(cafile=path)
-    except OSError as error:  # of which the errors of ssl are some
+    except OSError as error:  # some errors of ssl are OSErrors
         raise ValueError(f"{path} holds no certificates in PEM form ({error.strerror or error})") from None
 
 
@@ -248,7 +248,7 @@ def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
     """Reads and parses a file.
 
     Raises:
-        ValueError: It cannot be read, or is wrong.
+        ValueError: It cannot be read, or is invalid.
     """
     try:
         data = read_small(path)

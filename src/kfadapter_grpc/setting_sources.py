@@ -1,4 +1,4 @@
-"""Where settings come from: flags, a TOML file, the environment; which one wins, and what in there is no setting."""
+"""The sources of settings: flags, a TOML file, the environment; their precedence, and their unknown names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
 PREFIX = "KFADAPTER_"
-"""Begins the name of every environment variable."""
+"""The prefix of every environment variable."""
 CLIENT_VARIABLES = (
     "ca",
     "client_certificate",
@@ -31,20 +31,20 @@ CLIENT_VARIABLES = (
     "tls",
     "token",
 )
-"""The variables of the client and the command line, without the prefix and in small letters."""
+"""The variables of the client and the command line, without the prefix and in lower case."""
 OTHER_VARIABLES = ("config", "family", *CLIENT_VARIABLES)
-"""Those that are no settings of the server."""
+"""Those that are not settings of the server."""
 SIBLINGS = ("notify_", "legacy_http_")
-"""Begin the variables of other processes."""
+"""The prefixes of variables of other processes."""
 REMOVED = {
     "legacy_http": "the Flask adapter's routes have a process of their own, beside this one: "
     "kfadapter legacy-http --target HOST:PORT --listen HOST:PORT",
 }
-"""Settings that older versions had, and what to do instead."""
+"""Settings of older versions, and what to do instead."""
 _SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)"
 )
-"""What Kubernetes puts into the environment of every container for a Service whose name begins with `kfadapter`."""
+"""The variables that Kubernetes sets in every container for a Service whose name begins with `kfadapter`."""
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _BOOLEANS = {
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
@@ -54,7 +54,7 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a t
 
 
 class SettingsError(Exception):
-    """The settings are wrong.
+    """The settings are invalid.
 
     Attributes:
         lines: One line for each mistake, all of them at once.
@@ -67,7 +67,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A setting as its field declares it.
+    """A setting, declared by its field.
 
     Attributes:
         field: The field, whose name is the TOML key.
@@ -102,15 +102,15 @@ class Declared:
         return "" if self.field.default is MISSING else shown(self.field.default)
 
     def default(self) -> object:
-        """The value if no source has one."""
+        """The value if no source sets one."""
         factory = self.field.default_factory
         return self.field.default if factory is MISSING else factory()
 
     def convert(self, raw: object) -> object:
-        """Makes a value of what a source says.
+        """Converts the text or value of a source.
 
         Raises:
-            ValueError: It is of another type, or out of range.
+            ValueError: It has another type, or is out of range.
         """
         text = raw.strip().lower() if isinstance(raw, str) else raw
         if choices := get_args(self.kind):
@@ -131,7 +131,7 @@ class Declared:
             number: float = self.kind(str(raw))
         except ValueError:
             raise ValueError(f"must be {_KINDS[self.kind]}, not '{raw}'") from None
-        if least is not None and not number >= least:  # so that NaN is refused
+        if least is not None and not number >= least:  # so that NaN is rejected
             raise ValueError(f"must be at least {least:g}, not '{raw}'")
         if most is not None and number > most:
             raise ValueError(f"must be at most {most:g}, not '{raw}'")
@@ -162,10 +162,10 @@ class TomlFile:
     """A settings file, or none.
 
     Attributes:
-        path: Where it is; None if there is none.
-        values: What it says.
-        mistakes: Why it says nothing, one line each.
-        lines: The line, from 1, on which each name stands first.
+        path: Its path; None if there is none.
+        values: Its contents.
+        mistakes: Why it has no contents, one line each.
+        lines: The line, from 1, on which each name occurs first.
     """
 
     path: Path | None = None
@@ -175,7 +175,7 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path | None) -> TomlFile:
-        """Reads a file; what is wrong with it becomes a mistake."""
+        """Reads a file; errors become mistakes."""
         if path is None:
             return cls()
         if not path.is_file():
@@ -194,19 +194,19 @@ class TomlFile:
         return cls(path, values, lines={name: _line_of(name, text) for name in values})
 
     def place(self, name: str) -> str:
-        """The place of a name in the file."""
+        """The position of a name in the file."""
         return f"{self.path}, line {self.lines[name]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What all sources say, before anything of it is checked, by the names of settings.
+    """The values of all sources, before any check, by the names of settings.
 
     Attributes:
         flags: The options that were given.
         file: The TOML file.
-        variables: The environment variables with the prefix that are set to something.
-        old: Variables of the Flask adapter, which all others precede, each with the value that it gives.
+        variables: The non-empty environment variables with the prefix.
+        old: Variables of the Flask adapter, which all others override, each with the value that it gives.
     """
 
     flags: Mapping[str, object]
@@ -229,31 +229,31 @@ class Sources:
         return None, "default"
 
     def where(self, name: str) -> str:
-        """Returns where to correct a setting: its place in the file, if the value is from there, or its variable."""
+        """Returns where to correct a setting: its position in the file, if the value is from there, or its variable."""
         if name in self.file.values and name not in self.flags:
             return self.file.place(name)
         return PREFIX + name.upper()
 
     def unknown_names(self, settings: Collection[str]) -> Iterator[str]:
-        """Yields a line for each flag and each name of the file that is no setting."""
+        """Yields a line for each flag and each name in the file that is not a setting."""
         for name in {**self.file.values, **self.flags}:
             if name not in settings:
                 yield f"{name} ({self.where(name)}): unknown setting{_instead(name, settings)}"
 
 
 def set_variables(prefix: str) -> dict[str, str]:
-    """The environment variables with the prefix that are set to something, by the names of settings."""
+    """The non-empty environment variables with the prefix, by the names of settings."""
     named = (variable for variable, value in os.environ.items() if value and variable.upper().startswith(prefix))
     return {variable[len(prefix) :].lower(): variable for variable in named}
 
 
 def unknown_variables(prefix: str, names: Collection[str], foreign: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yields a line for each environment variable with the prefix that nothing reads; values are never shown.
+    """Yields a line for each unknown environment variable with the prefix; values are never shown.
 
     Args:
         prefix: The prefix.
-        names: What may follow it, in small letters.
-        foreign: What others' variables begin with behind it.
+        names: What may follow it, in lower case.
+        foreign: What others' variables begin with after it.
     """
     for name, variable in sorted(set_variables(prefix).items()):
         link = _SERVICE_LINK.fullmatch(f"{variable[len(PREFIX) :].upper()}={os.environ[variable]}")
@@ -262,7 +262,7 @@ def unknown_variables(prefix: str, names: Collection[str], foreign: tuple[str, .
 
 
 def _instead(name: str, names: Collection[str], prefix: str = "") -> str:
-    """Returns the end of the sentence that a name is unknown: what has replaced it, or the nearest name."""
+    """Returns the end of the sentence that a name is unknown: its replacement, or the nearest name."""
     if name in REMOVED:
         return f" any more: {REMOVED[name]}"
     near = next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")

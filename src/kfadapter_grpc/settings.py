@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-"""Names the environment variable with the TOML file's path."""
+"""The environment variable with the TOML file's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class EffectiveSetting:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the server can be told. Immutable; made by `load`.
+    """The settings of the server. Immutable; made by `load`.
 
     An annotation holds the type, the option with help and bounds, and what the reference adds to the help.
     """
@@ -206,23 +206,23 @@ class Settings:
 
     @classmethod
     def load(cls, *, config: Path | None = None, **flags: object) -> "Self":
-        """Collects the settings; flags come before the file, the file before the environment.
+        """Loads the settings; flags take precedence over the file, the file over the environment.
 
         Args:
-            config: The TOML file; defaults to the one that `KFADAPTER_CONFIG` names.
+            config: The TOML file; defaults to the one in `KFADAPTER_CONFIG`.
             flags: Values of options; None if an option was not given.
 
         Raises:
-            SettingsError: Something is wrong; it has all mistakes.
+            SettingsError: Settings are invalid; it has all mistakes.
         """
         return cls.load_traced(config=config, **flags)[0]
 
     @classmethod
     def load_traced(cls, *, config: Path | None = None, **flags: object) -> "tuple[Self, list[EffectiveSetting]]":
-        """Collects the settings, as `load` does, with the source of each.
+        """Loads the settings, as `load` does, with the source of each.
 
         Raises:
-            SettingsError: Something is wrong; it has all mistakes of all sources.
+            SettingsError: Settings are invalid; it has all mistakes of all sources.
         """
         named = os.environ.get(CONFIG_VARIABLE)
         file = TomlFile.read(config or (Path(named) if named else None))
@@ -248,7 +248,7 @@ class Settings:
 
 
 def _old_variables() -> dict[str, tuple[str, str]]:
-    """The variables of the Flask adapter that are set, by the settings that they give, with the values."""
+    """The variables of the Flask adapter that are set, by the corresponding settings, with the values."""
     host, port, namespace = map(os.environ.get, ("KUBEFLOW_HOST", "KUBEFLOW_PORT", "KF_NAMESPACE"))
     made = {"namespace": ("KF_NAMESPACE", namespace)} if namespace else {}
     if host:
@@ -257,7 +257,7 @@ def _old_variables() -> dict[str, tuple[str, str]]:
 
 
 def _failed_checks(values: dict[str, Any]) -> dict[str, str]:
-    """Removes the values that fail a check; returns why, by their names. What follows from a mistake is none itself."""
+    """Removes the values that fail a check; returns why, by their names. Consequences of a mistake are not mistakes."""
     from kfadapter_grpc.setting_checks import CHECKS  # noqa: PLC0415  needs the extra `server`, as help does not
 
     mistakes = {}

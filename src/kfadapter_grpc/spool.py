@@ -1,4 +1,4 @@
-"""Keeps bytes that pass through until they are handed on: in memory while few, in an unlinked file otherwise."""
+"""Keeps bytes in transit: in memory while few, in an unlinked file otherwise."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SpoolPlace:
 
     Attributes:
         memory_bytes: Up to this size they are kept in memory, beyond it on disk.
-        directory: Where the temporary files live; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
-            can be written to.
+        directory: The folder for temporary files; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
+            is writable.
     """
 
     memory_bytes: int = 256 * 1024
@@ -33,11 +33,11 @@ class SpoolPlace:
 
 
 class Spool:
-    """The bytes that have arrived. Once closed, nothing is left of them.
+    """The bytes that have arrived. Once closed, nothing remains of them.
 
     Attributes:
         stream: The bytes.
-        size: How many there are.
+        size: Their number.
     """
 
     def __init__(self, place: SpoolPlace) -> None:
@@ -48,7 +48,7 @@ class Spool:
 
     def close(self) -> None:
         """Drops the bytes."""
-        with suppress(OSError):  # what could not be written is not needed any more
+        with suppress(OSError):  # unwritten bytes are not needed any more
             self.stream.close()
 
     def write(self, chunk: bytes) -> None:
@@ -64,7 +64,7 @@ class Spool:
             self.stream.write(chunk)
 
     def read_at(self, position: int, size: int) -> bytes:
-        """Reads up to `size` bytes from a position on; what is written next is appended all the same."""
+        """Reads up to `size` bytes from a position on; later writes are appended nevertheless."""
         with disk_faults():
             self.stream.seek(position)
             piece = self.stream.read(size)
@@ -72,12 +72,12 @@ class Spool:
         return piece
 
     def rewind(self) -> None:
-        """Goes back to the first byte."""
+        """Moves to the first byte."""
         with disk_faults():
             self.stream.seek(0)
 
     def clear(self) -> None:
-        """Forgets the bytes so far; more can be written."""
+        """Drops the bytes so far; more can be written."""
         with disk_faults():
             self.stream.seek(0)
             self.stream.truncate()
@@ -93,7 +93,7 @@ class Spool:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Turns a fault of the disk inside the block into an error that shows no paths.
+    """Converts a fault of the disk inside the block to an error that shows no paths.
 
     Raises:
         InternalError: The disk is full or broken.

@@ -1,4 +1,4 @@
-"""The training manager's own `PipelineMgr`, made of this project's stubs: moving over means changing imports.
+"""The training manager's own `PipelineMgr`, made from this project's stubs: migrating means changing imports.
 
 An alias of `kfadapter_oran.pipeline_mgr`. `docs/training-manager.md` shows the change file by file.
 """

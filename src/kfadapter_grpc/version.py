@@ -1,4 +1,4 @@
-"""The versions that run: of this program, and of what it depends on."""
+"""The running versions: of this program, and of its dependencies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DISTRIBUTION = "kfadapter-grpc"
-"""What the package is installed as."""
+"""The name of the installed package."""
 BESIDE = ("grpcio", "protobuf", "kfp-server-api", "kfp")
-"""What a fault may come from, too; the last two are not everywhere."""
+"""Packages that a fault may come from, too; the last two are not always installed."""
 _MISSING = "not installed"
 _GIT_SECONDS = 2.0
 
@@ -27,8 +27,8 @@ def installed_version() -> str:
 def running() -> Mapping[str, str]:
     """Returns the versions of this program, of Python, and of the packages whose versions matter, by name.
 
-    A version between two releases names its commit (`0.2.0.dev5+g0123abc`); one that runs from a checkout names that
-    checkout's commit as well, as it may have moved on since it was installed.
+    A version between two releases contains its commit (`0.2.0.dev5+g0123abc`); one that runs from a checkout contains
+    that checkout's commit as well, as it may have changed since the installation.
     """
     beside = {name: _try_version(name) or _MISSING for name in BESIDE}
     return {"kfadapter": _own(), "python": platform.python_version(), **beside}
@@ -47,7 +47,7 @@ def _try_version(name: str) -> str | None:
 
 
 def _checkout(root: Path) -> str:
-    """The commit of a checkout, with `-dirty` where files differ from it; nothing where there is none, or no git."""
+    """The commit of a checkout, with `-dirty` if files differ from it; empty without a checkout, or without git."""
     if not (root / ".git").exists():
         return ""
     command = ("git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*")

@@ -1,4 +1,4 @@
-"""What the Python code of a component does, as far as its text shows."""
+"""Analyses the Python code of a component, as far as its text shows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _STRUCTS = frozenset({"log_roc_curve", "log_confusion_matrix", "log_roc_data_poi
 
 
 def raises(code: ast.Module) -> bool:
-    """Whether it raises an exception or exits on its own."""
+    """Whether it raises an exception or exits explicitly."""
     return any(isinstance(node, ast.Raise) or _called(node) in {"exit", "_exit"} for node in ast.walk(code))
 
 
 def mentions(code: ast.Module, text: str) -> bool:
-    """Whether it has a text."""
+    """Whether it contains a text."""
     return any(isinstance(node, ast.Constant) and node.value == text for node in ast.walk(code))
 
 
 def artifact_reads(code: ast.Module, artifact: str) -> list[str]:
-    """Which of `metadata` and `name` it reads of an input artifact, or of those in an input list."""
+    """Which of `metadata` and `name` it reads from an input artifact, or from those in an input list."""
     names = {artifact}
     for node in ast.walk(code):
         if isinstance(node, ast.For | ast.comprehension) and _is_one_of(node.iter, names):
@@ -37,7 +37,7 @@ def artifact_reads(code: ast.Module, artifact: str) -> list[str]:
 
 
 def writes_names(code: ast.Module) -> bool:
-    """Whether it names an artifact."""
+    """Whether it refers to an artifact."""
     return any(
         isinstance(node, ast.Attribute) and node.attr == "name" and isinstance(node.ctx, ast.Store)
         for node in ast.walk(code)
@@ -45,14 +45,14 @@ def writes_names(code: ast.Module) -> bool:
 
 
 def writes_structs(code: ast.Module) -> bool:
-    """Whether it writes other metadata than texts and numbers, as far as is seen."""
+    """Whether it writes other metadata than texts and numbers, as far as can be seen."""
     return any(not _is_plain(value) for value in _written(code)) or any(
         _called(node) in _STRUCTS for node in ast.walk(code)
     )
 
 
 def _written(code: ast.Module) -> Iterator[ast.expr]:
-    """The values that are put into metadata."""
+    """The values that are written to metadata."""
     for node in ast.walk(code):
         if isinstance(node, ast.Assign):
             for target in node.targets:
@@ -77,7 +77,7 @@ def _is_metadata(node: ast.expr) -> bool:
 
 
 def _is_plain(value: ast.expr) -> bool:
-    """Whether it is a text or a number, or may well be one."""
+    """Whether it is a text or a number, or may be one."""
     if isinstance(value, ast.Constant):
         return not isinstance(value.value, bool | None)
     if isinstance(value, ast.Call):
@@ -90,7 +90,7 @@ def _is_one_of(node: ast.expr, names: set[str]) -> bool:
 
 
 def _called(node: ast.AST) -> str:
-    """The name of what is called, without what is before the last point."""
+    """The name of the called function, without what precedes the last dot."""
     if not isinstance(node, ast.Call):
         return ""
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

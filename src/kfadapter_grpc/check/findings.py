@@ -1,4 +1,4 @@
-"""Finds what a compiled pipeline does that KFP treats otherwise than its author means."""
+"""Finds what KFP treats differently from what a compiled pipeline's author intends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Found: TypeAlias = "Iterator[Finding]"
 
 
 def findings(pipeline: Pipeline) -> list[Finding]:
-    """What there is to say of a pipeline, by task in its order, each once."""
+    """The findings of a pipeline, in the order of its tasks, each once."""
     if pipeline.is_workflow:
         return [rules.ARGO_WORKFLOW.found("")]
     found = dict.fromkeys(_of_pipeline(pipeline))
@@ -42,7 +42,7 @@ def findings(pipeline: Pipeline) -> list[Finding]:
 
 
 def notes(pipeline: Pipeline) -> list[Finding]:
-    """What depends on how a cluster was installed."""
+    """Findings that depend on how a cluster was installed."""
     retried = (task for task in pipeline.tasks() if inside(task.spec, "retryPolicy").get("maxRetryCount"))
     return [rules.RETRY_POLICY.found(task.path, "note") for task in retried][:MOST_FINDINGS]
 
@@ -69,7 +69,7 @@ def _four_bytes(value: Json) -> str:
 
 
 def _loops(task: Task) -> Found:
-    """What a loop runs over, and what is taken inside it."""
+    """The items of a loop, and what is accessed inside it."""
     if "artifactIterator" in task.spec:
         yield rules.LOOP_OVER_ARTIFACTS.found(task.path, "error", loop=task.name)
     selected = any(mapping(one).get("parameterExpressionSelector") for one in task.inputs("parameters").values())
@@ -83,7 +83,7 @@ def _loops(task: Task) -> Found:
 
 
 def _collected(task: Task) -> Found:
-    """What is collected from loops."""
+    """Outputs collected from loops."""
     for kind in ("parameters", "artifacts"):
         for name, origin in task.origins(kind):
             is_direct = any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name]))
@@ -104,7 +104,7 @@ def _may_be_empty(loop: Task) -> bool:
 
 
 def _optional(task: Task) -> Found:
-    """Optional parameters that are handed to pipelines in the pipeline."""
+    """Optional parameters that are passed to pipelines in the pipeline."""
     taken = (
         set()
         if task.below is None
@@ -144,7 +144,7 @@ def _ignored(task: Task) -> Found:
 
 
 def _ignored_outputs(task: Task) -> Found:
-    """Outputs of tasks whose failures are ignored; texts only of tasks that are written to fail at times."""
+    """Outputs of tasks whose failures are ignored; texts only of tasks whose code fails in some cases."""
     for name, origin in task.origins() if task.ignores_failures else ():
         if origin.kind == "output" and origin.task:
             is_text = task.definition(name).get("parameterType") == "STRING"
@@ -166,7 +166,7 @@ def _final_status(task: Task) -> Found:
 
 
 def _missing_artifacts(task: Task) -> Found:
-    """Optional artifacts that the group around was not given."""
+    """Optional artifacts that the containing group did not receive."""
     given = task.group.task.inputs("artifacts") if task.group.task else {}
     for name, source in task.inputs("artifacts").items():
         taken = text(mapping(source).get("componentInputArtifact"))
@@ -175,7 +175,7 @@ def _missing_artifacts(task: Task) -> Found:
 
 
 def _artifacts(task: Task) -> Found:
-    """Metadata and names of artifacts that their takers see otherwise than their makers wrote them."""
+    """Metadata and names of artifacts that consumers read differently from how producers wrote them."""
     for name, origin in task.origins("artifacts"):
         read = artifact_reads(task.code, name)
         if not read or origin.kind != "output" or origin.task is None:
@@ -195,7 +195,7 @@ def _imports_structs(task: Task) -> bool:
 
 
 def _importers(task: Task) -> Found:
-    """Where an importer's address comes from, and what it notes."""
+    """The source of an importer's address, and the metadata that it sets."""
     importer = inside(task.executor, "importer")
     address = inside(importer, "artifactUri")
     source = mapping(task.inputs("parameters").get(text(address.get("runtimeParameter"))))
@@ -216,7 +216,7 @@ def _code(task: Task) -> Found:
 
 
 def _surroundings(task: Task) -> Found:
-    """What must exist besides the pipeline."""
+    """What must exist outside the pipeline."""
     for needed, where in needed_by(task):
         rule = rules.NEEDS_KUBERNETES if where else rules.NEEDS_POD
         yield rule.found(task.path, needed=needed)

@@ -1,4 +1,4 @@
-"""What a task needs of Kubernetes (kfp-kubernetes' platform spec), by the names of its fields."""
+"""What a task needs from Kubernetes (kfp-kubernetes' platform spec), by the names of its fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CLAIMS = {
 
 
 def needed_by(task: Task) -> Iterator[tuple[str, bool]]:
-    """What a task needs, in words, each with whether it must exist before the run."""
+    """The needs of a task, in words, each with whether it must exist before the run."""
     for field, value in task.kubernetes.items():
         if field in _MUST_EXIST:
             kind, *keys = _MUST_EXIST[field]
@@ -50,7 +50,7 @@ def needed_by(task: Task) -> Iterator[tuple[str, bool]]:
 
 
 def _name(entry: Mapping[str, Json], keys: list[str]) -> str:
-    """A name in the spec, or where it comes from."""
+    """A name in the spec, or its source."""
     for key in keys:
         value = entry.get(key)
         name = text(value) or text(inside(value, "runtimeValue").get("constant"))

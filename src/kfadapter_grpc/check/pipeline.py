@@ -1,7 +1,7 @@
-"""A compiled pipeline as the checks walk through it: tasks by their paths, and where their inputs come from.
+"""A compiled pipeline as the checks walk through it: tasks by their paths, and the sources of their inputs.
 
-It is read from a file that the user has, with the base install's PyYAML. Nothing about it is taken for granted: what is
-not as a compiler writes it reads as empty, and whether it can be run is for the upload to say.
+It is read from a user's file, with the base install's PyYAML. No structure is assumed: what is not as a compiler writes
+it reads as empty, and whether it can be run is decided by the upload.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 MOST_TASKS = 10_000
-"""Tasks that are looked at: pipelines in pipelines may double them at each level."""
+"""How many tasks are checked: pipelines in pipelines may double them at each level."""
 DEEPEST = 20
-"""Levels of groups that are looked into."""
+"""How many levels of groups are checked."""
 _KINDS = ("Parameter", "Artifact")
 _KUBERNETES = ("platforms", "kubernetes", "deploymentSpec", "executors")
 
@@ -47,7 +47,7 @@ def inside(value: Json, *keys: str) -> Mapping[str, Json]:
 
 
 def every(value: Json) -> Iterator[Json]:
-    """A value and all that is inside it, keys too; what YAML repeats by an alias once."""
+    """A value and everything inside it, including keys; a part that YAML repeats by an alias once."""
     waiting, seen = [value], set[int]()
     while waiting:
         one = waiting.pop()
@@ -59,16 +59,16 @@ def every(value: Json) -> Iterator[Json]:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the value of an input comes from.
+    """The source of the value of an input.
 
     Attributes:
         kind: A `constant` of the pipeline, a `parameter` or `artifact` of the run, an `output` of a task, the `item` of
-            a loop, `unset` for an input of a pipeline in the pipeline that got nothing, `undeclared` if the group
-            around has no such input, or `unknown`.
+            a loop, `unset` for an unset input of a pipeline in the pipeline, `undeclared` if the containing group
+            has no such input, or `unknown`.
         name: The parameter's or the output's name.
-        value: The constant; of a parameter its definition.
+        value: The constant; for a parameter its definition.
         task: The task of the output, or the loop of the item.
-        field: Whether only a field of it is meant.
+        field: Whether only a field of it is used.
     """
 
     kind: str
@@ -101,7 +101,7 @@ class Group:
         return inside(self.component, "inputDefinitions", kind, name)
 
     def origin(self, source: Mapping[str, Json]) -> Origin:
-        """Where an input of one of its tasks comes from."""
+        """The source of an input of one of its tasks."""
         is_field = bool(text(source.get("parameterExpressionSelector")))
         for key, kind in (("componentInputParameter", "parameters"), ("componentInputArtifact", "artifacts")):
             if key in source:
@@ -140,7 +140,7 @@ class Task:
 
     @property
     def path(self) -> str:
-        """The names of the groups that it is in, and its own."""
+        """The names of the groups that contain it, and its own."""
         return f"{self.group.path}/{self.name}".lstrip("/")
 
     @cached_property
@@ -150,22 +150,22 @@ class Task:
 
     @cached_property
     def below(self) -> Group | None:
-        """The group that it runs, if it runs one."""
+        """The group that it runs, if any."""
         return Group(self.group.pipeline, self.component, self) if "dag" in self.component else None
 
     @property
     def loop(self) -> Mapping[str, Json]:
-        """What it runs over; empty if it is no loop."""
+        """What it runs over; empty if it is not a loop."""
         return mapping(self.spec.get("parameterIterator")) or mapping(self.spec.get("artifactIterator"))
 
     @property
     def condition(self) -> str:
-        """On which condition it runs."""
+        """The condition under which it runs."""
         return text(inside(self.spec, "triggerPolicy").get("condition"))
 
     @property
     def ignores_failures(self) -> bool:
-        """Whether it runs whatever becomes of the tasks before it, as exit handlers do."""
+        """Whether it runs whatever the outcome of the tasks before it, like exit handlers."""
         return inside(self.spec, "triggerPolicy").get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
 
     @property
@@ -178,11 +178,11 @@ class Task:
         return [self.group.tasks[name] for name in dict.fromkeys(names) if name in self.group.tasks]
 
     def inputs(self, kind: str) -> Mapping[str, Json]:
-        """Where its inputs come from: `parameters` or `artifacts`."""
+        """The sources of its inputs: `parameters` or `artifacts`."""
         return inside(self.spec, "inputs", kind)
 
     def origins(self, kind: str = "parameters") -> Iterator[tuple[str, Origin]]:
-        """Its inputs with where they come from."""
+        """Its inputs with their sources."""
         for name, source in self.inputs(kind).items():
             yield name, self.group.origin(mapping(source))
 
@@ -192,13 +192,13 @@ class Task:
 
     @cached_property
     def executor(self) -> Mapping[str, Json]:
-        """What executes it, if it is no group."""
+        """What executes it, if it is not a group."""
         executors = inside(self.group.pipeline.spec, "deploymentSpec", "executors")
         return mapping(executors.get(text(self.component.get("executorLabel"))))
 
     @property
     def kubernetes(self) -> Mapping[str, Json]:
-        """What its pod needs of Kubernetes."""
+        """What its pod needs from Kubernetes."""
         return inside(self.group.pipeline.platform, *_KUBERNETES, text(self.component.get("executorLabel")))
 
     @property
@@ -209,19 +209,19 @@ class Task:
 
     @cached_property
     def source(self) -> str:
-        """The Python code of a component; empty if it is none."""
+        """The Python code of a component; empty if there is none."""
         return next((one for one in self.command if "\ndef " in one or "\nasync def " in one), "")
 
     @cached_property
     def code(self) -> ast.Module:
-        """The same as a tree."""
+        """The same as a syntax tree."""
         try:
             return ast.parse(self.source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return ast.Module([], [])
 
     def ways(self, output: str, kind: str) -> Iterator[Way]:
-        """The ways to the tasks that make an output of it, through the groups in between."""
+        """The ways to the tasks that make one of its outputs, through the groups in between."""
         waiting = [Way(self, output)]
         for _ in range(MOST_TASKS):
             if not waiting:
@@ -244,10 +244,10 @@ class Way:
     """The way from an output of a task to the task below that makes it.
 
     Attributes:
-        task: The task that makes it, where the way ends.
-        output: What it is called there.
-        loops: The loops that it comes out of.
-        depth: The groups that it comes out of.
+        task: The task that makes it, at the end of the way.
+        output: Its name there.
+        loops: The loops on the way.
+        depth: The number of groups on the way.
         is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
     """
 
@@ -259,7 +259,7 @@ class Way:
 
 
 def _selected(selectors: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
-    """The outputs of tasks that an output of a group is: the first of several that there is."""
+    """The outputs of tasks that provide an output of a group: the first of several that exists."""
     found = [selectors.get("valueFromParameter"), *items(inside(selectors, "valueFromOneof").get("parameterSelectors"))]
     for one in [*found, *items(selectors.get("artifactSelectors"))]:
         key = mapping(one).get("outputParameterKey") or mapping(one).get("outputArtifactKey")
@@ -294,7 +294,7 @@ class Pipeline:
         return Group(self, inside(self.spec, "root"))
 
     def tasks(self) -> Iterator[Task]:
-        """All tasks, groups before what is in them, the same component again wherever it is used."""
+        """All tasks, groups before the tasks inside them, the same component again wherever it is used."""
         waiting = [(self.root, 0)]
         left = MOST_TASKS
         while waiting:

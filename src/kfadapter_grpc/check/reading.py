@@ -1,4 +1,4 @@
-"""Reads the file of a pipeline as an upload does: YAML, JSON, or the member of an archive that KFP takes."""
+"""Reads the file of a pipeline as an upload does: YAML, JSON, or the member of an archive that KFP uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kfadapter_grpc.upload.limits import UploadLimits, refusal, too_large
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where there is libyaml
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, if libyaml is installed
 _HEAD = 4096
 _SECONDS = 600.0
 
@@ -26,8 +26,8 @@ def read_pipeline(stream: BinaryIO) -> Pipeline:
     """Reads the pipeline of a file that can be read from its beginning twice.
 
     Raises:
-        InvalidPipelineFileError: It is none.
-        UploadTooLargeError: It is larger than KFP takes.
+        InvalidPipelineFileError: It is not a pipeline file.
+        UploadTooLargeError: It is larger than KFP accepts.
     """
     kind = kind_of(stream.read(_HEAD))
     stream.seek(0)

@@ -1,7 +1,7 @@
 """What a pipeline must not count on: how Kubeflow Pipelines (KFP) treats it, on which versions, and what to do.
 
-Each sentence is written here once: `kfadapter check` finds the rules in a compiled pipeline, and the embedded KFP warns
-by them while it runs one. KFP's own code is quoted as of 2.17.0; `next` is the KFP with a tasks API that follows it.
+Each sentence is written here once: `kfadapter check` finds the rules in a compiled pipeline, and the embedded KFP
+warns with them while it runs one. KFP's own code is quoted as of 2.17.0; `next` is the KFP with a tasks API after it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 Severity: TypeAlias = Literal["error", "warning", "note"]
 
 CLUSTERS = ("2.5", "2.17", "next")
-"""The versions of KFP that were looked at."""
+"""The versions of KFP that were examined."""
 UP_TO_2_17 = ("2.5", "2.17")
 LAPTOP = "laptop"
 """The embedded KFP."""
@@ -20,14 +20,14 @@ LAPTOP = "laptop"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that fails, or behaves otherwise than it looks.
+    """Something that fails, or behaves differently from how it looks.
 
     Attributes:
         task: The path of the task; empty for the pipeline itself.
         rule: The rule's name.
-        severity: `error` for what fails on a cluster, `warning` for what may fail or is otherwise there, `note` for
+        severity: `error` for what fails on a cluster, `warning` for what may fail or differs there, `note` for
             what depends on how a cluster was installed.
-        kfp: Where it is so: versions of KFP, and `laptop`.
+        kfp: Where it applies: versions of KFP, and `laptop`.
         what: What happens.
         do: What to do.
     """
@@ -46,7 +46,7 @@ class Rule:
 
     Attributes:
         name: Its stable name.
-        kfp: Where it holds: versions of KFP, `laptop` for the embedded KFP.
+        kfp: Where it applies: versions of KFP, `laptop` for the embedded KFP.
         what: What happens, in a sentence without its full stop; fields in braces are filled in.
         do: What to do.
     """

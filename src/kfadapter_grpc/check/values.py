@@ -1,4 +1,4 @@
-"""Finds values that do not arrive as they were written: in texts, in inputs of other types, and from nowhere."""
+"""Finds values that arrive changed: in texts, in inputs of other types, and from missing sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _constants(task: Task) -> Iterator[tuple[str, str]]:
 
 
 def texts(task: Task) -> Iterator[Finding]:
-    """Texts that are made of values."""
+    """Texts that contain values."""
     origins = dict(task.origins())
     for to, constant in _constants(task):
         if task.below and INPUT.search(constant):
@@ -137,12 +137,12 @@ def fields(task: Task) -> Iterator[Finding]:
 
 
 def types(task: Task) -> Iterator[Finding]:
-    """Values of another type than declared, and other than the literals."""
+    """Values of another type than declared, and values other than the literals."""
     for name, origin in task.origins():
         definition = task.definition(name)
         expected, given = _declared(definition.get("parameterType")), _type(origin)
         if origin.kind == "item" and given == "STRING":
-            continue  # the SDK declares so what it does not know
+            continue  # the SDK declares unknown types like this
         if expected and given and expected not in {given, "STRING"} and not expected.startswith("TASK_"):
             declared = text(definition.get("parameterType"))
             yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=given)
@@ -153,7 +153,7 @@ def types(task: Task) -> Iterator[Finding]:
 
 
 def sources(task: Task) -> Iterator[Finding]:
-    """Inputs that are not there: neither in the group around the task, nor among the outputs of the other task."""
+    """Missing inputs: neither in the containing group, nor among the outputs of the other task."""
     missing: dict[bool, list[str]] = {}
     for kind in ("parameters", "artifacts"):
         for source in map(mapping, task.inputs(kind).values()):
@@ -171,5 +171,5 @@ def sources(task: Task) -> Iterator[Finding]:
 
 
 def plain(name: str) -> str:
-    """A name without what KFP's compiler put before it."""
+    """A name without the prefix of KFP's compiler."""
     return name.removeprefix("pipelinechannel--")

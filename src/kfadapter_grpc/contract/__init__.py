@@ -1,1 +1,1 @@
-"""What the program knows of pipelines: records, errors and the repository's interface. No I/O, no proto, no KFP."""
+"""The domain of pipelines: records, errors and the repository's interface. No I/O, no proto, no KFP."""

@@ -1,4 +1,4 @@
-"""Artifacts: requests, and what is sent of their bytes."""
+"""Artifacts: requests, and the contents of responses with their bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_ENTRIES = 10_000
 """How many files of a folder are listed."""
 MAX_INT64 = 2**63 - 1
 _MAX_NAME = 1024
-"""Characters of names, types and ids."""
+"""Maximum number of characters in names, types and ids."""
 _MAX_PATH = 4096
 _NO_SIZE = "is {}; bytes are counted from 0"
 _ArtifactId = Annotated[str, text(_MAX_NAME, required="set the artifact_id; List returns the ids")]
@@ -38,7 +38,7 @@ _ArtifactId = Annotated[str, text(_MAX_NAME, required="set the artifact_id; List
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListArtifactsRequest(PageOfListRequest):
-    """Lists the artifacts of a run, or else of those that match the filter."""
+    """Lists the artifacts of a run, or of the runs that match the filter."""
 
     run_id: OptionalRunId = ""
     filter: RunFilter = field(default_factory=RunFilter)
@@ -47,7 +47,7 @@ class ListArtifactsRequest(PageOfListRequest):
     name: Annotated[str, text(_MAX_NAME)] = ""
 
     def check(self) -> Wrong:
-        """Checks that runs are selected in one way."""
+        """Checks that runs are selected in one way only."""
         if self.run_id and self.filter != RunFilter(namespace=self.filter.namespace):
             yield "filter", "selects runs, and so does run_id; leave one of them out"
 
@@ -62,7 +62,7 @@ class GetArtifactRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReadArtifactRequest:
-    """Reads the bytes of an artifact, or of the file at `path` in it; a length of 0 is all."""
+    """Reads the bytes of an artifact, or of the file at `path` in it; a length of 0 means all."""
 
     run_id: RunId
     artifact_id: _ArtifactId
@@ -81,14 +81,14 @@ class ArtifactEntry:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactContent:
-    """What is about to be sent.
+    """Describes the bytes that follow.
 
     Attributes:
-        name: A name to save it by.
+        name: A file name to save it under.
         media_type: `application/x-tar` for a folder.
         size: In bytes; None for a folder.
         entries: The first files of a folder, sorted by path.
-        entry_count: How many files it has.
+        entry_count: The number of files of the folder.
         stored_at: In UTC.
     """
 

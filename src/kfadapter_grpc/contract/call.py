@@ -1,4 +1,4 @@
-"""One call: its deadline, its cancellation, the caller's credentials for KFP, and what it has used."""
+"""One call: its deadline, its cancellation, the caller's credentials for KFP, and its usage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Role(enum.Enum):
-    """What a caller may do."""
+    """The permissions of a caller."""
 
     READER = "reader"
     """Calls without side effects."""
@@ -31,8 +31,8 @@ class Caller:
     """An authenticated caller.
 
     Attributes:
-        name: As the operator calls them: the name of a token, or the one in a client certificate.
-        role: What they may do.
+        name: The operator's name for the caller: the name of a token, or the one in a client certificate.
+        role: The caller's permissions.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The `authorization` with which a caller authenticates. It is a secret, and not shown.
+    """The `authorization` with which a caller authenticates. It is a secret, and never shown.
 
     Attributes:
         value: As it was sent (`Bearer TOKEN`).
@@ -51,13 +51,13 @@ class Authorization:
 
 
 class Usage:
-    """What a call has used so far. Safe to use from several threads.
+    """The usage of a call so far. Safe to use from several threads.
 
     Attributes:
-        kfp_requests: How many requests KFP was sent for it, repetitions included.
-        kfp_seconds: How long it waited for KFP's answers.
-        received_bytes: The bytes of files that its caller sent.
-        sent_bytes: The bytes of files and logs that its caller was sent.
+        kfp_requests: How many requests were sent to KFP for it, including retries.
+        kfp_seconds: How long it waited for KFP's responses.
+        received_bytes: The bytes of files received from its caller.
+        sent_bytes: The bytes of files and logs sent to its caller.
     """
 
     def __init__(self) -> None:
@@ -68,18 +68,18 @@ class Usage:
         self.sent_bytes = 0
 
     def add_kfp(self, seconds: float) -> None:
-        """Notes a request to KFP that took `seconds`."""
+        """Records a request to KFP that took `seconds`."""
         with self._lock:
             self.kfp_requests += 1
             self.kfp_seconds += seconds
 
     def add_received(self, size: int) -> None:
-        """Notes `size` bytes from the caller."""
+        """Records `size` bytes from the caller."""
         with self._lock:
             self.received_bytes += size
 
     def add_sent(self, size: int) -> None:
-        """Notes `size` bytes to the caller."""
+        """Records `size` bytes to the caller."""
         with self._lock:
             self.sent_bytes += size
 
@@ -90,9 +90,9 @@ class Call:
     Safe to use from several threads.
 
     Attributes:
-        request_id: Names the call in logs, errors and towards KFP.
+        request_id: Identifies the call in logs, errors and requests to KFP.
         authorization: The caller's credentials for KFP, if they are forwarded; None: the adapter's own are used.
-        usage: What was used for it.
+        usage: The usage of the call.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Call:
         authorization: Authorization | None = None,
         usage: Usage | None = None,
     ) -> None:
-        """Starts the call's clock; it may take `seconds`. What it uses counts as `usage`, or as its own."""
+        """Starts the call's clock; it may take `seconds`. Its usage is added to `usage`, or to its own."""
         self.request_id = request_id
         self.authorization = authorization
         self.usage = usage or Usage()
@@ -118,13 +118,13 @@ class Call:
         return self._cancelled
 
     def remaining(self) -> float:
-        """Seconds that are left; negative when the deadline has passed."""
+        """The remaining seconds; negative when the deadline has passed."""
         return self._deadline - time.monotonic()
 
     def apart(self, seconds: float) -> Call:
-        """Makes a call for work that must happen although this one may end: of the same name, for the same caller.
+        """Makes a call for work that must be done although this one may end: with the same id, for the same caller.
 
-        What it uses counts as this one's.
+        Its usage is added to that of this call.
         """
         return Call(self.request_id, seconds, self.authorization, self.usage)
 
@@ -152,11 +152,11 @@ class Call:
             timer.cancel()
 
     def extend(self, seconds: float) -> None:
-        """Allows at least `seconds` from now on."""
+        """Extends the deadline to at least `seconds` from now."""
         self._deadline = max(self._deadline, time.monotonic() + seconds)
 
     def cancel(self) -> None:
-        """Signals to all that work for this call that it has finished. Harmless when repeated, or at the end."""
+        """Signals to all work for this call that it has finished. No-op if repeated, or at the end."""
         with self._lock:
             self._cancelled = True
             callbacks, self._on_cancel = list(self._on_cancel.values()), {}
@@ -173,10 +173,10 @@ class Call:
             forget()
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Has `callback` run, once, when the call is cancelled, at once if it is.
+        """Calls `callback` once, when the call is cancelled; at once if it already is.
 
         Returns:
-            A function that takes the callback back.
+            A function that removes the callback.
         """
         with self._lock:
             key = self._next_key

@@ -1,8 +1,8 @@
 """Checks of the fields of requests, declared with their types: `name: Annotated[str, text(128)]`.
 
 A check takes the value of a field and yields what is wrong with it. Limits are KFP's, checked before it is called
-because it answers some of them with a bare 500. What two fields decide together, a record checks in a method `check`,
-which yields the field and what is wrong.
+because it rejects some of them with a bare 500. Rules about several fields are checked by the record's method
+`check`, which yields the field and what is wrong.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
 Check: TypeAlias = Callable[[Any], Iterator[str]]
 """Yields what is wrong with a value."""
 Wrong: TypeAlias = Iterator[tuple[str, str]]
-"""The fields of a record that are wrong, and what is wrong with them."""
+"""The invalid fields of a record, and what is wrong with them."""
 
 MAX_COLUMN_BYTES = 255
-"""Bytes of UTF-8 in the description of an experiment, run or recurring run, and in a display name (KFP's columns)."""
+"""Maximum of UTF-8 bytes in a description of an experiment, run or recurring run, and in a display name (KFP's)."""
 _SHOWN = 80
 
 
 class Violations:
-    """Collects what is wrong with a request, while it is read in a namespace."""
+    """Collects the violations of a request, while it is read in a namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.found: list[FieldViolation] = []
 
     def add(self, path: str, text: str) -> None:
-        """Notes that a field is wrong, and how."""
+        """Adds a violation of a field."""
         self.found.append(FieldViolation(path, text))
 
     def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
@@ -42,23 +42,23 @@ class Violations:
             self.found += [FieldViolation(path, text) for check in checks for text in check(value)]
 
     def check_record(self, record: object, prefix: str) -> None:
-        """Checks what the fields of a record decide together, where each is sound by itself."""
+        """Checks the rules about several fields of a record, for fields that are valid by themselves."""
         if check := getattr(record, "check", None):
             known = {one.field for one in self.found}
             self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in known]
 
     def raise_any(self) -> None:
-        """Raises one error for all that is wrong.
+        """Raises one error for all violations.
 
         Raises:
-            InvalidFieldError: Something is.
+            InvalidFieldError: There are violations.
         """
         if self.found:
             raise InvalidFieldError.of_all(self.found)
 
 
 def text(limit: int, *, required: str = "") -> Check:
-    """A line of up to `limit` characters; if blank, `required` says what to do."""
+    """A line of up to `limit` characters; `required`, if set, says what to do about a blank one."""
 
     def check(value: str) -> Iterator[str]:
         if required and not value.strip():
@@ -84,7 +84,7 @@ def column(limit: int = MAX_COLUMN_BYTES) -> Check:
 
 
 def pattern(expression: str, wrong: str) -> Check:
-    """Nothing, or a text that matches; `{}` in `wrong` stands for the text."""
+    """Empty, or a text that matches; `{}` in `wrong` stands for the text."""
     compiled = re.compile(expression)
 
     def check(value: str) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _is_uuid(value: str) -> Iterator[str]:
 Id: TypeAlias = Annotated[str, _is_uuid]
 """An id of KFP's, a UUID."""
 OptionalId: TypeAlias = Annotated[str, lambda value: _is_uuid(value) if value else iter(())]
-"""The same, or nothing."""
+"""The same, or empty."""
 Namespace: TypeAlias = Annotated[
     str, pattern("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "'{}' is not the name of a Kubernetes namespace")
 ]
@@ -142,4 +142,4 @@ Namespace: TypeAlias = Annotated[
 RequestId: TypeAlias = Annotated[
     str, pattern("[A-Za-z0-9._:-]{1,63}", "must be 1 to 63 letters, digits, '-', '_', '.' or ':'; a UUID is best")
 ]
-"""An idempotency key, or nothing."""
+"""An idempotency key, or empty."""

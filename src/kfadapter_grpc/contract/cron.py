@@ -1,7 +1,7 @@
-"""Cron expressions as KFP takes them. It reads them with `Parse` of robfig/cron 1.2.0, whose rules and words these are.
+"""Cron expressions that KFP accepts. It parses them with `Parse` of robfig/cron 1.2.0, whose rules and words these are.
 
-Five or six fields, of which the first is always the second and the last, the day of the week, may be left out; or a
-word like `@daily`; or `@every 1h30m`. Day 7 of the week, time zones, `L`, `W` and `#` are unknown to it.
+Five or six fields, of which the first is always the second and the last, the day of the week, may be omitted; or a
+word like `@daily`; or `@every 1h30m`. Day 7 of the week, time zones, `L`, `W` and `#` are not supported.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Field:
     """A field of a cron expression.
 
     Attributes:
-        name: What it counts.
+        name: The unit that it counts.
         lowest: Its lowest value.
         highest: Its highest value.
         names: Names of its values, from the lowest.
-        sample: Six fields that KFP takes, with this one in use.
+        sample: Six fields that KFP accepts, with this one in use.
     """
 
     name: str
@@ -72,7 +72,7 @@ class CronError(ValueError):
     """The expression cannot be read; the text is robfig/cron's.
 
     Attributes:
-        field: The field that is wrong; None if it is the whole.
+        field: The invalid field; None if it is the whole expression.
     """
 
     def __init__(self, text: str, field: Field | None = None) -> None:
@@ -83,10 +83,10 @@ class CronError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a field lets through.
+    """The values that a field allows.
 
     Attributes:
-        steps: Of each part with a star, every how many values; 1 for all.
+        steps: The step of each part with a star; 1 for all values.
         numbers: The values of the other parts.
     """
 
@@ -95,10 +95,10 @@ class Values:
 
 
 def read_cron(expression: str) -> tuple[Values, ...] | timedelta:
-    """Reads an expression: the values of the six fields, or the time between two starts.
+    """Parses an expression: the values of the six fields, or the time between two starts.
 
     Raises:
-        CronError: KFP does not take it.
+        CronError: KFP does not accept it.
     """
     if not expression:
         raise CronError("Empty spec string")
@@ -114,7 +114,7 @@ def read_cron(expression: str) -> tuple[Values, ...] | timedelta:
 
 
 def cron_fault(expression: str) -> str:
-    """What is wrong with an expression, with an example that is right; empty if KFP takes it and it has starts."""
+    """What is wrong with an expression, with a valid example; empty if KFP accepts it and it has starts."""
     if _ZONE.match(expression):
         return "has a time zone, which Kubeflow Pipelines does not take: times are UTC, for example '0 0 4 * * *'"
     try:
@@ -202,7 +202,7 @@ def _read_integer(text: str) -> int:
 
 
 def _read_every(expression: str) -> timedelta:
-    """A length of time as Go writes it; the library waits for whole seconds, and one at least."""
+    """A duration in Go's notation; the library waits for whole seconds, and at least one."""
     text = expression.removeprefix(_EVERY)
     seconds = _go_seconds(expression, text)
     return timedelta(seconds=max(int(seconds), 1))

@@ -1,7 +1,7 @@
 """One class per fault, each with a gRPC code and a stable reason.
 
 The reasons are those of `ErrorReason` in `errors.proto`, without the prefix. The error interceptor puts them on the
-wire and the client library builds the same classes from it again, so that both ends speak of the same faults.
+wire and the client library restores the same classes from it, so that both ends report the same faults.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """A field of a request that is wrong.
+    """An invalid field of a request.
 
     Attributes:
         field: The path of the field as in the proto (`metadata.name`).
-        description: What is wrong with it and what would be right.
+        description: What is wrong with it and what would be valid.
     """
 
     field: str
@@ -34,12 +34,12 @@ class AdapterError(Exception):
     Attributes:
         code: The gRPC status code.
         reason: The stable reason, `UPPER_SNAKE`.
-        resource_type: What kind of thing is missing or in the way (`pipeline`); empty where none is.
-        retry_after: Seconds after which the same call may be repeated, where that can help.
+        resource_type: The kind of the missing or conflicting resource (`pipeline`); empty if there is none.
+        retry_after: Seconds after which the same call may be repeated, if that can help.
         message: What is wrong and what to do, in words.
-        metadata: The values that the message is made of.
-        violations: The fields that are wrong.
-        resource_name: The name or id of the thing that is missing or in the way.
+        metadata: The values in the message.
+        violations: The invalid fields.
+        resource_name: The name or id of the missing or conflicting resource.
         request_id: The id of the failed call; set by the client library.
     """
 
@@ -172,7 +172,7 @@ class ExperimentExistsError(AdapterError):
 
 
 class RequestIdReusedError(AdapterError):
-    """The request id came with another content before."""
+    """The request id was used with other content before."""
 
     code = StatusCode.ALREADY_EXISTS
     reason = "REQUEST_ID_REUSED"
@@ -180,7 +180,7 @@ class RequestIdReusedError(AdapterError):
 
 
 class InvalidFieldError(AdapterError):
-    """A field is missing or has a value that is not allowed."""
+    """A field is missing or has an invalid value."""
 
     code = StatusCode.INVALID_ARGUMENT
     reason = "INVALID_FIELD"
@@ -192,7 +192,7 @@ class InvalidFieldError(AdapterError):
 
     @classmethod
     def of_all(cls, violations: Sequence[FieldViolation]) -> InvalidFieldError:
-        """Makes one error for several fields, so that a caller learns of all at once."""
+        """Makes one error for several fields, so that a caller receives all violations at once."""
         return cls("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
 
 
@@ -211,14 +211,14 @@ class InvalidPipelineFileError(AdapterError):
 
 
 class ChecksumMismatchError(AdapterError):
-    """The bytes that arrived do not have the announced SHA-256."""
+    """The checksum of the received bytes is not the announced SHA-256."""
 
     code = StatusCode.INVALID_ARGUMENT
     reason = "CHECKSUM_MISMATCH"
 
 
 class InvalidPageTokenError(AdapterError):
-    """The page token is not one of this listing."""
+    """The page token does not belong to this listing."""
 
     code = StatusCode.INVALID_ARGUMENT
     reason = "INVALID_PAGE_TOKEN"
@@ -254,7 +254,7 @@ class PipelineHasVersionsError(AdapterError):
 
 
 class RunNotRetryableError(AdapterError):
-    """The run did not fail, or KFP no longer holds what it takes to retry it."""
+    """The run did not fail, or KFP no longer has the data that a retry needs."""
 
     code = StatusCode.FAILED_PRECONDITION
     reason = "RUN_NOT_RETRYABLE"
@@ -269,14 +269,14 @@ class AmbiguousNameError(AdapterError):
 
 
 class KfpRejectedCredentialsError(AdapterError):
-    """KFP does not accept the adapter's own credentials: the operator's fault."""
+    """KFP rejects the adapter's own credentials: the operator's fault."""
 
     code = StatusCode.FAILED_PRECONDITION
     reason = "KFP_REJECTED_CREDENTIALS"
 
 
 class NameContestedError(AdapterError):
-    """Others took the next version number again and again."""
+    """Other uploads took the next version number again and again."""
 
     code = StatusCode.ABORTED
     reason = "NAME_CONTESTED"
@@ -284,21 +284,21 @@ class NameContestedError(AdapterError):
 
 
 class UploadTooLargeError(AdapterError):
-    """The file is larger than the adapter or KFP takes."""
+    """The file is larger than the adapter or KFP accepts."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
     reason = "UPLOAD_TOO_LARGE"
 
 
 class StorageFullError(AdapterError):
-    """KFP has no room for more: its disk is full, or as full as it may become."""
+    """KFP has no room left: its disk is full, or its limit is reached."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
     reason = "STORAGE_FULL"
 
 
 class OverloadedError(AdapterError):
-    """The adapter has as many calls as it can carry."""
+    """The adapter has reached its concurrency limit."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
@@ -306,21 +306,21 @@ class OverloadedError(AdapterError):
 
 
 class UnauthenticatedError(AdapterError):
-    """The caller is not authenticated: the call has no credentials, or none that are valid."""
+    """The caller is not authenticated: the call has no credentials, or no valid ones."""
 
     code = StatusCode.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
 
 
 class PermissionDeniedError(AdapterError):
-    """The caller may not do this."""
+    """The caller lacks the permission."""
 
     code = StatusCode.PERMISSION_DENIED
     reason = "PERMISSION_DENIED"
 
 
 class KfpUnavailableError(AdapterError):
-    """KFP cannot be reached."""
+    """KFP is unreachable."""
 
     code = StatusCode.UNAVAILABLE
     reason = "KFP_UNAVAILABLE"
@@ -336,21 +336,21 @@ class DrainingError(AdapterError):
 
 
 class KfpTimeoutError(AdapterError):
-    """KFP did not answer within the deadline."""
+    """KFP did not respond within the deadline."""
 
     code = StatusCode.DEADLINE_EXCEEDED
     reason = "KFP_TIMEOUT"
 
 
 class UnsupportedByKfpError(AdapterError):
-    """This KFP is too old for the request, or cannot do it at all."""
+    """This KFP is too old for the request, or does not support it at all."""
 
     code = StatusCode.UNIMPLEMENTED
     reason = "UNSUPPORTED_BY_KFP"
 
 
 class KfpError(AdapterError):
-    """KFP failed, or answered something that it should not."""
+    """KFP failed, or sent an invalid response."""
 
     code = StatusCode.INTERNAL
     reason = "KFP_ERROR"
@@ -364,7 +364,7 @@ class InternalError(AdapterError):
 
     @classmethod
     def of(cls, request_id: str) -> InternalError:
-        """Makes the error for what is unexpected; the log has the rest under the request id."""
+        """Makes the error for an unexpected exception; the log has the details under the request id."""
         return cls(f"the adapter failed; report it with the request id {request_id}")
 
 
@@ -376,7 +376,7 @@ class CallCancelledError(AdapterError):
 
 
 def all_error_classes() -> Iterator[type[AdapterError]]:
-    """Yields every class of this module, which are those that the wire knows."""
+    """Yields every class of this module that has a reason on the wire."""
     yield from _BY_REASON.values()
 
 

@@ -10,9 +10,9 @@ from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES, Id, Namespace, colu
 from kfadapter_grpc.contract.listing import ListRequest, StorageState
 
 MAX_EXPERIMENT_NAME = 128
-"""Characters in an experiment's name (KFP's limit)."""
+"""Maximum number of characters in an experiment's name (KFP's limit)."""
 DEFAULT_EXPERIMENT = "Default"
-"""The name of the experiment that is meant if none is named."""
+"""The name of the default experiment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRef:
-    """Names an experiment: by `experiment_id`, or by `name` in `namespace`. One of the two is set."""
+    """Identifies an experiment: by `experiment_id`, or by `name` in `namespace`. One of the two is set."""
 
     experiment_id: Id = ""
     name: Annotated[str, text(MAX_EXPERIMENT_NAME)] = ""

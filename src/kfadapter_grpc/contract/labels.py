@@ -1,6 +1,6 @@
-"""Labels of a run, kept in the last line of KFP's description, as KFP has no place for them.
+"""Labels of a run, kept in the last line of KFP's description, as KFP has no field for them.
 
-What people read.
+The description for users.
 kfadapter: {"model":"cnn","team":"vision"}
 """
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LINE_START = "kfadapter: "
-"""What the line begins with that holds the labels."""
+"""The prefix of the line with the labels."""
 MAX_DESCRIPTION_BYTES = 255
-"""What KFP keeps of a run's description, the line with the labels included."""
+"""The largest description of a run in KFP, including the line with the labels."""
 
 ORIGIN_LABEL = "_from"
-"""The label that says from which version a run was started where KFP itself does not know it."""
+"""The label that records from which version a run was started if KFP itself does not know it."""
 ORIGIN_CHARACTERS = 43
-"""How long its value is."""
+"""The length of its value."""
 RESERVED_PREFIX = "_"
-"""Begins the keys of the adapter's own labels."""
+"""The prefix of the keys of the adapter's own labels."""
 
 
 def with_labels(description: str, labels: Mapping[str, str]) -> str:
-    """A description for KFP that holds the labels; `split_labels` gives both back as they were."""
+    """A description for KFP that contains the labels; `split_labels` restores both."""
     if not labels and not _last_line(description).startswith(LINE_START):
         return description
     line = LINE_START + json.dumps(dict(sorted(labels.items())), ensure_ascii=False, separators=(",", ":"))
@@ -36,7 +36,7 @@ def with_labels(description: str, labels: Mapping[str, str]) -> str:
 
 
 def split_labels(text: str) -> tuple[str, dict[str, str]]:
-    """A description of KFP's as what people wrote and the labels; one that holds no labels stays as it is."""
+    """Splits KFP's description into the user's text and the labels; one without labels is unchanged."""
     line = _last_line(text)
     labels = _read(line)
     if labels is None:
@@ -45,12 +45,12 @@ def split_labels(text: str) -> tuple[str, dict[str, str]]:
 
 
 def label_text(key: str, value: str) -> str:
-    """What stands in every description that has this label."""
+    """A substring of every description with this label."""
     return json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
 def label_key_text(key: str) -> str:
-    """What stands in every description that has a label with this key."""
+    """A substring of every description that has a label with this key."""
     return json.dumps(key, ensure_ascii=False) + ":"
 
 

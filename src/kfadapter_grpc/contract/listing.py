@@ -21,7 +21,7 @@ _ORDER_BY = re.compile(r"\s*(\w+)(?:\s+(asc|desc))?\s*")
 
 
 class View(enum.Enum):
-    """How much of a resource an answer holds."""
+    """How much of a resource a response contains."""
 
     BASIC = "basic"
     FULL = "full"
@@ -88,7 +88,7 @@ class ListRequest(PageOfListRequest):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of items; an empty `next_token` ends the listing, `total_size` is None where it is not known."""
+    """A page of items; an empty `next_token` ends the listing, `total_size` is None if it is unknown."""
 
     items: tuple[T, ...]
     next_token: str = ""

@@ -1,4 +1,4 @@
-"""Checks the parameters of a run against what its pipeline declares, all of them at once."""
+"""Checks the parameters of a run against its pipeline's declarations, all of them at once."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json, Parameter
 
 LARGEST_INTEGER = 2**53 - 1
-"""Whole numbers up to here are exact in JSON, where every number is a double; larger ones may stand for a neighbour."""
+"""Whole numbers up to here are exact in JSON, where every number is a double; larger ones may have been rounded."""
 
 MOST_VIOLATIONS = 50
-"""How many wrong parameters a message names; errors travel in headers, which are small."""
+"""How many invalid parameters a message names; errors are sent in headers, which are small."""
 _TOLD_CHARACTERS = 60
 _TOLD_NAMES = 10
 _Error: TypeAlias = type[ParameterMissingError] | type[ParameterTypeError] | type[ParameterUnknownError]
 _Wrong: TypeAlias = "tuple[_Error, FieldViolation]"
 _PRECEDENCE: tuple[_Error, ...] = (ParameterUnknownError, ParameterTypeError, ParameterMissingError)
-"""A misspelt name is unknown and leaves another one missing, so being unknown says more."""
+"""A misspelt name is unknown and leaves another one missing, so "unknown" is the more helpful error."""
 _WANTED = {
     ParameterType.NUMBER_DOUBLE: "a number",
     ParameterType.NUMBER_INTEGER: "a whole number",
@@ -51,19 +51,19 @@ _TRUTH: dict[str, Json] = {"true": True, "false": False}
 def check_parameters(
     declared: Sequence[Parameter], given: Mapping[str, Json], *, complete: bool = True
 ) -> Mapping[str, Json]:
-    """Checks what a run is given against what its pipeline declares.
+    """Checks the parameters of a run against its pipeline's declarations.
 
     Args:
-        declared: What the pipeline declares.
-        given: The values; whole numbers may be floats (7.0), as protobuf's Struct has them.
-        complete: Whether `declared` is all there is; if not, other names are left to KFP.
+        declared: The declared parameters.
+        given: The values; whole numbers may be floats (7.0), as in protobuf's Struct.
+        complete: Whether `declared` is complete; if not, other names are left to KFP.
 
     Returns:
-        The values as KFP takes them: whole numbers are ints, inside of lists and objects, too.
+        The values as KFP accepts them: whole numbers are ints, also inside lists and objects.
 
     Raises:
-        ParameterUnknownError: There is a name that is not declared; the violations name whatever else is wrong.
-        ParameterTypeError: A value is not of the declared type, or not one of those that the pipeline allows.
+        ParameterUnknownError: A name is not declared; the violations name all other faults, too.
+        ParameterTypeError: A value is not of the declared type, or not one of the values that the pipeline allows.
         ParameterMissingError: A parameter without default has no value.
     """
     by_name = {parameter.name: parameter for parameter in declared}
@@ -72,7 +72,7 @@ def check_parameters(
 
 
 def whole_numbers(value: Json) -> Json:
-    """The same value with floats that are whole as ints, at any depth."""
+    """The same value with whole floats as ints, at any depth."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_INTEGER:
         return int(value)
     if isinstance(value, list | tuple):
@@ -96,7 +96,7 @@ def _wrongs(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, com
 
 
 def _raise_first(found: Sequence[_Wrong]) -> None:
-    """Raises one error for all that is wrong, of the most specific class."""
+    """Raises one error for all violations, of the most specific class."""
     violations = [violation for _, violation in found]
     for kind in _PRECEDENCE:
         if any(error is kind for error, _ in found):
@@ -106,7 +106,7 @@ def _raise_first(found: Sequence[_Wrong]) -> None:
 
 
 def _wrong(parameter: Parameter, value: Json) -> str:
-    """What is wrong with a value; empty if nothing is."""
+    """What is wrong with a value; empty if it is valid."""
     if parameter.type is ParameterType.TASK_FINAL_STATUS:
         return "is set by Kubeflow Pipelines itself; leave it out"
     if value is None:
@@ -119,7 +119,7 @@ def _wrong(parameter: Parameter, value: Json) -> str:
 
 
 def _not_allowed(parameter: Parameter, value: Json) -> str:
-    """What is wrong with a value of the right type; empty if nothing is."""
+    """What is wrong with a value of the right type; empty if it is valid."""
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
         return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
     if parameter.literals and value not in parameter.literals:
@@ -158,7 +158,7 @@ def _wanted(parameter: Parameter) -> str:
 
 
 def _told(value: Json) -> str:
-    """A value as a message says it, with its kind."""
+    """A value as shown in a message, with its kind."""
     if isinstance(value, bool):
         return f"the truth value {str(value).lower()}"
     if isinstance(value, str):
@@ -196,8 +196,8 @@ def check_sendable(values: Mapping[str, Json]) -> Mapping[str, Json]:
     """Checks that values can be sent; returns them.
 
     Raises:
-        ParameterTypeError: One is nothing that JSON knows.
-        InvalidFieldError: One holds what a message cannot carry: NaN, an integer beyond 2^53, too many lists in lists.
+        ParameterTypeError: A value is not JSON.
+        InvalidFieldError: A value cannot be sent in a message: NaN, an integer beyond 2^53, too deeply nested lists.
     """
     for name, value in values.items():
         if not _is_plain(value):
@@ -217,10 +217,10 @@ def _is_plain(value: object) -> bool:
 
 
 def typed_values(texts: Mapping[str, str], declared: Iterable[Parameter]) -> dict[str, Json]:
-    """Makes values of the declared types.
+    """Converts texts to values of the declared types.
 
-    What is no such value stays a text, and so does what is not declared: the adapter, which checks everything before
-    Kubeflow Pipelines is called, reports all that is wrong at once.
+    A text that is not such a value stays a text, and so does that of an undeclared parameter: the adapter, which checks
+    everything before it calls Kubeflow Pipelines, reports all violations at once.
     """
     types = {parameter.name: parameter.type for parameter in declared}
     return {name: _of_text(text, types.get(name, ParameterType.UNKNOWN)) for name, text in texts.items()}

@@ -18,26 +18,27 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.checks import Wrong
 
 MAX_PIPELINE_NAME = 128
-"""Characters in a pipeline's name (KFP's limit)."""
+"""Maximum number of characters in a pipeline's name (KFP's limit)."""
 MAX_VERSION_NAME = 127
-"""Characters in a version's name (KFP's limit)."""
+"""Maximum number of characters in a version's name (KFP's limit)."""
 MAX_TAGS = 20
-"""Tags that a pipeline may have (KFP's limit)."""
+"""Maximum number of tags of a pipeline (KFP's limit)."""
 MAX_CALLER_TAGS = MAX_TAGS - 2
-"""Tags that a caller may set: the adapter has two of its own."""
+"""Maximum number of tags that a caller may set: the adapter has two of its own."""
 RESERVED_TAG_PREFIX = "kfadapter_"
-"""Begins the keys of the adapter's own tags."""
+"""The prefix of the keys of the adapter's own tags."""
 MAX_DISPLAY_NAME = 255
-"""Characters in a display name (KFP's column)."""
+"""Maximum number of characters in a display name (KFP's column)."""
 MAX_DESCRIPTION = 4096
-"""Characters in a description: it travels in a URL, of which servers take 64 KiB, and Korean needs 9 bytes each."""
+"""Maximum number of characters in a description: it is sent in a URL, of which servers accept 64 KiB, and Korean needs
+9 bytes for each."""
 MAX_URL = 2048
-"""Characters in a code source URL."""
+"""Maximum number of characters in a code source URL."""
 _MAX_INT64 = 2**63 - 1
 
 
 class IfExists(enum.Enum):
-    """What to do if a pipeline of the name exists."""
+    """What to do if a pipeline with the name exists."""
 
     NEW_VERSION = "new-version"
     FAIL = "fail"
@@ -64,7 +65,7 @@ class PipelineVersion:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline. `created_at` is in UTC; `latest_version` and `version_count` come with `View.FULL` only."""
+    """A pipeline. `created_at` is in UTC; `latest_version` and `version_count` are set with `View.FULL` only."""
 
     pipeline_id: str
     name: str
@@ -79,7 +80,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRef:
-    """Names a pipeline: by `pipeline_id`, or by `name` in `namespace`. One of the two is set."""
+    """Identifies a pipeline: by `pipeline_id`, or by `name` in `namespace`. One of the two is set."""
 
     pipeline_id: Id = ""
     name: Annotated[str, text(MAX_PIPELINE_NAME)] = ""
@@ -91,7 +92,7 @@ class PipelineRef:
 
 @dataclass(frozen=True, slots=True)
 class VersionRef:
-    """Names a version of a pipeline: by id, by name, or, with neither, the latest."""
+    """Identifies a version of a pipeline: by id or by name; the latest if neither is set."""
 
     pipeline_version_id: Id = ""
     name: Annotated[str, text(MAX_VERSION_NAME)] = ""
@@ -132,7 +133,7 @@ def _description(value: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class UploadPipelineMetadata:
-    """How a file is to be stored."""
+    """How to store a file."""
 
     name: Annotated[str, text(MAX_PIPELINE_NAME, required="give the pipeline a name")]
     version_name: Annotated[str, text(MAX_VERSION_NAME)] = ""
@@ -179,7 +180,7 @@ class ListPipelineVersionsRequest(ListRequest):
 
 @dataclass(frozen=True, slots=True)
 class GetPipelineVersionRequest:
-    """Gets a version of a pipeline, the latest if none is named."""
+    """Gets a version of a pipeline, by default the latest."""
 
     pipeline: PipelineRef
     version: VersionRef = field(default_factory=VersionRef)
@@ -198,7 +199,7 @@ class DeletePipelineVersionRequest:
 
 @dataclass(frozen=True, slots=True)
 class DownloadPipelineRequest:
-    """Downloads the file of a version, the latest if none is named."""
+    """Downloads the file of a version, by default the latest."""
 
     pipeline: PipelineRef
     version: VersionRef = field(default_factory=VersionRef)
@@ -206,7 +207,7 @@ class DownloadPipelineRequest:
 
 
 class FileKind(enum.Enum):
-    """What a pipeline file is, by its content; the value is the file name that KFP is given."""
+    """The kind of a pipeline file, by its content; the value is the file name that is sent to KFP."""
 
     YAML = "pipeline.yaml"
     JSON = "pipeline.json"
@@ -222,7 +223,7 @@ class PipelineFile:
         stream: The bytes, at position 0. Its creator closes it.
         size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
-        kind: What the file is.
+        kind: The kind of the file.
     """
 
     stream: BinaryIO
@@ -232,19 +233,19 @@ class PipelineFile:
 
 
 class ByteStream(Protocol):
-    """Bytes that are read from the first to the last."""
+    """A stream of bytes that can be read once."""
 
     def read(self, size: int, /) -> bytes:
-        """Reads the next `size` bytes; fewer at the end, none behind it."""
+        """Reads the next `size` bytes; fewer at the end, none after it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineDownload:
-    """The file of a version as KFP holds it: JSON, of one document or two.
+    """The file of a version as KFP stores it: JSON, of one document or two.
 
     Attributes:
-        stream: The bytes, at the first one. The creator of the stream closes it.
+        stream: The bytes, at position 0. The creator of the stream closes it.
         size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
     """
@@ -256,7 +257,7 @@ class PipelineDownload:
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """What became of an upload.
+    """The outcome of an upload.
 
     Attributes:
         not_kept: The fields of the request that were set and that KFP did not keep.
@@ -272,7 +273,7 @@ class UploadResult:
 
 @dataclass(frozen=True, slots=True)
 class DeleteVersionResult:
-    """What a deletion removed; an empty id where there was nothing to delete."""
+    """What was deleted; an empty id if there was nothing to delete."""
 
     pipeline_version_id: str = ""
     name: str = ""
@@ -280,7 +281,7 @@ class DeleteVersionResult:
 
 @dataclass(frozen=True, slots=True)
 class DeleteResult:
-    """What a deletion removed; an empty id where there was nothing to delete."""
+    """What was deleted; an empty id if there was nothing to delete."""
 
     pipeline_id: str = ""
     name: str = ""

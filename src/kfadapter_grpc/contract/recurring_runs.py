@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.checks import Wrong
 
 MAX_CONCURRENCY = 10
-"""How many runs of a recurring run there may be at once (KFP's limit)."""
+"""Maximum number of concurrent runs of a recurring run (KFP's limit)."""
 MAX_CRON = 128
-"""Characters in a cron expression."""
+"""Maximum number of characters in a cron expression."""
 MAX_SERVICE_ACCOUNT = 253
-"""Characters in the name of a Kubernetes service account."""
+"""Maximum number of characters in the name of a Kubernetes service account."""
 _CRONTAB_FIELDS = 5
 _NOT_AT_ONCE = f"is {{}}; 1 to {MAX_CONCURRENCY} are allowed, 0 means 1"
 _LONGEST_INTERVAL = timedelta(days=100 * 366)
@@ -30,7 +30,7 @@ _LONGEST_INTERVAL = timedelta(days=100 * 366)
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
-    """Starts runs by a calendar: five fields, or six with seconds first. Times are in UTC."""
+    """Starts runs on a calendar: five fields, or six with seconds first. Times are in UTC."""
 
     cron: Annotated[str, text(MAX_CRON)]
     start_at: datetime | None = None
@@ -45,7 +45,7 @@ class CronSchedule:
 
 @dataclass(frozen=True, slots=True)
 class IntervalSchedule:
-    """Starts runs by the clock, every `interval`, whole seconds. Times are in UTC."""
+    """Starts runs at fixed intervals: every `interval`, in whole seconds. Times are in UTC."""
 
     interval: timedelta
     start_at: datetime | None = None
@@ -59,7 +59,7 @@ class IntervalSchedule:
 
 
 Schedule: TypeAlias = CronSchedule | IntervalSchedule
-"""When runs are started."""
+"""The schedule of a recurring run."""
 
 
 def _wrong_bounds(schedule: Schedule) -> Wrong:
@@ -76,7 +76,7 @@ class RecurringRun:
     """A recurring run.
 
     Attributes:
-        pipeline_version_id: Empty where each start takes the latest version.
+        pipeline_version_id: Empty if each start uses the latest version.
         ended: Whether the end of its schedule has passed.
         computed_next_start_at: Its next start as computed from the schedule; None if that cannot be computed.
     """
@@ -101,7 +101,7 @@ class RecurringRun:
     computed_next_start_at: datetime | None = None
 
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows the schedule beside the other fields; of `cron` and `interval_seconds` one is null."""
+        """Shows the schedule beside the other fields; one of `cron` and `interval_seconds` is null."""
         schedule = cast("dict[str, Json]", made.pop("schedule") or {})
         shown = ("cron", "cron"), ("interval_seconds", "interval"), ("start_at", "start_at"), ("end_at", "end_at")
         return made | {name: schedule.get(key) for name, key in shown}
@@ -113,13 +113,13 @@ class CreateRecurringRunRequest:
 
     Attributes:
         pipeline: The pipeline.
-        schedule: When runs are started.
-        version: The version; the latest if none is named.
+        schedule: When to start runs.
+        version: The version; the latest if unset.
         experiment: The experiment; None means the default one.
         parameters: The values for its runs; whole numbers may be floats.
-        display_name: What people see; generated if empty.
-        description: What it is for.
-        max_concurrency: How many of its runs there may be at once; 0 means 1.
+        display_name: The name shown to users; generated if empty.
+        description: Its purpose.
+        max_concurrency: Maximum number of its concurrent runs; 0 means 1.
         catch_up: Whether missed starts are made up for.
         disabled: Whether it starts no runs until it is enabled.
         service_account: The Kubernetes service account of the tasks; empty means KFP's own.
@@ -140,7 +140,7 @@ class CreateRecurringRunRequest:
     namespace: Namespace = ""
 
     def __post_init__(self) -> None:
-        """Adds the second to the five fields of crontab: KFP would read an hour as a minute."""
+        """Adds the seconds to the five fields of crontab: KFP would read an hour as a minute."""
         if isinstance(self.schedule, CronSchedule) and not self.schedule.cron.startswith("@"):
             fields = self.schedule.cron.split()
             cron = " ".join(["0", *fields] if len(fields) == _CRONTAB_FIELDS else fields)
@@ -149,11 +149,11 @@ class CreateRecurringRunRequest:
 
     @property
     def enabled(self) -> bool:
-        """Whether it starts runs from the beginning."""
+        """Whether it is created enabled."""
         return not self.disabled
 
     def check(self) -> Wrong:
-        """Checks that a display name shows."""
+        """Checks that a display name is not blank."""
         if self.display_name and not self.display_name.strip():
             yield "display_name", "is blank; leave it out, and one is made"
 
@@ -169,7 +169,7 @@ class GetRecurringRunRequest(_OneRecurringRun):
 
 @dataclass(frozen=True, slots=True)
 class ListRecurringRunsRequest(ListRequest):
-    """Lists recurring runs; `experiment` is None for those of all."""
+    """Lists recurring runs; `experiment` is None for those of all experiments."""
 
     ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "display_name", "recurring_run_id")
 

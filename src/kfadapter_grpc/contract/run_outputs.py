@@ -48,15 +48,15 @@ class RunArtifact:
 
     Attributes:
         type: The schema's title (`system.Metrics`).
-        metadata: What the task set, whole.
+        metadata: All metadata that the task set.
         artifact_id: KFP's id; several runs may share an artifact.
-        name: The output that it is, or one of.
+        name: The name of the output that it belongs to.
         run_id: The run for which it was read.
         task_id: The task of that run that made it; empty if it was made elsewhere.
         created_at: In UTC.
-        metrics: The numbers among the metadata of a `system.Metrics`.
-        slices: Those of a `system.SlicedClassificationMetrics`.
-        task: The path of the task, where the artifact does not stand under it.
+        metrics: The numbers in the metadata of a `system.Metrics`.
+        slices: The slices of a `system.SlicedClassificationMetrics`.
+        task: The path of the task, if the artifact is not listed under it.
     """
 
     type: str = ""
@@ -93,7 +93,7 @@ class RunInput:
 
 @dataclass(frozen=True, slots=True)
 class RunOutput:
-    """Something that a task made: artifacts, or, where there are none, a parameter's value."""
+    """An output of a task: artifacts, or, if there are none, a parameter's value."""
 
     name: str
     value: Json = None

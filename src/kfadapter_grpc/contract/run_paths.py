@@ -1,4 +1,4 @@
-"""Where the tasks of a run stand: paths through groups and iterations, and how people name a task."""
+"""The paths of the tasks of a run, through groups and iterations, and how users name a task."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class TaskPaths:
     def of(self, task: RunTask) -> str:
         """Returns the path of a task: its groups, with the iteration of loops in brackets, and the task itself.
 
-        Each is called as its author called it, unless siblings share that display name or it looks like a path.
+        Each has the name that its author gave it, unless siblings share that display name or it looks like a path.
         """
         return "/".join(map(str, self.parts(task)))
 
     def find(self, named: str, iteration_index: int | None = None) -> RunTask:
-        """Finds the task that is meant by a task_id, a path, a name, or a display name, in this order.
+        """Finds a task by task_id, path, name, or display name, in this order.
 
         Raises:
-            TaskNotFoundError: No task goes by it.
-            InvalidFieldError: Several do; the message lists their paths.
+            TaskNotFoundError: No task matches.
+            InvalidFieldError: Several match; the message lists their paths.
         """
         chosen = self.select(named, iteration_index)
         if len(chosen) > 1:
@@ -61,10 +61,10 @@ class TaskPaths:
         return chosen[0]
 
     def select(self, named: str, iteration_index: int | None = None) -> Sequence[RunTask]:
-        """Finds all tasks that are meant by it, in the same way.
+        """Finds all matching tasks, in the same way.
 
         Raises:
-            TaskNotFoundError: No task goes by it.
+            TaskNotFoundError: No task matches.
         """
         if named in self._by_id:
             return [self._by_id[named]]
@@ -114,7 +114,7 @@ class TaskPaths:
 
 
 def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether a path ends with the requested parts; an iteration that is not named may be any."""
+    """Whether a path ends with the requested parts; an iteration that is not given may be any."""
     pairs = list(zip(parts[::-1], wanted[::-1], strict=False))
     return len(parts) >= len(wanted) and all(
         name in {part.name, part.display_name} and index in {None, str(part.iteration)} for part, (name, index) in pairs

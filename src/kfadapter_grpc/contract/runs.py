@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.checks import Wrong
 
 MAX_RUN_NAME_BYTES = 255
-"""Bytes of UTF-8 in a run's display name (KFP's column)."""
+"""Maximum of UTF-8 bytes in a run's display name (KFP's column)."""
 _NAMESPACE = uuid.UUID("6f0f6c3e-3f0b-5d0a-9c55-5b1f6b1c7a10")
-"""Ours: no other program makes ids from it. It must never change."""
+"""Our namespace of UUIDs: no other program derives ids from it. It must never change."""
 MAX_WAIT = timedelta(hours=1)
 """How long Terminate waits at most."""
 MAX_TASK_PATH = 4096
-"""Characters in the name or path of a task."""
+"""Maximum number of characters in the name or path of a task."""
 _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
 _NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
 RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
-"""What the ids of runs look like: KFP takes others than UUIDs, too."""
+"""The format of the ids of runs: KFP accepts others than UUIDs, too."""
 _NO_RUN_ID = "'{}' is not the id of a run, which is mostly a UUID; List returns the ids"
 
 
@@ -53,7 +53,7 @@ def _run_id(value: str) -> Iterator[str]:
 RunId: TypeAlias = Annotated[str, _run_id]
 """The id of a run."""
 OptionalRunId: TypeAlias = Annotated[str, pattern(RUN_ID.pattern, _NO_RUN_ID)]
-"""The same, or nothing."""
+"""The same, or empty."""
 
 
 class RunState(enum.Enum):
@@ -81,7 +81,7 @@ _OVER = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunSta
 
 @dataclass(frozen=True, slots=True)
 class RunStateChange:
-    """A state, when it began, in UTC, and why, where KFP says."""
+    """A state, when it began, in UTC, and why, if KFP says."""
 
     state: RunState
     at: datetime | None = None
@@ -93,14 +93,14 @@ class RunTask:
     """A task of a run. Times are in UTC, None if it has not started or not finished.
 
     Attributes:
-        pod_name: The pod that it runs in, as far as KFP says.
+        pod_name: The pod that it runs in, if KFP says.
         state_history: The states that it went through, oldest first.
-        display_name: The name that its author set for people; empty if none is known.
+        display_name: The name that its author set for users; empty if none is known.
         parent_task_id: The group that it belongs to; empty at the top of the pipeline.
         iteration_index: Which iteration of the innermost loop, counted from 0; None outside of loops.
         attempts: How many times its container, or else its driver, was started.
         cached: Whether the result of an earlier run was used.
-        warnings: What people should know although it did not fail.
+        warnings: What users should know although it did not fail.
         log_tail: The last lines of its log, if it failed.
     """
 
@@ -125,7 +125,7 @@ class RunTask:
 
 
 class RunSourceState(enum.Enum):
-    """Whether a source of what is said of a run could be read."""
+    """Whether a source of information about a run could be read."""
 
     UNKNOWN = ""
     AVAILABLE = "available"
@@ -135,13 +135,13 @@ class RunSourceState(enum.Enum):
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is known that something is missing."""
+        """Whether information is known to be missing."""
         return self not in {RunSourceState.UNKNOWN, RunSourceState.AVAILABLE}
 
 
 @dataclass(frozen=True, slots=True)
 class RunSource:
-    """A source of what is said of a run, and what its state means, in one sentence."""
+    """A source of information about a run, and what its state means, in one sentence."""
 
     state: RunSourceState = RunSourceState.UNKNOWN
     message: str = ""
@@ -149,7 +149,7 @@ class RunSource:
 
 @dataclass(frozen=True, slots=True)
 class RunSources:
-    """The sources of what is said of a run; None if it was not read."""
+    """The sources of information about a run; None if it was not read."""
 
     tasks: RunSource | None = None
     outputs: RunSource | None = None
@@ -158,18 +158,18 @@ class RunSources:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run. Times are in UTC; names of pipeline, version and experiment, and the tasks, come with `View.FULL` only.
+    """A run. Times are in UTC; names of pipeline, version and experiment, and the tasks, are set with `View.FULL` only.
 
     Attributes:
         pipeline_id: Empty if it was started from a file; so is `pipeline_version_id`.
         pipeline_name: Empty if the pipeline was deleted; so is `pipeline_version_name` if the version was.
-        description: What it is for, without the labels.
+        description: Its purpose, without the labels.
         labels: The callers' own labels.
         state_history: The states that it went through, oldest first.
-        tasks: Its tasks, in the order in which they began.
-        recurring_run_id: The recurring run that made it; empty if a caller did.
-        etag: Changes whenever the run's state, tasks or archiving change.
-        warnings: What people should know although nothing failed.
+        tasks: Its tasks, in the order in which they started.
+        recurring_run_id: The recurring run that started it; empty if a caller did.
+        etag: Changes whenever the run's state, tasks or storage state change.
+        warnings: What users should know although nothing failed.
         sources: Where the tasks, outputs and logs come from; None with `View.BASIC`.
         metrics: The scalar metrics of its tasks.
     """
@@ -212,13 +212,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LogNote:
-    """Comes last in a log that is not complete, and says why."""
+    """The last part of an incomplete log; says why it is incomplete."""
 
     text: str
 
 
 LogPiece: TypeAlias = "bytes | LogNote"
-"""The next bytes of a log, or what is to be said of it."""
+"""The next bytes of a log, or a note about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ class CreateRunRequest:
         experiment: The experiment; None means the default one.
         parameters: The values; whole numbers may be floats.
         request_id: The idempotency key; empty if there is none.
-        create_experiment: Create the experiment if there is none of this name.
+        create_experiment: Whether to create the experiment if it does not exist.
         caching_enabled: False keeps tasks from using results of earlier runs; None leaves it to the pipeline.
     """
 
@@ -293,7 +293,7 @@ def _label_keys(values: frozenset[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to list; all that are set must match. `experiment` is None for those of all."""
+    """Which runs to list; all filters that are set must match. `experiment` is None for the runs of all experiments."""
 
     experiment: ExperimentRef | None = None
     states: Annotated[frozenset[RunState], _states] = frozenset()
@@ -372,6 +372,6 @@ def run_id_for(request_id: str, namespace: str = "") -> str:
 
     Args:
         request_id: The request id.
-        namespace: The run's namespace in KFP; empty where the adapter has none configured and the call names none.
+        namespace: The run's namespace in KFP; empty if neither the adapter's settings nor the call name one.
     """
     return str(uuid.uuid5(_NAMESPACE, f"{namespace}/{request_id}"))

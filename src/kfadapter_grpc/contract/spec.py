@@ -1,4 +1,4 @@
-"""What a pipeline file says about itself."""
+"""The contents of a pipeline file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 
 
 class PipelineFormat(enum.Enum):
-    """What kind of file a version was made from."""
+    """The kind of file that a version was made from."""
 
     UNKNOWN = "unknown"
     KFP_V2 = "kfp_v2"
@@ -34,7 +34,7 @@ class ParameterType(enum.Enum):
 
 
 class TaskKind(enum.Enum):
-    """What a task is."""
+    """The kind of a task."""
 
     UNKNOWN = "unknown"
     CONTAINER = "container"
@@ -46,7 +46,7 @@ class TaskKind(enum.Enum):
 
     @property
     def is_group(self) -> bool:
-        """Whether it holds other tasks."""
+        """Whether it contains other tasks."""
         return self in _GROUPS
 
 
@@ -60,12 +60,12 @@ class Parameter:
     Attributes:
         name: Its name.
         type: Its type.
-        declared_type: The type as the file names it.
-        has_default: Whether the file gives a default; a default may be null.
+        declared_type: The type as written in the file.
+        has_default: Whether the file has a default; a default may be null.
         default: The default in the parameter's own type.
-        optional: Whether a run may leave it out.
-        description: What it is for.
-        literals: The only values that it may have; empty where any of its type will do.
+        optional: Whether a run may omit it.
+        description: Its purpose.
+        literals: The allowed values; empty if any value of its type is allowed.
     """
 
     name: str
@@ -85,20 +85,20 @@ class Parameter:
                 object.__setattr__(self, "default", float(cast("int", self.default)))
 
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows a type that is not known as the file names it."""
+        """Shows an unknown type as written in the file."""
         return made | {"type": self.type.value or self.declared_type}
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file or data set that goes into a pipeline or comes out of it.
+    """A file or data set that is an input or output of a pipeline.
 
     Attributes:
         name: Its name.
         type: The schema's title (`system.Dataset`).
         is_list: Whether it is a list of such artifacts.
-        optional: Whether a run may leave it out.
-        description: What it is for.
+        optional: Whether a run may omit it.
+        description: Its purpose.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class TaskResources:
-    """What a container requests, in Kubernetes' notation; empty if nothing."""
+    """The resource requests of a container, in Kubernetes' notation; empty if unset."""
 
     cpu_request: str = ""
     cpu_limit: str = ""
@@ -122,7 +122,7 @@ class TaskResources:
 
 @dataclass(frozen=True, slots=True)
 class KubernetesExtra:
-    """Something of Kubernetes that a task uses: `kind` as the platform spec names it, and the object's name."""
+    """A Kubernetes object that a task uses: `kind` as the platform spec names it, and the object's name."""
 
     kind: str
     name: str = ""
@@ -133,20 +133,20 @@ class Task:
     """A task of a pipeline, or of a group of tasks.
 
     Attributes:
-        name: Its name in its group, where no other task has it.
+        name: Its name, unique in its group.
         component: The component, or the template of a Workflow, that it runs.
-        kind: What it is.
+        kind: Its kind.
         image: The container's image; empty for groups and importers.
         depends_on: The names of the tasks of the same group that must have finished before.
-        condition: The condition under which it runs, in words; empty where it always runs.
-        loop_items: What a loop runs over: the items as JSON, or where they come from.
-        resources: What it requests; None if nothing.
+        condition: The condition under which it runs, in words; empty if it always runs.
+        loop_items: What a loop runs over: the items as JSON, or their source.
+        resources: Its resource requests; None if unset.
         caching_enabled: Whether earlier results may be used again.
-        kubernetes_extras: What it uses of Kubernetes.
+        kubernetes_extras: The Kubernetes objects and settings that it uses.
         tasks: The tasks inside it, in an order in which they can run.
-        display_name: What people see.
-        max_retries: How often it is tried again when it fails; 0 is never.
-        loop_parallelism: How many items of a loop run at once; 0 means as many as there are.
+        display_name: The name shown to users.
+        max_retries: How often it is retried when it fails; 0 means never.
+        loop_parallelism: How many items of a loop run at once; 0 means no limit.
     """
 
     name: str
@@ -167,20 +167,20 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class SpecSummary:
-    """What a pipeline file says about itself.
+    """The contents of a pipeline file.
 
     Attributes:
-        format: What kind of file it is.
+        format: The kind of the file.
         name: The pipeline's name inside the file.
         description: The description inside the file.
-        parameters: What a run can set.
+        parameters: The parameters of a run.
         schema_version: The version of the spec's schema, or the API version of a Workflow.
         sdk_version: The SDK that compiled the file.
-        input_artifacts: Artifacts that a run needs.
-        output_artifacts: Artifacts that a run makes.
-        output_parameters: Parameters that a run returns.
+        input_artifacts: The artifacts that a run needs.
+        output_artifacts: The artifacts that a run makes.
+        output_parameters: The parameters that a run returns.
         tasks: The tasks as a graph, in an order in which they can run.
-        unknown_parts: Paths of what was not understood, or was too large to show.
+        unknown_parts: Paths of parts that were not understood, or were too large to show.
     """
 
     format: PipelineFormat = PipelineFormat.UNKNOWN

@@ -1,6 +1,6 @@
-"""What of a JSON value a google.protobuf.Value can carry, and what stands in its place where it cannot.
+"""Which JSON values a google.protobuf.Value can carry, and what replaces those that it cannot.
 
-A Value holds doubles and sound texts, and protobuf reads no message nested deeper than 100 levels, of which each list
+A Value holds doubles and valid Unicode, and protobuf reads no message nested deeper than 100 levels, of which each list
 takes two and each object three.
 """
 
@@ -23,11 +23,11 @@ LARGEST_EXACT_INTEGER = 2**53
 MAX_LEVELS = 90
 """How many of protobuf's 100 levels a value may take: the messages around it take up to 9, in an event of a watch."""
 LIST_LEVELS, OBJECT_LEVELS = 2, 3
-"""What a list and an object take of them."""
+"""How many levels a list and an object take."""
 NESTED_TOO_DEEPLY = "nested too deeply"
 """Why a value that takes more is replaced."""
 MAX_OBJECT_LEVELS = MAX_LEVELS + OBJECT_LEVELS
-"""The same of a Struct, which is an object without a Value around it."""
+"""The same for a Struct, which is an object without a Value around it."""
 _NO_DOUBLE = "not a finite 64-bit number"
 _BEYOND_INTEGERS = "integer beyond 2^53"
 _LONE_SURROGATE = "lone surrogate"
@@ -42,11 +42,11 @@ _MAX_REPLACEMENTS = 20
 _MAX_PATH_CHARACTERS = 120
 
 Path: TypeAlias = "tuple[Path, str] | None"
-"""Where a value is: the path of what it is in, and its own part (`.key` or `[3]`)."""
+"""The position of a value: the path of its parent, and its own part (`.key` or `[3]`)."""
 
 
 class NumberText(str):
-    """A number that no double can hold, as it was written: `1e999`, `NaN`, or one of 5000 digits."""
+    """A number that no double can hold, as it was written: `1e999`, `NaN`, or one with 5000 digits."""
 
     __slots__ = ()
 
@@ -56,9 +56,9 @@ class Replacement:
     """A part of a value that had to be replaced.
 
     Attributes:
-        path: Where it is (`parameters.x[3]`).
+        path: Its position (`parameters.x[3]`).
         why: What is wrong with it (`nested too deeply`).
-        shown_as: What stands in its place.
+        shown_as: What replaces it.
     """
 
     path: str
@@ -71,13 +71,13 @@ class Replacement:
 
 @dataclass(slots=True)
 class Replacements:
-    """Collects what was replaced: the first 20, and how many more there are."""
+    """Collects replacements: the first 20, and how many more there are."""
 
     first: list[Replacement] = field(default_factory=list)
     more: int = 0
 
     def add(self, path: Path, why: str, shown_as: str = "text") -> None:
-        """Notes a replacement."""
+        """Adds a replacement."""
         if len(self.first) < _MAX_REPLACEMENTS:
             self.first.append(Replacement(path_text(path), why, shown_as))
         else:
@@ -89,16 +89,16 @@ class Replacements:
 
 
 def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
-    """The value with a text in place of every part that a google.protobuf.Value of so many levels cannot carry.
+    """The value with a text in place of every part that a google.protobuf.Value of this many levels cannot carry.
 
     NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
-    their digits, what is nested too deeply by its JSON text, and lone surrogates in texts by U+FFFD.
+    their digits, too deeply nested parts by their JSON text, and lone surrogates in texts by U+FFFD.
     """
     return value if _is_carried(value, levels) else _replaced(value, path, replaced, levels)
 
 
 def _is_carried(value: Json, levels: int) -> bool:
-    """Whether nothing has to be replaced, which is so for nearly all values: found without building anything."""
+    """Whether nothing has to be replaced, which is the case for nearly all values: found without building anything."""
     if isinstance(value, dict | list):
         levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
         if levels < 0:
@@ -145,14 +145,14 @@ def _scalar(value: Json, path: Path, replaced: Replacements) -> Json:
 
 
 def object_violations(values: Mapping[str, Json], name: str) -> list[FieldViolation]:
-    """What is wrong with the values of an object that is to be sent as google.protobuf.Struct; each with its path."""
+    """The violations of an object that is to be sent as google.protobuf.Struct; each with its path."""
     replaced = Replacements()
     carried(dict(values), (None, name), replaced, MAX_OBJECT_LEVELS)
     return [FieldViolation(one.path, _ADVICE.get(one.why, one.why)) for one in replaced.first]
 
 
 def json_text(value: Json) -> str:
-    """The value as JSON; sound, whatever it holds."""
+    """The value as valid JSON, whatever it contains."""
     try:
         return sound(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     except (RecursionError, ValueError):

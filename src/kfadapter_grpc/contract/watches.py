@@ -1,4 +1,4 @@
-"""Watching runs: which, and what a watch sends."""
+"""Watching runs: requests and events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.checks import Wrong
 
 MAX_WATCHED_RUNS = 1000
-"""How many runs one watch names at most."""
+"""The maximum number of ids in one watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,21 @@ def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class WatchRunsRequest:
-    """Watches runs; `known_etags` is what the caller knows already, with `tasks` a change of a task is a change."""
+    """Watches runs; `known_etags` is what the caller already knows, with `tasks` a change of a task is an event."""
 
     what: RunIds | RunFilter
     known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
     tasks: bool = False
 
     def check(self) -> Wrong:
-        """Checks that runs are named."""
+        """Checks that runs are selected."""
         if isinstance(self.what, RunIds) and not self.what.run_ids:
             yield "what", "is empty; name runs by id, or a filter, which may be empty"
 
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """A run as it is now, observed by the adapter at a time in UTC; with its tasks only if requested."""
+    """The current state of a run, observed by the adapter at a time in UTC; with its tasks only if requested."""
 
     run: Run
     observed_at: datetime
@@ -75,7 +75,7 @@ class RunGone:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing happened, the watch lives; whether KFP answered the adapter's last request."""
+    """A heartbeat: nothing changed; whether KFP responded to the adapter's last request."""
 
     kfp_reachable: bool
     observed_at: datetime

@@ -1,4 +1,4 @@
-"""What happens around every call of the contract, in one stated order."""
+"""The layers around every call of the contract, in a fixed order."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def layers(
 ) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
 
-    The log and other observers stand outside the errors, to see what became of the call; authentication and admission
-    stand inside them, to refuse a call as an error like any other. Unauthorized callers take no slot.
+    The log and other observers are outside the errors, to see the outcome of the call; authentication and admission
+    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot.
 
     Args:
         authentication: Authenticates and authorizes.

@@ -1,4 +1,4 @@
-"""Bounds how many calls are served at once, and refuses new ones when the server is about to stop."""
+"""Limits how many calls are served at once, and rejects new ones when the server is about to stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bounds:
         return self.max_unary_calls + self.max_uploads + self.max_streams
 
     def of(self, kind: CallKind) -> tuple[str, int]:
-        """Returns the setting that bounds calls of this kind, and its value."""
+        """Returns the setting that limits calls of this kind, and its value."""
         name = _SETTING[kind]
         return name, getattr(self, name)
 
@@ -44,14 +44,14 @@ _SETTING = {
 
 
 SHARE = 4
-"""One of so many parts of the slots is kept from a caller that holds one."""
+"""One of this many parts of the slots is denied to a caller that holds one."""
 
 
 class Admission:
-    """The layer that admits a call or refuses it. Never waits for a slot.
+    """The layer that admits a call or rejects it. Never waits for a slot.
 
-    A quarter of the slots, or as many as others hold now if that is more, is kept from a caller that holds a quarter,
-    so that a single one cannot shut out the others. A caller is identified by its token or certificate, and otherwise
+    A quarter of the slots, or as many as others hold now if that is more, is denied to a caller that holds a quarter,
+    so that a single one cannot block the others. A caller is identified by its token or certificate, and otherwise
     by its connection.
     """
 
@@ -65,10 +65,10 @@ class Admission:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Takes a slot for the time of the call.
+        """Takes a slot for the duration of the call.
 
         Raises:
-            OverloadedError: All slots for calls of this kind are taken, or the rest is kept for other callers.
+            OverloadedError: All slots for calls of this kind are taken, or the rest is reserved for other callers.
             DrainingError: The server is about to stop.
         """
         kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
@@ -88,12 +88,12 @@ class Admission:
         return sum(self.inflight().values())
 
     def drain(self) -> None:
-        """Refuses all calls from now on; those that are being served go on."""
+        """Rejects all calls from now on; running calls continue."""
         with self._changed:
             self._draining = True
 
     def wait_idle(self, seconds: float) -> bool:
-        """Waits until no call is being served, at most `seconds`; returns whether that came true."""
+        """Waits until no call is running, at most `seconds`; returns whether that was reached."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 

@@ -1,4 +1,4 @@
-"""Authentication and authorization of calls, and the credentials that they bring for Kubeflow Pipelines."""
+"""Authentication and authorization of calls, and callers' credentials for Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 AUTHORIZATION_KEY = "authorization"
 """The metadata key of credentials, `Bearer TOKEN`."""
 _NAMES = ("peer_uri", "peer_dns", "x509_common_name")
-"""Where gRPC keeps the names in a client certificate that has been verified."""
+"""The keys of gRPC's properties with the names in a verified client certificate."""
 
 
 class Authentication:
     """The layer that authenticates and authorizes the caller; the log shows the name."""
 
     def __init__(self, access: Access) -> None:
-        """Asks `access`."""
+        """Checks callers with `access`."""
         self._access = access
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Lets the call in.
+        """Admits the call.
 
         Raises:
             UnauthenticatedError: The caller is unknown.
-            PermissionDeniedError: The caller may not call, or not this RPC.
+            PermissionDeniedError: The caller may not use the adapter, or not this RPC.
         """
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
@@ -53,12 +53,12 @@ def certificate_names(context: grpc.ServicerContext) -> list[str]:
 
 @contextmanager
 def take_authorization(rpc: Rpc) -> Iterator[None]:
-    """The layer that forwards callers' credentials to KFP: refuses calls without them, before anything is read.
+    """The layer that forwards callers' credentials to KFP: rejects calls without them, before anything is read.
 
     Nothing else of a caller's metadata is forwarded; a `kubeflow-userid` that a caller sends is ignored.
 
     Raises:
-        UnauthenticatedError: The call brings no credentials, or several.
+        UnauthenticatedError: The call has no credentials, or several.
     """
     metadata = rpc.context.invocation_metadata() or ()
     values = [value for key, value in metadata if key == AUTHORIZATION_KEY and isinstance(value, str) and value.strip()]

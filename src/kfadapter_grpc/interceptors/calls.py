@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key of the request id, in both directions."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-"""What a caller may name a call; any other name is replaced."""
+"""The format of request ids set by callers; others are replaced."""
 NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
-"""A deadline further away than this is none: gRPC shows a missing one as a time some centuries from now."""
+"""A deadline further away than this counts as unset: gRPC shows an unset one as a time some centuries from now."""
 
 ANSWER_SECONDS = 0.2
 """How long before the caller's deadline work for the call ends."""
@@ -36,24 +36,24 @@ _current: ContextVar[Call] = ContextVar("call")
 
 @contextmanager
 def identify(rpc: Rpc) -> Iterator[None]:
-    """The outermost layer: names the call, starts its clock, and returns its id to the client in any case.
+    """The outermost layer: sets the request id, starts the call's clock, and returns the id to the client in any case.
 
-    A response also carries the adapter's version; an error does not, so that only authorized callers learn it.
+    A response also contains the adapter's version; an error does not, so that only authorized callers receive it.
     """
     call = _call(rpc.context, rpc.method.default_seconds)
     rpc.call = call
     rpc.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id), _VERSION))
-    _current.set(call)  # gRPC runs every call in a contextvars.Context of its own, so there is nothing to take back
+    _current.set(call)  # gRPC runs every call in a contextvars.Context of its own, so there is nothing to reset
     yield
 
 
 def current_call(context: grpc.ServicerContext) -> Call:
-    """Finds the call that is served; makes one from `context` where no interceptor did (under grpcio-testing)."""
+    """Returns the current call; makes one from `context` if no interceptor did (under grpcio-testing)."""
     return _current.get(None) or _call(context, WRITE_SECONDS)
 
 
 def caller_seconds(context: grpc.ServicerContext) -> float | None:
-    """Returns the seconds that the caller's own deadline leaves; None if the caller set none."""
+    """Returns the seconds until the caller's own deadline; None if the caller set none."""
     seconds: float | None = context.time_remaining()
     return None if seconds is None or seconds > NO_DEADLINE_SECONDS else seconds
 
@@ -62,7 +62,7 @@ def _call(context: grpc.ServicerContext, default_seconds: float) -> Call:
     seconds = caller_seconds(context)
     if seconds is None:
         seconds = default_seconds
-    else:  # leaves time for the response: past the client's own deadline it would not learn why the call failed
+    else:  # leaves time for the response: after its own deadline the client would not see why the call failed
         seconds -= min(ANSWER_SECONDS, seconds / 10)
     call = Call(_request_id(context), seconds)
     if not context.add_callback(call.cancel):
@@ -79,13 +79,13 @@ def _request_id(context: grpc.ServicerContext) -> str:
 
 @contextmanager
 def end_stalled(rpc: Rpc) -> Iterator[None]:
-    """The layer that holds streaming answers to the default deadline.
+    """The layer that applies the default deadline to streaming responses.
 
-    gRPC knows no timeout for sending a message: without this, a caller without deadline who does not read would hold
-    a thread for as long as the connection lives. All else that takes time asks `Call.remaining`.
+    gRPC has no timeout for sending a message: without this, a caller without deadline that does not read would hold
+    a thread for as long as the connection lives. All other work checks `Call.remaining`.
 
-    Answers that may go on for ever are left alone: who does not read them holds a thread of those for streams, and what
-    waits for him does not grow.
+    Responses that may be endless are exempt: a client that does not read them holds one of the threads for streams, and
+    what is buffered for it does not grow.
     """
     if not rpc.method.server_streaming or rpc.method.endless or caller_seconds(rpc.context) is not None:
         yield
@@ -98,7 +98,7 @@ def end_stalled(rpc: Rpc) -> Iterator[None]:
 
 
 class _Watchdog:
-    """Cancels a call when its deadline, which may be extended meanwhile, has passed."""
+    """Cancels a call when its deadline, which may have been extended, has passed."""
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TRequest = TypeVar("TRequest")
 TResponse = TypeVar("TResponse")
 Behavior: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
-"""A servicer's method: takes a request or an iterator of requests, returns an answer or an iterator of answers."""
+"""A servicer's method: takes a request or an iterator of requests, returns a response or an iterator of responses."""
 
 
 @dataclass(eq=False, slots=True)
@@ -27,10 +27,10 @@ class Rpc:
     """One call on its way through the layers.
 
     Attributes:
-        method: The RPC that is called.
-        context: What gRPC knows of the call.
+        method: The RPC.
+        context: gRPC's context of the call.
         call: The call's budget. The outermost layer, `identify`, sets it.
-        caller: Who calls, where callers must say so; the authentication layer sets it, the log reads it.
+        caller: The caller, if callers must authenticate; the authentication layer sets it, the log reads it.
         failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 
@@ -42,7 +42,7 @@ class Rpc:
 
 
 Layer: TypeAlias = Callable[[Rpc], AbstractContextManager[None]]
-"""What happens around a call. It may raise on entering, and must not swallow what is raised inside."""
+"""Runs around a call. It may raise on entering, and must not swallow exceptions raised inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class _Wrapping:
 class CallInterceptor(grpc.ServerInterceptor):
     """Enters the layers, outermost first, around every RPC of the contract.
 
-    They are entered on the thread that serves the call and stay entered until the last answer of a stream has gone out.
-    Methods that are not of the contract (health, reflection) pass untouched.
+    They are entered on the thread that serves the call and stay entered until the last response of a stream is sent.
+    Methods outside the contract (health, reflection) are not wrapped.
     """
 
     def __init__(self, layers: Sequence[Layer], methods: Mapping[str, RpcMethod] = METHODS) -> None:
@@ -69,7 +69,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[TRequest, TResponse] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[TRequest, TResponse] | None:
-        """Wraps the handler. Does no work of the call itself: this is the one thread that accepts calls."""
+        """Wraps the handler. Does no work of the call itself: this is the only thread that accepts calls."""
         handler = continuation(handler_call_details)
         method = self._methods.get(handler_call_details.method)
         if handler is None or method is None:

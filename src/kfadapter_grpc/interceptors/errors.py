@@ -1,4 +1,4 @@
-"""Turns exceptions into what goes over the wire. The only module that aborts calls."""
+"""Converts exceptions to the errors on the wire. The only module that aborts calls."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ERROR_DOMAIN = "kfadapter"
 DETAILS_KEY = "grpc-status-details-bin"
 """The trailer that holds the serialized google.rpc.Status."""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""The trailer with which a server sets when gRPC's retry policy repeats a call; negative: not at all."""
+"""The trailer with which a server controls when gRPC's retry policy repeats a call; negative: never."""
 MAX_STATUS_BYTES = 7 * 1024
-"""What a status may take on the wire: from 8 KiB of trailers on, common clients refuse them."""
+"""The size limit of a status on the wire: from 8 KiB of trailers on, common clients reject them."""
 
 _CUTS = ((1000, 50), (500, 50), (250, 25), (120, 15), (60, 10), (30, 5))
-"""How many characters of a text and how many items of a list are sent; the first pair that fits is taken."""
+"""How many characters of a text and how many items of a list are sent; the first pair that fits is used."""
 
 
 @contextmanager
 def tell_errors(rpc: Rpc) -> Iterator[None]:
     """The layer that ends a failed call with code, reason and details.
 
-    What is not an `AdapterError` is a fault of the adapter: the caller learns nothing of it but the request id, the log
-    has the rest.
+    An exception other than an `AdapterError` is a fault of the adapter: the caller receives only the request id, the
+    log has the details.
     """
     try:
         yield
@@ -61,7 +61,7 @@ class WireStatus(grpc.Status):
 
 
 def wire_status(error: AdapterError, request_id: str) -> WireStatus:
-    """Makes the status of an error, cut so that it fits into the trailers that clients accept."""
+    """Makes the status of an error, truncated to fit into the trailers that clients accept."""
     for length, count in _CUTS:
         status = _status(error, request_id, length, count)
         data = status.SerializeToString()
@@ -70,7 +70,7 @@ def wire_status(error: AdapterError, request_id: str) -> WireStatus:
             break
     trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID_KEY, request_id), (DETAILS_KEY, data)]
     if isinstance(error, KfpUnavailableError):
-        # Reads have been repeated towards KFP; a client's own retry policy would multiply that.
+        # Reads to KFP have been retried; a client's own retry policy would multiply that.
         trailers.append((RETRY_PUSHBACK_KEY, "-1"))
     return WireStatus(error.code, status.message, tuple(trailers))
 
@@ -110,6 +110,6 @@ def _details(error: AdapterError, length: int, count: int) -> Iterator[Message]:
 
 
 def _cut(text: str, length: int) -> str:
-    """Shortens a text, and replaces what UTF-8 cannot say."""
+    """Truncates a text, and replaces what UTF-8 cannot encode."""
     sayable = text.encode("utf-8", "replace").decode("utf-8")
     return sayable if len(sayable) <= length else sayable[: length - 1] + "…"

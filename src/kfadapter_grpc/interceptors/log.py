@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 MAX_MESSAGE = 1000
-"""Characters of an error's message that are logged."""
+"""How many characters of an error's message are logged."""
 
 
 class CallLog:
@@ -57,7 +57,7 @@ class CallLog:
 
 
 def _used(rpc: Rpc) -> Mapping[str, object]:
-    """What the call used; bytes only where the RPC carries files or logs."""
+    """The usage of the call; bytes only if the RPC transfers files or logs."""
     usage = rpc.call.usage
     used: dict[str, object] = {"kfp_seconds": round(usage.kfp_seconds, 4), "kfp_requests": usage.kfp_requests}
     if rpc.method.client_streaming:
@@ -76,7 +76,7 @@ def _level(failure: AdapterError | None) -> int:
 
 
 def call_code(rpc: Rpc) -> StatusCode:
-    """Returns the status code of a call that has ended."""
+    """Returns the status code of a finished call."""
     if rpc.failure is not None and not isinstance(rpc.failure, CallCancelledError):
         return rpc.failure.code
     if rpc.failure is None and rpc.context.is_active():

@@ -1,4 +1,4 @@
-"""What can go wrong while a client's messages are read: bytes that are no message, and a client that disconnects."""
+"""Errors while a client's messages are read: bytes that are not a message, and a client that disconnects."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ MAX_LEVELS = 100
 """How many levels of messages protobuf reads below the outermost one."""
 _MAX_MESSAGES = 10_000
 _MAX_BYTES = 256 * 1024
-"""How much is looked at: it is a bad request, and must not cost more than a good one."""
+"""How many bytes are examined: it is a bad request, and must not cost more than a good one."""
 _LENGTH_DELIMITED = 2
 _OF_VALUES = frozenset({"fields", "value", "struct_value", "list_value"})
-"""Fields of protobuf's own, of which JSON knows nothing."""
+"""Fields of protobuf's own, which have no place in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Garbled:
-    """Stands for a message whose bytes could not be parsed; `path` is what is nested too deeply in it."""
+    """Stands for a message whose bytes could not be parsed; `path` is the part of it that is nested too deeply."""
 
     path: str
 
 
 def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
-    """Makes a deserializer whose failure `checked_request` raises, where gRPC's is INTERNAL without a reason."""
+    """Makes a deserializer whose failures `checked_request` raises; gRPC's own are INTERNAL without a reason."""
     if parse is None:
         return None
 
@@ -81,8 +81,8 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
     """Yields the requests of a stream, and raises if the client cancelled before it had sent everything.
 
     gRPC raises an exception without a message then. In a tenth of the cases it first ends the iteration as if the
-    client had sent everything, and reports the cancellation a moment later: that is for the reader of the stream to
-    find out, by what was announced or by waiting.
+    client had sent everything, and reports the cancellation a moment later: the reader of the stream has to
+    detect that, by announced sizes or by waiting.
 
     Raises:
         CallCancelledError: The client cancelled.
@@ -101,10 +101,10 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
 
 
 class _Pump(Iterator[TRequest]):
-    """Reads a stream on a thread of its own, so that waiting for the next request can end.
+    """Reads a stream on a dedicated thread, so that waiting for the next request can end.
 
-    gRPC waits for a request for as long as the connection lives. Nothing but the caller's own deadline would end that,
-    and this is for callers who set none. The thread ends with the call.
+    gRPC waits for a request for as long as the connection lives. Only the caller's own deadline would end that,
+    and this is for callers that set none. The thread ends with the call.
     """
 
     def __init__(self, requests: Iterator[TRequest], call: Call) -> None:
@@ -114,7 +114,7 @@ class _Pump(Iterator[TRequest]):
         self._arrived: SimpleQueue[tuple[TRequest | None, BaseException | None]] = SimpleQueue()
         self._over = False
         threading.Thread(target=self._read, name="requests", daemon=True).start()
-        call.on_cancel(self._stop)  # which gRPC makes happen at the end of every call, however it ends
+        call.on_cancel(self._stop)  # gRPC calls this at the end of every call, however it ends
 
     def __next__(self) -> TRequest:
         self._wanted.release()
@@ -134,7 +134,7 @@ class _Pump(Iterator[TRequest]):
         self._wanted.release()
 
     def _read(self) -> None:
-        """Reads one request whenever one is wanted, so that no more than one is held."""
+        """Reads one request whenever one is requested, so that at most one is buffered."""
         try:
             while self._wanted.acquire():
                 if self._over:
@@ -158,7 +158,7 @@ def _too_deep(data: bytes, descriptor: Descriptor) -> str:
 
 
 def _messages(data: bytes, descriptor: Descriptor, path: str) -> Iterator[tuple[bytes, Descriptor, str]]:
-    """The messages in a message, read without those inside them, which are unknown to an empty one."""
+    """The messages in a message, read without those inside them, which an empty message treats as unknown."""
     try:
         fields = UnknownFieldSet(Empty.FromString(data))
     except DecodeError:

@@ -33,16 +33,16 @@ def connect(
     kubernetes: TransportSettings | None = None,
     mlmd: StoreSettings | None = None,
 ) -> KfpBackend:
-    """Makes a backend for the KFP at `url`; nothing is sent yet.
+    """Makes a backend for the KFP at `url`; sends nothing yet.
 
     Args:
         url: The base URL.
-        pool_size: How many idle connections are kept.
-        place: Where downloads are kept on their way.
+        pool_size: How many idle connections are kept open.
+        place: Where downloads are spooled.
         credentials: Sent with every request; defaults to none.
         tls: CAs and client certificate.
-        kubernetes: How to reach the Kubernetes API for the logs of pods; if unset, it is not called.
-        mlmd: Where ML Metadata is, which has the outputs of runs of KFP 2.5 to 2.17; if unset, it is not called.
+        kubernetes: How to reach the Kubernetes API for pod logs; if unset, it is not called.
+        mlmd: The address of ML Metadata, which has the outputs of runs of KFP 2.5 to 2.17; if unset, it is not called.
     """
     settings = TransportSettings(url, pool_size, credentials=credentials or Credentials(), tls=tls or TlsFiles())
     return KfpBackend(settings, place or SpoolPlace(), kubernetes, mlmd=mlmd)

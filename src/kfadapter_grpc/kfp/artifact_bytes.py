@@ -1,7 +1,7 @@
 """Reads the bytes of artifacts: a file, a file of a folder, or a folder as a tar archive.
 
-The artifact's record says where they are, the settings whether they may be read. Only the names of a folder's files and
-a few pieces are ever in memory.
+The artifact's record gives the location, the settings decide whether it may be read. Only the names of a folder's files
+and a few chunks are in memory at any time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_READS = 32
 TAR = "application/x-tar"
 _ENTRIES_BYTES = 2 * 1024 * 1024
 _ENTRY_BYTES = 24
-"""What an entry takes in a message besides its path, at most."""
+"""The size of an entry in a message, without its path, at most."""
 _UNKNOWN = "application/octet-stream"
 _METRICS = frozenset({METRICS, CLASSIFICATION_METRICS, SLICED_METRICS})
 _IS_METRICS = "it consists of metrics, which Get returns"
@@ -44,10 +44,10 @@ _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
 
 
 class ArtifactBytes:
-    """Reads the bytes of artifacts. Safe to use from many threads; making it touches no network."""
+    """Reads the bytes of artifacts. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, stores: ObjectStores | None = None, folder: Path | None = None) -> None:
-        """Reads from these stores and, of an embedded KFP, from this folder; from nothing if neither is given."""
+        """Reads from these stores and, for an embedded KFP, from this folder; from nothing if both are unset."""
         self._stores = stores
         self._folder = folder
         self._free = threading.BoundedSemaphore(MAX_READS)
@@ -61,20 +61,20 @@ class ArtifactBytes:
     def read(
         self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, session: str = ""
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
-        """Opens an artifact; what it yields begins with its content, and the bytes follow.
+        """Opens an artifact; yields a description of its content, then its bytes.
 
         Args:
-            artifact: What is read; its caller may read its run.
+            artifact: The artifact; the caller is allowed to read its run.
             request: Which part of it.
-            call: For which call.
+            call: The call that it is read for.
             session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
 
         Raises:
             ArtifactNotFoundError: Nothing is stored there.
-            ArtifactNotReadableError: It has no stored bytes, or may not be read.
+            ArtifactNotReadableError: It has no stored bytes, or reading it is not allowed.
             ArtifactStoreUnavailableError: The store is unreachable or failed.
-            ArtifactChangedError: It was changed meanwhile.
-            OverloadedError: Too many are being read.
+            ArtifactChangedError: It was changed while it was read.
+            OverloadedError: Too many artifacts are being read.
         """
         if not self._free.acquire(blocking=False):
             raise errors.OverloadedError(f"{MAX_READS} artifacts are being read, which is the limit; try again shortly")
@@ -108,7 +108,7 @@ class ArtifactBytes:
 
 @contextmanager
 def _about(artifact: RunArtifact) -> Iterator[None]:
-    """Names the artifact in errors that are about it."""
+    """Adds the name of the artifact to errors about it."""
     try:
         yield
     except (
@@ -154,10 +154,10 @@ def _opened(
 
 
 def _checked(path: str) -> str:
-    """A path inside of an artifact.
+    """A path inside an artifact.
 
     Raises:
-        InvalidFieldError: It is none.
+        InvalidFieldError: The path is invalid.
     """
     if path and ("\0" in path or any(part in ("", ".", "..") for part in path.split("/"))):
         text = "must be the path of a file as the entries have it: without '/' at an end, '//', '.' or '..'"
@@ -177,7 +177,7 @@ def _nothing(artifact: RunArtifact, place: ArtifactPlace, session: str) -> error
 
 
 def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
-    """Describes a file: its media type is by the artifact's type, or as stored, or else by its name."""
+    """Describes a file; its media type is by the artifact's type, else as stored, else by its name."""
     name = file.path.rpartition("/")[2] or place.name
     stored = file.media_type.partition(";")[0].strip()
     of_artifact = "" if file.path else _BY_TYPE.get(artifact.type, "")
@@ -187,7 +187,7 @@ def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) ->
 
 
 def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
-    """The entries that are listed: as many as fit into one message."""
+    """The entries to list: as many as fit into one message."""
     room = _ENTRIES_BYTES
     for file in files[:MAX_ENTRIES]:
         room -= len(file.path.encode()) + _ENTRY_BYTES
@@ -219,7 +219,7 @@ def _first(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
 
 
 def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Cuts pieces to the size of messages, and joins small ones."""
+    """Splits chunks to the size of messages, and joins small ones."""
     small = b""
     for piece in pieces:
         if len(small) + len(piece) <= CHUNK_BYTES:

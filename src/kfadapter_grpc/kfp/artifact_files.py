@@ -1,4 +1,4 @@
-"""Files of artifacts, by their paths inside: what is known of them wherever they lie, and those of this machine."""
+"""Files of artifacts, by their paths inside: what all stores have in common, and files on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1024 * 1024
 """How many bytes are read at once."""
 MAX_FILES = 100_000
-"""How many files a folder may have that is read as a whole: all of their names are in memory at once."""
+"""How many files a folder may have to be read as a whole: all their names are in memory at once."""
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
@@ -30,10 +30,10 @@ class ArtifactFile:
     """A file of an artifact.
 
     Attributes:
-        path: Its path inside of the artifact; empty if it is the artifact.
+        path: Its path inside the artifact; empty if it is the artifact itself.
         size: In bytes.
-        stamp: What changes with its content; empty if the store has nothing of the kind.
-        media_type: As the store has it; empty if unknown.
+        stamp: Changes with its content; empty if the store has nothing of the kind.
+        media_type: As recorded by the store; empty if unknown.
         stored_at: In UTC.
     """
 
@@ -45,11 +45,11 @@ class ArtifactFile:
 
 
 class ArtifactPlace(Protocol):
-    """Where an artifact lies; as text it follows "nothing is stored"."""
+    """The location of an artifact; in a message it follows "nothing is stored"."""
 
     @property
     def name(self) -> str:
-        """The last part of where it lies."""
+        """The last part of the location."""
         ...
 
     def file(self, path: str) -> ArtifactFile | None:
@@ -57,11 +57,11 @@ class ArtifactPlace(Protocol):
         ...
 
     def files(self) -> list[ArtifactFile]:
-        """Lists the files of a folder, sorted by path; none if it is no folder."""
+        """Lists the files of a folder, sorted by path; empty if it is not a folder."""
         ...
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """Yields the bytes of a file from `start` to before `end`; fails if it is not the same any more."""
+        """Yields the bytes of a file from `start` to before `end`; fails if the file has changed."""
         ...
 
 
@@ -73,14 +73,14 @@ def ensure_few(count: int) -> None:
         )
 
 
-# --- files of this machine: those of an embedded KFP, inside of its folder ------------------------------------------
+# --- files on this machine: those of an embedded KFP, inside its folder ---------------------------------------------
 
 
 class FolderPlace:
-    """A file or a folder inside of `root`. Links are followed as long as they lead to something inside of it."""
+    """A file or a folder inside `root`. Links are followed as long as they lead to something inside `root`."""
 
     def __init__(self, root: Path, rest: str) -> None:
-        """Will read the file whose URI is `file://` and `rest`; touches nothing yet.
+        """Prepares reading the file whose URI is `file://` and `rest`; touches nothing yet.
 
         Raises:
             ArtifactNotReadableError: It is outside of `root`.
@@ -108,7 +108,7 @@ class FolderPlace:
             return _file(path, found) if stat.S_ISREG(found.st_mode) else None
 
     def files(self) -> list[ArtifactFile]:
-        """Lists the regular files of the folder, sorted; what is none, or is a link that leads outside, is left out."""
+        """Lists the regular files of the folder, sorted; other files and links that lead outside are omitted."""
         found: list[ArtifactFile] = []
         with self._opened(self._path) as fd:
             if fd is None or not stat.S_ISDIR(os.fstat(fd).st_mode):
@@ -126,7 +126,7 @@ class FolderPlace:
         """Yields the bytes of a file.
 
         Raises:
-            ArtifactChangedError: It is not the file any more that it was.
+            ArtifactChangedError: The file has changed.
         """
         with self._opened(self._path / file.path) as fd:
             if fd is None:
@@ -143,7 +143,7 @@ class FolderPlace:
                 raise _changed(file)
 
     def _seen(self, path: str, name: str, folder: int) -> os.stat_result | None:
-        """What a name in a folder is; a link is what it leads to, if that is inside of the root."""
+        """The kind of an entry of a folder; a link counts as its target, if that is inside the root."""
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -158,9 +158,9 @@ class FolderPlace:
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[int | None]:
-        """Opens what a path leads to, part by part from the root on, without following a link.
+        """Opens a path part by part, from the root on, without following links.
 
-        Links are resolved before; one that is put in the way afterwards is an error, so nothing outside is ever opened.
+        Links are resolved before; a link that is inserted afterwards is an error, so nothing outside is ever opened.
         """
         real = Path(os.path.realpath(path))
         if not real.is_relative_to(self._root):
@@ -191,7 +191,7 @@ class FolderPlace:
 
 
 def _kind(name: str, folder: int) -> int | None:
-    """The kind of what a folder holds by that name; None if there is nothing."""
+    """The kind of the entry of a folder with that name; None if it does not exist."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError as error:

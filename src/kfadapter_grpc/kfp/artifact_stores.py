@@ -1,8 +1,8 @@
 """Which object stores the adapter may read, and how: a file in the form of KFP's ConfigMap `kfp-launcher`.
 
-What an artifact's record says of its store is written by pods, so it never decides where credentials are sent: endpoint
-and credentials come from this file alone, and only what lies under a bucket and prefix that it names is read. The
-record only chooses among several stores that have the same bucket.
+What an artifact's record contains about its store is written by pods, so it never decides where credentials are sent:
+endpoint and credentials come from this file alone, and only objects under a bucket and prefix that it names are read.
+The record only chooses among several stores that have the same bucket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kfadapter_grpc.contract.errors import ArtifactNotReadableError
 SCHEMES = ("minio", "s3", "gs")
 """The schemes of object stores: KFP's `minio` is S3, too."""
 SECRETS = "/var/run/secrets/kfadapter"
-"""Where Secrets are mounted, each in a folder of its name."""
+"""Where Secrets are mounted, each in a folder with its name."""
 _URI = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -40,28 +40,28 @@ class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Where credentials are; without a Secret it is the identity of the pod, or the environment."""
+    """The source of credentials; without a Secret, the identity of the pod, or the environment."""
 
     from_env: bool = False
     secret_ref: SecretRef | None = None
 
 
 class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """How to reach a store; what an override leaves out is as in the provider's default."""
+    """How to reach a store; what an override leaves unset is as in the provider's default."""
 
     endpoint: str = ""
     region: str = ""
     disable_ssl: bool | None = msgspec.field(default=None, name="disableSSL")
     force_path_style: bool | None = None
     max_retries: int | None = None
-    """Read and not used: the adapter has its own bounds."""
+    """Parsed but not used: the adapter has its own limits."""
     credentials: Credentials | None = None
     ca_file: str = ""
-    """CAs of the endpoint's certificate, in addition to the usual ones. KFP has no such field."""
+    """CAs for the endpoint's certificate, in addition to the usual ones. KFP has no such field."""
 
     @property
     def url(self) -> str:
-        """The endpoint as a URL; empty for that of the provider."""
+        """The endpoint as a URL; empty for the provider's default."""
         if not self.endpoint or "://" in self.endpoint:
             return self.endpoint.rstrip("/")
         return f"{'http' if self.disable_ssl else 'https'}://{self.endpoint.rstrip('/')}"
@@ -72,7 +72,7 @@ class _Override(Store, frozen=True, forbid_unknown_fields=True, rename="camel"):
     key_prefix: str = ""
 
     def over(self, default: Store) -> Store:
-        """Fills in what is left out."""
+        """Fills in unset fields."""
         own = {name: value for name in Store.__struct_fields__ if (value := getattr(self, name)) not in ("", None)}
         return msgspec.structs.replace(default, **own)
 
@@ -86,9 +86,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     """The file: the two keys of the ConfigMap and two of the adapter's own.
 
     Attributes:
-        default_pipeline_root: What lies under it may be read.
-        readable: URIs (`s3://bucket/prefix`) under which more may be read.
-        secrets: The folder in which Secrets are mounted, each in a folder of its name.
+        default_pipeline_root: Objects under it may be read.
+        readable: Further URIs (`s3://bucket/prefix`) under which objects may be read.
+        secrets: The folder in which Secrets are mounted, each in a folder with its name.
     """
 
     default_pipeline_root: str = ""
@@ -104,8 +104,8 @@ class Place:
     Attributes:
         scheme: One of SCHEMES.
         bucket: The bucket's name.
-        prefix: Without slashes at its ends; empty for all of the bucket.
-        store: How it is reached.
+        prefix: Without slashes at its ends; empty for the whole bucket.
+        store: How to reach it.
         secrets: The folder in which Secrets are mounted.
     """
 
@@ -116,14 +116,14 @@ class Place:
     secrets: str = SECRETS
 
     def holds(self, location: Location) -> bool:
-        """Returns whether this is where the location lies."""
+        """Returns whether the location is inside this bucket and prefix."""
         inside = not self.prefix or f"{location.key}/".startswith(f"{self.prefix}/")
         return (self.scheme, self.bucket) == (location.scheme, location.bucket) and inside
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an artifact lies in an object store."""
+    """The location of an artifact in an object store."""
 
     scheme: str
     bucket: str
@@ -131,10 +131,10 @@ class Location:
 
     @classmethod
     def of(cls, uri: str) -> Location:
-        """Reads a URI as KFP writes them: without escapes.
+        """Parses a URI as KFP writes them: without escapes.
 
         Raises:
-            ArtifactNotReadableError: Nothing can be read there.
+            ArtifactNotReadableError: It is not the URI of an object store.
         """
         scheme, rest = split_uri(uri)
         bucket, _, key = rest.partition("/")
@@ -148,7 +148,7 @@ class Location:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Splits a URI into its scheme and what comes after the slashes; both empty if it is none."""
+    """Splits a URI into its scheme and what follows the slashes; both empty if it is not a URI."""
     found = _URI.fullmatch(uri)
     return (found[1].lower(), found[2]) if found else ("", "")
 
@@ -160,7 +160,7 @@ def read_places(data: bytes) -> Places:
     """Reads the file; JSON is YAML, too.
 
     Raises:
-        ValueError: It is wrong; the text says what.
+        ValueError: It is invalid; the text says why.
     """
     try:
         found = msgspec.convert(_lower(yaml.safe_load(data)), _File)
@@ -188,14 +188,14 @@ def read_places(data: bytes) -> Places:
 
 
 def _lower(document: Any) -> Any:  # noqa: ANN401  a document of YAML
-    """Writes `Overrides` as `overrides`: KFP, which reads JSON as Go does, takes both."""
+    """Renames `Overrides` to `overrides`: KFP, which reads JSON as Go does, accepts both."""
     if isinstance(document, dict):
         return {"overrides" if key == "Overrides" else key: _lower(value) for key, value in document.items()}
     return [_lower(one) for one in document] if isinstance(document, list) else document
 
 
 def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
-    """A root, whose query may name region and endpoint as in KFP."""
+    """A root, whose query may contain region and endpoint as in KFP."""
     scheme, rest = split_uri(uri)
     path, _, query = rest.partition("?")
     bucket, _, prefix = path.partition("/")
@@ -208,15 +208,15 @@ def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
 
 
 def choose(places: Places, location: Location, session: str) -> Place:
-    """Finds the place of a location: that of the record's endpoint first, then the one with the longest prefix.
+    """Finds the entry for a location: one with the record's endpoint first, then the one with the longest prefix.
 
     Args:
         places: What may be read.
-        location: Where the artifact lies.
+        location: The location of the artifact.
         session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
 
     Raises:
-        ArtifactNotReadableError: It may not be read.
+        ArtifactNotReadableError: Reading it is not allowed.
     """
     found = [one for one in places if one.holds(location)]
     if not found:
@@ -229,7 +229,7 @@ def choose(places: Places, location: Location, session: str) -> Place:
 
 
 def endpoint_of(session: str) -> str:
-    """Returns the endpoint that a session names, HOST:PORT; empty if it names none. Users can write what they like."""
+    """Returns the endpoint in a session, HOST:PORT; empty if it has none. Sessions may contain anything users wrote."""
     try:
         found = msgspec.json.decode(session or b"{}", type=_Session)
     except (msgspec.DecodeError, UnicodeError):

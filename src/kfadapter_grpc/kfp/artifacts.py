@@ -1,7 +1,7 @@
 """Artifacts and metrics of runs, by run or by a filter of runs.
 
 Everything comes from whole runs as `Runs` reads them, so a run is read, with the caller's credentials if they are
-forwarded, before anything of it is returned.
+forwarded, before any part of it is returned.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class _Position(NamedTuple):
     """Where a listing continues.
 
     Attributes:
-        token: The page of runs that comes next, in KFP's words.
-        run_ids: The runs that come before it.
-        offset: How many artifacts of the first of these runs were returned.
+        token: KFP's token of the next page of runs.
+        run_ids: The runs that come before that page.
+        offset: How many artifacts of the first of these runs have been returned.
     """
 
     token: str = ""
@@ -73,19 +73,19 @@ class _Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A run as it was read; if that failed, as far as it was listed, and the error."""
+    """A run as it was read; if that failed, as it was listed, and the error."""
 
     run: Run
     error: errors.AdapterError | None = None
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was deleted since it was listed."""
+        """Whether it was deleted after it was listed."""
         return isinstance(self.error, errors.RunNotFoundError)
 
     @property
     def source(self) -> RunSource:
-        """Whether outputs are known."""
+        """Whether its outputs are known."""
         if self.error is not None:
             return RunSource(RunSourceState.UNREACHABLE, self.error.message)
         return _source_of(self.run)
@@ -124,12 +124,12 @@ class Artifacts:
     def list(
         self, where: ListArtifactsRequest, page: PageRequest, call: Call
     ) -> tuple[Page[RunArtifact], Sequence[str]]:
-        """Lists artifacts of one run, or of those that match the filter, with what could not be read."""
+        """Lists artifacts of one run, or of those that match the filter, with the sources that could not be read."""
         if where.run_id:
             run, _ = self._runs.get_with_nodes(where.run_id, call)
             _ensure_readable(run)
             if where.task:
-                TaskPaths(run.tasks).select(where.task)  # fails if there is none
+                TaskPaths(run.tasks).select(where.task)  # fails if the run does not exist
             offset = _Position.read(page.token).offset
             found = list(_artifacts(run, where))[offset:]
             end = _fitting(found, page.size, MAX_PAGE_BYTES)
@@ -177,7 +177,7 @@ class Artifacts:
         return Page(tuple(items), str(rest), total)
 
     def _listed(self, where: RunFilter, page: PageRequest, call: Call) -> tuple[_Position, Sequence[Run], int | None]:
-        """The runs of a page, as far as a list has them, and the position after them."""
+        """The runs of a page, as far as the list contains them, and the position after them."""
         position = _Position.read(page.token)
         if position.run_ids:
             return position, [Run(run_id) for run_id in position.run_ids[:MAX_RUNS]], None
@@ -185,7 +185,7 @@ class Artifacts:
         return _Position(listed.next_token), listed.items, listed.total_size
 
     def _whole(self, runs: Sequence[Run], call: Call) -> Generator[_Read, None, None]:
-        """Reads runs, some at a time, in this order; ends early if time is up, but not before the first."""
+        """Reads runs concurrently, in this order; ends early if time is up, but not before the first."""
         with call.within(call.remaining() - _MARGIN_SECONDS) as part:
             waiting: deque[Future[_Read]] = deque()
             rest = iter(runs)
@@ -197,7 +197,7 @@ class Artifacts:
                     ]
                     try:
                         read = waiting[0].result(max(0.0, part.remaining()) + _PATIENCE_SECONDS)
-                    except StillWaiting:  # runs of other calls are before it
+                    except StillWaiting:  # runs of other calls are queued before it
                         read = _Read(run, errors.KfpTimeoutError("too many runs are being read; allow more time"))
                     is_late = part.remaining() <= 0 and isinstance(read.error, errors.KfpTimeoutError)
                     if is_late and count:
@@ -220,7 +220,7 @@ def _read(runs: Runs, run: Run, call: Call) -> _Read:
 
 
 def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
-    """The artifacts of a run that match, each once: a group that passes one on counts only if it is named."""
+    """The matching artifacts of a run, each once; a group that passes one on counts only if it is requested."""
     tasks: Sequence[RunTask] = run.tasks
     if where.task:
         try:
@@ -238,7 +238,7 @@ def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
 
 
 def _source_of(run: Run) -> RunSource:
-    """What is missing of the outputs of a run; tasks that could not be read have none, either."""
+    """What is missing from the outputs of a run; tasks that could not be read have no outputs, either."""
     known = [one for one in (run.sources.outputs, run.sources.tasks) if one] if run.sources else []
     return next((one for one in known if one.state.is_missing), known[0] if known else _AVAILABLE)
 
@@ -247,7 +247,7 @@ def _ensure_readable(run: Run) -> None:
     """Fails if the outputs of a run are not known.
 
     Raises:
-        KfpUnavailableError: For now.
+        KfpUnavailableError: The source is unavailable at the moment.
         UnsupportedByKfpError: The source is not configured, or this KFP has none.
     """
     source = _source_of(run)
@@ -265,7 +265,7 @@ def _row(read: _Read) -> MetricsOfRun:
 
 
 def _fitting(found: Sequence[RunArtifact], size: int, room: int, at_least: int = 1) -> int:
-    """How many of the artifacts fit on a page that has so many items and bytes left."""
+    """How many of the artifacts fit on a page with this many items and bytes left."""
     for count, one in enumerate(found[:size]):
         room -= _weight(one)
         if room < 0 and count >= at_least:

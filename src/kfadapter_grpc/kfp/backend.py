@@ -29,15 +29,15 @@ _PROBE_SECONDS = 3.0
 
 
 class KfpBackend:
-    """One KFP: its repositories and whether it is alive. Making one does no network call.
+    """One KFP: its repositories and its health. Constructing it makes no network call.
 
     Attributes:
         pipelines: The pipelines and their versions.
         experiments: The experiments.
         runs: The runs.
-        run_logs: What their tasks have written.
-        artifacts: What their tasks have made.
-        artifact_bytes: The bytes of it.
+        run_logs: The logs of tasks.
+        artifacts: The artifacts of tasks.
+        artifact_bytes: The bytes of artifacts.
         recurring_runs: The recurring runs.
     """
 
@@ -51,7 +51,7 @@ class KfpBackend:
     ) -> None:
         """Calls the KFP of `settings`, and spools downloads in `place`.
 
-        Logs of pods come from the Kubernetes API of `kubernetes`, if any, outputs of tasks from ML Metadata at `mlmd`;
+        Pod logs come from the Kubernetes API of `kubernetes`, if set, outputs of tasks from ML Metadata at `mlmd`;
         without `artifact_bytes`, the bytes of artifacts cannot be read.
         """
         self._transport = Transport(settings)
@@ -77,10 +77,10 @@ class KfpBackend:
     def is_alive(self) -> bool:
         """Checks KFP's health; waits for at most 3 s.
 
-        Where only callers have credentials, a server that requires authentication counts as a KFP that is alive.
+        Where only callers have credentials, a server that requires authentication counts as healthy.
 
         Raises:
-            KfpRejectedCredentialsError: The adapter's own credentials are not accepted.
+            KfpRejectedCredentialsError: KFP rejected the adapter's own credentials.
         """
         request, call = Request("GET", f"{V2}/healthz", public=True), Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""Connections to one KFP: plain or TLS, kept for their next use, and what it means when they fail."""
+"""Connections to one KFP: plain or TLS, kept open for reuse, and what their failures mean."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.exchange import Exchange
 
 MAX_IDLE_SECONDS = 60.0
-"""How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
+"""How long an idle connection is kept: some networks drop idle connections silently."""
 EXPECTS_HTTPS = "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) expects TLS: use https:, not http:"
 """For an http: address whose port expects TLS."""
 _LEAST_CONNECT_SECONDS = 0.001
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
-"""What OpenSSL says of an answer that is no TLS."""
+"""OpenSSL's errors for a response that is not TLS."""
 
 
 class NotConnectedError(ConnectionError):
-    """There is no connection."""
+    """The connection could not be established."""
 
 
 class TlsError(NotConnectedError):
-    """One of the two sides does not accept the other's certificate or TLS settings."""
+    """One of the two sides rejects the other's certificate or TLS settings."""
 
 
 class BrokenAnswerError(ConnectionError):
-    """The connection was closed before the answer was complete."""
+    """The connection was closed before the response was complete."""
 
 
 class NoAnswerError(BrokenAnswerError):
-    """The connection was closed before an answer began."""
+    """The connection was closed before a response began."""
 
 
 class NotHttpError(BrokenAnswerError):
-    """What came is no answer of HTTP/1.1."""
+    """The response is not HTTP/1.1."""
 
 
 class TlsSpokenError(NotHttpError):
-    """What came is an alert of TLS, to which we spoke in plain text."""
+    """The response is a TLS alert to a plain-text request."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Files in PEM form. They are read again when they have changed, so changed ones need no restart.
+    """Files in PEM form. They are read again when they have changed, so that renewal needs no restart.
 
     Attributes:
-        ca: The authorities that KFP's certificate may come from; None: those of Mozilla.
-        certificate: What KFP is shown, with the certificates between it and the authority; None: nothing.
+        ca: The CAs for KFP's certificate; None: those of Mozilla.
+        certificate: The client certificate with its intermediate certificates; None: no client certificate.
         key: Its private key, not encrypted.
     """
 
@@ -68,17 +68,17 @@ class TlsFiles:
 
 
 class Connections:
-    """Connections to one KFP that wait to be used again. Safe to use from many threads; making it opens none.
+    """Idle connections to one KFP. Safe to use from many threads; constructing it opens none.
 
-    Proxies that environment variables name are not used: KFP is inside the cluster, or has an address of its own.
+    Proxies from environment variables are not used: KFP is inside the cluster, or has an address of its own.
 
     Attributes:
         host: The value of the `Host` header.
-        path: What stands before the paths of requests.
+        path: The prefix of the paths of requests.
     """
 
     def __init__(self, url: str, tls: TlsFiles, most_idle: int) -> None:
-        """Will connect to `url`, and keep up to `most_idle` connections."""
+        """Prepares connections to `url`; keeps up to `most_idle` idle ones."""
         parts = urlsplit(url)
         self._tls = tls if parts.scheme == "https" else None
         name = (parts.hostname or "").encode("idna").decode("ascii") if not url.isascii() else parts.hostname or ""
@@ -91,14 +91,14 @@ class Connections:
         self.path = parts.path
 
     def open(self, exchange: Exchange, seconds: float, *, fresh: bool) -> socket.socket:
-        """Takes a connection that is kept, or connects within `seconds`; the exchange can end it from here on.
+        """Takes an idle connection, or connects within `seconds`; from here on the exchange can end it.
 
-        A server may close a connection that is kept just when the next request is on its way. The outcome of such a
-        request is unknown, so one that must not be repeated is better sent over a fresh connection, in place of
-        the one that has waited longest.
+        A server may close an idle connection just when the next request is on its way. The outcome of such a
+        request is unknown, so one that must not be repeated is better sent over a fresh connection, which replaces
+        the connection that has been idle for longest.
 
         Raises:
-            NotConnectedError: That did not work.
+            NotConnectedError: Connecting failed.
             ConnectionAbortedError: The exchange was ended.
         """
         if fresh:
@@ -114,21 +114,21 @@ class Connections:
         return self._connected(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
 
     def keep(self, connection: socket.socket) -> None:
-        """Has a connection that is free again wait for its next use."""
+        """Returns a connection to the pool."""
         if self._closed or len(self._idle) >= self._most_idle:
             connection.close()
         else:
             self._idle.append((connection, time.monotonic()))
 
     def close(self) -> None:
-        """Closes the connections that wait; those in use are closed when they are free."""
+        """Closes the idle connections; those in use are closed when they are released."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):  # another thread was faster
                 self._idle.pop()[0].close()
 
     def _try_idle(self) -> socket.socket | None:
-        """Takes the connection that was used last, unless the server has closed it meanwhile, or it is too old."""
+        """Takes the most recently used connection, unless the server has closed it, or it was idle for too long."""
         while True:
             try:
                 connection, since = self._idle.pop()
@@ -157,7 +157,7 @@ class Connections:
             connection.close()
             if isinstance(error, ConnectionAbortedError):
                 raise
-            if isinstance(error, ssl.SSLError | ConnectionResetError):  # nothing but TLS is spoken before a request
+            if isinstance(error, ssl.SSLError | ConnectionResetError):  # only TLS is spoken before a request
                 raise TlsError from error
             if isinstance(error, OSError | ValueError):
                 raise NotConnectedError from error
@@ -165,7 +165,7 @@ class Connections:
         return connection
 
     def _tls_context(self, files: TlsFiles) -> ssl.SSLContext:
-        """The context for the files as they are now; reading the authorities takes longer than connecting."""
+        """The context for the current files; reading the CAs takes longer than connecting."""
         stamp = tuple(_stamp(path) for path in (files.ca, files.certificate, files.key) if path is not None)
         if self._context is None or self._context[0] != stamp:
             context = ssl.create_default_context(cafile=files.ca or certifi.where())
@@ -179,7 +179,7 @@ class Connections:
 
 
 def _is_silent(connection: socket.socket) -> bool:
-    """Whether nothing has come: a server that closes the connection, or sends what was not requested, ends its use."""
+    """Whether nothing has arrived: a closed connection, or one with unrequested data, cannot be used again."""
     try:
         # The base class's method: that of a TLS socket takes no flags.
         socket.socket.recv(connection, 1, _PEEK)
@@ -191,19 +191,19 @@ def _is_silent(connection: socket.socket) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content. Kubernetes exchanges a link above the file, which this follows."""
+    """Changes with a file's content. Kubernetes replaces a link above the file, which this follows."""
     seen = path.stat()
     return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size
 
 
 def speaks_no_tls(error: BaseException | None) -> bool:
-    """Whether TLS failed because the other side answered in plain text."""
+    """Whether TLS failed because the other side responded in plain text."""
     return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
 
 
 def words_for(error: Exception, scheme: str) -> str:
-    """What broke, and what to check; `scheme` is that of KFP's address."""
-    if isinstance(error, TlsError | ssl.SSLError):  # with TLS 1.3 a server that dislikes our certificate says so late
+    """What failed, and what to check; `scheme` is that of KFP's address."""
+    if isinstance(error, TlsError | ssl.SSLError):  # with TLS 1.3 a server that rejects our certificate reports it late
         return _without_tls(error.__cause__ if isinstance(error, TlsError) else error)
     if isinstance(error, NotConnectedError):
         return "Kubeflow Pipelines cannot be reached: it does not accept connections; try again later"
@@ -219,7 +219,7 @@ def words_for(error: Exception, scheme: str) -> str:
 
 
 def _without_tls(cause: BaseException | None) -> str:
-    """What TLS says of itself; it knows no secrets."""
+    """The TLS library's own message; it contains no secrets."""
     if speaks_no_tls(cause):
         return (
             "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) does not speak TLS: use http:, "

@@ -1,7 +1,7 @@
 """Credentials for KFP: the `authorization` header of requests.
 
-KFP knows its user by that header, or by one that the service mesh before it sets (`kubeflow-userid`), which is never
-sent from here: a mesh that trusts this process would believe it.
+KFP identifies its user by that header, or by one that the service mesh in front of it sets (`kubeflow-userid`), which
+is never sent from here: a mesh that trusts this process would believe it.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
 MAX_TOKEN_BYTES = 64 * 1024
-"""More than any header that a server takes."""
+"""More than any header that a server accepts."""
 
 
 class Credentials:
-    """None: for a KFP without authentication, or behind a mesh that authenticates by certificate. Base class.
+    """No credentials: for a KFP without authentication, or behind a mesh that authenticates by certificate. Base class.
 
     Safe to use from many threads.
 
     Attributes:
-        of_callers: Whether they are the callers', not the adapter's own.
+        of_callers: Whether they are the callers' credentials, not the adapter's own.
     """
 
     of_callers = False
 
     def header(self, call: Call) -> str | None:  # noqa: ARG002  for subclasses
-        """Returns the header for a call; None: without it.
+        """Returns the header for a call; None: no header.
 
         Raises:
-            KfpRejectedCredentialsError: The adapter's own cannot be read.
+            KfpRejectedCredentialsError: The adapter's own credentials cannot be read.
             UnauthenticatedError: The caller has sent none.
         """
         return None
 
     def try_other(self, refused: str | None) -> str | None:  # noqa: ARG002
-        """Returns another header than the one that KFP has refused, if there is one by now."""
+        """Returns another header than the one that KFP has rejected, if there is one by now."""
         return None
 
 
 class ForwardedCredentials(Credentials):
-    """Each caller's own, forwarded from the call."""
+    """Each caller's own credentials, forwarded from the call."""
 
     of_callers = True
 
     def header(self, call: Call) -> str:
-        """Returns the caller's."""
+        """Returns the caller's credentials."""
         if call.authorization is None:
             raise UnauthenticatedError("there are no credentials to send to Kubeflow Pipelines")
         return call.authorization.value
 
 
 class TokenFile(Credentials):
-    """A token in a file, which another program renews, as Kubernetes.
+    """A token in a file that another program renews, such as Kubernetes.
 
-    The file is re-read when it has changed, which each request checks. While it cannot be read, or holds no token, the
-    last one that it held is used.
+    The file is re-read when it has changed, which each request checks. While it cannot be read, or contains no token,
+    the last token is used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class TokenFile(Credentials):
         return f"TokenFile({str(self._path)!r})"
 
     def header(self, call: Call) -> str:
-        """Returns the token that is in the file now."""
+        """Returns the current token of the file."""
         del call
         header = self._read()
         if header is None:
@@ -91,7 +91,7 @@ class TokenFile(Credentials):
         return header
 
     def try_other(self, refused: str | None) -> str | None:
-        """Reads the file once more, changed or not."""
+        """Re-reads the file, even if it is unchanged."""
         header = self._read(again=True)
         return None if header == refused else header
 
@@ -115,11 +115,11 @@ class TokenFile(Credentials):
 
 
 def read_token(path: Path) -> str:
-    """Reads a token; white space around it does not count.
+    """Reads a token; surrounding white space is ignored.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It holds no token; the text names the file and shows nothing of it.
+        ValueError: It contains no token; the text names the file and shows nothing of it.
     """
     with path.open("rb") as file:
         data = file.read(MAX_TOKEN_BYTES + 1)
@@ -137,6 +137,6 @@ _DELETE = 0x7F
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content. Kubernetes exchanges a link above the file, which this follows."""
+    """Changes with a file's content. Kubernetes replaces a link above the file, which this follows."""
     seen = path.stat()
     return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size

@@ -1,7 +1,7 @@
-"""Decodes KFP's JSON: by msgspec, or record by record where msgspec refuses: one odd value hides no other record.
+"""Decodes KFP's JSON: by msgspec, or record by record where msgspec fails, so that one odd value hides no other record.
 
 The slow way is taken only after the fast one has failed. The types are the same: a field that does not fit its
-type is left at its default, a record without an id is left out of its list, and everything else is kept.
+type is left at its default, a record without an id is omitted from its list, and everything else is kept.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BYTES = 32 * 1024 * 1024
-"""Answers up to this size are read the slow way, which takes about ten times their size of memory."""
-_LONGEST_INTEGER = 4300  # more digits Python does not read
+"""Responses up to this size are read the slow way, which takes about ten times their size of memory."""
+_LONGEST_INTEGER = 4300  # Python reads no more digits
 _DEEPEST = 500  # what is nested deeper is kept as text: Python's reader and writer recurse
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _FRACTION = re.compile(r"\.\d+")
@@ -40,7 +40,7 @@ _TAGS = re.compile(
     rb'"tags"\s*:\s*(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})\s*\}(?:\s*$|\s*\]\s*,\s*"(?:total_size|next_page_token)")'
 )
 _UNREAD = "kfadapter_unread"
-"""The field of a record that names which of its other fields could not be read."""
+"""The field of a record with the names of its other fields that could not be read."""
 _ANY = (inspect.AnyType, inspect.CustomType)  # the latter is `object`
 _MAX_NOTES = 20
 _MAX_WORDS = 120
@@ -48,20 +48,20 @@ _NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class _UnfitError(Exception):
-    """A value does not fit where it stands; the text says where, and why."""
+    """A value does not fit its position; the text says where, and why."""
 
 
 def decode(body: bytes, kind: type[T], what: str = "") -> T:
-    """Decodes an answer; one that is odd in places is read as far as it can be.
+    """Decodes a response; one that is odd in places is read as far as possible.
 
     Args:
-        body: The answer.
-        kind: What it is.
+        body: The response.
+        kind: Its type.
         what: The operation, in words.
 
     Raises:
-        KfpError: It is not what KFP should answer; the message says where.
-        AnswerTooLargeError: It is odd, and too large to be read with care.
+        KfpError: It is not a valid response of KFP; the message says where.
+        AnswerTooLargeError: It is odd, and too large to be read the slow way.
     """
     try:
         return msgspec.json.decode(body, type=kind)
@@ -78,10 +78,10 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
 
 
 def decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
-    """Decodes an answer of which the middle was dropped: what stands before the first version's spec, and its tags.
+    """Decodes a response without its middle: what precedes the first version's spec, and its tags.
 
-    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON text its
-    opening quote would have a backslash before it, not a comma. `closing` closes what is open where the spec begins.
+    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON string its
+    opening quote would be preceded by a backslash, not a comma. `closing` closes what is open where the spec begins.
     """
     spec = _SPEC_FOLLOWS.search(answer.body)
     found = _TAGS.search(answer.tail)
@@ -91,7 +91,7 @@ def decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T
 
 
 def known_time(moment: datetime | None) -> datetime | None:
-    """The time in UTC; None where there is none, for which KFP says 1970, and its Go clients the year 1."""
+    """The time in UTC; None if unset, for which KFP sends 1970, and its Go clients the year 1."""
     if moment is None:
         return None
     try:
@@ -103,10 +103,10 @@ def known_time(moment: datetime | None) -> datetime | None:
 
 
 def _decode_tolerantly(body: bytes, kind: type[T]) -> T:
-    """Decodes an answer as far as it can be read.
+    """Decodes a response as far as possible.
 
     Raises:
-        ValueError: It is no JSON, or not what KFP should answer; the text says where.
+        ValueError: It is not JSON, or not a valid response of KFP; the text says where.
     """
     text = body.decode("utf-8", "surrogateescape")
     try:
@@ -139,7 +139,7 @@ def _int(text: str) -> int | NumberText:
 
 
 def _shallow(text: str) -> str:
-    """The same JSON with a text in place of whatever is nested too deeply to be read."""
+    """The same JSON with a string in place of everything that is nested too deeply to be read."""
     pieces: list[str] = []
     depth = kept_to = begin = 0
     for token in _TOKENS.finditer(text):
@@ -155,7 +155,7 @@ def _shallow(text: str) -> str:
 
 
 def _fitted(value: Any, kind: inspect.Type, where: str, unread: list[str] | None) -> Any:  # noqa: ANN401 - any JSON
-    """The value as its type has it; within a record, `unread` collects what could not be read."""
+    """The value in its declared type; within a record, `unread` collects what could not be read."""
     for types, fit in _FITS:
         if isinstance(kind, types):
             return fit(value, kind, where, unread)
@@ -231,7 +231,7 @@ def _union(value: Any, kind: Any, where: str, unread: list[str] | None) -> objec
 
 def _str(value: Any, _: Any, where: str, unread: list[str] | None) -> str:  # noqa: ANN401
     if isinstance(value, int) and not isinstance(value, bool) and unread is not None:
-        return str(value)  # how Go writes a value of an enum that it does not know
+        return str(value)  # how Go writes an unknown enum value
     if not isinstance(value, str):
         raise _UnfitError(f"{where} is not a string")
     text = sound(value)
@@ -283,6 +283,6 @@ def _note(notes: list[str], text: str) -> None:
 
 @lru_cache(maxsize=256)
 def _log_left_out(why: str, record: str) -> None:
-    """Logs once that a record is left out: lists are read again and again."""
+    """Logs once that a record is omitted: lists are read again and again."""
     log: FilteringBoundLogger = structlog.get_logger()
     log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)

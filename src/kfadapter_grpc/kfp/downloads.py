@@ -1,9 +1,9 @@
-"""Downloads: from the answer that holds a version to the file that is sent.
+"""Downloads: from the response that contains a version to the file that is sent.
 
-KFP answers with the version as JSON, in which `pipeline_spec` is a pipeline spec, a Workflow, or a wrapper around a
-pipeline spec and a platform spec. The file is made of the very bytes of these values: one JSON document, or two of
-them with a line `---` between. Only what YAML cannot hold is written as an escape. A spec may have 30 MiB, so the
-answer is kept in a file, mapped, and its values are found without building them.
+KFP returns the version as JSON, in which `pipeline_spec` is a pipeline spec, a Workflow, or a wrapper around a
+pipeline spec and a platform spec. The file consists of the very bytes of these values: one JSON document, or two with
+a line `---` between them. Only what is invalid in YAML is escaped. A spec may have 30 MiB, so the response is kept in a
+file and mapped, and its values are located without building them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SEPARATOR = b"\n---\n"
-"""Stands between the pipeline spec and the platform spec, as between any two documents of YAML."""
+"""Separates the pipeline spec and the platform spec, as any two documents of YAML."""
 
 _KEY = b'"pipeline_spec"'
 _DIGEST_BYTES = 256 * 1024
 _UNLOAD_BYTES = 4 * 1024 * 1024
 _LOCATING = threading.Lock()
-"""Locating the spec loads the whole answer: one at a time, so that many downloads take no more memory than one."""
+"""Locating the spec loads the whole response: one at a time, so that many downloads take no more memory than one."""
 _EMPTY = re.compile(rb"\{\s*\}")
 
 _UNSAFE = {char.encode(): b"\\u%04x" % ord(char) for char in "\x7f\u2028\u2029\ufeff\ufffe\uffff"}
@@ -51,7 +51,7 @@ _MAY_GO_ON = re.compile(rb"(?:\xc2|\xe2\x80?|\xef[\xbb\xbf]?)\Z")
 
 
 class _VersionJson(msgspec.Struct):
-    """What is needed of a version; its spec is not decoded."""
+    """The fields of a version that are needed; its spec is not decoded."""
 
     pipeline_id: str = ""
     pipeline_spec: msgspec.Raw = msgspec.Raw()
@@ -69,14 +69,14 @@ class Downloader:
     """Gets the files of versions."""
 
     def __init__(self, pipelines: Pipelines, place: SpoolPlace) -> None:
-        """Keeps what is on its way in `place`."""
+        """Spools downloads in `place`."""
         self._pipelines = pipelines
         self._versions = pipelines.versions
         self._place = place
 
     @contextmanager
     def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
-        """Gets the file of a version, which is good for the block; after it nothing is left of it."""
+        """Gets the file of a version, valid within the block; nothing of it remains afterwards."""
         with closing(Spool(self._place)) as spool:
             pipeline_id = self._fetch(spool, ref, version, call)
             with _mapped(spool) as answer, ExitStack() as views:
@@ -92,7 +92,7 @@ class Downloader:
                 yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
-        """Gets KFP's answer for the version, and returns the pipeline's id."""
+        """Gets KFP's response for the version, and returns the pipeline's id."""
         pipeline_id = self._pipelines.id_of(ref, call)
         if version.pipeline_version_id:
             self._fetch_by_id(spool, pipeline_id, version, call)
@@ -126,7 +126,7 @@ class Downloader:
 
 @contextmanager
 def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
-    """The bytes of a spool in one piece, for the block."""
+    """The bytes of a spool as one buffer, valid within the block."""
     if isinstance(spool.stream, io.BytesIO) or not spool.size:
         yield spool.read_at(0, spool.size)
         return
@@ -136,15 +136,15 @@ def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
     try:
         yield mapped
     finally:
-        with suppress(BufferError):  # an error that is on its way may still hold a view; both go together
+        with suppress(BufferError):  # an error being raised may still hold a view; both are freed together
             mapped.close()
 
 
 def _parts(answer: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.Raw | bytes]:
-    """What the file is made of: the pipeline spec, or the Workflow, and the platform spec if it has any content.
+    """The parts of the file: the pipeline spec, or the Workflow, and the platform spec if it is not empty.
 
     Raises:
-        KfpError: There is no spec.
+        KfpError: The spec is missing.
     """
     spec = version.pipeline_spec
     if _first(spec) != b"{":
@@ -178,7 +178,7 @@ def _decoded(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
 
 
 class _Joined:
-    """Parts of an answer as one stream."""
+    """Parts of a response as one stream."""
 
     def __init__(self, parts: list[memoryview], answer: bytes | mmap.mmap) -> None:
         self._pieces = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
@@ -186,7 +186,7 @@ class _Joined:
         self._loaded = 0
 
     def read(self, _: int) -> bytes:
-        """Reads the next piece; empty at the end."""
+        """Reads the next chunk; empty at the end."""
         with next(self._pieces, memoryview(b"")) as piece:
             data = bytes(piece)
         self._loaded += len(data)
@@ -197,7 +197,7 @@ class _Joined:
 
 
 def _unload(answer: bytes | mmap.mmap) -> None:
-    """Gives the memory of a mapped file back, which stays in the system's cache as long as there is room."""
+    """Releases the memory of a mapped file, which stays in the page cache as long as there is room."""
     if isinstance(answer, mmap.mmap) and hasattr(answer, "madvise"):
         answer.madvise(mmap.MADV_DONTNEED)
 
@@ -235,21 +235,21 @@ def _malformed(what: str) -> errors.KfpError:
 
 
 class YamlSafe:
-    r"""A stream of JSON that every reader of YAML understands as well.
+    r"""A stream of JSON that every reader of YAML accepts as well.
 
-    JSON is YAML but for these: control characters beyond ASCII's first ones and some others are no part of YAML, or end
-    a line there. KFP gives them as they are (all but U+2028 and U+2029). In JSON they stand inside of strings only,
-    where an escape (`\u0085`) says the same.
+    JSON is YAML except for these: control characters beyond ASCII's first ones and some others are invalid in YAML, or
+    end a line there. KFP sends them unescaped (all but U+2028 and U+2029). In JSON they occur inside strings only,
+    where an escape (`\u0085`) means the same.
     """
 
     def __init__(self, source: ByteStream) -> None:
-        """Will read `source`."""
+        """Reads from `source`."""
         self._source = source
         self._ready = b""
         self._held = b""  # the beginning of what may become an unsafe character
 
     def read(self, size: int) -> bytes:
-        """Reads the next `size` bytes; fewer at the end, none behind it."""
+        """Reads the next `size` bytes; fewer at the end, none after it."""
         while len(self._ready) < size and self._fill(size):
             pass
         read, self._ready = self._ready[:size], self._ready[size:]

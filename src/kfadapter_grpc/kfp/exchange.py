@@ -1,7 +1,7 @@
-"""One request and its answer: ended from outside at a deadline or when the client cancels, and observed.
+"""One request and its response: ended from outside at a deadline or when the client cancels, and observed.
 
-Socket timeouts bound one read, not a call: a server that sends a byte a second would hold a thread for ever. So
-the sockets that are in use for a call are known, and an alarm clock or the call's end shuts them.
+Socket timeouts bound one read, not a call: a server that sends a byte a second would block a thread for ever. So
+the sockets that are in use for a call are recorded, and an alarm clock or the call's end shuts them down.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KfpRequest:
-    """A request to KFP that has ended.
+    """A finished request to KFP.
 
     Attributes:
         operation: The operation, as `Operation` names it (`get run`).
-        status: The HTTP status of the answer; 0 if there was none.
-        reason: Why there was none, as errors name it (`KFP_TIMEOUT`); empty if there was one.
-        seconds: How long it took: until the answer was read, or until it began where it is read as it comes.
+        status: The HTTP status of the response; 0 if there was none.
+        reason: Why there was no response, as errors name it (`KFP_TIMEOUT`); empty if there was one.
+        seconds: Its duration: until the response was read, or until it began if it is streamed.
     """
 
     operation: str
@@ -44,13 +44,13 @@ class KfpRequest:
 
 
 KfpObserver: TypeAlias = Callable[[KfpRequest], None]
-"""Gets every request, on the thread that sent it. It must be quick, and must not raise."""
+"""Receives every request, on the thread that sent it. It must be quick, and must not raise."""
 
 
 class Exchange:
-    """One request and its answer for a call. Enter it around everything that uses the connection.
+    """One request and its response for a call. Enter it around everything that uses the connection.
 
-    What came of the request is reported once, to the call and the observer, at the latest on leaving.
+    The outcome of the request is reported once, to the call and the observer, at the latest on leaving.
 
     Attributes:
         expired: Whether the deadline ended it.
@@ -85,22 +85,22 @@ class Exchange:
             self._observe(0, error.reason)
 
     def use(self, connection: socket.socket) -> None:
-        """Notes the socket that is used.
+        """Records the socket in use.
 
         Raises:
-            ConnectionAbortedError: The exchange was ended meanwhile.
+            ConnectionAbortedError: The exchange has already been ended.
         """
         self._socket = connection
         if self.expired or self._call.cancelled:
             raise ConnectionAbortedError
 
     def forget(self) -> None:
-        """Notes that the socket is not used any more: from here on it may serve another call."""
+        """Records that the socket is no longer in use: from here on it may serve another call."""
         with self._lock:
             self._socket = None
 
     def answered(self, status: int) -> None:
-        """Notes the status of the answer."""
+        """Records the status of the response."""
         self._observe(status, "")
 
     def _observe(self, status: int, reason: str) -> None:
@@ -124,14 +124,14 @@ class Exchange:
 
 
 class Alarm:
-    """Something that happens at a time, unless it is cancelled."""
+    """Something that happens at a set time, unless it is cancelled."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self.ring: Callable[[], None] | None = ring
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Makes it not happen."""
+        """Cancels it."""
         self.cancelled = True
         self.ring = None
 
@@ -151,7 +151,7 @@ class AlarmClock:
         self._purge_at = _PURGE_AT
 
     def set(self, seconds: float, ring: Callable[[], None]) -> Alarm:
-        """Has `ring` called, on the clock's thread, after some seconds."""
+        """Calls `ring` on the clock's thread after some seconds."""
         alarm = Alarm(ring)
         when = time.monotonic() + seconds
         with self._condition:
@@ -166,7 +166,7 @@ class AlarmClock:
         return alarm
 
     def close(self) -> None:
-        """Stops the thread; alarms that are set do not ring any more."""
+        """Stops the thread; pending alarms do not ring any more."""
         with self._condition:
             self._closed = True
             self._condition.notify()
@@ -180,7 +180,7 @@ class AlarmClock:
                 ring()
 
     def _next(self) -> Alarm | None:
-        """Waits for the next alarm that is due; None at the end."""
+        """Waits for the next due alarm; None at the end."""
         with self._condition:
             while not self._closed:
                 self._drop_cancelled()
@@ -191,7 +191,7 @@ class AlarmClock:
             return None
 
     def _purge(self) -> None:
-        """Forgets alarms that were cancelled: calls end long before their deadlines."""
+        """Removes cancelled alarms: calls end long before their deadlines."""
         self._heap = [entry for entry in self._heap if not entry[2].cancelled]
         heapq.heapify(self._heap)
         self._purge_at = max(_PURGE_AT, 2 * len(self._heap))

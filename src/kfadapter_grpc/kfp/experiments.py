@@ -35,7 +35,7 @@ _MAX_NAMESAKES = 50
 """How many experiments of one name are compared; to KFP, names that differ in letter case are the same."""
 _MAX_NAMED = 5
 _CLOCK_SKEW = timedelta(seconds=60)
-"""How much KFP's clock may be behind ours, when an experiment is recognized as one that we have just created."""
+"""How far KFP's clock may be behind ours, when an experiment is recognized as one that we have just created."""
 
 
 class ExperimentJson(msgspec.Struct):
@@ -50,7 +50,7 @@ class ExperimentJson(msgspec.Struct):
     namespace: str = ""
 
     def record(self) -> Experiment:
-        """The experiment as the contract has it."""
+        """The experiment as a record of the contract."""
         return Experiment(
             experiment_id=self.experiment_id,
             name=self.display_name,
@@ -77,14 +77,14 @@ class Experiments:
         self._rest = rest
 
     def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
-        """Creates an experiment; with `allow_existing`, looks for it first."""
+        """Creates an experiment; with `allow_existing`, searches for it first."""
         ref = ExperimentRef(name=request.name, namespace=request.namespace)
         if request.allow_existing and (found := self.find(ref, call)):
             return found
         try:
             return self._create(request, ref, call)
         except errors.ExperimentExistsError:
-            # Another call was faster, or it is taken by a name that differs in letter case, which is not the same.
+            # Another call was faster, or the name is taken by one that differs in letter case, which is not the same.
             found = self.find(ref, call) if request.allow_existing else None
             if found is None:
                 raise
@@ -99,7 +99,7 @@ class Experiments:
         def look(spare: Call) -> Experiment | None:
             """Finds the experiment if it is ours: new, with the same description.
 
-            Another call that created it at the same moment had the same result.
+            A concurrent call that created it had the same result.
             """
             found = self.find(ref, spare)
             if found is None or request.allow_existing:
@@ -145,11 +145,11 @@ class Experiments:
         return next(iter(own or exact), None)
 
     def id_of(self, ref: ExperimentRef | None, namespace: str, call: Call) -> str:
-        """Returns the id of the experiment for something new; empty if KFP must choose, which multi-user ones cannot.
+        """Returns the id of the experiment for a new resource; empty if KFP must choose, which multi-user ones cannot.
 
         Args:
             ref: The experiment; None means the default one.
-            namespace: Where the default one is looked for.
+            namespace: Where the default one is searched for.
             call: The call.
 
         Raises:
@@ -162,7 +162,7 @@ class Experiments:
         return default.experiment_id if default else ""
 
     def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
-        """Lists experiments; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
+        """Lists experiments; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
         predicates = [stored(archived=where.archived)]
         if where.name_contains:
             predicates.append(contains("name", where.name_contains))
@@ -191,7 +191,7 @@ class Experiments:
     def _store(
         self, experiment_id: str, verb: str, operation: Operation, wanted: StorageState, call: Call
     ) -> Experiment:
-        """Archives or unarchives; KFP's answer does not show whether the experiment exists."""
+        """Archives or unarchives; KFP's response does not show whether the experiment exists."""
         ref = ExperimentRef(experiment_id)
         request = post(f"{_path(experiment_id)}:{verb}", {})
         return ensure_changed(
@@ -212,7 +212,7 @@ class Experiments:
 
 
 def storage_state(text: str) -> StorageState:
-    """Whether something is archived, in KFP's words; UNKNOWN if they are not known."""
+    """Converts KFP's storage state; UNKNOWN if KFP's value is unknown."""
     try:
         return StorageState(text)
     except ValueError:
@@ -220,7 +220,7 @@ def storage_state(text: str) -> StorageState:
 
 
 def stored(*, archived: bool) -> Predicate:
-    """The predicate of a filter for what is archived, or for what is not."""
+    """The predicate of a filter for archived, or for not archived."""
     operation = "EQUALS" if archived else "NOT_EQUALS"
     return {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
 

@@ -1,4 +1,4 @@
-"""What KFP answers when a call fails, as it says it; what that means to a caller is the error table's business."""
+"""KFP's response to a failed call, as it is; the error table decides what it means to a caller."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ class _ErrorJson(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What KFP says of a failure.
+    """KFP's description of a failure.
 
     Attributes:
         status: The HTTP status.
-        text: Its words without stack traces: the innermost message, at most 500 characters.
+        text: The message without stack traces: the innermost one, at most 500 characters.
         full_text: The whole chain of messages, for telling cases apart.
-        code: The gRPC code in the body, where there is one.
-        retry_after: Seconds, if the answer has them.
+        code: The gRPC code in the body, if any.
+        retry_after: Seconds, if the response has them.
     """
 
     status: int
@@ -87,7 +87,7 @@ class Failure:
 
 
 def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure:
-    """Reads the body of an answer that is not a success."""
+    """Parses the body of a failure."""
     try:
         parsed = msgspec.json.decode(body, type=_ErrorJson)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -101,13 +101,13 @@ def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure
 
 
 class KfpFailureError(Exception):
-    """KFP refused, or failed; never leaves kfp.
+    """KFP rejected the request, or failed; never leaves kfp.
 
     Attributes:
         operation: The operation.
-        failure: What KFP said.
+        failure: KFP's description of it.
         as_caller: Whether the caller's own credentials were sent, not the adapter's.
-        request: What was sent.
+        request: The request.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class KfpFailureError(Exception):
 
 
 class NotAnApiError(Exception):
-    """What answered is not KFP's API: a redirect, or a page for people; never leaves kfp.
+    """The response is not from KFP's API: a redirect, or an HTML page; never leaves kfp.
 
     Attributes:
-        answer: What it answered.
+        answer: The response.
         as_caller: Whether the caller's own credentials were sent, not the adapter's.
     """
 
@@ -140,5 +140,5 @@ class NotAnApiError(Exception):
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether an answer is a page for people, whatever it calls itself."""
+    """Whether a response is an HTML page, whatever its content type."""
     return "html" in answer.content_type.lower() or answer.body[:64].lstrip().startswith(b"<")

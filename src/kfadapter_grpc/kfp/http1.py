@@ -1,6 +1,6 @@
-"""HTTP/1.1: requests that are written, answers that are read.
+"""HTTP/1.1: writes requests, reads responses.
 
-llhttp is the parser: urllib3's and http.client's own way took three quarters of the processor time of a short call.
+llhttp is the parser: urllib3's and http.client's own parsing took three quarters of the CPU time of a short call.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MAX_HEAD_BYTES = 64 * 1024
-"""How much of an answer may come at a stretch that is no body: a head, trailers, what frames a chunk."""
-_FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
+"""The most bytes in a row that are not body: a head, trailers, chunk framing."""
+_FIRST_READ_BYTES = 16 * 1024  # enough for most responses; a buffer of the size below costs more than such a response
 _READ_BYTES = 128 * 1024
-_SEND_BYTES = 256 * 1024  # what is smaller is sent with what follows: each send wakes the other side
+_SEND_BYTES = 256 * 1024  # smaller pieces are sent with what follows: each send wakes the other side
 _TLS_ALERT = b"\x15\x03"
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
 
@@ -28,8 +28,8 @@ _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
 def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> None:
     """Sends a request.
 
-    A server that has responded before the end of the body and closed the connection is not an error here: what it
-    said can still be read.
+    A server that has responded before the end of the body and closed the connection is not an error here: its response
+    can still be read.
     """
     with suppress(BrokenPipeError, ConnectionResetError):
         waiting: bytes = head
@@ -45,7 +45,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """Writes the head of a request.
 
     Raises:
-        ValueError: There is a control character or a letter in it that HTTP has no place for.
+        ValueError: It contains a control character or a letter that HTTP does not allow.
     """
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if not all(line.isprintable() for line in lines):
@@ -55,13 +55,13 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 class AnswerReader:
-    """Reads one answer.
+    """Reads one response.
 
     Attributes:
-        status: The status; known once all is read.
-        headers: The headers, their names in lower case, without those that follow the body.
-        announced_bytes: How long the body is said to be; 0 while nothing is said.
-        reusable: Whether the connection can be used again; known once all is read.
+        status: The status; known once everything is read.
+        headers: The headers, their names in lower case, without trailers.
+        announced_bytes: The announced length of the body; 0 if unknown.
+        reusable: Whether the connection can be used again; known once everything is read.
     """
 
     def __init__(self) -> None:
@@ -78,19 +78,19 @@ class AnswerReader:
         self._complete = False
 
     def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
-        """Reads the whole answer, and hands its body on piece by piece.
+        """Reads the whole response, and passes its body on in chunks.
 
         Raises:
-            BrokenAnswerError: The answer is not whole, or it is none.
+            BrokenAnswerError: The response is incomplete or not HTTP.
         """
         for piece in self.pieces(sock):
             take(piece)
 
     def pieces(self, sock: socket.socket) -> Iterator[bytes]:
-        """Reads the answer, and yields its body as it comes.
+        """Reads the response, and yields its body as it arrives.
 
         Raises:
-            BrokenAnswerError: The answer is not whole, or it is none.
+            BrokenAnswerError: The response is incomplete or not HTTP.
         """
         size = _FIRST_READ_BYTES
         while not self._complete:
@@ -127,7 +127,7 @@ class AnswerReader:
             raise NotHttpError(message)
 
     def _end(self) -> None:
-        """Takes note that the line was closed: for a response without a length, this is the end."""
+        """Handles the end of the connection: for a response without a length, this is the end."""
         self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
@@ -141,12 +141,12 @@ class AnswerReader:
             raise NoAnswerError(message) from cause
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header, from the parser; one behind the head is a trailer, or belongs to another answer."""
+        """Handles a header, from the parser; one after the head is a trailer, or belongs to another response."""
         if not self._has_head:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """Takes note of the end of the head, from the parser."""
+        """Handles the end of the head, from the parser."""
         if not self._has_head:
             self.status = self._parser.get_status_code()
             self._has_head = self.status >= _FIRST_FINAL_STATUS
@@ -154,17 +154,17 @@ class AnswerReader:
             self.announced_bytes = int(length) if length.isdigit() else 0
 
     def on_body(self, data: bytes) -> None:
-        """Takes a piece of the body, from the parser."""
+        """Handles a chunk of the body, from the parser."""
         if not self._complete:
             self._has_body = True
             self._pieces.append(data)
 
     def on_message_begin(self) -> None:
-        """Takes note of what follows the response, from the parser: it was not requested."""
+        """Handles data after the response, from the parser: it was not requested."""
         self.reusable = False
 
     def on_message_complete(self) -> None:
-        """Takes note of the end, from the parser; interim answers (`100 Continue`) go before the one that counts."""
+        """Handles the end, from the parser; interim responses (`100 Continue`) precede the final one."""
         if self.status < _FIRST_FINAL_STATUS:
             self.headers.clear()
         elif not self._complete:

@@ -1,7 +1,7 @@
 """Runs whose tasks may not use earlier results.
 
-KFP has no such switch for a run: whether results are used stands in the spec. So the run gets the version's spec,
-changed, instead of a reference to the version. KFP then does not know what the run was started from; a label says it.
+KFP has no such option for a run: whether results are used is in the spec. So the run gets the version's spec,
+changed, instead of a reference to the version. KFP then does not know what the run was started from; a label does.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ID_BYTES = 16
 
 
 def without_caching(spec_json: bytes) -> dict[str, object]:
-    """A spec in which no task uses earlier results; the wrapper of pipeline and platform spec stays one.
+    """A spec in which no task uses earlier results; a wrapper of pipeline and platform spec is kept.
 
     Raises:
         UnsupportedByKfpError: It is a KFP v1 Workflow.
-        KfpError: It is no pipeline spec.
+        KfpError: It is not a pipeline spec.
     """
     try:
         whole = msgspec.json.decode(spec_json, type=dict[str, object])
@@ -44,7 +44,7 @@ def without_caching(spec_json: bytes) -> dict[str, object]:
 
 
 def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
-    """All tasks, those of groups among them."""
+    """All tasks, including those of groups."""
     components = spec.get("components")
     groups = [spec["root"], *(components.values() if isinstance(components, dict) else ())]
     for group in groups:
@@ -60,7 +60,7 @@ def origin_text(pipeline_id: str, version_id: str) -> str:
 
 
 def read_origin(text: str) -> tuple[str, str]:
-    """The two ids from the label; empty if it holds something else."""
+    """The two ids from the label; empty if it contains something else."""
     try:
         raw = base64.b64decode(text + "=", altchars=b"-_", validate=True) if len(text) == ORIGIN_CHARACTERS else b""
     except (binascii.Error, ValueError):

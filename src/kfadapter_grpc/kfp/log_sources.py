@@ -1,6 +1,6 @@
-"""Where the log of a pod may be, and what of it was not sent yet.
+"""Where the log of a pod may be, and which part of it has not been sent yet.
 
-The sources in order: the file that Argo archived, unchanged (`main-logs:read`, which multi-user servers refuse to
+The sources in order: the file that Argo archived, unchanged (`main-logs:read`, which multi-user servers deny to
 everyone); the pod itself, from the Kubernetes API, where the adapter has access; KFP's route for logs, which serves the
 pod's log on multi-user servers and, rewritten, the archived one everywhere.
 """
@@ -32,11 +32,11 @@ MAIN_LOGS = "main-logs"
 """The artifact under which Argo archives the log of a task's container."""
 ARCHIVE, KUBERNETES, KFP = "archive", "kubernetes", "kfp"
 MAX_ERROR_BYTES = 64 * 1024
-"""More than any error that KFP writes into a log; whatever is longer is text."""
+"""More than any error that KFP writes into a log; anything longer is text."""
 MAX_UNPACKED_BYTES = 16 * 1024**3
-"""How large an archived log may become when unpacked."""
+"""The size limit of an unpacked archived log."""
 _NOT_SERVED = frozenset({400, 404, 405, 500, 501})
-"""What a proxy before KFP answers if it does not pass the route on."""
+"""The response of a proxy in front of KFP that does not forward the route."""
 _MESSAGE = "BadRequestError: Failed to read logs for run "
 _PIECE_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 1024
@@ -50,7 +50,7 @@ class NoLogError(Exception):
     """A source has no log, or no more of it; never leaves kfp.
 
     Attributes:
-        why: What the source says.
+        why: The source's own message.
     """
 
     def __init__(self, why: str) -> None:
@@ -59,11 +59,11 @@ class NoLogError(Exception):
 
 
 class NotServedError(NoLogError):
-    """KFP, or a proxy before it, does not serve logs at this address."""
+    """KFP, or a proxy in front of it, does not serve logs at this address."""
 
 
 class Sent:
-    """How much of a log was sent, so that it can be continued from any source that has the same log."""
+    """How much of a log was sent, so that any source with the same log can continue it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -71,7 +71,7 @@ class Sent:
         self._checksum = 0
 
     def rest_of(self, source: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Yields what of a log was not sent yet.
+        """Yields the part of a log that has not been sent yet.
 
         Raises:
             NoLogError: It does not begin with what was sent.
@@ -101,13 +101,13 @@ class LogSources:
     def read(
         self, run_id: str, pod: Pod, sent: Sent, call: Call, *, live: bool = False, tail: int | None = None
     ) -> Generator[bytes, None, Mapping[str, NoLogError]]:
-        """Yields what was not sent yet, from the first source that has the log.
+        """Yields what has not been sent yet, from the first source that has the log.
 
         Args:
             run_id: The run.
             pod: The pod.
-            sent: What was sent; a live log stays with the source that it came from.
-            call: For which call.
+            sent: What has been sent; a live log stays with the source that it came from.
+            call: The call that it is read for.
             live: Read for as long as the container runs, where that is possible, and not from the archive.
             tail: Only this many last lines, where that is possible.
 
@@ -148,7 +148,7 @@ class LogSources:
             raise NoLogError(_said(error)) from error
 
     def from_kfp(self, run_id: str, pod: str, call: Call) -> Generator[bytes, None, None]:
-        """Yields the log of a pod from KFP's route; KFP checks no permission there.
+        """Yields the log of a pod from KFP's route, where KFP checks no permission.
 
         Raises:
             NoLogError: It has none, or no more of it.
@@ -173,11 +173,11 @@ def _said(error: KfpFailureError | NotAnApiError) -> str:
 
 
 def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields what is text of a log; holds back at most `MAX_ERROR_BYTES`, where an error may have begun.
+    """Yields the text of a log; holds back at most `MAX_ERROR_BYTES`, where an error may have begun.
 
-    KFP answers with status 200 before it looks for a log. If that fails, it writes the error as JSON at the end of the
-    body, also behind lines of the log (`run_log_server.go`). A program may print such JSON, too, so only the whole form
-    counts: exactly KFP's two keys, in its order, nothing behind them, and the message that it writes for this run. In
+    KFP responds with status 200 before it searches for a log. If that fails, it writes the error as JSON at the end of
+    the body, also after lines of the log (`run_log_server.go`). A program may print such JSON, too, so only the exact
+    form counts: KFP's two keys, in its order, nothing after them, and the message that it writes for this run. In
     doubt it is text of the log.
 
     Raises:
@@ -199,7 +199,7 @@ def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _start(data: bytes, mark: bytes) -> int:
-    """Where an error may begin: at its mark, or at the end where that may be the beginning of one."""
+    """Where an error may begin: at its mark, or at the end, which may be the beginning of a mark."""
     begin = data.rfind(mark)
     if begin >= 0 and len(data) - begin <= MAX_ERROR_BYTES:
         return begin
@@ -208,7 +208,7 @@ def _start(data: bytes, mark: bytes) -> int:
 
 
 def _message(data: bytes, run_id: str) -> str:
-    """The message of an error; empty if this is none."""
+    """The message of an error; empty if this is not an error."""
     try:
         pairs = json.loads(data, object_pairs_hook=list)
     except (ValueError, RecursionError):
@@ -225,10 +225,10 @@ def _message(data: bytes, run_id: str) -> str:
 
 
 def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the log in an answer of KFP's `main-logs:read`, piece by piece, in bounded memory.
+    """Yields the log in a response of KFP's `main-logs:read`, in chunks, in bounded memory.
 
     Raises:
-        NoLogError: It is not such an answer, or ends too early; KFP sends status 200 before it reads the file.
+        NoLogError: It is not such a response, or is incomplete; KFP sends status 200 before it reads the file.
     """
     first, file = _peek(_decoded(answer), len(_GZIP))
     if not first.startswith(_GZIP):
@@ -243,7 +243,7 @@ def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _decoded(answer: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the bytes in the field `data` of a JSON object with nothing else."""
+    """Yields the bytes of the field `data` of a JSON object without other fields."""
     pieces, head = iter(answer), b""
     while (found := _HEAD.match(head)) is None:
         piece = next(pieces, b"")

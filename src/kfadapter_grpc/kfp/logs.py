@@ -1,7 +1,7 @@
 """Logs of tasks.
 
 KFP does not check permissions when it serves logs. So the run is always read first, with the caller's credentials if
-they are forwarded, and no log is read if KFP refuses that.
+they are forwarded, and no log is read if KFP denies that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TAIL_LINES = 20
 """How many lines the tail of a log has."""
 TAIL_SECONDS = 0.3
-"""How long all tails of a run may take together."""
+"""The time limit for all tails of a run together."""
 _TAIL_BYTES = 8 * 1024
 _TAIL_THREADS = 8
 _WHY_CHARACTERS = 500
@@ -62,14 +62,14 @@ _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-log
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A task of a run as it is now, with the pods of its attempts; all have ended if the run has.
+    """The current state of a task of a run, with the pods of its attempts; all have finished if the run has.
 
     Attributes:
         run_id: The run.
-        run_is_over: Whether it has ended.
+        run_is_over: Whether it has finished.
         task: The task.
         attempts: The pods of its attempts.
-        stored: The logs that KFP's launcher stored as artifacts, as far as KFP itself names them.
+        stored: The logs that KFP's launcher stored as artifacts, if KFP itself names them.
     """
 
     run_id: str
@@ -89,7 +89,7 @@ class RunLogs:
         pod_logs: PodLogs | None = None,
         artifact_bytes: ArtifactBytes | None = None,
     ) -> None:
-        """Reads from KFP, from Kubernetes if there are `pod_logs`, and what is stored, if that can be read."""
+        """Reads from KFP, from Kubernetes if `pod_logs` is set, and stored logs, if they can be read."""
         self._reader = reader
         self._bytes = artifact_bytes or ArtifactBytes()
         self._sources = LogSources(rest, pod_logs)
@@ -101,7 +101,7 @@ class RunLogs:
 
     @contextmanager
     def read(self, request: ReadLogsRequest, call: Call) -> Iterator[Iterator[LogPiece]]:
-        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
+        """Reads the log of a task, in chunks as they arrive, for as long as the block lasts."""
         found = self._find(request.run_id, request.task, request.iteration_index, call)
         count, attempt = len(found.attempts), request.attempt
         if not count:
@@ -119,7 +119,7 @@ class RunLogs:
             yield pieces
 
     def tails(self, run_id: str, pods: Mapping[str, Pod], call: Call) -> Mapping[str, str]:
-        """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; those that fail are left out."""
+        """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; failed ones are omitted."""
         spare = call.apart(TAIL_SECONDS)
         tasks = {self._threads.submit(self._tail, run_id, pod, spare): key for key, pod in pods.items()}
         done, late = wait(tasks, TAIL_SECONDS)
@@ -138,7 +138,7 @@ class RunLogs:
         return ""
 
     def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _Found:
-        """Reads the run, which checks the permission to, and finds the task."""
+        """Reads the run, which checks the permission to do so, and finds the task."""
         run, nodes = self._reader.read(run_id, call, for_logs=True)
         is_over = run.known_state.is_over
         if nodes.refused is not None:
@@ -159,7 +159,7 @@ class RunLogs:
                 raise errors.KfpUnavailableError(text) from error
 
     def _rest(self, found: _Found, index: int, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
-        """Yields what was not sent yet; a note at the end if that is not all."""
+        """Yields what has not been sent yet; a note at the end if the log is incomplete."""
         pod = found.attempts[index]
         with explained(context_of(found.run_id)):
             try:
@@ -178,7 +178,7 @@ class RunLogs:
             )
 
     def _stored_log(self, found: _Found, index: int, call: Call) -> tuple[RunArtifact, str] | None:
-        """Finds the stored log of an attempt that has ended; None if there is none, or it is not known which one.
+        """Finds the stored log of a finished attempt; None if there is none, or it is unknown which one.
 
         ML Metadata is read only now, when no other source has the log.
         """
@@ -229,7 +229,7 @@ class RunLogs:
             before, began = sent.count, time.monotonic()
             with pauses.bridging(), explained(context_of(found.run_id)), suppress(NoLogError):
                 yield from self._sources.read(found.run_id, found.attempts[index], sent, call, live=True)
-            took = time.monotonic() - began if sent.source == KFP else 0  # which serves all of it each time
+            took = time.monotonic() - began if sent.source == KFP else 0  # the route serves all of it each time
             pauses.wait(moved=sent.count > before, reading_seconds=took)
             with pauses.bridging():
                 latest = self._again(found, call)
@@ -259,7 +259,7 @@ class _Pauses:
 
     @contextmanager
     def bridging(self) -> Iterator[None]:
-        """Passes over outages, unless they last."""
+        """Ignores outages, unless they last."""
         try:
             yield
         except (errors.KfpUnavailableError, errors.KfpTimeoutError):
@@ -270,7 +270,7 @@ class _Pauses:
             self._failures = 0
 
     def wait(self, *, moved: bool, reading_seconds: float = 0) -> None:
-        """Waits: not for long where something `moved`, and long against the time that reading took.
+        """Waits: briefly if something `moved`, and long compared with the time that reading took.
 
         Raises:
             CallCancelledError: The client cancelled the call.
@@ -285,7 +285,7 @@ class _Pauses:
 
 
 def _missing_log(run_id: str, task: RunTask, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
-    """The error for a log that no source has; `refusals` holds what each of them said."""
+    """The error for a log that no source has; `refusals` holds the message of each."""
     told = refusals[KFP].why if KFP in refusals else ""
     if f"Run {run_id} not found" in told:
         text = NO_SUCH_RUN.format(subject=f"{run_id}")
@@ -320,7 +320,7 @@ def _not_begun(run_id: str, task: RunTask, why: str = "") -> errors.TaskNotFound
 
 
 def _why(pod: Pod, told: str, kubernetes: str) -> str:
-    """Why there is no log, by what KFP's route and the Kubernetes API said."""
+    """Why there is no log, by the messages of KFP's route and of the Kubernetes API."""
     kubectl = f"`kubectl logs -n {pod.namespace or 'NAMESPACE'} {pod.name} -c {CONTAINER}`"
     if told.startswith("HTTP ") or not told:
         return f"Kubeflow Pipelines does not serve logs at this address ({told or 'no answer'}); use {kubectl}"

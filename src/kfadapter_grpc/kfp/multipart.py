@@ -22,7 +22,7 @@ _CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """The query of an upload; what is empty is left out. `pipeline_id` for a version only."""
+    """The query of an upload; empty values are omitted. `pipeline_id` for a version only."""
 
     name: str
     pipeline_id: str = ""
@@ -47,7 +47,7 @@ class UploadForm:
 
 
 def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
-    """The request of an upload, with the file as it is read."""
+    """The request of an upload, with the file streamed."""
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"
@@ -68,7 +68,7 @@ def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """A file as a multipart body; each time it is sent, it begins anew."""
+    """A file as a multipart body; starts from the beginning each time it is sent."""
 
     head: bytes
     file: BinaryIO
@@ -83,5 +83,5 @@ class _Stream:
         yield self.end
 
     def _read(self) -> bytes:
-        with disk_faults():  # else it would pass for a fault of the line to KFP
+        with disk_faults():  # else it would be taken for a failure of the connection to KFP
             return self.file.read(_CHUNK_BYTES)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 MAX_TASKS = 10_000
 """How many tasks of a run are read."""
 NO_SUCH_ROUTE = "Not Found"
-"""What KFP answers if it has no such address; of something that does not exist it says more."""
+"""KFP's response if the address does not exist; for a missing resource the response says more."""
 REMEMBERED_SECONDS = 300.0
-"""For how long it is known what this KFP serves: it may be upgraded while the adapter runs."""
+"""How long the result of the check is valid: KFP may be upgraded while the adapter runs."""
 _PROBE_SECONDS = 2.0
 _PROBED = f"{V2}/artifact_tasks"
 """Where this API is served, KFP rejects a request without a filter at once, with any credentials."""
@@ -39,11 +39,11 @@ class NativeApi:
 
     @property
     def was_served(self) -> bool:
-        """Whether it was served when that was seen last."""
+        """Whether it was served at the last check."""
         return self._is_served
 
     def learn(self, *, is_served: bool) -> None:
-        """Remembers what a response of KFP has shown."""
+        """Records what a response of KFP has shown."""
         self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
 
     def is_served(self, call: Call) -> bool:
@@ -60,7 +60,7 @@ class NativeApi:
         return self._is_served
 
     def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
-        """Lists the tasks of a run, each once; None if the API is not served any more."""
+        """Lists the tasks of a run, each once; None if the API is no longer served."""
 
         def fetch(size: int, token: str) -> KfpPage[NativeTaskJson]:
             query = set_only({"page_size": str(size), "page_token": token})

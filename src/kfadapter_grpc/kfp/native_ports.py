@@ -65,7 +65,7 @@ class Ports:
     """
 
     def __init__(self, run_id: str, made: Mapping[str, PortsJson], iterations: Mapping[str, int | None]) -> None:
-        """Takes the outputs of tasks that are no groups by task_id, and in which iterations tasks are."""
+        """Takes the outputs of tasks that are not groups by task_id, and the iteration of each task."""
         self._run_id = run_id
         self._iterations = iterations
         self.merged: dict[str, str] = {}
@@ -95,7 +95,7 @@ class Ports:
     def inputs(
         self, found: PortsJson, source_of: Callable[[str], tuple[str, str]], *, of_group: bool
     ) -> tuple[RunInput, ...]:
-        """Returns the inputs of a task; `source_of` gives the task and the output that one comes from, if any."""
+        """Returns the inputs of a task; `source_of` gives the task and the output that an input comes from, if any."""
         given = [one for one in found.parameters if one.type != _ITEM]
         made = {name: _input(name, source_of, value=value) for name, value in _values(given, as_list=False)}
         made |= {
@@ -148,7 +148,7 @@ class Ports:
 
 
 def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[tuple[str, Json]]:
-    """The values by name; those of iterations are a list."""
+    """The values by name; values of iterations are a list."""
     groups: dict[str, list[ParameterJson]] = {}
     for one in parameters:
         groups.setdefault(one.parameter_key, []).append(one)
@@ -172,7 +172,7 @@ def _input(
 
 
 def whole(text: str | int | None) -> int | None:
-    """Reads an int64 of KFP's JSON, where it is a text; None if there is none."""
+    """Parses an int64 of KFP's JSON, which is a string there; None if it is not a number."""
     try:
         return None if text is None else int(text)
     except ValueError:

@@ -1,8 +1,8 @@
 """The tasks of a run, and why it failed, from the native API of the KFP that follows 2.17: `GET /runs/{run_id}/tasks`.
 
 Drivers and launchers write these tasks, not the server: a task exists once its driver has run, a killed one stays
-RUNNING for ever, a group is FAILED as soon as one of its tasks is. So the run's own state comes first, and what only
-Argo knows is taken from the manifest: pods at work, pods that cannot start, and how killed tasks ended.
+RUNNING for ever, a group is FAILED as soon as one of its tasks is. So the run's own state takes precedence, and what
+only Argo knows is taken from the manifest: running pods, pods that cannot start, and how killed tasks ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
 _UNDECLARED = SpecTask(Task(""))
 _LATEST = datetime.max.replace(tzinfo=timezone.utc)
 _MAX_WARNINGS = 20
-"""Warnings that are read of a task, and of a run."""
+"""Maximum number of warnings that are read of a task, and of a run."""
 _MAX_WARNING_CHARACTERS = 2000
 
 
@@ -65,7 +65,7 @@ class _AttributesJson(msgspec.Struct):
 
 
 class _CustomJson(msgspec.Struct):
-    """Properties that KFP leaves empty; the embedded KFP has the warnings of a task there."""
+    """Properties that KFP leaves empty; the embedded KFP stores a task's warnings there."""
 
     warnings: list[str] = []
 
@@ -76,7 +76,7 @@ class _MetadataJson(msgspec.Struct):
 
 
 class TaskStateJson(msgspec.Struct):
-    """A task of the native API, as far as it shows whether something has changed."""
+    """A task of the native API, with the fields that show whether something has changed."""
 
     task_id: str
     type: str = ""
@@ -105,7 +105,7 @@ class NativeTaskJson(TaskStateJson):
 
     @property
     def kind(self) -> TaskKind:
-        """What it is."""
+        """Its kind."""
         return _KINDS.get(self.type, TaskKind.UNKNOWN)
 
     def warnings(self) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def read_native_tasks(
         run_id: The run.
         state: Its state in v2beta1.
         spec: The tasks of its pipeline by the names of their groups and their own; empty if unknown.
-        argo: What the manifest says of it; without tasks if it was not read.
+        argo: What the manifest shows; without tasks if it was not read.
         with_logs: Whether to look for logs among the outputs.
     """
     return _Reader(found, run_id, state, spec, argo).read(with_logs=with_logs)
@@ -168,7 +168,7 @@ def read_native_tasks(
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A task with its place: its group, the iteration, and what the spec says of it.
+    """A task with its position: its group, the iteration, and its spec.
 
     `order` has the iteration and the position in the spec, of its groups first.
     """
@@ -182,7 +182,7 @@ class _Placed:
 
     @property
     def began(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
-        """When it began, to the second; then its place in the pipeline."""
+        """When it began, to the second; then its position in the pipeline."""
         began, ended = (known_time(at) or _LATEST for at in (self.found.create_time, self.found.end_time))
         return began, self.order, ended, self.found.name
 
@@ -252,7 +252,7 @@ class _Reader:
         )
 
     def _walk(self) -> Iterator[_Placed]:
-        """Goes through the groups breadth first; tasks that contain each other in a circle are left out."""
+        """Walks the groups breadth first; tasks that contain each other in a cycle are omitted."""
         todo: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
         todo = deque([("", (), (), None, None)])
         while todo:
@@ -268,7 +268,7 @@ class _Reader:
                 todo.append((one.task_id, key, order, one, iteration))
 
     def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
-        """The state of a task whose own tasks' states are known."""
+        """The state of a task, once the states of the tasks inside it are known."""
         state, argo = one.found.run_state, self._by_key.get(one.key)
         inside = [states[child.task_id] for child in self._children.get(one.found.task_id, ())]
         if state is RunState.FAILED and not self._is_over and RunState.RUNNING in inside:
@@ -340,7 +340,7 @@ class _Reader:
         return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
 
     def _words(self, one: _Placed) -> str:
-        """Why a task failed; nothing for a group of which a task failed."""
+        """Why a task failed; empty for a group of which a task failed."""
         failure = self._reason(one)
         return f"its driver failed: {failure}" if failure and _by_driver(one.found) else failure
 
@@ -355,7 +355,7 @@ class _Reader:
         return said
 
     def _failures(self, states: Mapping[str, RunState], ids: Mapping[str, str]) -> Iterator[Failure]:
-        """What failed of itself: tasks, groups without a failed task, and drivers that only Argo knows of."""
+        """The original failures: tasks, groups without a failed task, and drivers that only Argo knows."""
         argo = {ids[one.task_id]: one for one in self._argo.failures if one.task_id in ids and one.iteration is None}
         at_end: set[str] = set()
         for one in self._placed:
@@ -387,5 +387,5 @@ def _named(paths: Sequence[str]) -> str:
 
 
 def _by_driver(found: NativeTaskJson) -> bool:
-    """Whether the driver failed: it made the task as one that had failed."""
+    """Whether the driver failed: it created the task as a failed one."""
     return [one.state for one in found.state_history] == [RunState.FAILED.value]

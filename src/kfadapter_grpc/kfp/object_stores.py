@@ -1,7 +1,7 @@
 """Reads object stores with obstore: S3 and compatible ones, and Google's.
 
-obstore signs, retries and keeps identities fresh. Its calls wait on an event loop of their own, whose thread is started
-by the first of them, so that each wait has a deadline and ends at once when its caller cancels.
+obstore signs, retries and renews credentials. Its calls wait on a dedicated event loop, whose thread is started
+by the first of them, so that each wait has a deadline and ends at once when its client cancels.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ Arrivals: TypeAlias = "SimpleQueue[T | Exception]"
 """Where the event loop puts results for a waiting thread, or errors."""
 
 CHUNK_SECONDS = 20.0
-"""How long a store may take for the next chunk, obstore's own retries included."""
+"""The time limit for the next chunk from a store, including obstore's own retries."""
 _AHEAD = 2
-"""How many pieces may lie ready, besides the one that is on its way."""
+"""How many chunks may be buffered, besides the one that is being received."""
 _READ_SECONDS = 8.0
 _CONNECT_SECONDS = 3.0
 _REQUEST_HOURS = 24
 _RESUMES = 3
-"""How often in a row an interrupted body is requested again."""
+"""How many times in a row an interrupted body is requested again."""
 _PAGE = 1000
 _S3_KEYS = ("access_key_id", "secret_access_key")
 _RETRIES: RetryConfig = {
@@ -58,21 +58,21 @@ _RETRIES: RetryConfig = {
 }
 _STATUS = re.compile(r"status code: (\d{3})")
 _IDENTITY = re.compile(r"Error performing (PUT|POST|\w+ https?://(169\.254\.|metadata\.google\.internal))")
-"""Requests for credentials: to a token service, or to the one of the machine."""
+"""Requests for credentials: to a token service, or to the machine's metadata service."""
 _REJECTED = range(300, 500)
 _TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class ObjectStores:
-    """The stores that a file describes. Safe to use from many threads; making it touches no network."""
+    """The stores that a file describes. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file, and again when it has changed.
+        """Reads the file, and re-reads it when it has changed.
 
         Raises:
             OSError: It cannot be read.
-            ValueError: It is wrong.
+            ValueError: It is invalid.
         """
         self._places: Reloaded[Places] = Reloaded("the stores of artifacts", [path], read_places)
         self._lock = threading.Lock()
@@ -90,24 +90,24 @@ class ObjectStores:
             loop.close()
 
     def open(self, location: Location, session: str, call: Call) -> ObjectPlace:
-        """Finds where an artifact lies, as one call will read it.
+        """Locates an artifact in its store, for one call.
 
         Args:
-            location: Where its record says that it lies.
+            location: The location in its record.
             session: ML Metadata's record of its store; empty if there is none.
-            call: For which call.
+            call: The call that it is read for.
 
         Raises:
-            ArtifactNotReadableError: It may not be read.
+            ArtifactNotReadableError: Reading it is not allowed.
         """
         self._places.refresh()
         return ObjectPlace(self, choose(self._places.value, location, session), location.key, call)
 
     def client(self, place: Place) -> S3Store | GCSStore:
-        """Makes the client of a place, or keeps the last one while the files of its credentials are the same.
+        """Makes the client of a bucket and prefix, or keeps the last one while its credentials' files are unchanged.
 
         Raises:
-            ArtifactNotReadableError: They cannot be read, or do not fit.
+            ArtifactNotReadableError: They cannot be read, or are invalid.
         """
         files = _files(place)
         try:
@@ -141,10 +141,10 @@ class ObjectStores:
 
 
 class ObjectPlace:
-    """An object, or the objects under `key/`, as one call reads them."""
+    """An object, or the objects under `key/`, for one call."""
 
     def __init__(self, stores: ObjectStores, place: Place, key: str, call: Call) -> None:
-        """Will read `key` of the place for `call`; touches no network yet."""
+        """Prepares reading `key` of the bucket for `call`; touches no network yet."""
         self._stores = stores
         self._place = place
         self._key = key
@@ -165,7 +165,7 @@ class ObjectPlace:
         return ArtifactFile(path, found.meta["size"], found.meta["e_tag"] or "", kind, found.meta["last_modified"])
 
     def files(self) -> list[ArtifactFile]:
-        """Lists the objects under `key/`, sorted; the empty ones are left out that stand for folders."""
+        """Lists the objects under `key/`, sorted; empty objects that represent folders are omitted."""
         prefix, found = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
@@ -186,7 +186,7 @@ class ObjectPlace:
         """Yields the bytes of a file; resumes an interrupted body.
 
         Raises:
-            ArtifactChangedError: It is not the object any more that it was.
+            ArtifactChangedError: The object has changed.
         """
         failures, arrived = 0, time.monotonic()
         while start < end:
@@ -205,7 +205,7 @@ class ObjectPlace:
                     raise
 
     def _body(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """One request; the next piece is on its way while one is used."""
+        """One request; the next chunk is received while one is used."""
         options: GetOptions = {"range": (start, end)}
         if file.stamp and not file.stamp.startswith("W/"):
             options["if_match"] = file.stamp
@@ -237,7 +237,7 @@ class ObjectPlace:
 
     @contextmanager
     def _begun(self, work: Callable[[Arrivals[T]], Coroutine[Any, Any, None]]) -> Iterator[Arrivals[T]]:
-        """Has something done that hands over what it gets, or why it fails; it ends with the block."""
+        """Starts something that hands over its results, or its error; it ends with the block."""
         arrived: Arrivals[T] = SimpleQueue()
         future = self._stores.begin(_reported(work(arrived), arrived))
         cancelled = errors.CallCancelledError("the client cancelled the call")
@@ -249,7 +249,7 @@ class ObjectPlace:
             future.cancel()
 
     def _next(self, arrived: Arrivals[T]) -> T:
-        """Waits for what arrives, until the chunk's deadline, or the call's, or until the client cancels."""
+        """Waits for the next result, until the chunk's deadline, or the call's, or until the client cancels."""
         seconds = self._call.remaining()
         try:
             found = arrived.get(timeout=max(0.0, min(CHUNK_SECONDS, seconds)))
@@ -274,7 +274,7 @@ async def _reported(work: Coroutine[Any, Any, None], arrived: Arrivals[T]) -> No
 
 
 async def _pump(stream: BytesStream, arrived: Arrivals[bytes], room: asyncio.Semaphore) -> None:
-    """Hands over pieces, and at the end an empty one; waits while there is no room."""
+    """Hands over chunks, and an empty one at the end; waits while the buffer is full."""
     async for piece in stream:
         await room.acquire()
         arrived.put(piece)
@@ -294,7 +294,7 @@ async def _page(pages: ListStream[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]
 
 
 def _files(place: Place) -> list[Path]:
-    """The files that the client of a place is made of: CAs, then credentials."""
+    """The files that the client is made from: CAs, then credentials."""
     store, ref = place.store, place.store.credentials.secret_ref if place.store.credentials else None
     names = [Path(store.ca_file)] if store.ca_file else []
     if ref is None:
@@ -332,13 +332,13 @@ def _client(place: Place, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
         if secrets:
             config |= zip(_S3_KEYS, (one.decode().strip() for one in secrets), strict=True)
         return S3Store(place.bucket, config=cast("S3Config", config), client_options=options, retry_config=_RETRIES)
-    except (BaseError, ValueError):  # whose text may quote a key
+    except (BaseError, ValueError):  # the text may quote a key
         text = "its store cannot be used as artifact_stores describes it: the endpoint or the credentials are malformed"
         raise errors.ArtifactNotReadableError(text) from None
 
 
 def _converted(error: Exception) -> errors.AdapterError | FileNotFoundError:
-    """Makes an error of one of obstore's, whose text is read and never shown: it may quote the store or a key."""
+    """Converts an error of obstore; its text is evaluated and never shown: it may quote the store or a key."""
     kind, text = type(error).__name__, str(error)
     status = int(found[1]) if (found := _STATUS.search(text)) else 0
     if status == HTTPStatus.NOT_FOUND:

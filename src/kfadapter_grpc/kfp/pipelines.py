@@ -1,4 +1,4 @@
-"""Pipelines in KFP, and what is done with the versions of a pipeline that is named."""
+"""Pipelines in KFP, and operations on the versions of a pipeline that is given by name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class PipelineJson(msgspec.Struct):
         return bool(self.name)
 
     def record(self) -> Pipeline:
-        """The pipeline as the contract has it."""
+        """The pipeline as a record of the contract."""
         return Pipeline(
             pipeline_id=self.pipeline_id,
             name=self.name or self.display_name,
@@ -99,7 +99,7 @@ class Pipelines:
     Attributes:
         versions: Their versions.
         upload: Stores a file as a new pipeline or a new version.
-        download: Gets the file of a version, the latest where none is named; good for the block.
+        download: Gets the file of a version, by default the latest; valid within the block.
     """
 
     def __init__(self, rest: Rest, place: SpoolPlace) -> None:
@@ -122,7 +122,7 @@ class Pipelines:
         """Finds a pipeline by id, or by name in its namespace and then in the shared space.
 
         Raises:
-            PipelineNotFoundError: There is none.
+            PipelineNotFoundError: It does not exist.
         """
         if ref.pipeline_id:
             request = Request("GET", f"{V2}/pipelines/{segment(ref.pipeline_id)}")
@@ -143,18 +143,18 @@ class Pipelines:
                 found = self._rest.ask(Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"'{name}'"))
             except errors.PipelineNotFoundError:
                 return None
-            # Without a namespace a multi-user KFP gives any namespace's pipeline of that name.
+            # Without a namespace a multi-user KFP returns a pipeline of that name from any namespace.
             if namespace or not found.namespace:
                 return found
         listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).pipelines
         return listed[0] if listed else None
 
     def id_of(self, ref: PipelineRef, call: Call) -> str:
-        """The id of a pipeline, which is looked for if it is named."""
+        """The id of a pipeline, which is searched for if given by name."""
         return ref.pipeline_id or self.find(ref, call).pipeline_id
 
     def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
-        """Lists pipelines; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
+        """Lists pipelines; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
         predicates = tuple(_predicates(where))
 
         def fetch(size: int, token: str) -> KfpPage[Pipeline]:
@@ -173,7 +173,7 @@ class Pipelines:
         return self._rest.ask(Operation.LIST_PIPELINES, request, PipelineListJson, call)
 
     def probe(self, pipeline_id: str, namespace: str, call: Call) -> None:
-        """Reads a pipeline, or a list where none is named, and raises what KFP says of a failure as it says it."""
+        """Reads a pipeline, or a list if none is given, and raises KFP's failures as they are."""
         if pipeline_id:
             operation, request = Operation.GET_PIPELINE, Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
         else:
@@ -182,11 +182,11 @@ class Pipelines:
         self._rest.send_raw(operation, request, call)
 
     def create(self, body: Mapping[str, object], call: Call, context: Context) -> PipelineJson:
-        """Makes a pipeline without a version."""
+        """Creates a pipeline without a version."""
         return self._rest.ask(Operation.CREATE_PIPELINE, post(f"{V2}/pipelines", body), PipelineJson, call, context)
 
     def create_with_file(self, request: Request, call: Call, context: Context) -> PipelineJson:
-        """Sends the upload that makes a pipeline with its first version, which gets the pipeline's name."""
+        """Sends the upload that creates a pipeline with its first version, which gets the pipeline's name."""
         return self._rest.ask(Operation.UPLOAD, request, PipelineJson, call, context)
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
@@ -217,7 +217,7 @@ class Pipelines:
     def _delete_known(self, pipeline: Pipeline, versions: Sequence[PipelineVersion], call: Call) -> int:
         """Deletes exactly these versions, then the pipeline without KFP's cascade.
 
-        KFP refuses that if another version was added meanwhile: nothing is deleted that was not seen here.
+        KFP rejects that if another version was added meanwhile: only versions seen here are deleted.
         """
         for version in versions:
             with suppress(errors.VersionNotFoundError):  # another caller was faster
@@ -238,7 +238,7 @@ class Pipelines:
         )
 
     def delete_by_id(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
-        """Deletes a pipeline; without `cascade` KFP refuses to delete one that has versions."""
+        """Deletes a pipeline; without `cascade` KFP rejects the deletion of one that has versions."""
         query = (("cascade", "true"),) if cascade else ()
         request = Request("DELETE", f"{V2}/pipelines/{segment(pipeline_id)}", query)
         context = _context(PipelineRef(pipeline_id))
@@ -247,7 +247,7 @@ class Pipelines:
     # --- the versions of a pipeline ------------------------------------------------------------------------------
 
     def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
-        """Gets one version with its spec summary; the latest where none is named."""
+        """Gets one version with its spec summary, by default the latest."""
         pipeline_id = self.id_of(ref, call)
         if version.pipeline_version_id or version.name:
             version_id = self.versions.find(pipeline_id, version, call).pipeline_version_id

@@ -34,16 +34,16 @@ _CONNECT_SECONDS = 2.0
 
 
 class _Status(msgspec.Struct):
-    """What Kubernetes says of a failure."""
+    """Kubernetes' description of a failure."""
 
     message: str = ""
 
 
 class PodLogError(NoLogError):
-    """Kubernetes does not give the log.
+    """Kubernetes does not return the log.
 
     Attributes:
-        status: The HTTP status; 0 if there was no answer.
+        status: The HTTP status; 0 if there was no response.
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -54,11 +54,11 @@ class PodLogError(NoLogError):
 def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> TransportSettings | None:
     """Returns how a pod reaches the Kubernetes API; None outside a pod, or without a service-account token.
 
-    The token and the authorities are read again when they change.
+    The token and the CAs are read again when they change.
 
     Args:
         environment: The variables that Kubernetes sets in a pod.
-        service_account: The folder in which it puts a service account's token and its own authorities.
+        service_account: The folder with a service account's token and CAs.
     """
     host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
     token, authorities = service_account / "token", service_account / "ca.crt"
@@ -69,7 +69,7 @@ def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> Tra
 
 
 class PodLogs:
-    """The logs of pods. Safe to use from many threads; making it touches no network."""
+    """The logs of pods. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, settings: TransportSettings) -> None:
         self._transport = Transport(settings)
@@ -81,10 +81,10 @@ class PodLogs:
     def read(
         self, namespace: str, pod: str, call: Call, *, follow: bool = False, tail: int | None = None
     ) -> Generator[bytes, None, None]:
-        """Yields the log of a task's pod; with `follow` until its container ends, of `tail` lines only those.
+        """Yields the log of a task's pod; with `follow` until its container ends, with `tail` only that many lines.
 
         Raises:
-            PodLogError: Kubernetes does not give it, or cannot be called.
+            PodLogError: Kubernetes does not return it, or cannot be called.
             KfpUnavailableError: The connection broke before the log was complete.
         """
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]

@@ -1,4 +1,4 @@
-"""Recurring runs in KFP, whose JSON has 64-bit numbers as texts."""
+"""Recurring runs in KFP, whose JSON has 64-bit numbers as strings."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 _RECURRING_RUNS = f"{V2}/recurringruns"
 _SORT_KEYS = {"created_at": "created_at", "display_name": "display_name", "recurring_run_id": "recurring_run_id"}
 _MAX_NAMESAKES = 50
-"""How many recurring runs of one display name, the newest first, are compared after a broken answer."""
+"""How many recurring runs of one display name, the newest first, are compared after a broken response."""
 _CLOCK_SKEW = timedelta(seconds=60)
-"""How much KFP's clock may be behind ours, when a recurring run is recognized as one that we have just created."""
+"""How far KFP's clock may be behind ours, when a recurring run is recognized as one that we have just created."""
 _MAX_INT32 = 2**31 - 1
 _MAX_SECONDS = 315_576_000_000
 """Ten thousand years, the longest Duration of protobuf."""
@@ -60,7 +60,7 @@ class _PeriodicJson(msgspec.Struct, omit_defaults=True):
 
 
 class _TriggerJson(msgspec.Struct, omit_defaults=True):
-    """A schedule; KFP also keeps recurring runs without any."""
+    """A schedule; KFP also keeps recurring runs without one."""
 
     cron_schedule: _CronJson | None = None
     periodic_schedule: _PeriodicJson | None = None
@@ -108,7 +108,7 @@ class RecurringRunJson(msgspec.Struct):
     experiment_id: str = ""
 
     def record(self) -> RecurringRun:
-        """The recurring run as the contract has it, with what KFP does not say but its schedule shows."""
+        """The recurring run as a record of the contract, with what KFP does not report but its schedule shows."""
         found = RecurringRun(
             recurring_run_id=self.recurring_run_id,
             display_name=self.display_name,
@@ -132,7 +132,7 @@ class RecurringRunJson(msgspec.Struct):
 
 
 class RecurringRunListJson(msgspec.Struct):
-    """A list of recurring runs, whose key is spelled in another way than all others; an empty one is `{}`."""
+    """A list of recurring runs, whose key is spelled differently from all others; an empty one is `{}`."""
 
     recurring_runs: list[RecurringRunJson] = msgspec.field(default_factory=list, name="recurringRuns")
     total_size: int = 0
@@ -148,7 +148,7 @@ class RecurringRuns:
         self._experiments = experiments
 
     def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
-        """Creates a recurring run, after its pipeline, experiment and parameters have been checked."""
+        """Creates a recurring run, after checking its pipeline, experiment and parameters."""
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         parameters = checked_parameters(version, request.parameters)
         experiment_id = self._experiments.id_of(request.experiment, request.namespace, call)
@@ -156,13 +156,13 @@ class RecurringRuns:
         try:
             return self._create(named, _body(named, version, experiment_id, parameters), call)
         except errors.KfpError:
-            # What existed a moment ago may be gone, which KFP says with a bare 500.
+            # What existed a moment ago may have been deleted, which KFP reports with a bare 500.
             ref = PipelineRef(version.pipeline_id), VersionRef(version.pipeline_version_id)
             self._pipelines.get_version(*ref, call)
             raise
 
     def _name_for(self, request: CreateRecurringRunRequest, version: PipelineVersion, call: Call) -> str:
-        """The pipeline's name and the schedule, as much of it as fits."""
+        """The pipeline's name and the schedule, truncated if needed."""
         by_id = PipelineRef(version.pipeline_id)
         name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
         when = request.schedule
@@ -176,7 +176,7 @@ class RecurringRuns:
         context = Context(subject=f"'{request.display_name}'", resource=request.display_name)
 
         def look(spare: Call) -> RecurringRun | None:
-            """Finds the recurring run: the only one created since that is what was requested in every respect."""
+            """Finds the recurring run: the only one created since that equals the request in every respect."""
             query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
             listed = self._list(query, request.namespace, str(body.get("experiment_id", "")), spare)
             found = [item.record() for item in listed.recurring_runs]
@@ -200,7 +200,7 @@ class RecurringRuns:
         return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
     def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
-        """Lists recurring runs; that a requested experiment exists is checked, as KFP does not."""
+        """Lists recurring runs; checks that a requested experiment exists, as KFP does not."""
         experiment_id = self._experiments.get(where.experiment, call).experiment_id if where.experiment else ""
 
         def fetch(size: int, token: str) -> KfpPage[RecurringRun]:
@@ -253,7 +253,7 @@ def _context(recurring_run_id: str) -> Context:
 def _body(
     request: CreateRecurringRunRequest, version: PipelineVersion, experiment_id: str, parameters: Mapping[str, Json]
 ) -> dict[str, object]:
-    """What KFP is sent to create; what is empty is left out."""
+    """The body of KFP's create request; empty fields are omitted."""
     reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.pipeline_version_id}
     schedule = _in_whole_seconds(request.schedule)
     if isinstance(schedule, CronSchedule):
@@ -292,7 +292,7 @@ def _is_what_was_requested(item: RecurringRun, request: CreateRecurringRunReques
 
 
 def _in_whole_seconds(schedule: Schedule) -> Schedule:
-    """A schedule as KFP keeps it: with its times in UTC and in whole seconds."""
+    """A schedule as KFP stores it: with its times in UTC and in whole seconds."""
 
     def whole(moment: datetime | None) -> datetime | None:
         return moment.astimezone(timezone.utc).replace(microsecond=0) if moment else None
@@ -301,7 +301,7 @@ def _in_whole_seconds(schedule: Schedule) -> Schedule:
 
 
 def _number(text: str | int, most: int) -> int:
-    """A number of KFP's JSON; 0 for what is none, and at most what the contract has room for."""
+    """A number of KFP's JSON; 0 if it is not a number, and capped at the contract's maximum."""
     digits = str(text)
     return min(int(digits), most) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else 0
 

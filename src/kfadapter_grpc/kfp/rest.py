@@ -1,6 +1,6 @@
-"""KFP's REST API: a request, its decoded answer, and its failure explained; lists, filters and pages.
+"""KFP's REST API: a request, its decoded response, and its failure explained; lists, filters and pages.
 
-The modules of the resources (`pipelines`, `runs`, ...) are written on it.
+The modules of the resources (`pipelines`, `runs`, ...) are built on it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ T = TypeVar("T")
 
 V2 = "/apis/v2beta1"
 MAX_KFP_PAGE = 200
-"""KFP returns at most so many items a page, whatever is requested."""
+"""KFP returns at most this many items per page, whatever is requested."""
 MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""The size of the items of one page of ours; leaves room in a message of 4 MiB."""
+"""The size limit of the items of one page of ours; leaves room in a message of 4 MiB."""
 MAX_TOTAL = 2**31 - 1
-"""The largest total that the contract has room for."""
+"""The largest total that fits into the contract's field."""
 MAX_ROUNDS = 50
 """How many pages of KFP are read for one page of ours, where a filter drops most of their items."""
 
 _OF_PROXIES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
-"""Statuses that mean the same from KFP and from a proxy, with any page; a 404 of a proxy is none of KFP's."""
+"""Statuses that mean the same from KFP and from a proxy, with any page; a 404 from a proxy is not KFP's."""
 _ERROR_PIECES = 8
 _NO_CONTEXT = Context()
 
@@ -59,7 +59,7 @@ class Rest:
     def ask(
         self, operation: Operation, request: Request, kind: type[T], call: Call, context: Context = _NO_CONTEXT
     ) -> T:
-        """Sends a request and decodes its answer as `kind`; a failure is explained, in the words of `context`.
+        """Sends a request and decodes its response as `kind`; a failure is explained, in the words of `context`.
 
         Raises:
             AdapterError: What the failure means to the caller.
@@ -71,13 +71,13 @@ class Rest:
         """Sends a request and decodes the response, for callers that examine KFP's failures themselves.
 
         Raises:
-            KfpFailureError, NotAnApiError: What KFP, or something in its place, answered.
+            KfpFailureError, NotAnApiError: The failure response of KFP, or of something in its place.
             AdapterError: As for `Transport.send`.
         """
         return decode(self.send_raw(operation, request, call).body, kind, operation.value)
 
     def send_raw(self, operation: Operation, request: Request, call: Call) -> Answer:
-        """Sends a request and returns its answer as it is; raises as `ask_raw` does."""
+        """Sends a request and returns its response as it is; raises as `ask_raw` does."""
         answer = self._transport.send(request, call, operation.value)
         page = is_page(answer)
         if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
@@ -89,7 +89,7 @@ class Rest:
 
     @contextmanager
     def open_raw(self, operation: Operation, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
-        """Sends a request and gives the body of its answer as it comes, for the block; raises as `ask_raw` does."""
+        """Sends a request and streams the body of its response, within the block; raises as `ask_raw` does."""
         as_caller = call.authorization is not None
         with self._transport.open(request, call, operation.value) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
@@ -102,7 +102,7 @@ class Rest:
 
 @contextmanager
 def explained(context: Context = _NO_CONTEXT) -> Iterator[None]:
-    """Turns what KFP says of a failure into what it means to the caller."""
+    """Converts a failure reported by KFP to what it means to the caller."""
     try:
         yield
     except KfpFailureError as error:
@@ -122,7 +122,7 @@ def post(path: str, body: Mapping[str, object]) -> Request:
 
 
 def set_only(values: Mapping[str, str]) -> dict[str, str]:
-    """The values that are not empty."""
+    """The non-empty values."""
     return {key: value for key, value in values.items() if value}
 
 
@@ -132,7 +132,7 @@ def equals(key: str, value: str) -> dict[str, str]:
 
 
 def contains(key: str, text: str) -> dict[str, str]:
-    """A predicate of a filter; KFP's LIKE lets more through, so its answers are compared afterwards."""
+    """A predicate of a filter; KFP's LIKE matches more, so its results are compared afterwards."""
     return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
 
 
@@ -157,8 +157,8 @@ class ListQuery:
     predicates: tuple[Predicate, ...] = ()
 
     def pairs(self, **scope: str) -> list[tuple[str, str]]:
-        """As query parameters, together with those of `scope`; what is empty is left out."""
-        # KFP unescapes a filter as a URL once more than it should, so no `%` and no `+` may stand in it.
+        """As query parameters, together with those of `scope`; empty ones are omitted."""
+        # KFP unescapes a filter as a URL once too often, so it must not contain `%` or `+`.
         text = json.dumps({"predicates": self.predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
         values = {
             "page_size": str(self.page_size),
@@ -188,18 +188,18 @@ def gather(
     *,
     rounds: int = MAX_ROUNDS,
 ) -> Page[T]:
-    """Gathers a page.
+    """Collects a page.
 
     Args:
         fetch: Gets a page of KFP by its size and token.
-        weight: What an item weighs in an answer, in bytes.
-        size: How many items at most.
-        token: KFP's token to go on from.
-        limit: How many items a page of KFP holds at most; less is requested where they turn out to be large.
-        rounds: How many pages of KFP are read at most.
+        weight: The size of an item in a response, in bytes.
+        size: The maximum number of items.
+        token: KFP's token to continue from.
+        limit: The maximum number of items of a page of KFP; fewer are requested if they turn out to be large.
+        rounds: The maximum number of pages of KFP to read.
 
     Raises:
-        AnswerTooLargeError: KFP's answer with a single item is too large.
+        AnswerTooLargeError: KFP's response with a single item is too large.
     """
     items: list[T] = []
     room, total = MAX_PAGE_BYTES, 0

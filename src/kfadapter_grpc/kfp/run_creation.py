@@ -1,8 +1,8 @@
 """Starts runs in KFP, once for each request id.
 
-The id of a run is chosen here, and KFP keeps ids unique. With a request id it follows from that, so a repeated call
-looks for the run first. After any failed POST it is looked for again, whatever KFP said: the run may have been started
-by this call, of which only the answer broke, or by a copy of it in another adapter.
+The id of a run is chosen here, and KFP keeps ids unique. With a request id it is derived from that, so a repeated call
+searches for the run first. After any failed POST it is searched for again, whatever KFP reported: the run may have been
+started by this call, of which only the response was lost, or by a copy of it in another adapter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _WHOLES = ("$", "root", "spec")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A run as it is to be started: everything looked up and checked."""
+    """A run to start, with everything looked up and checked."""
 
     run_id: str
     pipeline_id: str
@@ -128,7 +128,7 @@ class RunCreator:
             return ""
         ref = _experiment(request)
         if ref.experiment_id and not request.validate_only:
-            return ref.experiment_id  # KFP says if it does not exist
+            return ref.experiment_id  # KFP reports if it does not exist
         try:
             return self._experiments.get(ref, call).experiment_id
         except errors.ExperimentNotFoundError:
@@ -188,7 +188,7 @@ class RunCreator:
         """The run that this request started before.
 
         Raises:
-            RequestIdReusedError: It was another request.
+            RequestIdReusedError: It was started by another request.
         """
         different = ", ".join(self._differences(request, found, call))
         if different:
@@ -201,10 +201,10 @@ class RunCreator:
         return found.record()
 
     def _differences(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
-        """In what a run differs from a request, as far as KFP keeps it.
+        """The differences between a run and a request, as far as KFP keeps the fields.
 
-        What was chosen for the caller may be another one by now, the latest version for instance, and does not count;
-        nor does a name that nothing has any more.
+        What was chosen for the caller may be different by now, such as the latest version, and does not count;
+        nor does the name of a deleted resource.
         """
         description, labels = split_labels(found.description)
         origin = labels.pop(ORIGIN_LABEL, "")
@@ -235,7 +235,7 @@ class RunCreator:
 
 
 def _is_another(look: Callable[[], str], found: str) -> bool:
-    """Whether an id is another one than the one that was found; any will do if none is requested, or it was deleted."""
+    """Whether an id differs from the found one; never if none is requested, or the resource was deleted."""
     try:
         wanted = look()
     except _MISSING:
@@ -262,12 +262,12 @@ def _as_it_would_be(request: CreateRunRequest, plan: _Plan) -> Run:
 
 
 def _canonical(parameters: Mapping[str, Json]) -> str:
-    """Parameters as a text that is the same for the same values; 7 and 7.0 are, 1 and true are not."""
+    """Parameters as text that is the same for equal values; 7 and 7.0 are equal, 1 and true are not."""
     return json.dumps({name: _as_doubles(value) for name, value in parameters.items()}, sort_keys=True)
 
 
 def _as_doubles(value: Json) -> Json:
-    """The same value with every number as a double, as all numbers of JSON are."""
+    """The same value with every number as a double, like all numbers of JSON."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, list | tuple):
@@ -287,7 +287,7 @@ def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, r
 
 
 def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The values as KFP takes them, checked as far as the version's spec summary allows.
+    """The values as KFP accepts them, checked as far as the version's spec summary allows.
 
     Raises:
         ParameterUnknownError: A name is not declared.
@@ -298,11 +298,11 @@ def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> M
     if spec is None:
         return check_parameters((), given, complete=False)
     declared = spec.parameters
-    if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes texts for all of them
+    if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes strings for all of them
         declared = tuple(replace(one, type=ParameterType.UNKNOWN) for one in declared)
     return check_parameters(declared, given, complete=_names_all_parameters(spec))
 
 
 def _names_all_parameters(spec: SpecSummary) -> bool:
-    """Whether a summary names all parameters; what could not be read is among its unknown parts."""
+    """Whether a summary contains all parameters; what could not be read is among its unknown parts."""
     return not any(part in _WHOLES or any(one in part for one in _PARTS_WITH_PARAMETERS) for part in spec.unknown_parts)

@@ -48,7 +48,7 @@ class _RunDetailsJson(msgspec.Struct):
 
 
 class RunJson(msgspec.Struct):
-    """A run; `tasks` of the native API come with lists that request them."""
+    """A run; `tasks` of the native API are in lists that request them."""
 
     run_id: str
     experiment_id: str = ""
@@ -73,7 +73,7 @@ class RunJson(msgspec.Struct):
 
     @property
     def nodes(self) -> Sequence[TaskJson]:
-        """The nodes of its workflow, KFP's own among them."""
+        """The nodes of its workflow, including KFP's own."""
         return self.run_details.task_details if self.run_details else ()
 
     @property
@@ -83,7 +83,7 @@ class RunJson(msgspec.Struct):
 
     @property
     def origin(self) -> tuple[str, str]:
-        """The ids of the pipeline and the version that it was started from; empty if it was from a file."""
+        """The ids of the pipeline and the version that it was started from; empty if it was started from a file."""
         found = self.pipeline_version_reference or _ReferenceJson("", self.pipeline_version_id)
         if found.pipeline_id or found.pipeline_version_id:
             return found.pipeline_id, found.pipeline_version_id
@@ -91,7 +91,7 @@ class RunJson(msgspec.Struct):
 
     @property
     def known_state(self) -> RunState:
-        """Its state as far as its history shows: KFP ends a run that was terminated as FAILED."""
+        """Its state, corrected by its history: KFP ends a run that was terminated as FAILED."""
         state = state_of(self.state)
         past = [change.state for change in self.state_history]
         since_running = past[::-1][: past[::-1].index(_RUNNING)] if _RUNNING in past else past
@@ -100,9 +100,9 @@ class RunJson(msgspec.Struct):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a pod of it may have been pending for a while, as far as v2beta1 says.
+        """Whether a pod of it may have been pending for a while, as far as v2beta1 shows.
 
-        The native API has no pods of tasks at work, and a run has no tasks before its first pods have run.
+        The native API has no running pods of tasks, and a run has no tasks before its first pods have run.
         """
         latest = datetime.now(timezone.utc) - STUCK_AFTER
         since = [node.start_time for node in self.nodes if node.state == RunState.PENDING.value]
@@ -112,7 +112,7 @@ class RunJson(msgspec.Struct):
         return any(at is not None and at < latest for at in since)
 
     def record(self) -> Run:
-        """The run as the contract has it, as far as v2beta1 says: of a failure that is mostly nothing."""
+        """The run as a record of the contract, as far as v2beta1 shows: of a failure mostly nothing."""
         description, labels = split_labels(self.description)
         labels.pop(ORIGIN_LABEL, None)
         pipeline_id, version_id = self.origin
@@ -139,7 +139,7 @@ class RunJson(msgspec.Struct):
         )
 
     def why_failed(self) -> str:
-        """Why it failed: its own words, or those of the task that failed first; empty if there are none."""
+        """Why it failed: its own message, or that of the task that failed first; empty if there is none."""
         if self.known_state is not RunState.FAILED:
             return ""
         if self.error and self.error.message:
@@ -152,8 +152,8 @@ class RunJson(msgspec.Struct):
             yield f"state: '{self.state[:80]}' is unknown to this adapter"
 
     def etag(self) -> str:
-        """Identifies its condition: changes when its state, its tasks or its archiving do."""
-        # Lists leave outputs out, which come with a change of state anyway.
+        """Identifies its condition: changes when its state, its tasks or its storage state change."""
+        # Lists omit outputs, which only change together with a state.
         nodes = [
             (one.task_id, one.display_name, one.state, one.words, one.start_time, one.end_time, one.state_history)
             for one in sorted(self.nodes, key=lambda node: (node.task_id, node.display_name))

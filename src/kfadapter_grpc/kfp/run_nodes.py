@@ -1,4 +1,4 @@
-"""What the nodes of a run say: its tasks and their pods, what waits, and why the run failed, in words."""
+"""What the nodes of a run show: its tasks and their pods, what is pending, and why the run failed, in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.workflow import Step
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
-"""What is said of a failure of which nothing else is known."""
+"""The message for a failure without any other information."""
 STOPPED = (
     "Step exceeded its deadline",
     "workflow shutdown with strategy",
@@ -26,16 +26,16 @@ STOPPED = (
     "retry exceeded workflow deadline",
     "Pod was active on the node longer than the specified deadline",
 )
-"""How the messages of nodes begin that the end of the whole run has ended."""
+"""The prefixes of messages of nodes that were stopped by the end of the whole run."""
 STUCK_AFTER = timedelta(seconds=30)
-"""After how long a pod that has not started is worth a closer look, or a warning."""
+"""How long a pod may be pending before it is read completely, or warned about."""
 MANY = 5
-"""How many tasks are named before the rest is counted."""
+"""How many tasks are named; the rest is counted."""
 EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?|(failed to execute component: )?exit status \d+")
-"""What Argo, and KFP's launcher, say of a program that failed."""
+"""The messages of Argo, and of KFP's launcher, for a program that failed."""
 
 Key: TypeAlias = "tuple[tuple[str, int | None], ...]"
-"""Where a task is, whatever its id: the names of its groups and its own, each with the iteration that it is in."""
+"""Identifies a task independently of its id: the names of its groups and its own, each with the iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Pod:
         node_id: The id of its Argo node.
         name: Its name in Kubernetes.
         namespace: Its Kubernetes namespace; empty if unknown.
-        is_over: Whether it has ended.
+        is_over: Whether it has finished.
         artifacts: What Argo has stored of it; `main-logs` is its log.
     """
 
@@ -71,28 +71,28 @@ class Failure:
 
     @property
     def order(self) -> tuple[bool, bool, str]:
-        """First causes come first, then what came of them, then exit tasks."""
+        """First causes precede consequences, and exit tasks come last."""
         return self.at_end, self.reason.startswith(STOPPED), self.at or "~"
 
 
 @dataclass(frozen=True, slots=True)
 class RunNodes:
-    """What the nodes of a run say.
+    """What the nodes of a run show.
 
     Attributes:
-        tasks: Its tasks, in the order in which they began; a task's id is that of its outermost node.
+        tasks: Its tasks, in the order in which they started; a task's id is that of its outermost node.
         namespace: The Kubernetes namespace of its pods.
-        is_terminated: Whether its stop was requested.
-        warnings: What people should know although nothing failed.
-        unreadable: Why there are no tasks although there should be; empty otherwise.
+        is_terminated: Whether its termination was requested.
+        warnings: What users should know although nothing failed.
+        unreadable: Why tasks are missing; empty if they are not.
         refused: The same, if KFP shows the run to the caller but not its tasks.
         pods_by_task: The pods of tasks by task_id.
-        failures: What failed.
-        message: What the engine says of the run as a whole.
+        failures: The failures.
+        message: The engine's message about the whole run.
         etag: Identifies the condition of the tasks, where that of the run in v2beta1 does not.
         sources: Where this comes from, and what could not be read.
-        steps: The steps of Argo that have the specs of tasks, by task_id; none for a file of KFP v1.
-        merged: Ids of artifacts that are shown as part of another one, and the id of that.
+        steps: The steps of Argo that have the specs of tasks, by task_id; empty for a file of KFP v1.
+        merged: Ids of artifacts that are shown as part of another one, and the id of that one.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
         stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
     """
@@ -117,8 +117,8 @@ class RunNodes:
         """Finds a task by name, task_id or path.
 
         Raises:
-            TaskNotFoundError: There is none.
-            InvalidFieldError: There are several.
+            TaskNotFoundError: It does not exist.
+            InvalidFieldError: Several match.
         """
         return TaskPaths(self.tasks).find(task, iteration_index)
 
@@ -127,11 +127,11 @@ class RunNodes:
         return self.pods_by_task.get(task_id, ())
 
     def logs(self, task_id: str) -> tuple[tuple[RunArtifact, str], ...]:
-        """Returns the logs of a task that KFP's launcher stored as artifacts, each with what is in `stores` of it."""
+        """Returns the logs of a task that KFP's launcher stored as artifacts, each with its entry in `stores`."""
         return tuple((one, self.stores.get(one.artifact_id, "")) for one in self.stored_logs.get(task_id, ()))
 
     def why_failed(self, run_id: str) -> str:
-        """Returns why the run failed, in words: the first cause, what else failed, then exit tasks."""
+        """Returns why the run failed, in words: the first cause, other failures, then exit tasks."""
         if not self.failures:
             unknown = f"{UNEXPLAINED}: {self.unreadable}" if self.unreadable else UNEXPLAINED
             return self.message or unknown
@@ -146,7 +146,7 @@ class RunNodes:
         return "; ".join(words)
 
     def _where_to_look(self, failure: Failure, run_id: str, paths: Mapping[str, str]) -> str:
-        """The program's own words are only in its log."""
+        """The program's own messages are only in its log."""
         if not EXIT_CODE.fullmatch(failure.reason):
             return ""
         if failure.task_id and failure.iteration is None:
@@ -155,7 +155,7 @@ class RunNodes:
 
 
 def keys_of(tasks: Iterable[RunTask]) -> dict[Key, RunTask]:
-    """Returns tasks by their keys; groups must come before what is in them."""
+    """Returns tasks by their keys; groups must precede the tasks inside them."""
     keys: dict[str, Key] = {}
     found: dict[Key, RunTask] = {}
     for task in tasks:
@@ -166,7 +166,7 @@ def keys_of(tasks: Iterable[RunTask]) -> dict[Key, RunTask]:
 
 
 def who(path: str) -> str:
-    """Names a task by its path; without one, the driver of the whole pipeline."""
+    """Names a task by its path; if it has none, the driver of the whole pipeline."""
     return f"task '{path}'" if path else "the driver of the pipeline"
 
 

@@ -1,4 +1,4 @@
-"""Artifacts and metrics of a run as the contract has them, whichever source they come from."""
+"""Artifacts and metrics of a run as records of the contract, whichever source they come from."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 EXECUTOR_LOGS = "executor-logs"
-"""How the names of the outputs begin in which KFP keeps the logs of attempts: `executor-logs`, `executor-logs-0`."""
+"""The prefix of the outputs in which KFP keeps the logs of attempts: `executor-logs`, `executor-logs-0`."""
 METRICS, CLASSIFICATION_METRICS = "system.Metrics", "system.ClassificationMetrics"
 SLICED_METRICS = "system.SlicedClassificationMetrics"
-"""The schemas whose artifacts are all in their metadata."""
+"""The schemas whose artifacts consist of metadata only."""
 _TITLES = {
     "Metric": METRICS,
     "ClassificationMetric": CLASSIFICATION_METRICS,
     "SlicedClassificationMetric": SLICED_METRICS,
 }
-"""The types of KFP's artifact API whose schema has another title; the others are as they are, after `system.`."""
+"""The types of KFP's artifact API whose schema has another title; the others are unchanged, after `system.`."""
 
 
 def schema_title(kind: str) -> str:
@@ -51,7 +51,7 @@ def artifact(
     task_id: str = "",
     created_at: datetime | None = None,
 ) -> RunArtifact:
-    """Makes an artifact of what a source says, with what its metadata mean for its type.
+    """Makes an artifact from a source's fields, and interprets the metadata of its type.
 
     The three types of metrics are those of KFP's SDK, as the launcher stores them: numbers by name;
     `confidenceMetrics` and `confusionMatrix`; `evaluationSlices` with both.
@@ -75,7 +75,7 @@ def artifact(
 
 
 def metrics_of(tasks: Sequence[RunTask]) -> tuple[RunMetric, ...]:
-    """Returns the scalar metrics of tasks, once each: groups that only pass them on are left out."""
+    """Returns the scalar metrics of tasks, each once; groups that only pass them on are omitted."""
     found = [
         (name, value, task.task_id, output.name)
         for task in tasks
@@ -120,7 +120,7 @@ def _slice(found: Mapping[str, Json]) -> MetricsSlice:
 
 
 def _list(metadata: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
-    """The objects of a list; SDK and users write what they like, so all else is left out."""
+    """The objects of a list; SDK and users write arbitrary values, so everything else is omitted."""
     found = metadata.get(key)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 

@@ -1,4 +1,4 @@
-"""Runs as KFP serves them: what v2beta1 says of them, and their tasks from where this KFP has them.
+"""Runs as KFP serves them: the run from v2beta1, and its tasks from the source that this KFP has.
 
 Each source of tasks has a reader that makes `RunNodes`: `native_tasks` of the API of the KFP that follows 2.17,
 `workflow_tasks` of the Argo manifest in v1beta1.
@@ -48,7 +48,7 @@ RUNS = f"{V2}/runs"
 _THREADS = 32
 _V1_RUNS = "/apis/v1beta1/runs"
 _OPTIONAL_SECONDS = 2.0
-"""How long a source may take without which the tasks of a run are known, too."""
+"""The time limit for a source without which the tasks of a run are known, too."""
 _NO_CONTEXT = Context()
 _REFUSALS = (errors.PermissionDeniedError, errors.KfpRejectedCredentialsError)
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
@@ -80,7 +80,7 @@ class _V1RunJson(msgspec.Struct):
 
 
 class _ManifestJson(msgspec.Struct):
-    """A run in v1beta1, of which the Argo Workflow is read, and the metrics of a file of KFP v1."""
+    """A run in v1beta1, with the Argo Workflow, and the metrics of a file of KFP v1."""
 
     pipeline_runtime: _RuntimeJson = msgspec.field(default_factory=_RuntimeJson)
     run: _V1RunJson = msgspec.field(default_factory=_V1RunJson)
@@ -113,7 +113,7 @@ class RunReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ahead(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Starts work in the background; the returned function gives its result, or does it if no thread was free."""
+        """Starts work in the background; the returned function gets its result, or does it if no thread was free."""
         future = self._threads.submit(work)
         return lambda: work() if future.cancel() else future.result()
 
@@ -125,7 +125,7 @@ class RunReader:
         return found
 
     def _learn_from(self, found: RunJson) -> None:
-        """Takes note of what a run shows: only with the native API it has a number of tasks, only without it nodes."""
+        """Records what a run shows: only with the native API it has a number of tasks, only without it nodes."""
         if found.task_count or found.run_details:
             self._native.learn(is_served=found.task_count > 0)
 
@@ -141,7 +141,7 @@ class RunReader:
     ) -> RunListJson:
         """Lists runs of an experiment, or else of a namespace, with their inline specs.
 
-        Their nodes always come along up to 2.17; the tasks of the native API come only `with_tasks`.
+        Their nodes are always included up to 2.17; the tasks of the native API only `with_tasks`.
         """
         scope = {"experiment_id": experiment_id} if experiment_id else {"namespace": namespace}
         scope |= {"view": "FULL"} if with_tasks and self._native.was_served else {}
@@ -152,7 +152,7 @@ class RunReader:
         return found
 
     def whole(self, found: RunJson, nodes: RunNodes) -> Run:
-        """The run with its tasks, its true end, and why it failed."""
+        """The run with its tasks, its actual end, and why it failed."""
         run = found.record()
         state = RunState.CANCELED if run.state is RunState.FAILED and nodes.is_terminated else run.state
         unreadable = (f"tasks are unavailable: {nodes.unreadable}",) if nodes.unreadable else ()
@@ -170,13 +170,13 @@ class RunReader:
     def read(
         self, run_id: str, call: Call, *, for_logs: bool = False, seen: Callable[[OneRunJson], object] = lambda _: None
     ) -> tuple[OneRunJson, RunNodes]:
-        """Gets a run and its tasks; those that cannot be read never fail the run.
+        """Gets a run and its tasks; unreadable tasks never fail the run.
 
         Args:
             run_id: The run.
-            call: For which call.
-            for_logs: Whether everything known of pods is needed, and nothing but tasks that have started.
-            seen: Is given the run before its tasks are read.
+            call: The call that it is read for.
+            for_logs: Whether all information about pods is needed, and no tasks that have not started.
+            seen: Receives the run before its tasks are read.
         """
         tasks_of = manifest_of = None
         if self._native.was_served:
@@ -199,7 +199,7 @@ class RunReader:
         tasks_of: Callable[[], Sequence[NativeTaskJson] | None] | None = None,
         manifest_of: Callable[[], _Manifest] | None = None,
     ) -> RunNodes:
-        """Reads the tasks of a run; `tasks_of` and `manifest_of` give what is being read already."""
+        """Reads the tasks of a run; `tasks_of` and `manifest_of` return the results of reads in progress."""
         if found.task_count:
             tasks_of = tasks_of or partial(self._tasks, found.run_id, call)
             native = self._native_nodes(found, tasks_of, call, for_logs=for_logs)
@@ -225,7 +225,7 @@ class RunReader:
         return with_unstarted(nodes, self._spec(found, call), is_over=found.known_state.is_over)
 
     def recorded_logs(self, run_id: str, task_id: str, call: Call) -> Sequence[tuple[RunArtifact, str]]:
-        """Reads which logs of a task ML Metadata names, as `RunNodes.logs` returns them; gets the run again first."""
+        """Reads which logs of a task ML Metadata has, as `RunNodes.logs` returns them; gets the run again first."""
         if not self._outputs.has_store:
             return ()
         _, nodes = self.read(run_id, call, for_logs=True)
@@ -237,7 +237,7 @@ class RunReader:
     def _native_nodes(
         self, found: OneRunJson, tasks_of: Callable[[], Sequence[NativeTaskJson] | None], call: Call, *, for_logs: bool
     ) -> RunNodes | None:
-        """Reads the tasks from the native API; None if this KFP has none any more, or none of this run."""
+        """Reads the tasks from the native API; None if this KFP no longer has it, or has no tasks of this run."""
         argo, manifest, failed = RunNodes(), None, None
         state = found.known_state
         if for_logs or state is not RunState.SUCCEEDED:
@@ -310,7 +310,7 @@ def context_of(run_id: str) -> Context:
 
 
 def _with_warnings(etag: str, warnings: tuple[str, ...]) -> str:
-    """What is waiting changes nothing of what v2beta1 says, but is news to watches with tasks."""
+    """A pending pod changes nothing in v2beta1, but is an update for watches with tasks."""
     if not warnings:
         return etag
     digest = hashlib.sha256("\n".join(warnings).encode("utf-8", "replace")).hexdigest()

@@ -43,13 +43,13 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
-"""What is left of a call's time for its last look and the answer."""
+"""The part of a call's time that is reserved for its last poll and the response."""
 _MOST_LOG_TAILS = 20
 _MOST_WITH_TASKS = 20
-"""How many runs are read with their tasks at once, where lists of KFP have them only on request."""
+"""How many runs are read with their tasks at once, where lists of KFP contain them only on request."""
 _ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNCLEAR = (errors.KfpError, errors.KfpUnavailableError)
-"""Failures of a change after which the run is looked at: it may have been changed already."""
+"""Failures of a change after which the run is checked: it may have been changed already."""
 _NAMELESS = (
     errors.PipelineNotFoundError,
     errors.VersionNotFoundError,
@@ -57,7 +57,7 @@ _NAMELESS = (
     errors.KfpRejectedCredentialsError,
     errors.PermissionDeniedError,
 )
-"""A name is left empty if what it names was deleted, or the caller may not see it."""
+"""A name is left empty if the resource was deleted, or the caller may not see it."""
 
 
 class Runs:
@@ -94,7 +94,7 @@ class Runs:
         return replace(run, **{field: name() for field, name in names.items()})  # type: ignore[arg-type] # all are texts
 
     def _names(self, found: RunJson, call: Call) -> dict[str, Callable[[], str]]:
-        """Begins to look up the names of what a run belongs to, by the fields of a run."""
+        """Starts looking up the names of a run's pipeline, version and experiment, by the fields of a run."""
         pipelines, (pipeline_id, version_id) = self._pipelines, found.origin
         lookups: dict[str, tuple[str, Callable[[], str]]] = {
             "pipeline_name": (pipeline_id, lambda: pipelines.get(PipelineRef(pipeline_id), View.BASIC, call).name),
@@ -112,7 +112,7 @@ class Runs:
         }
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
-        """Adds their last log lines to failed tasks, up to a number of them."""
+        """Adds their last log lines to failed tasks, up to a number of tasks."""
         failed = [task.task_id for task in run.tasks if task.state is RunState.FAILED and nodes.pods(task.task_id)]
         pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
         if not pods:
@@ -121,12 +121,12 @@ class Runs:
         return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
     def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
-        """Lists runs; filters that KFP does not know, or not exactly, are applied to its answers."""
+        """Lists runs; filters that KFP does not know, or not exactly, are applied to its results."""
         ref = where.experiment
         experiment_id = (ref.experiment_id or self.experiment_id(ref, call)) if ref else ""
         found = self._pages(where, experiment_id, page, _weight, call)
         if ref is not None and not (page.token or found.items or found.next_token):
-            self._experiments.get(ref, call)  # KFP may not say that it does not exist
+            self._experiments.get(ref, call)  # KFP may not report that it does not exist
         return replace(found, total_size=None) if _is_inexact(where) else found
 
     def _pages(
@@ -155,7 +155,7 @@ class Runs:
             run_id: The run.
             wait_seconds: How long to wait at most.
             call: The call.
-            seen: Is given the run as it was before the wait.
+            seen: Receives the run as it was before the wait.
         """
         found = self._changed(run_id, "terminate", Operation.TERMINATE_RUN, _is_ending, call)
         seen(found.record())
@@ -165,19 +165,19 @@ class Runs:
         return found.record()
 
     def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
-        """Polls a run until it has finished, or there is no time left."""
+        """Polls a run until it has finished, or time is up."""
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
         while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
             if call.cancelled_within(min(pause, left)):
                 raise errors.CallCancelledError("the client cancelled the call")
-            with suppress(errors.KfpUnavailableError):  # it may come back while there is time
+            with suppress(errors.KfpUnavailableError):  # KFP may recover while there is time
                 found = self._reader.get(found.run_id, call)
             pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         return found
 
     def retry(self, run_id: str, call: Call) -> Run:
-        """Runs a failed run again, from the tasks that failed."""
+        """Retries a failed run, from the tasks that failed."""
         going = {RunState.PENDING.value, RunState.RUNNING.value}
         unclear = (errors.KfpUnavailableError,)
         try:
@@ -235,11 +235,11 @@ class Runs:
         )
 
     # --- for watches --------------------------------------------------------------------------------------------
-    # A list of runs has everything of each run. So watches list only those that are in another state than known, or a
-    # single one of many that are counted.
+    # A list of runs has everything of each run. So watches list only runs whose state differs from the known one, or a
+    # single one of many runs that are counted.
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
-        """Returns the id of an experiment that exists."""
+        """Returns the id of an existing experiment."""
         return self._experiments.get(ref, call).experiment_id
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
@@ -248,23 +248,23 @@ class Runs:
         return self._pages(where, experiment_id, PageRequest(limit), lambda _: 0, call).items
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
-        """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are left out."""
+        """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are omitted."""
         found = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MOST_WITH_TASKS)
         return [run.record() for run in found], [run.run_id for run in found if run.is_waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs that are in another state; a canceled run may be FAILED to KFP."""
+        """Reads those of the runs that are in another state; KFP may report a canceled run as FAILED."""
         same = [RunState.CANCELED, RunState.FAILED] if state is RunState.CANCELED else [state]
         other = [{**equals("state", one.value), "operation": "NOT_EQUALS"} for one in same]
         return [run.record() for run in self._all(run_ids, other, namespace, call)]
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts those of the runs that exist and are archived, or are not."""
+        """Counts the existing runs among these that are archived, or are not."""
         query = ListQuery(1, predicates=(_one_of(run_ids), stored(archived=archived)))
         return self._reader.list(query, call, namespace=namespace).total_size
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        """Reads one run with all that is known of it but names."""
+        """Reads one run with all its fields but names."""
         return self._reader.whole(*self._reader.read(run_id, call))
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
@@ -287,7 +287,7 @@ class Runs:
         *,
         with_tasks: bool = False,
     ) -> Sequence[RunJson]:
-        """Reads all of the runs that match; half by half if they are too large together."""
+        """Reads all matching runs; recursively in halves if they are too large together."""
         token = ""
         found: list[RunJson] = []
         try:
@@ -311,7 +311,7 @@ def _is_ending(run: RunJson) -> bool:
 
 
 def _name(look: Callable[[], str]) -> str:
-    """The name of what has an id."""
+    """The name of a resource with an id."""
     with suppress(*_NAMELESS):
         return look()
     return ""
@@ -326,14 +326,14 @@ def _one_of(run_ids: Sequence[str]) -> Predicate:
 
 
 def _predicates_of(where: RunFilter) -> list[Predicate]:
-    """What KFP compares of a filter; it may find more than matches."""
+    """The predicates of a filter that KFP evaluates; the result may contain more than matches."""
     predicates = [stored(archived=where.archived)]
     if where.states:
         states = sorted(state.value for state in _states(where))
         predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
     moments = {"created_at": where.created_after, "finished_at": where.finished_after}
     predicates += [later(key, at) for key, at in moments.items() if at is not None]
-    if where.recurring_run_id:  # as a query parameter KFP ignores it
+    if where.recurring_run_id:  # KFP ignores it as a query parameter
         predicates.append(equals("recurring_run_id", where.recurring_run_id))
     if where.display_name_contains:
         predicates.append(contains("display_name", where.display_name_contains))
@@ -341,7 +341,7 @@ def _predicates_of(where: RunFilter) -> list[Predicate]:
 
 
 def _matches(where: RunFilter, run: Run) -> bool:
-    """Compares exactly what KFP compares loosely or not at all."""
+    """Evaluates exactly what KFP compares loosely or not at all."""
     return (
         (not where.states or run.state in where.states)
         and where.display_name_contains in run.display_name
@@ -371,7 +371,7 @@ def _states(where: RunFilter) -> frozenset[RunState]:
 
 
 def _label_texts(where: RunFilter) -> list[str]:
-    """What the description of every run with the labels holds. KFP's LIKE takes backslashes for its own."""
+    """A substring of the description of every run with the labels. KFP's LIKE treats backslashes as its own escapes."""
     texts = [label_text(key, value) for key, value in sorted(where.labels.items())]
     texts += map(label_key_text, sorted(where.label_keys))
     return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])

@@ -1,6 +1,6 @@
 """The tasks that a run's pipeline declares: their titles and kinds, and those that have not started.
 
-KFP has a task only once its driver has run, and Argo a node only once it may run. The rest is in the pipeline spec.
+KFP has a task only once its driver has run, and Argo a node only once it may run. The pipeline spec has all others.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 MAX_SPEC_BYTES = 8 * 1024 * 1024
 """Larger specs are not read for the tasks of a run."""
 MAX_KEPT_BYTES = 32 * 1024 * 1024
-"""How much of specs is kept, by their size as JSON."""
+"""The limit of cached specs, by their size as JSON."""
 MAX_KEPT = 256
-"""How many specs are kept."""
+"""How many specs are cached."""
 MAX_UNSTARTED = 1000
 """How many tasks are shown that have not started."""
 SPEC_SECONDS = 2.0
-"""How long reading a spec may take."""
+"""The time limit for reading a spec."""
 _NOTHING_INSIDE = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 
 
@@ -48,7 +48,7 @@ class SpecTask(NamedTuple):
     text: str = ""
 
     def input(self, name: str) -> str:
-        """What a driver is given of it: the text, as `task`."""
+        """The part of it that a driver receives: the text, as `task`."""
         return self.text if name == "task" else ""
 
 
@@ -58,7 +58,7 @@ _NO_TASKS: SpecTasks = MappingProxyType({})
 
 
 class RunSpecs:
-    """The specs of runs; those of versions never change, and are kept. Safe to use from many threads."""
+    """The specs of runs; those of versions never change, and are cached. Safe to use from many threads."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
@@ -66,13 +66,13 @@ class RunSpecs:
         self._lock = threading.Lock()
 
     def tasks(self, pipeline_id: str, version_id: str, inline: bytes, call: Call) -> SpecTasks:
-        """Returns what the spec of a run declares; empty if that cannot be read, or not in time.
+        """Returns the tasks that the spec of a run declares; empty if it cannot be read, or not in time.
 
         Args:
-            pipeline_id: The pipeline that it was started from; empty if it was from a file.
+            pipeline_id: The pipeline that it was started from; empty if it was started from a file.
             version_id: Its version.
             inline: The spec that the run itself has; empty if it has none.
-            call: For which call.
+            call: The call that it is read for.
         """
         key = hashlib.sha256(inline).hexdigest() if inline else version_id
         with self._lock:
@@ -118,7 +118,7 @@ class _WrapperJson(_SpecJson):
 
 
 def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...], SpecTask]]:
-    """The tasks by their paths; their texts are left out if the spec is odd."""
+    """The tasks by their paths; their texts are omitted if the spec is odd."""
     whole: _SpecJson = _SpecJson()
     with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
         wrapper = msgspec.json.decode(spec, type=_WrapperJson)
@@ -134,7 +134,7 @@ def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...],
 def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNodes:
     """Adds the tasks that have not started: PENDING while their group runs, OMITTED afterwards.
 
-    Nothing is added inside of a group that has not started itself, or was skipped.
+    Nothing is added inside a group that has not started itself, or was skipped.
     """
     if not spec or nodes.unreadable:
         return nodes

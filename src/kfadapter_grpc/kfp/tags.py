@@ -1,4 +1,4 @@
-"""The adapter's own tags: which bytes a version was made from, and by which request.
+"""The adapter's own tags: from which bytes a version was made, and by which request.
 
 They make uploads safe to repeat without any state in the adapter. A tag's value is limited to 63 characters, so the
 SHA-256 is kept in base64url (43 characters), not in hex (64).
@@ -21,7 +21,7 @@ REQUEST = RESERVED_TAG_PREFIX + "request"
 """The request id of the upload that made a version or a pipeline."""
 
 ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
-"""Which attempt made a pipeline: shows, after an interrupted response, whether an empty one is ours."""
+"""Which attempt created a pipeline: shows, after an interrupted response, whether an empty one is ours."""
 
 
 def encode_digest(digest: bytes) -> str:
@@ -30,7 +30,7 @@ def encode_digest(digest: bytes) -> str:
 
 
 def digest_of(tags: Mapping[str, str]) -> str:
-    """The checksum among a version's tags, in hex; empty if there is none."""
+    """The checksum in a version's tags, in hex; empty if there is none."""
     try:
         return base64.urlsafe_b64decode(tags.get(SHA256, "") + "=").hex()
     except (binascii.Error, ValueError):
@@ -43,7 +43,7 @@ def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> d
 
 
 def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> dict[str, str]:
-    """The tags of a pipeline that is made by an upload."""
+    """The tags of a pipeline that is created by an upload."""
     return {**callers, **({REQUEST: request_id} if request_id else {}), ATTEMPT: attempt}
 
 

@@ -1,8 +1,8 @@
-"""Why a run failed, from the `task_details` of v2beta1: all that lists say of it.
+"""Why a run failed, from the `task_details` of v2beta1: all information that lists have about it.
 
 KFP lists every node of a run's Argo workflow: for a task `greet` also `greet-driver`, which decides whether and how it
-runs, and `executor`, its container; further `root`, the groups of a loop's iterations, and the workflow itself. People
-know `greet`. What KFP's own nodes say of a failure belongs to the task that they serve.
+runs, and `executor`, its container; further `root`, the groups of a loop's iterations, and the workflow itself. Users
+know `greet`. A failure message of one of KFP's own nodes belongs to the task that it serves.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class TaskJson(msgspec.Struct):
 
     @property
     def words(self) -> str:
-        """Why it failed, as far as KFP says."""
+        """Why it failed, if KFP says."""
         if self.error and self.error.message:
             return self.error.message
         told = (change.error.message for change in reversed(self.state_history) if change.error)
@@ -76,7 +76,7 @@ class TaskJson(msgspec.Struct):
 
 
 def state_of(text: str) -> RunState:
-    """A state in KFP's words; UNKNOWN if they are not known."""
+    """Converts KFP's state; UNKNOWN if KFP's value is unknown."""
     try:
         return RunState(text)
     except ValueError:
@@ -92,7 +92,7 @@ def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]
 
 
 def first_failure(nodes: Sequence[TaskJson]) -> str:
-    """What failed first, of what says why, and rather a task than the group around it; empty if nothing does."""
+    """The message of the first failure, of a task rather than of the group around it; empty if there is none."""
     failed = [node for node in nodes if node.run_state is RunState.FAILED and node.words]
     if not failed:
         return ""
@@ -111,7 +111,7 @@ class _Nodes:
         }
 
     def failure_words(self, node: TaskJson) -> str:
-        """Says which task failed, and why."""
+        """Describes which task failed, and why."""
         name = self._master(node) if self._is_own(node) else node.display_name
         verb = "could not be started" if self._is_own(node) and self._is_driver(node) else "failed"
         return f"task '{name}' {verb}: {node.words}" if name else f"the run failed: {node.words}"
@@ -129,19 +129,19 @@ class _Nodes:
         return name.endswith(_DRIVER) and name + _DRIVER not in self._names
 
     def _is_workflow(self, node: TaskJson) -> bool:
-        """The workflow itself is named as the pods below it begin."""
+        """The workflow itself has the name with which the pods below it begin."""
         pods = re.compile(rf"{re.escape(node.display_name)}-\d+")
         return any(pods.fullmatch(child.pod_name) for child in node.child_tasks)
 
     def _master(self, node: TaskJson) -> str:
-        """The name of the task that a node of KFP's own serves; empty for the run as a whole."""
+        """The name of the task that a node of KFP's own serves; empty for the whole run."""
         name = node.display_name.removesuffix(_DRIVER) if self._is_driver(node) else ""
         if name and name not in _WHOLE and not _ITERATION.fullmatch(name) and name != "iteration":
             return name
         if self._is_workflow(node) or node.display_name in _WHOLE or name in _WHOLE:
             return ""
         parent = self._parents.get(node.pod_name) or self._parents.get(node.task_id)
-        for _ in self._nodes:  # no deeper than there are nodes, whatever KFP says
+        for _ in self._nodes:  # no deeper than there are nodes, whatever KFP returns
             if parent is None or not self._is_own(parent):
                 break
             parent = self._parents.get(parent.pod_name) or self._parents.get(parent.task_id)

@@ -1,4 +1,4 @@
-"""Where the inputs of tasks come from, by the spec of each task: KFP's PipelineTaskSpec, as drivers get it."""
+"""The sources of the inputs of tasks, by the spec of each task: KFP's PipelineTaskSpec, as drivers receive it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.workflow import Step
 
 HIDDEN = "pipelinechannel--"
-"""How the names begin of inputs that the compiler adds: a group's, and those that texts of containers embed."""
+"""The prefixes of inputs that the compiler adds: a group's, and those that texts of containers embed."""
 _NOWHERE = "", ""
 _T = TypeVar("_T")
 
@@ -56,7 +56,7 @@ class _TaskJson(msgspec.Struct, rename="camel"):
         return self.inputs.parameters.get(name) or self.inputs.artifacts.get(name)
 
     def list_of(self, item: str) -> str:
-        """The input with the list of which `item` is one; `item` itself if it is no item of a loop."""
+        """The input with the list that contains `item`; `item` itself if it is not an item of a loop."""
         for one in (self.parameter_iterator, self.artifact_iterator):
             if one is not None and one.item_input == item:
                 return one.items.input_parameter or one.items.input_artifact
@@ -79,7 +79,7 @@ class TaskInputs:
     """The inputs of the tasks of a run, as their specs declare them."""
 
     def __init__(self, specs: Mapping[str, Step | SpecTask], parents: Mapping[str, str]) -> None:
-        """Takes what has the specs, and the ids of the groups in which tasks are, both by task_id."""
+        """Takes the tasks' specs, and the ids of the groups that contain the tasks, both by task_id."""
         self._specs = specs
         self._parents = parents
         self._read: dict[str, _TaskJson] = {}
@@ -87,7 +87,7 @@ class TaskInputs:
     def source(self, task_id: str, name: str) -> tuple[str, str]:
         """Returns the names of the task and output that an input comes from, empty if no task made it.
 
-        What a group passes on comes from where the group has it; an item of a loop, from where its list does.
+        An input that a group passes on has the source of the group's input; an item of a loop, that of its list.
         """
         for _ in self._parents:  # no deeper than there are tasks
             found = self._task(task_id).input(name)

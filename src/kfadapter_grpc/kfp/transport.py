@@ -1,11 +1,11 @@
-"""Sends requests to KFP and reads the answers, within bounds.
+"""Sends requests to KFP and reads the responses, within limits.
 
-Everything above knows `Request` and `Answer` only, so the transport can be exchanged.
+Everything above knows `Request` and `Answer` only, so the transport can be replaced.
 
 Rules kept here: a request ends at the deadline of its call, or when the client cancels, whatever the server does;
-redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection
-that has just been made; an answer is read up to a limit. One exception: what KFP answers with 401 it has not done, so
-that is repeated once, read or write, if there are other credentials by then.
+redirects are returned, not followed; only reads are retried; a write or a retry goes over a newly opened
+connection; a response is read up to a limit. One exception: KFP has not processed a request that it rejects with 401,
+so that is repeated once, read or write, if there are other credentials by then.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ if TYPE_CHECKING:
 Query: TypeAlias = Sequence[tuple[str, str]]
 
 MAX_ANSWER_BYTES = 128 * 1024 * 1024
-"""More than any answer that KFP gives to a request of ours (a spec of 32 MiB grows as JSON)."""
+"""More than any response of KFP to a request of ours (a spec of 32 MiB grows as JSON)."""
 
 _CONNECT_SECONDS = 5.0
 _READ_ATTEMPTS = 3
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 BACKOFF_SECONDS = (0.05, 0.2)
-"""Between which bounds the first pause before a read is repeated lies; each further one is twice as long."""
+"""The bounds of the first pause before a read is retried; each further one is twice as long."""
 _MAX_BACKOFF_SECONDS = 2.0
 
 
 class NotSentError(KfpUnavailableError):
-    """KFP could not even be connected to: the request has had no effect."""
+    """The connection to KFP could not be established: the request has had no effect."""
 
 
 class AnswerTooLargeError(KfpError):
-    """The answer is larger than the limit of the request."""
+    """The response is larger than the limit of the request."""
 
 
 class Sink(Protocol):
-    """Takes bodies that are too large to be kept in memory."""
+    """Receives bodies that are too large to be kept in memory."""
 
     def write(self, chunk: bytes) -> None:
         """Appends bytes."""
         ...
 
     def clear(self) -> None:
-        """Forgets what came so far: another answer begins."""
+        """Drops what was received so far: another response begins."""
         ...
 
 
@@ -78,10 +78,10 @@ class Request:
         body: The bytes to send, or an iterable of them, from the beginning each time, with `content_length` set.
         content_type: Of the body.
         content_length: Of an iterable body.
-        keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
-        limit: The answer's greatest size.
+        keep: How many bytes of a longer response to keep at either end; the middle is read and dropped. 0: keep all.
+        limit: The largest size of the response.
         public: Whether it may be called without credentials, where only callers have some.
-        into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
+        into: Receives the body of every response as it arrives, in full; its content is valid once `send` has returned.
     """
 
     method: str
@@ -97,13 +97,13 @@ class Request:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be sent again without looking."""
+        """Whether it may be sent again without checking."""
         return self.method == "GET"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What KFP answered. `tail` is empty unless the middle of a long body was dropped."""
+    """KFP's response. `tail` is empty unless the middle of a long body was dropped."""
 
     status: int
     body: bytes = field(repr=False)
@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """What KFP answers, while it does: the body is read from the line as it is requested."""
+    """KFP's response, streamed: the body is read from the connection on demand."""
 
     status: int
     content_type: str
@@ -130,7 +130,7 @@ class TransportSettings:
     Attributes:
         url: The base URL, with any path prefix, without a slash at the end.
         pool_size: How many idle connections are kept.
-        connect_seconds: The longest time to connect.
+        connect_seconds: The time limit for connecting.
         credentials: Sent with every request.
         tls: CAs and client certificate.
         observer: Observes every request when it has finished.
@@ -162,24 +162,24 @@ class Transport:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Closes idle connections and ends waiting for repetitions."""
+        """Closes idle connections and ends pauses before retries."""
         self._closed.set()
         self._connections.close()
         self._alarms.close()
 
     def send(self, request: Request, call: Call, operation: str = "") -> Answer:
-        """Sends a request and reads the answer, whatever its status; repeats reads on faults that pass.
+        """Sends a request and reads the response, whatever its status; retries reads on transient faults.
 
         `operation` names the request for the observer.
 
         Raises:
-            NotSentError: KFP cannot be connected to.
+            NotSentError: KFP is unreachable.
             KfpUnavailableError: The connection broke; a write may or may not have had its effect.
-            KfpTimeoutError: The call's deadline has passed; the same holds for a write.
-            CallCancelledError: The client cancelled the call; the same holds for a write.
-            AnswerTooLargeError: The answer passes the request's limit.
+            KfpTimeoutError: The call's deadline has passed; the same applies to a write.
+            CallCancelledError: The client cancelled the call; the same applies to a write.
+            AnswerTooLargeError: The response exceeds the request's limit.
             KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
-            UnauthenticatedError: The caller's own are required, and there are none; nothing was sent.
+            UnauthenticatedError: The caller's own are required, and are missing; nothing was sent.
         """
         shown = self._authorization(request, call)
         answer = self._send(request, call, operation, shown)
@@ -202,9 +202,9 @@ class Transport:
 
     @contextmanager
     def open(self, request: Request, call: Call, operation: str = "") -> Iterator[OpenAnswer]:
-        """Sends a request, once, and gives its answer as it comes, for as long as the block lasts.
+        """Sends a request, once, and streams its response, for as long as the block lasts.
 
-        What `send` raises is raised from the block, too, while the answer is read there.
+        The errors of `send` are raised inside the block, too, while the response is read there.
         """
         shown = self._authorization(request, call)
         with self._open(request, call, operation, shown) as answer:
@@ -237,7 +237,7 @@ class Transport:
                     connection.close()
 
     def certificate_end(self, call: Call) -> float | None:
-        """Connects, and returns when KFP's certificate ends, in seconds since 1970; None without TLS.
+        """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS.
 
         Raises:
             NotSentError, KfpTimeoutError: As for `send`.
@@ -269,7 +269,7 @@ class Transport:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._scheme) from error
-            # A line that we have shut ourselves looks like the end of a head or body without a length.
+            # A connection that we have shut down ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
             if exchange.expired:
@@ -312,7 +312,7 @@ class Transport:
 
 
 class _Kept:
-    """The body of an answer, or, beyond `keep`, its two ends."""
+    """The body of a response, or, beyond `keep`, its two ends."""
 
     def __init__(self, request: Request) -> None:
         self._limit = request.limit
@@ -326,7 +326,7 @@ class _Kept:
             self._into.clear()
 
     def take(self, piece: bytes, announced: int) -> None:
-        """Takes the next piece of a body that is said to have so many bytes, and none of one that is too large."""
+        """Takes the next chunk of a body with this announced length, and none of one that is too large."""
         self._size += len(piece)
         if max(self._size, announced) > self._limit:
             text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
@@ -339,14 +339,14 @@ class _Kept:
             self._keep_end(piece[fits:])
 
     def _keep_end(self, piece: bytes) -> None:
-        """Keeps the last pieces, no more of them than are needed for the end."""
+        """Keeps the last chunks, no more of them than are needed for the end."""
         self._tail.append(piece)
         self._tail_size += len(piece)
         while self._tail_size - len(self._tail[0]) >= self._room:
             self._tail_size -= len(self._tail.popleft())
 
     def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
-        """Makes the answer of it."""
+        """Makes the response from it."""
         return Answer(
             status=status,
             body=bytes(self._head),
@@ -359,7 +359,7 @@ class _Kept:
 
 
 def _seconds(value: str) -> float | None:
-    """Reads a Retry-After of seconds; dates are not worth the trouble."""
+    """Parses a Retry-After in seconds; dates are not supported."""
     return float(value) if value.isdigit() and len(value) <= len("86400") else None
 
 

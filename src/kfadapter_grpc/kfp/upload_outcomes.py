@@ -1,4 +1,4 @@
-"""What becomes of an upload: the name of the version, what KFP did not keep, and how it fails."""
+"""The outcome of an upload: the name of the version, the fields that KFP did not keep, and how it fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str:
     if not names:
         return name
     number = 1 + max([1, *(version_number(each) for each in names if each != pipeline.record().name)])
-    while str(number) in names:  # the pipeline itself may be named as a number, or one be too long to count
+    while str(number) in names:  # the pipeline's own name may be a number, or a number be too long to count
         number += 1
     return str(number)
 

@@ -1,11 +1,11 @@
 """Stores an upload in KFP: which steps, under which names, and what happens when one of them fails.
 
 A pipeline with tags is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
-them the pipeline is empty; an empty pipeline is treated as not there and adopted, so a kill in between does no harm.
-After a write of unknown outcome we look before we answer, and undo what is ours alone.
+them the pipeline is empty; an empty pipeline is treated as missing and adopted, so a kill in between does no harm.
+After a write of unknown outcome we check before we respond, and undo only what is ours.
 
-A pipeline that may well be new is made without looking for it first: if it exists, KFP's unique key refuses it, and we
-look then.
+A pipeline that is probably new is created without searching for it first: if it exists, KFP's unique key rejects it,
+and we search then.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.versions import VersionJson
 
 _MAX_LOSSES = 5
-"""How often the next version number, or the race to make a pipeline, may be lost before we give up."""
+"""How often the next version number, or the race to create a pipeline, may be lost before we give up."""
 _GRACE_SECONDS = 0.1
-"""How long KFP may go on making a pipeline after the client cancelled the call."""
+"""How long KFP may continue to create a pipeline after the client cancelled the call."""
 _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
@@ -73,10 +73,10 @@ class _Job:
 
 
 class _LostRaceError(Exception):
-    """The pipeline exists, or another upload stored a version meanwhile: look again.
+    """The pipeline exists, or another upload stored a version meanwhile: check again.
 
     Attributes:
-        found: The pipeline, if it has been looked for already.
+        found: The pipeline, if it has been found already.
     """
 
     def __init__(self, found: PipelineJson | None = None) -> None:
@@ -107,34 +107,34 @@ class Uploader:
                     result = self._store_into(job, found) if found else self._store_new(job)
                 except _LostRaceError as lost:
                     found = lost.found or self._find(job)
-                except errors.PipelineNotFoundError:  # it was there, and was deleted since
+                except errors.PipelineNotFoundError:  # it existed, and was deleted since
                     found = self._find(job)
                 else:
                     return replace(result, not_kept=outcomes.not_kept(request, result))
         raise outcomes.contested(request.name, _MAX_LOSSES)
 
     def _may_be_new(self, request: UploadPipelineMetadata) -> bool:
-        """Whether to make the pipeline without looking for it.
+        """Whether to create the pipeline without searching for it.
 
-        Under FAIL and SKIP_IF_SAME it matters what is there. KFP without tags gets the file in one step, which would be
-        for nothing, and takes the display name for the name.
+        Under FAIL and SKIP_IF_SAME it matters what exists. KFP without tags receives the file in one step, which would
+        be in vain, and uses the display name as the name.
         """
         return request.if_exists is IfExists.NEW_VERSION and not request.display_name and self._keeps_tags
 
     def _find(self, job: _Job) -> PipelineJson | None:
         return self._pipelines.find_by_name(job.request.name, job.request.namespace, job.call)
 
-    # --- an upload that came before -----------------------------------------------------------------------------
+    # --- an earlier upload ---------------------------------------------------------------------------------------
 
     def _find_earlier(self, job: _Job, found: PipelineJson) -> tuple[UploadResult | None, bool]:
-        """Finds the version of an earlier upload of the same request or content; also, whether the look failed."""
+        """Finds the version of an earlier upload of the same request or content; also whether the search failed."""
         request = job.request
         content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
         try:
             if request.request_id:
                 by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
                 if self._find_version(job, found, by_request) is not None:
-                    # Read in this order, a copy that is stored in between cannot pass for another content.
+                    # Read in this order, a copy that is stored in between cannot be taken for other content.
                     version = self._find_version(job, found, by_request, content)
                     if version is None:
                         raise outcomes.request_id_reused(request.request_id)
@@ -160,7 +160,7 @@ class Uploader:
         try:
             version = self._store_version(job, pipeline, job.request.version_name or job.request.name)
         except errors.VersionExistsError as error:
-            # Two uploads of a new name at the same moment: the other one's version is there.
+            # Two uploads of a new name at the same moment: the other one's version exists.
             return self._after_lost_name(job, pipeline, error)
         except errors.PipelineNotFoundError:
             raise  # there is nothing to undo
@@ -170,9 +170,9 @@ class Uploader:
         return _result(pipeline, version, pipeline_created=True, version_created=True)
 
     def _store_in_one_step(self, job: _Job) -> UploadResult:
-        """Without tags to set and a version to name, KFP's upload does it all, and there is nothing to undo.
+        """Without tags to set and a version to name, KFP's upload does everything, and there is nothing to undo.
 
-        Tags are sent all the same: in the answer they show that KFP has learned to keep them.
+        Tags are sent nevertheless: in the response they show whether KFP now keeps them.
         """
         request = job.request
         form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
@@ -192,9 +192,9 @@ class Uploader:
         return UploadResult(pipeline.record(), version, pipeline_created=True, version_created=True)
 
     def _create(self, job: _Job) -> PipelineJson:
-        """Makes the empty pipeline.
+        """Creates the empty pipeline.
 
-        KFP before 2.17 knows one name and takes the display name for it, which is seen from its answer.
+        KFP before 2.17 has one name and uses the display name for it, which its response shows.
         """
         sent = self._display_name(job.request)
         made = self._try_create(job, sent)
@@ -219,7 +219,7 @@ class Uploader:
             "tags": job.pipeline_tags,
         }
         try:
-            # It is short, and its answer shows what is to be undone when the client disconnects.
+            # It is short, and its response shows what must be undone when the client disconnects.
             with job.call.with_grace(_GRACE_SECONDS) as call:
                 made = self._pipelines.create({key: value for key, value in body.items() if value}, call, job.context())
         except errors.PipelineExistsError as error:
@@ -227,7 +227,7 @@ class Uploader:
         except NotSentError:
             raise
         except errors.CallCancelledError:
-            raise  # KFP is slow: if it makes the pipeline, that stays empty, and the next upload of the name adopts it
+            raise  # KFP is slow: if it makes the pipeline, it stays empty, and the next upload of the name adopts it
         except _BROKEN as error:
             made = self._made_all_the_same(job, error)
             if isinstance(error, errors.KfpTimeoutError):
@@ -239,7 +239,7 @@ class Uploader:
         return made
 
     def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
-        """Looks for a pipeline that was made although the answer broke; raises what broke if it is not ours."""
+        """Searches for a pipeline that was created although the response broke; raises the failure if not ours."""
         spare = spare_call(job.call)
         try:
             found = self._pipelines.find_by_name(job.request.name, job.request.namespace, spare)
@@ -253,13 +253,13 @@ class Uploader:
         """The pipeline exists: an error under FAIL, otherwise a reason to store a version in it."""
         found = self._find(job)
         if found is None:
-            self._has_names = False  # then the display name was taken; making the pipeline corrects this if it is wrong
+            self._has_names = False  # then the display name is taken; creating the pipeline corrects a mistake
         elif job.request.if_exists is IfExists.FAIL:
             return outcomes.exists(found.record())
         return _LostRaceError(found)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
-        """Deletes a pipeline that we made, unless another caller has added a version: without cascade KFP refuses."""
+        """Deletes our pipeline, unless another caller has added a version: without cascade KFP rejects that."""
         try:
             self._pipelines.delete_by_id(pipeline.pipeline_id, spare_call(call), cascade=False)
         except errors.AdapterError:
@@ -270,9 +270,9 @@ class Uploader:
     def _store_into(self, job: _Job, pipeline: PipelineJson) -> UploadResult:
         """Stores the first version of an empty pipeline, or a further one.
 
-        A further one is not stored if an earlier upload of the same request or content is there. The numbers are read
-        before that look. So a concurrent copy of the same upload, in this adapter or another, is either seen by the
-        look or takes the number first; then KFP's unique key leads back to the look.
+        A further one is not stored if an earlier upload of the same request or content exists. The numbers are read
+        before that search. So a concurrent copy of the same upload, in this adapter or another, is either found by the
+        search or takes the number first; then KFP's unique key leads back to the search.
         """
         request = job.request
         names, skipped = None, False
@@ -295,7 +295,7 @@ class Uploader:
         return replace(result, duplicate_check_skipped=skipped)
 
     def _after_lost_name(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
-        """The version's name is taken: perhaps by a copy of this very upload; a number can be chosen anew."""
+        """The version's name is taken: perhaps by a copy of this very upload; another number can be chosen."""
         earlier, _ = self._find_earlier(job, pipeline)
         if earlier is not None:
             return earlier
@@ -315,7 +315,7 @@ class Uploader:
         )
 
     def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
-        """Stores a version; after a broken answer, looks whether it arrived all the same."""
+        """Stores a version; after a broken response, checks whether it was stored nevertheless."""
         pipeline_id = pipeline.pipeline_id
         form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
         look = self._look_for(pipeline_id, job)
@@ -328,7 +328,7 @@ class Uploader:
             return self._arrived(error, job, pipeline_id, name)
 
     def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
-        """Looks for a version that may have arrived; if it is not there, raises what broke, with advice."""
+        """Searches for a version that may have been stored; if it does not exist, raises the failure, with advice."""
         where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
             version = self._versions.find_where(pipeline_id, where, spare_call(job.call))
@@ -341,7 +341,7 @@ class Uploader:
         return version
 
     def _look_for(self, pipeline_id: str, job: _Job) -> Callable[[Look], Seen]:
-        """Makes the error table's checks after a failed upload."""
+        """Runs the error table's checks after a failed upload."""
 
         def look(what: Look) -> Seen:
             return _size_seen(job.file.size) if what is Look.SIZE else self._look_at_target(pipeline_id, job)
@@ -376,7 +376,7 @@ def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
 
 
 def _made_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
-    """Whether the pipeline was made by an upload with this request id."""
+    """Whether the pipeline was created by an upload with this request id."""
     return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
 
 

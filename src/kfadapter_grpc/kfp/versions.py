@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_FULL_PAGE = 20
-"""Specs may be large: so many versions are read at once where their specs come along."""
+"""Specs may be large: how many versions are read at once if their specs are included."""
 LATEST_ATTEMPTS = 3
-"""How often the latest version is looked for anew if it is deleted between finding and getting it."""
+"""How often the latest version is searched for again if it is deleted between finding and getting it."""
 HEAD_BYTES = 256 * 1024
-"""More than what stands before a spec: names and descriptions of at most 64 KiB each."""
+"""More than what precedes a spec: names and descriptions of at most 64 KiB each."""
 
 MAX_FETCHED_BYTES = 256 * 1024 * 1024
 """More than any version takes as JSON: KFP's 32 MiB with each `<` written as `\\u003c`, and some more."""
@@ -71,7 +71,7 @@ class VersionJson(msgspec.Struct):
     tags: dict[str, str] = {}
 
     def record(self, spec: bytes = b"") -> PipelineVersion:
-        """The version as the contract has it, with a summary of the spec where one is given."""
+        """The version as a record of the contract, with a summary of the spec if one is given."""
         return PipelineVersion(
             pipeline_version_id=self.pipeline_version_id,
             pipeline_id=self.pipeline_id,
@@ -135,7 +135,7 @@ class CheapVersionListJson(msgspec.Struct):
 
 
 class Versions:
-    """The versions of pipelines that are known by id. Safe to use from many threads."""
+    """The versions of pipelines that are given by id. Safe to use from many threads."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
@@ -145,7 +145,7 @@ class Versions:
         """Finds a version by id or by name, without its spec.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
+            PipelineNotFoundError: The pipeline does not exist.
             VersionNotFoundError: It has no such version.
         """
         context = version_context(pipeline_id, ref)
@@ -181,10 +181,10 @@ class Versions:
         return version
 
     def ensure_pipeline(self, pipeline_id: str, call: Call) -> None:
-        """Sees whether it is the pipeline that is missing: of a version that is not there KFP does not say that.
+        """Checks whether it is the pipeline that is missing: for a missing version KFP does not report that.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
+            PipelineNotFoundError: The pipeline does not exist.
         """
         request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
         self._rest.ask(Operation.GET_PIPELINE, request, object, call, _pipeline_context(pipeline_id))
@@ -206,18 +206,18 @@ class Versions:
 
         Raises:
             AnswerTooLargeError: The version takes more than `limit` bytes.
-            VersionNotFoundError: There is none.
+            VersionNotFoundError: It does not exist.
         """
         context = version_context(pipeline_id, VersionRef(version_id))
         return bytes(self.get_full(pipeline_id, version_id, call, context, limit).pipeline_spec)
 
     def create(self, request: Request, call: Call, context: Context) -> VersionJson:
-        """Sends the upload of a version. The answer holds its whole spec again, which is dropped unread."""
+        """Sends the upload of a version. The response contains its whole spec again, which is dropped unread."""
         with explained(context):
             return _version_of(self._rest.send_raw(Operation.UPLOAD_VERSION, request, call))
 
     def fetch(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
-        """Gets a version with its spec, as the bytes that KFP answers."""
+        """Gets a version with its spec, as the bytes of KFP's response."""
         path = _version_path(pipeline_id, version_id)
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
         with explained(version_context(pipeline_id, VersionRef(version_id))):
@@ -256,7 +256,7 @@ class Versions:
         """Returns the latest version, without its spec, and how many there are.
 
         KFP's times have whole seconds and ties are broken by id, so of the versions of one second the one with the
-        highest number is taken.
+        highest number is the latest.
         """
         pages = self._newest_pages(pipeline_id, call)
         page = next(pages)
@@ -286,7 +286,7 @@ class Versions:
         """Deletes a version; after a broken response, checks whether it still exists.
 
         Raises:
-            VersionNotFoundError: There is none.
+            VersionNotFoundError: It does not exist.
         """
         ref = VersionRef(version_id)
         request = Request("DELETE", _version_path(pipeline_id, version_id))
@@ -326,7 +326,7 @@ class Versions:
                 items = [version.record(pipeline_id) for version in cheap.versions]
                 return KfpPage(items, cheap.next_page_token, cheap.total_size)
         size = min(query.page_size, MAX_FULL_PAGE)
-        while True:  # KFP sends the specs along: fewer versions while the answer is too large
+        while True:  # KFP includes the specs: fewer versions while the response is too large
             request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
             try:
                 full = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
@@ -345,7 +345,7 @@ def version_context(pipeline_id: str, ref: VersionRef) -> Context:
 
 
 def no_such_version(context: Context) -> errors.AdapterError:
-    """The error for a version that is not there."""
+    """The error for a missing version."""
     return context.error(errors.VersionNotFoundError, NO_SUCH_VERSION)
 
 
@@ -356,13 +356,13 @@ def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.AdapterError:
 
 
 def version_number(name: str) -> int:
-    """The number that a version's name is; 0 if it is none."""
+    """The number in a version's name; 0 if it is not a number."""
     is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
     return int(name) if is_number else 0
 
 
 def _version_of(answer: Answer) -> VersionJson:
-    """Decodes a version of which the spec may have been dropped."""
+    """Decodes a version whose spec may have been dropped."""
     if not answer.tail:
         return decode(answer.body, VersionJson)
     version, version_tags = decode_around_spec(answer, b"}", VersionJson)

@@ -1,7 +1,7 @@
 """The Argo Workflow of a run, as far as it is read: its nodes, with Retry nodes and their attempts folded into steps.
 
 KFP stores the Workflow as text and serves it as `pipeline_runtime.workflow_manifest` of a v1beta1 run. A node's name is
-a path; `(0)` at its end counts attempts, `(1:item)` the items of a loop. `boundaryID` names the node that it is in.
+a path; `(0)` at its end counts attempts, `(1:item)` the items of a loop. `boundaryID` is the node that contains it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MAX_NODES_BYTES = 128 * 1024 * 1024
-"""How large compressed nodes may become."""
+"""The size limit of decompressed nodes."""
 _ATTEMPT = re.compile(r"\((\d+)\)$")
 _ITEM = re.compile(r"\((\d+):.*\)$", re.DOTALL)
 _GZIP = 16 + zlib.MAX_WBITS
@@ -47,7 +47,7 @@ class _PlaceJson(msgspec.Struct):
 
 
 class StoredJson(msgspec.Struct):
-    """An artifact that Argo stored; what the repository has in common for all is not repeated."""
+    """An artifact that Argo stored; the repository's common settings are not repeated."""
 
     name: str = ""
     s3: _PlaceJson | None = None
@@ -117,9 +117,9 @@ class Step:
 
     Attributes:
         name: The last part of its path, without attempt and item.
-        item: Which item of a loop it is for, counted from 0.
+        item: The item of a loop that it belongs to, counted from 0.
         template: The name of its template.
-        node_id: The id of its outermost node: the Retry node's, also where KFP's retry dropped that.
+        node_id: The id of its outermost node: the Retry node's, even if KFP's retry dropped that.
         retry: Its Retry node.
         attempts: Its nodes, first to last, without the Retry node.
     """
@@ -133,7 +133,7 @@ class Step:
 
     @property
     def outer(self) -> NodeJson:
-        """The node that has its phase and times."""
+        """The node with its phase and times."""
         return self.retry or self.attempts[-1]
 
     @property
@@ -148,7 +148,7 @@ class Step:
 
     @property
     def began(self) -> str:
-        """When the first of its nodes began, in RFC 3339."""
+        """When the first of its nodes started, in RFC 3339."""
         return min((node.started_at or "" for node in self._nodes()), default="")
 
     def pods(self) -> list[NodeJson]:
@@ -173,11 +173,11 @@ class Workflow:
     """A Workflow.
 
     Attributes:
-        name: Its name, with which the names of its pods begin.
+        name: Its name, which is the prefix of the names of its pods.
         namespace: Its Kubernetes namespace.
         run_id: The run in KFP.
-        message: What Argo says of it as a whole.
-        is_terminated: Whether its stop was requested: by KFP, which sets its deadline to 0, or by Argo's own tools.
+        message: Argo's message about the whole Workflow.
+        is_terminated: Whether termination was requested: by KFP, which sets its deadline to 0, or by Argo's tools.
     """
 
     def __init__(self, found: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:
@@ -194,17 +194,17 @@ class Workflow:
             self._inside.setdefault(node.boundary_id if node.boundary_id in nodes else "", []).append(node)
 
     def top(self) -> dict[str, Step]:
-        """The steps that are inside of no other: the Workflow itself, and its exit handler."""
+        """The steps that are inside no other: the Workflow itself, and its exit handler."""
         return self._steps([""])
 
     def inside(self, step: Step) -> dict[str, Step]:
-        """The steps inside of one, by name and item: those that its last attempt has started, with earlier attempts."""
+        """The steps inside a step, by name and item: those that its last attempt has started, with earlier attempts."""
         found = self._all_inside(step)
         last = step.attempts[-1].id if step.attempts else ""
         return {key: one for key, one in found.items() if one.outer.boundary_id == last}
 
     def executor_of(self, step: Step) -> Step | None:
-        """What runs the container of a task, in all attempts at that."""
+        """The step that runs the container of a task, with all attempts."""
         return self._all_inside(step).get("executor")
 
     def _all_inside(self, step: Step) -> dict[str, Step]:
@@ -225,7 +225,7 @@ class Workflow:
         return self.name if name == self.name else f"{self.name}-{hashed(name)}"
 
     def uri(self, stored: StoredJson) -> str:
-        """The location of an artifact; empty if it is in no store that is known."""
+        """The location of an artifact; empty if its store is unknown."""
         if stored.gcs and stored.gcs.key:
             return f"gs://{stored.gcs.bucket or (self._repository.gcs or _PlaceJson()).bucket}/{stored.gcs.key}"
         if not (stored.s3 and stored.s3.key):
@@ -261,7 +261,7 @@ def read_workflow(manifest: str) -> Workflow:
     """Reads a Workflow.
 
     Raises:
-        UnreadableWorkflowError: It is none, or its nodes are not in it.
+        UnreadableWorkflowError: It is not a Workflow, or its nodes are missing.
     """
     try:
         found = msgspec.json.decode(manifest, type=_WorkflowJson)
@@ -278,14 +278,14 @@ def read_workflow(manifest: str) -> Workflow:
 
 
 def hashed(text: str, state: int = 0x811C9DC5) -> int:
-    """The number that ends the id of a node of this name, FNV-1a of 32 bits; `state` is that of what precedes it."""
+    """The number that ends the id of a node of this name, FNV-1a of 32 bits; `state` is that of its prefix."""
     for byte in text.encode():
         state = ((state ^ byte) * 0x01000193) & 0xFFFFFFFF
     return state
 
 
 def moment(text: str | None) -> datetime | None:
-    """Reads a time of Argo's; None if it is unset or none."""
+    """Parses a time of Argo's; None if it is unset or invalid."""
     try:
         return known_time(msgspec.convert(text, datetime)) if text else None
     except (msgspec.ValidationError, OverflowError, ValueError):
@@ -293,7 +293,7 @@ def moment(text: str | None) -> datetime | None:
 
 
 def _attempt(node: NodeJson) -> int:
-    """Which attempt a node is, counted from 0; -1 for a Retry node, and where there are no attempts."""
+    """Which attempt a node is, counted from 0; -1 for a Retry node, and if there are no attempts."""
     found = _ATTEMPT.search(node.display_name or node.name)
     return int(found[1]) if found and node.type != "Retry" else -1
 

@@ -1,4 +1,4 @@
-"""What the tasks of a file of KFP v1 took and made: Argo has it in the nodes, v1beta1 the metrics that were logged."""
+"""Inputs and outputs of tasks of a file of KFP v1: Argo has them in the nodes, v1beta1 has the logged metrics."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A task `greet` is several nodes: `greet-driver` decides whether and how it runs, `greet` is its executor, a DAG around
 the pod `executor`. A loop is a DAG with `iteration-iterations(0:0)` and, in that, `iteration-item` for each item; an
 exit task is inside `X.onExit`. They differ in their templates, which KFP's compiler names (argocompiler/*.go),
-and by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
+and by their positions, never by their names alone: an author may call a task `executor` or `x-driver`, too.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def read_nodes(
     now: datetime | None = None,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
 ) -> RunNodes:
-    """Reads the tasks of a run from its `workflow_manifest`; one that cannot be read makes `unreadable`.
+    """Reads the tasks of a run from its `workflow_manifest`; one that cannot be read sets `unreadable`.
 
     Args:
         manifest: The Workflow as JSON.
-        is_over: Whether the run has ended: nothing waits then.
-        now: The time at which pods are waiting.
-        metrics: What v1beta1 has of metrics, by the id of the node that logged them.
+        is_over: Whether the run has finished: nothing is pending then.
+        now: The current time, for pending pods.
+        metrics: The metrics of v1beta1, by the id of the node that logged them.
     """
     try:
         workflow = read_workflow(manifest)
@@ -84,7 +84,7 @@ def read_nodes(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where steps stand: in a task, in an iteration of a loop, at the end of a group, directly in its exit hook."""
+    """The position of steps: in a task, in an iteration of a loop, at the end of a group, directly in its exit hook."""
 
     parent: str = ""
     iteration: int | None = None
@@ -93,7 +93,7 @@ class _Place:
 
 
 class _Reader:
-    """Reads one Workflow. Groups are walked breadth first, so that a hostile one cannot exhaust the stack."""
+    """Reads one Workflow. Groups are walked breadth first, so that a malicious one cannot exhaust the stack."""
 
     def __init__(self, workflow: Workflow, *, is_over: bool, now: datetime) -> None:
         self._workflow = workflow
@@ -170,12 +170,12 @@ class _Reader:
             self._task(served, None, driver, place)
 
     def _hook(self, step: Step, place: _Place) -> None:
-        """Takes up what an exit hook runs; in files of KFP v1 that may be one container."""
+        """Adds the steps of an exit hook; in files of KFP v1 that may be one container."""
         inner = self._workflow.inside(step) or {step.template: replace(step, name=step.template)}
         self._todo.append((inner, replace(place, at_end=True, in_hook=True)))
 
     def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Place) -> None:
-        """Takes up the iterations of a loop."""
+        """Adds the iterations of a loop."""
         for step in inner.values():
             if step.name == _ITERATIONS and step.item is not None:
                 body = self._workflow.inside(step)
@@ -190,7 +190,7 @@ class _Reader:
                     self._todo.append((self._workflow.inside(item), at))
 
     def _driver(self, driver: Step, place: _Place) -> None:
-        """Takes note of a driver that serves no task of its own: the pipeline's, or an iteration's."""
+        """Records a driver that serves no task of its own: the pipeline's, or an iteration's."""
         pods = driver.pods()
         if warning := self._words_of_waiting(pods):
             self._waiting.append((place.parent, warning))
@@ -200,7 +200,7 @@ class _Reader:
     # --- one task -----------------------------------------------------------------------------------------------
 
     def _task(self, name: str, step: Step | None, driver: Step | None, place: _Place) -> None:
-        """Takes up a task: its executor or group, and its driver; at first there is only the latter."""
+        """Adds a task: its executor or group, and its driver; at first only the latter exists."""
         inner = self._workflow.inside(step) if step else {}
         driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
         spec = _spec_of(driver or step)
@@ -248,7 +248,7 @@ class _Reader:
     def _why(
         self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Place
     ) -> str:
-        """Returns why a task failed, and takes note of it, unless it is a group of which something inside failed."""
+        """Returns why a task failed, and records it, unless it is a group in which something failed."""
         by_driver = _has_failed(driver)
         source = driver if by_driver else step
         if source is None or (not by_driver and not pods and source.type in {"DAG", "Steps"}):
@@ -286,7 +286,7 @@ class _Reader:
         return Pod(node.id, workflow.pod_name(node), workflow.namespace, node.phase in _STATES, node.artifact_names)
 
     def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
-        """In a run whose stop was requested, what its end has ended is canceled, not failed."""
+        """In a run whose termination was requested, tasks that its end stopped are canceled, not failed."""
         parents = {task.task_id: task.parent_task_id for task in tasks}
         really: set[str] = set()
         for failure in self._failures:
@@ -304,9 +304,9 @@ class _Reader:
 
 
 def _served(step: Step, steps: Mapping[str, Step]) -> str:
-    """The name of the task whose driver a step is; empty if it is none.
+    """The name of the task whose driver a step is; empty if it is not a driver.
 
-    KFP makes volumes in drivers alone, which are named as their tasks (argocompiler/dag.go, dummyImages).
+    KFP creates volumes in drivers alone, which are named as their tasks (argocompiler/dag.go, dummyImages).
     """
     name = step.name.removesuffix("-driver")
     if step.template not in _DRIVERS or name == step.name:
@@ -341,7 +341,7 @@ def _has_failed(step: Step | None) -> bool:
 
 
 def _is_loop(name: str, step: Step) -> bool:
-    """Whether a step is a loop; its driver is inside of it."""
+    """Whether a step is a loop; its driver is inside it."""
     return step.template.endswith(f"-{name}-iterator")
 
 

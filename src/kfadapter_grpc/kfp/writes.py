@@ -1,4 +1,4 @@
-"""Writes whose outcome is unknown: the budget to look after them, and writes that must not overlap."""
+"""Writes of unknown outcome: the budget to check them, and writes that must not overlap."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SPARE_SECONDS = 10.0
-"""How long looking after a failure, or undoing, may take."""
+"""The time limit for checking after a failure, or undoing."""
 BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
 """A write that fails like this may have had its effect, unless it was a `NotSentError`."""
 
 
 def spare_call(call: Call) -> Call:
-    """A budget, from now on, for looking and undoing: that must happen although the caller's may be used up."""
+    """A budget, from now on, for checking and undoing: both must happen even if the caller's budget is used up."""
     return call.apart(SPARE_SECONDS)
 
 
 class Turns:
-    """Lets one call at a time through for each key."""
+    """Admits one call at a time for each key."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -36,7 +36,7 @@ class Turns:
 
     @contextmanager
     def taken(self, key: tuple[str, ...], call: Call) -> Iterator[None]:
-        """Waits for the turn, no longer than the call lives."""
+        """Waits for its turn, no longer than the call lasts."""
         forget = call.on_cancel(self._wake)
         with self._condition:
             while key in self._taken:
@@ -59,7 +59,7 @@ class Turns:
 
 
 def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], call: Call) -> T:
-    """Creates something and returns it; after a broken answer, looks for it, on a budget of its own.
+    """Creates something and returns it; after a broken response, searches for it, on a budget of its own.
 
     Raises:
         AdapterError: What `create` raised, if it is not found.
@@ -83,7 +83,7 @@ def ensure_deleted(
     """Deletes something; after a broken response, checks whether it still exists.
 
     Raises:
-        AdapterError: What `delete` raised, `missing` where it was not there to begin with.
+        AdapterError: What `delete` raised, `missing` if it did not exist before.
     """
     try:
         delete()
@@ -104,7 +104,7 @@ def ensure_gone(
     *,
     allow_missing: bool,
 ) -> bool:
-    """Deletes something as `ensure_deleted` does; returns whether it was there, if it may be missing."""
+    """Deletes something as `ensure_deleted` does; returns whether it existed, if it may be missing."""
     try:
         ensure_deleted(delete, look, missing)
     except missing:
@@ -120,7 +120,7 @@ def ensure_changed(
     is_changed: Callable[[T], bool],
     unclear: tuple[type[errors.AdapterError], ...] = (errors.KfpUnavailableError,),
 ) -> T:
-    """Changes something and returns it as it is then; after an `unclear` failure, looks whether it is changed.
+    """Changes something and returns it as it is then; after an `unclear` failure, checks whether it is changed.
 
     Raises:
         AdapterError: What `change` raised, if it had no effect.

@@ -1,4 +1,4 @@
-"""One servicer for each service: message to record, one call into kfp/, record to message. No I/O, no KFP words."""
+"""One servicer for each service: message to record, one call into kfp/, record to message. No I/O, no KFP terms."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ _ADD: dict[type[object], Callable[..., None]] = {
 
 
 def add_servicer(servicer: Servicer, server: grpc.Server) -> None:
-    """Has `server` serve the calls of the servicer's service with it."""
+    """Registers the servicer's service with `server`."""
     next(add for kind, add in _ADD.items() if isinstance(servicer, kind))(servicer, server)

@@ -1,4 +1,4 @@
-"""Makes messages of records, small enough for every caller: gRPC accepts messages of 4 MiB by default."""
+"""Converts records to messages, small enough for every client: gRPC accepts messages of 4 MiB by default."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024 - 64 * 1024
-"""What one record may take; leaves room for the message that it is sent in."""
+"""The size limit of one record; leaves room for the message that it is sent in."""
 _KEPT_BYTES = (64 * 1024, 4 * 1024, 256)
-"""How much is kept of each text; less where the record is still too large."""
+"""How much is kept of each text; less if the record is still too large."""
 _MAX_NOTES = 20
 _MAX_PATH_CHARACTERS = 120
 _OF_VALUES = frozenset({"fields", "values", "string_value"})
-"""Fields of protobuf's own, of which JSON knows nothing."""
+"""Fields of protobuf's own, which have no place in JSON."""
 _HASH_BYTES = 8
 _MAX_TOKEN_CHARACTERS = 16 * 1024
 
 
 def message(record: object, kind: type[M]) -> M:
-    """Makes a message. What it cannot carry is replaced, and what is too long is cut; the warnings of a run say so."""
+    """Makes a message. What it cannot carry is replaced, long parts are truncated; the warnings of a run list both."""
     replaced = Replacements()
     made = to_message(record, kind, replaced)
     notes = shortened(made)
@@ -51,7 +51,7 @@ def message(record: object, kind: type[M]) -> M:
 
 
 def page(found: Page[Any], kind: type[M], request: Message, **more: object) -> M:
-    """Makes the answer of a List, with `more` fields; its token is bound to the listing of `request`.
+    """Makes the response of a List, with `more` fields; its token is bound to the listing of `request`.
 
     The token is base64url of a hash of the listing (method, filters, order) and of the token of kfp/. It is not signed,
     so any replica reads it.
@@ -68,10 +68,10 @@ def page(found: Page[Any], kind: type[M], request: Message, **more: object) -> M
 
 
 def page_token(request: Message) -> str:
-    """Reads the token of kfp/ out of that of a List.
+    """Extracts the token of kfp/ from that of a List.
 
     Raises:
-        InvalidPageTokenError: It is garbled, or of another listing.
+        InvalidPageTokenError: It is malformed, or of another listing.
     """
     sent = cast("Any", request).page_token
     if not sent:
@@ -91,7 +91,7 @@ def page_token(request: Message) -> str:
 
 
 def _listing(request: Message) -> bytes:
-    """A hash of what makes a listing the same: everything but which page of it."""
+    """A hash of everything that identifies a listing, without the page."""
     same = type(request)()
     same.CopyFrom(request)
     same.ClearField("page_size")
@@ -109,10 +109,10 @@ def _invalid_token(why: str) -> InvalidPageTokenError:
 
 
 def shortened(message: Message) -> list[str]:
-    """Cuts the longest texts and values of a record that is too large, then the ends of its lists.
+    """Truncates the longest texts and values of a record that is too large, then its lists.
 
     Returns:
-        What was cut, one line for each; empty for a record that fits.
+        What was truncated, one line for each; empty for a record that fits.
     """
     cut: dict[str, int] = {}
     for kept in _KEPT_BYTES:
@@ -159,7 +159,7 @@ def _cut_lists(message: Message) -> Iterator[str]:
 
 
 def _children(node: Any, path: str) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - a message, map or list
-    """The paths, keys and values of what is in a message, a map or a list."""
+    """The paths, keys and values of the contents of a message, a map or a list."""
     if isinstance(node, Message):
         named = [(field.name, value) for field, value in node.ListFields()]
         return [(path if name in _OF_VALUES else f"{path}.{name}".removeprefix("."), name, one) for name, one in named]

@@ -27,7 +27,7 @@ ReadBytes: TypeAlias = Callable[
     [RunArtifact, contract.ReadArtifactRequest, Call, str],
     AbstractContextManager[Iterator[contract.ArtifactContent | bytes]],
 ]
-"""Opens the bytes of an artifact, given what is recorded of its store: what is about to come, then the bytes."""
+"""Opens the bytes of an artifact, given the record of its store: a description of the content, then the bytes."""
 
 
 class ArtifactServicer(ArtifactServiceServicer):
@@ -51,7 +51,7 @@ class ArtifactServicer(ArtifactServiceServicer):
         return message(found, run_pb2.RunArtifact)
 
     def Read(self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadArtifactResponse]:
-        """Reads the bytes of an artifact: what is about to come first, then the bytes."""
+        """Reads the bytes of an artifact: a description of the content first, then the bytes."""
         wanted = read_request(request, contract.ReadArtifactRequest)
         call = current_call(context)
         artifact, session = self._artifacts.find(wanted.run_id, wanted.artifact_id, call)

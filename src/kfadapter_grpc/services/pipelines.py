@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.pipelines import Pipelines
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
-"""How many bytes of a download go into one message."""
+"""The size of a download's chunk in one message."""
 
 
 class PipelineServicer(PipelineServiceServicer):
@@ -120,8 +120,8 @@ def _upload_stream(messages: Iterator[pb.UploadPipelineRequest]) -> tuple[pb.Upl
     """Splits a stream into its metadata and the bytes that follow.
 
     Raises:
-        InvalidUploadError: It does not begin with metadata; later also, while the bytes are read, if what
-            follows is not a chunk.
+        InvalidUploadError: It does not begin with metadata; also later, while the bytes are read, if a message
+            is not a chunk.
     """
     first = next(messages, None)
     if first is None:

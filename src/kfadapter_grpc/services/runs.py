@@ -37,7 +37,7 @@ class RunServicer(RunServiceServicer):
         watches: WatchPoller | None = None,
         logs: RunLogs | None = None,
     ) -> None:
-        """Answers from `runs`; without `watches` or `logs`, runs cannot be watched, or their logs not be read."""
+        """Serves `runs`; without `watches`, runs cannot be watched; without `logs`, logs cannot be read."""
         self._runs = runs
         self._logs = logs
         self._watches = watches
@@ -60,7 +60,7 @@ class RunServicer(RunServiceServicer):
         return page(found, pb.ListRunsResponse, request)
 
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Terminates a run, and waits for its end if requested."""
+        """Terminates a run, and waits until it has finished if requested."""
         wanted = read_request(request, contract.TerminateRunRequest)
         call, wait_seconds = current_call(context), wanted.wait.total_seconds() if wanted.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
@@ -95,7 +95,7 @@ class RunServicer(RunServiceServicer):
             raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
         with self._watches.open(wanted, call) as events:
-            context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # it may be long before there is news
+            context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # the first event may take long
             for event in events:
                 yield _event(event, tasks=wanted.tasks)
 
@@ -121,7 +121,7 @@ class RunServicer(RunServiceServicer):
 
 
 def _event(event: watches.RunEvent, *, tasks: bool) -> pb.RunEvent:
-    """The event of a watch; the tasks of a run, and what comes with them, only if requested."""
+    """The event of a watch; the tasks of a run, and fields that depend on them, only if requested."""
     at = timestamp(event.observed_at)
     match event:
         case watches.RunChanged():

@@ -1,10 +1,10 @@
-"""Opens the file inside a zip or tar.gz archive that KFP takes as the pipeline, without unpacking it to disk.
+"""Opens the file inside a zip or tar.gz archive that KFP uses as the pipeline, without unpacking it to disk.
 
-`zipfile`, `tarfile` and `zlib` do the reading, behind one reader that bounds what they unpack. Where readers of
-archives disagree, the archive is read as Go's archive/zip and archive/tar read it, which KFP uses, or refused: KFP must
-not see another file than the one that was checked. So a zip's last record is checked before `zipfile` sees it, and of
-`tarfile` only the reader of headers is used: `TarFile` joins several extension headers of one entry otherwise than Go,
-takes a damaged header for the archive's end, reads what headers announce into memory, and recurses.
+`zipfile`, `tarfile` and `zlib` do the reading, behind one reader that limits what they unpack. Where readers of
+archives disagree, the archive is read as Go's archive/zip and archive/tar read it, which KFP uses, or rejected: KFP
+must not see another file than the one that was checked. So a zip's last record is checked before `zipfile` sees it,
+and of `tarfile` only the reader of headers is used: `TarFile` combines several extension headers of one entry
+differently from Go, takes a damaged header for the archive's end, reads announced sizes into memory, and recurses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PIPELINE_NAME = "pipeline.yaml"
-"""The name that KFP looks for first; without it, it takes the first file."""
+"""The name that KFP searches for first; if it is missing, it uses the first file."""
 _YAML_ENDINGS = (".yaml", ".yml")
 _MOST_MEMBERS = 1_000
 _PIECE = 1 << 16
@@ -61,7 +61,7 @@ _PAX_LENGTH = re.compile(rb"(\d{1,6}) ")
 
 
 class Unpacked:
-    """Bytes out of an archive: bounded, only while the client waits for the call, and faults as what they are."""
+    """Bytes from an archive: limited, only while the client waits for the call, and with domain errors."""
 
     def __init__(self, kind: str, source: Callable[[int], bytes], most: int, call: Call) -> None:
         self._kind = kind
@@ -74,7 +74,7 @@ class Unpacked:
 
         Raises:
             InvalidPipelineFileError: The archive is damaged.
-            UploadTooLargeError: It holds more than it may.
+            UploadTooLargeError: It contains more than allowed.
         """
         ensure_wanted(self._call)
         try:
@@ -96,7 +96,7 @@ class Unpacked:
         return b"".join(pieces)
 
     def skip(self, size: int) -> None:
-        """Passes over `size` bytes."""
+        """Skips `size` bytes."""
         while size:
             piece = self.read(size)
             if not piece:
@@ -105,10 +105,10 @@ class Unpacked:
 
 
 def opened_member(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
-    """Opens the member that KFP takes; its name is for messages only, never a path.
+    """Opens the member that KFP uses; its name is for messages only, never a path.
 
     Raises:
-        InvalidPipelineFileError: The archive is damaged, is none, holds no file, or one that cannot be read.
+        InvalidPipelineFileError: The archive is damaged, is not one, has no file, or one that cannot be read.
         UploadTooLargeError: The unpacked file is too large, or what has to be unpacked to find it.
     """
     return (_zip_member if kind is FileKind.ZIP else _tar_member)(stream, limits, call)
@@ -134,7 +134,7 @@ def _zip_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
 
 
 def _checked_zip_end(stream: BinaryIO) -> tuple[int, int]:
-    """Reads the record at a zip's end before anything else does; returns the number of members and its place.
+    """Reads the record at a zip's end before anything else does; returns the number of members and its position.
 
     It has to be the last thing in the file and to follow the directory directly: where readers could disagree, KFP
     might see other members than were checked here.
@@ -197,7 +197,7 @@ def _tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
 
 
 def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
-    """Reads a gzip file that is in one piece."""
+    """Reads a gzip file of a single member."""
     inflate = zlib.decompressobj(_GZIP_WINDOW)
 
     def read(size: int) -> bytes:
@@ -216,7 +216,7 @@ def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
 
 
 def _tar_files(source: Unpacked) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yields the regular files: each its name, the place of its bytes in the unpacked archive, and their number."""
+    """Yields the regular files: name, position of the bytes in the unpacked archive, and their number."""
     at, long_name, records = 0, "", dict[bytes, bytes]()
     for _ in range(_MOST_MEMBERS):
         block = source.read_all(_BLOCK)
@@ -265,7 +265,7 @@ def _tar_header(block: bytes, *, first: bool) -> tarfile.TarInfo:
 
 
 def _extension(source: Unpacked, size: int) -> bytes:
-    """Reads what an extension header says about the next entry."""
+    """Reads what an extension header declares about the next entry."""
     if size > _LONGEST_EXTENSION:
         raise refusal("The tar.gz archive has a very long header. Pack only the pipeline file.")
     data = source.read_all(_padded(size))[:size]
@@ -275,7 +275,7 @@ def _extension(source: Unpacked, size: int) -> bytes:
 
 
 def _extend(header: tarfile.TarInfo, long_name: str, records: Mapping[bytes, bytes]) -> None:
-    """Applies extension headers as Go does: a GNU long name wins, and of several extended headers the last counts."""
+    """Applies extension headers as Go does: a GNU long name wins, and of several extended headers the last."""
     header.name = long_name or _text(records.get(b"path", b"")) or header.name
     if digits := records.get(b"size"):
         if not re.fullmatch(rb"\d{1,18}", digits):
@@ -309,7 +309,7 @@ def _text(name: bytes) -> str:
 
 
 def _chosen(kind: str, files: Iterable[tuple[str, T]]) -> tuple[str, T]:
-    """Chooses the file that KFP takes; one whose name KFP would refuse without saying so is refused."""
+    """Chooses the file that KFP uses; one whose name KFP would silently reject is rejected."""
     first: tuple[str, T] | None = None
     for file in files:
         if file[0] == _PIPELINE_NAME:

@@ -1,4 +1,4 @@
-"""Detects by its first bytes what a file is."""
+"""Detects the kind of a file by its first bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.limits import refusal
 
 HEAD_BYTES = 4096
-"""How many bytes of a file are looked at."""
+"""How many bytes of a file are examined."""
 
 _BOM = b"\xef\xbb\xbf"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -41,7 +41,7 @@ _ENCODINGS = (
     (re.compile(rb"\xfe\xff|\0[^\0]", re.DOTALL), "UTF-16, big-endian"),
     (re.compile(rb"\xff\xfe|[^\0]\0", re.DOTALL), "UTF-16, little-endian"),
 )
-"""How a text in another encoding than UTF-8 begins: with a byte order mark or, as YAML demands, in ASCII."""
+"""The beginnings of texts in another encoding than UTF-8: a byte order mark or, as YAML requires, ASCII."""
 _TAR_MAGIC_AT = 257
 _MARKUP = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
 _PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
@@ -67,10 +67,10 @@ def ensure_text(head: bytes, subject: str) -> None:
 
     Args:
         head: The first bytes.
-        subject: What to call the file in the message.
+        subject: The name of the file in the message.
 
     Raises:
-        InvalidPipelineFileError: It is something well-known that is no pipeline, or binary.
+        InvalidPipelineFileError: It is of a well-known kind other than a pipeline, or binary.
     """
     other = _what_else(head)
     if not other and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
@@ -82,7 +82,7 @@ def ensure_text(head: bytes, subject: str) -> None:
 
 
 def _what_else(head: bytes) -> str:
-    """Names what begins with `head`, empty for a text."""
+    """Names the kind of a file with this beginning; empty for a text."""
     if head.startswith(_ZIP) or head.startswith(_GZIP):
         return "an archive"
     for magic, name in _FOREIGN:

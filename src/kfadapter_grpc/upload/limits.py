@@ -1,4 +1,4 @@
-"""What an upload may cost, and how one that costs more, arrives too late, or is no pipeline is refused."""
+"""Limits of an upload, and the errors for one that exceeds them, arrives too late, or is not a pipeline."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _LONGEST_QUOTE = 60
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bounds of one upload.
+    """Limits of one upload.
 
     Attributes:
         max_bytes: The largest file, and the largest unpacked pipeline in an archive. KFP's own limit is 32 MiB.
-        memory_bytes: Up to this size a file is kept in memory, a larger one on disk.
-        directory: Where the temporary files live; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
-            can be written to.
+        memory_bytes: Files up to this size are kept in memory, larger ones on disk.
+        directory: The folder for temporary files; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
+            is writable.
     """
 
     max_bytes: int = 32 * _MIB
@@ -88,7 +88,7 @@ def arrived_too_late() -> KfpTimeoutError:
 
 
 def refusal(message: str, *, line: int = 0, column: int = 0) -> InvalidPipelineFileError:
-    """Returns the error for a file that is no pipeline; `line` and `column` count from 1, 0 means unknown."""
+    """Returns the error for a file that is not a pipeline; `line` and `column` count from 1, 0 means unknown."""
     if not line:
         return InvalidPipelineFileError(message)
     metadata = {"line": str(line), "column": str(column)}

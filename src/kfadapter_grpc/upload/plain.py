@@ -2,8 +2,8 @@ r"""Checks texts so plain that KFP's parser and libyaml cannot disagree on them:
 
 Where the two differ there is an anchor, an alias, a tag, a directive, a list or mapping in brackets, a key marked by
 `? `, or the escape `\/`. Each of these but the last begins with a character of its own, and outside brackets it can
-only stand at the beginning of a line, after the dashes of a list, after `: `, or after `---`. So a text without such a
-character in such a place has none of them, whichever of its lines are quoted. libyaml alone then shows whether the
+only occur at the beginning of a line, after the dashes of a list, after `: `, or after `---`. So a text without such a
+character in such a position has none of them, whichever of its lines are quoted. libyaml alone then shows whether the
 text is YAML, in half of the time that its events would take.
 """
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.upload.text import Readable
 
 _CHUNK = 1 << 18
-"""What is looked at at once: what our client sends in one message."""
+"""How much is examined at once: the size of our client's messages."""
 _PIECE = 1 << 16
-"""What libyaml takes at once, in about a millisecond, before other threads have their turn."""
+"""How much libyaml receives at once, about a millisecond's work, before other threads have their turn."""
 _LONG_TEXT = 1 << 20
 _LONGEST_LINE = 1 << 16
 _MARKS = rb"[*&!%]|\?[ \n]|\[(?!\] *\n)|\{(?!\} *\n)"
@@ -32,24 +32,24 @@ _KEY = rb"[A-Za-z_][\w.-]*:[ \n]"
 _BEGIN = re.compile(rb"(?:\n *(?:#[^\n]*)?)*(?=\n%s)" % _KEY)
 """Blank lines and comments before the first key of a mapping."""
 _LINE = re.compile(rb"\n[*&!%?[{]")
-"""A line, without its indentation and dashes, that has to be looked at as it is."""
+"""A line, without its indentation and dashes, that has to be examined as it is."""
 _DOUBTFUL_LINE = re.compile(rb"\n[ -]*(?:%s)" % _MARKS)
 _DOUBTS = (
     re.compile(rb": +(?:%s)" % _MARKS),
     re.compile(rb"\n(?:---(?!\n%s)|\.\.\.)" % _KEY),
-    re.compile(rb"\n[ -]{400}"),  # nested deeper than a pipeline is
+    re.compile(rb"\n[ -]{400}"),  # deeper than any pipeline is nested
     re.compile(rb"\\/"),
 )
 _ODD = ((0x09, "\t"), (0x0D, "\r"), (0xC2, "\x85"), (0xE2, "\u2028"), (0xE2, "\u2029"), (0xEF, "\ufeff"))
 _ODD_CHARACTERS = tuple((first, character.encode()) for first, character in _ODD)
-"""Tabs, line breaks other than LF, and a byte order mark; the first byte of each is quickly seen to be missing."""
+"""Tabs, line breaks other than LF, and a byte order mark; their first bytes are quickly searched for."""
 
 _one_long_text = threading.Lock()
-"""Held while a long text is parsed without its tokens, which may be as long; others look at theirs then."""
+"""Held while a long text is parsed without its tokens, which may be as long; others are checked with theirs then."""
 
 
 def is_plain_yaml(stream: Readable, call: Call) -> bool:
-    """Parses a text to its end; returns False if it has to be looked at by its parts, from its beginning.
+    """Parses a text to its end; returns False if it has to be checked by its events, from its beginning.
 
     Raises:
         AdapterError: As reading does.
@@ -70,7 +70,7 @@ def is_plain_yaml(stream: Readable, call: Call) -> bool:
 
 
 class _PlainText:
-    """A text on its way to libyaml, which ends as soon as it is in doubt."""
+    """A text on its way to libyaml; ends as soon as it is in doubt."""
 
     def __init__(self, stream: Readable, call: Call) -> None:
         self.in_doubt = False
@@ -85,7 +85,7 @@ class _PlainText:
         self._has_begun = False
 
     def read(self, _size: int = 0, /) -> bytes:
-        """Reads the next piece; libyaml accepts more than it requests."""
+        """Reads the next chunk; libyaml accepts more than it requests."""
         try:
             ensure_wanted(self._call)
             if self._at >= len(self._chunk):

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from kfadapter_grpc.upload.text import Readable
 
 _EXPLANATION_SECONDS = 10.0
-"""How long the place of a fault is looked for after KFP refused a file."""
+"""How long the position of a fault is searched for after KFP rejected a file."""
 _CANCELLATION_SECONDS = 0.02
 """How long the end of a stream of unknown size is doubted.
 
-Of a call that the client cancelled before it had sent everything, gRPC reports in a seventh of the cases the end of the
-stream first, as if the client had sent all, and the cancellation afterwards: of 206 at most 0.2 ms later, and 17.5 ms
-if two threads of the process compute. There is no positive sign of the end, so that only time shows what is true, and
-every request to KFP looks again. An announced size or checksum shows whether all has
-arrived: then nothing is waited for.
+For a call that the client cancelled before it had sent everything, gRPC reports in a seventh of the cases the end of
+the stream first, as if the client had sent all, and the cancellation afterwards: in 206 cases at most 0.2 ms later, and
+17.5 ms if two threads of the process compute. There is no positive sign of the end, so only time shows which is true,
+and every request to KFP checks again. An announced size or checksum shows whether everything has
+arrived: then there is no wait.
 """
 
 
@@ -54,16 +54,16 @@ def received(
     sha256: bytes | None,
     call: Call,
 ) -> Iterator[PipelineFile]:
-    """Receives a file, detects what it is, and checks its syntax, that of a text while it arrives.
+    """Receives a file, detects its kind, and checks its syntax, that of a text while it arrives.
 
-    The file exists within the block only; nothing is left of it afterwards, whatever happened. If the block raises that
-    KFP refused the file, or failed, without naming the place, the place is looked for and raised with the error.
+    The file exists within the block only; nothing remains of it afterwards, whatever happened. If the block raises that
+    KFP rejected the file, or failed, without its position, the position is searched for and raised with the error.
 
     Args:
         chunks: The bytes, split in any way.
-        limits: What the upload may cost.
-        total_bytes: The announced size, if one was announced.
-        sha256: The announced checksum, 32 bytes, if one was announced.
+        limits: The limits of the upload.
+        total_bytes: The announced size, if any.
+        sha256: The announced checksum, 32 bytes, if any.
         call: The call that the upload belongs to; the work ends when it does.
 
     Yields:
@@ -86,7 +86,7 @@ def received(
             with disk_faults():
                 kind = _checked_kind(spool, arriving, limits, call)
         except InvalidPipelineFileError:
-            arriving.complete()  # a fault of the transfer explains one of the file, and is reported in its place
+            arriving.complete()  # a fault of the transfer explains one of the file, and is reported instead
             raise
         digest = arriving.complete()
         spool.rewind()
@@ -101,14 +101,14 @@ def received(
 
 
 class _Arriving:
-    """The bytes of an upload as a stream: what is read was kept in the spool before.
+    """The bytes of an upload as a stream: everything that is read was stored in the spool before.
 
     Args:
         spool: Where the bytes are kept.
         chunks: The bytes, split in any way.
-        limits: What the upload may cost.
-        total_bytes: The announced size, if one was announced.
-        sha256: The announced checksum, if one was announced.
+        limits: The limits of the upload.
+        total_bytes: The announced size, if any.
+        sha256: The announced checksum, if any.
         call: The call that the upload belongs to.
     """
 
@@ -150,11 +150,11 @@ class _Arriving:
         return piece
 
     def restart(self) -> None:
-        """Begins to read anew."""
+        """Starts reading from the beginning."""
         self._position = 0
 
     def complete(self) -> bytes:
-        """Receives the rest, and returns the checksum; reading continues where it was.
+        """Receives the rest, and returns the checksum; reading continues at its position.
 
         Raises:
             AdapterError: As for `read`.
@@ -164,7 +164,7 @@ class _Arriving:
         return self._digest.digest()
 
     def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
-        """Keeps one chunk after the other, and compares them with what was announced."""
+        """Stores one chunk after the other, and compares them with the announced size and checksum."""
         ensure_wanted(call)
         try:
             for chunk in chunks:
@@ -247,7 +247,7 @@ def _check_member(name: str, stream: Readable, call: Call) -> None:
 
 
 def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, call: Call) -> AdapterError | None:
-    """Finds what in the file explains why KFP refused it, or failed to store it, if KFP's words leave that open."""
+    """Finds what in the file explains why KFP rejected it, or failed to store it, if KFP's message does not."""
     if isinstance(error, InvalidPipelineFileError) and "unknown template format" in error.message:
         find = faulty_key
     elif "(upload" in error.message and error.metadata.get("kfp_status") == "500":

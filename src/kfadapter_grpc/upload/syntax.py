@@ -1,11 +1,11 @@
 r"""Checks a YAML or JSON text by the events of libyaml's parser: nothing is built, no alias expanded.
 
 KFP reads files with Go's yaml.v3, and where that fails in the middle of a file, 2.5.0 and 2.17.0 spin for ever. So this
-also refuses what libyaml takes and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
-text with `?` and a tag without value in flow style, and keys that are no texts.
+also rejects what libyaml accepts and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
+text with `?` and a tag without value in flow style, and keys that are not texts.
 
-The place of a fault that KFP does not name is found after it refused the file, or failed to store it: looking for it
-beforehand takes time, and some of it KFP accepts in an Argo Workflow.
+The position of a fault that KFP does not name is found after it rejected the file, or failed to store it: searching for
+it beforehand takes time, and some of it KFP accepts in an Argo Workflow.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.upload.text import CheckedText
 
 MOST_ALIASES = 100_000
-"""Anchors and aliases in one file."""
+"""Maximum number of anchors and aliases in one file."""
 DEEPEST = 1_000
-"""Levels of nesting."""
+"""Maximum number of levels of nesting."""
 MOST_EVENTS = 5_000_000
-"""Texts, beginnings and ends of lists and mappings; a compiled pipeline of 32 MiB has about 1.6 million."""
+"""Limit of texts, starts and ends of lists and mappings; a compiled pipeline of 32 MiB has about 1.6 million."""
 
 _MOST_CLIMBS = 50_000_000
 """The depth of every collection, summed up: libyaml's work grows with the depth."""
@@ -41,12 +41,12 @@ _MOST_CLIMBS = 50_000_000
 _NO_TEXT_AS_KEY = "the key of a mapping has to be a text."
 
 _MOST_KEYS = 100_000
-"""Keys that are remembered at once; a file with more is not looked through."""
+"""Maximum number of keys that are remembered at once; a file with more is not searched."""
 _NOT_TEXT = re.compile(
     r"[-+]?(?:0[bx]?[0-9a-fA-F_]+|[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf|nan)"
     r"|~|(?i:null|true|false|yes|no|on|off)|\d{4}-\d\d?-\d\d?(?:[Tt ].*)?"
 )
-"""Keys that are numbers, truth values, null or dates in YAML, unless they are quoted."""
+"""Keys that are numbers, booleans, null or dates in YAML, unless they are quoted."""
 
 _EVENTS_BETWEEN_LOOKS = 1_000
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -54,7 +54,7 @@ _SURROGATES = "found invalid Unicode character escape code"
 
 
 class _Inside(enum.Enum):
-    """Where the next node stands."""
+    """The position of the next node."""
 
     SEQUENCE = enum.auto()
     KEY = enum.auto()
@@ -90,7 +90,7 @@ def check_syntax(text: CheckedText, call: Call) -> None:
 
 
 class _Shape:
-    """Follows the events of one file and refuses what KFP cannot read."""
+    """Follows the events of one file and rejects what KFP cannot read."""
 
     def __init__(self, text: CheckedText) -> None:
         self.has_mapping = False
@@ -110,7 +110,7 @@ class _Shape:
         elif isinstance(event, yaml.CollectionEndEvent):
             self._climbs += len(self._inside)
             self._inside.pop()
-            # All that is inside a flow collection is in flow style too.
+            # Everything inside a flow collection is in flow style, too.
             self._flow_levels = max(0, self._flow_levels - 1)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
@@ -125,7 +125,7 @@ class _Shape:
             self._text.between_documents = True
 
     def refuse_endless(self, events: int) -> None:
-        """Refuses a file whose parsing would take much longer than its size allows."""
+        """Rejects a file whose parsing would take much longer than its size allows."""
         if events > MOST_EVENTS:
             raise refusal(f"The file has more than {MOST_EVENTS // 1_000_000} million parts. Make it smaller.")
         if self._climbs > _MOST_CLIMBS:
@@ -159,7 +159,7 @@ class _Shape:
             raise _refused_at(event.start_mark, f"the file is nested deeper than {DEEPEST} levels.")
 
     def _take_place(self, event: yaml.NodeEvent) -> None:
-        """Puts a node where it stands: in a mapping, keys and values take turns."""
+        """Handles a node at its position: in a mapping, keys and values alternate."""
         if self._inside:
             place = self._inside[-1]
             if place is _KEY:
@@ -176,7 +176,7 @@ class _Shape:
 
 
 def faulty_key(text: CheckedText, call: Call) -> InvalidPipelineFileError | None:
-    """Finds the first key that its mapping has already, or that is not a text."""
+    """Finds the first key that its mapping already has, or that is not a text."""
     mappings: list[dict[str, int] | None] = []  # of each open collection; a mapping's keys with their lines
     expects_key: list[bool] = []
     remembered = 0
@@ -235,7 +235,7 @@ def _fault_of_key(event: yaml.NodeEvent, keys: dict[str, int]) -> InvalidPipelin
 
 
 def _refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
-    """Returns the error for what begins at a mark."""
+    """Returns the error for the node at a mark."""
     return refusal(message) if mark is None else refusal(message, line=mark.line + 1, column=mark.column + 1)
 
 

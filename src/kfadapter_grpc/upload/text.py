@@ -1,4 +1,4 @@
-"""Reads a text for the YAML parser, piece by piece, and looks at what the parser does not."""
+"""Reads a text for the YAML parser, in chunks, and checks what the parser does not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _one_long_token = threading.Lock()
 
 
 class Readable(Protocol):
-    """What bytes are read from."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes; none at the end."""
@@ -46,14 +46,14 @@ class CheckedText:
 
     Attributes:
         failure: Why reading ended before the end of the text.
-        token_bytes: How much was read since the parser last made something of it.
+        token_bytes: How many bytes were read since the parser's last event.
         between_documents: Whether the parser is outside a document, where directives may stand.
     """
 
     def __init__(
         self, stream: Readable, call: Call, *, head: bytes = b"", complete: Callable[[], object] | None = None
     ) -> None:
-        """Reads `head`, then `stream`; one that is still arriving is to `complete` before others are held up."""
+        """Reads `head`, then `stream`; `complete` receives the rest of one still arriving, before it blocks others."""
         self.failure: Exception | None = None
         self.between_documents = True
         self.token_bytes = 0
@@ -86,12 +86,12 @@ class CheckedText:
             return b""
 
     def ensure_sound(self) -> None:
-        """Raises what went wrong while reading, if anything did."""
+        """Raises the fault found while reading, if any."""
         if self.failure is not None:
             raise self.failure
 
     def escapes_slash(self, start: int, end: int) -> bool:
-        r"""Returns whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
+        r"""Returns whether a `\/` is between the characters `start` and `end`, and forgets everything before `end`."""
         found = False
         while self._slashes and self._slashes[0] < end:
             found |= self._slashes.popleft() >= start
@@ -104,7 +104,7 @@ class CheckedText:
         if self.token_bytes > _LONG_TOKEN and not self._alone:
             self._wait_alone()
         text = self._decode(piece)
-        if piece.translate(None, _ALLOWED):  # a control, or no ASCII
+        if piece.translate(None, _ALLOWED):  # a control character, or not ASCII
             self._refuse_controls(text)
         self._note_slashes(text)
         if self.between_documents and "%" in text:
@@ -155,7 +155,7 @@ class CheckedText:
             )
 
     def _advance(self, text: str) -> None:
-        """Moves the position behind `text`."""
+        """Moves the position past `text`."""
         self._characters += len(text)
         lines = text.count("\n")
         self._line += lines

@@ -1,4 +1,4 @@
-"""Watches runs: one poller for all watches, and a cache from which each is sent what is news to it."""
+"""Watches runs: one poller for all watches, and a cache from which each watch is sent its updates."""
 
 from kfadapter_grpc.watch.poller import WatchPoller
 

@@ -1,8 +1,8 @@
-"""One poll of KFP for everything that is watched: which requests, and how few of them.
+"""One poll of KFP for all watched runs: which requests to send, and how few.
 
 For each known state one request names up to 100 runs and lists those in another state; that costs KFP 12 ms and two
-bytes while nothing has changed. What changes more rarely is requested in turns: whether finished runs go on, whether a
-run was archived or deleted.
+bytes while nothing has changed. What changes more rarely is requested in turns: whether finished runs were retried,
+whether a run was archived or deleted.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
     from kfadapter_grpc.watch.watch import Scope
 
 REQUEST_SECONDS = 10.0
-"""How long KFP has to answer one request."""
+"""The time limit of one request to KFP."""
 ROUND_SECONDS = 30.0
-"""How long it takes until what changes rarely has been requested once."""
+"""The time in which everything that changes rarely is requested once."""
 MAX_FIRST_READS = 3
-"""How many requests of one poll are about runs that were not read yet."""
+"""How many requests of one poll are about runs that have not been read yet."""
 MAX_WHOLE_READS = 20
 """How many runs are read completely, one by one, in one poll."""
 _OF_CALLERS = (UnauthenticatedError, PermissionDeniedError)
-"""What KFP refuses to a caller's own credentials: only the caller can send others."""
+"""KFP's errors for a caller's own credentials: only the caller can send others."""
 _REFUSALS = (InvalidFieldError, KfpRejectedCredentialsError, ExperimentNotFoundError, *_OF_CALLERS)
 _UNREACHABLE = (KfpUnavailableError, KfpTimeoutError, CallCancelledError)
 
 _Request: TypeAlias = "tuple[Scope, Callable[[], None]]"
-"""Something to request from KFP, in a scope."""
+"""A request to KFP, in a scope."""
 
 
 class RunSource(Protocol):
     """Reads the runs that are watched; one request names at most 100. Raises `AdapterError`s."""
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
-        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
+        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are omitted."""
         ...
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
@@ -66,11 +66,11 @@ class RunSource(Protocol):
         ...
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts those of the runs that exist and are archived, or are not."""
+        """Counts the existing runs among these that are archived, or are not."""
         ...
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        """Reads one run with all that is known of it but names."""
+        """Reads one run with all its fields but names."""
         ...
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
@@ -78,19 +78,19 @@ class RunSource(Protocol):
         ...
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
-        """Returns the id of an experiment that exists."""
+        """Returns the id of an existing experiment."""
         ...
 
 
 class Poll:
-    """Requests from KFP what is due. For one thread.
+    """Sends the due requests to KFP. For one thread.
 
     Attributes:
-        reachable: Whether KFP answered everything in the last poll.
+        reachable: Whether KFP responded to everything in the last poll.
         moved: Whether something had changed in the last poll.
-        behind: Whether the last poll left something to be requested at once.
-        polls: How many polls there were.
-        requests: How many requests KFP was sent.
+        behind: Whether the last poll left requests that are due at once.
+        polls: The number of polls.
+        requests: The number of requests sent to KFP.
     """
 
     def __init__(self, runs: RunSource, registry: Registry) -> None:
@@ -105,16 +105,16 @@ class Poll:
         self.polls, self.requests = 0, 0
 
     def run(self, elapsed: float) -> None:
-        """Requests all that is due, `elapsed` seconds after the poll before."""
+        """Sends all due requests, `elapsed` seconds after the previous poll."""
         self.polls += 1
         self._send(self._due(elapsed))
 
     def run_first(self) -> None:
-        """Requests only what new watches wait for."""
+        """Sends only the requests that new watches wait for."""
         self._send(self._due_first())
 
     def close(self) -> None:
-        """Breaks off the current request, and sends no more; may be called by another thread."""
+        """Aborts the current request, and sends no more; may be called by another thread."""
         self._closed = True
         self._call.cancel()
 
@@ -133,16 +133,16 @@ class Poll:
             send()
         except _UNREACHABLE:
             raise
-        except AdapterError as error:  # the other requests may be answered all the same
+        except AdapterError as error:  # the other requests may succeed nevertheless
             as_caller = scope.authorization is not None and isinstance(error, _OF_CALLERS)
-            self.reachable &= as_caller  # what one caller may not see says nothing of KFP to the others
+            self.reachable &= as_caller  # what one caller may not see says nothing about KFP to the others
             if isinstance(error, _REFUSALS):
                 self._registry.fail(scope, error, for_good=as_caller)
 
     # --- what is due ------------------------------------------------------------------------------------------------
 
     def _due(self, elapsed: float) -> Iterator[_Request]:
-        """The requests, one after the other: the answer to one decides which come next."""
+        """The requests, one after the other: the response to one decides which are next."""
         for group in self._registry.groups():
             yield group.cache.scope, partial(self._list, group)
         for cache in self._registry.caches():
@@ -180,7 +180,7 @@ class Poll:
             yield cache.scope, partial(self._read_complete, cache, run_id)
 
     def _rare(self, elapsed: float) -> Iterator[_Request]:
-        """As many of the rare requests as it takes to have sent all of them once in a round."""
+        """As many of the rare requests as needed to send all of them once in a round."""
         if not self._turns:
             self._turns.extend(self._round())
             self._per_second = len(self._turns) / ROUND_SECONDS
@@ -213,17 +213,17 @@ class Poll:
         self.moved |= cache.remove([run_id for run_id in ids if run_id not in there])
 
     def _read_changed(self, cache: RunCache, ids: Sequence[str], state: RunState) -> None:
-        ids = cache.known(ids)  # the request may have waited for its turn
+        ids = cache.known(ids)  # the request may have been queued for a while
         if not ids:
             return
-        if state is RunState.UNKNOWN:  # KFP has no word for it
+        if state is RunState.UNKNOWN:  # KFP has no filter for it
             self._read(cache, ids)
             return
         found = self._runs.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
         self.moved |= cache.update(found)
 
     def _count(self, cache: RunCache, ids: Sequence[str], archived: bool) -> None:
-        """Counts runs that should be there; if some are not, reads them, half by half."""
+        """Counts runs that should exist; if some do not, reads them, recursively in halves."""
         ids = cache.known(ids)
         if not ids:
             return

@@ -1,4 +1,4 @@
-"""The one poller of the process: a thread that polls KFP for all watches, and lives while there are any."""
+"""The only poller of the process: a thread that polls KFP for all watches, and runs while there are any."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.watch.poll import RunSource
 
 HEARTBEAT_SECONDS = 30.0
-"""After how long without an event a heartbeat is sent."""
+"""The time without an event after which a heartbeat is sent."""
 POLL_SECONDS = 2.0
-"""How far apart polls are while something changes."""
+"""The pause between polls while something changes."""
 SLOWEST_POLL_SECONDS = 9.0
-"""How far apart they are while nothing does; with the jitter and KFP's own time, below 10 s."""
+"""The pause while nothing does; with the jitter and KFP's own time, below 10 s."""
 _QUIET_POLLS = 10
 _SLOWER = 1.25
 _JITTER = 0.1
@@ -43,13 +43,13 @@ _JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class WatchFigures:
-    """What watching amounts to.
+    """Numbers about watching.
 
     Attributes:
-        watches: How many watches there are.
-        runs: How many runs they are subscribed to; one in two scopes counts twice.
-        polls: How many polls of KFP there were.
-        requests: How many requests KFP was sent.
+        watches: The number of watches.
+        runs: The number of runs that they are subscribed to; one in two scopes counts twice.
+        polls: The number of polls of KFP.
+        requests: The number of requests sent to KFP.
     """
 
     watches: int
@@ -59,7 +59,7 @@ class WatchFigures:
 
 
 class WatchPoller:
-    """Opens watches, and sends them events. Safe to use from many threads; making one sends KFP nothing."""
+    """Opens watches, and sends them events. Safe to use from many threads; constructing one sends nothing to KFP."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class WatchPoller:
         Args:
             runs: Reads the runs.
             threaded: Whether a thread polls by itself; otherwise `poll` must be called.
-            now: Returns the time at which something was seen.
+            now: Returns the time of an observation.
         """
         self._runs = runs
         self._threaded = threaded
@@ -90,7 +90,7 @@ class WatchPoller:
         """Watches for as long as the block lasts.
 
         The events end when all runs of a watch of ids have finished. If callers' credentials are forwarded to KFP, they
-        are for this watch, too: only watches with the same credentials share what is known.
+        are for this watch, too: only watches with the same credentials share a cache.
 
         Raises:
             UnauthenticatedError: KFP does not, or no longer, accept the caller's own credentials; while the events are
@@ -117,13 +117,13 @@ class WatchPoller:
                 self._changed.notify_all()
 
     def poll(self, elapsed: float = POLL_SECONDS) -> None:
-        """Polls KFP once, and sends what is news."""
+        """Polls KFP once, and sends the updates."""
         self._poll.run(elapsed)
 
     def update(self, run: Run) -> None:
-        """Sends a run as just seen to all of its watches: by the next poll it may have changed.
+        """Sends the current state of a run to all of its watches: it may have changed by the next poll.
 
-        That a run was terminated is visible only while it stops: servers call its end a failure.
+        The termination of a run is visible only while the run stops: servers report its end as a failure.
         """
         for cache in self._registry.caches():
             cache.update([run])
@@ -145,11 +145,11 @@ class WatchPoller:
             thread.join()
 
     def count(self) -> int:
-        """Returns how many watches there are."""
+        """Returns the number of watches."""
         return len(self._registry)
 
     def figures(self) -> WatchFigures:
-        """Returns what watching amounts to."""
+        """Returns the numbers about watching."""
         runs = sum(map(len, self._registry.caches()))
         return WatchFigures(self.count(), runs, self._poll.polls, self._poll.requests)
 
@@ -170,7 +170,7 @@ class WatchPoller:
                 self._thread.start()
 
     def _run(self) -> None:
-        """The poll loop; in between it reads what new watches wait for, so that they need not."""
+        """The poll loop; between polls it reads what new watches wait for, so that they need not wait for a poll."""
         due = before = time.monotonic()
         quiet = 0
         while self._wait(due - time.monotonic()):
@@ -186,7 +186,7 @@ class WatchPoller:
                 self._wake()
 
     def _or_log(self, look: Callable[[], object]) -> None:
-        """Looks; a fault of our own must not end all watches for good."""
+        """Polls; a fault of our own must not end all watches for good."""
         try:
             look()
         except Exception:
@@ -199,7 +199,7 @@ class WatchPoller:
             self._changed.notify_all()
 
     def _wait(self, seconds: float) -> bool:
-        """Waits for the next poll, or for a new watch; False if there are no watches left."""
+        """Waits for the next poll, or for a new watch; False if no watches are left."""
         with self._changed:
             self._changed.wait_for(lambda: self._woken or self._draining or not self._registry, timeout=seconds)
             self._woken = False
@@ -210,7 +210,7 @@ class WatchPoller:
 
 
 def _pause(quiet: int) -> float:
-    """Seconds until the next poll, after so many in which nothing changed."""
+    """Seconds until the next poll, after this many polls in which nothing changed."""
     slower = _SLOWER ** min(max(quiet - _QUIET_POLLS, 0), 20)
     seconds = min(POLL_SECONDS * slower, SLOWEST_POLL_SECONDS)
     return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""What is watched: the runs of each scope as they were last seen, the filters, and all watches of the process."""
+"""The watched runs of each scope as they were last seen, the filters, and all watches of the process."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from kfadapter_grpc.watch.watch import Scope, Watch
 
 CHUNK = 100
-"""How many ids one request to KFP names: more would make URLs that proxies refuse."""
+"""How many ids one request to KFP contains: more would make URLs that proxies reject."""
 WHOLE_CHUNK = 20
 """How many running runs are read with their tasks at once; a run may be some 40 kB."""
 LOOK_CLOSER_EVERY = timedelta(seconds=30)
 """How often a run with pending tasks is read completely."""
 MAX_FOLLOWED = 1000
-"""How many runs are watched for one filter: the newest."""
+"""How many runs are watched for one filter: the newest ones."""
 _UNFINISHED = frozenset(state for state in RunState if not state.is_over)
 _CLOCKS_DIFFER = timedelta(minutes=1)
-"""How far KFP's clock may be off ours."""
+"""The maximum difference between KFP's clock and ours."""
 _COMES_LATE = timedelta(seconds=10)
-"""How long after its time of creation a run may become visible: KFP makes its workflow in between."""
+"""How long after its creation time a run may become visible: KFP creates its workflow in between."""
 _LATE_POLLS = 10
-"""For how many polls after a new run such late ones are looked for."""
+"""For how many polls after a new run such late runs are searched for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +56,7 @@ class RunCache:
     """
 
     def __init__(self, scope: Scope, lock: threading.RLock, now: Callable[[], datetime]) -> None:
-        """Holds `lock` while it is used, and takes the time at which a run was seen from `now`."""
+        """Uses `lock`, and takes the time of observations from `now`."""
         self.scope = scope
         self._lock = lock
         self._now = now
@@ -68,7 +68,7 @@ class RunCache:
         return len(self._known)
 
     def subscribe(self, watch: Watch, run_ids: Iterable[str]) -> None:
-        """Subscribes a watch to runs, and sends what is known of them."""
+        """Subscribes a watch to runs, and sends what is known about them."""
         with self._lock:
             for run_id in run_ids:
                 known = self._known.setdefault(run_id, _Known())
@@ -78,7 +78,7 @@ class RunCache:
                     self._send(watch, known.event, known)
 
     def unsubscribe(self, watch: Watch, run_ids: Iterable[str]) -> None:
-        """Ends a watch's subscription to runs; what was known only for it is dropped."""
+        """Ends a watch's subscription to runs; what was cached only for it is dropped."""
         with self._lock:
             for run_id in list(run_ids):
                 watch.forget(run_id)
@@ -89,7 +89,7 @@ class RunCache:
                         self._drop(run_id)
 
     def update(self, runs: Iterable[Run], *, complete: bool = False) -> bool:
-        """Takes runs as they are now, and sends them to whom that is news; returns whether one has changed."""
+        """Updates runs, and sends them to the watches that do not know them yet; returns whether one has changed."""
         with self._lock:
             at = self._now()
             changed = [self._update(run, at, complete=complete) for run in runs]
@@ -108,7 +108,7 @@ class RunCache:
             before is not None
             and known.complete >= complete
             and (
-                # Only a complete read has warnings, which stand behind a `+` in the etag.
+                # Only a complete read has warnings, which follow a `+` in the etag.
                 before.etag == run.etag or (not complete and before.etag.startswith(f"{run.etag}+"))
             )
         ):
@@ -120,7 +120,7 @@ class RunCache:
         return before is None or before.etag != run.etag
 
     def look_closer(self, run_ids: Iterable[str]) -> None:
-        """Has runs that are watched with their tasks read completely again, each once in `LOOK_CLOSER_EVERY`."""
+        """Schedules another complete read of runs watched with their tasks, once per `LOOK_CLOSER_EVERY` for each."""
         with self._lock:
             at = self._now()
             for run_id in run_ids:
@@ -131,7 +131,7 @@ class RunCache:
                         self._incomplete[run_id] = None
 
     def remove(self, run_ids: Sequence[str]) -> bool:
-        """Drops runs that KFP does not have, and sends that they are gone; returns whether there are any."""
+        """Drops runs that do not exist in KFP, and sends that they are missing; returns whether there are any."""
         with self._lock:
             at = self._now()
             for run_id in run_ids:
@@ -146,12 +146,12 @@ class RunCache:
     # --- what to request from KFP -----------------------------------------------------------------------------------
 
     def unread(self) -> Sequence[str]:
-        """The ids of runs that were not read yet."""
+        """The ids of runs that have not been read yet."""
         with self._lock:
             return [run_id for run_id, known in self._known.items() if known.event is None]
 
     def incomplete(self) -> Sequence[str]:
-        """The ids of runs that must be read completely before all watches can be sent them."""
+        """The ids of runs that must be read completely before they can be sent to all watches."""
         with self._lock:
             return list(self._incomplete)
 
@@ -165,7 +165,7 @@ class RunCache:
         return found
 
     def stored(self, *, archived: bool) -> Sequence[str]:
-        """The ids of runs that were archived, or of those that were not."""
+        """The ids of runs that are known to be archived, or not to be."""
         with self._lock:
             return [run.run_id for run in self._runs() if (run.storage_state is StorageState.ARCHIVED) is archived]
 
@@ -180,7 +180,7 @@ class RunCache:
         return [run_id for _, run_id in sorted(running)[:WHOLE_CHUNK]]
 
     def known(self, run_ids: Sequence[str]) -> Sequence[str]:
-        """Those of the runs that are still watched, and were read."""
+        """Those of the runs that are still watched, and have been read."""
         with self._lock:
             found = [(run_id, self._known.get(run_id)) for run_id in run_ids]
             return [run_id for run_id, known in found if known is not None and known.event is not None]
@@ -209,7 +209,7 @@ class FilterGroup:
 
     Attributes:
         where: The filter.
-        cache: What is known for their scope.
+        cache: The cache of their scope.
         watches: The watches.
         run_ids: The runs that they are subscribed to, the newest last.
     """
@@ -224,11 +224,11 @@ class FilterGroup:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was listed for it yet."""
+        """Whether it has not been listed yet."""
         return self._seen is None
 
     def lists(self) -> Sequence[RunFilter]:
-        """What to list now: at first what matches, or may come to match; then what is new."""
+        """What to list now: at first runs that match, or may match later; then new ones."""
         where = self.where
         if self._seen is not None:
             after = self._seen - _COMES_LATE if self._late_polls else self._seen
@@ -239,7 +239,7 @@ class FilterGroup:
         return [where]
 
     def add(self, found: Iterable[Run], now: datetime) -> Sequence[str]:
-        """Takes what was listed; returns the ids of the runs that are new."""
+        """Adds listed runs; returns the ids of the new ones."""
         first = self._seen is None
         before = self._seen or now - _CLOCKS_DIFFER
         runs = sorted(found, key=lambda run: (run.created_at or before, run.run_id))
@@ -258,7 +258,7 @@ class Registry:
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        """Takes the time at which something was seen from `now`."""
+        """Takes the time of observations from `now`."""
         self.lock = threading.RLock()
         self._now = now
         self._watches: set[Watch] = set()
@@ -285,7 +285,7 @@ class Registry:
             cache.subscribe(watch, ids)
 
     def remove(self, watch: Watch) -> None:
-        """Ends a watch, and drops what was known only for it."""
+        """Ends a watch, and drops what was cached only for it."""
         with self.lock:
             self._watches.discard(watch)
             cache = self._caches.get(watch.scope)
@@ -303,7 +303,7 @@ class Registry:
             return list(self._watches)
 
     def caches(self) -> Sequence[RunCache]:
-        """What is known, by scope."""
+        """The caches, by scope."""
         with self.lock:
             return list(self._caches.values())
 
@@ -313,7 +313,7 @@ class Registry:
             return list(self._groups)
 
     def add_listed(self, group: FilterGroup, runs: Sequence[Run]) -> bool:
-        """Takes what was listed for a filter; returns whether there are new runs, or changed ones."""
+        """Adds the runs that were listed for a filter; returns whether runs are new or have changed."""
         with self.lock:
             if not group.watches:
                 return False
@@ -330,7 +330,7 @@ class Registry:
             return bool(new) or changed
 
     def fail(self, scope: Scope, error: Exception, *, for_good: bool) -> None:
-        """Fails the watches of a scope for which KFP has never answered, as it never will; `for_good`: all of them."""
+        """Fails the watches of a scope that KFP has never responded for, as it never will; `for_good`: all of them."""
         with self.lock:
             for watch in self._watches:
                 if watch.scope == scope and (for_good or not watch.begun):

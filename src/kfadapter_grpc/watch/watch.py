@@ -1,4 +1,4 @@
-"""One watch: what it covers, what its caller knows already, and the events to send."""
+"""One watch: its runs, what its caller already knows, and the events to send."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LEFT = "left"
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What watches must have in common to share what is known: what one of them may see, so may the others.
+    """What watches must have in common to share a cache: what one of them may see, so may the others.
 
     Attributes:
         namespace: The namespace of the runs.
-        authorization: The caller's own credentials towards KFP; None: the adapter's.
+        authorization: The caller's own credentials for KFP; None: the adapter's.
     """
 
     namespace: str
@@ -39,7 +39,7 @@ class Scope:
 
 
 class EventQueue:
-    """Holds only the newest event of each run, so a slow reader costs no more than the runs that it watches.
+    """Keeps only the newest event of each run, so a slow reader costs no more than the runs that it watches.
 
     One thread reads, others write.
     """
@@ -54,34 +54,34 @@ class EventQueue:
         self._failure: Exception | None = None
 
     def put(self, run_id: str, event: RunChanged | RunGone) -> None:
-        """Adds the newest event of a run, in place of one that was not read."""
+        """Adds the newest event of a run, replacing an unread one."""
         with self._changed:
             self._pending[run_id] = event
             self._changed.notify()
 
     def set_reachable(self, *, reachable: bool) -> None:
-        """Has a heartbeat sent at once if that changes whether KFP is reachable."""
+        """Sends a heartbeat at once if it changes whether KFP is reachable."""
         with self._changed:
             self._reachable = reachable
             self._changed.notify()
 
     def finish(self) -> None:
-        """Ends the reading after the events that were not read."""
+        """Ends the stream after the unread events."""
         with self._changed:
             self._finished = True
             self._changed.notify()
 
     def fail(self, error: Exception) -> None:
-        """Ends the reading with an error, at once; the first one counts."""
+        """Ends the stream with an error, at once; the first error counts."""
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify()
 
     def read(self, heartbeat_seconds: float) -> Iterator[RunEvent]:
-        """Yields events as they come, and a heartbeat after so many seconds without one.
+        """Yields events as they arrive, and a heartbeat after this many seconds without one.
 
         Raises:
-            Exception: What `fail` was given.
+            Exception: The error given to `fail`.
         """
         while True:
             with self._changed:
@@ -114,8 +114,8 @@ class Watch:
     Attributes:
         where: The filter that it watches; None if it watches runs by id.
         with_tasks: Whether a change of a task is an event.
-        known_ids: The ids of the runs that it is to be subscribed to at first.
-        scope: What other watches must have in common with it to share what is known.
+        known_ids: The ids of the runs to subscribe it to at first.
+        scope: What other watches must have in common with it to share a cache.
         events: The events to send.
         run_ids: The ids of the runs that it is subscribed to.
         begun: Whether KFP has responded for it.
@@ -141,7 +141,7 @@ class Watch:
         return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._knows(run)
 
     def send(self, event: RunChanged) -> None:
-        """Sends a run as it is now, if that is news to the caller."""
+        """Sends the current state of a run, if the caller does not know it yet."""
         self.begun, run = True, event.run
         if not self._knows(run):
             self.events.put(run.run_id, event)
@@ -152,7 +152,7 @@ class Watch:
         self._count(run.run_id, finished=run.state.is_over)
 
     def send_gone(self, run_id: str, at: datetime) -> None:
-        """Sends that a run does not exist, if the caller knows of it."""
+        """Sends that a run does not exist, if the caller knows the run."""
         self.begun = True
         known = self._sent.pop(run_id, None)
         if known is not None or self.where is None:
@@ -160,7 +160,7 @@ class Watch:
         self._count(run_id, finished=True)
 
     def forget(self, run_id: str) -> None:
-        """Forgets a run that it is no longer subscribed to."""
+        """Forgets a run after the end of its subscription."""
         self.run_ids.discard(run_id)
         self._sent.pop(run_id, None)
 
@@ -180,18 +180,18 @@ class Watch:
         if known in {self._key(run), run.etag}:
             return True
         if known is not None and not self.with_tasks and known.partition("+")[0] == run.etag.partition("+")[0]:
-            return True  # what stands behind the `+` is about tasks
+            return True  # the part after the `+` is about tasks
         return known in {None, _LEFT} and not self._matches(run)
 
     def _key(self, run: Run) -> str:
-        """Identifies what this watch sends of a run's condition."""
+        """Identifies the part of a run's condition that this watch sends."""
         if self.with_tasks:
             return run.etag
-        # Many watches hold this of many runs: one text for all of them.
+        # Many watches have this for many runs: one string for all of them.
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
-        """Whether a run matches in what may change of it; the rest was compared when it was found."""
+        """Whether a run matches in the fields that may change; the others were compared when it was found."""
         where = self.where
         if where is None:
             return True
@@ -203,5 +203,5 @@ class Watch:
 
 
 def _canonical(run_id: str) -> str:
-    """KFP writes UUIDs in lower case and finds them in any. Many watches may hold the same ids: one text for all."""
+    """KFP writes UUIDs in lower case and finds them in any. Many watches may have the same ids: one string for all."""
     return sys.intern(run_id.lower() if _UUID.fullmatch(run_id) else run_id)

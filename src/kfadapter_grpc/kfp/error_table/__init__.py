@@ -1,8 +1,8 @@
 """What KFP's failures mean to a caller, as data.
 
-KFP blurs many cases: an unknown pipeline, a missing permission and a bad file may give the same status and text. So a
-row may name a look: a question that is sent after the failure, and the answer that the row is for. The happy path pays
-nothing for it. The first row that fits is taken. `proof` names what shows the row to be true: a step of a recorded
+KFP reports many faults alike: an unknown pipeline, a missing permission and a bad file may give the same status and
+text. So a row may name a check: a request that is sent after the failure, and the result that the row applies to.
+Successful calls pay nothing for it. The first matching row applies. `proof` names the evidence: a step of a recorded
 transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves on purpose (`fault: ...`).
 """
 
@@ -60,11 +60,11 @@ ROWS: tuple[Row, ...] = (
     *recurring_runs.ROWS,
     *general.LAST,
 )
-"""All cases; whatever fits none of them is KFP_ERROR with KFP's own words."""
+"""All cases; a failure that matches none of them is KFP_ERROR with KFP's own message."""
 
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
-    """Explains what a failure of KFP means, looking after it where that is needed."""
+    """Explains what a failure of KFP means, with a further check where needed."""
     seen: dict[Look, Seen] = {}
     row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
     failure = error.failure
@@ -115,7 +115,7 @@ _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNOR
 
 
 def explain_page(error: NotAnApiError) -> AdapterError:
-    """Explains what a redirect or a page for people means: a login before KFP, or a wrong address."""
+    """Explains a redirect or an HTML page: a login in front of KFP, or a wrong address."""
     answer = error.answer
     is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
     if is_login and error.as_caller:
@@ -149,13 +149,13 @@ _FIELDS = {
     (Operation.CREATE_RUN, "pipeline_spec"): "pipeline",
     (Operation.CREATE_RECURRING_RUN, "runtime_config"): "parameters",
 }
-"""The fields of our requests that KFP knows under another name."""
+"""The fields of our requests that have another name in KFP."""
 
 
 def _four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.InvalidFieldError | None:
-    """Explains a failure by the first character of 4 bytes in what was sent; None if there is none.
+    """Explains a failure by the first character of 4 bytes in the request; None if there is none.
 
-    KFP's connection to MySQL cannot carry such characters (emoji): it answers 500.
+    KFP's connection to MySQL cannot carry such characters (emoji): it responds with 500.
     """
     for key, text in _texts_sent(error):
         wide = next((character for character in text if character > "\uffff"), None)

@@ -30,7 +30,7 @@ COUNTS_BYTES = (
 )
 
 TLS_EXPECTED = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS (server|port)")
-"""What Go's servers and nginx answer to plain HTTP where they expect TLS."""
+"""The response of Go's servers and nginx to plain HTTP where they expect TLS."""
 
 FIRST: tuple[Row, ...] = (
     Row(
@@ -135,7 +135,7 @@ FIRST: tuple[Row, ...] = (
         field="page_token",
     ),
 )
-"""Those that go before all others."""
+"""Those that precede all others."""
 
 LAST: tuple[Row, ...] = (
     Row(
@@ -148,4 +148,4 @@ LAST: tuple[Row, ...] = (
         ("fault: 404 of another server",),
     ),
 )
-"""Those that stand behind all others."""
+"""Those that follow all others."""

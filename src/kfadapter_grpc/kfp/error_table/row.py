@@ -1,4 +1,4 @@
-"""What a row of the error table is made of."""
+"""The parts of a row of the error table."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.failures import Operation
 
 KFP_FILE_LIMIT = 33_554_432
-"""Bytes that KFP takes in a file (32 MiB)."""
+"""The largest file that KFP accepts (32 MiB)."""
 KFP_PACKET_LIMIT = 16_777_216
-"""Bytes that KFP's MySQL takes in one statement unless configured otherwise (16 MiB)."""
+"""The largest statement that KFP's MySQL accepts unless configured otherwise, in bytes (16 MiB)."""
 
 
 class Look(enum.Enum):
@@ -26,7 +26,7 @@ class Look(enum.Enum):
 
 
 class Seen(enum.Enum):
-    """What a look may show."""
+    """The possible results of a check."""
 
     THERE = "there"
     MISSING = "missing"
@@ -42,15 +42,15 @@ class Row:
     """One case.
 
     Attributes:
-        operations: The operation of KFP; empty for whatever it was.
+        operations: The operation of KFP; empty for any.
         statuses: The HTTP statuses.
         pattern: A regular expression found in KFP's chain of messages.
-        error: What the caller gets.
+        error: The error for the caller.
         message: The text; `{said}` is KFP's innermost message, and `{subject}`, `{size}`, `{limit}` stand for what the
             call was about.
-        proof: What shows it.
-        seen: What the look must show; None: nothing is sent.
-        field: The request's field that is wrong.
+        proof: The evidence for the row.
+        seen: The required result of the check; None: no check.
+        field: The invalid field of the request.
         as_caller: Whether the caller's own credentials were sent; None if that does not matter.
     """
 
@@ -67,12 +67,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known of the call that failed.
+    """What is known about the failed call.
 
     Attributes:
         subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
-        resource: The name or id of it.
-        values: More values for the error's metadata.
+        resource: Its name or id.
+        values: Further values for the error's metadata.
         look: The check after the failure.
     """
 
@@ -82,7 +82,7 @@ class Context:
     look: Callable[[Look], Seen] | None = None
 
     def error(self, kind: type[AdapterError], text: str) -> AdapterError:
-        """Makes an error about it; `{subject}` stands for the subject in `text`."""
+        """Makes the error; `{subject}` stands for the subject in `text`."""
         return kind(text.format(subject=self.subject), metadata=self.values, resource_name=self.resource)
 
 
@@ -94,4 +94,4 @@ LOOK_OF = {
     Seen.OVER_LIMIT: Look.SIZE,
     Seen.OVER_PACKET: Look.SIZE,
 }
-"""The question to which something seen is the answer."""
+"""The check that can have this result."""

@@ -35,7 +35,7 @@ TOO_LARGE: tuple[Row, ...] = (
         field="parameters",
     ),
 )
-"""Parameters that are too large; these go before what else a 429 may mean."""
+"""Parameters that are too large; these precede the other meanings of a 429."""
 
 ROWS: tuple[Row, ...] = (
     Row(

@@ -1,7 +1,7 @@
 """Finds the task of a run that an execution of ML Metadata belongs to.
 
-Both know the tree of groups, iterations and names. Independently of that, a hash ends the names of a task's pods, and
-where there was no pod (a task from the cache, an importer) its id, as its node must have one name only. The
+Both have the tree of groups, iterations and names. Independently of that, a hash ends the names of a task's pods and,
+where there was no pod (a task from the cache, an importer), its id, as its node can have only one name. The
 result of either is used unless the other one differs.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 _SUFFIXES = "(0)", ""
-"""What ends the names of the nodes around a node: `(0)` where every template is retried, as KFP 2.17 is installed."""
+"""Suffixes of the names of the nodes around a node: `(0)` if every template is retried, as KFP 2.17 is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _Scope:
     """A group, or an iteration of a loop; `hashes` are those of the names of its node, one for each suffix.
 
     Attributes:
-        task_id: The group's task; empty for the run as a whole, None if it is unknown.
+        task_id: The group's task; empty for the whole run, None if it is unknown.
     """
 
     task_id: str | None
@@ -38,7 +38,7 @@ class _Scope:
     hashes: tuple[int, ...]
 
     def inside(self, *names: str) -> tuple[int, ...]:
-        """The hashes of the names of nodes inside of it, one in the other."""
+        """The hashes of the names of nodes inside it, one in the other."""
         texts = ["".join(name + suffix for name in names) for suffix in _SUFFIXES]
         return tuple(hashed(text, state) for text, state in zip(texts, self.hashes, strict=True))
 
@@ -47,7 +47,7 @@ class Join:
     """The executions of a run by task.
 
     Attributes:
-        executions: By task_id; of several the latest. Iterations, which are no tasks, are left out.
+        executions: By task_id; the latest if there are several. Iterations, which are not tasks, are omitted.
         doubtful: The tasks for which the two ways differ.
     """
 
@@ -72,14 +72,14 @@ class Join:
         return self._places.get((group, name, iteration))
 
     def iterations(self, group: RunTask) -> Sequence[int | None]:
-        """Returns the iterations of a loop; of another group the one that it is in itself."""
+        """Returns the iterations of a loop; for another group, the one that it is in itself."""
         if group.kind is not TaskKind.LOOP:
             return [group.iteration_index]
         found = {task.iteration_index for task in self._tasks.values() if task.parent_task_id == group.task_id}
         return sorted(index for index in found if index is not None)
 
     def iteration_path(self, task_id: str) -> tuple[int, ...]:
-        """Returns the iterations in which a task is, from the outermost loop to the innermost."""
+        """Returns the iterations that contain a task, from the outermost loop to the innermost."""
         path: list[int] = []
         task = self._tasks.get(task_id)
         while task is not None:
@@ -90,7 +90,7 @@ class Join:
         return tuple(reversed(path))
 
     def _walk(self, top: _Scope) -> None:
-        """Walks the tree, breadth first; what is no tree ends all the same."""
+        """Walks the tree, breadth first; ends even if it is not a tree."""
         todo = deque((root, top) for root in self._inside.pop(0, ()))
         while todo:
             group, scope = todo.popleft()

@@ -94,7 +94,7 @@ class _Outputs:
     def _artifact(
         self, stored: StoredArtifact, name: str, task_id: str, parameters: Mapping[str, Json] | None = None
     ) -> RunArtifact:
-        """Makes an artifact without what KFP added to its metadata."""
+        """Makes an artifact, without the metadata that KFP added."""
         metadata = dict(stored.properties)
         if is_session(metadata.get(SESSION)):
             del metadata[SESSION]
@@ -171,7 +171,7 @@ class _Outputs:
             yield RunInput(name, None, artifacts, *source, has_value=False)
 
     def _input(self, artifact_id: int, name: str, task: RunTask, source: str) -> RunArtifact:
-        """An artifact that a task took, as the task made it that is its source, or is nearest to it."""
+        """An input artifact of a task, as recorded by the task that is its source or closest to it."""
 
         def nearness(made: RunArtifact) -> tuple[bool, bool]:
             maker = self._tasks[made.task_id]
@@ -182,7 +182,7 @@ class _Outputs:
         return max(makers, key=nearness) if makers else self._artifact(self._recorded.artifacts[artifact_id], name, "")
 
     def _in_order(self, artifacts: Sequence[RunArtifact]) -> tuple[RunArtifact, ...]:
-        """A list in the order of the iterations that made its items; the store promises none."""
+        """A list in the order of the iterations that made its items; the store guarantees none."""
         return tuple(sorted(artifacts, key=lambda one: self._join.iteration_path(one.task_id)))
 
 
@@ -191,13 +191,13 @@ def _by_id(found: RunArtifact) -> int:
 
 
 def _exact(value: Json, parameter: Json) -> Json:
-    """A metric, which the store keeps with six decimals, or instead the parameter that is equal up to there."""
+    """A metric, which the store keeps with six decimals, or the parameter if it is equal to that precision."""
     numbers = [one for one in (value, parameter) if isinstance(one, int | float) and not isinstance(one, bool)]
     return parameter if len({f"{one:.6f}" for one in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
 
 
 def _resolved(value: Json, inputs: Mapping[str, Json]) -> Json:
-    """A value in which the other inputs that it embeds are filled in, as KFP's launcher does."""
+    """A value with the other inputs that it embeds filled in, as KFP's launcher does."""
     if isinstance(value, str):
         return _TEMPLATE.sub(lambda found: _text(inputs.get(found[1] or found[2], found[0])), value)
     if isinstance(value, list):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 READ_SECONDS = 2.0
-"""How long reading a run from the store may take in all."""
+"""The time limit for reading a run from the store."""
 REST_SECONDS = 5.0
 """How long a store that did not respond is not called again."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
@@ -30,14 +30,14 @@ class OutputsReader:
     """Reads the outputs of runs. Safe to use from many threads."""
 
     def __init__(self, settings: StoreSettings | None) -> None:
-        """Reads from the store of `settings`, if any."""
+        """Reads from the store of `settings`, if set."""
         self._store = MetadataStore(settings) if settings else None
         self._rests_until = 0.0
         self._why = ""
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a store to read."""
+        """Whether a store is configured."""
         return self._store is not None
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class OutputsReader:
             self._store.close()
 
     def read(self, run_id: str, call: Call) -> RecordedRun | None:
-        """Reads what is recorded of a run; None if nothing is, or there is no store.
+        """Reads the record of a run; None if there is none, or no store.
 
         The run must have been read from KFP for the caller before: the store itself checks no permissions.
 
@@ -68,13 +68,13 @@ class OutputsReader:
     def complete(
         self, run_id: str, nodes: RunNodes, call: Call, recorded: Callable[[], RecordedRun | None] | None = None
     ) -> RunNodes:
-        """Adds inputs and outputs of tasks, and in `sources` whether they could be read; without a store, nothing.
+        """Adds inputs and outputs of tasks, and in `sources` whether they could be read; no-op without a store.
 
         Args:
             run_id: The run, which must have been read from KFP for the caller before.
             nodes: Its tasks.
-            call: For which call.
-            recorded: Gives what `read` returns if a read has begun already.
+            call: The call that they are read for.
+            recorded: Returns the result of `read` if reading has already begun.
         """
         before = nodes.sources.outputs if nodes.sources else None
         if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):
@@ -84,7 +84,7 @@ class OutputsReader:
             return _with_source(_with_recorded(run_id, nodes, found), _AVAILABLE)
         except StoreError as error:
             if before and before.state is RunSourceState.NOT_SERVED:
-                return nodes  # KFP was upgraded since, and needs no such store any more
+                return nodes  # KFP was upgraded since, and no longer needs a store
             return _with_source(nodes, RunSource(RunSourceState.UNREACHABLE, str(error)))
 
 

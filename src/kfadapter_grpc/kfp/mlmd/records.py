@@ -29,10 +29,10 @@ class Execution:
     """A task, a group, or an iteration of a loop.
 
     Attributes:
-        name: The task's, as in the spec; before KFP 2.14 its display name. Empty for the run as a whole.
-        parent: The group that it is in; 0 for the run as a whole.
-        pod_name: Of the last attempt; empty if it has not started, or did not need to.
-        outputs: Parameters; a group has none of its own.
+        name: The task's, as in the spec; before KFP 2.14 its display name. Empty for the whole run.
+        parent: The group that it is in; 0 for the whole run.
+        pod_name: The pod of the last attempt; empty if it has not started, or needed no pod.
+        outputs: Parameters; empty for a group.
         parameters: Where the parameters of a group come from.
         artifacts: Where the artifacts of a group come from.
     """
@@ -52,7 +52,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An artifact that an execution took or made, as this input or output."""
+    """An input or output artifact of an execution, with the name of the input or output."""
 
     execution_id: int
     artifact_id: int
@@ -73,7 +73,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """What is recorded of a run."""
+    """The record of a run."""
 
     namespace: str = ""
     pipeline_root: str = ""
@@ -106,7 +106,7 @@ class _ArtifactProducerJson(msgspec.Struct):
 
 
 def execution(found: pb.Execution) -> Execution:
-    """Reads an execution."""
+    """Parses an execution."""
     properties = dict(found.custom_properties)
     get = properties.get
 
@@ -135,13 +135,13 @@ def execution(found: pb.Execution) -> Execution:
 
 
 def event(found: pb.Event) -> Event:
-    """Reads an event; its path has one step, the name."""
+    """Parses an event; its path has one step, the name."""
     name = next((step.key for step in found.path.steps if step.key), "")
     return Event(found.execution_id, found.artifact_id, name, found.type == found.OUTPUT)
 
 
 def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
-    """Reads an artifact of a type."""
+    """Parses an artifact of a type."""
     created = found.create_time_since_epoch
     return StoredArtifact(
         id=found.id,
@@ -153,7 +153,7 @@ def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
 
 
 def json_object(found: Struct) -> dict[str, Json]:
-    """Reads a JSON object; protobuf's maps have no order."""
+    """Parses a JSON object; protobuf's maps have no order."""
     return {key: _json(found.fields[key]) for key in sorted(found.fields)}
 
 
@@ -171,12 +171,12 @@ def _json(value: JsonValue) -> Json:
 
 
 def _number(value: float) -> Json:
-    """All numbers are doubles; those that are whole come from whole ones, or mean the same."""
+    """All numbers are doubles; whole ones were integers, or mean the same."""
     return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _property(value: pb.Value) -> Json:
-    """What a task set as metadata. KFP stores booleans as whole numbers, and wraps lists and objects once."""
+    """The metadata that a task set. KFP stores booleans as integers, and wraps lists and objects once."""
     kind = value.WhichOneof("value")
     if kind == "double_value":
         return _number(value.double_value)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.mlmd.records import StoredArtifact
 
 SESSION = "store_session_info"
-"""The property; a task may have metadata of this name, which win."""
+"""The property; a task may set metadata of this name, which take precedence."""
 
 
 class _SessionJson(msgspec.Struct, rename="pascal"):
@@ -29,7 +29,7 @@ def is_session(value: Json) -> bool:
 def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
     """Returns the session of an artifact, as JSON, empty if there is none.
 
-    A root with a query (`s3://bucket/path?endpoint=...`) has what the session of its artifacts leaves out.
+    A root with a query (`s3://bucket/path?endpoint=...`) provides what the session of its artifacts leaves out.
     """
     found = _session(artifact.properties.get(SESSION))
     if found is None:

@@ -1,4 +1,4 @@
-"""Reads a run from ML Metadata's store over gRPC; errors say in a sentence why that failed."""
+"""Reads a run from ML Metadata's store over gRPC; errors describe the failure in a sentence."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
 PAGE_SIZE = 100
-"""Executions a page; of more the store returns 101, without saying that there are more."""
+"""Executions per page; for more the store returns 101, without indicating that there are more."""
 IDS_AT_ONCE = 500
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
-"""As KFP's own clients of the store have it."""
+"""As in KFP's own clients of the store."""
 _LEAST_SECONDS = 0.001
 _MAX_BACKOFF_MS = 5_000
 _Request = TypeVar("_Request")
@@ -34,12 +34,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Where the store is.
+    """How to connect to the store.
 
     Attributes:
         address: HOST:PORT.
         tls: Whether to speak TLS.
-        ca: The authorities that its certificate may come from, in PEM form; None: gRPC's own.
+        ca: The CAs for its certificate, in PEM form; None: gRPC's own.
     """
 
     address: str
@@ -56,7 +56,7 @@ class StoreUnreachableError(StoreError):
 
 
 class MetadataStore:
-    """A store. Safe to use from many threads; making one does no network call."""
+    """A store. Safe to use from many threads; constructing it makes no network call."""
 
     def __init__(self, settings: StoreSettings) -> None:
         """Calls the store of `settings`; proxies in environment variables are not used."""
@@ -71,7 +71,7 @@ class MetadataStore:
         self._channel.close()
 
     def run(self, run_id: str, call: Call) -> RecordedRun | None:
-        """Reads all that is recorded of a run; None if nothing is.
+        """Reads everything that is recorded of a run; None if there is no record.
 
         Raises:
             StoreError: It cannot be read.
@@ -79,7 +79,7 @@ class MetadataStore:
         self._follow_ca()
         name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
         context = self._ask(self._stub.GetContextByTypeAndName, name, call).context
-        if context.name != run_id:  # for some databases letter case does not count
+        if context.name != run_id:  # some databases ignore letter case
             return None
         executions = {one.id: execution(one) for one in self._executions(context.id, call)}
         events = tuple(
@@ -136,7 +136,7 @@ class MetadataStore:
     def _ask(
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, call: Call
     ) -> _Response:
-        """Sends a request, within what is left of the call, and ends it when the client cancelled the call."""
+        """Sends a request, within the remaining time of the call, and ends it when the client cancels the call."""
         begun = time.monotonic()
         answer = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS))
         forget = call.on_cancel(answer.cancel)
@@ -152,7 +152,7 @@ class MetadataStore:
         return response
 
     def _follow_ca(self) -> None:
-        """Connects anew if the file of authorities has changed."""
+        """Reconnects if the CA file has changed."""
         with suppress(OSError):
             ca = self._settings.ca.read_bytes() if self._settings.ca else None
             if ca != self._ca:
@@ -174,7 +174,7 @@ class MetadataStore:
         return grpc.secure_channel(settings.address, grpc.ssl_channel_credentials(self._ca), options)
 
     def _failure(self, error: grpc.RpcError) -> StoreError:
-        """What a failure means, and what to check; gRPC's own words may hold addresses, and are not passed on."""
+        """What a failure means, and what to check; gRPC's own message may contain addresses, and is not passed on."""
         code, told = error.code(), error.details() or ""
         at = f"ML Metadata at {self._settings.address}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -210,7 +210,7 @@ _MEANINGS = (
     ("andshake failed", "does not accept the TLS connection; check mlmd_tls and mlmd_ca"),
     ("resol", "has a name that cannot be resolved; check mlmd_address"),
 )
-"""What gRPC says of a connection that failed, and what it means."""
+"""gRPC's messages for a failed connection, and what they mean."""
 
 
 def _chunks(ids: Iterable[_T]) -> Iterator[list[_T]]:

@@ -1,4 +1,4 @@
-"""What probes work with: requests to KFP, a pipeline to look at, and what they create, which is deleted again."""
+"""What probes work with: requests to KFP, a pipeline to read, and what they create, which is deleted again."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROBE_SECONDS = 15.0
-"""How long one probe may take."""
+"""The time limit of one probe."""
 CLEANUP_SECONDS = 30.0
-"""How long deleting what probes created may take."""
+"""The time limit for deleting what probes created."""
 NAME_PREFIX = "kfadapter-probe-"
-"""Begins the name of everything that probes create."""
+"""The prefix of the names of everything that probes create."""
 NO_SAMPLE = "no pipeline to read"
-"""Why some probes cannot be tried in a KFP that is empty."""
+"""Why some probes cannot be tried in an empty KFP."""
 TAG = "kfadapter_probe"
 """The key of the tag that probes set."""
 FAULTS = (AdapterError, KfpFailureError, NotAnApiError)
-"""What a request to KFP may raise."""
+"""The errors of a request to KFP."""
 _IN_DOUBT_SECONDS = 2.0
 _PIPELINE = {
     "pipelineInfo": {"name": "kfadapter-probe"},
@@ -66,11 +66,11 @@ _PIPELINE = {
         }
     },
 }
-"""The smallest pipeline that KFP accepts; its run is deleted as soon as it is there."""
+"""The smallest pipeline that KFP accepts; its run is deleted as soon as it exists."""
 
 
 class DiffersError(Exception):
-    """KFP does something else; the message says what. Never leaves the probes."""
+    """KFP behaves differently; the message says how. Never leaves the probes."""
 
 
 class CannotTellError(Exception):
@@ -78,7 +78,7 @@ class CannotTellError(Exception):
 
 
 class RunJson(msgspec.Struct):
-    """What probes read of a run."""
+    """The fields of a run that probes read."""
 
     run_id: str
     state: str = ""
@@ -89,9 +89,9 @@ class Bench:
     """What probes work with. For one thread.
 
     Attributes:
-        namespace: The namespace to look in; empty for a single-user KFP.
+        namespace: The namespace to read from; empty for a single-user KFP.
         multi_user: Whether this KFP serves several users.
-        name: The name of what is created.
+        name: The name of everything that is created.
         run_id: The id that a run is given.
     """
 
@@ -109,7 +109,7 @@ class Bench:
         self._run_begun = False
 
     def get(self, path: str, *query: tuple[str, str]) -> Answer:
-        """Sends a GET for a path of the v2beta1 API; whatever the answer is, it is no error."""
+        """Sends a GET for a path of the v2beta1 API; returns the response even if it is a failure."""
         return self._transport.send(Request("GET", V2 + path, query), _call())
 
     def get_any(self, path: str) -> Answer:
@@ -117,7 +117,7 @@ class Bench:
         return self._transport.send(Request("GET", path), _call())
 
     def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
-        """Sends a request and decodes its answer.
+        """Sends a request and decodes its response.
 
         Raises:
             KfpFailureError, NotAnApiError, AdapterError: It failed.
@@ -125,7 +125,7 @@ class Bench:
         return self._rest.ask_raw(Operation.PROBE, request, kind, call or _call())
 
     def list(self, resource: str, kind: type[T], *predicates: Predicate, size: int = 1) -> T:
-        """Lists pipelines or runs, of the namespace where there is one."""
+        """Lists pipelines or runs, of the namespace if there is one."""
         query = ListQuery(size, predicates=predicates).pairs(namespace=self.namespace)
         return self.ask(Request("GET", f"{V2}/{resource}", query), kind)
 
@@ -144,10 +144,10 @@ class Bench:
 
     @property
     def sample(self) -> PipelineJson:
-        """A pipeline to look at: the one that was created, or else any.
+        """A pipeline to read: the one that was created, or else any.
 
         Raises:
-            CannotTellError: There is none.
+            CannotTellError: No pipeline exists.
         """
         if self._pipeline is None:
             listed = self.list("pipelines", PipelineListJson).pipelines
@@ -161,7 +161,7 @@ class Bench:
         """The pipeline that was created.
 
         Raises:
-            CannotTellError: It was not.
+            CannotTellError: It was not created.
         """
         if self._pipeline is None:
             raise CannotTellError("the pipeline for it could not be made")
@@ -172,7 +172,7 @@ class Bench:
         """The version that was created.
 
         Raises:
-            CannotTellError: It was not.
+            CannotTellError: It was not created.
         """
         if self._version is None:
             raise CannotTellError("the version for it could not be made")
@@ -180,10 +180,10 @@ class Bench:
 
     @property
     def run(self) -> RunJson:
-        """The run that was started, as it is now.
+        """The current state of the run that was started.
 
         Raises:
-            CannotTellError: It was not.
+            CannotTellError: It was not started.
         """
         try:
             return self.ask(Request("GET", f"{V2}/runs/{self.run_id}"), RunJson)
@@ -205,7 +205,7 @@ class Bench:
         return made
 
     def start_run(self, body: Mapping[str, object]) -> str:
-        """Starts a run with the id of this bench; returns the id that it got."""
+        """Starts a run with the id of this bench; returns the id that KFP gave it."""
         self._run_begun = True
         return self.post("/runs", {**body, "run_id": self.run_id}, RunJson).run_id
 
@@ -223,19 +223,19 @@ class Bench:
 
     @contextmanager
     def cleared_away(self, left_behind: Callable[[str], None]) -> Iterator[None]:
-        """Deletes at the end of the block, however it ends, what was created; reports what is left, in words."""
+        """At the end of the block, however it ends, deletes what was created; reports what remains, in words."""
         try:
             yield
         finally:
             left = f"pipeline {self.name} and run {self.run_id}, if they are there"
             try:
                 left = self.clear_away()
-            finally:  # impatience is no reason to hide what is left
+            finally:  # an impatient user must still see what remains
                 if left:
                     left_behind(left)
 
     def clear_away(self) -> str:
-        """Deletes what was created, whatever the answers were; returns what could not be deleted, in words."""
+        """Deletes everything that was created, whatever the responses; returns what could not be deleted, in words."""
         call = _call(CLEANUP_SECONDS)
         left = []
         if self._run_begun:
@@ -248,7 +248,7 @@ class Bench:
         return " and ".join(left)
 
     def _cleared_pipeline(self, call: Call) -> bool:
-        """By name: a request whose answer was not awaited may have created it."""
+        """By name: a request whose response was not awaited may have created it."""
         try:
             pipeline_id = self._named(call)
             if not pipeline_id and self._in_doubt:
@@ -286,16 +286,16 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One fact about KFP, and how to see whether it holds.
+    """One fact about KFP, and how to check whether it holds.
 
     Attributes:
         name: A short name, lower case with hyphens.
         sentence: The fact.
         without: What the adapter does, or cannot do, where the fact does not hold.
-        look: Tries it; returns what it found, or raises `DiffersError`, `CannotTellError` or what a request raises.
-        older: What KFP 2.5.0 was found to do.
-        newer: What KFP 2.17.0 was found to do, as its manifests install it.
-        needed: Whether the adapter fails some calls without it, instead of making up for it.
+        look: Checks it; returns what it found, or raises `DiffersError`, `CannotTellError` or an error of a request.
+        older: The result with KFP 2.5.0.
+        newer: The result with KFP 2.17.0, as its manifests install it.
+        needed: Whether the adapter fails some calls without it, instead of compensating for it.
         writes: Whether it creates or deletes something.
         advice: What to do where it does not hold; if empty, to use a newer KFP.
     """
@@ -312,10 +312,10 @@ class Probe:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Decodes what a probe has read.
+    """Decodes a response to a probe.
 
     Raises:
-        CannotTellError: It is something else.
+        CannotTellError: The response is something else.
     """
     try:
         return decode(body, kind)

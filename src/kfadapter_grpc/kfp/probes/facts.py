@@ -1,8 +1,8 @@
 """The facts about KFP that the adapter relies on, in the order in which they are tried.
 
-What is created is examined first, then deleted. A function returns what it found; a refusal by KFP means that the fact
-does not hold. What is known to harm KFP is not tried: malformed YAML makes 2.5.0 and 2.17.0 hang for ever, a
-second POST of a run id leaves a workflow behind.
+Resources that probes create are examined first, then deleted. A function returns what it found; a rejection by KFP
+means that the fact does not hold. What is known to harm KFP is not tried: malformed YAML makes 2.5.0 and 2.17.0 hang
+for ever, a second POST of a run id leaves a workflow behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a KFP was installed, by the newest run that has ended there."""
+"""How a KFP was installed, by the newest finished run there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Runs(msgspec.Struct):
 
 
 def default_retry(bench: Bench) -> str:
-    """Whether a task's own number of retries counts where its container fails."""
+    """Whether a task's own number of retries applies when its container fails."""
     strategy = _at(_workflow(bench), "spec", "templateDefaults", "retryStrategy")
     if strategy is None:
         return "no default retries"
@@ -45,7 +45,7 @@ def plugins(bench: Bench) -> str:
 
 
 def log_archive(bench: Bench) -> str:
-    """Whether logs are kept when their pods are gone: in Argo's archive, or by the next KFP as artifacts."""
+    """Whether logs are kept after their pods are deleted: in Argo's archive, or by the next KFP as artifacts."""
     if _newest(bench).get("task_count"):
         return "each task's log is an artifact, executor-logs"
     nodes = _members(_at(_workflow(bench), "status", "nodes")).values()
@@ -79,7 +79,7 @@ def _workflow(bench: Bench) -> Mapping[str, object]:
 
 
 def _at(value: object, *keys: str) -> object:
-    """Returns what stands below these keys; None where something is missing."""
+    """Returns the value at a path of keys; None if something is missing."""
     for key in keys:
         value = _members(value).get(key)
     return value

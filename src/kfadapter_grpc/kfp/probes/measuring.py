@@ -1,4 +1,4 @@
-"""Tries all probes; what they create is deleted, however they end."""
+"""Tries all probes; everything they create is deleted, however they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(enum.Enum):
-    """What became of a probe."""
+    """The outcome of a probe."""
 
     HOLDS = "holds"
     DIFFERS = "differs"
@@ -31,12 +31,12 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
         probe: The probe.
-        outcome: What became of it.
-        found: What was seen, or why nothing was.
+        outcome: The outcome.
+        found: What was found, or why nothing was.
         seconds: How long it took.
     """
 
@@ -54,13 +54,13 @@ def measure(
     write: bool = False,
     left_behind: Callable[[str], None] = lambda _: None,
 ) -> Generator[Finding, None, None]:
-    """Yields what each probe finds. Close it when leaving early: what was made is deleted then, too.
+    """Yields the result of each probe. Close it when leaving early, so that everything created is deleted.
 
     Args:
         settings: Which KFP, and how to reach it.
-        namespace: The namespace to look in; empty for a single-user KFP.
+        namespace: The namespace to read from; empty for a single-user KFP.
         multi_user: Whether this KFP serves several users.
-        write: Also try those that make a pipeline of a unique name, and a run, and delete them.
+        write: Also try those that create a pipeline of a unique name, and a run, and delete them.
         left_behind: Receives a description of what could not be deleted.
     """
     with closing(Transport(settings)) as transport:

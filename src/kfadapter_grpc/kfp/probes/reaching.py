@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.transport import Answer, TransportSettings
 
 REACH_SECONDS = 10.0
-"""How long KFP has to answer one of these questions."""
+"""The time limit of one of these requests."""
 
 
 class Stage(enum.Enum):
-    """A part of the way, in the order in which a request passes them."""
+    """A stage of the way, in the order in which a request passes them."""
 
     NAME = "name"
     CONNECTION = "connection"
@@ -52,11 +52,11 @@ class Stage(enum.Enum):
 
 
 STAGES = tuple(Stage)
-"""All parts of the way, in order."""
+"""All stages, in order."""
 
 
 class HealthJson(msgspec.Struct):
-    """What KFP reports of itself."""
+    """KFP's description of itself."""
 
     commit_sha: str = ""
     tag_name: str = ""
@@ -69,14 +69,14 @@ class Reach:
     """How far a request got.
 
     Attributes:
-        stopped_at: The part of the way where it ended; None if it got through.
-        found: What was seen there; empty if it got through.
+        stopped_at: The stage where it ended; None if it got through.
+        found: What was found there; empty if it got through.
         advice: What to do about it.
-        addresses: The addresses that the name stands for.
-        version: What KFP says of its version, or what follows from its answers; empty where nothing does.
-        certificate_ends: When its certificate ends, in seconds since 1970; None without TLS.
+        addresses: The addresses that the name resolves to.
+        version: The version that KFP reports, or that follows from its responses; empty if unknown.
+        certificate_ends: When its certificate expires, in seconds since 1970; None without TLS.
         multi_user: Whether it serves several users.
-        skew_seconds: How much KFP's clock is ahead of this one; None if it is unknown.
+        skew_seconds: How far KFP's clock is ahead of this one; None if it is unknown.
         seconds: How long the health check took.
     """
 
@@ -108,7 +108,7 @@ _CREDENTIALS = (
 def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = REACH_SECONDS) -> Reach:
     """Sends cheap requests, as the adapter would, and returns how far they got; each has a deadline of `seconds`.
 
-    If callers' credentials are forwarded to KFP, there are none here: requests that need them are left out.
+    If callers' credentials are forwarded to KFP, none are available here: requests that need them are omitted.
     """
     parts = urlsplit(settings.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -135,7 +135,7 @@ def _resolved(host: str, port: int) -> tuple[str, ...]:
 
 
 class _Asking:
-    """Sends requests to KFP, and says reports where one stopped."""
+    """Sends requests to KFP, and reports where one stopped."""
 
     def __init__(self, transport: Transport, url: str, seconds: float) -> None:
         self.url = url
@@ -143,7 +143,7 @@ class _Asking:
         self._seconds = seconds
 
     def certificate_end(self) -> float | None:
-        """Returns when the certificate ends, in seconds since 1970; None without TLS."""
+        """Returns when the certificate expires, in seconds since 1970; None without TLS."""
         with self._explained():
             return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
 
@@ -205,7 +205,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
 
 
 def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
-    """Requests something that needs credentials: in a multi-user KFP, of the namespace."""
+    """Sends a request that needs credentials: in a multi-user KFP, for the namespace."""
     query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
     forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
     paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]
@@ -287,7 +287,7 @@ def _let_in(answer: Answer, forbidden: Stage) -> None:
 
 
 def _version(health: HealthJson) -> str:
-    """Its tag, where the build has one; else what the response itself shows: 2.5 does not name its pipeline store."""
+    """Its tag, if the build has one; else what the response itself shows: 2.5 does not name its pipeline store."""
     if health.tag_name not in ("", "unknown"):
         return health.tag_name
     return "newer than 2.5 (version unknown)" if health.pipeline_store is not None else "about 2.5 (by its responses)"
@@ -301,6 +301,6 @@ def _skew(date: str) -> float | None:
 
 
 _HALF_SECOND = 0.5
-"""A Date header has whole seconds."""
+"""a Date header has whole seconds"""
 _MAX_BYTES = 8 * 1024 * 1024
-"""More than a list of one item has, unless it is no KFP that answers."""
+"""more than a list of one item has, unless the response is not KFP's"""

@@ -1,7 +1,7 @@
-"""What a pipeline spec says about itself, read from the JSON that KFP serves.
+"""The contents of a pipeline spec, read from the JSON that KFP serves.
 
 Only what is used is decoded; the rest, which is most of a spec, is skipped. KFP serves whatever was uploaded once, by
-any SDK, so nothing here is taken for granted: what is not as expected is named by its path, and the rest is shown.
+any SDK, so no structure is assumed: unexpected parts are listed by their paths, and the rest is shown.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def summarize(spec_json: bytes) -> SpecSummary:
         spec_json: A bare pipeline spec, the wrapper of pipeline and platform spec, or an Argo Workflow.
 
     Returns:
-        What it says; parts that are not as expected are named in `unknown_parts`.
+        Its summary; unexpected parts are listed in `unknown_parts`.
 
     Raises:
-        KfpError: The bytes are no JSON.
+        KfpError: The bytes are not JSON.
     """
     try:
         msgspec.json.decode(spec_json, type=msgspec.Raw)

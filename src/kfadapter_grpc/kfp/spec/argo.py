@@ -1,6 +1,6 @@
-"""An Argo Workflow as a whole, which is what KFP v1 compiles to, with what that SDK says about it in an annotation.
+"""An Argo Workflow as a whole, which is what KFP v1 compiles to, with the SDK's description of it in an annotation.
 
-A key of the Workflow (argoproj.io/v1alpha1) that is neither read nor known to be no part of a summary is named in
+A key of the Workflow (argoproj.io/v1alpha1) that is neither read nor known to be irrelevant to a summary is listed in
 `unknown_parts`: `templateDefaults` and `podSpecPatch` among them, as they change what a task is.
 """
 
@@ -66,7 +66,7 @@ def summarize_workflow(top: Part) -> SpecSummary:
 
 
 def _parameters(declared: Part, arguments: Part) -> tuple[Parameter, ...]:
-    """Completes what the annotation declares by the Workflow's arguments, which have no types."""
+    """Completes the annotation's declarations by the Workflow's arguments, which have no types."""
     found = {}
     for part in arguments.items():
         part.known("name value default description", "enum globalName valueFrom")

@@ -1,6 +1,6 @@
 """Argo's expressions in words.
 
-Argo puts values in place of `{{...}}` as texts; here the words for where they come from are put there:
+Argo substitutes values for `{{...}}` as texts; here the names of their sources are substituted instead:
 `{{tasks.flip.outputs.parameters.side}} == heads` becomes `flip.side == heads`.
 """
 
@@ -44,7 +44,7 @@ class Words:
 
 
 def source_of(reference: str, sources: Sources) -> Source | None:
-    """Finds where a reference, the text between `{{` and `}}`, gets its value from; None if that is not known."""
+    """Finds the source of the value of a reference, the text between `{{` and `}}`; None if it is unknown."""
     reference = reference.strip()
     if reference == ITEM or reference.startswith(f"{ITEM}."):
         found = sources(ITEM)
@@ -60,14 +60,14 @@ def source_of(reference: str, sources: Sources) -> Source | None:
 
 
 def value_source(value: str, sources: Sources) -> Source:
-    """Finds where the value of an argument comes from: a reference's source, or the text with words in it."""
+    """Finds the source of the value of an argument: a reference's source, or the text with sources substituted."""
     whole = _PLACEHOLDER.fullmatch(value.strip())
     found = source_of(whole[1], sources) if whole else None
     return found or Source(shortened(in_braces(shortened(value), sources)))
 
 
 def in_braces(text: str, sources: Sources) -> str:
-    """Puts words in the place of references and leaves the braces: `{{cpu}}`."""
+    """Substitutes words for references and keeps the braces: `{{cpu}}`."""
 
     def words(found: re.Match[str]) -> str:
         source = source_of(found[1], sources)
@@ -82,7 +82,7 @@ def condition_in_words(when: str, sources: Sources) -> Words:
 
 
 def items_in_words(text: str, sources: Sources) -> Words:
-    """Puts what a loop runs over into words."""
+    """Puts the items of a loop into words."""
     return condition_in_words(text, sources) if "{{" in text else Words(text)
 
 
@@ -108,12 +108,12 @@ def _in_words(text: str, source: Callable[[str], Source | None]) -> Words:
 
 
 def names_in_depends(depends: str) -> list[str]:
-    """The tasks that a `depends` names."""
+    """The tasks in a `depends`."""
     return [found[1] for found in _DEPENDENCY.finditer(depends)]
 
 
 def depends_in_words(depends: str) -> str:
-    """Puts a `depends` into words; empty where it only demands that all have succeeded."""
+    """Puts a `depends` into words; empty if it only requires that all have succeeded."""
     if _ALL_SUCCEEDED.fullmatch(depends):
         return ""
     return _in_words(depends, lambda _reference: None).text

@@ -32,10 +32,10 @@ class Graph:
     def __init__(self, spec: Part) -> None:
         self._spec = spec
         self._parts = {name: part for part in spec["templates"].items() if (name := part["name"].text())}
-        self._templates: dict[str | int, Template] = {}  # those written into a step by the step's identity
+        self._templates: dict[str | int, Template] = {}  # inline templates, by the step's identity
 
     def root(self) -> Group:
-        """What the entrypoint does: its tasks, or itself as the only one; and the exit handler behind all of them."""
+        """The tasks of the entrypoint, or itself as the only one; and the exit handler after all of them."""
         return Group(self._spec["entrypoint"].text(), self._spec["templates"], self._root_nodes)
 
     def _root_nodes(self) -> Iterable[Node]:
@@ -54,7 +54,7 @@ class Graph:
             yield self._exit_node(at_end, [node.task for node in nodes])
 
     def _exit_node(self, name: str, tasks: list[Task]) -> Node:
-        """The exit handler, behind the tasks that nothing else waits for."""
+        """The exit handler, after the tasks that no other task waits for."""
         template, part = self._template(name), self._spec["onExit"]
         needed = {one for task in tasks for one in task.depends_on}
         task = replace(
@@ -96,7 +96,7 @@ class Graph:
         return Node(task, step.part, self._group(step.template, template, scope.inner))
 
     def _step_template(self, step: Step) -> Template | None:
-        """Finds what a step runs: a template by name, or one that is written into the step."""
+        """Finds the template of a step: by name, or inline in the step."""
         if not step.is_exit and step.part.has("inline"):
             if id(step) not in self._templates:
                 self._templates[id(step)] = read_template(step.part["inline"], self._spec)
@@ -113,7 +113,7 @@ class Graph:
 
 
 def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
-    """A task with what its template says."""
+    """A task with its template."""
     if template is None:
         return Task(name=name, display_name=name, component=name)
     pod = template.pod.with_words(sources)
@@ -131,7 +131,7 @@ def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
 
 
 class _Scope:
-    """What the names around one step mean."""
+    """The meaning of the names around one step."""
 
     def __init__(self, step: Step, outer: Sources, item: Source | None) -> None:
         self._step = step
@@ -139,7 +139,7 @@ class _Scope:
         self._item = item
 
     def _around(self, name: str) -> Source | None:
-        """What a name means in the step itself, where the present item is known too."""
+        """What a name means in the step itself, where the current item is known, too."""
         return self._item if name == ITEM and self._item else self._outer(name)
 
     def inner(self, name: str) -> Source | None:
@@ -158,7 +158,7 @@ class _Scope:
 
 
 def _items(key: str, part: Part, sources: Sources) -> str:
-    """What a step runs over, in words."""
+    """The items that a step runs over, in words."""
     if key == "withSequence":
         part.known("count start end", "format")
         start, end, count = (part[one].loose_text() for one in ("start", "end", "count"))
@@ -173,7 +173,7 @@ def _items(key: str, part: Part, sources: Sources) -> str:
 
 
 def _shown(part: Part, words: Words) -> str:
-    """Words; those not understood are noted and shown as they stand, those that grew too large are not shown."""
+    """Words; those not understood are noted and shown unchanged, those that became too large are omitted."""
     if not words.understood or len(words.text) > LARGEST_PART:
         part.note()
     return words.text if len(words.text) <= LARGEST_PART else ""

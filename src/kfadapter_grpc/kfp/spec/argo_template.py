@@ -1,4 +1,4 @@
-"""The templates of a Workflow: groups of steps, and what runs in a pod with its image, resources and caching."""
+"""The templates of a Workflow: groups of steps, and pods with their image, resources and caching."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Step:
     """A task of a DAG, or a step.
 
     Attributes:
-        part: Where it stands.
+        part: Its position.
         name: Its name in the group.
         template: The template that it runs.
-        depends_on: The names of those that must have finished before.
-        arguments: What it gives to the template's inputs.
-        is_exit: Whether it runs at the end of another one, whatever became of that.
+        depends_on: The names of the steps that must have finished before.
+        arguments: The arguments for the template's inputs.
+        is_exit: Whether it runs at the end of another one, whatever the outcome of that.
     """
 
     part: Part
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What a template runs; texts may hold placeholders."""
+    """What a template runs; texts may contain placeholders."""
 
     kind: TaskKind = TaskKind.UNKNOWN
     image: str = ""
@@ -59,7 +59,7 @@ class Pod:
     caching_enabled: bool = False
 
     def with_words(self, sources: Sources) -> Pod:
-        """Puts words in the place of references."""
+        """Substitutes words for references."""
         if "{{" not in f"{self.image}{self.resources}{self.extras}":
             return self
         extras = tuple(replace(one, name=in_braces(one.name, sources)) for one in self.extras)
@@ -72,12 +72,12 @@ class Template:
     """A template.
 
     Attributes:
-        part: Where it stands.
+        part: Its position.
         is_group: Whether it is a group of tasks.
         steps: Its tasks, in an order in which they can run.
-        pod: What it runs where it is no group.
-        parallelism: How many of its tasks run at once; 0 means as many as there are.
-        max_retries: How often it is tried again.
+        pod: What it runs if it is not a group.
+        parallelism: How many of its tasks run at once; 0 means no limit.
+        max_retries: How often it is retried.
     """
 
     part: Part
@@ -93,7 +93,7 @@ def read_template(part: Part, shared: Part) -> Template:
 
     Args:
         part: The template.
-        shared: The workflow's spec, of which some settings hold for every pod.
+        shared: The workflow's spec, of which some settings apply to every pod.
     """
     part.known(
         "name dag steps container script containerSet parallelism metadata retryStrategy nodeSelector tolerations"
@@ -113,7 +113,7 @@ def read_template(part: Part, shared: Part) -> Template:
 
 
 def _retries(part: Part) -> int:
-    """Reads how often a template is tried again; one without limit, or with a calculated one, is noted."""
+    """Reads how often a template is retried; an unlimited or computed number is noted."""
     if part.is_absent:
         return 0
     limit = part.only("limit", "affinity backoff expression retryPolicy")
@@ -136,7 +136,7 @@ def _steps(template: Part) -> Iterable[Step]:
 
 
 def _with_hooks(part: Part, before: tuple[str, ...] | None) -> Iterable[Step]:
-    """A step, and what runs at its end."""
+    """A step, and the step that runs at its end."""
     part.known(
         "name template arguments when dependencies depends withItems withParam withSequence onExit hooks inline"
         " templateRef",
@@ -167,7 +167,7 @@ def _arguments(part: Part) -> Iterable[tuple[str, str]]:
 
 
 def _in_order(steps: Iterable[Step], part: Part) -> Iterable[Step]:
-    """Puts steps behind those they depend on; a name that is there twice, or not at all, is noted."""
+    """Sorts steps after their dependencies; a name that occurs twice, or not at all, is noted."""
     known: dict[str, Step] = {}
     for step in islice(steps, MOST_TASKS):
         if step.name in known:
@@ -187,8 +187,8 @@ def _in_order(steps: Iterable[Step], part: Part) -> Iterable[Step]:
 def _pod(template: Part, shared: Part) -> Pod:
     """Reads what a template runs.
 
-    A `resource` runs no image of the author's, and its kind is one that the contract does not know; the kind of object
-    that it makes is shown as an extra.
+    A `resource` runs no image of the author's, and is of a kind that the contract does not know; the kind of object
+    that it creates is shown as an extra.
     """
     container = _container(template)
     if container is None:
@@ -216,7 +216,7 @@ def _pod(template: Part, shared: Part) -> Pod:
 
 
 def _container(template: Part) -> Part | None:
-    """Finds the container; of a set of containers the first one is shown, and that there are others is noted."""
+    """Finds the container; of a set of containers the first one is shown, and the existence of others is noted."""
     if key := template.first("container", "script"):
         return template[key]
     if not template.has("containerSet"):
@@ -231,7 +231,7 @@ def _is_cached(metadata: Part) -> bool:
     """Returns whether KFP may use earlier results of a template.
 
     KFP v1 caches every pod, unless its label (or annotation) `pipelines.kubeflow.org/enable_caching` or `cache_enabled`
-    is `false`, or `pipelines.kubeflow.org/max_cache_staleness` is a duration of nothing (`P0D`).
+    is `false`, or `pipelines.kubeflow.org/max_cache_staleness` is a duration of zero (`P0D`).
     """
     found: dict[str, str] = {}
     for key in ("annotations", "labels"):
@@ -257,7 +257,7 @@ def _resources(part: Part) -> TaskResources | None:
 
 
 def _accelerator(amounts: Part) -> str:
-    """The first resource that is none of Kubernetes' own; others are noted."""
+    """The first resource that is not a built-in one of Kubernetes; others are noted."""
     found = [key for key, _ in amounts.entries() if key not in _NO_ACCELERATORS and not key.startswith("hugepages-")]
     for key in found[1:]:
         amounts[key].note()
@@ -265,7 +265,7 @@ def _accelerator(amounts: Part) -> str:
 
 
 def _volumes(part: Part) -> dict[str, str]:
-    """The volumes by name, each with the name of the object that it is made of."""
+    """The volumes by name, each with the name of the object that it is made from."""
     volumes = {}
     for one in part.items():
         name = one["name"].text()
@@ -289,7 +289,7 @@ def _references(part: Part, kinds: tuple[str, ...]) -> Iterable[KubernetesExtra]
 
 
 def _pod_extras(template: Part, shared: Part) -> Iterable[KubernetesExtra]:
-    """The settings of the pod: the template's, or those that the workflow gives to all."""
+    """The settings of the pod: the template's, or the workflow's for all pods."""
     for key in _POD_KEYS:
         part = template[key] if template.has(key) else shared[key]
         for one in part.items() if part.is_list else (part,) if not part.is_absent else ():

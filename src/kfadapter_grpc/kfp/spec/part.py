@@ -1,6 +1,6 @@
-"""One part of a spec: its bytes, and where it stands. Read on demand, so that what is not needed is never built.
+"""One part of a spec: its bytes, and its position. Read on demand, so that unused parts are never built.
 
-Every read skips over what is inside without building it. A part of another kind than expected is noted and reads as
+Every read skips nested content without building it. A part of another type than expected is noted and reads as
 empty; `null` reads as absent, as it does for KFP.
 """
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_PART = 64 * 1024
-"""Bytes of one text or default that a summary holds."""
+"""Size limit of one text or default in a summary, in bytes."""
 LARGEST_SUMMARY = 2 * 1024 * 1024
-"""Bytes of all of them: an answer must fit into a gRPC message of 4 MiB."""
+"""Size limit of all of them, in bytes: a response must fit into a gRPC message of 4 MiB."""
 
 _MOST_UNKNOWN_PARTS = 100
 _LONGEST_PATH = 300
@@ -41,10 +41,10 @@ _INTEGER = msgspec.json.Decoder(int, strict=False)
 
 
 class Report:
-    """Collects the paths of what a summary does not show, and counts the bytes of what it does.
+    """Collects the paths of what a summary does not show, and counts the bytes of what it shows.
 
     Attributes:
-        has_more: Whether more is noted than is named: further paths need not be made.
+        has_more: Whether more is noted than is listed: further paths need not be made.
     """
 
     def __init__(self) -> None:
@@ -54,13 +54,13 @@ class Report:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The paths of what is not shown; `...` at the end where there are more."""
+        """The paths of what is not shown; `...` at the end if there are more."""
         found = tuple(self._unknown)
         return (*found[: _MOST_UNKNOWN_PARTS - 1], "...") if self.has_more else found
 
     @property
     def is_full(self) -> bool:
-        """Whether something had no room: what comes after it is not shown either."""
+        """Whether something did not fit: what follows it is not shown either."""
         return self._room < 0
 
     def note(self, path: str) -> None:
@@ -73,13 +73,13 @@ class Report:
             self._unknown[path] = None
 
     def take(self, size: int) -> bool:
-        """Takes room for so many bytes; returns whether there were so many."""
+        """Reserves bytes; returns whether that many were left."""
         fits = size <= self._room
         self._room -= size if fits else 0
         return fits
 
     def close(self) -> None:
-        """Leaves room for nothing more."""
+        """Leaves no bytes for anything else."""
         self._room = -1
 
 
@@ -97,7 +97,7 @@ class Part:
 
     @property
     def path(self) -> str:
-        """Where it stands: `root.dag.tasks.x`; `$` is the whole spec."""
+        """Its position: `root.dag.tasks.x`; `$` is the whole spec."""
         steps: list[str] = []
         part = self
         while part._parent is not None:
@@ -137,7 +137,7 @@ class Part:
         return next((key for key in keys if self.has(key)), None)
 
     def known(self, read: str, passed: str = "") -> Part:
-        """Notes all keys of this mapping but those that are read, and those known to be no part of a summary.
+        """Notes all keys of this mapping except those that are read, and those known to be irrelevant to a summary.
 
         Args:
             read: The keys that are read, separated by blanks.
@@ -163,15 +163,15 @@ class Part:
         self.report.note(self.path)
 
     def child(self, key: str | int, raw: msgspec.Raw = _ABSENT) -> Part:
-        """A part inside this one; without its bytes it is only a place to note."""
+        """A part inside this one; without bytes it is only a path to note."""
         return Part(raw, self.report, key, self)
 
     def standing_alone(self) -> Part:
-        """The same part as a whole spec of its own, so that paths begin here; one that is no mapping stays as it is."""
+        """The same part as a whole spec of its own, so that paths start here; unchanged if it is not a mapping."""
         return Part(self._raw, self.report) if self._begins_with(b"{") else self
 
     def entries(self) -> Iterator[tuple[str, Part]]:
-        """Reads a mapping from names of the author's choice."""
+        """Reads a mapping with names chosen by the author as keys."""
         for key, raw in self._mapping().items():
             yield key, self.child(key, raw)
 
@@ -182,18 +182,18 @@ class Part:
             yield self.child(number, raw)
 
     def text(self) -> str:
-        """Reads a text; empty where there is none, or it is too large to show."""
+        """Reads a text; empty if it is absent, or too large to show."""
         if self.size > LARGEST_PART and not self.is_absent:
             self.note()
             return ""
         return self._read(_TEXT) or ""
 
     def shown_text(self) -> str:
-        """Reads a text, and takes room for it."""
+        """Reads a text, and reserves its bytes."""
         return self.text() if self._fits() else ""
 
     def loose_text(self) -> str:
-        """Reads a text, a number or a truth value as a text, as Kubernetes takes them; empty where there is none."""
+        """Reads a text, a number or a boolean as a text, as Kubernetes accepts them; empty if absent."""
         found, value = (False, None) if self.is_absent else self.peek()
         if found and isinstance(value, dict | list):
             self.note()
@@ -201,20 +201,20 @@ class Part:
         return value if isinstance(value, str) else one_line(value) if found else ""
 
     def of_text(self) -> Part:
-        """What is written as JSON inside a text, of any length; at the same path."""
+        """The JSON inside a text, of any length; at the same path."""
         text = self._read(_TEXT)
         return Part(msgspec.Raw(text) if text else _ABSENT, self.report, self._key, self._parent)
 
     def flag(self) -> bool:
-        """Reads a truth value; false where there is none."""
+        """Reads a boolean; false if absent."""
         return self._read(_FLAG) or False
 
     def number(self) -> float:
-        """Reads a number, or a text that is one; 0 where there is none."""
+        """Reads a number, or a text that contains one; 0 if absent."""
         return self._read(_NUMBER) or 0.0
 
     def count(self) -> int:
-        """Reads a whole number from 0 to 2³¹-1, or a text that is one; 0 where there is none."""
+        """Reads a whole number from 0 to 2³¹-1, or a text that contains one; 0 if absent."""
         number = self._read(_INTEGER) or 0
         if 0 <= number <= _LARGEST_INTEGER:
             return number
@@ -222,11 +222,11 @@ class Part:
         return 0
 
     def value(self) -> tuple[bool, Json]:
-        """Reads any value, and takes room for it; returns first whether one can be shown. Null is one."""
+        """Reads any value, and reserves its bytes; returns first whether one can be shown. Null is a value."""
         return self.peek() if self.size and self._fits() else (False, None)
 
     def peek(self) -> tuple[bool, Json]:
-        """Reads any value of at most 64 KiB without taking room; returns first whether there is one."""
+        """Reads any value of at most 64 KiB without reserving bytes; returns first whether there is one."""
         if not self.size:
             return False, None
         try:
@@ -239,7 +239,7 @@ class Part:
         return True, value
 
     def takes_name(self, name: str) -> bool:
-        """Takes room for a parameter or artifact of this name; notes the part where there is none."""
+        """Reserves bytes for a parameter or artifact of this name; notes the part if none are left."""
         fits = self.report.take(_NAMED_BYTES + text_weight(name))
         if not fits:
             self.note()

@@ -1,7 +1,7 @@
-"""Grows the tree of tasks within its bounds: so many levels, so many bytes, and no group inside itself.
+"""Builds the tree of tasks within its limits: levels, bytes, and no group inside itself.
 
 A component may be used by many tasks, and components may call each other so that the number of tasks doubles at each
-level. So a group is shown before what is inside its tasks, and when the summary is full nothing more is opened.
+level. So a group is shown before the contents of its tasks, and once the summary is full no further group is opened.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.spec.part import Part
 
 DEEPEST_TASK = 20
-"""Levels of tasks: protobuf refuses messages nested more than 100 deep, tools for JSON fewer."""
+"""Levels of tasks: protobuf rejects messages nested more than 100 deep, tools for JSON fewer."""
 MOST_TASKS = 10_000
-"""Tasks of one group that are read at all; a summary has no room for many more."""
+"""How many tasks of one group are read; a summary has no room for many more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Group:
 
     Attributes:
         name: The component or template that it is; no group is opened inside one of the same name.
-        part: Where its tasks stand.
+        part: The position of its tasks.
         open: Makes the tasks, in an order in which they can run.
     """
 
@@ -41,12 +41,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task without those inside it.
+    """A task without the tasks inside it.
 
     Attributes:
         task: The task.
-        part: Where it stands.
-        inside: The group that it runs, if it runs one.
+        part: Its position.
+        inside: The group that it runs, if any.
     """
 
     task: Task
@@ -55,10 +55,10 @@ class Node:
 
 
 def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
-    """Makes the tasks of a group that have room, with those inside them.
+    """Makes the tasks of a group that fit, with the tasks inside them.
 
     Args:
-        group: What to open.
+        group: The group to open.
         above: The names of the groups that it is in.
     """
     report, nodes, within = group.part.report, [], (*above, group.name)
@@ -83,14 +83,14 @@ def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
 
 
 def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
-    """Puts names behind those they depend on; where they are free, as they were declared.
+    """Sorts names after their dependencies; otherwise they stay in declared order.
 
     Args:
         depends: Each name with the names it depends on, all of them keys too, in declared order.
 
     Returns:
-        All names. Where they depend on each other in a circle, the first declared one of those left comes first, though
-        what it depends on comes after it.
+        All names. If they depend on each other in a cycle, the first declared one of those left comes first, although
+        its dependencies follow it.
     """
     names = list(depends)
     place = {name: number for number, name in enumerate(names)}
@@ -113,10 +113,10 @@ def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def without_circles(depends: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Orders the names, and drops what would have to run after the one that depends on it.
+    """Orders the names, and drops dependencies that would have to run after their dependent.
 
     Returns:
-        The names in the order of `in_order`, each with those of its dependencies that come before it.
+        The names in the order of `in_order`, each with those of its dependencies that precede it.
     """
     place = {name: number for number, name in enumerate(in_order(depends))}
     return {name: tuple(one for one in depends[name] if place[one] < place[name]) for name in place}

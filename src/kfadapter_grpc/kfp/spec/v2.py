@@ -1,7 +1,7 @@
-"""A pipeline of KFP v2 as a whole (pipeline_spec.proto of KFP 2.17): what it takes, what it gives, and its tasks.
+"""A pipeline of KFP v2 as a whole (pipeline_spec.proto of KFP 2.17): its inputs, its outputs, and its tasks.
 
-A key of a spec that is neither read nor known to be no part of a summary is named in `unknown_parts`: `customJob` and
-`resolver` of an executor, `singlePlatformSpecs` of a component among them.
+A key of a spec that is neither read nor known to be irrelevant to a summary is listed in `unknown_parts`: `customJob`
+and `resolver` of an executor, `singlePlatformSpecs` of a component among them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TITLE = re.compile(r"""^[ \t]*["']?title["']?[ \t]*:[ \t]*["']?([^\s"',]+)""", 
 
 
 def summarize_pipeline(top: Part, platform_spec: Part) -> SpecSummary:
-    """Summarizes a pipeline spec, with its platform spec where there is one."""
+    """Summarizes a pipeline spec, with its platform spec, if any."""
     top.known(
         "pipelineInfo root components deploymentSpec schemaVersion sdkVersion", "defaultPipelineRoot platform_spec"
     )
@@ -76,7 +76,7 @@ def _input(name: str, part: Part) -> Parameter:
 
 
 def _literals(part: Part, kind: ParameterType) -> tuple[Json, ...]:
-    """Reads the only values that a parameter may have; none where one of them cannot be shown."""
+    """Reads the allowed values of a parameter; empty if one of them cannot be shown."""
     found = [one.value() for one in part.items()]
     return tuple(typed(value, kind) for _, value in found) if all(known for known, _ in found) else ()
 

@@ -1,4 +1,4 @@
-"""The components of a pipeline, and where the inputs of their tasks come from."""
+"""The components of a pipeline, and the sources of the inputs of their tasks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FIELD = re.compile(r"""parseJson\(string_value\)\["([^"]*)"\]""")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Where an input comes from; one of `outer`, `task` and `constant` is set.
+    """The source of an input; one of `outer`, `task` and `constant` is set.
 
     Attributes:
         outer: An input of the group that the task is in.
         task: A task of the same group.
         output: That task's output.
         constant: A value, in words.
-        field: The one field that is taken of it.
+        field: The only field that is used of it.
     """
 
     outer: str = ""
@@ -42,14 +42,14 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What a task runs over.
+    """The items that a task runs over.
 
     Attributes:
-        part: Where it stands.
-        item: The input that the present item has.
-        items: The input that holds the items; empty where they are `raw`.
-        raw: The items as they stand.
-        parallelism: How many run at once; 0 means as many as there are.
+        part: Its position.
+        item: The input that holds the current item.
+        items: The input that holds the items; empty if they are `raw`.
+        raw: The items as written in the spec.
+        parallelism: How many run at once; 0 means no limit.
     """
 
     part: Part
@@ -64,17 +64,17 @@ class TaskSpec:
     """A task as its group declares it.
 
     Attributes:
-        part: Where it stands.
+        part: Its position.
         name: Its name in the group.
-        display_name: What people see.
+        display_name: The name shown to users.
         component: The component that it runs.
         depends_on: The names of the tasks that must have finished before.
-        inputs: Where its inputs come from.
-        condition: The condition under which it runs, as it stands.
-        at_end: Whether it runs whatever became of the tasks that it depends on.
-        loop: What it runs over, if it does.
+        inputs: The sources of its inputs.
+        condition: The condition under which it runs, as written in the spec.
+        at_end: Whether it runs whatever the outcome of the tasks that it depends on.
+        loop: What it runs over, if it is a loop.
         caching_enabled: Whether earlier results may be used again.
-        max_retries: How often it is tried again.
+        max_retries: How often it is retried.
     """
 
     part: Part
@@ -95,11 +95,11 @@ class Component:
     """A component: an executor's label, or a group of tasks.
 
     Attributes:
-        part: Where it stands.
+        part: Its position.
         label: The executor's label.
         is_group: Whether it is a group of tasks.
         tasks: The tasks, in an order in which they can run.
-        outputs: The outputs of a group: the tasks inside it, and their outputs, of which one gives the value.
+        outputs: The outputs of a group: the tasks inside it, and their outputs, of which one provides the value.
     """
 
     part: Part
@@ -136,7 +136,7 @@ def _tasks(part: Part) -> dict[str, TaskSpec]:
 
 
 def _depends_on(part: Part, inputs: Mapping[str, Input], known: Iterable[str]) -> tuple[str, ...]:
-    """The tasks that are declared to be before, and those that inputs come from."""
+    """The tasks that are declared as dependencies, and those that inputs come from."""
     declared = [one.text() for one in part.items()]
     before = dict.fromkeys([*declared, *(one.task for one in inputs.values() if one.task)])
     found = tuple(one for one in before if one in known)
@@ -213,7 +213,7 @@ def _artifact(part: Part) -> Input:
 
 
 def read_parameter(part: Part) -> Input:
-    """Reads where a parameter comes from; one that comes from nowhere known is noted."""
+    """Reads the source of a parameter; an unknown source is noted."""
     part.known("componentInputParameter taskOutputParameter runtimeValue taskFinalStatus parameterExpressionSelector")
     selector = part["parameterExpressionSelector"].text()
     found = _FIELD.fullmatch(selector)
@@ -248,7 +248,7 @@ def _constant(part: Part) -> str:
 
 
 def _in_words(part: Part) -> str:
-    """A value that is too large to be shown is nothing to note: it is no part of a summary."""
+    """A value that is too large to be shown is not noted: it is not part of a summary."""
     if part.size > LARGEST_PART:
         return "…"
     found, value = part.peek()

@@ -1,7 +1,7 @@
 """Conditions of KFP v2 in words.
 
 KFP writes them in CEL: `!(int(inputs.parameter_values['x']) > 3) && inputs.parameter_values['y'] == 'a'` becomes
-`not (x > 3) and y == 'a'`. Casts are left out, names are resolved. What KFP's compiler does not write is not
+`not (x > 3) and y == 'a'`. Casts are omitted, names are resolved. Only what KFP's compiler writes is
 understood.
 """
 
@@ -29,7 +29,7 @@ _END = ""
 
 
 class _NotUnderstoodError(Exception):
-    """The condition is written in a way that is not known."""
+    """The condition is written in an unknown way."""
 
 
 def condition_in_words(condition: str, words_of: Callable[[str], str | None]) -> str | None:
@@ -37,10 +37,10 @@ def condition_in_words(condition: str, words_of: Callable[[str], str | None]) ->
 
     Args:
         condition: The condition in CEL.
-        words_of: Puts an input into words; None where it is not known.
+        words_of: Puts an input into words; None if it is unknown.
 
     Returns:
-        The words; None where the condition is not understood.
+        The words; None if the condition is not understood.
     """
     try:
         return _Condition(_tokens(condition.strip(), words_of)).whole()

@@ -1,7 +1,7 @@
 """What a task runs: an image with resources, or an importer; and what it uses of Kubernetes, from the platform spec.
 
 The keys of an executor's configuration (kubernetes_executor_config.proto of KFP 2.17) are the kinds of extras; the
-name is that of the object, where there is one.
+name is that of the object, if it has one.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "podAffinity": ((), f"{_POD_MATCHES} topologyKey namespaces weight anti"),
     "securityContext": ((), "runAsUser runAsGroup runAsNonRoot"),
 }
-"""The kinds of extras: the keys that hold the object's name, the best first, and the other keys of an entry."""
+"""The kinds of extras: the keys that hold the object's name, in order of preference, and the other keys of an entry."""
 _SETTINGS = {"imagePullPolicy", "activeDeadlineSeconds"}
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """What a task runs; texts may hold placeholders, and names of extras depend on the task."""
+    """What a task runs; texts may contain placeholders, and names of extras depend on the task."""
 
     kind: TaskKind = TaskKind.UNKNOWN
     image: str = ""
@@ -61,7 +61,7 @@ class Executor:
     extras: tuple[tuple[str, Input], ...] = ()
 
     def with_words(self, words_of: Callable[[str], str]) -> Executor:
-        """Puts names of inputs in words where a text holds a placeholder: `{{cpu}}`."""
+        """Substitutes the sources of inputs for the placeholders of a text: `{{cpu}}`."""
 
         def fill(text: str) -> str:
             if "{{" not in text:
@@ -79,7 +79,7 @@ class Executor:
 
 
 def read_executor(part: Part, platform: Part | None) -> Executor:
-    """Reads an executor, and its Kubernetes configuration; one that is no container or importer is noted."""
+    """Reads an executor, and its Kubernetes configuration; one that is not a container or importer is noted."""
     settings = platform.entries() if platform is not None else ()
     extras = tuple(extra for kind, one in settings for extra in _extras(kind, one))
     part.known("container importer")
@@ -126,7 +126,7 @@ def _resources(part: Part) -> TaskResources | None:
 
 
 def _cpu(part: Part) -> str:
-    """Cores, as Kubernetes writes them: 0.5 is `500m`."""
+    """Cores in Kubernetes' notation: 0.5 is `500m`."""
     cores = part.number()
     if not cores:
         return ""
@@ -134,7 +134,7 @@ def _cpu(part: Part) -> str:
 
 
 def _memory(part: Part) -> str:
-    """GB (10⁹ bytes), as Kubernetes writes them, in the unit that makes it shortest: 0.512 is `512M`."""
+    """GB (10⁹ bytes) in Kubernetes' notation, in the unit that makes it shortest: 0.512 is `512M`."""
     gigabytes = part.number()
     if not gigabytes:
         return ""
@@ -146,7 +146,7 @@ def _memory(part: Part) -> str:
 
 
 def _extras(kind: str, part: Part) -> Iterable[tuple[str, Input]]:
-    """Reads one kind of extras; what is not known is shown by its kind, and noted."""
+    """Reads one kind of extras; unknown parts are shown by their kind, and noted."""
     if kind in _SETTINGS:
         yield kind, Input(constant=part.loose_text())
     elif kind in _KINDS:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.spec.v2_component import Input, TaskSpec
 
 _CHANNEL = "pipelinechannel--"
-"""How KFP's compiler begins the names of what it passes into groups that it made itself."""
+"""The prefix of inputs that KFP's compiler passes into groups that it made itself."""
 _DEEPEST_OUTPUT = 20
 
 
@@ -94,13 +94,13 @@ class Graph:
         return self._executors[label]
 
     def output_words(self, group: Component, task: str, output: str, depth: int = 0) -> str:
-        """Names a task's output in words: what comes out of a condition or a loop is called by the task inside."""
+        """Names a task's output in words: an output of a condition or a loop is named after the task inside."""
         spec = group.tasks.get(task)
         if spec is None or not output.startswith(_CHANNEL) or depth > _DEEPEST_OUTPUT:
             return shortened(f"{task}.{_plain(output)}")
         key = (spec.component, output)
         if key not in self._outputs:
-            self._outputs[key] = f"{task}.{_plain(output)}"  # the answer for what comes back here in a circle
+            self._outputs[key] = f"{task}.{_plain(output)}"  # the result for a reference that leads back here
             component = self.component(spec.component)
             selected = component.outputs.get(output, ()) if component else ()
             if component is not None and selected:
@@ -111,7 +111,7 @@ class Graph:
 
 
 class _Scope:
-    """What the names around one task mean."""
+    """The meaning of the names around one task."""
 
     def __init__(self, graph: Graph, group: Component, spec: TaskSpec, outer: Sources) -> None:
         self._graph = graph
@@ -120,7 +120,7 @@ class _Scope:
         self._outer = outer
 
     def inner(self, items: str) -> Sources:
-        """What the inputs of the task mean inside it."""
+        """The meaning of the inputs of the task inside it."""
         loop, inputs = self._spec.loop, self._spec.inputs
 
         def source_of(name: str) -> Source | None:
@@ -136,7 +136,7 @@ class _Scope:
         return self.source_of(found).words if found else _plain(name)
 
     def source_of(self, one: Input) -> Source:
-        """Where an input comes from."""
+        """The source of an input."""
         if one.task:
             source = Source(self._graph.output_words(self._group, one.task, one.output))
         elif one.outer:
@@ -146,7 +146,7 @@ class _Scope:
         return source.field(one.field)
 
     def condition(self) -> str:
-        """The condition in words; one that is not understood is shown as it stands, and noted."""
+        """The condition in words; one that is not understood is shown unchanged, and noted."""
         condition = self._spec.condition
         if not condition:
             return ""
@@ -162,7 +162,7 @@ class _Scope:
         return item_of(self.items(), self._spec.name).words if loop and loop.item == name else None
 
     def items(self) -> str:
-        """What the task runs over, in words; empty where it is no loop."""
+        """The items that the task runs over, in words; empty if it is not a loop."""
         loop = self._spec.loop
         if loop is None:
             return ""
@@ -175,7 +175,7 @@ class _Scope:
 
 
 def _plain(name: str) -> str:
-    """A name without what KFP's compiler put before it."""
+    """A name without the prefix of KFP's compiler."""
     return name.removeprefix(_CHANNEL)
 
 
@@ -190,7 +190,7 @@ def _kind(spec: TaskSpec, component: Component | None, executor: Executor) -> Ta
 
 
 def _bounded(part: Part, text: str) -> str:
-    """A text that grew too large with the names in it is noted, not shown."""
+    """A text that became too large with the names in it is noted, not shown."""
     if len(text) <= LARGEST_PART:
         return text
     part.note()

@@ -1,4 +1,4 @@
-"""Values in a summary: in their own type, in words, from where they come, and what they weigh."""
+"""Values in a summary: in their own type, in words, their sources, and their sizes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import msgspec
 from kfadapter_grpc.contract.spec import Json, ParameterType, TaskResources
 
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
-"""What decoding raises for JSON that is broken or of another kind."""
+"""The errors of decoding broken or mistyped JSON."""
 ITEM = "item"
-"""What the present item of a loop is called."""
+"""The name of the current item of a loop."""
 
 _LONGEST = 300
 _LONGEST_ITEMS = 40
@@ -29,7 +29,7 @@ _PYTHON_TYPES: dict[ParameterType, type | tuple[type, ...]] = {
 
 
 def typed(value: Json, kind: ParameterType) -> Json:
-    """Makes a number one of its type: JSON does not distinguish 7 from 7.0."""
+    """Converts a number to its type: JSON does not distinguish 7 from 7.0."""
     if isinstance(value, float) and kind is ParameterType.NUMBER_INTEGER and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and kind is ParameterType.NUMBER_DOUBLE:
@@ -56,12 +56,12 @@ def parsed(value: Json, kind: ParameterType) -> Json:
 
 
 def one_line(value: Json) -> str:
-    """Writes a value as JSON in one line, every script as itself; whole numbers without a fraction."""
+    """Writes a value as JSON on one line, every script unescaped; whole numbers without a fraction."""
     return json.dumps(_with_whole_numbers(value), ensure_ascii=False)
 
 
 def one_line_of(text: str) -> str | None:
-    """Writes a text of JSON anew as `one_line` does; None where it is no JSON, or nested too deep."""
+    """Rewrites JSON text as `one_line` does; None if it is not JSON, or nested too deep."""
     try:
         value: Json = msgspec.json.decode(text)
     except UNREADABLE:
@@ -92,17 +92,17 @@ def _inside(value: Json) -> Iterable[Json]:
 
 
 def shortened(text: str) -> str:
-    """Cuts a text that is too long to be a part of another one."""
+    """Truncates a text that is too long to be a part of another one."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a value comes from: `train.loss`, a parameter's name, or `item.name of files`.
+    """The source of a value: `train.loss`, a parameter's name, or `item.name of files`.
 
     Attributes:
         text: The source itself.
-        of: What a loop runs over, where the source is its item.
+        of: The items of a loop, if the source is its item.
     """
 
     text: str
@@ -110,7 +110,7 @@ class Source:
 
     @property
     def words(self) -> str:
-        """As people read it."""
+        """As shown to users."""
         return f"{self.text} of {self.of}" if self.of else self.text
 
     def field(self, key: str) -> Source:
@@ -119,11 +119,11 @@ class Source:
 
 
 Sources: TypeAlias = Callable[[str], Source | None]
-"""Finds the source of a name that is known in a group. A function, no mapping: most names are never looked up."""
+"""Finds the source of a name that is known in a group. A function, not a mapping: most names are never looked up."""
 
 
 def no_sources(_name: str) -> Source | None:
-    """Around the whole pipeline nothing is known: its parameters go by their own names."""
+    """Around the whole pipeline nothing is known: its parameters are called by their own names."""
     return None
 
 
@@ -134,19 +134,19 @@ def item_of(items: str, loop: str) -> Source:
 
 
 def filled(resources: TaskResources | None, fill: Callable[[str], str]) -> TaskResources | None:
-    """Puts words in the place of references in all texts."""
+    """Substitutes words for references in all texts."""
     return resources and TaskResources(*(fill(getattr(resources, name)) for name in _names(TaskResources)))
 
 
 def text_weight(text: str) -> int:
-    """Bytes of a text in an answer, with its tag and length."""
+    """The size of a text in a response, with its tag and length, in bytes."""
     return (len(text) if text.isascii() else len(text.encode())) + 4
 
 
 def weight(value: object) -> int:
-    """Bytes of a value or record in an answer, rather too much than too little.
+    """The size of a value or record in a response, in bytes, rounded up.
 
-    It bounds a summary while it is made, and a page of versions that hold summaries.
+    It limits a summary while it is made, and a page of versions that contain summaries.
     """
     if isinstance(value, str):
         return 8 + text_weight(value) if value else 2
