@@ -1,1 +1,1 @@
-"""Figures: the adapter beside kfp.Client and plain HTTP, in one run on one machine."""
+"""Benchmarks: the adapter compared with kfp.Client and plain HTTP, in one run on one machine."""

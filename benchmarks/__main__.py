@@ -1,4 +1,4 @@
-"""The command: runs benchmarks and says what they found. Run it as scripts/benchmark."""
+"""The command: runs benchmarks and prints the results. Run it as scripts/benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs what was asked for; tells the exit code, 1 if a benchmark failed."""
+    """Runs the requested benchmarks; returns the exit code, 1 if a benchmark failed."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.quick and options.markdown:
@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> Results:
 
 
 def _command(options: argparse.Namespace) -> str:
-    """What to type for the same figures."""
+    """The command that reproduces the figures."""
     words = ["./scripts/benchmark"]
     words += ["--kfp-url", options.kfp_url] if options.kfp_url else []
     words += ["--only", *options.only] if options.only else []

@@ -1,7 +1,7 @@
-"""Read of an artifact of 1 GiB from a stand-in for S3, beside obstore alone, in this process and over gRPC.
+"""Read of an artifact of 1 GiB from a stand-in for S3, compared with obstore alone, in this process and over gRPC.
 
-Over gRPC a store that is as fast as memory shows what Python's gRPC carries; one that is as fast as a network of
-1 Gbit/s shows what a caller notices.
+Over gRPC, a store as fast as memory shows the throughput of Python's gRPC; one as fast as a network of
+1 Gbit/s shows what clients notice.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _SECONDS = 600.0
 
 
 class _Runs:
-    """Has one artifact."""
+    """A reader with one artifact."""
 
     def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
-        """Returns it."""
+        """Returns the artifact."""
         del run_id, artifact_id, call
         return ARTIFACT, ""
 

@@ -1,4 +1,4 @@
-"""A caller in a process of its own: reads tasks as JSON lines, does them with many threads, answers with times.
+"""A caller in its own process: reads tasks as JSON lines, runs them on many threads, responds with times.
 
 Run as `python -m benchmarks.caller SIDE TARGET`.
 """
@@ -19,13 +19,13 @@ from benchmarks.sides import SIDES
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to do.
+    """A task.
 
     Attributes:
         method: A method of the side.
-        arguments: What it is given.
-        callers: How many threads call it at once.
-        calls: How often each of them does.
+        arguments: Its arguments.
+        callers: The number of concurrent threads.
+        calls: The number of calls per thread.
     """
 
     method: str
@@ -36,12 +36,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it.
+    """The result of a task.
 
     Attributes:
-        seconds: How long each call took.
-        wall: How long all of them took together.
-        error: Why one of the calls failed; empty if none did.
+        seconds: The duration of each call.
+        wall: The duration of all calls together.
+        error: The error of a failed call; empty if none failed.
     """
 
     seconds: tuple[float, ...] = ()
@@ -55,7 +55,7 @@ class Outcome:
 
 
 class _Run:
-    """One task on its way."""
+    """One task in progress."""
 
     def __init__(self, side: object, task: Task) -> None:
         self._call = getattr(side, task.method)
@@ -87,7 +87,7 @@ class _Run:
 
 
 def main(kind: str, target: str) -> None:
-    """Does tasks until stdin is closed."""
+    """Runs tasks until stdin is closed."""
     answers = _own_stdout()
     side = SIDES[kind](target)
     _say(answers, {"ready": True})
@@ -98,7 +98,7 @@ def main(kind: str, target: str) -> None:
 
 
 def _own_stdout() -> IO[str]:
-    """Keeps stdout for the answers: kfp.Client prints."""
+    """Reserves stdout for the responses: kfp.Client prints to it."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers

@@ -38,7 +38,7 @@ _SUMMARY_GOALS = {
 
 
 def _spec_summary(_: Stage) -> Iterator[Row]:
-    """What summarizing a spec takes, measured in this process."""
+    """The cost of summarizing a spec, measured in this process."""
     for what, value, unit in spec_summary.measure():
         row = Row("spec_summary", what, unit, (Figure(ADAPTER, value, value, 1),))
         goals = [goal for begin, goal in _SUMMARY_GOALS.items() if what.startswith(begin)]

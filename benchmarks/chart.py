@@ -1,4 +1,4 @@
-"""Draws the chart: what each side takes beside plain HTTP, as bars that begin at 1 on a scale of powers."""
+"""Draws the chart: the time of each side relative to plain HTTP, as bars from 1 on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEFT, _RIGHT, _TOP = 300, 90, 74
 _BAR, _GAP, _GROUP_GAP = 14, 3, 16
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
-# Colours with enough contrast on white and on black alike; dark pages get lighter ones.
+# Colours with enough contrast on white and on black; lighter on dark pages.
 _STYLE = """\
 <style>
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -53,8 +53,8 @@ class Bar:
     """One bar.
 
     Attributes:
-        side: Whose it is.
-        times: How many times as long as plain HTTP it takes; below 1 it is faster.
+        side: The side.
+        times: Its time relative to plain HTTP; below 1 it is faster.
     """
 
     side: str
@@ -62,7 +62,7 @@ class Bar:
 
 
 def draw(rows: Iterable[Row]) -> str:
-    """Draws the rows that are meant for the chart and have a figure of plain HTTP."""
+    """Draws the rows marked for the chart that have a figure of plain HTTP."""
     groups = [(row.what, _bars(row)) for row in rows if row.chart]
     heights = [len(bars) * (_BAR + _GAP) + _GROUP_GAP for _, bars in groups]
     height = _TOP + sum(heights) + 34
@@ -83,7 +83,7 @@ def _bars(row: Row) -> list[Bar]:
 
 
 class _Scale:
-    """Where a ratio stands: equal distances for equal factors, wide enough for all of them."""
+    """The position of a ratio: logarithmic, wide enough for all ratios."""
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = min([*values, 1.0]), max([*values, 1.0])
@@ -132,5 +132,5 @@ def _bar(bar: Bar, top: float, scale: _Scale) -> Iterator[str]:
     one, end = scale.x(1), scale.x(bar.times)
     left, width = min(one, end), max(abs(end - one), 1.0)
     yield f'<rect class="{_CLASSES[bar.side]}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{_BAR}"/>'
-    # To the right of the bar also where the bar goes to the left, where the names stand.
+    # To the right of the bar even if the bar points to the left, where the names are.
     yield f'<text class="quiet" x="{max(one, end) + 5:.1f}" y="{top + 11}">{number(bar.times)} x</text>'

@@ -1,4 +1,4 @@
-"""Download of a pipeline's text: from KFP, and from a stand-in with the times of a real one."""
+"""Download of a pipeline's text: from KFP, and from a stand-in with the response times of a real one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROUNDS = {1: 9, 30: 3}
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures each size, beside a plain GET of the version."""
+    """Measures each size, compared with a plain GET of the version."""
     for size in SIZES[:1] if stage.scale.quick else SIZES:
         pipeline_id, version_id = _prepare(stage, size)
         rounds = 2 if stage.scale.quick else _ROUNDS[size]

@@ -1,4 +1,4 @@
-"""Get by name: one caller, and 16 callers in one process, before KFP and before a stand-in with real times."""
+"""Get by name: one caller, and 16 callers in one process, with KFP and with a stand-in with real response times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long it takes to compare the metrics of 100 runs, beside the same calls to KFP one after the other."""
+"""Time to compare the metrics of 100 runs, compared with the same calls to KFP in sequence."""
 
 from __future__ import annotations
 

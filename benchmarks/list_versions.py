@@ -1,4 +1,4 @@
-"""ListVersions of a pipeline that has very many of them."""
+"""ListVersions of a pipeline with very many versions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GOAL_MS = 400
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures listing all of them: the first time in an adapter's life, and later."""
+    """Measures listing all of them: the first time after the start of an adapter, and later."""
     versions, rounds = (60, 2) if stage.scale.quick else (1000, 5)
     pipeline_id = _prepare(stage, versions)
     firsts = [_first_call(stage, pipeline_id) for _ in range(rounds)]
@@ -53,7 +53,7 @@ def _findings(row: Row, goals: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _first_call(stage: Stage, pipeline_id: str) -> float:
-    """Starts an adapter and lists once; the line to it is up before."""
+    """Starts an adapter and lists once, over an existing connection."""
     with stage.borrowed_adapter(stage.kfp_url()) as adapter, stage.borrowed_caller(adapter) as caller:
         return _listed_after_connecting(caller, pipeline_id)
 
@@ -64,7 +64,7 @@ def _listed_after_connecting(caller: Caller, pipeline_id: str) -> float:
 
 
 def _prepare(stage: Stage, versions: int) -> str:
-    """Makes the pipeline through KFP, or takes the one that an earlier run with --keep left; tells its id."""
+    """Creates the pipeline in KFP, or reuses the one of an earlier run with --keep; returns its id."""
     kfp, name = stage.kfp(), f"{PREFIX}versions-{versions}"
     path = stage.file(SIZE)
     try:

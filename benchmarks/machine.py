@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The machine of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("grpcio", "protobuf", "kfp", "kfp-server-api")
 
 
 def facts() -> dict[str, str]:
-    """Names the machine, the versions and the day."""
+    """Returns the machine, the versions and the date."""
     found = {
         "Date": datetime.now(timezone.utc).date().isoformat(),
         "CPU": f"{len(os.sched_getaffinity(0))} x {_value('/proc/cpuinfo', 'model name')}",

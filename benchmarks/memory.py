@@ -1,4 +1,4 @@
-"""Memory: of idle processes, and of an adapter that takes eight large uploads at once."""
+"""Memory: of idle processes, and of an adapter during eight concurrent large uploads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(stage: Stage) -> Iterator[Row]:
 
 
 def _idle(stage: Stage) -> Row:
-    """What the processes hold that have made, or served, one Get."""
+    """The memory of the processes after one Get."""
     url = stage.stand_in_url()
     callers = stage.callers(url)
     for caller in callers.values():
@@ -52,7 +52,7 @@ def _uploads(stage: Stage) -> Row:
         stage.borrowed_adapter(stage.stand_in_url()) as adapter,
         stage.borrowed_caller(adapter) as caller,
     ):
-        caller.do("upload", str(stage.file(4 * KIB)), NEW)  # what the first one imports is not what uploads cost
+        caller.do("upload", str(stage.file(4 * KIB)), NEW)  # what the first upload imports does not count
         before = memory_use(adapter.pid)
         forget_peak(adapter.pid)
         size = QUICK_SIZE if stage.scale.quick else SIZE
@@ -71,14 +71,14 @@ def _uploads(stage: Stage) -> Row:
 
 
 class Sampler:
-    """Looks at a process's PSS again and again while it is entered.
+    """Samples the PSS of a process while entered.
 
     Attributes:
-        peak: The largest seen, in MiB.
+        peak: The maximum, in MiB.
     """
 
     def __init__(self, pid: int) -> None:
-        """Will look at process `pid`."""
+        """Samples process `pid`."""
         self.peak = 0.0
         self._pid = pid
         self._over = threading.Event()

@@ -1,4 +1,4 @@
-"""The memory of a process, as Linux tells it."""
+"""The memory of a process, as reported by Linux."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _KIB_PER_MIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:
-    """In MiB.
+    """Memory in MiB.
 
     Attributes:
-        resident: All pages that are in memory (RSS).
-        share: The same, pages shared with other processes counted in part (PSS).
+        resident: All pages in memory (RSS).
+        share: The same, with shared pages counted proportionally (PSS).
     """
 
     resident: float
@@ -22,18 +22,18 @@ class MemoryUse:
 
 
 def memory_use(pid: int) -> MemoryUse:
-    """Reads what a process uses now."""
+    """Reads the current memory of a process."""
     fields = _fields(Path(f"/proc/{pid}/smaps_rollup"))
     return MemoryUse(fields["Rss"], fields["Pss"])
 
 
 def forget_peak(pid: int) -> None:
-    """Makes `resident_peak` begin anew."""
+    """Resets `resident_peak`."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def resident_peak(pid: int) -> float:
-    """Reads the largest RSS since `forget_peak`, which the kernel itself has seen, in MiB."""
+    """Reads the kernel's peak RSS since `forget_peak`, in MiB."""
     return _fields(Path(f"/proc/{pid}/status"))["VmHWM"]
 
 

@@ -1,4 +1,4 @@
-"""How long it takes to read what a large run made out of ML Metadata, beside the same calls made plainly."""
+"""Time to read the outputs of a large run from ML Metadata, compared with the bare calls."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _measured(recording: Recording, *, in_loop: bool) -> Iterator[Row]:
 
 
 def plain_calls(stub: MetadataStoreServiceStub, run_id: str) -> None:
-    """The calls that KFP's own clients make, one after the other, in pages of 100."""
+    """The calls that KFP's own clients make, in sequence, in pages of 100."""
     name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
     context = stub.GetContextByTypeAndName(name).context
     executions: list[int] = []

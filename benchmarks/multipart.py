@@ -17,10 +17,10 @@ _CHUNK_BYTES = 256 * 1024
 
 
 class Multipart:
-    """An iterable of the body's bytes, and the headers that announce it."""
+    """An iterable of the body's bytes, and its headers."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
-        """Will send `size` bytes of `stream`."""
+        """Sends `size` bytes of `stream`."""
         self._stream = stream
         self.headers = {
             "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",

@@ -1,4 +1,4 @@
-"""The adapter's own cost: Get with a KFP that answers at once, beside the emptiest method of the same server."""
+"""The adapter's own cost: Get with a KFP that responds immediately, compared with an empty method of the server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMPTY = f"{ADAPTER}, empty method"
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures with one caller and with many; plain HTTP shows that the stand-in is not what limits."""
+    """Measures with one caller and with many; plain HTTP shows that the stand-in is not the bottleneck."""
     url = stage.stand_in_url()
     for callers in (1, CALLERS):
         calls = stage.scale.calls * (5 if callers == 1 else 2)

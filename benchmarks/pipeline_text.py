@@ -1,4 +1,4 @@
-"""Pipelines of any size, as KFP's compiler writes them."""
+"""Pipelines of any size, in the format of KFP's compiler."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _END = "schemaVersion: 2.1.0\nsdkVersion: kfp-2.17.0\n"
 
 
 def pipeline_text(size: int) -> bytes:
-    """Writes a KFP v2 pipeline of exactly `size` bytes, as YAML: steps of about 2 kB each, and a comment to fill up."""
+    """Writes a KFP v2 pipeline of exactly `size` bytes, as YAML: steps of about 2 kB each, and a comment as padding."""
     step = sum(len(part.format(n=0).encode()) for part in (_COMPONENT, _EXECUTOR, _TASK)) + 30
     numbers = range(max(1, size // step))
     pieces = [title + "".join(part.format(n=n) for n in numbers) for title, part in _PARTS]
@@ -63,7 +63,7 @@ def pipeline_text(size: int) -> bytes:
 
 
 def pipeline_json(size: int) -> bytes:
-    """Writes a KFP v2 pipeline of about `size` bytes as KFP returns it: such steps as JSON."""
+    """Writes a KFP v2 pipeline of about `size` bytes as KFP returns it: the same steps as JSON."""
     source = _SOURCE.replace("\\n", "\n")
     rate = {"defaultValue": 0.1, "isOptional": True, "parameterType": "NUMBER_DOUBLE"}
     command = ["sh", "-c", f"\ndef step(rate: float = 0.1):\n{source}\n"]
@@ -83,7 +83,7 @@ def pipeline_json(size: int) -> bytes:
 
 
 def write_pipeline(folder: Path, size: int) -> Path:
-    """Writes such a pipeline into a file of the folder, unless it is there."""
+    """Writes such a pipeline to a file in the folder, unless it exists."""
     path = folder / f"{size}.yaml"
     if not path.exists():
         path.write_bytes(pipeline_text(size))

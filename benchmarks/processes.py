@@ -1,4 +1,4 @@
-"""The processes that take part: started, waited for within bounds, ended."""
+"""The processes of a benchmark: starts them, waits with timeouts, stops them."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ _FOREIGN = ("KFADAPTER_", "KUBEFLOW_", "KF_")
 
 
 class BenchmarkError(Exception):
-    """A benchmark cannot go on; the text says why."""
+    """A benchmark cannot continue; the message says why."""
 
 
 class Child:
-    """A process that is ended at the end of a `with` block.
+    """A process that is stopped at the end of a `with` block.
 
     Attributes:
         pid: Its id.
     """
 
     def __init__(self, command: Sequence[str], home: Path) -> None:
-        """Starts it with an empty home folder; what it writes to stderr goes to a file, as in production."""
+        """Starts it with an empty home folder; its stderr goes to a file, as in production."""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - the project's own programs
             command,
@@ -59,7 +59,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends the others
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then stops the others
         )
         self.pid = self._process.pid
 
@@ -67,7 +67,7 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what was not written yet, to a process that has ended
+        with contextlib.suppress(OSError):  # unwritten input of a process that has ended
             _pipe(self._process.stdin).close()
         self._process.send_signal(signal.SIGTERM)
         try:
@@ -79,7 +79,7 @@ class Child:
         self._said.close()
 
     def write(self, line: str) -> None:
-        """Writes a line to its stdin; if it has ended, reading its answer tells so."""
+        """Writes a line to its stdin; if it has ended, the next read reports it."""
         with contextlib.suppress(OSError):
             _pipe(self._process.stdin).write(line + "\n")
             _pipe(self._process.stdin).flush()
@@ -88,7 +88,7 @@ class Child:
         """Reads a line of its stdout.
 
         Raises:
-            BenchmarkError: It ended instead, or took longer than `seconds`, and was killed.
+            BenchmarkError: It ended instead, or timed out after `seconds` and was killed.
         """
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
@@ -100,10 +100,10 @@ class Child:
         return line.rstrip("\n")
 
     def finish(self, seconds: float) -> None:
-        """Waits until it has ended by itself.
+        """Waits until it ends by itself.
 
         Raises:
-            BenchmarkError: It failed, or took longer than `seconds`.
+            BenchmarkError: It failed, or timed out after `seconds`.
         """
         try:
             code = self._process.wait(seconds)
@@ -113,7 +113,7 @@ class Child:
             raise BenchmarkError(f"a process that should have ended well did not ({code}): {self.said()}")
 
     def said(self) -> str:
-        """The end of what it wrote to stderr."""
+        """The end of its stderr."""
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _SAID_BYTES))
         return self._said.read().decode(errors="replace").strip()
 
@@ -126,7 +126,7 @@ class Child:
         self._process.send_signal(number)
 
     def ended(self, seconds: float) -> int:
-        """Waits for its end; tells its exit code, negative for a signal.
+        """Waits for its end; returns its exit code, negative for a signal.
 
         Raises:
             BenchmarkError: It did not end in time.
@@ -137,24 +137,24 @@ class Child:
             raise BenchmarkError(f"a process did not end within {seconds:g} s: {self.said()}") from None
 
     def written(self) -> str:
-        """All that it wrote to stderr."""
+        """All of its stderr."""
         self._said.seek(0)
         return self._said.read().decode(errors="replace")
 
 
 class Caller(Child):
-    """A caller in a process of its own (`benchmarks.caller`)."""
+    """A caller in its own process (`benchmarks.caller`)."""
 
     def __init__(self, side: str, target: str, home: Path) -> None:
-        """Starts it and waits until it has imported what it needs."""
+        """Starts it and waits until its imports are done."""
         super().__init__([sys.executable, "-m", "benchmarks.caller", side, target], home)
         self.read(START_SECONDS)
 
     def do(self, method: str, *arguments: str, callers: int = 1, calls: int = 1) -> Outcome:
-        """Has it do a task.
+        """Runs a task in it.
 
         Raises:
-            BenchmarkError: A call failed, or it took too long.
+            BenchmarkError: A call failed or timed out.
         """
         self.write(json.dumps(asdict(Task(method, arguments, callers, calls))))
         answer: dict[str, Any] = json.loads(self.read(TASK_SECONDS))
@@ -164,14 +164,14 @@ class Caller(Child):
 
 
 class Adapter(Child):
-    """An adapter as in production: its log is JSON and goes to a file.
+    """An adapter as in production: its JSON log goes to a file.
 
     Attributes:
         target: Its address.
     """
 
     def __init__(self, kfp_url: str, home: Path, *options: str, target: str = "") -> None:
-        """Starts it in front of a KFP, at `target` or a free port; does not wait."""
+        """Starts it with a KFP, at `target` or a free port; does not wait."""
         self.target = target or f"127.0.0.1:{_free_port()}"
         listen = ["--listen", self.target, "--metrics-listen", "127.0.0.1:0"]
         super().__init__([PROGRAM, "serve", *listen, "--kfp-url", kfp_url, "--log-format", "json", *options], home)
@@ -180,7 +180,7 @@ class Adapter(Child):
         """Waits until it accepts connections.
 
         Raises:
-            BenchmarkError: It ended, or did not in time.
+            BenchmarkError: It ended or timed out.
         """
         host, port = self.target.split(":")
         deadline = time.monotonic() + START_SECONDS
@@ -194,13 +194,13 @@ class Adapter(Child):
 
 @contextlib.contextmanager
 def stand_in(home: Path, seconds: float | str = 0) -> Iterator[str]:
-    """Runs a stand-in for KFP that takes so many seconds for each answer, or `REAL` ones; returns its URL."""
+    """Runs a stand-in for KFP with a response time in seconds, or `REAL` response times; returns its URL."""
     with Child([sys.executable, "-m", "benchmarks.stand_in", str(seconds)], home) as child:
         yield child.read(START_SECONDS).removeprefix("ready ")
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Ours, without settings of the adapter or kfp that somebody left in it."""
+    """The environment of this process, without settings of the adapter or kfp."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
     home.mkdir(exist_ok=True)
     return {**kept, "HOME": str(home), "PYTHONUTF8": "1", "PYTHONWARNINGS": "ignore"}

@@ -1,4 +1,4 @@
-"""Writes the figures of a run into docs/benchmarks.md, between its markers, and draws the chart beside it."""
+"""Writes the figures of a run into docs/benchmarks.md, between its markers, and draws the chart next to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _END = "<!-- end of {name} -->"
 
 
 def write_document(results: Results, folder: Path = DOCS) -> None:
-    """Rewrites the parts of `benchmarks.md` that are made from figures, and `benchmarks.svg`."""
+    """Rewrites the generated parts of `benchmarks.md`, and `benchmarks.svg`."""
     page = folder / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
     for name, lines in (("goals", _goals(results)), ("machine", _machine(results)), ("figures", _figures(results))):
@@ -40,7 +40,7 @@ def _replaced(text: str, name: str, part: str) -> str:
 
 
 def _goals(results: Results) -> Iterator[str]:
-    """What is aimed at, and what is met."""
+    """The goals, and whether they are met."""
     yield from _head("What", "Compared", "Goal", "Found", "")
     for row in results.rows:
         for finding in row.findings:
@@ -70,7 +70,7 @@ def _figures(results: Results) -> Iterator[str]:
 
 
 def _table_rows(row: Row) -> Iterator[str]:
-    """A row for each side; what is compared stands beside the side that it begins with."""
+    """A row for each side; a comparison is in the row of its first side."""
     for index, figure in enumerate(row.figures):
         compared = "; ".join(_compared(one) for one in row.findings if _is_of(one, figure))
         what, unit = ("", "") if index else (row.what, row.unit)

@@ -1,4 +1,4 @@
-"""What a run found: rows with the figures of each side, and what is to be read from them."""
+"""The results of a run: rows with the figures of each side, and the findings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ RATE = "calls/s"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured of one side.
+    """The measurements of one side.
 
     Attributes:
-        side: Whose figure it is.
+        side: The side.
         p50: The median.
-        p90: What nine of ten are at least as good as.
-        count: Of how many.
+        p90: The 90th percentile.
+        count: The number of measurements.
     """
 
     side: str
@@ -34,14 +34,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the figures of a row say.
+    """A finding from the figures of a row.
 
     Attributes:
-        what: In words: "adapter / plain HTTP".
+        what: Its name, such as "adapter / plain HTTP".
         value: The ratio or difference.
         unit: `x` for a ratio.
-        goal: What is aimed at (design section 12), in words; empty if nothing is.
-        met: Whether it is met; None without a goal.
+        goal: The goal (design section 12) as text; empty if none.
+        met: Whether the goal is met; None without a goal.
     """
 
     what: str
@@ -56,11 +56,11 @@ class Row:
     """One comparison.
 
     Attributes:
-        benchmark: Which benchmark it belongs to.
-        what: What was done.
-        unit: Of its figures.
+        benchmark: The name of its benchmark.
+        what: The measured operation.
+        unit: The unit of its figures.
         figures: One for each side.
-        findings: What they say.
+        findings: The findings from them.
         chart: Whether the chart shows it.
     """
 
@@ -78,12 +78,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A run.
+    """The results of a run.
 
     Attributes:
         facts: The machine, the versions, the date, the command.
-        rows: What was found.
-        failures: The benchmarks that failed, and why.
+        rows: The comparisons.
+        failures: The failed benchmarks, and why they failed.
     """
 
     facts: dict[str, str]
@@ -108,7 +108,7 @@ def _row(found: dict[str, Any]) -> Row:
 
 
 def figure(side: str, values: Iterable[float], *, scale: float = 1.0, more_is_better: bool = False) -> Figure:
-    """Sums measurements up, each multiplied by `scale`."""
+    """Summarizes measurements, each multiplied by `scale`."""
     ordered = sorted((value * scale for value in values), reverse=more_is_better)
     return Figure(side, statistics.median(ordered), _nine_of_ten(ordered), len(ordered))
 
@@ -124,13 +124,13 @@ def ratio(row: Row, side: str, other: str, goal: str = "", *, at_most: float = 0
 
 
 def added(row: Row, side: str, other: str, goal: str = "", *, at_most: float = 0) -> Finding:
-    """Tells how much more one side takes than another."""
+    """Returns how much more one side takes than another."""
     value = row.p50(side) - row.p50(other)
     return Finding(f"{side} - {other}", value, row.unit, goal, _met(value, at_most, 0))
 
 
 def absolute(row: Row, side: str, goal: str, *, at_most: float) -> Finding:
-    """Holds one side's median against a goal."""
+    """Compares one side's median with a goal."""
     value = row.p50(side)
     return Finding(side, value, row.unit, goal, _met(value, at_most, 0))
 

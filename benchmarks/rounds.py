@@ -1,4 +1,4 @@
-"""Taking turns: every side does a little, then the next one, so that a machine's moods hit all alike."""
+"""Interleaving: the sides take turns in short rounds, so that fluctuations of the machine affect all alike."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def take_turns(sides: Mapping[str, Callable[[], T]], rounds: int, *, warm_up: bool = True) -> dict[str, list[T]]:
-    """Has every side act once a round, each round beginning with another one.
+    """Runs every side once per round, each round starting with another one.
 
     Args:
-        sides: What each of them does in its turn.
-        rounds: How many rounds count.
-        warm_up: Whether there is one more before, which does not.
+        sides: The action of each side.
+        rounds: The number of measured rounds.
+        warm_up: Whether to run one more round first, which does not count.
     """
     names = list(sides)
     found: dict[str, list[T]] = {name: [] for name in names}
@@ -35,13 +35,13 @@ def take_turns(sides: Mapping[str, Callable[[], T]], rounds: int, *, warm_up: bo
 
 
 def times(benchmark: str, what: str, found: Mapping[str, Iterable[Outcome]], *, chart: bool = False) -> Row:
-    """Makes a row of how long calls took, in ms."""
+    """Returns a row with the durations of calls, in ms."""
     figures = (figure(side, _seconds(outcomes), scale=1000) for side, outcomes in found.items())
     return Row(benchmark, what, "ms", tuple(figures), chart=chart)
 
 
 def rates(benchmark: str, what: str, found: Mapping[str, Iterable[Outcome]], *, chart: bool = False) -> Row:
-    """Makes a row of how many calls a second there were."""
+    """Returns a row with the calls per second."""
     figures = (figure(side, (one.rate for one in outcomes), more_is_better=True) for side, outcomes in found.items())
     return Row(benchmark, what, RATE, tuple(figures), chart=chart)
 

@@ -1,4 +1,4 @@
-"""How long Get FULL of a run of 50 tasks takes, beside what KFP and ML Metadata take for the same, called plainly."""
+"""Time of Get FULL of a run of 50 tasks, compared with the bare calls to KFP and ML Metadata."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _V2_RUN, _V1_RUN = f"/apis/v2beta1/runs/{RUN_ID}", f"/apis/v1beta1/runs/{RUN_ID}
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures an adapter before each of the two KFPs."""
+    """Measures an adapter with each of the two KFPs."""
     with Child([sys.executable, "-m", "benchmarks.run_stand_in"], stage.home) as servers:
         _, following, old, mlmd = servers.read(START_SECONDS).split()
         with closing(_connection(following)) as kfp:

@@ -1,4 +1,4 @@
-"""How long it takes to read the tasks of a loop of 300 from the manifest of its run, beside decoding that as JSON."""
+"""Time to read the tasks of a loop of 300 from the manifest of its run, compared with decoding that as JSON."""
 
 from __future__ import annotations
 

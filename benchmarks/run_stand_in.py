@@ -1,6 +1,6 @@
 """Stand-ins for a KFP that keeps tasks itself and for KFP 2.17 with ML Metadata, with one run of 50 tasks in each.
 
-They take the times that real ones were measured to take. Run as `python -m benchmarks.run_stand_in`: prints
+They have the measured response times of real ones. Run as `python -m benchmarks.run_stand_in`: prints
 `ready NEXT_URL OLD_URL MLMD_ADDRESS`, ends when its stdin is closed.
 """
 
@@ -57,7 +57,7 @@ def _kfp(run: Mapping[str, object], *tasks: Declared) -> RunsKfp:
 
 
 def next_kfp() -> RunsKfp:
-    """The KFP that follows 2.17: a loop, most of whose tasks have a file and a log."""
+    """The KFP after 2.17: a loop, most of whose tasks have a file and a log."""
     recorded = recorded_native("loop")[1]
     shard = next(one for one in recorded["tasks"] if one["name"] == "shard")
     tasks = [one for one in recorded["tasks"] if one["name"] not in {"shard", "square"}]
@@ -78,7 +78,7 @@ def next_kfp() -> RunsKfp:
 
 
 def old_kfp() -> RunsKfp:
-    """KFP 2.17: tasks side by side, each with a metric and a log, which ML Metadata has."""
+    """KFP 2.17: parallel tasks, each with a metric and a log, in ML Metadata."""
     component: dict[str, object] = {"executorLabel": "exec-train", "y": "z" * _NODE_PADDING}
     workflow = Workflow(tuple(Task(f"train-{number}", component=component) for number in range(TASKS)))
     manifest = workflow.manifest()

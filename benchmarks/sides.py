@@ -1,4 +1,4 @@
-"""The three ways to KFP that are compared, as one caller would write each of them."""
+"""The three compared ways to call KFP, each as a client would write it."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ CHUNK_BYTES = 256 * 1024
 """What the client library sends in one message."""
 CALL_SECONDS = 300.0
 """How long one call may take: KFP needs about a second per MB of an upload."""
-_TRUSTED_SECONDS = 2.0  # a server may close a connection that has been idle; uvicorn does so after 5 s
+_TRUSTED_SECONDS = 2.0  # a server may close an idle connection; uvicorn does so after 5 s
 _V2 = "/apis/v2beta1"
 
 
 class Side(Protocol):
-    """One way to KFP. Safe to use from many threads."""
+    """One way to call KFP. Safe to use from many threads."""
 
     def get(self, name: str) -> object:
         """Finds a pipeline by name."""
 
     def upload(self, path: Path, prefix: str) -> object:
-        """Uploads a file as a new pipeline, under a name of its own that begins with the prefix."""
+        """Uploads a file as a new pipeline, under a unique name with the prefix."""
 
     def list_versions(self, pipeline_id: str) -> object:
-        """Lists all versions of a pipeline; tells how many there are."""
+        """Lists all versions of a pipeline; returns their number."""
 
     def download(self, pipeline_id: str, version_id: str) -> object:
-        """Reads a version's pipeline; tells the bytes, where it knows them."""
+        """Reads a version's pipeline; returns its size in bytes, if known."""
 
 
 def unique(prefix: str) -> str:
-    """Makes up a name that nobody else uses."""
+    """Returns a unique name."""
     return f"{prefix}{uuid.uuid4().hex[:12]}"
 
 
 class HttpSide:
-    """KFP's REST API, called by hand."""
+    """KFP's REST API, called directly."""
 
     def __init__(self, url: str) -> None:
-        """Will call the KFP at `url`."""
+        """Calls the KFP at `url`."""
         parts = urlsplit(url)
         self._address = parts.netloc
         self._tls = parts.scheme == "https"
@@ -73,13 +73,13 @@ class HttpSide:
         return self.upload_file(path, "/pipelines/upload?" + urlencode({"name": unique(prefix)}))
 
     def upload_file(self, path: Path, target: str) -> Any:  # noqa: ANN401 - JSON
-        """The same to any route that takes files."""
+        """The same for any route that accepts files."""
         with path.open("rb") as stream:
             body = Multipart(stream, path.stat().st_size)
             return self.json("POST", target, body, body.headers)
 
     def list_versions(self, pipeline_id: str) -> object:
-        """Pages of 200, which come with all specs."""
+        """Pages of 200, which include all specs."""
         count, token = 0, ""
         while True:
             query = urlencode({"page_size": PAGE, "page_token": token})
@@ -94,14 +94,14 @@ class HttpSide:
         return len(self.send("GET", f"/pipelines/{pipeline_id}/versions/{version_id}"))
 
     def json(self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON
-        """Sends a request and parses the answer."""
+        """Sends a request and parses the response."""
         return json.loads(self.send(method, target, body, headers))
 
     def send(self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None) -> bytes:
-        """Sends a request and reads the answer.
+        """Sends a request and reads the response.
 
         Raises:
-            RuntimeError: KFP refused it.
+            RuntimeError: KFP rejected it.
         """
         line = self._connection()
         try:
@@ -109,7 +109,7 @@ class HttpSide:
             response = line.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException):
-            line.close()  # half an exchange is on it
+            line.close()  # the connection may have half an exchange
             raise
         self._own.used = time.monotonic()
         if response.status != http.client.OK:
@@ -123,7 +123,7 @@ class HttpSide:
             kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
             line = self._own.line = kind(self._address, timeout=CALL_SECONDS)
         elif time.monotonic() - getattr(self._own, "used", 0.0) > _TRUSTED_SECONDS:
-            line.close()  # http.client connects anew
+            line.close()  # http.client reconnects
         return line
 
 
@@ -131,25 +131,25 @@ class SdkSide:
     """The kfp SDK's client."""
 
     def __init__(self, url: str) -> None:
-        """Will call the KFP at `url`; with a namespace the constructor makes no call."""
+        """Calls the KFP at `url`; with a namespace the constructor makes no call."""
         from kfp import Client  # noqa: PLC0415  a second and 77 MiB, for this side's process only
 
         self._client = Client(host=url, namespace="benchmark")
 
     def get(self, name: str) -> object:
-        """Its own way to find a pipeline by name, which tells the id only: a list with a filter."""
+        """Its own way to find a pipeline by name, which returns only the id: a list with a filter."""
         return self._client.get_pipeline_id(name)
 
     def get_whole(self, name: str) -> object:
-        """What it takes to know what the adapter's answer holds."""
+        """The calls needed for the contents of the adapter's response."""
         return self._client.get_pipeline(self._client.get_pipeline_id(name))
 
     def upload(self, path: Path, prefix: str) -> object:
-        """Its upload, which reads the file whole."""
+        """Its upload, which reads the whole file into memory."""
         return self._client.upload_pipeline(str(path), pipeline_name=unique(prefix))
 
     def list_versions(self, pipeline_id: str) -> object:
-        """Pages of 200, which come with all specs."""
+        """Pages of 200, which include all specs."""
         count, token = 0, ""
         while True:
             page = self._client.list_pipeline_versions(pipeline_id, page_size=PAGE, page_token=token)
@@ -167,7 +167,7 @@ class AdapterSide:
     """This project."""
 
     def __init__(self, target: str) -> None:
-        """Will call the adapter at `target`."""
+        """Calls the adapter at `target`."""
         import grpc  # noqa: PLC0415  for this side's process only
         from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -182,7 +182,7 @@ class AdapterSide:
         self._client = Client(target, timeout=CALL_SECONDS)
 
     def empty(self) -> object:
-        """A health check: the emptiest method that the same server has."""
+        """A health check: the cheapest method of the same server."""
         return self._health.Check(self._health_request, timeout=CALL_SECONDS)
 
     def get(self, name: str) -> object:

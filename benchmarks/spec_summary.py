@@ -1,4 +1,4 @@
-"""How long the summary of a pipeline spec takes, and how long it holds up other threads meanwhile."""
+"""Time of the summary of a pipeline spec, and how long it blocks other threads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _specs() -> list[tuple[str, dict[str, object], int]]:
 
 
 def _spec(count: int, source: str, *, tiny: bool = False) -> dict[str, object]:
-    """A pipeline of so many tasks in a row, each with a component and an executor of its own."""
+    """A pipeline with a chain of tasks, each with its own component and executor."""
     tasks = {f"step-{number}": _task(number, tiny=tiny) for number in range(count)}
     components = {f"comp-step-{number}": _component(number) for number in range(1 if tiny else count)}
     executors = {f"exec-step-{number}": _executor(source) for number in range(1 if tiny else count)}
@@ -83,9 +83,9 @@ def _executor(source: str) -> dict[str, object]:
 
 
 def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """The medians of the time of the work, and of the longest time in it that another thread did not run.
+    """The medians of the time of the work, and of the longest time that another thread was blocked.
 
-    Medians, because what else runs on the machine stops threads too.
+    Medians, because other processes on the machine also delay threads.
     """
     figures = [_once(work) for _ in range(rounds)]
     return median(seconds for seconds, _ in figures), median(stall for _, stall in figures)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: servers and callers, started when first needed, ended together."""
+"""Shared servers and callers of the benchmarks, started on first use and stopped together."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PREFIX = "kfadapter-benchmark-"
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything is done.
+    """The amount of work.
 
     Attributes:
-        quick: Whether to leave out what takes long.
-        rounds: How often the sides take turns.
-        calls: How many small calls a caller makes in its turn.
+        quick: Whether to skip what takes long.
+        rounds: The number of rounds.
+        calls: The number of small calls per caller and round.
     """
 
     quick: bool
@@ -52,16 +52,16 @@ QUICK = Scale(quick=True, rounds=2, calls=5)
 
 
 class Stage:
-    """The servers and callers of a run. A context manager: everything ends on leaving.
+    """The servers and callers of a run. A context manager: stops everything on exit.
 
     Attributes:
-        scale: How much of everything is done.
-        folder: For files of this run.
+        scale: The amount of work.
+        folder: The folder for files of this run.
         home: An empty home folder for all processes.
     """
 
     def __init__(self, kfp_url: str, scale: Scale, *, keep: bool = False) -> None:
-        """Takes the KFP at `kfp_url`, or starts an embedded one if that is empty; `keep` leaves pipelines there."""
+        """Uses the KFP at `kfp_url`, or starts an embedded one if empty; `keep` keeps pipelines there."""
         self.scale = scale
         self.folder = Path(tempfile.mkdtemp(prefix="kfadapter-benchmark-"))
         self.home = self.folder / "home"
@@ -80,43 +80,43 @@ class Stage:
 
     @property
     def embedded(self) -> bool:
-        """Whether the KFP is an embedded one."""
+        """Whether the KFP is embedded."""
         return not self._given_url
 
     def kfp_url(self) -> str:
-        """Where KFP is."""
+        """The URL of KFP."""
         return self._once("kfp", lambda: self._given_url or self._embedded_url())
 
     def stand_in_url(self) -> str:
-        """Where the KFP is that answers at once."""
+        """The URL of the KFP that responds immediately."""
         return self._once("stand-in", lambda: self._ends.enter_context(stand_in(self.home)))
 
     def real_stand_in_url(self) -> str:
-        """Where the KFP is that takes a real one's times."""
+        """The URL of the KFP with the response times of a real one."""
         return self._once("real stand-in", lambda: self._ends.enter_context(stand_in(self.home, REAL)))
 
     def concurrent_stand_in_url(self) -> str:
-        """Where the KFP is that answers small requests as fast as a real one, many at once."""
+        """The URL of the KFP that responds to small requests as fast as a real one, concurrently."""
         return self._once("timed stand-in", lambda: self._ends.enter_context(stand_in(self.home, REQUEST_SECONDS)))
 
     def adapter(self, url: str) -> Adapter:
-        """The adapter in front of a KFP."""
+        """The adapter of a KFP."""
         return self._once(("adapter", url), lambda: self._ends.enter_context(self.borrowed_adapter(url)))
 
     @contextmanager
     def borrowed_adapter(self, url: str) -> Iterator[Adapter]:
-        """Another one, just started."""
+        """Another adapter, just started."""
         with Adapter(url, self.home) as adapter:
             adapter.wait()
             yield adapter
 
     def caller(self, side: str, url: str) -> Caller:
-        """A caller of one side of a KFP."""
+        """A caller for one side of a KFP."""
         return self._once(("caller", side, url), lambda: self._ends.enter_context(self._new_caller(side, url)))
 
     @contextmanager
     def borrowed_caller(self, adapter: Adapter) -> Iterator[Caller]:
-        """Another one, of such an adapter."""
+        """Another caller, for such an adapter."""
         with Caller(ADAPTER, adapter.target, self.home) as caller:
             yield caller
 
@@ -125,7 +125,7 @@ class Stage:
         return {side: self.caller(side, url) for side in sides or (HTTP, SDK, ADAPTER)}
 
     def kfp(self) -> HttpSide:
-        """KFP called from this process, to prepare and to tidy up; removes at the end what was made."""
+        """KFP called from this process, for setup and cleanup; deletes created pipelines at the end."""
 
         def make() -> HttpSide:
             side = HttpSide(self.kfp_url())
@@ -136,7 +136,7 @@ class Stage:
         return self._once("setup", make)
 
     def file(self, size: int) -> Path:
-        """A pipeline of so many bytes."""
+        """A pipeline of a number of bytes."""
         return write_pipeline(self.folder, size)
 
     def _embedded_url(self) -> str:
@@ -148,11 +148,11 @@ class Stage:
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
             self._made[key] = make()
-        return cast("T", self._made[key])  # each key has its type
+        return cast("T", self._made[key])  # each key has its own type
 
 
 def tidy(kfp: HttpSide) -> None:
-    """Removes what benchmarks have made, or says why it stays: the figures are not to be lost for it."""
+    """Deletes created pipelines; prints failures instead of raising them, so that the figures are not lost."""
     try:
         remove_pipelines(kfp)
     except (OSError, http.client.HTTPException, RuntimeError) as error:
@@ -160,7 +160,7 @@ def tidy(kfp: HttpSide) -> None:
 
 
 def remove_pipelines(kfp: HttpSide) -> None:
-    """Deletes the pipelines that benchmarks have made, also those of a run that was interrupted."""
+    """Deletes the pipelines created by benchmarks, including those of an interrupted run."""
     predicate = {"operation": "IS_SUBSTRING", "key": "name", "string_value": PREFIX}
     query = urlencode({"page_size": PAGE, "filter": json.dumps({"predicates": [predicate]})})
     while found := kfp.json("GET", f"/pipelines?{query}").get("pipelines"):

@@ -1,10 +1,10 @@
-"""A stand-in for KFP that costs next to nothing: it answers at once, and reads uploads as fast as they come.
+"""A stand-in for KFP with minimal cost: it responds immediately, and reads uploads as fast as they arrive.
 
-With it in KFP's place a benchmark shows what the adapter itself costs. It keeps nothing and answers by the path alone:
-every pipeline is there, except those whose names begin with `new-`; every upload succeeds.
+In KFP's place it makes a benchmark show the adapter's own cost. It stores nothing and responds by path alone:
+every pipeline exists, except those whose names begin with `new-`; every upload succeeds.
 
-Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS are what each answer takes, or `real`: then it takes the
-times that KFP 2.17.0 was measured to take, receives uploads whole, and returns their content as `upload_version` does.
+Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS is the response time, or `real`: then it has the
+measured response times of KFP 2.17.0, buffers whole uploads, and returns their content as `upload_version` does.
 Prints `ready URL`, ends when its stdin is closed.
 """
 
@@ -40,7 +40,7 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class _Connection(asyncio.Protocol):
-    """One connection that is kept; requests come one after the other."""
+    """One keep-alive connection; requests arrive in sequence."""
 
     def __init__(self, seconds: float = 0, *, real: bool = False) -> None:
         self._seconds = seconds
@@ -51,12 +51,12 @@ class _Connection(asyncio.Protocol):
         self._missing = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Notes where answers go; asyncio has set TCP_NODELAY."""
+        """Keeps the transport for responses; asyncio has set TCP_NODELAY."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Takes what came, and answers as soon as a request is complete."""
+        """Buffers received data, and responds as soon as a request is complete."""
         if self._missing:
             self._take_body(data)
             return
@@ -68,7 +68,7 @@ class _Connection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> None:
         self._missing -= len(data)
-        if self._real or _is_json(self._head):  # of anything else only the size is of interest
+        if self._real or _is_json(self._head):  # of anything else only the size matters
             self._body += data
         if not self._missing:
             loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ def _content_length(head: bytes) -> int:
 
 
 def _real_seconds(head: bytes, body: bytes, answer: bytes) -> float:
-    """What a real KFP takes: for an upload in proportion between the sizes that were measured."""
+    """The response time of a real KFP: for uploads interpolated between the measured sizes."""
     if b"/pipelines/upload" not in head.split(b"\r\n", 1)[0]:
         return max(REQUEST_SECONDS, len(answer) * SPEC_SECONDS)
     size, seconds = UPLOAD_SECONDS[0]

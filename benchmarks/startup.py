@@ -1,4 +1,4 @@
-"""How long programs take to be of use: from exec to the first answer, banner or end."""
+"""Startup time of programs: from exec to the first response, banner or exit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LAST_LINE = "stop "
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures all of them in turns; the warm-up fills the disk's cache."""
+    """Measures all of them in turns; the warm-up fills the disk cache."""
     commands = {
         PYTHON: lambda: _ends(stage, sys.executable, "-c", "pass"),
         SDK: lambda: _ends(stage, sys.executable, "-c", "import kfp"),
@@ -54,7 +54,7 @@ def _ends(stage: Stage, *command: str) -> float:
 
 
 def _answers(stage: Stage) -> float:
-    """To the first answered health check; the caller is there before."""
+    """Time to the first successful health check; the caller is already running."""
     url = stage.stand_in_url()
     started = time.perf_counter()
     with stage.borrowed_adapter(url) as adapter:

@@ -1,4 +1,4 @@
-"""How long the embedded KFP takes for a run, and for many small tasks, beside the same commands as bare processes."""
+"""Time of the embedded KFP for a run, and for many small tasks, compared with the same commands as bare processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SECONDS = 300.0
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures both in turns; the warm-up fills the disk's cache."""
+    """Measures both in turns; the warm-up fills the disk cache."""
     rounds = 1 if stage.scale.quick else 5
     squares = _spec("parallel_squares.yaml")
     numbers = list(range(_TASKS))
@@ -52,7 +52,7 @@ def run(stage: Stage) -> Iterator[Row]:
 
 
 def _spec(file: str) -> Any:  # noqa: ANN401  # a spec is JSON
-    """A pipeline whose tasks are executed each time, a loop's as many at once as there is room for."""
+    """A pipeline without caching; the tasks of its loop run as many at once as there are slots."""
     spec = yaml.safe_load((_PIPELINES / file).read_text("utf-8"))
     for component in (spec["root"], *spec["components"].values()):
         for task in component.get("dag", {}).get("tasks", {}).values():
@@ -81,7 +81,7 @@ def _call(url: str, body: object = None) -> Any:  # noqa: ANN401  # an answer is
 
 
 def _processes(spec: Any, folder: str) -> float:  # noqa: ANN401  # as above
-    """Executes what the tasks of the loop do, without installing kfp first, as the embedded KFP leaves that out."""
+    """Executes the commands of the loop's tasks without installing kfp first, which the embedded KFP skips too."""
     command = spec["deploymentSpec"]["executors"]["exec-square"]["container"]["command"]
     words = command[next(at for at, one in enumerate(command) if one == "-ec") - 1 :]
     variables = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

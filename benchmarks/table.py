@@ -1,4 +1,4 @@
-"""Results as a table to read in a terminal."""
+"""Results as a table for terminals."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ONE_DIGIT_BELOW = 100
 
 
 def number(value: float) -> str:
-    """Writes a number with as many digits as say something."""
+    """Formats a number; larger numbers have fewer decimals."""
     if abs(value) < _EXACT_BELOW:
         return f"{value:.2f}"
     return f"{value:.1f}" if abs(value) < _ONE_DIGIT_BELOW else f"{value:.0f}"
 
 
 def lines(row: Row) -> Iterator[str]:
-    """Yields a row's title, its figures, and what they say."""
+    """Yields a row's title, its figures, and its findings."""
     yield f"{row.what} ({row.unit})"
     width = max(len(text) for text in (*(f.side for f in row.figures), *(f.what for f in row.findings)))
     for figure in row.figures:
@@ -31,7 +31,7 @@ def lines(row: Row) -> Iterator[str]:
 
 
 def verdict(finding: Finding, before: str = "") -> str:
-    """Says what was aimed at and whether it is met; nothing where nothing was."""
+    """Returns the goal and whether it is met; empty without a goal."""
     return f"{before}goal: {finding.goal}, {'met' if finding.met else 'MISSED'}" if finding.goal else ""
 
 

@@ -1,4 +1,4 @@
-"""Upload of a new pipeline: to KFP, to a stand-in with the times of a real KFP, and to one that costs nothing."""
+"""Upload of a new pipeline: to KFP, to a stand-in with real response times, and to one with minimal cost."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _LEFT_MS = 20.0
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures each size to each of them."""
+    """Measures each size with each of them."""
     quick = stage.scale.quick
-    stage.kfp()  # removes at the end what is uploaded here
+    stage.kfp()  # deletes the uploads at the end
     for size, rounds in _sizes(_TO_KFP, quick=quick):
         row = _upload(stage, size, "to KFP", stage.kfp_url(), PREFIX, rounds=rounds)
         aimed = size == max(_TO_KFP)
@@ -53,7 +53,7 @@ def run(stage: Stage) -> Iterator[Row]:
 
 
 def _sizes(rounds_of: Mapping[int, int], *, quick: bool) -> Iterator[tuple[int, int]]:
-    """The sizes with their rounds; in a hurry two rounds of the smallest."""
+    """The sizes with their rounds; if quick, two rounds of the smallest."""
     return iter([(min(rounds_of), 2)] if quick else rounds_of.items())
 
 
@@ -65,7 +65,7 @@ def _upload(stage: Stage, size: int, where: str, url: str, prefix: str, *, round
 
 
 def _left_to_check(path: Path, rounds: int) -> Row:
-    """What of receiving and checking a file remains after its last chunk, measured in this process."""
+    """The time to finish receiving and checking a file after its last chunk, measured in this process."""
     data = path.read_bytes()
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     sha256 = hashlib.sha256(data).digest()

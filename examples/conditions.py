@@ -1,6 +1,6 @@
-"""Conditions: which step comes next depends on what a step before has found.
+"""Conditions: the next step depends on the result of an earlier step.
 
-`conditions.yaml` is made from it: kfp dsl compile --py examples/conditions.py --output examples/conditions.yaml
+`conditions.yaml` is compiled from it: kfp dsl compile --py examples/conditions.py --output examples/conditions.yaml
 """
 
 from kfp import dsl

@@ -1,6 +1,7 @@
-"""An exit handler: a step that runs at the end, whether all went well or not, and is told which.
+"""An exit handler: a step that always runs at the end, and receives the final status.
 
-`exit_handler.yaml` is made from it: kfp dsl compile --py examples/exit_handler.py --output examples/exit_handler.yaml
+`exit_handler.yaml` is compiled from it:
+kfp dsl compile --py examples/exit_handler.py --output examples/exit_handler.yaml
 """
 
 from kfp import dsl

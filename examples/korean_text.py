@@ -1,6 +1,6 @@
 """Korean text everywhere: in parameters, files, metrics, names and results. 한국어는 어디에나 쓸 수 있다.
 
-`korean_text.yaml` is made from it: kfp dsl compile --py examples/korean_text.py --output examples/korean_text.yaml
+`korean_text.yaml` is compiled from it: kfp dsl compile --py examples/korean_text.py --output examples/korean_text.yaml
 """
 # The source of each component travels alone, so its imports stand inside; a pipeline's defaults are never changed.
 # ruff: noqa: B006, PLC0415, PTH123

@@ -1,6 +1,6 @@
-"""Metrics: figures that belong to a run, and can be compared with those of other runs.
+"""Metrics: figures of a run that can be compared with those of other runs.
 
-`metrics.yaml` is made from it: kfp dsl compile --py examples/metrics.py --output examples/metrics.yaml
+`metrics.yaml` is compiled from it: kfp dsl compile --py examples/metrics.py --output examples/metrics.yaml
 """
 # Paths come as text.
 # ruff: noqa: PTH123

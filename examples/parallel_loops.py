@@ -1,6 +1,6 @@
-"""Parallel loops: the same step for every item, several at once, and ones that collect what came of them.
+"""Parallel loops: the same step for every item, several at once, and steps that collect the results.
 
-`parallel_loops.yaml` is made from it:
+`parallel_loops.yaml` is compiled from it:
 kfp dsl compile --py examples/parallel_loops.py --output examples/parallel_loops.yaml
 """
 # A pipeline's defaults are never changed.

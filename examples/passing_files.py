@@ -1,6 +1,6 @@
 """Passing files between steps: one step writes a dataset, the next one reads it and writes another.
 
-`passing_files.yaml` is made from it:
+`passing_files.yaml` is compiled from it:
 kfp dsl compile --py examples/passing_files.py --output examples/passing_files.yaml
 """
 # Paths come as text.

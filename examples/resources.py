@@ -1,6 +1,6 @@
-"""Requests for CPU, memory and a GPU: what a step needs of the machine that Kubernetes finds for it.
+"""Requests for CPU, memory and a GPU: what a step requires of its node.
 
-`resources.yaml` is made from it: kfp dsl compile --py examples/resources.py --output examples/resources.yaml
+`resources.yaml` is compiled from it: kfp dsl compile --py examples/resources.py --output examples/resources.yaml
 """
 # The source of each component travels alone, so its imports stand inside.
 # ruff: noqa: PLC0415

@@ -1,6 +1,6 @@
-"""A secret and a volume: what a step gets from Kubernetes. Needs kfp-kubernetes to be compiled, and a cluster to run.
+"""A secret and a volume of Kubernetes. Needs kfp-kubernetes to compile, and a cluster to run.
 
-`secret_and_volume.yaml` is made from it:
+`secret_and_volume.yaml` is compiled from it:
 kfp dsl compile --py examples/secret_and_volume.py --output examples/secret_and_volume.yaml
 """
 # The source of each component travels alone, so its imports stand inside, and paths come as text.

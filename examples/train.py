@@ -1,6 +1,6 @@
 """A pipeline that trains a small model on made-up rows and reports how good it is.
 
-`train.yaml` is made from it: kfp dsl compile --py examples/train.py --output examples/train.yaml
+`train.yaml` is compiled from it: kfp dsl compile --py examples/train.py --output examples/train.yaml
 """
 # The source of each component travels alone, so its imports stand inside; a pipeline's defaults are never changed.
 # ruff: noqa: B006, PLC0415, PLR0917, PTH123, S311

@@ -1,6 +1,6 @@
-"""The second version of the pipeline in `train.py`: it stops early when the model gets no better.
+"""The second version of the pipeline in `train.py`: it stops early when the model no longer improves.
 
-`train_v2.yaml` is made from it: kfp dsl compile --py examples/train_v2.py --output examples/train_v2.yaml
+`train_v2.yaml` is compiled from it: kfp dsl compile --py examples/train_v2.py --output examples/train_v2.yaml
 """
 # The source of each component travels alone, so its imports stand inside; a pipeline's defaults are never changed.
 # ruff: noqa: B006, PLC0415, PLR0917, PTH123, S311

@@ -1,4 +1,4 @@
-"""Makes docs/reference/api/ from the comments in protos/: one page for each file, and one that lists all RPCs."""
+"""Generates docs/reference/api/ from the comments in protos/: one page per file, and one that lists all RPCs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROTOS = Path(__file__).resolve().parent.parent / "protos"
 
-# Field numbers of descriptor.proto, of which the paths of comments are made.
+# Field numbers of descriptor.proto, which make up the paths of comments.
 _PACKAGE, _MESSAGES, _ENUMS, _SERVICES = 2, 4, 5, 6
 _FIELDS, _VALUES, _METHODS, _ONEOFS = 2, 2, 2, 8
 
@@ -43,7 +43,7 @@ _ERROR = re.compile(r"^- ([A-Z_]+) / ([A-Z_]+): ", re.MULTILINE)
 
 
 def pages() -> dict[str, str]:
-    """The pages by their names."""
+    """The pages by name."""
     files = _files()
     links = dict(_links(files))
     made = {f"{_stem(file)}.md": _Page(file, _comments(file), links).text() for file in files}
@@ -63,7 +63,7 @@ def _files() -> list[FileDescriptorProto]:
 
 
 def _comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
-    """What stands before each part, by the part's path."""
+    """The leading comment of each part, by the part's path."""
     return {tuple(part.path): _unindent(part.leading_comments) for part in file.source_code_info.location}
 
 
@@ -72,7 +72,7 @@ def _unindent(comment: str) -> str:
 
 
 def _links(files: Iterable[FileDescriptorProto]) -> Iterator[tuple[str, str]]:
-    """Where each type, by its full name, and each constant of an enum is described."""
+    """The links to each type, by its full name, and to each constant of an enum."""
     for file in files:
         for name in (*(message.name for message in file.message_type), *(enum.name for enum in file.enum_type)):
             yield f".{file.package}.{name}", f"{_stem(file)}.md#{name.lower()}"
@@ -102,8 +102,8 @@ class _Page:
 
     Attributes:
         file: The file.
-        comments: The comment of each of its parts.
-        links: Where types and constants are described.
+        comments: The comments of its parts.
+        links: The links to types and constants.
     """
 
     file: FileDescriptorProto
@@ -143,7 +143,7 @@ class _Page:
         path = (_MESSAGES, number)
         parts = [f"\n### {message.name}\n\n{self._prose(path)}\n"]
         for position, one in enumerate(message.oneof_decl):
-            if not one.name.startswith("_"):  # what protoc makes of `optional`
+            if not one.name.startswith("_"):  # how protoc represents `optional`
                 about = self._cell((*path, _ONEOFS, position))
                 parts.append(f"\nOne of `{one.name}`: {about[:1].lower()}{about[1:]}\n")
         if message.field:
@@ -162,7 +162,7 @@ class _Page:
         return f"\n### {enum.name}\n\n{self._prose(path)}\n\n| Value | No. | |\n|---|---|---|\n{rows}"
 
     def _type(self, message: DescriptorProto, field: FieldDescriptorProto) -> str:
-        """A field's type, as the proto file writes it, with links."""
+        """A field's type as in the proto file, with links."""
         entry = next(
             (one for one in message.nested_type if field.type_name.endswith(f".{message.name}.{one.name}")), None
         )
@@ -186,17 +186,17 @@ class _Page:
         return f"[`{text}`]({self.links[name].removeprefix(f'{_stem(self.file)}.md')})"
 
     def _prose(self, path: tuple[int, ...]) -> str:
-        """A comment as Markdown of its own."""
+        """A comment as Markdown paragraphs."""
         text = _ERROR.sub(r"- `\1` / `\2`: ", self.comments.get(path, ""))
         text = re.sub(r"^Errors:$", "**[Errors](../errors.md)**\n", text, flags=re.MULTILINE)
         return self._marked(text)
 
     def _cell(self, path: tuple[int, ...]) -> str:
-        """A comment as a cell of a table."""
+        """A comment as a table cell."""
         return _one_line(self._marked(self.comments.get(path, "")))
 
     def _marked(self, text: str) -> str:
-        """Turns constants into code, those of enums into links; what is code already stays."""
+        """Formats constants as code, and those of enums as links; existing code is unchanged."""
         pieces = _CODE.split(text)
         pieces[::2] = [_CONSTANT.sub(self._constant, piece.replace("<", "&lt;")) for piece in pieces[::2]]
         return "".join(pieces)

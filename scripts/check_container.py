@@ -1,6 +1,6 @@
-"""Runs an image that was built, without an engine; called by scripts/check-container, in namespaces that end with it.
+"""Runs a built image without an engine; called by scripts/check-container, in namespaces that end with it.
 
-Its root is a folder, its command runs as its user, and only its volumes can be written to, as deploy/ has it.
+Its root is a folder, its command runs as its user, and only its volumes are writable, as in deploy/.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ shutil.rmtree(folder)
 
 
 class CheckError(Exception):
-    """The container is not as it should be; the text says why."""
+    """The container fails a check; the message says why."""
 
 
 class Image:
-    """What was built: its configuration, and its root, to which only the volumes can be written from here on."""
+    """The built image: its configuration, and its root, where only the volumes are writable."""
 
     def __init__(self, root: Path, inspected: Path, mounts: Sequence[str]) -> None:
         config = json.loads(inspected.read_text())["Docker"]["config"]
@@ -96,7 +96,7 @@ class Image:
         _close(root, [*self.volumes, *mounts])
 
     def start(self, variables: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
-        """Starts its command, or another one."""
+        """Starts its command, or another."""
         words = [*self._enter, *(command or self.command)]
         return subprocess.Popen(words, env={**self.environment, **variables}, cwd="/")  # noqa: S603 - of the image
 
@@ -112,14 +112,14 @@ class Image:
         )
 
     def must(self, *command: str) -> str:
-        """Runs a command in it, which must succeed; returns what it printed."""
+        """Runs a command in it, which must succeed; returns its output."""
         done = self.call(*command)
         if done.returncode:
             raise CheckError(done.stderr.decode().strip().rpartition("\n")[2])
         return done.stdout.decode()
 
     def wait_for(self, process: subprocess.Popen[bytes], *words: str) -> None:
-        """Runs a command in it again and again, until it succeeds."""
+        """Runs a command in it repeatedly, until it succeeds."""
         deadline = time.monotonic() + READY_SECONDS
         while (done := self.call(*words)).returncode:
             if time.monotonic() > deadline or process.poll() is not None:
@@ -127,14 +127,14 @@ class Image:
             time.sleep(0.1)
 
     def stop(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        """Sends the signal that an engine would send; the process must end by itself, within seconds, with 0."""
+        """Sends the signal that an engine would send; the process must exit by itself, within seconds, with 0."""
         process.send_signal(self.stop_signal)
         if code := process.wait(seconds):
             raise CheckError(f"ended with exit code {code}")
 
 
 def _close(root: Path, volumes: Sequence[str]) -> None:
-    """Adds what an engine adds, gives the volumes a disk of their own, and makes all else read-only."""
+    """Adds what an engine adds, mounts the volumes, and makes everything else read-only."""
     _run("mount", "--bind", str(root), str(root))
     for folder in ("dev", "proc", "tmp", *(volume.lstrip("/") for volume in volumes)):
         if not (root / folder).exists():
@@ -159,7 +159,7 @@ def _run(*command: str) -> None:
 
 
 class Pod:
-    """What an overlay in deploy/ says of the adapter's pod."""
+    """The spec of the adapter's pod in an overlay of deploy/."""
 
     def __init__(self, overlay: str) -> None:
         made = manifests.build(overlay)
@@ -170,14 +170,14 @@ class Pod:
         self.kfp: manifests.Manifest = next(iter(spec.get("initContainers", [])), {})
 
     def probe(self) -> None:
-        """Asks as kubelet does: over gRPC, in plain text, for the health of the name ""."""
+        """Checks health as kubelet does: over gRPC, in plain text, for the service ""."""
         with Client(f"127.0.0.1:{self.probed}") as client:
             if client.health() is not HealthStatus.SERVING:
                 raise CheckError("a probe of Kubernetes would say that it does not serve")
 
 
 def on_a_cluster(image: Image, version: str) -> None:
-    """Runs the image beside an embedded KFP of this machine, and does with it what its users do."""
+    """Runs the image with an embedded KFP of this machine, and uses it as users do."""
     pod = Pod("single-user")
     with tempfile.TemporaryDirectory() as folder, launch(Path(folder)) as kfp:
         process = image.start({**pod.variables, "KFADAPTER_KFP_URL": kfp.wait_ready()})
@@ -198,7 +198,7 @@ def on_a_cluster(image: Image, version: str) -> None:
 
 
 def with_the_embedded_kfp(image: Image, pod: Pod) -> None:
-    """Runs both containers of a try-out, and a pipeline in them; ends them as Kubernetes does, the adapter first."""
+    """Runs both containers of a try-out, and a pipeline in them; stops them as Kubernetes does, the adapter first."""
     kfp = image.start({one["name"]: one["value"] for one in pod.kfp["env"]}, *pod.kfp["command"])
     process = image.start(pod.variables)
     try:
@@ -215,7 +215,7 @@ def with_the_embedded_kfp(image: Image, pod: Pod) -> None:
 
 
 def _refuses_to_listen(image: Image) -> None:
-    """Without being told that the network is trusted it must not start, and say which setting tells so."""
+    """Without the setting that the network is trusted it must not start, and must name that setting."""
     done = image.call(*image.command)
     if done.returncode != USAGE or b"KFADAPTER_INSECURE_LISTEN" not in done.stderr:
         raise CheckError(f"started on all interfaces unasked, or ended with {done.returncode}: {done.stderr.decode()}")
@@ -231,7 +231,7 @@ def _run_pipeline(port: str) -> None:
 
 
 def _upload(port: str) -> None:
-    """Uploads a file that is too large for memory, from outside."""
+    """Uploads a file that is too large for memory, from outside the container."""
     with tempfile.TemporaryFile() as file, Client(f"127.0.0.1:{port}") as client:
         file.write((ROOT / "examples" / "train.yaml").read_bytes() + PADDING * 30_000)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Holds what kustomize makes of deploy/ against schemas that know every field; called by scripts/check-deploy."""
+"""Validates what kustomize builds from deploy/ against complete schemas; called by scripts/check-deploy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNKNOWN = "fieldThatNobodyKnows"
 
 
 def main() -> int:
-    """Checks all installations; tells the exit code."""
+    """Checks all installations; returns the exit code."""
     mistakes, kinds = [], set()
     try:
         for name, made in installations():
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def installations() -> Iterator[tuple[str, list[Manifest]]]:
-    """Yields by name: each overlay, one with all components, the examples of the documentation, and the alerts."""
+    """Yields, by name, each overlay, one with all components, the examples of the documentation, and the alerts."""
     for overlay in manifests.overlays():
         yield f"overlays/{overlay}", manifests.build(overlay)
     yield "single-user with all components", manifests.build_with(*manifests.components())
@@ -53,7 +53,7 @@ def installations() -> Iterator[tuple[str, list[Manifest]]]:
 
 
 def mistakes_in(manifest: Manifest) -> Iterator[str]:
-    """Yields a line for each mistake: a field that is missing, of a wrong type, or unknown."""
+    """Yields a line for each error: a field that is missing, of the wrong type, or unknown."""
     name = f"{manifest['kind']} {manifest['metadata']['name']}"
     if manifest["apiVersion"] == PROMETHEUS_OPERATOR:
         said = _of_prometheus_operator(manifest)
@@ -70,7 +70,7 @@ def mistakes_in(manifest: Manifest) -> Iterator[str]:
 
 
 def laxness_towards(manifest: Manifest) -> Iterator[str]:
-    """Yields a line for each place where a field that nobody knows would pass: then the check itself is broken."""
+    """Yields a line for each place where an unknown field would pass: then the check itself is broken."""
     for place in ("metadata", "spec"):
         broken = copy.deepcopy(manifest)
         if place in broken:
@@ -80,7 +80,7 @@ def laxness_towards(manifest: Manifest) -> Iterator[str]:
 
 
 def _of_prometheus_operator(manifest: Manifest) -> str:
-    """Tells what is wrong with one of its resources. Its models pass over unknown fields, so these get lost."""
+    """Returns the errors of one of its resources. Its models ignore unknown fields, so these get lost."""
     model = getattr(prometheus_operator, manifest["kind"])
     try:
         kept = model.model_validate(manifest).model_dump(mode="json", by_alias=True, exclude_unset=True)

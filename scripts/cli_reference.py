@@ -1,4 +1,4 @@
-"""Makes docs/reference/cli/ from the command line's own help: one page for each command, and one that lists them."""
+"""Generates docs/reference/cli/ from the help of the command line: one page per command, and one that lists them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ INDEX_EXIT = """
 
 
 def pages() -> dict[str, str]:
-    """The pages by their names.
+    """The pages by name.
 
     Raises:
         TypeError: The command line is not a group of commands.
@@ -64,7 +64,7 @@ def pages() -> dict[str, str]:
 
 
 def _pages(name: str, command: Command, context: Context) -> dict[str, str]:
-    """The page of a command, and those of the commands in it where it is a group."""
+    """The page of a command, and of its subcommands if it is a group."""
     if not isinstance(command, TyperGroup):
         return {f"{name}.md": _page(command, context)}
     made = {f"{name}.md": _group_page(name, command, context)}
@@ -99,7 +99,7 @@ def _page(command: Command, context: Context) -> str:
 
 
 def _records(command: Command, context: Context) -> tuple[list[Row], list[Row]]:
-    """What the help says of its arguments and of its options, without those that every program has."""
+    """The help of its arguments and options, without those that every program has."""
     found: dict[str, list[Row]] = {"argument": [], "option": []}
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

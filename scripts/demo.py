@@ -1,4 +1,4 @@
-"""Runs the main job against servers of its own, each step as a person would type it and as grpcurl would do it."""
+"""Runs the main job against its own servers, each step as a user would type it and as grpcurl would call it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG = "log"
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text says why."""
+    """The demo cannot continue; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Step:
     Attributes:
         title: What it does.
         arguments: The command line, without the program.
-        method: The RPC that it calls.
+        method: The called RPC.
         body: The request as JSON, or the arguments of `kfadapter payload` that print it; RUN stands for the newest run.
         service: The service of the RPC.
-        code: What the command exits with.
+        code: The exit code of the command.
     """
 
     title: str
@@ -91,13 +91,13 @@ STEPS = (
 
 
 class Servers:
-    """An embedded KFP and an adapter, started as a user would, on free ports.
+    """An embedded KFP and an adapter, started as by a user, on free ports.
 
     Attributes:
-        folder: Where their data and their log are.
-        banner: What they said when they were ready.
+        folder: The folder of their data and log.
+        banner: Their output once ready.
         target: The adapter's address.
-        pid: The process.
+        pid: The process id.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Servers:
             )
 
     def _read_banner(self) -> list[str]:
-        """Waits for the banner, which ends with the line that says how to stop; less of it where nothing more comes."""
+        """Waits for the banner, which ends with the line about how to stop; incomplete if the output ends."""
         lines: list[str] = []
         timer = threading.Timer(START_SECONDS, self._process.kill)
         timer.start()
@@ -148,7 +148,7 @@ class Servers:
 
 
 def main() -> int:
-    """Runs the demo; tells the exit code."""
+    """Runs the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description="Shows the main job on this machine.")
     parser.add_argument("--keep", action="store_true", help="leave the servers running at the end")
     keep = parser.parse_args().keep
@@ -181,7 +181,7 @@ def _demonstrate(*, keep: bool) -> None:
 
 
 def _show(number: int, step: Step, target: str) -> None:
-    """Shows a step, takes it, and shows how grpcurl would take it."""
+    """Prints a step, runs it, and prints the same call with grpcurl."""
     typed = [PROGRAM, "--target", target, *step.arguments]
     _say("", f"{number}. {step.title}", f"$ {shlex.join(typed)}")
     done = subprocess.run(typed, stdin=subprocess.DEVNULL, check=False)  # noqa: S603  the project's own program
@@ -193,13 +193,13 @@ def _show(number: int, step: Step, target: str) -> None:
 
 
 def _newest_run(target: str) -> str:
-    """Asks for the id of the newest run."""
+    """Gets the id of the newest run."""
     typed = [PROGRAM, "--target", target, "runs", "--limit", "1", "-o", "name"]
     return subprocess.run(typed, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  our own
 
 
 def grpcurl(step: Step, target: str, run: str = "") -> str:
-    """Writes the command that makes the same call without this project's client."""
+    """Returns the command that makes the same call without this project's client."""
     method = rpc_path(step)
     if isinstance(step.body, tuple):
         return f"{shlex.join([PROGRAM, *step.body])} | grpcurl -plaintext -d @ {target} {method}"
@@ -207,7 +207,7 @@ def grpcurl(step: Step, target: str, run: str = "") -> str:
 
 
 def rpc_path(step: Step) -> str:
-    """Tells the full name of the RPC that a step calls."""
+    """Returns the full name of the RPC that a step calls."""
     wanted = f".{step.service}/{step.method}"
     (path,) = (path for path in METHODS if path.endswith(wanted))
     return path.removeprefix("/")
@@ -225,10 +225,10 @@ def _say_how_to_reach(servers: Servers) -> None:
 
 
 def _target(banner: list[str]) -> str:
-    """Finds the adapter's address in the banner.
+    """Extracts the adapter's address from the banner.
 
     Raises:
-        DemoError: The servers did not get so far.
+        DemoError: The servers did not start.
     """
     for line in banner:
         if line.startswith("adapter "):

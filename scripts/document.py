@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs by its path
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it can also be run by path
 
 import yaml
 from scripts import api_reference, cli_reference
@@ -241,7 +241,7 @@ def doctor_page() -> str:
 
 
 def rules_page() -> str:
-    """The page about what `kfadapter check` finds."""
+    """docs/reference/check.md."""
     return RULES_HEAD + "".join(_rule_line(one) for one in vars(rules).values() if isinstance(one, rules.Rule))
 
 
@@ -278,7 +278,7 @@ def _alert_line(rule: Mapping[str, Any]) -> str:
 
 
 def all_pages() -> dict[Path, str]:
-    """All pages by their paths."""
+    """All pages by path."""
     return {
         REFERENCE / "errors.md": errors_page(),
         REFERENCE / "settings.md": settings_page(),
@@ -320,7 +320,7 @@ def main() -> int:
 
 
 def check(pages: Mapping[Path, str], gone: Sequence[Path]) -> int:
-    """Names the pages that differ from what is committed, and those that nothing makes any more."""
+    """Reports the pages that differ from the committed ones, and those that are no longer generated."""
     old = [path for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
     names = ", ".join(str(path.relative_to(ROOT)) for path in (*old, *gone))
     if names:

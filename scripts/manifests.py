@@ -1,4 +1,4 @@
-"""Builds the manifests in deploy/, as kustomize makes them."""
+"""Builds the manifests in deploy/ with kustomize."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Manifest = dict[str, Any]
 
 
 class ManifestError(Exception):
-    """Manifests cannot be built; the text says why."""
+    """Manifests cannot be built; the message says why."""
 
 
 def overlays() -> Iterator[str]:
@@ -40,7 +40,7 @@ def overlays() -> Iterator[str]:
 
 
 def components() -> Iterator[Path]:
-    """Yields the folders of what can be added to an overlay."""
+    """Yields the folders of the components that can be added to an overlay."""
     for path in sorted(DEPLOY.rglob("kustomization.yaml")):
         if yaml.safe_load(path.read_text())["kind"] == "Component":
             yield path.parent
@@ -56,7 +56,7 @@ def build(overlay: str) -> list[Manifest]:
 
 
 def build_with(*added: Path) -> list[Manifest]:
-    """Builds the overlay for a single user with components added, as an installation does that is not in here.
+    """Builds the overlay for a single user with components added, as an installation outside this repository does.
 
     Raises:
         ManifestError: It cannot be built.
@@ -91,17 +91,17 @@ def examples() -> list[str]:
 
 
 def alerts() -> Manifest:
-    """Makes of the alert rules what the Prometheus operator takes, as docs/deploy.md does."""
+    """Converts the alert rules for the Prometheus operator, as docs/deploy.md does."""
     rules = yaml.safe_load((DEPLOY / "alerts" / "kfadapter.rules.yaml").read_text())
     head = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": ADAPTER}}
     return {**head, "spec": rules}
 
 
 def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:
-    """Finds the only manifest of a kind and a name, to which kustomize may have added a hash.
+    """Returns the only manifest of a kind and a name, to which kustomize may have added a hash.
 
     Raises:
-        ManifestError: There is none, or there are several.
+        ManifestError: None matches, or several do.
     """
     named = re.compile(re.escape(name) + r"(-[a-z0-9]{10})?" * (kind in ("ConfigMap", "Secret")))
     found = [one for one in manifests if one["kind"] == kind and named.fullmatch(one["metadata"]["name"])]
@@ -111,17 +111,17 @@ def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:
 
 
 def variables(manifests: list[Manifest]) -> Mapping[str, str]:
-    """Tells the environment variables that the adapter gets, besides those of its image.
+    """Returns the environment variables of the adapter, besides those of its image.
 
     Raises:
-        ManifestError: There is no ConfigMap, or there are several.
+        ManifestError: No ConfigMap matches, or several do.
     """
     data: dict[str, str] = one(manifests, "ConfigMap")["data"]
     return data
 
 
 def image_variables() -> dict[str, str]:
-    """The adapter's environment variables that the Dockerfile sets."""
+    """The adapter's environment variables set by the Dockerfile."""
     return dict(_IMAGE_VARIABLE.findall((ROOT / "Dockerfile").read_text()))
 
 

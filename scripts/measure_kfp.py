@@ -35,14 +35,14 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A call whose time is measured; `newer_ms` is what a KFP of 2026 (master) took on two cores, in milliseconds."""
+    """A call whose time is measured; `newer_ms` is the time of a KFP of 2026 (master) on two cores, in milliseconds."""
 
     sentence: str
     newer_ms: float
     ask: Callable[[Bench, PipelineJson], object]
 
     def median(self, bench: Bench, sample: PipelineJson | None) -> str:
-        """The time of a call, in milliseconds; `-` where it cannot be made."""
+        """The time of a call, in milliseconds; `-` if it cannot be made."""
         if sample is None:
             return "-"
         took: list[float] = []
@@ -75,7 +75,7 @@ COSTS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, and prints two tables; 0 when all facts hold that hold in 2.17.0, 1 when not, 3 without a KFP."""
+    """Measures, and prints two tables; 0 if all facts of 2.17.0 hold, 1 if one does not, 3 if KFP is unreachable."""
     given = _parser().parse_args(arguments)
     settings = TransportSettings(given.kfp_url.rstrip("/"))
     reached = reach(settings, given.namespace)
@@ -116,7 +116,7 @@ def _report(settings: TransportSettings, given: argparse.Namespace, reached: Rea
 
 
 def _sample(bench: Bench, *, create: bool) -> PipelineJson | None:
-    """A pipeline to ask for: one that is created for it, or any; None if there is none."""
+    """A pipeline to request: one created for this, or any; None if there is none."""
     try:
         if create:
             bench.make_pipeline()

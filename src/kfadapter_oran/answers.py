@@ -1,4 +1,4 @@
-"""The Flask adapter's answers, made of this project's records: statuses, and bodies as the training manager reads."""
+"""The Flask adapter's responses, made from this project's records: statuses, and bodies for the training manager."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def http_status(error: AdapterError) -> int:
 
 
 def error_body(status: int, message: str, reason: str, request_id: str) -> dict[str, Json]:
-    """A failure: what is wrong, the stable reason, and the id under which the adapter's log has it."""
+    """A failure: the message, the stable reason, and the request id in the adapter's log."""
     return {"message": message, "status": status, "reason": reason, "request_id": request_id}
 
 
 def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
-    """All pipelines: there is no further page. `display_name` is the name that the other calls take."""
+    """All pipelines, on one page. `display_name` is the name that the other calls expect."""
     found = [
         {
             "pipeline_id": one.pipeline_id,
@@ -76,17 +76,17 @@ def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
 
 
 def versions_body(versions: Iterable[PipelineVersion]) -> dict[str, Json]:
-    """The names of all versions, the newest first."""
+    """The names of all versions, newest first."""
     return {"versions_list": [one.name for one in versions]}
 
 
 def experiments_body(experiments: Iterable[Experiment]) -> dict[str, Json]:
-    """The ids of all experiments by their names."""
+    """The ids of all experiments by name."""
     return {one.name: one.experiment_id for one in experiments}
 
 
 def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
-    """A pipeline; `arguments` are the parameters of its latest version with their defaults, as texts."""
+    """A pipeline; `arguments` are the parameters of its latest version with their defaults, as strings."""
     latest = pipeline.latest_version
     declared = latest.spec.parameters if latest and latest.spec else ()
     return {
@@ -98,18 +98,18 @@ def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
 
 
 def run_body(run: Run) -> dict[str, Json]:
-    """A run, in KFP's words, with its metrics if it has any."""
+    """A run, in KFP's terms, with its metrics if any."""
     metrics: dict[str, Json] = {"run_metrics": named_metrics(run.metrics)} if run.metrics else {}
     return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **metrics}
 
 
 def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Mapping[str, str]) -> dict[str, Json]:
-    """All runs by their names; where several have one, the first keeps it, and the others have their ids behind it.
+    """All runs by name; of several with the same name, the first keeps it, and the others have their ids appended.
 
     Args:
         runs: The runs.
-        pipelines: The names of pipelines by their ids.
-        experiments: The names of experiments by their ids.
+        pipelines: The names of pipelines by id.
+        experiments: The names of experiments by id.
     """
     body: dict[str, Json] = {}
     for run in runs:
@@ -136,7 +136,7 @@ def execution_body(
     experiment_name: str,
     left_out: Sequence[str],
 ) -> dict[str, Json]:
-    """A run that was started; `arguments_left_out` are those that its pipeline does not declare."""
+    """A run that was started; `arguments_left_out` are those that the pipeline does not declare."""
     return {
         "trainingjob_id": trainingjob_id,
         "run_id": run.run_id,

@@ -1,4 +1,4 @@
-"""The commands that this package adds to `kfadapter`. It imports nothing, as the program's help reads it."""
+"""The commands that this package adds to `kfadapter`. No imports, as the program's help loads this module."""
 
 COMMANDS = {
     "notify": (

@@ -26,7 +26,7 @@ _FEATURE_PARTS = ("featuregroup_name", "trainingjob_id")
 
 
 class ArgumentProfile(enum.Enum):
-    """How the arguments of a training job become those of a run."""
+    """How the arguments of a training job are converted to those of a run."""
 
     AS_GIVEN = "as-given"
     """Under their own names, all of them."""
@@ -37,11 +37,11 @@ class ArgumentProfile(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunArguments:
-    """What a run is given.
+    """The arguments of a run.
 
     Attributes:
-        values: The values, texts turned into the declared types.
-        left_out: The names of arguments that the pipeline does not declare and that were left out, sorted.
+        values: The values, with strings converted to the declared types.
+        left_out: The names of omitted arguments, which the pipeline does not declare, sorted.
     """
 
     values: Mapping[str, Json]
@@ -51,10 +51,10 @@ class RunArguments:
 def run_arguments(
     given: Mapping[str, Json], declared: Sequence[Parameter], profile: ArgumentProfile = ArgumentProfile.AS_GIVEN
 ) -> RunArguments:
-    """Turns the arguments of a training job into those of a run.
+    """Converts the arguments of a training job to those of a run.
 
-    A text becomes a value of the declared type; one that is none, and with `AS_GIVEN` a name that is not declared,
-    stays as it is: the adapter refuses the run and reports all that is wrong with it.
+    Strings are converted to the declared type; invalid ones and, with `AS_GIVEN`, undeclared names
+    are passed unchanged: the adapter rejects the run and reports all errors.
     """
     kept, left_out = dict(given), set[str]()
     if profile is ArgumentProfile.FLASK_ADAPTER:
@@ -74,18 +74,18 @@ def start_job(
     """Starts a run for a training job.
 
     Args:
-        client: Calls the adapter.
-        details: `pipeline_name`, `experiment_name`, `arguments`; `pipeline_version`, a version's name; without it the
-            latest version is taken.
-        job: The training job; kept in KFP as the run's label `trainingjob_id`.
-        profile: How its arguments become those of a run.
-        request_id: Under which the same call starts the same run; empty: each call starts one.
+        client: The client of the adapter.
+        details: `pipeline_name`, `experiment_name`, `arguments`; `pipeline_version`, a version's name; defaults to the
+            latest version.
+        job: The training job; stored in KFP as the run's label `trainingjob_id`.
+        profile: How its arguments are converted.
+        request_id: The idempotency key; if empty, each call starts a run.
 
     Returns:
         The run, with `run_status` `scheduled`.
 
     Raises:
-        AdapterError: It was not started.
+        AdapterError: The run was not started.
     """
     pipeline_name = _text(details, "pipeline_name")
     version = client.pipelines.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))

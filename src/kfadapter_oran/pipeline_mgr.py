@@ -1,4 +1,4 @@
-"""The training manager's own calls, under its names and with its return shapes. Needs the base install only."""
+"""The training manager's own calls, with its names and return types. Needs only the base install."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _clients: dict[tuple[int, str], Client] = {}
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer that looks like one of the `requests` library, as far as the training manager looks at it.
+    """A response with the attributes of the `requests` library that the training manager reads.
 
     Attributes:
-        status_code: The HTTP status that stands for how the call ended.
-        body: What was answered.
+        status_code: The HTTP status of the call.
+        body: The content.
     """
 
     status_code: int
@@ -61,11 +61,11 @@ class Response:
 
 
 class PipelineMgrError(Exception):
-    """A call failed; the text says what is wrong and what to do."""
+    """A call failed; the message says what is wrong and what to do."""
 
 
 class Config(Protocol):
-    """What `training_start` reads of the training manager's configuration."""
+    """The parts of the training manager's configuration that `training_start` reads."""
 
     @property
     def kf_adapter_ip(self) -> str:
@@ -79,20 +79,20 @@ class Config(Protocol):
 
 
 class PipelineMgr:
-    """The training manager's `PipelineMgr`, over gRPC. Safe to use from several threads; it connects when first used.
+    """The training manager's `PipelineMgr`, over gRPC. Safe to use from several threads; it connects on first use.
 
     Attributes:
-        error_class: What is raised when a call fails; the training manager sets its own `TMException`.
-        profile: How the arguments of a training job become those of a run.
+        error_class: The exception raised when a call fails; the training manager sets its own `TMException`.
+        profile: How the arguments of a training job are converted to those of a run.
     """
 
     error_class: ClassVar[type[Exception]] = PipelineMgrError
     profile: ClassVar[ArgumentProfile] = ArgumentProfile.FLASK_ADAPTER
 
     def __init__(self, target: str = "") -> None:
-        """Will call the adapter at `target`, `host:port`.
+        """Calls the adapter at `target`, `host:port`.
 
-        By default that is what `KFADAPTER_TARGET` says, or `KF_ADAPTER_IP` and `KF_ADAPTER_PORT`.
+        Defaults to `KFADAPTER_TARGET`, or `KF_ADAPTER_IP` and `KF_ADAPTER_PORT`.
         """
         self._target = target
 
@@ -102,20 +102,20 @@ class PipelineMgr:
             return answers.pipelines_body(self._client.pipelines.list())
 
     def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
-        """Lists the names of all versions of a pipeline: `versions_list`, the newest first."""
+        """Lists the names of all versions of a pipeline: `versions_list`, newest first."""
         with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
             return answers.versions_body(self._client.pipelines.list_versions(pipeline_name))
 
     def upload_pipeline_file(
         self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
     ) -> bool:
-        """Uploads a file as a new pipeline or as a new version of it; True when it has arrived."""
+        """Uploads a file as a new pipeline or as a new version of it; True if the upload succeeded."""
         with self._raising(f"upload pipeline '{pipeline_name}'"):
             self._client.pipelines.upload(filepath, name=pipeline_name, description=description or "")
         return True
 
     def get_experiments(self) -> dict[str, Json]:
-        """Lists the ids of all experiments by their names."""
+        """Lists the ids of all experiments by name."""
         with self._raising("list the experiments"):
             return answers.experiments_body(self._client.experiments.list())
 
@@ -124,8 +124,8 @@ class PipelineMgr:
 
         Args:
             training_details: `pipeline_name`, `experiment_name`, `arguments`; `pipeline_version`, a version's name;
-                without it the latest version is taken.
-            trainingjob_name: The job; kept in KFP as the run's label `trainingjob_id`.
+                defaults to the latest version.
+            trainingjob_name: The job; stored in KFP as the run's label `trainingjob_id`.
 
         Returns:
             `run_status` is `scheduled` and `run_id` is the run; or a status other than 200 and a `message`.
@@ -134,7 +134,7 @@ class PipelineMgr:
             return _answered(lambda: start_job(self._client, training_details, str(trainingjob_name), self.profile))
 
     def terminate_training(self, run_id: str) -> Response:
-        """Stops a run, whoever started it; no-op if it has finished or is stopping."""
+        """Terminates any run; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
             return _answered(lambda: answers.run_body(self._client.runs.terminate(str(run_id))))
 
@@ -151,17 +151,17 @@ class PipelineMgr:
 
 
 def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], trainingjob_name: str | int) -> Response:
-    """Starts a run for a training job, at the adapter that the training manager's configuration names."""
+    """Starts a run for a training job, with the adapter of the training manager's configuration."""
     return _of(training_config_obj).start_training(dict_data, trainingjob_name)
 
 
 def terminate_training(training_config_obj: Config, run_id: str) -> Response:
-    """Stops a run, at the adapter that the training manager's configuration names."""
+    """Terminates a run, with the adapter of the training manager's configuration."""
     return _of(training_config_obj).terminate_training(run_id)
 
 
 def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
-    """Makes a call; its failure is a response, too, unless the adapter could not be called."""
+    """Makes a call; a failure is a response, too, unless the adapter could not be called."""
     try:
         return Response(int(HTTPStatus.OK), call())
     except (CannotConnectError, DeadlineError):
@@ -172,10 +172,10 @@ def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
 
 
 def _client_of(target: str) -> Client:
-    """Returns the client for an adapter; empty means the one that the environment names.
+    """Returns the client for an adapter; if empty, the target is that of the environment.
 
-    There is one client for each adapter and process: gRPC does not survive a fork, and the training manager's
-    development server forks, so a child gets its own. Nothing is connected before the first call.
+    There is one client per adapter and process: gRPC does not survive a fork, and the training manager's
+    development server forks, so a child gets its own. It connects at the first call.
     """
     if not target and not os.environ.get(TARGET_VARIABLE):
         host, port = os.environ.get(_HOST_VARIABLE), os.environ.get(_PORT_VARIABLE)

@@ -20,7 +20,7 @@ class Access:
     """Authenticates callers by token, by client certificate, by both at once, or not at all."""
 
     def __init__(self, tokens: Callable[[], Tokens] | None, names: ClientNames | None) -> None:
-        """A caller needs all that is required.
+        """Callers must satisfy all that is required.
 
         Args:
             tokens: Returns the tokens that are valid now; None if none is required.
@@ -39,8 +39,8 @@ class Access:
             names: Returns the names in the certificate of the connection.
 
         Raises:
-            UnauthenticatedError: The call brings no valid token.
-            PermissionDeniedError: No name in the certificate may call.
+            UnauthenticatedError: The call has no valid token.
+            PermissionDeniedError: No name in the certificate is allowed.
         """
         holder = _holder(self._names, names()) if self._names else None
         bearer = _bearer(self._tokens(), authorization) if self._tokens else None
@@ -50,7 +50,7 @@ class Access:
 
 
 def authorize(caller: Caller | None, needed: Role, method: str) -> None:
-    """Returns if a caller may make a call; an unknown one may, as then callers are not authenticated.
+    """Returns if the caller may make the call; None may, as then callers are not authenticated.
 
     Raises:
         PermissionDeniedError: The role does not allow it.

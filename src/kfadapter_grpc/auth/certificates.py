@@ -1,4 +1,4 @@
-"""Reads PEM files before gRPC does, which would not say what is wrong with them."""
+"""Validates PEM files before gRPC reads them, which would not report what is wrong."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class CertificateError(ValueError):
-    """A file with certificates or a key cannot be used; the message says why, and nothing of the key."""
+    """A file with certificates or a key is invalid; the message says why, without parts of the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """What a server shows, and whom it believes. The bytes are those of the files.
+    """The certificate that a server presents, and the CAs that it trusts, as the bytes of the files.
 
     Attributes:
-        chain: The server's certificate, and those that lead to its CA.
+        chain: The server's certificate chain.
         key: Its private key.
-        client_ca: The certificates that those of callers must lead to; None if callers need none.
-        expires: When the server's certificate ends.
+        client_ca: The CAs of client certificates; None if callers need no certificate.
+        expires: When the server's certificate expires.
     """
 
     chain: bytes
@@ -38,10 +38,10 @@ class ServerCertificate:
 
 
 def server_certificate(chain: bytes, key: bytes, client_ca: bytes | None = None) -> ServerCertificate:
-    """Checks what the files hold, each and all together.
+    """Checks the contents of the files, each and in combination.
 
     Raises:
-        CertificateError: Something cannot be used.
+        CertificateError: A file is invalid.
     """
     leaf = check_certificate(chain)
     check_key(key, leaf)
@@ -51,10 +51,10 @@ def server_certificate(chain: bytes, key: bytes, client_ca: bytes | None = None)
 
 
 def check_certificate(chain: bytes) -> x509.Certificate:
-    """Reads a certificate, which may be followed by those that lead to its CA.
+    """Reads a certificate, which may be followed by its chain.
 
     Raises:
-        CertificateError: There is none, or it is not valid now.
+        CertificateError: It is missing, or not valid now.
     """
     leaf = _certificates(chain)[0]
     now = datetime.now(timezone.utc)
@@ -66,10 +66,10 @@ def check_certificate(chain: bytes) -> x509.Certificate:
 
 
 def check_key(key: bytes, certificate: x509.Certificate) -> None:
-    """Sees whether a private key is that of a certificate.
+    """Checks that a private key belongs to a certificate.
 
     Raises:
-        CertificateError: It is not, or cannot be read.
+        CertificateError: It does not, or cannot be read.
     """
     try:
         private = load_pem_private_key(key, password=None)
@@ -82,7 +82,7 @@ def check_key(key: bytes, certificate: x509.Certificate) -> None:
 
 
 def check_ca(bundle: bytes) -> None:
-    """Sees whether there is a certificate that one of a caller can lead to.
+    """Checks that there is a valid CA for client certificates.
 
     Raises:
         CertificateError: There is none, or all have expired.

@@ -1,4 +1,4 @@
-"""Which names in client certificates may call, and in which role."""
+"""The names in client certificates that are allowed, and their roles."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ ANY = "*"
 
 
 def split_names(text: str) -> frozenset[str]:
-    """Reads a list of names with commas in between."""
+    """Parses a comma-separated list of names."""
     return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 
 class ClientNames:
-    """The names that may call. A certificate has several: DNS names, URIs, a common name; one that is listed suffices.
+    """The allowed names. A certificate has several: DNS names, URIs, a common name; one listed name suffices.
 
-    A reader only reads, even if it is also a writer; a name that is spelled out counts before `*`.
+    A reader has read access only, even if it is also a writer; an exact name takes precedence over `*`.
     """
 
     def __init__(self, writers: str, readers: str) -> None:
-        """Takes both lists, with commas in between."""
+        """Takes both lists, comma-separated."""
         self._lists = ((split_names(readers), Role.READER), (split_names(writers), Role.WRITER))
 
     def try_caller(self, names: Sequence[str]) -> Caller | None:
-        """Returns the caller whose certificate has these names; None if none of them may call."""
+        """Returns the caller whose certificate has these names; None if none of them is allowed."""
         for listed, role in self._lists:
             for name in names:
                 if name in listed:

@@ -1,4 +1,4 @@
-"""Files that are re-read while the server runs, unless what they hold is wrong."""
+"""Files that are re-read while the server runs; invalid contents are ignored."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ MAX_FILE_BYTES = 1024 * 1024
 
 
 class Refreshable(Protocol):
-    """Something that may be out of date."""
+    """Something that can be refreshed."""
 
     def refresh(self) -> None:
-        """Brings it up to date."""
+        """Refreshes it."""
         ...
 
 
 class Reloaded(Generic[T]):
-    """What some files say together.
+    """The parsed contents of some files.
 
-    Contents are compared, not times: so it does not matter whether a file is written anew, replaced, or, as Kubernetes
-    does, reached through another link. A look between two files that are being replaced finds what does not fit
-    together, and the next look what does.
+    Contents are compared, not times: so it does not matter whether a file is rewritten, replaced, or, as Kubernetes
+    does, reached through another link. A read while files are being replaced may find contents that do not match
+    each other; the next read finds the new ones.
 
     Attributes:
-        value: What they said when they last were right.
+        value: Their last valid contents.
     """
 
     def __init__(self, what: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:
         """Reads the files.
 
         Args:
-            what: What they hold, for the log.
+            what: What the files contain, for the log.
             paths: The files; `parse` gets the bytes of each.
-            parse: Reads them; raises ValueError, in words that may be logged, if they are wrong.
+            parse: Parses them; raises ValueError, with a message safe for logs, if they are invalid.
 
         Raises:
             OSError: A file cannot be read.
-            ValueError: What they say is wrong.
+            ValueError: The contents are invalid.
         """
         self._what = what
         self._paths = tuple(paths)
@@ -61,9 +61,9 @@ class Reloaded(Generic[T]):
         self.value = parse(*self._contents)
 
     def refresh(self) -> None:
-        """Reads the files again, and takes up what they say if it is right.
+        """Reads the files again, and applies the contents if valid.
 
-        A mistake is logged once, and tried again: a certificate that is not valid yet will be.
+        An error is logged once, and parsing is retried: a certificate that is not yet valid will be.
         """
         try:
             contents = self._read()
@@ -92,10 +92,10 @@ class Reloaded(Generic[T]):
 
 
 class Refresher:
-    """Looks at things again and again, on a thread of its own."""
+    """Refreshes things periodically, on its own thread."""
 
     def __init__(self, things: Sequence[Refreshable], seconds: float = RELOAD_SECONDS) -> None:
-        """Will look at `things`, with pauses of `seconds`."""
+        """Refreshes `things` every `seconds`."""
         self._things = tuple(things)
         self._seconds = seconds
         self._stopped = threading.Event()
@@ -103,12 +103,12 @@ class Refresher:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Begins to look, if there is anything to look at."""
+        """Starts the thread, if there is anything to refresh."""
         if self._things:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Stops the thread."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -121,10 +121,10 @@ class Refresher:
 
 
 def read_small(path: Path) -> bytes:
-    """Reads a file, at most 1 MiB of it, and nothing that could make the reader wait.
+    """Reads a regular file of at most 1 MiB, so that the read never blocks.
 
     Raises:
-        OSError: It cannot be read, is no file or is larger.
+        OSError: It cannot be read, is not a regular file or is larger.
     """
     if path.exists() and not path.is_file():
         raise OSError(0, "it is not a file", str(path))

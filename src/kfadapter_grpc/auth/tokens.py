@@ -1,7 +1,7 @@
-"""Bearer tokens, and the file that holds their hashes. Needs nothing but Python: the command line makes tokens with it.
+"""Bearer tokens, and the file that holds their hashes. Standard library only: the command line creates tokens with it.
 
-A line of the file is `NAME ROLE sha256:HEX [LAST-DAY]`; what follows a `#` is a comment. The hash is a plain SHA-256:
-salt and slowness protect passwords, which can be guessed; a token holds 256 random bits, which cannot.
+A line of the file is `NAME ROLE sha256:HEX [LAST-DAY]`; text after `#` is a comment. The hash is a plain SHA-256:
+salt and slowness protect passwords, which can be guessed; a token has 256 random bits.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _MOST_TOLD = 5
 
 
 class TokenFileError(ValueError):
-    """A file of tokens is wrong; the message has the lines, and nothing that may be a secret."""
+    """A token file is invalid; the message has the line numbers, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """A line of the file.
+    """One line of the file.
 
     Attributes:
-        name: Whose token it is. The same name may stand there twice, as while a token is being replaced.
-        role: What its bearer may do.
+        name: The owner of the token. A name may occur twice, for instance while a token is being replaced.
+        role: The role of its owner.
         digest: The SHA-256 of the token.
-        last_day: The last day, in UTC, on which it is valid; None if it is so for ever.
+        last_day: The last day, in UTC, on which it is valid; None if it never expires.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TokenEntry:
         return self.last_day is not None and today() > self.last_day
 
     def line(self) -> str:
-        """Writes it as a line of the file, without its end."""
+        """Formats it as a line of the file, without the line break."""
         last_day = [self.last_day.isoformat()] if self.last_day else []
         return " ".join([self.name, self.role.value, _ALGORITHM + self.digest.hex(), *last_day])
 
@@ -63,7 +63,7 @@ def today() -> date:
 
 
 def new_token() -> str:
-    """Makes a token of 256 random bits."""
+    """Creates a token of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_BYTES)
 
 
@@ -73,12 +73,12 @@ def digest(token: str) -> bytes:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can name a token: up to 128 visible characters of any script, but no `#`."""
+    """Whether a text is a valid name: up to 128 visible characters of any script, without `#`."""
     return _NAME.fullmatch(text) is not None and text.isprintable()
 
 
 def try_day(text: str) -> date | None:
-    """Reads a day, YYYY-MM-DD; None if it is not one."""
+    """Parses a date, YYYY-MM-DD; None if invalid."""
     try:
         return date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:
@@ -96,11 +96,11 @@ class Tokens:
 
     @property
     def expired(self) -> int:
-        """How many of them have expired."""
+        """The number of expired tokens."""
         return sum(entry.is_expired() for entry in self._entries)
 
     def try_find(self, token: str) -> TokenEntry | None:
-        """Finds whose token this is, expired or not. Takes as long for one that is nearly right as for any other."""
+        """Returns the entry of a token, expired or not. Takes the same time for any token."""
         wanted, found = digest(token), None
         for entry in self._entries:
             if hmac.compare_digest(entry.digest, wanted):
@@ -109,10 +109,10 @@ class Tokens:
 
 
 def parse_tokens(data: bytes) -> Tokens:
-    """Reads a file of tokens.
+    """Parses a token file.
 
     Raises:
-        TokenFileError: A line is wrong, there is no token, or there are too many.
+        TokenFileError: A line is invalid, or there are no tokens or too many.
     """
     try:
         lines = data.decode("utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""The command line `kfadapter`. Importing it is cheap: what a command needs is loaded when it runs."""
+"""The command line `kfadapter`. Importing it is cheap: the dependencies of a command are loaded when it runs."""
 
 from kfadapter_grpc.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The program `kfadapter`: where its commands are, and what stands around them."""
+"""The program `kfadapter`: the table of its commands, and what they share."""
 
 import inspect
 import os
@@ -58,7 +58,7 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class Program(TyperGroup):
-    """The group of all commands, those of sibling packages included."""
+    """The group of all commands, including those of sibling packages."""
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401  as Typer has it
         super().__init__(**attributes)
@@ -66,11 +66,11 @@ class Program(TyperGroup):
         self.commands = cast("Any", self.table)  # only read
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
-        """Names all commands, without loading them."""
+        """Lists all commands, without loading them."""
         return [*self.table]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401, ARG002
-        """Finds what stands for a command until it is called."""
+        """Returns the placeholder of a command until it is called."""
         return self.table.try_deferred(cmd_name)
 
     def main(
@@ -82,21 +82,21 @@ class Program(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,  # noqa: ANN401  as Typer has it
     ) -> Any:  # noqa: ANN401
-        """Runs a command line, and exits with what it ends with."""
+        """Runs a command line, and exits with its exit code."""
         words = sys.argv[1:] if args is None else list(args)
         invocation.begin(words)
         try:
             code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
         except _UsageError as error:
             code = _report_usage(error)
-        except typer.Abort as error:  # a question that got no answer
+        except typer.Abort as error:  # a prompt without an answer
             interrupted = isinstance(error.__context__, KeyboardInterrupt)
             code = ExitCode.INTERRUPTED if interrupted else ExitCode.CANCELLED
         sys.exit(code)
 
 
 def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no public name
-    if type(error).show is not _UsageError.show:  # no mistake: help is shown without arguments
+    if type(error).show is not _UsageError.show:  # not an error: help is shown without arguments
         error.show()
         return ExitCode.USAGE
     from kfadapter_grpc.cli.text import print_parts  # noqa: PLC0415  not for a help that was typed right
@@ -131,7 +131,7 @@ app = typer.Typer(
 
 
 def _common(context: typer.Context, *, version: bool, **options: Any) -> None:  # noqa: ANN401, ARG001
-    # Read when gRPC is loaded, which is yet to come; it would write a line of its own whenever a handshake fails.
+    # Read when gRPC is loaded, later; gRPC would log a line for every failed handshake.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if context.invoked_subcommand in _SERVERS else "NONE")
     context.obj = ClientOptions(**options)
 
@@ -155,6 +155,6 @@ def main() -> None:
 def _program() -> None:
     prepare_streams()
     if SHELL_VARIABLE in os.environ:
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its lines would be offered as names
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its log would be offered as names
     join_bash_words(os.environ)
     app(utf8_arguments(sys.argv[1:]), prog_name="kfadapter")

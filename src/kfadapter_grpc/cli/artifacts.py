@@ -1,5 +1,5 @@
-"""`kfadapter artifacts`: what the tasks of a run made."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter artifacts`: the artifacts of the tasks of a run."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import os
 from typing import TYPE_CHECKING, Annotated

@@ -1,5 +1,5 @@
-"""`kfadapter check`: what of a pipeline fails, or is otherwise, on Kubeflow Pipelines; nothing is run or uploaded."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter check`: what of a pipeline fails or differs on Kubeflow Pipelines; nothing is run or uploaded."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import io
 import sys
@@ -59,7 +59,7 @@ def check(
 
 
 def warn_of(file: PipelineFile) -> None:
-    """Prints what there is to say of a file that is uploaded; whether it is taken is for the adapter to say."""
+    """Prints the findings of a file to be uploaded; the adapter decides whether to accept it."""
     from kfadapter_grpc.contract.errors import AdapterError
 
     if file.path == STDIN or file.path.stat().st_size > LARGEST_CHECKED:
@@ -81,7 +81,7 @@ def _note(grouped: Sequence[Sequence[str]]) -> None:
 
 
 def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
-    """The findings of a file, and the notes."""
+    """The findings and the notes of a file."""
     from kfadapter_grpc.check.findings import findings, notes
     from kfadapter_grpc.check.reading import read_pipeline
 
@@ -99,7 +99,7 @@ def _named(one: "Finding", pipeline: str) -> "Finding":
 
 
 def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
-    """What there is to say, in lines, once for all tasks that it is about."""
+    """The findings as lines, once for all tasks concerned."""
     tasks: dict[Finding, list[str]] = {}
     for one in found:
         tasks.setdefault(replace(one, task=""), []).append(one.task)

@@ -1,14 +1,14 @@
-"""How a function becomes a command: its options, how it ends, and when it is loaded.
+"""Turns functions into commands: options, exit codes, deferred imports.
 
-A command is a function with annotations as Typer reads them. A parameter whose type is a dataclass of such annotations
-stands for the options that are its fields. That of the type `ClientOptions` stands for all options that say which
-adapter to call; `Annotated[ClientOptions, "namespace"]` takes only those that are named. A `Path` is read as the file
-system spells it. A parameter `Annotated[Flags, Settings]` takes those of the fields' options that were given, by their
-names. Errors that a command raises become words on stderr and an exit code.
+A command is a function with Typer's annotations. A parameter whose type is a dataclass with such annotations
+stands for the options that are its fields. One of the type `ClientOptions` stands for all options about the
+adapter; `Annotated[ClientOptions, "namespace"]` takes only the named ones. A `Path` is decoded as the file
+system encodes it. A parameter `Annotated[Flags, Settings]` receives the options of the fields that were set, by
+name. Errors that a command raises become a message on stderr and an exit code.
 
-A table of commands, `{"name": ("package.module:function", "Short help.")}`, is all that the program's help needs: the
-module is imported when the command runs or its own help is wanted. A sibling package adds its commands by the name of
-such a table as an entry point of the group `kfadapter.commands`, in a module that imports nothing else.
+The program's help needs only a table of commands, `{"name": ("package.module:function", "Short help.")}`: the
+module is imported when the command runs or shows its own help. A sibling package adds its commands by declaring
+such a table as an entry point of the group `kfadapter.commands`, in a module without imports.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _HELP = frozenset({"-h", "--help"})
 
 
 class Deferred(TyperCommand):
-    """Stands for a command in lists, and becomes it when it is called."""
+    """A placeholder of a command in lists, which loads the command when called."""
 
     def __init__(self, name: str, where: str, short_help: str) -> None:
         super().__init__(name, help=short_help, rich_markup_mode=None)
@@ -57,14 +57,14 @@ class Deferred(TyperCommand):
         return found if isinstance(found, TyperGroup) else command(found, self.name)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  as Click has it
-        """Hands over to the command itself."""
+        """Delegates to the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 
 
 class Commands(Mapping[str, TyperCommand | TyperGroup]):
-    """The commands of a table and of the sibling packages. Only taking one imports it, and only siblings are searched.
+    """The commands of a table and of the sibling packages. A lookup imports one command; only siblings are searched.
 
-    Looking through all that is installed would take 100 ms.
+    Searching all installed packages would take 100 ms.
     """
 
     def __init__(self, table: Table) -> None:
@@ -72,7 +72,7 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
         self._has_siblings = False
 
     def try_deferred(self, name: str) -> Deferred | None:
-        """Finds what stands for a command; siblings are searched for what the table lacks."""
+        """Returns the placeholder of a command; siblings are searched if the table lacks it."""
         if name not in self._deferred:
             self._add_siblings()
         return self._deferred.get(name)
@@ -104,22 +104,22 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
 
 
 class ListingGroup(TyperGroup):
-    """A group that lists if it is called without a command: `kfadapter runs` is `kfadapter runs list`."""
+    """A group whose default command is `list`: `kfadapter runs` is `kfadapter runs list`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Reads what stands behind the group's name; while a shell completes, only what was typed counts."""
+        """Parses the arguments after the group's name; during shell completion only what was typed counts."""
         lists = not args or (args[0].startswith("-") and args[0] not in _HELP)
         return super().parse_args(ctx, ["list", *args] if lists and not ctx.resilient_parsing else args)
 
 
 def group(about: str, *functions: Function) -> ListingGroup:
-    """Makes a group of commands, each with its function's name."""
+    """Creates a group of commands, each with its function's name."""
     commands = [command(function) for function in functions]
     return ListingGroup(commands=commands, help=about, rich_markup_mode=None)
 
 
 def command(function: Function, name: str | None = None) -> TyperCommand:
-    """Makes a command of a function; it has its name unless another is given."""
+    """Turns a function into a command; the name defaults to the function's."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name or function.__name__.strip("_").replace("_", "-"))(_with_shared_options(function))
     made = get_command(app)
@@ -129,7 +129,7 @@ def command(function: Function, name: str | None = None) -> TyperCommand:
 
 
 def _with_shared_options(function: Function) -> Function:
-    """Puts options in the place of dataclasses, and ends the command as the table of exit codes says."""
+    """Replaces dataclasses with their options, and ends the command with the exit codes of the table."""
     taken: dict[str, tuple[type, list[str]]] = {}
     own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
     for one in inspect.signature(function, eval_str=True).parameters.values():
@@ -169,7 +169,7 @@ def _with_shared_options(function: Function) -> Function:
 
 
 def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
-    """Lets Typer read these parameters instead of those that the function is written with."""
+    """Makes Typer read these parameters instead of the function's own."""
     named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     for one in named:
         type_, option = (*get_args(one.annotation), None, None)[:2]
@@ -181,13 +181,13 @@ def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Fun
 
 
 def guarded(program: Callable[[], object]) -> ExitCode:
-    """Runs a program or a command; errors become words and an exit code, a closed pipe is no error."""
+    """Runs a program or a command; errors become a message and an exit code, a closed pipe is not an error."""
     try:
         try:
             program()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader, as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard_output()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -196,7 +196,7 @@ def guarded(program: Callable[[], object]) -> ExitCode:
     except Exception as error:  # noqa: BLE001  nothing unexpected may end in a traceback
         from kfadapter_grpc.cli.failures import report  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
-        try:  # a full disk must not be tried again when Python exits
+        try:  # Python must not retry on a full disk when it exits
             sys.stdout.flush()
         except OSError:
             _discard_output()
@@ -205,7 +205,7 @@ def guarded(program: Callable[[], object]) -> ExitCode:
 
 
 def _discard_output() -> None:
-    """Lets Python flush stdout into nothing when it exits, instead of complaining."""
+    """Makes Python flush stdout to nowhere when it exits, instead of reporting an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

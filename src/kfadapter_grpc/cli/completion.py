@@ -1,6 +1,6 @@
-"""Names for the shell's completion, requested from the adapter at the Tab key.
+"""Names for shell completion, requested from the adapter when Tab is pressed.
 
-It is quick or offers nothing, and prints nothing else: a half-typed command line stands where that would appear.
+It is fast or offers nothing, and prints no messages, which would appear within a half-typed command line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
 
 
 def _offers(ask: Callable[[Client, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
-    """Makes a completion of what `ask` returns for the client and what was typed."""
+    """Returns a completion of what `ask` returns for the client and the typed text."""
 
     def offer(context: typer.Context, incomplete: str) -> list[str]:
         wanted = utf8(incomplete)
@@ -47,7 +47,7 @@ def _offers(ask: Callable[[Client, str], Iterable[str]]) -> Callable[[typer.Cont
 
 
 def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> Callable[..., list[str]]:
-    """Makes a completion of what `ask` returns for the client and the pipeline that was typed before."""
+    """Returns a completion of what `ask` returns for the client and the pipeline typed before."""
 
     def offer(context: typer.Context, incomplete: str) -> list[str]:
         from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
@@ -63,7 +63,7 @@ def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> 
 
 
 def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the names of pipelines; none where an id is to be typed."""
+    """Offers the names of pipelines; none where an id is expected."""
     return [] if context.params.get("by_id") else _pipeline_names(context, incomplete)
 
 
@@ -96,7 +96,7 @@ parameter_names = _offers_of_pipeline(_parameters)
 
 
 def task_paths(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the paths of the tasks of the run that was typed before."""
+    """Offers the paths of the tasks of the run typed before."""
     from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
     from kfadapter_grpc.contract.run_paths import paths_of  # noqa: PLC0415
 
@@ -109,7 +109,7 @@ def task_paths(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def output_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the artifacts of the task that was typed before."""
+    """Offers the artifacts of the task typed before."""
     from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
 
     run, task = _typed(context, "run", 0), _typed(context, "task", 1)
@@ -121,7 +121,7 @@ def output_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _typed(context: typer.Context, name: str, place: int) -> str:
-    """An argument that was typed before; the words are not parsed yet where an option lacks its value."""
+    """An argument typed before; if an option lacks its value, the words are not parsed yet."""
     return utf8(str(context.params.get(name) or next(iter(context.args[place:]), "")))
 
 
@@ -135,19 +135,19 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
 
 
 def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name
-    """Reads what stands on the line so far; what stands behind the command counts before what stands in front."""
+    """Parses the line so far; options after the command take precedence over those before it."""
     outer = context.parent
     options = _options(outer) if outer is not None else ClientOptions()
     return replace(options.override(context.params), timeout=SECONDS)
 
 
 def _is_harmless(name: str) -> bool:
-    """Returns whether a name can be typed as it is; one like `--force` would be taken for an option."""
+    """Returns whether a name can be typed as is; one like `--force` would be parsed as an option."""
     return name.isprintable() and _STEERING.isdisjoint(name) and not name.startswith("-")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
-    """Puts together what bash takes apart: to it `:` and `=` are words of their own, as in `--target host:50051`."""
+    """Joins what bash splits: it takes `:` and `=` for separate words, as in `--target host:50051`."""
     if not _is_bash(environment):
         return
     words: list[str] = []
@@ -166,12 +166,12 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 
 
 def _spelled(name: str, wanted: str) -> str:
-    """Spells a name as it must be typed; only bash leaves that to the program, and only outside of quotes."""
+    """Quotes a name for the shell; only bash leaves that to the program, and only outside quotes."""
     words, cursor = os.environ.get(_WORDS, "").split("\n"), int(os.environ.get(_CURSOR, "0"))
     is_quoted = cursor < len(words) and words[cursor].startswith(("'", '"'))
     if not _is_bash(os.environ) or is_quoted:
         return name
-    begun = max(wanted.rfind(char) for char in _BREAKS) + 1  # bash goes on behind it
+    begun = max(wanted.rfind(char) for char in _BREAKS) + 1  # bash continues after it
     return _Spelled(_TO_QUOTE.sub(r"\\\1", name[begun:]))
 
 
@@ -180,7 +180,7 @@ def _is_bash(environment: Mapping[str, str]) -> bool:
 
 
 class _Spelled(str):
-    """A name as bash needs it typed. Typer compares what is offered with what was typed: that has been done."""
+    """A name quoted for bash. Typer would compare it with what was typed, which is already done."""
 
     __slots__ = ()
 

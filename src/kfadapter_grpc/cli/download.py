@@ -1,5 +1,5 @@
-"""`kfadapter download`: writes a pipeline's file, as YAML for people or as the bytes that come."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter download`: writes a pipeline's file, as YAML or as the received bytes."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import sys
 import tempfile
@@ -60,7 +60,7 @@ def download(
 
 @contextmanager
 def stdout() -> Iterator[BinaryIO]:
-    """The standard output, for bytes; on a terminal the next prompt begins a line."""
+    """Stdout, for bytes; on a terminal a final newline puts the next prompt on its own line."""
     sys.stdout.flush()
     yield sys.stdout.buffer
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""How runs that are followed are shown: redrawn in place on a terminal, a line for each change elsewhere."""
+"""How watched runs are shown: redrawn in place on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Followed:
     Attributes:
         run: The run, with its tasks.
         planned: The paths of the tasks that its pipeline declares.
-        gone: Whether it was deleted.
+        gone: Whether the run was deleted.
     """
 
     def __init__(self, run: Run, planned: Sequence[str] = ()) -> None:
@@ -50,7 +50,7 @@ class Followed:
         self._told_run = RunState.UNKNOWN
 
     def take(self, run: Run) -> list[RunTask]:
-        """Takes a run as it is now; returns the tasks whose state or warnings have changed."""
+        """Updates the run; returns the tasks whose state or warnings have changed."""
         self.run = run
         now = {task.task_id or task.name: (task.state, task.warnings) for task in run.tasks}
         changed = [task for task in run.tasks if self._told.get(key := task.task_id or task.name) != now[key]]
@@ -58,23 +58,23 @@ class Followed:
         return changed
 
     def takes_state(self) -> bool:
-        """Whether the run has another state than at the last look."""
+        """Whether the state of the run has changed since the last update."""
         changed = self._told_run is not self.run.state
         self._told_run = self.run.state
         return changed
 
 
 class Lines:
-    """Prints each change on a line of its own."""
+    """Prints each change on its own line."""
 
     def __init__(self, stream: TextIO | None, *, several: bool) -> None:
-        """Writes to `stream`, or nothing but notes; `several` puts the run's name before each task's."""
+        """Writes to `stream`, or only notes; `several` prefixes each task with the run's name."""
         self._stream = stream
         self._several = several
         self._reached = True
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
-        """Prints what has changed of a run."""
+        """Prints the changes of a run."""
         name = one_line(one.run.display_name) or one.run.run_id
         paths = TaskPaths(one.run.tasks)
         for task in tasks:
@@ -99,7 +99,7 @@ class Lines:
 
 
 class Screen:
-    """Draws runs in place while the `with` block lasts, and once more, to stay, at its end."""
+    """Draws runs in place during the `with` block, and a final time at its end."""
 
     def __init__(self, followed: Sequence[Followed], stream: TextIO) -> None:
         self._followed = followed
@@ -125,12 +125,12 @@ class Screen:
         self._console.print(self._picture())
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
-        """Shows what has changed, now."""
-        del one, tasks, at  # it is drawn whole
+        """Shows the changes immediately."""
+        del one, tasks, at  # all of it is redrawn
         self._live.refresh()
 
     def reached(self, *, kfp: bool) -> None:
-        """Shows whether Kubeflow Pipelines answers."""
+        """Shows whether Kubeflow Pipelines is reachable."""
         self._reached = kfp
 
     def _picture(self) -> Text:

@@ -1,4 +1,4 @@
-"""How commands end: the exit codes, a fixed table that scripts may depend on, and errors on this side of the wire."""
+"""How commands end: the exit codes, a fixed table that scripts may rely on, and errors of the command line itself."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ MEANINGS = {
 
 
 def epilog() -> str:
-    """Makes the table that ends the help."""
+    """Returns the table at the end of the help."""
     rows = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
     return f"\b\nExit codes:\n{rows}"
 
 
 class CommandError(Exception):
-    """A command cannot do its work, for a reason without an adapter involved. All three parts are to be given.
+    """A command failed for a reason without an adapter involved. All three parts are required.
 
     Attributes:
         what: What is wrong.
-        why: What is known of the cause.
-        next_step: What to type next, or to do, as words or as a step.
-        exit_code: What the command exits with.
+        why: The cause, as far as known.
+        next_step: What to do next, as text or as a step.
+        exit_code: The exit code of the command.
     """
 
     def __init__(self, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode = ExitCode.REFUSED) -> None:
@@ -77,10 +77,10 @@ class CommandError(Exception):
 
 
 def require(**extras: Sequence[str]) -> None:
-    """Sees whether the modules are installed that a command needs, by the extras that bring them.
+    """Checks that the modules that a command needs are installed, by the extras that install them.
 
     Raises:
-        CommandError: Something is missing.
+        CommandError: A module is missing.
     """
     missing = [module for modules in extras.values() for module in modules if find_spec(module) is None]
     if missing:

@@ -1,5 +1,5 @@
 """`kfadapter experiments`."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""Errors as a person reads them, on stderr: what is wrong, why, and what to type next."""
+"""Error messages on stderr: what is wrong, why, and what to type next."""
 
 from __future__ import annotations
 
@@ -101,17 +101,17 @@ HINTS: dict[str, Step] = {
 
 
 def exit_code(error: AdapterError) -> ExitCode:
-    """Returns what a command that failed with this error exits with."""
+    """Returns the exit code of a command that failed with this error."""
     status = error.status if isinstance(error, CallFailedError) else error.code
     return _EXIT_CODES.get(status, ExitCode.REFUSED)
 
 
 def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
-    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and returns the exit code.
+    """Prints an error, with its traceback if KFADAPTER_DEBUG is set, and returns the exit code.
 
     Args:
-        error: What a command raised.
-        invocation: The command, for the next step; None where there was none yet.
+        error: The exception that a command raised.
+        invocation: The command, for the next step; None if none was parsed yet.
     """
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
@@ -127,7 +127,7 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
 
 
 def _in_words(error: Exception) -> CommandError:
-    """Returns what an error means that no command expected."""
+    """Explains an unexpected error."""
     if isinstance(error, CredentialsError):
         return CommandError(
             str(error),
@@ -178,7 +178,7 @@ def next_step(error: AdapterError) -> Step:
 
 
 def reason_and_cause(error: AdapterError) -> str:
-    """Returns what is known of the cause of an error: its reason, what lies below it, and the request id."""
+    """Returns the known cause of an error: its reason, the underlying errors, and the request id."""
     cause = error.metadata.get("cause", "")
     told = f" ({cause})" if cause and cause not in error.message else ""
     request = f", request {error.request_id}" if error.request_id else ""

@@ -1,5 +1,5 @@
 """`kfadapter graph`: draws the tasks of a pipeline."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import re
 import sys
@@ -75,7 +75,7 @@ def graph(
 
 
 def _of_run(client: "Client", run: str) -> tuple["SpecSummary | None", tuple[str, str], dict[tuple[str, ...], str]]:
-    """Finds the pipeline that a run is of, or makes one of its tasks; what that is of; and what became of the tasks."""
+    """Returns the pipeline of a run, or one made from its tasks; its title; and the states of the tasks."""
     from kfadapter_grpc.cli.run_tree import folded_states, folded_tasks
     from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
     from kfadapter_grpc.contract.spec import SpecSummary
@@ -100,7 +100,7 @@ def _width() -> int:
 
 
 def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:
-    """Says what a picture of it cannot show."""
+    """Prints what the drawing cannot show."""
     from kfadapter_grpc.cli.spec_view import some_of
 
     if spec is None or not spec.tasks:
@@ -122,7 +122,7 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
 def _document(
     spec: "SpecSummary | None", of: tuple[str, str], style: str, states: Mapping[tuple[str, ...], str]
 ) -> str:
-    """Writes the graph for a document; where stdout is not UTF-8, in ASCII with each format's own references."""
+    """Writes the graph for a document; if stdout is not UTF-8, in ASCII with each format's own character references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
 
     tasks = graph_of(spec.tasks if spec else (), states=states)

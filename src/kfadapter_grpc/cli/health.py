@@ -1,5 +1,5 @@
 """`kfadapter health`: one word on stdout, and an exit code that a container's HEALTHCHECK can use."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from typing import TYPE_CHECKING, Annotated
 

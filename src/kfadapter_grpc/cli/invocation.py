@@ -1,4 +1,4 @@
-"""What was typed, and what to type next: commands that can be pasted as they are."""
+"""The typed command, and the next one: commands that can be pasted as they are."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _DEFAULT_PORT = "50051"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: a command, words, or a command and words about it.
+    """What to do next: a command, a text, or a command and a text about it.
 
     Attributes:
-        words: What it does, or what to do where no command helps.
-        command: Another command towards the same adapter.
-        again: Whether the command is the same one again.
-        options: What is added to the same command; what it had of them is replaced.
-        without: Which option the same command is to lose.
-        start: Whether an adapter is to be started.
+        words: What it does, or what to do if no command helps.
+        command: Another command for the same adapter.
+        again: Whether to repeat the same command.
+        options: The options added to the same command; they replace its own.
+        without: The option removed from the same command.
+        start: Whether to start an adapter.
         manual: Whether the help of the failed command says more.
     """
 
@@ -47,40 +47,40 @@ class Step:
 
 
 def again(*options: str, words: str = "", without: str = "") -> Step:
-    """Makes a step of the same command, with more options or without one."""
+    """Returns a step that repeats the command, with more options or without one."""
     return Step(words, again=True, options=options, without=without)
 
 
 def other(*command: str, words: str = "") -> Step:
-    """Makes a step of another command towards the same adapter."""
+    """Returns a step that runs another command for the same adapter."""
     return Step(words, command=command)
 
 
 def manual(words: str) -> Step:
-    """Makes a step that reads the help of the command that failed."""
+    """Returns a step that shows the help of the failed command."""
     return Step(words, manual=True)
 
 
 def start(words: str) -> Step:
-    """Makes a step that starts an adapter on this machine."""
+    """Returns a step that starts an adapter on this machine."""
     return Step(words, start=True)
 
 
 def do(words: str) -> Step:
-    """Makes a step that is no command."""
+    """Returns a step without a command."""
     return Step(words)
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A command line and what it is about.
+    """A command line and the resources that it refers to.
 
     Attributes:
-        words: What was typed behind the program's name; empty outside of the command line.
-        pipeline: The pipeline that was named, if any.
-        run: The run that was named, if any.
-        options: Which adapter was meant.
-        command: The command's name behind the program's, as `kfadapter get`.
+        words: The arguments of the program; empty outside of the command line.
+        pipeline: The pipeline in the arguments, if any.
+        run: The run in the arguments, if any.
+        options: The options about the adapter.
+        command: The full name of the command, such as `kfadapter get`.
     """
 
     words: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Invocation:
     run: str = ""
 
     def spell(self, step: Step) -> str:
-        """Writes a step down: the command on a line of its own, the words below it."""
+        """Formats a step: the command on its own line, the text below it."""
         if step.again:
             command = self._again(step)
         elif step.start:
@@ -105,7 +105,7 @@ class Invocation:
         return "\n".join(part for part in (command, step.words) if part)
 
     def _again(self, step: Step) -> str:
-        if not self.words or _STDIN in self.words:  # a pipe that leads to the command cannot be shown
+        if not self.words or _STDIN in self.words:  # a pipe into the command cannot be shown
             options = shlex.join(step.options)
             lost = f" without {step.without}" if step.without else ""
             return f"the same command{lost or ' again'}" + (f" with {options}" if options else "")
@@ -114,7 +114,7 @@ class Invocation:
         return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *step.options, *self.words[end:]])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
-        """Puts pipeline and run in their places, so that none is taken for an option."""
+        """Inserts pipeline and run, so that neither is parsed as an option."""
         names = {PIPELINE: self.pipeline, RUN: self.run}
         before = ""
         for word in command:
@@ -125,7 +125,7 @@ class Invocation:
             before = word
 
     def _start(self) -> str:
-        """Starts an adapter where one was looked for, if that can be on this machine."""
+        """Returns the command that starts an adapter, at the target's port if that is on this machine."""
         host, _, port = (self.options.target or "").rpartition(":")
         there = ["--port", port] if host in _LOOPBACK and port.isdecimal() and port != _DEFAULT_PORT else []
         return shlex.join([PROGRAM, "dev", *there])
@@ -136,7 +136,7 @@ def _option(name: str, value: str | None) -> list[str]:
 
 
 def _lose(words: Sequence[str], options: set[str]) -> Iterator[str]:
-    """Yields the words but these options and their values."""
+    """Yields the words without these options and their values."""
     waiting = iter(words)
     for word in waiting:
         if word in options:
@@ -149,15 +149,15 @@ _current: ContextVar[Invocation] = ContextVar("invocation", default=Invocation()
 
 
 def current() -> Invocation:
-    """The command that runs, as far as it is known."""
+    """The current command, as far as known."""
     return _current.get()
 
 
 def remember(**known: Any) -> None:  # noqa: ANN401  the fields of `Invocation`
-    """Keeps what is known of the command that runs, by the names of the fields of `Invocation`."""
+    """Records what is known of the current command, by the names of the fields of `Invocation`."""
     _current.set(replace(_current.get(), **known))
 
 
 def begin(words: Sequence[str]) -> None:
-    """Keeps what was typed behind the program's name, and nothing of an earlier command."""
+    """Records the arguments of the program, and forgets an earlier command."""
     _current.set(Invocation(tuple(words)))

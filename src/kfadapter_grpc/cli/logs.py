@@ -1,4 +1,4 @@
-"""The logs of a run's tasks on stdout, while it runs or afterwards."""
+"""The logs of a run's tasks on stdout, during the run or afterwards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_log(client: Client, run: str, task: str, *, follow: bool, attempt: int
 
 
 def print_logs(client: Client, run: str, *, follow: bool, failed: bool) -> None:
-    """Prints the logs of all tasks, each line with the task's name before it; a task without a log is named.
+    """Prints the logs of all tasks, each line prefixed with the task's name; tasks without a log are named.
 
     Raises:
         UnsupportedByKfpError: This KFP does not serve logs.
@@ -64,13 +64,13 @@ def _note(task: str, text: str) -> None:
 
 
 def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
-    """Yields the tasks that have logs, each with its path; groups have none."""
+    """Yields the tasks that have logs, with their paths; groups have none."""
     paths = TaskPaths(run.tasks)
     yield from ((paths.of(task), task) for task in run.tasks if not task.kind.is_group)
 
 
 def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
-    """Yields each task once it has begun, until the run has finished."""
+    """Yields each task when it has started, until the run has finished."""
     seen: set[str] = set()
     with closing(client.runs.watch([run], tasks=True)) as events:
         for event in events:
@@ -82,7 +82,7 @@ def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
 
 
 def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
-    """Writes a log line by line; on a terminal nothing in it may steer that, a pipe gets it as it is."""
+    """Writes a log line by line; control characters are escaped on a terminal, and unchanged in a pipe."""
     shown = plain if stream.isatty() else str
     before = f"{task} | " if task else ""
     for line in _lines(chunks):
@@ -92,7 +92,7 @@ def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Puts together lines that the pieces cut."""
+    """Joins lines that were split between pieces."""
     left = b""
     for chunk in chunks:
         *whole, left = (left + chunk).split(b"\n")

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, as Typer reads them, and the choices that options offer."""
+"""Typer arguments and options shared by several commands, and the choices of options."""
 
 import enum
 from pathlib import Path
@@ -23,7 +23,7 @@ TableFormat: TypeAlias = Literal["table", "csv", "json"]
 
 
 class StateChoice(str, enum.Enum):
-    """The states of runs; in capitals, values of `contract.runs.RunState`. Typer takes no list of literals."""
+    """The states of runs; in capitals, values of `contract.runs.RunState`. Typer does not accept a list of literals."""
 
     PENDING = "pending"
     RUNNING = "running"

@@ -1,4 +1,4 @@
-"""Options that are the fields of a dataclass, and those of every command that calls an adapter."""
+"""Options as fields of a dataclass, and the options of every command that calls an adapter."""
 
 import copy
 import inspect
@@ -25,9 +25,9 @@ _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-
 
 
 def field_parameters(kind: type) -> list[inspect.Parameter]:
-    """Declares the fields of a dataclass for Typer, whose annotations hold an option each.
+    """Declares the fields of a dataclass for Typer; each annotation has an option.
 
-    A class with a `VARIABLES` names the environment variable of each field by that prefix and the field's name.
+    In a class with `VARIABLES`, the environment variable of a field is that prefix and the field's name.
     """
     hints, prefix = get_type_hints(kind, include_extras=True), getattr(kind, "VARIABLES", "")
     made = []
@@ -41,7 +41,7 @@ def field_parameters(kind: type) -> list[inspect.Parameter]:
 
 
 def flag_parameters(settings: type) -> list[inspect.Parameter]:
-    """Declares the fields of a dataclass whose values may also come from elsewhere: None if not given, not bounded."""
+    """Declares the fields of a dataclass whose values may also come from elsewhere: None if unset, without bounds."""
     made = []
     for one in field_parameters(settings):
         type_, option = get_args(one.annotation)
@@ -54,9 +54,9 @@ def flag_parameters(settings: type) -> list[inspect.Parameter]:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """Which adapter to call, and how. What is not set is left to the environment.
+    """The adapter to call, and how to call it. Unset options default to the environment.
 
-    A command has them by a parameter of this type (`kfadapter_grpc.cli.command`).
+    A command has these options if it has a parameter of this type (`kfadapter_grpc.cli.command`).
     """
 
     target: Annotated[
@@ -110,7 +110,7 @@ class ClientOptions:
 
     @classmethod
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
-        """Declares them for Typer; those that are not `visible` are hidden, and left out without a target."""
+        """Declares them for Typer; those not in `visible` are hidden, or omitted if there is no target."""
         kept = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
         made = [one for one in field_parameters(cls) if one.name in kept]
         for one in made:
@@ -118,11 +118,11 @@ class ClientOptions:
         return made
 
     def override(self, given: Mapping[str, object]) -> "ClientOptions":
-        """Replaces those that are given, by their names; other names are passed over."""
+        """Replaces those in `given`, by name; ignores other names."""
         return replace(self, **{name: given[name] for name in self.names() if given.get(name)})  # type: ignore[arg-type]
 
     def words(self) -> Iterator[str]:
-        """Spells those about security as they are typed."""
+        """Returns the options about security as typed."""
         for name in self.names():
             value = getattr(self, name)
             if value and name not in SHARED:
@@ -131,11 +131,11 @@ class ClientOptions:
                     yield str(value)
 
     def client(self) -> "Client":
-        """Makes the client.
+        """Creates the client.
 
         Raises:
-            BadParameter: The target is no address.
-            CredentialsError: The token cannot be used, or would go to another machine without TLS.
+            BadParameter: The target is not an address.
+            CredentialsError: The token is invalid, or would be sent to another machine without TLS.
         """
         from kfadapter_grpc.client import Client, credentials  # noqa: PLC0415  loads gRPC, which `--help` does not need
 

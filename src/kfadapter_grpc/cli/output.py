@@ -1,5 +1,5 @@
-"""Data on stdout, in the requested format; everything that is not data goes to stderr."""
-# ruff: noqa: PLC0415  Rich and PyYAML are loaded where something is printed, which help is not
+"""Data on stdout, in the requested format; everything else goes to stderr."""
+# ruff: noqa: PLC0415  Rich and PyYAML are imported where something is printed, to keep the help fast
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _WIDE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One way to save room where the terminal is too narrow for a table.
+    """One way to save width if the terminal is too narrow for a table.
 
     Attributes:
-        title: The column that gives way.
-        least: How narrow it may become; 0 leaves it out.
+        title: The column to shrink.
+        least: Its minimum width; 0 omits the column.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Step:
 
 
 def console(stream: TextIO) -> Console:
-    """Makes a console that sends escape codes to terminals only, and styles none where NO_COLOR is set."""
+    """Creates a console that sends escape codes to terminals only, and no styles if NO_COLOR is set."""
     from rich.console import Console
 
     terminal = stream.isatty()
@@ -72,7 +72,7 @@ def console(stream: TextIO) -> Console:
 
 
 def note(text: str) -> None:
-    """Prints something that is not data on stderr."""
+    """Prints a message on stderr."""
     sys.stderr.write(plain(text) + "\n")
 
 
@@ -93,7 +93,7 @@ def print_document(value: object, style: Format) -> None:
 
 
 def print_section(title: str, lines: Iterable[str]) -> None:
-    """Prints lines under a title as tables have it, behind an empty line."""
+    """Prints lines under a title as tables have it, after an empty line."""
     from rich.text import Text
 
     print_line("")
@@ -102,12 +102,12 @@ def print_section(title: str, lines: Iterable[str]) -> None:
 
 
 def width(least: int) -> int:
-    """Returns how long lines may be, at least so long; in a pipe they need not end."""
+    """Returns the maximum line length, at least `least`; in a pipe it is unlimited."""
     return max(console(sys.stdout).width, least)
 
 
 def encodable(text: str) -> str:
-    """Writes characters that stdout lacks as it would, so that their width is known."""
+    """Replaces characters that stdout lacks as stdout would, so that the width is known."""
     return text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
 
 
@@ -117,14 +117,14 @@ def print_line(text: str) -> None:
 
 
 def print_names(names: Iterable[str]) -> None:
-    """Prints one name on each line, each as soon as it is known; programs get it as it is."""
+    """Prints one name per line, as soon as it is known; unescaped if stdout is not a terminal."""
     shown = plain if sys.stdout.isatty() else str
     for name in names:
         sys.stdout.write(shown(name) + "\n")
 
 
 def print_record(record: object, style: Format, *, name: str, table: Callable[[], None]) -> None:
-    """Prints a record of the contract, or its JSON: by its name, as a document, or as `table` prints it."""
+    """Prints a record of the contract, or its JSON: its name, a document, or what `table` prints."""
     if style == "table":
         table()
     elif style == "name":
@@ -134,7 +134,7 @@ def print_record(record: object, style: Format, *, name: str, table: Callable[[]
 
 
 def print_change(record: object, style: Format, *, name: str, done: str) -> None:
-    """Prints a record that was changed; for people only what was done."""
+    """Prints a changed record; as a table, only what was done."""
     print_record(record, style, name=name, table=lambda: print_line(done))
 
 
@@ -147,15 +147,15 @@ def print_records(
     table: Callable[[Sequence[T]], None],
     limit: int = 0,
 ) -> None:
-    """Prints records of the contract, or a note that there are none; names are printed as they come.
+    """Prints records of the contract, or a note if there are none; names are printed as they arrive.
 
     Args:
         records: The records.
         style: The format.
         what: What they are, for the note.
         name: Returns the name of one.
-        table: Prints them for people.
-        limit: How many are printed at most; 0 for all.
+        table: Prints them as a table.
+        limit: The maximum number of records; 0 for all.
     """
     found = itertools.islice(records, limit or None)
     if style == "name":
@@ -171,7 +171,7 @@ def print_records(
 
 
 def print_deletion(record: object, style: Format, *, name: str, done: str, missing: str) -> None:
-    """Prints what became of a deletion; without a `name` there was nothing to delete."""
+    """Prints the result of a deletion; without a `name` there was nothing to delete."""
     if style in ("json", "yaml"):
         print_document(record, style)
     elif not name:
@@ -185,15 +185,15 @@ def print_deletion(record: object, style: Format, *, name: str, done: str, missi
 def print_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, steps: Sequence[Step], cut: Sequence[str] = ()
 ) -> None:
-    """Prints rows under a head; wide characters keep their columns.
+    """Prints rows under a header; wide characters keep columns aligned.
 
-    Where the terminal is too narrow for a table, each row becomes a block of lines with a title and a value.
+    If the terminal is too narrow for a table, each row becomes a block of lines with a title and a value.
 
     Args:
         head: The titles of the columns.
         rows: The cells.
-        steps: Which columns give way where the terminal is narrow. What is left out or cut is marked.
-        cut: The titles of the columns that are cut where they are too narrow; the others are broken into lines.
+        steps: The columns to shrink on a narrow terminal. What is omitted or cut is marked.
+        cut: The titles of the columns that are cut if they are too narrow; the others are wrapped.
     """
     from rich.cells import cell_len
 
@@ -212,7 +212,7 @@ def print_table(
 def print_listing(
     head: tuple[str, str, str, str], rows: Iterable[Sequence[str]], *, first_steps: Sequence[Step] = ()
 ) -> None:
-    """Prints a table of a name, an id, a time and a description, of which these give way from the end."""
+    """Prints a table of name, id, time and description; columns shrink from the last to the first."""
     name, _, created, description = head
     steps = (
         *first_steps,
@@ -243,7 +243,7 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
 
 
 def _cut(text: str, width: int) -> str:
-    """Shortens a text that is too wide, and marks that."""
+    """Shortens a text that is too wide, and marks the cut."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:
@@ -252,12 +252,12 @@ def _cut(text: str, width: int) -> str:
 
 
 def _mark() -> str:
-    """Stands for what there is no room for."""
+    """The mark for what does not fit."""
     return "…" if is_utf8() else "..."
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Prints a name and a value on each line; values that are empty are left out."""
+    """Prints a name and a value on each line; empty values are omitted."""
     from rich.table import Table
     from rich.text import Text
 
@@ -278,18 +278,18 @@ def _print(what: Table | Text) -> None:
 
 
 def is_utf8(stream: TextIO | None = None) -> bool:
-    """Returns whether a stream, stdout unless another is given, takes every character."""
+    """Returns whether a stream, by default stdout, can encode every character."""
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 
 def try_fit(natural: dict[str, int], steps: Sequence[Step], room: int, mark: int) -> dict[str, int] | None:
-    """Takes one step after the other until the columns fit; None if they do not after the last.
+    """Applies the steps in order until the columns fit; None if they do not fit after the last.
 
     Args:
-        natural: How wide each column would be.
-        steps: What gives way, and in which order.
+        natural: The natural width of each column.
+        steps: The columns to shrink, in order.
         room: The width of the terminal.
-        mark: The width of what stands for columns that are left out.
+        mark: The width of the mark for omitted columns.
     """
     widths = dict(natural)
     if _total(widths, mark) <= room:
@@ -311,12 +311,12 @@ def _total(widths: dict[str, int], mark: int) -> int:
 
 
 def can_answer() -> bool:
-    """Whether a terminal can answer a question."""
+    """Whether a terminal can answer a prompt."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask(question: str) -> None:
-    """Asks, and ends the command where the answer is no."""
+    """Asks for confirmation, and ends the command if the answer is no."""
     if not typer.confirm(question, err=True):
         note("nothing was deleted")
         raise typer.Exit(ExitCode.CANCELLED)
@@ -324,7 +324,7 @@ def ask(question: str) -> None:
 
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Shows a text on stderr as long as the block runs, where that is a terminal."""
+    """Shows a text on stderr during the block, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -337,7 +337,7 @@ def waiting(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(doing: str, at_end: str = "") -> Iterator[Callable[[int, int | None], None] | None]:
-    """Shows a bar of bytes on stderr while that is a terminal; `at_end` replaces what is being done after the last."""
+    """Shows a progress bar on stderr if that is a terminal; `at_end` replaces its text after the last byte."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""The file that a command is given; of a Python file the pipelines that it compiles to, in a process of its own."""
+"""The file passed to a command; for a Python file the pipelines that it compiles to, in a separate process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PROGRAM = "kfadapter_embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
 _SAID_BYTES = 16 * 1024
-_SAID_SECONDS = 10.0  # a process that left the group may go on speaking
+_SAID_SECONDS = 10.0  # a process that left the group may keep writing
 
 
 _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
@@ -39,10 +39,10 @@ _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
 
 @dataclass(frozen=True, slots=True)
 class PipelineFile:
-    """A file that is ready to be sent.
+    """A file that is ready to be uploaded.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         name: The default name of its pipeline; empty if unknown.
         function: The function of a `.py` that it was compiled from; otherwise empty.
     """
@@ -53,7 +53,7 @@ class PipelineFile:
 
 
 def default_name(path: Path) -> str:
-    """Returns the pipeline's name where none is given: the file's, without its ending."""
+    """Returns the default name of the pipeline: the file's, without its extension."""
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
@@ -61,15 +61,15 @@ def default_name(path: Path) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Returns whether a word that may name a pipeline or a file looks like a file."""
+    """Returns whether an argument that names a pipeline or a file looks like a file."""
     return text == str(STDIN) or "/" in text or text.lower().endswith(_SUFFIXES)
 
 
 def check_readable(path: Path) -> None:
-    """Sees whether there is a file to read.
+    """Checks that the file can be read.
 
     Raises:
-        CommandError: There is none.
+        CommandError: It cannot be read.
     """
     if path == STDIN:
         return
@@ -91,15 +91,15 @@ def check_readable(path: Path) -> None:
 
 @contextmanager
 def pipeline_files(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Yields the files to send: the one that was named, or, of a `.py`, what its pipelines compile to.
+    """Yields the files to upload: the named file, or for a `.py` what its pipelines compile to.
 
     Args:
         path: The named file.
-        function: Which pipeline of a `.py` to compile; all of them if not given.
-        seconds: How long a compilation may take, if more than usual.
+        function: The pipeline of a `.py` to compile; defaults to all.
+        seconds: The timeout of a compilation, if longer than the default.
 
     Raises:
-        CommandError: There is no such file, or it cannot be compiled.
+        CommandError: The file does not exist, or cannot be compiled.
     """
     check_readable(path)
     if path.suffix == ".py":
@@ -117,7 +117,7 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
 
 
 def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
-    """Says that a `.py` holds more pipelines than can be meant."""
+    """Returns the error for a `.py` with several pipelines where one is expected."""
     listed = ", ".join(one.function for one in files)
     return CommandError(
         f"{path} holds {len(files)} pipelines: {listed}",
@@ -129,12 +129,12 @@ def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
 
 @contextmanager
 def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Compiles the pipelines of a file; what is made lasts as long as the block.
+    """Compiles the pipelines of a file; the results are removed at the end of the block.
 
     Args:
         path: The file.
-        function: Which pipeline to compile; all of them if not given.
-        seconds: How long it may take, if more than `COMPILE_SECONDS`.
+        function: The pipeline to compile; defaults to all.
+        seconds: The timeout, if longer than `COMPILE_SECONDS`.
 
     Raises:
         CommandError: It cannot be compiled, or kfp is not installed.
@@ -153,7 +153,7 @@ def compiled(path: Path, function: str | None, seconds: float | None) -> Iterato
 
 
 def kfp_is_installed() -> bool:
-    """Returns whether the SDK is there; a module `kfp` is no proof, as `kfp-pipeline-spec` alone brings one too."""
+    """Returns whether the SDK is installed; a module `kfp` is no proof, as `kfp-pipeline-spec` alone has one too."""
     try:
         distribution("kfp")
     except PackageNotFoundError:
@@ -182,10 +182,10 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
-    """Runs the compilation, and ends everything that it started when it has ended, takes too long, or Ctrl-C comes.
+    """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted.
 
     Returns:
-        Its exit code, and what it said.
+        Its exit code and its output.
     """
     said = _Said()
     with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
@@ -202,17 +202,17 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
 def _environment() -> dict[str, str]:
     return {
         **os.environ,
-        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is left beside the user's file
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written next to the user's file
         "PYTHONIOENCODING": "utf-8",
-        "PYTHONSAFEPATH": "1",  # the working folder does not decide which modules kfp is made of
+        "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
     }
 
 
 class _Said:
-    """The end of what processes say; the rest is dropped, however much it is.
+    """The end of the output of processes; the rest is dropped.
 
     Attributes:
-        writer: What they write to; to be closed once they are started.
+        writer: The end that they write to; close it once they have started.
     """
 
     def __init__(self) -> None:
@@ -223,7 +223,7 @@ class _Said:
         self._thread.start()
 
     def end(self) -> bytes:
-        """Returns the last of it, once all have ended, or have had their time for that."""
+        """Returns the last of it, once all have ended or a timeout has passed."""
         self._thread.join(_SAID_SECONDS)
         return self._bytes
 
@@ -238,7 +238,7 @@ def _not_compiled(path: Path, why: str, step: str | Step) -> CommandError:
 
 
 def _step(fault: dict[str, str]) -> str | Step:
-    """Returns the next step after a fault: install a missing package, name another function, or correct the file."""
+    """Returns the next step after an error: install a missing package, name another function, or correct the file."""
     if fault.get("missing"):
         return f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
     if fault.get("instead"):
@@ -247,7 +247,7 @@ def _step(fault: dict[str, str]) -> str | Step:
 
 
 def _told(fault: dict[str, str]) -> str:
-    """Puts the place before the words, as compilers do, and the line below."""
+    """Prefixes the message with the position, as compilers do, and adds the source line below."""
     where = f"{fault['where']}: " if fault["where"] else ""
     line = fault.get("line", "")
     return f"{where}{fault['why']}" + (f"\n{line}" if line else "")

@@ -1,4 +1,4 @@
-"""Pipelines, versions and receipts as a person reads them."""
+"""Human-readable pipelines, versions and upload results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _VERSION_HEAD = ("VERSION", "ID", "CREATED", "DESCRIPTION")
 
 
 def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
-    """Prints a pipeline, what is inside its latest version, and its newest versions.
+    """Prints a pipeline, the contents of its latest version, and its newest versions.
 
     Args:
         pipeline: The pipeline in full.
         newest: Its newest versions.
-        command_for_more: Lists all of them.
+        command_for_more: The command that lists all of them.
     """
     latest = pipeline.latest_version
     spec = latest.spec if latest else None
@@ -52,11 +52,11 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
 
 
 def print_version(version: PipelineVersion, pipeline: str) -> None:
-    """Prints a version and what is inside it.
+    """Prints a version and its contents.
 
     Args:
         version: The version with its spec.
-        pipeline: What its pipeline was called in the request.
+        pipeline: The name or id of its pipeline in the request.
     """
     spec = version.spec
     output.print_fields(
@@ -78,7 +78,7 @@ def print_version(version: PipelineVersion, pipeline: str) -> None:
 
 
 def print_receipt(receipt: UploadReceipt) -> None:
-    """Prints what became of an upload."""
+    """Prints the result of an upload."""
     version = f"{receipt.version.name} ({'new' if receipt.version_created else 'already there with these bytes'})"
     output.print_fields(
         [
@@ -93,13 +93,13 @@ def print_receipt(receipt: UploadReceipt) -> None:
 
 
 def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
-    """Prints pipelines, one on a row."""
+    """Prints pipelines, one per row."""
     rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
     output.print_listing(("NAME", "ID", "CREATED", "DESCRIPTION"), rows)
 
 
 def print_versions(versions: Sequence[PipelineVersion]) -> None:
-    """Prints versions, one on a row."""
+    """Prints versions, one per row."""
     output.print_listing(_VERSION_HEAD, _version_rows(versions))
 
 

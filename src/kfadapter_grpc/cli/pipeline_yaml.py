@@ -1,4 +1,4 @@
-"""Pipeline files as people read them: block-style YAML, made of the JSON that Kubeflow Pipelines holds."""
+"""Human-readable pipeline files: block-style YAML, converted from the JSON that Kubeflow Pipelines stores."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SEPARATOR = "\n---\n"
 _NEVER_FOLD = 1_000_000_000
 _STRING = "tag:yaml.org,2002:str"
 _LINE_BREAK = "\n"
-# What one reader of YAML or another takes for a number, a truth value, nothing, a date or a merge key. PyYAML quotes
-# what it would take for one itself; KFP's reader takes `1e-3` for a number and `y` for true.
+# What some YAML parser reads as a number, a boolean, null, a date or a merge key. PyYAML quotes
+# what it would itself read as one; KFP's parser reads `1e-3` as a number and `y` as true.
 _AMBIGUOUS = re.compile(
     r"[-+]?[.\d][\d._,:xXoOa-fA-F+-]*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|~|=|<<", re.IGNORECASE
 )
@@ -29,11 +29,11 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 def write_yaml(source: BinaryIO, target: BinaryIO) -> None:
     """Writes the documents of a downloaded file as YAML in UTF-8.
 
-    Values, order of keys and scripts stay as they are; texts of several lines become blocks. All of the file is held in
+    Values, order of keys and scripts are unchanged; multi-line texts become blocks. The whole file is held in
     memory, and each MB takes about a second.
 
     Args:
-        source: One JSON document, or several with a line `---` between.
+        source: One JSON document, or several separated by a line `---`.
         target: Where to write.
     """
     documents = [json.loads(document) for document in source.read().decode().split(_SEPARATOR)]
@@ -50,10 +50,10 @@ def write_yaml(source: BinaryIO, target: BinaryIO) -> None:
 
 
 class _BlockDumper(_SafeDumper):
-    """Writes texts so that people can read them and every reader of YAML takes them for texts."""
+    """Writes strings readably, and so that every YAML parser reads them as strings."""
 
     def ignore_aliases(self, data: object) -> bool:
-        """Writes everything where it belongs."""
+        """Writes every value in full, without aliases."""
         del data
         return True
 

@@ -1,5 +1,5 @@
 """`kfadapter get`, `list`, `versions` and `delete`: pipelines and their versions."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +60,7 @@ def get(
 
 
 def _newest(client: "Client", pipeline: "Pipeline") -> Sequence["PipelineVersion"]:
-    """Asks for the newest versions, unless the latest is all there is."""
+    """Requests the newest versions, unless there is only the latest."""
     latest = pipeline.latest_version
     if latest is None or pipeline.version_count == 1:
         return () if latest is None else (latest,)
@@ -183,7 +183,7 @@ def _delete_version(
 
 
 def _question(client: "Client", ref: "PipelineRef", *, force: bool, allow_missing: bool) -> str:
-    """What to ask first; what would fail or do nothing anyway is left to the adapter's own answer."""
+    """The confirmation prompt; none if the call would fail or do nothing anyway."""
     from kfadapter_grpc.contract.listing import View
 
     if allow_missing:

@@ -1,5 +1,5 @@
 """`kfadapter recurring`."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -176,10 +176,10 @@ recurring = group(
 
 
 def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime | None) -> "Schedule":
-    """Reads a schedule: a calendar, or a length of time.
+    """Parses a schedule: a cron expression or an interval.
 
     Raises:
-        BadParameter: Neither is given, or both.
+        BadParameter: Neither is set, or both are.
     """
     from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 
@@ -226,7 +226,7 @@ def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
 
 
 def _named(which: str, name_of: Callable[[str], str]) -> str:
-    """A name beside the id; the id alone where what it stands for is gone or cannot be looked up."""
+    """The name with the id; the id alone if the resource was deleted or cannot be read."""
     from kfadapter_grpc.contract.errors import AdapterError
 
     try:
@@ -236,7 +236,7 @@ def _named(which: str, name_of: Callable[[str], str]) -> str:
 
 
 def _last_run(client: "Client", found: "RecurringRun") -> "Run | None":
-    """The newest of its runs; None if there is none, or if they cannot be listed."""
+    """The newest of its runs; None if it has none, or if they cannot be listed."""
     from kfadapter_grpc.contract.errors import AdapterError
 
     try:
@@ -246,7 +246,7 @@ def _last_run(client: "Client", found: "RecurringRun") -> "Run | None":
 
 
 def _next_start(found: "RecurringRun", last: "Run | None") -> datetime | None:
-    """The next start; without catching up, intervals count on from the last one, which the adapter does not look up."""
+    """The next start; without catch-up, intervals count from the last start, which the adapter does not read."""
     from kfadapter_grpc.contract.recurring_runs import IntervalSchedule
 
     starts, known, counts = found.schedule, found.computed_next_start_at, found.enabled and not found.ended
@@ -279,7 +279,7 @@ def _print_table(client: "Client", recurring: Sequence["RecurringRun"]) -> None:
 
 
 def shown_schedule(starts: "Schedule | None") -> str:
-    """Writes when runs are started."""
+    """Formats when runs are started."""
     from kfadapter_grpc.contract.recurring_runs import CronSchedule
 
     if starts is None:

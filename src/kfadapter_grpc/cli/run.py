@@ -1,5 +1,5 @@
 """`kfadapter run`: starts a run of a pipeline, or of a file, which is uploaded first."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,15 +94,15 @@ def run(
 def version_to_run(
     options: ClientOptions, client: "Client", text: str, version: str, *, by_id: bool | None, function: str | None
 ) -> "PipelineVersion":
-    """Finds the version to run, or makes it of a file, unless its pipeline has a version with these bytes.
+    """Returns the version to run; uploads a file unless its pipeline has a version with the same bytes.
 
     Args:
         options: The adapter to upload a file to.
         client: The adapter.
         text: The pipeline's name or id, or the file.
         version: The version's name or id; empty means the latest.
-        by_id: Whether `text` is an id, or a name; None to decide by its form.
-        function: Which pipeline of a `.py` to take.
+        by_id: Whether `text` is an id or a name; None to decide by its format.
+        function: The pipeline of a `.py` to use.
 
     Raises:
         CommandError: The file cannot be read or compiled.
@@ -145,7 +145,7 @@ def _check_file(path: Path, version: str) -> None:
 
 
 def print_started(client: "Client", started: "Run", style: Format, options: ClientOptions) -> None:
-    """Prints a run that was just started; for people with the names of what it is made of, where these are known."""
+    """Prints a run that was just started; as a table with the names of pipeline, version and experiment, if known."""
     from kfadapter_grpc.cli.run_view import run_fields
     from kfadapter_grpc.contract.errors import AdapterError
 
@@ -161,7 +161,7 @@ def print_started(client: "Client", started: "Run", style: Format, options: Clie
 
 
 def _print_valid(checked: "Run", style: Format) -> None:
-    """Says that nothing is wrong; there is no run, so it has neither id nor state."""
+    """Prints that validation passed; no run exists, so there is neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
 
     if style in ("json", "yaml"):

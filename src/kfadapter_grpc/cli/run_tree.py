@@ -1,4 +1,4 @@
-"""The tasks of a run as lines: finished, running, and not begun."""
+"""The tasks of a run as lines: finished, running, and not started."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ WAITING = "waiting"
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The characters that stand before tasks.
+    """The marks before tasks.
 
     Attributes:
         states: By the state of a task.
-        waiting: For what has not begun.
-        cut: For what is cut off.
+        waiting: For tasks that have not started.
+        cut: For text that is cut off.
     """
 
     states: Mapping[RunState, str]
@@ -77,13 +77,13 @@ ASCII = Marks(
 
 
 def marks_for(stream: TextIO | None = None) -> Marks:
-    """Returns the marks that a stream, stdout unless another is given, has the characters for."""
+    """Returns the marks that a stream, by default stdout, can encode."""
     return UNICODE if is_utf8(stream) else ASCII
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A task as it is shown; `task` is None for one that has not begun, and the first of several `iterations`."""
+    """A displayed task; `task` is None if it has not started, and the first of several `iterations`."""
 
     path: tuple[str, ...]
     task: RunTask | None = None
@@ -92,16 +92,16 @@ class _Row:
 
     @property
     def declared(self) -> tuple[str, ...]:
-        """The path of the task that the pipeline declares, without iterations."""
+        """The path of the declared task, without iterations."""
         return tuple(_ITERATION.sub("", part) for part in self.path)
 
 
 def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
-    """Returns how a run stands: its name, state, time, and how many of its tasks have finished.
+    """Returns the status of a run: its name, state, time, and how many of its tasks have finished.
 
     Args:
         run: The run.
-        now: The time up to which a run counts that has not finished.
+        now: The end of the elapsed time of an unfinished run.
         planned: The paths of the tasks that the pipeline declares.
     """
     words = [one_line(run.display_name) or run.run_id, shown_state(run.state)]
@@ -119,15 +119,15 @@ def task_lines(
     *,
     most_iterations: int = sys.maxsize,
 ) -> list[str]:
-    """Draws the tasks, those inside others below these, each with its state, its time, and why it failed.
+    """Draws the tasks, nested ones below their groups, each with its state, its time, and why it failed.
 
     Args:
         run: The run with its tasks.
-        planned: The paths of the tasks that the pipeline declares; what has not begun is shown as waiting.
-        now: The time up to which a task counts that has not finished.
-        marks: What stands before the tasks.
-        shown: Writes a text as the output will show it, so that its width is known.
-        most_iterations: Of more iterations of a task that ended alike, but for failures, one line counts them.
+        planned: The paths of the tasks that the pipeline declares; those that have not started are shown as waiting.
+        now: The end of the elapsed time of an unfinished task.
+        marks: The marks before the tasks.
+        shown: Returns a text as the output will show it, so that its width is known.
+        most_iterations: More iterations than this with the same outcome, except failures, are counted on one line.
     """
     rows = _ordered([*_counted(_begun(run), most_iterations), *_waiting(run, planned)])
     names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.label or row.path[-1])) for row in rows]
@@ -136,7 +136,7 @@ def task_lines(
 
 
 def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
-    """Lists the tasks that a pipeline declares, those inside others with a path, as runs name them."""
+    """Lists the tasks that a pipeline declares, nested ones with a path, as runs name them."""
     paths: list[str] = []
     for task in tasks:
         path = f"{before}{task.name}"
@@ -146,11 +146,11 @@ def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
 
 
 def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
-    """Returns what became of each task that the pipeline declares, by its path; iterations of loops are counted.
+    """Returns the outcome of each declared task by its path; iterations of loops are counted.
 
     Args:
         run: The run with its tasks.
-        now: The time up to which a task counts that has not finished.
+        now: The end of the elapsed time of an unfinished task.
     """
     iterations: dict[str, set[int]] = {}
     for task in run.tasks:
@@ -171,9 +171,9 @@ def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
 
 
 def folded_tasks(run: Run) -> tuple[Task, ...]:
-    """Makes tasks as a pipeline declares them out of those of a run; the iterations of a loop are one.
+    """Reconstructs declared tasks from those of a run; the iterations of a loop become one.
 
-    A run says that a task waits for another only where it takes its output.
+    In a run, dependencies are known only from outputs that a task uses.
     """
     found = _folded(run)
     awaited: dict[tuple[str, ...], dict[str, None]] = {}
@@ -210,13 +210,13 @@ def _folded(run: Run) -> dict[tuple[str, ...], list[RunTask]]:
 
 
 def _times(lengths: Sequence[timedelta]) -> str:
-    """The shortest and the longest time that tasks took."""
+    """The shortest and the longest duration of tasks."""
     shown = list(dict.fromkeys(shown_duration(one) for one in (min(lengths), max(lengths)))) if lengths else []
     return " to ".join(shown)
 
 
 def shown_state(state: RunState) -> str:
-    """Names a state; an unknown one, too."""
+    """Returns the name of a state, also of an unknown one."""
     return state.value or "UNKNOWN"
 
 
@@ -249,7 +249,7 @@ def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
 
 
 def _progress(run: Run, planned: Sequence[str]) -> list[str]:
-    """Counts tasks without others inside. All iterations of a loop are one task, which has finished with the loop."""
+    """Counts leaf tasks. All iterations of a loop count as one task, which finishes with the loop."""
     rows = [*_begun(run), *_waiting(run, planned)]
     running = {row.declared for row in rows if row.task is None or not row.task.state.is_over}
     leaves = {row.declared: row.path != row.declared for row in _leaves(rows)}
@@ -268,7 +268,7 @@ def _leaves(rows: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _begun(run: Run) -> list[_Row]:
-    """Places the tasks that KFP knows of, each shown by the name that its author gave it."""
+    """Arranges the tasks that KFP reports, each with its display name."""
     paths = TaskPaths(run.tasks)
     rows = []
     for task in run.tasks:
@@ -280,7 +280,7 @@ def _begun(run: Run) -> list[_Row]:
 
 
 def _counted(rows: Sequence[_Row], most: int) -> Iterator[_Row]:
-    """Joins the iterations of a task that ended alike, if there are more than so many."""
+    """Merges the iterations of a task with the same outcome, if there are more than the limit."""
     alike: dict[tuple[tuple[str, ...], RunState], list[RunTask]] = {}
     for row in rows:
         if row.task and row.path != row.declared and row.task.state in _FOLDED:
@@ -294,7 +294,7 @@ def _counted(rows: Sequence[_Row], most: int) -> Iterator[_Row]:
 
 
 def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
-    """Finds what has not begun, unless the run has finished. Some servers name tasks without a path."""
+    """Returns the tasks that have not started, unless the run has finished. Some servers name tasks without a path."""
     if run.state.is_over:
         return []
     begun = {"/".join(row.declared) for row in _begun(run)}
@@ -303,14 +303,14 @@ def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
 
 
 def _path(name: str) -> tuple[str, ...]:
-    """Takes a name apart; which iterations of loops a task is in stands behind its own name: `fit[0]`."""
+    """Splits a name; the iterations of loops that a task is in follow its own name: `fit[0]`."""
     *groups, last = [part for part in name.split("/") if part] or [name]
     iterations = "".join(found for group in groups for found in _ITERATION.findall(group))
     return (*(_ITERATION.sub("", group) for group in groups), last + iterations)
 
 
 def _ordered(rows: Sequence[_Row]) -> list[_Row]:
-    """Puts tasks below those that they are inside of, otherwise as they come."""
+    """Puts tasks below their groups, otherwise in the given order."""
     places: dict[tuple[str, ...], int] = {}
     for row in rows:
         for length in range(1, len(row.path) + 1):

@@ -1,4 +1,4 @@
-"""Runs as a person reads them."""
+"""Human-readable runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONGEST_VALUE = 200
 
 
 def print_run(run: Run) -> None:
-    """Prints a run with its tasks and what they made."""
+    """Prints a run with its tasks and their outputs."""
     output.print_fields(
         [
             *run_fields(run),
@@ -56,7 +56,7 @@ def print_run(run: Run) -> None:
 
 
 def print_warnings(run: Run) -> None:
-    """Prints the warnings of a run that was followed, whole: in its picture they are cut."""
+    """Prints the full warnings of a watched run, which are cut in the live view."""
     if run.warnings:
         output.print_section("WARNINGS", [plain(text) for text in run.warnings])
 
@@ -69,7 +69,7 @@ def _missing(sources: RunSources | None) -> Iterator[str]:
 
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
-    """Returns what a run is, in lines."""
+    """Returns the fields of a run."""
     return [
         ("Run", run.display_name),
         ("Id", run.run_id),
@@ -86,7 +86,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
 
 
 def print_outputs(run: Run) -> None:
-    """Prints what the tasks made, behind an empty line, if they made anything."""
+    """Prints the outputs of the tasks, if any, after an empty line."""
     paths = TaskPaths(run.tasks)
     rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
     if rows:
@@ -96,7 +96,7 @@ def print_outputs(run: Run) -> None:
 
 
 def print_runs(runs: Sequence[Run]) -> None:
-    """Prints runs, one on a row."""
+    """Prints runs, one per row."""
     head = ("NAME", "ID", "STATE", "CREATED", "TIME", "ERROR")
     mark = marks_for().cut
     rows = [
@@ -128,22 +128,22 @@ def print_runs(runs: Sequence[Run]) -> None:
 
 
 def shown_length(run: Run) -> str:
-    """Returns how long a run took, or has taken so far."""
+    """Returns the duration of a run, or its elapsed time."""
     if run.created_at is None:
         return ""
     return shown_duration((run.finished_at or datetime.now(timezone.utc)) - run.created_at)
 
 
 def shown_value(value: Json) -> str:
-    """Writes a value: a text as it is, anything else as JSON; a long one is cut."""
+    """Formats a value: text as it is, anything else as JSON; long ones are cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     mark = marks_for().cut
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + mark
 
 
 def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[str, str, str]]:
-    """Yields the rows of an output; of the task's own artifact all that is known of it, metrics among others."""
-    artifacts = made.artifacts or ((made.artifact,) if made.artifact else ())  # an older adapter sends one alone
+    """Yields the rows of an output; for an artifact of the task itself all details, including metrics."""
+    artifacts = made.artifacts or ((made.artifact,) if made.artifact else ())  # an older adapter sends a single one
     if not artifacts:
         yield path, made.name, shown_value(made.value)
     for artifact in artifacts:
@@ -158,7 +158,7 @@ def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[st
 
 
 def summary(artifact: RunArtifact) -> str:
-    """Returns what an artifact is in a few words: its metrics, or else where it lies."""
+    """Summarizes an artifact: its metrics, otherwise its URI."""
     parts = [f"{name} = {value:.6g}" for name, value in sorted(artifact.metrics.items())]
     if artifact.roc_curve:
         parts.append(f"ROC curve of {len(artifact.roc_curve)} points")
@@ -170,7 +170,7 @@ def summary(artifact: RunArtifact) -> str:
 
 
 def print_artifacts(found: Sequence[RunArtifact]) -> None:
-    """Prints artifacts, one on a row."""
+    """Prints artifacts, one per row."""
     rows = [(one.task, one.name, one.type.removeprefix("system."), one.artifact_id, summary(one)) for one in found]
     steps = (Step("CONTENT", 20), Step("ID", 0), Step("CONTENT", 0), Step("TASK", SHORT_NAME))
     output.print_table(("TASK", "OUTPUT", "TYPE", "ID", "CONTENT"), rows, steps=steps)
@@ -182,7 +182,7 @@ _TITLES = {"run_id": "ID", "display_name": "NAME", "state": "STATE", "created_at
 
 
 def print_metrics(rows: Rows, style: TableFormat) -> None:
-    """Prints a table of metrics; what a run lacks is empty, or null in JSON."""
+    """Prints a table of metrics; missing values are empty, or null in JSON."""
     plain_rows = [
         {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()} for row in rows
     ]
@@ -202,7 +202,7 @@ def print_metrics(rows: Rows, style: TableFormat) -> None:
 
 
 def _cell(value: Json) -> str:
-    """A value in a CSV file: a text or number as it is, anything else as JSON, nothing as nothing."""
+    """A value in a CSV file: text and numbers as they are, anything else as JSON, None as empty."""
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

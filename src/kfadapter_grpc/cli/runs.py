@@ -1,5 +1,5 @@
-"""`kfadapter runs`, `watch`, `logs`, `terminate` and `retry`: runs that have been started."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter runs`, `watch`, `logs`, `terminate` and `retry`: existing runs."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import itertools
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class Selection:
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
 
     def where(self, client: "Client") -> "RunsWhere":
-        """Passes them to the client, which is asked for the ids of pipeline and version.
+        """Converts them for the client, which resolves the ids of pipeline and version.
 
         Raises:
             BadParameter: A time or a label is malformed, or a version has no pipeline.
@@ -152,7 +152,7 @@ def metrics(
 
 
 def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
-    """Finds the ids of the pipeline and the version that runs are to be of."""
+    """Resolves the ids of the pipeline and the version of a filter."""
     from kfadapter_grpc.contract.listing import View
 
     if not pipeline:

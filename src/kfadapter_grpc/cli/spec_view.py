@@ -1,4 +1,4 @@
-"""What is inside a version as a person reads it: parameters, artifacts, tasks, and what these need."""
+"""The human-readable contents of a version: parameters, artifacts, tasks, and their resources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]+$")
 
 
 def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
-    """Returns what needs no table, as fields."""
+    """Returns the contents that need no table, as fields."""
     if spec is None:
         return []
     versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
@@ -48,7 +48,7 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
 
 
 def print_spec(spec: SpecSummary | None) -> None:
-    """Prints a table for each kind of thing that is there, each behind an empty line."""
+    """Prints a table for each kind of content, each after an empty line."""
     if spec is None:
         return
     _print_table(
@@ -70,7 +70,7 @@ def print_spec(spec: SpecSummary | None) -> None:
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequence[Step]) -> None:
-    """Prints a table without the columns in which there is nothing."""
+    """Prints a table without empty columns."""
     if rows:
         filled = [title for title, *cells in zip(head, *rows, strict=True) if any(cells)]
         kept = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
@@ -79,7 +79,7 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequ
 
 
 def some_of(parts: Sequence[str]) -> str:
-    """Names the first of the parts that were not understood, and where the others are shown."""
+    """Returns the first unsupported parts as text, and how to see the others."""
     more = len(parts) - MOST_UNKNOWN
     return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
 
@@ -109,7 +109,7 @@ def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
 
 
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
-    """Yields what tasks request of the cluster, for those that request something."""
+    """Yields the cluster resources that tasks request, for tasks that request any."""
     for name, task in _named(tasks):
         told = list(_resources(task.resources)) if task.resources else []
         told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
@@ -120,7 +120,7 @@ def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
 
 
 def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
-    """Yields every task by its name, behind those of its groups where several have that name."""
+    """Yields every task by its name, prefixed with its groups if several have that name."""
     placed = list(_placed(tasks, ()))
     known = Counter(path[-1] for path, _ in placed)
     for path, task in placed:
@@ -128,7 +128,7 @@ def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
 
 
 def _placed(tasks: Sequence[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
-    """Yields every task with its name, and those of the groups that it is in before that."""
+    """Yields every task with its name, prefixed with its groups."""
     for task in tasks:
         path = (*above, task.display_name or task.name)
         yield path, task

@@ -1,4 +1,4 @@
-"""The process's standard streams and arguments, made fit whatever the shell and the locale gave."""
+"""Makes the standard streams and arguments usable with any shell and locale."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STDIN = Path("-")
 
 
 def prepare_streams() -> None:
-    """Makes the streams fit to be used.
+    """Makes the standard streams usable.
 
     Raises:
-        CommandError: There is no standard output; whatever is opened first would be taken for it.
+        CommandError: Stdout is closed; the first file to be opened would become stdout.
     """
     closed = sys.stdout is None
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # a new file gets the lowest free number
@@ -30,7 +30,7 @@ def prepare_streams() -> None:
             setattr(sys, name, TextIOWrapper(FileIO(os.devnull, mode), encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a character that the encoding lacks is no failure
+            stream.reconfigure(errors="backslashreplace")  # characters that the encoding lacks must not raise
     if closed:
         raise CommandError(
             "the standard output is closed",
@@ -40,7 +40,7 @@ def prepare_streams() -> None:
 
 
 def utf8(text: str) -> str:
-    """Reads a text of the command line or the disk as UTF-8 where the locale could not; otherwise leaves it."""
+    """Decodes a text from the command line or the disk as UTF-8 if the locale could not; otherwise unchanged."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -49,15 +49,15 @@ def utf8(text: str) -> str:
 
 
 def utf8_arguments(arguments: Sequence[str]) -> list[str]:
-    """Reads arguments as UTF-8 where the locale could not read them; what is no UTF-8 either stays as it is."""
+    """Decodes arguments as UTF-8 if the locale could not; those that are not UTF-8 either are unchanged."""
     return [utf8(argument) for argument in arguments]
 
 
 def native_path(text: str) -> Path:
-    """Undoes `utf8_arguments` for a path: spelled as the locale spells what is on the disk.
+    """Undoes `utf8_arguments` for a path: encoded in the locale, as file names are.
 
     Raises:
-        BadParameter: It is empty, which Python would take for the current folder.
+        BadParameter: It is empty, which Python would treat as the current folder.
     """
     if not text:
         raise typer.BadParameter("an empty text is no path")
@@ -69,6 +69,6 @@ def native_path(text: str) -> Path:
 
 
 def state_folder() -> Path:
-    """Where a program of the user keeps what it must not lose, as the XDG base directory specification says."""
+    """The folder for persistent data of a user's program, by the XDG base directory specification."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"

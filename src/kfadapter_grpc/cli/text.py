@@ -1,4 +1,4 @@
-"""Text for terminals: nothing in it may steer them; and errors, which are three such texts."""
+"""Text for terminals, with control characters escaped; and errors, which are three such texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNESCAPED_BY_JSON = re.compile("[\x7f-\x9f]")
 
 
 def plain(text: str) -> str:
-    r"""Shows control characters instead of sending them (`\x1b` for an escape), so that no data can move a cursor."""
+    r"""Escapes control characters (an escape becomes `\x1b`), so that data cannot control the terminal."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
 
 
 def plain_json(text: str) -> str:
-    """Writes the control characters that stand in a JSON text, which JSON allows, as its escapes; it says the same."""
+    """Replaces raw control characters in JSON, which JSON allows, by escapes; the value is unchanged."""
     return _UNESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -43,5 +43,5 @@ def print_parts(what: str, why: str, next_step: str) -> None:
 
 
 def _block(text: str) -> str:
-    """Keeps the lines of a text below each other."""
+    """Aligns the lines of a text."""
     return "\n       ".join(plain(line) for line in text.splitlines() if line.strip())

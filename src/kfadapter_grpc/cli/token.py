@@ -1,5 +1,5 @@
-"""`kfadapter token`: a new token on stdout, and the line by which an adapter will know it."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter token`: a new token on stdout, and its line for the adapter's token file."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import os
 import sys
@@ -42,7 +42,7 @@ def token(
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file, which is made, for its owner alone, if need be. It never holds half of a line."""
+    """Appends a line to a file, created with access for the owner only if missing. Never leaves a partial line."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with open(descriptor, "r+b") as file:  # noqa: PTH123 - a descriptor has no path
         size = file.seek(0, os.SEEK_END)

@@ -1,5 +1,5 @@
-"""`kfadapter upload` and `kfadapter payload`: send a pipeline's file, or print the messages that would send it."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter upload` and `kfadapter payload`: upload a pipeline's file, or print the messages of the upload."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import sys
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """How a file is to be stored."""
+    """How to store a file."""
 
     name: Annotated[
         str | None,
@@ -63,10 +63,10 @@ class UploadOptions:
     function: Function = None
 
     def request(self, path: Path, namespace: str = "") -> "UploadPipelineMetadata":
-        """Makes the first message of an upload, without a name unless one was given.
+        """Returns the first message of an upload; the name is empty unless it was set.
 
         Raises:
-            CommandError: The standard input has no name, and none was given.
+            CommandError: The file is stdin, and no name was set.
         """
         from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
@@ -113,7 +113,7 @@ def upload(
             warn_of(one)
         try:
             receipts.extend(_upload(options, one, replace(request, name=how.name_for(one))) for one in files)
-        finally:  # what was stored is printed, also when the next one is refused
+        finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, several=len(files) > 1)
 
@@ -145,7 +145,7 @@ def _upload(options: ClientOptions, file: PipelineFile, request: "UploadPipeline
 
 
 def send(options: ClientOptions, source: Path | BinaryIO, request: "UploadPipelineMetadata") -> "UploadReceipt":
-    """Sends a file, with a progress bar on a terminal."""
+    """Uploads a file, with a progress bar on a terminal."""
     name = one_line(request.name)
     with options.client() as client, out.progress_bar(f"uploading {name}", f"storing {name}") as progress:
         return client.pipelines.upload(
@@ -177,7 +177,7 @@ def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool)
 
 
 def _print_messages(path: Path, request: "UploadPipelineMetadata") -> None:
-    """Prints an upload as the JSON of its messages, one on each line."""
+    """Prints an upload as the JSON of its messages, one per line."""
     import base64
     import json
 

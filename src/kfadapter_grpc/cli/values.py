@@ -1,5 +1,5 @@
-"""Words of the command line and what they mean: times, lengths of time, pairs, and names or ids."""
-# ruff: noqa: PLC0415  contract/ loads gRPC, which a command's help does not need
+"""Parses and formats values of the command line: times, durations, pairs, and names or ids."""
+# ruff: noqa: PLC0415  contract/ loads gRPC, which the help does not need
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def duration(text: str) -> timedelta:
-    """Reads a length of time: whole numbers with d, h, m or s.
+    """Parses a duration: integers with d, h, m or s.
 
     Raises:
-        BadParameter: It is none, or nothing.
+        BadParameter: It is invalid or zero.
     """
     found = _DURATION.fullmatch(text)
     counts = found.groups() if found else ("0",) * len(_UNITS)
@@ -41,7 +41,7 @@ def duration(text: str) -> timedelta:
 
 
 def shown_duration(length: timedelta) -> str:
-    """Writes a length in its two largest units; one that is below zero, as between two clocks, is none."""
+    """Formats a duration in its two largest units; a negative one, as between two clocks, counts as 0."""
     seconds = max(int(length.total_seconds()), 0)
     if seconds < _UNITS["m"]:
         return f"{seconds}s"
@@ -53,10 +53,10 @@ def shown_duration(length: timedelta) -> str:
 
 
 def moment(text: str) -> datetime:
-    """Reads a date or a time as ISO 8601 writes it; without a zone it is UTC, as all times that are printed.
+    """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times.
 
     Raises:
-        BadParameter: It is neither.
+        BadParameter: It is invalid.
     """
     try:
         told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
@@ -66,30 +66,30 @@ def moment(text: str) -> datetime:
 
 
 def optional_moment(text: str) -> datetime | None:
-    """Reads a time as `moment` does; nothing is None."""
+    """Parses a time as `moment` does; None if it is unset."""
     return moment(text) if text else None
 
 
 def shown_time(moment: datetime | None) -> str:
-    """Writes a time of the wire, which is in UTC."""
+    """Formats a time of a message, which is in UTC."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
 def page_size(limit: int) -> int:
-    """Limits a page to what is requested; 0 leaves it to the adapter, which also bounds it."""
+    """Limits the page size to `limit`; 0 uses the adapter's default, which has a maximum too."""
     return min(limit, 1000)
 
 
 def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:
-    """Reads pairs; a value may hold further `=`.
+    """Parses pairs; a value may contain further `=`.
 
     Args:
         texts: The pairs.
-        what: The form that they have.
-        called: What stands before a name that comes twice.
+        what: The format of a pair.
+        called: The prefix of a duplicate name in the error.
 
     Raises:
-        BadParameter: Some have no `=` or no name, or a name comes twice; all of them are named.
+        BadParameter: Some have no `=` or no name, or a name is duplicated; all of them are listed.
     """
     values: dict[str, str] = {}
     wrong: list[str] = []
@@ -106,17 +106,17 @@ def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "
 
 
 def tags(texts: Sequence[str] | None) -> dict[str, str]:
-    """Reads the `KEY=VALUE` of tags."""
+    """Parses the `KEY=VALUE` of tags."""
     return pairs(texts, "KEY=VALUE", "the tag ")
 
 
 def labels(texts: Sequence[str] | None) -> dict[str, str]:
-    """Reads the `KEY=VALUE` of labels."""
+    """Parses the `KEY=VALUE` of labels."""
     return pairs(texts, "KEY=VALUE", "the label ")
 
 
 def reference(text: str, *, by_id: bool | None) -> PipelineRef:
-    """Distinguishes a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
+    """Distinguishes a name from an id: a UUID is an id, unless `by_id` is set."""
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
     if by_id or (by_id is None and _UUID.fullmatch(text)):
@@ -125,10 +125,10 @@ def reference(text: str, *, by_id: bool | None) -> PipelineRef:
 
 
 def version_reference(text: str | None) -> VersionRef:
-    """Distinguishes a version's name from its id: what looks like a UUID is an id; None is the latest version.
+    """Distinguishes a version's name from its id: a UUID is an id; None is the latest version.
 
     Raises:
-        BadParameter: It is empty, as an unset shell variable leaves it.
+        BadParameter: It is empty, as from an unset shell variable.
     """
     from kfadapter_grpc.contract.pipelines import VersionRef
 
@@ -138,14 +138,14 @@ def version_reference(text: str | None) -> VersionRef:
 
 
 def experiment_reference(text: str) -> ExperimentRef:
-    """Distinguishes an experiment's name from its id, which looks like a UUID; nothing is the default experiment."""
+    """Distinguishes an experiment's name from its id, a UUID; unset is the default experiment."""
     from kfadapter_grpc.contract.experiments import ExperimentRef
 
     return ExperimentRef(experiment_id=text) if _UUID.fullmatch(text) else ExperimentRef(name=text)
 
 
 def find_version(client: Client, ref: PipelineRef, version: VersionRef) -> PipelineVersion:
-    """Asks for a version of a pipeline."""
+    """Gets a version of a pipeline."""
     return client.pipelines.get_version(
         ref.name,
         pipeline_id=ref.pipeline_id,
@@ -155,17 +155,17 @@ def find_version(client: Client, ref: PipelineRef, version: VersionRef) -> Pipel
 
 
 def experiment_id(client: Client, text: str) -> str:
-    """Returns the id of an experiment that is named by its name or its id."""
+    """Returns the id of an experiment by its name or id."""
     ref = experiment_reference(text)
     return ref.experiment_id or client.experiments.get(ref.name).experiment_id
 
 
 def run_id(client: Client, text: str) -> str:
-    """Returns the id of a run that is named by its id, or as the newest one.
+    """Resolves a run by its id, or the newest run; returns its id.
 
     Raises:
-        BadParameter: It is empty, as an unset shell variable leaves it.
-        CommandError: There is no run yet.
+        BadParameter: It is empty, as from an unset shell variable.
+        CommandError: No run exists yet.
     """
     if not text:
         raise typer.BadParameter("an empty text is no run")

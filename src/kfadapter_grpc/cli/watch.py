@@ -1,4 +1,4 @@
-"""Runs that are followed: drawn as they go, until all have finished."""
+"""Watched runs: shown live until all have finished."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
     """Watches runs until all have finished, and prints them.
 
     Raises:
-        CommandError: One failed, was stopped, or is gone.
+        CommandError: One failed, was terminated, or was deleted.
     """
-    runs = [client.runs.get(one) for one in dict.fromkeys(run_ids)]  # a missing one is an error as everywhere
+    runs = [client.runs.get(one) for one in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
     followed = [Followed(run, _planned(client, run)) for run in runs]
     with _going_on(followed, options), _drawing(followed, style) as drawing:
         _follow(client, followed, drawing)
@@ -44,7 +44,7 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
 
 
 def _planned(client: Client, run: Run) -> list[str]:
-    """Finds which tasks there will be; a deleted pipeline has none to show."""
+    """Returns the declared tasks; none if the pipeline was deleted."""
     if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
         return []
     try:
@@ -69,7 +69,7 @@ def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing) -> N
 
 @contextmanager
 def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[None]:
-    """Says, when it is interrupted, that the run is not."""
+    """Prints, when interrupted, that the run continues."""
     try:
         yield
     except KeyboardInterrupt:
@@ -85,7 +85,7 @@ def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[
 
 @contextmanager
 def _drawing(followed: Sequence[Followed], style: Format) -> Iterator[Drawing]:
-    """Draws on the terminal; for a program it prints lines, and nothing where stdout is for data of another form."""
+    """Draws on a terminal, prints lines otherwise, and nothing if stdout is for data in another format."""
     stream = sys.stdout if style == "table" else sys.stderr
     if stream.isatty():
         with Screen(followed, stream) as screen:
@@ -109,7 +109,7 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
 
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
-    """Ends with the worst that happened."""
+    """Exits with the worst outcome."""
     failed = next((one.run for one in followed if one.run.state is RunState.FAILED and not one.gone), None)
     if failed is not None:
         further = _LOGS if any(task.state is RunState.FAILED for task in failed.tasks) else _SHOW
@@ -131,7 +131,7 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
     if cancelled is not None:
         raise CommandError(
             f"run '{cancelled.display_name}' was cancelled",
-            # What the run itself says is mostly that its tasks failed, which came of the termination.
+            # The run's own error is mostly that its tasks failed, a result of the termination.
             why="it was terminated",
             next_step=do("start it again with kfadapter run, if it was not meant to end"),
             exit_code=ExitCode.CANCELLED,

@@ -1,4 +1,4 @@
-"""Where an artifact that is downloaded goes: a file, or a folder that a tar archive is unpacked into."""
+"""The target of an artifact's download: a file, or a folder that a tar archive is unpacked into."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactReceipt:
-    """What was downloaded.
+    """A finished download of an artifact.
 
     Attributes:
         path: The file or folder; None for a stream.
-        size: How many bytes; of a folder those of its files.
-        content: What the adapter said of it.
+        size: Size in bytes; for a folder, of all its files.
+        content: The description sent by the adapter.
     """
 
     path: Path | None
@@ -40,23 +40,23 @@ class Destination:
     """A path that an artifact is saved to.
 
     Attributes:
-        is_folder: Whether the artifact is unpacked into a folder, as far as it is known.
+        is_folder: Whether the artifact is unpacked into a folder, as far as known.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, force: bool) -> None:
-        """Will save to `path`, or in it if that is a directory or ends with a separator; `force` replaces files."""
+        """Saves to `path`, or inside it if it is a directory or ends with a separator; `force` replaces files."""
         self.is_folder = False
         self._path = Path(path)
         self._is_parent = self._path.is_dir() or os.fspath(path).endswith(("/", os.sep))
         self._force = force
 
     def save(self, content: ArtifactContent, chunks: Iterator[bytes]) -> ArtifactReceipt:
-        """Saves an artifact; it appears once it is complete.
+        """Saves an artifact; it appears only when complete.
 
         Raises:
-            FileExistsError: It is there already.
-            ArtifactChangedError: What arrived is not what was announced.
-            OSError: It cannot be written.
+            FileExistsError: The target exists.
+            ArtifactChangedError: The received bytes differ from what was announced.
+            OSError: Writing fails.
         """
         target = self._path / _name(content) if self._is_parent else self._path
         self.is_folder = content.is_directory and target.suffix != ".tar"
@@ -72,13 +72,13 @@ class Destination:
 
 
 def _name(content: ArtifactContent) -> str:
-    """The artifact's own name, which must not lead elsewhere."""
+    """The artifact's own name; rejected if it is a path to elsewhere."""
     name = content.name.replace("\\", "/").rpartition("/")[2]
     return "artifact" if name in {"", ".", ".."} or "\0" in name else name
 
 
 def _save_folder(target: Path, count: int, chunks: Iterator[bytes]) -> int:
-    """Unpacks an archive beside a folder, and then moves the files to it; returns their size."""
+    """Unpacks an archive next to a folder, then moves the files into it; returns their total size."""
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
     beside.mkdir()
     try:
@@ -95,7 +95,7 @@ def _save_folder(target: Path, count: int, chunks: Iterator[bytes]) -> int:
 
 
 def _unpacked(chunks: Iterator[bytes], folder: Path) -> Iterator[int]:
-    """Unpacks the files of a tar archive, and yields their sizes; what is no file, or outside, is refused."""
+    """Unpacks the files of a tar archive, and yields their sizes; rejects members that are not files or lie outside."""
     stream = io.BufferedReader(cast("io.RawIOBase", _Chunks(chunks)))
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -110,7 +110,7 @@ def _unpacked(chunks: Iterator[bytes], folder: Path) -> Iterator[int]:
                 with path.open("xb") as file:
                     shutil.copyfileobj(cast("BinaryIO", archive.extractfile(member)), file)
                 yield member.size
-        while stream.read(io.DEFAULT_BUFFER_SIZE):  # what fills up the last block
+        while stream.read(io.DEFAULT_BUFFER_SIZE):  # padding of the last block
             pass
     except tarfile.TarError as error:
         raise ArtifactChangedError(f"what arrived is no archive: {error}; download it again") from error
@@ -124,7 +124,7 @@ def _move_files(source: Path, target: Path) -> None:
 
 
 class _Chunks(io.RawIOBase):
-    """Chunks as a stream that can be read."""
+    """Chunks as a readable stream."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

@@ -57,16 +57,16 @@ class Artifacts(Resource):
 
         Args:
             run_id: The run.
-            where: Which runs, instead.
+            where: Filter of runs, instead.
             task: Only outputs of this task, by its name, its id in the run or its path.
             type: Only artifacts of this type, such as `system.Model` or `Model`.
             name: Only artifacts of outputs with this name.
-            page_size: How many to request at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 uses the adapter's default.
             on_warning: Called for each run of a filter that could not be read, with the reason.
 
         Raises:
-            RunNotFoundError: There is no such run.
-            TaskNotFoundError: The run has no such task.
+            RunNotFoundError: The run does not exist.
+            TaskNotFoundError: The task does not exist in the run.
             UnsupportedByKfpError: The outputs of the run are not available; the message says why.
         """
         selected = RunFilter() if run_id and where is None else self._here(where or RunFilter())
@@ -84,23 +84,23 @@ class Artifacts(Resource):
         return Pages(read)
 
     def get(self, run_id: str, artifact_id: str) -> RunArtifact:
-        """Gets an artifact of a run, which may be an input or an output of its tasks.
+        """Gets an artifact of a run, an input or an output of its tasks.
 
         Raises:
-            RunNotFoundError: There is no such run.
-            ArtifactNotFoundError: The run has no such artifact.
+            RunNotFoundError: The run does not exist.
+            ArtifactNotFoundError: The artifact does not exist in the run.
         """
         return self._ask(GetArtifactRequest(run_id, artifact_id), RunArtifact)
 
     def list_metrics(
         self, where: RunFilter | None = None, *, order_by: str = "", page_size: int = 0
     ) -> Pages[MetricsOfRun]:
-        """Yields the scalar metrics of all runs that match a filter; `runs.metrics` makes a table of them.
+        """Yields the scalar metrics of all runs that match a filter; `runs.metrics` returns them as a table.
 
         Args:
-            where: Which runs; by default all.
-            order_by: As of `runs.list`.
-            page_size: How many runs to request at a time, at most 100; 0 leaves it to the adapter.
+            where: Filter of runs; defaults to all.
+            order_by: As in `runs.list`.
+            page_size: Runs per request, at most 100; 0 uses the adapter's default.
         """
         here = self._here(where or RunFilter())
         return self._list(ListMetricsRequest(here, page_size=page_size, order_by=order_by), MetricsOfRun)
@@ -121,13 +121,13 @@ class Artifacts(Resource):
             run_id: The run.
             artifact_id: The artifact.
             path: A file of a folder.
-            offset: From which byte on.
-            length: How many bytes at most; 0 means all.
+            offset: Position of the first byte.
+            length: Maximum number of bytes; 0 means all.
             on_content: Called before the first byte with name, size and, for a folder, its files.
 
         Raises:
-            ArtifactNotFoundError: The run has no such artifact, or nothing is stored at its location.
-            ArtifactNotReadableError: It has no bytes that the adapter may read.
+            ArtifactNotFoundError: The artifact does not exist in the run, or nothing is stored at its location.
+            ArtifactNotReadableError: The adapter cannot read its bytes.
             ArtifactStoreUnavailableError: The store is unreachable or failed; `offset` continues.
         """
         with closing(self._parts(ReadArtifactRequest(run_id, artifact_id, path, offset, length))) as parts:
@@ -150,23 +150,23 @@ class Artifacts(Resource):
         """Downloads an artifact: a file, or a folder with all its files.
 
         A file or folder appears once it is complete, and its size is compared with what the adapter announced. If the
-        connection breaks, the download of a file continues where it ended, and that of a folder starts again.
+        connection breaks, the download of a file is resumed, and that of a folder restarts.
 
         Args:
             run_id: The run.
             artifact_id: The artifact.
             to: A path; an existing directory, or a path that ends with a separator, gets a file or folder with the
-                artifact's own name. A folder is unpacked, unless the path ends with `.tar`. A stream gets the bytes
-                as they come, of a folder those of a tar archive, and is not closed.
+                artifact's own name. A folder is unpacked, unless the path ends with `.tar`. A stream receives the bytes
+                as they arrive, for a folder as a tar archive, and is not closed.
             path: A file of a folder.
             force: Replace files that exist.
-            progress: Called with the bytes received so far and the total; None for a folder.
+            progress: Called with the number of bytes received and the total, which is None for a folder.
 
         Raises:
             FileExistsError: The file or folder exists, and `force` is not set.
-            ArtifactNotFoundError: The run has no such artifact, or nothing is stored at its location.
-            ArtifactNotReadableError: It has no bytes that the adapter may read.
-            ArtifactChangedError: It was changed while it was read, or what arrived is not what was announced.
+            ArtifactNotFoundError: The artifact does not exist in the run, or nothing is stored at its location.
+            ArtifactNotReadableError: The adapter cannot read its bytes.
+            ArtifactChangedError: It changed while it was read, or the received bytes differ from what was announced.
             OSError: The file cannot be written.
         """
         request = ReadArtifactRequest(run_id, artifact_id, path)
@@ -187,7 +187,7 @@ class Artifacts(Resource):
     def _continued(
         self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None
     ) -> Generator[ArtifactContent | bytes, None, None]:
-        """Yields what is announced, then all bytes of it; after a break the read of a file continues."""
+        """Yields the announcement, then all bytes; the read of a file is resumed if the connection breaks."""
         announced: ArtifactContent | None = None
         done = failures = 0
         while True:

@@ -1,4 +1,4 @@
-"""The client: one object for every call that an adapter serves, with typed results."""
+"""The client: one object for all calls of an adapter, with typed results."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ TARGET_VARIABLE = "KFADAPTER_TARGET"
 class Client:
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
-    Nothing is sent before the first call. Every call has a deadline. Calls that only read are repeated by gRPC
-    when the adapter is unreachable for a moment.
+    Connects at the first call. Every call has a deadline. Read-only calls are retried by gRPC
+    when the adapter is briefly unreachable.
 
     All calls raise a subclass of `AdapterError` when they fail.
 
@@ -56,22 +56,22 @@ class Client:
         token_file: str | os.PathLike[str] | None = None,
         insecure_token: bool | None = None,
     ) -> None:
-        """Will call the adapter at `target`.
+        """Creates a client of the adapter at `target`; connects at the first call.
 
         Args:
-            target: `host:port`; by default what `KFADAPTER_TARGET` says, or `127.0.0.1:50051`.
-            timeout: Seconds that each call may take; by default what the contract says for each kind of call.
+            target: `host:port`; defaults to `KFADAPTER_TARGET`, or `127.0.0.1:50051`.
+            timeout: Deadline of each call in seconds; defaults to that of the contract for each kind of call.
             namespace: The namespace of all calls; empty means the adapter's own.
-            tls: `Tls(...)`, or True for TLS with what the environment says of it; False: plain text. By default TLS if
+            tls: `Tls(...)`, or True for TLS configured by the environment; False for plain text. Defaults to TLS if
                 `KFADAPTER_TLS`, `KFADAPTER_CA` or another of its variables is set.
-            token: Who calls; by default what `KFADAPTER_TOKEN` says.
-            token_file: A file that holds the token, read before each call; by default what
-                `KFADAPTER_CLIENT_TOKEN_FILE` says.
-            insecure_token: Send the token without TLS to another machine, too, where others can read it on its way; by
-                default only if `KFADAPTER_INSECURE_TOKEN` says so.
+            token: The caller's bearer token; defaults to `KFADAPTER_TOKEN`.
+            token_file: A file with the token, read before each call; defaults to
+                `KFADAPTER_CLIENT_TOKEN_FILE`.
+            insecure_token: Send the token to another machine even without TLS, where others can read it in transit;
+                defaults to `KFADAPTER_INSECURE_TOKEN`.
 
         Raises:
-            CredentialsError: The token cannot be used, or would go to another machine without TLS.
+            CredentialsError: The token is invalid, or would be sent to another machine without TLS.
         """
         address = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
         credentials = make_credentials(
@@ -80,15 +80,15 @@ class Client:
         self._use(Connection(address, timeout, credentials), namespace)
 
     def on_behalf(self, *, request_id: str, authorization: Sequence[str] = (), seconds: float | None = None) -> Client:
-        """Returns a client over the same channel for one request of another caller, as gateways need it.
+        """Returns a client over the same channel for one request of another caller; for gateways.
 
         Args:
             request_id: Sent with every call, for the adapter's log.
             authorization: The caller's `authorization`; if empty, this client's own token is sent.
-            seconds: How long all calls may take together; if unset, each takes what the contract says.
+            seconds: Deadline of all calls together; if unset, each has the deadline of the contract.
 
         Raises:
-            CredentialsError: The authorization would go to another machine without TLS.
+            CredentialsError: The authorization would be sent to another machine without TLS.
         """
         client = Client.__new__(Client)
         client._use(self._connection.on_behalf(request_id, authorization, seconds), self._namespace)  # noqa: SLF001
@@ -110,15 +110,15 @@ class Client:
 
     @property
     def uses_tls(self) -> bool:
-        """Whether the connection is encrypted, and the adapter known by its certificate."""
+        """Whether the connection uses TLS and the adapter's certificate is verified."""
         return self._connection.tls is not None
 
     def certificate_end(self) -> float:
-        """Returns when the adapter's certificate ends, in seconds since 1970.
+        """Returns when the adapter's certificate expires, in seconds since 1970.
 
         Raises:
-            OSError: It cannot be connected to, or one side does not accept the other's certificate.
-            ValueError: There is no TLS, or the target is no HOST:PORT.
+            OSError: Connecting failed, or one side rejected the other's certificate.
+            ValueError: TLS is off, or the target is not HOST:PORT.
         """
         if self._connection.tls is None:
             message = "the connection has no TLS"
@@ -134,33 +134,33 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection; calls that are under way end as cancelled. Harmless when repeated."""
+        """Closes the connection; calls in flight are cancelled. Idempotent."""
         self._connection.close()
 
     def health(self, service: str = "") -> HealthStatus:
-        """Asks whether the adapter serves; unless a timeout was set, it has three seconds to answer.
+        """Checks the adapter's health; the deadline is three seconds unless a timeout was set.
 
         Args:
-            service: A service's full name (`kfadapter.v1.PipelineService`), or `kfp`: whether KFP answers the adapter.
+            service: A service's full name (`kfadapter.v1.PipelineService`), or `kfp`: whether the adapter reaches KFP.
                 Empty means the adapter itself.
 
         Raises:
-            CallFailedError: There is no such service; its `status` is NOT_FOUND.
+            CallFailedError: The service is unknown; `status` is NOT_FOUND.
         """
         return health.check(self._connection, service)
 
     def adapter_version(self) -> str:
-        """Returns the adapter's version, by listing one pipeline; empty if it is older than such answers."""
+        """Returns the adapter's version, by listing one pipeline; empty if the adapter is too old to report it."""
         return health.version(self._connection, self._namespace)
 
     def reflects(self) -> bool:
-        """Returns whether the adapter describes its services to callers as grpcurl (reflection)."""
+        """Returns whether the adapter has server reflection, as grpcurl needs."""
         return health.reflects(self._connection)
 
     if not TYPE_CHECKING:  # type checkers show the calls of the resources only
 
         def __getattr__(self, name: str) -> object:
-            """Finds a call by its name of version 1: `create_run` is `runs.create`, `get` is `pipelines.get`."""
+            """Resolves the method names of version 1: `create_run` is `runs.create`, `get` is `pipelines.get`."""
             verb, _, noun = name.removesuffix("_page").partition("_")
             resource = {"run": "runs", "experiment": "experiments", "recurring_run": "recurring_runs"}.get(
                 noun.removesuffix("s")

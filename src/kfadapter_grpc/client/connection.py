@@ -1,4 +1,4 @@
-"""One channel to an adapter, made when it is first needed, and calls on it that always have a deadline."""
+"""One channel to an adapter, created when first needed; its calls always have a deadline."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ MAX_PAUSE_SECONDS = 2.0
 
 
 def service_config() -> str:
-    """Returns the configuration of gRPC: how calls find an adapter, and which are retried.
+    """Returns gRPC's service config: load balancing, health checks and retries.
 
-    Of several adapters behind one name each gets its turn, but none that says NOT_SERVING: an adapter that is about to
-    stop says so before it refuses calls. Calls without side effects are retried when the server is unreachable. Watches
-    reconnect in a way of their own.
+    Round-robin over the adapters behind one name, except those that report NOT_SERVING: an adapter that is about to
+    stop reports this before it rejects calls. Calls without side effects are retried if the server is unreachable;
+    watches have their own reconnect logic.
     """
     repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
     reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
@@ -65,19 +65,19 @@ def service_config() -> str:
 
 
 def channel_options(target: str) -> list[tuple[str, str | int]]:
-    """Returns how a channel to `target` behaves."""
+    """Returns the channel options for `target`."""
     return [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
-        # gRPC's own two minutes would go on failing calls long after the adapter is back.
+        # gRPC's own two minutes would keep failing calls long after the adapter is back.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
-        # A watch has no deadline: a connection that has died without a word must show.
+        # A watch has no deadline: a dead connection must be detected.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC looks at instead, and would take for a minute
-        # A proxy cannot reach this machine's own loopback.
+        ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC reads instead, and would take for a minute
+        # A proxy cannot reach this machine's loopback.
         ("grpc.enable_http_proxy", int(not is_this_machine(target))),
     ]
 
@@ -94,8 +94,8 @@ class Connection:
 
         Args:
             target: The address.
-            timeout: How many seconds a call may take; None means the contract's default.
-            credentials: The caller's, and how to verify the adapter.
+            timeout: Deadline of a call in seconds; None means the contract's default.
+            credentials: The caller's credentials, and how to verify the adapter.
         """
         self.target = target
         self._credentials = credentials
@@ -107,15 +107,15 @@ class Connection:
 
     @property
     def tls(self) -> Tls | None:
-        """How the adapter is known; None: plain text."""
+        """How the adapter is verified; None for plain text."""
         return self._credentials.tls
 
     def channel_to_any(self) -> grpc.Channel:
-        """Makes a channel of its own, to an adapter that may say that it does not serve."""
+        """Creates a separate channel, also to an adapter that reports NOT_SERVING."""
         return self._new_channel(("grpc.inhibit_health_checking", 1))
 
     def close(self) -> None:
-        """Closes the channel and ends its calls. Harmless when repeated."""
+        """Closes the channel and cancels its calls. Idempotent."""
         with self._lock:
             self._closed = True
             channel, self._channel, self._rpcs = self._channel, None, {}
@@ -128,10 +128,10 @@ class Connection:
         Args:
             request_id: Sent with every call.
             authorization: The caller's `authorization`; if empty, this connection's own token is sent.
-            seconds: How long all calls may take together; None: each as on this connection.
+            seconds: Deadline of all calls together; None for this connection's own.
 
         Raises:
-            CredentialsError: The authorization would go to another machine without TLS.
+            CredentialsError: The authorization would be sent to another machine without TLS.
         """
         if authorization:
             self._credentials.check(self.target)
@@ -148,11 +148,11 @@ class Connection:
         )
 
     def unary(self, request: object, seconds: float | None = None) -> Any:  # noqa: ANN401 - the message of the RPC
-        """Makes the call of a request, a record, and returns its answer, a message.
+        """Makes the call for a request, a record, and returns the response message.
 
         Args:
             request: The request, of a type named as its message.
-            seconds: How long it may take unless a timeout was set; by default what the contract says of its RPC.
+            seconds: Deadline unless a timeout was set; defaults to that of the RPC in the contract.
 
         Raises:
             AdapterError: The call failed.
@@ -161,7 +161,7 @@ class Connection:
         return self.call(self._rpc(rpc), message, rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds)
 
     def trailers(self, request: object, seconds: float) -> dict[str, str | bytes]:
-        """Makes the call of a request, and returns what comes beside its answer.
+        """Makes the call for a request, and returns the trailing metadata of the response.
 
         Raises:
             AdapterError: The call failed.
@@ -171,7 +171,7 @@ class Connection:
         return dict(call.trailing_metadata() or ())
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float) -> Any:  # noqa: ANN401
-        """Makes any call within `seconds` unless a timeout was set.
+        """Makes any call with a deadline of `seconds` unless a timeout was set.
 
         Raises:
             AdapterError: The call failed.
@@ -179,11 +179,11 @@ class Connection:
         return self._answered(rpc, message, seconds)[0]
 
     def server_stream(self, request: object, seconds: float | None) -> Generator[Any, None, None]:
-        """Makes the call of a request with a stream of answers, which ends when the iterator is closed.
+        """Makes the call for a request with a response stream, cancelled when the iterator is closed.
 
         Args:
             request: The request.
-            seconds: How long it may take unless a timeout was set; None: as long as it likes, whatever was set.
+            seconds: Deadline unless a timeout was set; None for no deadline at all.
 
         Raises:
             AdapterError: The call failed.
@@ -193,12 +193,12 @@ class Connection:
     def endless_stream(
         self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
     ) -> Generator[Any, None, None]:
-        """The same, but no timeout ends it other than `seconds`, if set.
+        """The same, but `seconds` is the only deadline, if set.
 
         Args:
             request: The request.
-            seconds: How long it may take.
-            was_open: Called before the call fails, if the adapter had begun to answer, though perhaps with nothing yet.
+            seconds: Deadline in seconds.
+            was_open: Called before the call fails, if the response had begun, even without messages.
 
         Raises:
             AdapterError: The call failed.
@@ -216,7 +216,7 @@ class Connection:
             answers.cancel()
 
     def client_stream(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
-        """Makes a call with a stream of messages and one answer, within `seconds` unless a timeout was set.
+        """Makes a call with a request stream and one response; the deadline is `seconds` unless a timeout was set.
 
         Raises:
             AdapterError: The call failed.
@@ -228,7 +228,7 @@ class Connection:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
     def _rpc(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
-        """Returns the callable of an RPC; connects when it is first used.
+        """Returns the callable of an RPC; connects on first use.
 
         Raises:
             RuntimeError: The connection was closed.
@@ -265,16 +265,16 @@ class Connection:
         return self._credentials.channel(self.target, [*channel_options(self.target), *more])
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """Makes what every call carries: its id, and who calls."""
+        """Returns the metadata of a call: its id and the caller's token."""
         return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
 
     def _within(self, default: float) -> float | None:
-        """How many seconds a call may take that takes `default` unless a timeout was set; None: no limit of its own."""
+        """The deadline in seconds: `default` unless a timeout was set; None for none."""
         return default if self._timeout is None else self._timeout
 
 
 class _RequestConnection(Connection):
-    """Calls that one request of another caller causes, over a channel that stays open behind it."""
+    """Calls on behalf of one request of another caller, over a shared channel that stays open."""
 
     def __init__(
         self,
@@ -292,7 +292,7 @@ class _RequestConnection(Connection):
         self._ends = None if seconds is None else time.monotonic() + seconds
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """What every call carries: the request's own id, and its caller."""
+        """The metadata of every call: the request's own id and its caller's token."""
         del request_id
         return self._metadata
 
@@ -305,13 +305,13 @@ class _RequestConnection(Connection):
 
 
 def _sent(request: object) -> tuple[RpcMethod, Message]:
-    """The RPC of a request, a record, and its message."""
+    """The RPC for a request, a record, and its message."""
     rpc = METHOD_OF_REQUEST[type(request).__name__]
     return rpc, to_message(request, MESSAGES[rpc.path][0])
 
 
 class Pages(Iterator[R]):
-    """A listing: yields all items, requesting page after page as they are needed."""
+    """A listing: yields all items, requesting pages as they are needed."""
 
     def __init__(self, read: Callable[[str], Page[R]]) -> None:
         self._read = read
@@ -321,7 +321,7 @@ class Pages(Iterator[R]):
         return next(self._items)
 
     def page(self, token: str = "") -> Page[R]:
-        """Requests one page: the first, or the one that the `next_token` of the page before names."""
+        """Requests one page: the first, or that of the previous page's `next_token`."""
         return self._read(token)
 
     def _all(self) -> Iterator[R]:
@@ -340,7 +340,7 @@ class Resource:
         self._namespace = namespace
 
     def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
-        """Makes a call, and returns the record of its answer."""
+        """Makes a call, and returns its response as a record."""
         return to_record(self._connection.unary(self._here(request), seconds), kind)
 
     def _list(self, request: ListRequest, kind: type[R]) -> Pages[R]:
@@ -348,7 +348,7 @@ class Resource:
         return Pages(lambda token: to_page(self._connection.unary(replace(here, page_token=token)), kind))
 
     def _here(self, request: R) -> R:
-        """The request in the client's namespace, unless it names one."""
+        """The request with the client's namespace, unless it has one."""
         elsewhere = getattr(request, "namespace", "elsewhere")
         return request if elsewhere else replace(request, namespace=self._namespace)  # type: ignore[type-var] # a record
 
@@ -358,7 +358,7 @@ def repeated(
     errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
     can_repeat: Callable[[], bool] = lambda: True,
 ) -> R:
-    """Makes a call that may be repeated, and repeats it at most twice, after these errors."""
+    """Makes an idempotent call, and retries it at most twice, after these errors."""
     for _ in range(_REPEATS):
         try:
             return call()
@@ -370,5 +370,5 @@ def repeated(
 
 
 def new_request_id() -> str:
-    """Makes an id that no other call has."""
+    """Returns a unique id for a call."""
     return str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Who the client is, and how it knows the adapter: TLS, client certificates, tokens."""
+"""Authentication of client and adapter: TLS, client certificates, tokens."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ _MAX_TOKEN_BYTES = 8 * 1024
 
 
 class CredentialsError(ValueError):
-    """Credentials cannot be used, or must not be sent like this; the message says why, and nothing that is secret."""
+    """Credentials are invalid, or must not be sent like this; the message says why, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to know the adapter, and which certificate to show.
+    """How to verify the adapter, and which client certificate to present.
 
-    Files are read when the first call is made.
+    Files are read at the first call.
 
     Attributes:
-        ca: PEM file with the CAs that the adapter's certificate may lead to; None: those that gRPC brings along.
+        ca: PEM file with the CAs trusted for the adapter's certificate; None for gRPC's own.
         certificate: PEM file with the client's own certificate, for adapters that require one.
         key: PEM file with its private key.
-        server_name: The name that the adapter's certificate must have, where that is not the one in the address.
+        server_name: The name expected in the adapter's certificate, if it differs from the address.
     """
 
     ca: str | os.PathLike[str] | None = None
@@ -65,7 +65,7 @@ class Tls:
 
     @classmethod
     def try_from_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """Reads what the environment says; None if it says nothing of TLS."""
+        """Reads the environment; None if it does not configure TLS."""
         found = cls(
             environment.get(CA_VARIABLE) or None,
             environment.get(CERTIFICATE_VARIABLE) or None,
@@ -78,7 +78,7 @@ class Tls:
         """Reads the files.
 
         Raises:
-            CredentialsError: One cannot be read, or they cannot be used.
+            CredentialsError: A file cannot be read or is invalid.
         """
         if (self.certificate is None) != (self.key is None):
             raise CredentialsError("a client certificate and its key must both be given, or neither")
@@ -93,10 +93,10 @@ class Tls:
 
 
 class Token:
-    """A token, or a file that holds one and is read before every call, so that a new token in it is taken up."""
+    """A token, or a file with one, read before every call so that a new token takes effect."""
 
     def __init__(self, token: str | None = None, file: str | os.PathLike[str] | None = None) -> None:
-        """Takes one of both; None and None: there is no token.
+        """Takes one of both; without either, no token is sent.
 
         Raises:
             CredentialsError: Both are given, the file cannot be read, or the token cannot be sent.
@@ -109,10 +109,10 @@ class Token:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Reads what the environment says.
+        """Reads the environment.
 
         Raises:
-            CredentialsError: It names a token and a file, or what it names cannot be used.
+            CredentialsError: It names both a token and a file, or an invalid one.
         """
         return cls(environment.get(TOKEN_VARIABLE) or None, environment.get(TOKEN_FILE_VARIABLE) or None)
 
@@ -123,7 +123,7 @@ class Token:
         return f"Token({'hidden' if self else 'none'})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Makes the metadata of a call. A file that cannot be read just now leaves the token from before."""
+        """Returns the metadata of a call. While the file cannot be read, the previous token is kept."""
         if self._file is not None:
             with suppress(CredentialsError):
                 self._token = _checked("", _text(self._file))
@@ -132,12 +132,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """All that a connection needs.
+    """The credentials of a connection.
 
     Attributes:
-        tls: How to know the adapter; None: plain text.
-        token: Who the client is.
-        insecure_token: Whether a token may go to another machine without TLS.
+        tls: How to verify the adapter; None for plain text.
+        token: The caller's token.
+        insecure_token: Whether a token may be sent to another machine without TLS.
     """
 
     tls: Tls | None
@@ -145,10 +145,10 @@ class Credentials:
     insecure_token: bool = False
 
     def check(self, target: str) -> None:
-        """Checks that a token would not go where others can read it, unless that is accepted.
+        """Checks that no token is sent where others can read it, unless that was allowed.
 
         Raises:
-            CredentialsError: It would.
+            CredentialsError: It would be.
         """
         if self.tls is None and not self.insecure_token and not is_this_machine(target):
             raise CredentialsError(
@@ -157,10 +157,10 @@ class Credentials:
             )
 
     def channel(self, target: str, options: Sequence[tuple[str, str | int]]) -> grpc.Channel:
-        """Makes a channel.
+        """Creates a channel.
 
         Raises:
-            CredentialsError: A file cannot be used.
+            CredentialsError: A file is invalid.
         """
         if self.tls is None:
             return grpc.insecure_channel(target, options)
@@ -177,10 +177,10 @@ def make_credentials(
     token_file: str | os.PathLike[str] | None,
     insecure_token: bool | None,
 ) -> Credentials:
-    """Puts together what was given and what the environment says of the rest.
+    """Combines the arguments with the environment, which supplies the rest.
 
     Raises:
-        CredentialsError: They cannot be used, or must not be sent to `target`.
+        CredentialsError: They are invalid, or must not be sent to `target`.
     """
     environment = os.environ
     if tls is None or tls is True:
@@ -196,7 +196,7 @@ def make_credentials(
 
 
 def is_this_machine(target: str) -> bool:
-    """Returns whether a gRPC address leads to this machine, without resolving a name."""
+    """Returns whether a gRPC address is on this machine, without resolving names."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     address = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target)

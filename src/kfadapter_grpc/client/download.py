@@ -1,4 +1,4 @@
-"""What becomes of the messages of a download: bytes in a file or a stream, compared with what was announced."""
+"""Writes the messages of a download to a file or a stream, and compares them with what was announced."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReceipt:
-    """What was downloaded.
+    """A finished download.
 
     Attributes:
-        size: How many bytes.
+        size: Size in bytes.
         sha256: Their checksum in lower-case hex, compared with the adapter's.
     """
 
@@ -37,25 +37,25 @@ class DownloadReceipt:
 
 
 class Reception:
-    """Takes one download in.
+    """Receives one download.
 
     Attributes:
-        begun: Whether bytes have been written, so that the download cannot begin anew.
+        begun: Whether bytes have been written, so that the download cannot be restarted.
     """
 
     def __init__(self, target: BinaryIO, progress: Callable[[int, int | None], None] | None) -> None:
-        """Will write to `target`; `progress` is called with the bytes so far and the total."""
+        """Writes to `target`; `progress` is called with the bytes so far and the total."""
         self.begun = False
         self._target = target
         self._progress = progress
 
     def take(self, messages: Iterator[pipeline_pb2.DownloadPipelineResponse]) -> DownloadReceipt:
-        """Writes what arrives, to the end of the stream.
+        """Writes all received bytes, to the end of the stream.
 
         Raises:
             AdapterError: The call failed.
-            ChecksumMismatchError: What arrived is not what was announced.
-            OSError: It cannot be written.
+            ChecksumMismatchError: The received bytes differ from what was announced.
+            OSError: Writing fails.
         """
         first = next(messages, None)
         if first is None or first.WhichOneof("payload") != "info":
@@ -75,7 +75,7 @@ class Reception:
 
 
 def write_all(target: BinaryIO, chunk: bytes) -> int:
-    """Writes all of a chunk, of which an unbuffered stream may take a part at a time; returns its size."""
+    """Writes a whole chunk, even if an unbuffered stream accepts only parts; returns its size."""
     rest = memoryview(chunk)
     while rest:
         taken = target.write(rest)
@@ -102,13 +102,13 @@ def _compare(arrived: DownloadReceipt, announced: DownloadReceipt) -> None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """Gives a stream to write a file to, which takes the place of `path` only when the block ends well.
+    """Yields a stream to write a file to, which replaces `path` only if the block succeeds.
 
-    Until then a file beside it holds the bytes; of a block that fails, or is interrupted, nothing is left. A file that
-    was there keeps its permissions, a link keeps leading to it. A device or a pipe is written to as it is.
+    Until then a file next to it holds the bytes; it is removed if the block fails or is interrupted. An existing file
+    keeps its permissions, and links to it stay valid. A device or a pipe is written to directly.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: Writing fails.
     """
     final = Path(os.path.realpath(path))
     if final.exists() and not final.is_file():
@@ -131,5 +131,5 @@ def _opened(beside: Path, path: Path) -> BinaryIO:
     try:
         return beside.open("xb")
     except OSError as error:
-        error.filename = str(path)  # which is what the caller knows
+        error.filename = str(path)  # the path that the caller passed
         raise

@@ -1,4 +1,4 @@
-"""Failed calls as exceptions: the adapter's own classes rebuilt from the wire, and what can fail before it answers."""
+"""Failed calls as exceptions: the adapter's own classes rebuilt from the wire, and failures before it responds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAYS_NO = "backend unhealthy"
 
 
 class CannotConnectError(AdapterError):
-    """No adapter answers at the address, or the connection broke, or the adapter says that it does not serve."""
+    """No adapter responds at the address, the connection broke, or the adapter reports NOT_SERVING."""
 
     code = StatusCode.UNAVAILABLE
     reason = "CANNOT_CONNECT"
@@ -30,17 +30,17 @@ class CannotConnectError(AdapterError):
 
 
 class DeadlineError(AdapterError):
-    """The adapter did not answer within the client's deadline."""
+    """The adapter did not respond within the client's deadline."""
 
     code = StatusCode.DEADLINE_EXCEEDED
     reason = "DEADLINE"
 
 
 class CallFailedError(AdapterError):
-    """The call failed in a way that is not the adapter's own, or not one that this version knows.
+    """The call failed with an error that is not the adapter's own, or is unknown to this version.
 
     Attributes:
-        status: The status code that was answered.
+        status: The status code of the response.
     """
 
     code = StatusCode.UNKNOWN
@@ -53,7 +53,7 @@ class CallFailedError(AdapterError):
 
 @dataclass(slots=True)
 class _Details:
-    """What the details of a status say."""
+    """The parsed details of a status."""
 
     reason: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ _KINDS = {
 
 
 def _details(raw: bytes) -> _Details:
-    """Reads the details; empty ones if they cannot be read, as a proxy in between may cut them."""
+    """Reads the details; empty if they cannot be read, as a proxy may cut them."""
     found = _Details()
     try:
         for packed in status_pb2.Status.FromString(raw).details:
@@ -98,12 +98,12 @@ def _details(raw: bytes) -> _Details:
 
 
 def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:
-    """Makes the exception for a failed call.
+    """Returns the exception for a failed call.
 
     Args:
-        error: What a stub raised.
-        target: The address that was called, for the message.
-        request_id: The id that the call was sent with.
+        error: The exception raised by the stub.
+        target: The called address, for the message.
+        request_id: The id sent with the call.
     """
     if not isinstance(error, grpc.Call):
         return _without_details(StatusCode.UNKNOWN, str(error), target, request_id)

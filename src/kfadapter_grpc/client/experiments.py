@@ -24,15 +24,15 @@ class Experiments(Resource):
     """The calls of ExperimentService."""
 
     def create(self, name: str, *, description: str = "", allow_existing: bool = False) -> Experiment:
-        """Makes an experiment.
+        """Creates an experiment.
 
         Args:
             name: Its name, 1 to 128 characters.
-            description: What it is for, up to 255 bytes of UTF-8.
-            allow_existing: Return the experiment of this name if there is one.
+            description: Its description, up to 255 bytes of UTF-8.
+            allow_existing: Return the experiment of this name if it exists.
 
         Raises:
-            ExperimentExistsError: The name is taken, and `allow_existing` is not set.
+            ExperimentExistsError: The name is in use, and `allow_existing` is not set.
         """
         return self._ask(CreateExperimentRequest(name, description, allow_existing), Experiment)
 
@@ -40,7 +40,7 @@ class Experiments(Resource):
         """Gets one experiment by name or by id.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
         return self._ask(GetExperimentRequest(ExperimentRef(experiment_id, name)), Experiment)
@@ -48,13 +48,13 @@ class Experiments(Resource):
     def list(
         self, *, name_contains: str = "", archived: bool = False, order_by: str = "", page_size: int = 0
     ) -> Pages[Experiment]:
-        """Yields all experiments that match, asking for page after page as they are needed.
+        """Yields all experiments that match, requesting pages as they are needed.
 
         Args:
-            name_contains: Only experiments whose name holds this text; letter case counts.
-            archived: Archived ones, instead of those that are not.
-            order_by: `created_at`, `name` or `experiment_id`, with ` desc` for the other direction.
-            page_size: Items per request; 0 leaves it to the adapter.
+            name_contains: Only experiments whose name contains this text; case-sensitive.
+            archived: Archived ones instead of unarchived ones.
+            order_by: `created_at`, `name` or `experiment_id`, with ` desc` for descending order.
+            page_size: Items per request; 0 uses the adapter's default.
         """
         request = ListExperimentsRequest(name_contains, archived, page_size=page_size, order_by=order_by)
         return self._list(request, Experiment)
@@ -63,7 +63,7 @@ class Experiments(Resource):
         """Archives an experiment, with its runs.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
         """
         return self._ask(ArchiveExperimentRequest(experiment_id), Experiment)
 
@@ -71,22 +71,22 @@ class Experiments(Resource):
         """Unarchives an experiment; its runs stay archived.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
         """
         return self._ask(UnarchiveExperimentRequest(experiment_id), Experiment)
 
     def delete(self, experiment_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes an experiment; its runs stay, and belong to none.
+        """Deletes an experiment; its runs are kept, without an experiment.
 
         Args:
-            experiment_id: Which.
-            allow_missing: Succeed where there is no such experiment.
+            experiment_id: The experiment's id.
+            allow_missing: Succeed if the experiment does not exist.
 
         Returns:
-            Whether there was one.
+            Whether it existed.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment, and `allow_missing` is not set.
+            ExperimentNotFoundError: The experiment does not exist, and `allow_missing` is not set.
         """
         request = DeleteExperimentRequest(experiment_id, allow_missing)
         return bool(self._connection.unary(request).experiment_id)

@@ -1,4 +1,4 @@
-"""What an adapter reports of itself: its health (grpc.health.v1), its version, reflection, its certificate."""
+"""What an adapter reports about itself: health (grpc.health.v1), version, reflection, certificate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LIST_SERVICES = b"\x3a\x00"
 
 
 class HealthStatus(enum.Enum):
-    """What an adapter says of its own health, or of one of its services'."""
+    """The health that an adapter reports, of itself or of one of its services."""
 
     SERVING = "SERVING"
     """It takes calls."""
@@ -37,10 +37,10 @@ class HealthStatus(enum.Enum):
 
 
 def check(connection: Connection, service: str) -> HealthStatus:
-    """Asks for the health of `service`; empty means the server as a whole.
+    """Returns the health of `service`; empty means the server as a whole.
 
     Raises:
-        CallFailedError: The adapter knows no such service (status NOT_FOUND), or answers no health checks.
+        CallFailedError: The service is unknown (status NOT_FOUND), or the adapter has no health service.
         AdapterError: The call failed.
     """
     with connection.channel_to_any() as channel:
@@ -51,7 +51,7 @@ def check(connection: Connection, service: str) -> HealthStatus:
 
 
 def version(connection: Connection, namespace: str) -> str:
-    """Lists one pipeline; returns the version that the answer was sent by; empty if it does not say.
+    """Lists one pipeline; returns the adapter's version from the response; empty if missing.
 
     Raises:
         AdapterError: The call failed.
@@ -62,10 +62,10 @@ def version(connection: Connection, namespace: str) -> str:
 
 
 def reflects(connection: Connection) -> bool:
-    """Returns whether reflection is on and knows the services of the contract.
+    """Returns whether reflection is on and has the services of the contract.
 
     Raises:
-        AdapterError: The call failed, in another way than that there is no reflection.
+        AdapterError: The call failed for another reason than missing reflection.
     """
     request_id = new_request_id()
     with connection.channel_to_any() as channel:
@@ -83,11 +83,11 @@ def reflects(connection: Connection) -> bool:
 
 
 def certificate_end(target: str, tls: Tls) -> float:
-    """Connects as gRPC does, and returns when the certificate that the adapter shows ends, in seconds since 1970.
+    """Connects as gRPC does, and returns when the adapter's certificate expires, in seconds since 1970.
 
     Raises:
-        OSError: It cannot be connected to, or one side does not accept the other's certificate.
-        ValueError: The target is no HOST:PORT.
+        OSError: Connecting failed, or one side rejected the other's certificate.
+        ValueError: The target is not HOST:PORT.
     """
     host, _, port = target.rpartition("/")[2].rpartition(":")
     host = host.strip("[]")

@@ -1,4 +1,4 @@
-"""The metrics of runs as a table: one row for each run, and columns with the shortest names that are not ambiguous."""
+"""The metrics of runs as a table: one row for each run, and columns with the shortest unambiguous names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN_COLUMNS = ("run_id", "display_name", "state", "created_at")
 
 
 def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) -> Rows:
-    """Makes a table of the metrics of runs, with columns for these parameters."""
+    """Returns the metrics of runs as a table, with columns for these parameters."""
     of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
     taken = {*RUN_COLUMNS, *of_parameters.values()}
     columns = _columns((one for run in runs for one in run.metrics), taken)
@@ -40,7 +40,7 @@ def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) 
 
 
 def named_metrics(metrics: Sequence[RunMetric]) -> dict[str, Json]:
-    """Names the metrics of one run as a table of it does."""
+    """Returns the metrics of one run by the names that a table of it has."""
     columns = _columns(metrics, set())
     return {columns[_key(one)]: one.value for one in metrics}
 
@@ -50,7 +50,7 @@ def _key(metric: RunMetric) -> tuple[str, str, str]:
 
 
 def _columns(metrics: Iterable[RunMetric], taken: set[str]) -> dict[tuple[str, str, str], str]:
-    """Names the metrics of a table, in the order in which they come."""
+    """Returns the names of the metrics of a table, in order of appearance."""
     keys = list(dict.fromkeys(map(_key, metrics)))
     same: defaultdict[str, int] = defaultdict(int)
     for key in keys:

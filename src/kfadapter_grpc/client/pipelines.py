@@ -52,7 +52,7 @@ class Pipelines(Resource):
         """Gets one pipeline by name or by id.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
+            PipelineNotFoundError: The pipeline does not exist.
         """
         return self._ask(GetPipelineRequest(PipelineRef(pipeline_id, name), view), Pipeline)
 
@@ -65,14 +65,14 @@ class Pipelines(Resource):
         order_by: str = "",
         page_size: int = 0,
     ) -> Pages[Pipeline]:
-        """Yields all pipelines that match, asking for page after page as they are needed.
+        """Yields all pipelines that match, requesting pages as they are needed.
 
         Args:
-            name_contains: Only pipelines whose name holds this text; letter case counts.
-            created_after: Only pipelines made after this moment.
+            name_contains: Only pipelines whose name contains this text; case-sensitive.
+            created_after: Only pipelines created after this time.
             tags: Only pipelines that have all of these tags.
-            order_by: `created_at`, `name` or `pipeline_id`, with ` desc` for the other direction.
-            page_size: Items per request; 0 leaves it to the adapter.
+            order_by: `created_at`, `name` or `pipeline_id`, with ` desc` for descending order.
+            page_size: Items per request; 0 uses the adapter's default.
         """
         request = ListPipelinesRequest(name_contains, created_after, tags or {}, page_size=page_size, order_by=order_by)
         return self._list(request, Pipeline)
@@ -86,17 +86,17 @@ class Pipelines(Resource):
         order_by: str = "",
         page_size: int = 0,
     ) -> Pages[PipelineVersion]:
-        """Yields all versions of a pipeline, asking for page after page as they are needed.
+        """Yields all versions of a pipeline, requesting pages as they are needed.
 
         Args:
             name: The pipeline's name.
             pipeline_id: Its id, instead.
-            view: `View.FULL` reads every version's spec, which is slow for long lists.
-            order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for the other direction.
-            page_size: Items per request; 0 leaves it to the adapter.
+            view: `View.FULL` includes every version's spec, which is slow for long lists.
+            order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for descending order.
+            page_size: Items per request; 0 uses the adapter's default.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
+            PipelineNotFoundError: The pipeline does not exist.
         """
         pipeline = PipelineRef(pipeline_id, name)
         request = ListPipelineVersionsRequest(pipeline, view, page_size=page_size, order_by=order_by)
@@ -105,17 +105,17 @@ class Pipelines(Resource):
     def get_version(
         self, name: str = "", *, pipeline_id: str = "", version_name: str = "", pipeline_version_id: str = ""
     ) -> PipelineVersion:
-        """Gets one version of a pipeline with its spec summary: the latest, unless one is named.
+        """Gets one version of a pipeline with its spec summary; defaults to the latest.
 
         Args:
             name: The pipeline's name.
             pipeline_id: Its id, instead.
-            version_name: The version's name; letter case does not count.
+            version_name: The version's name; case-insensitive.
             pipeline_version_id: Its id, instead.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
-            VersionNotFoundError: It has no such version, or none at all.
+            PipelineNotFoundError: The pipeline does not exist.
+            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
         """
         version = VersionRef(pipeline_version_id, version_name)
         return self._ask(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
@@ -129,19 +129,19 @@ class Pipelines(Resource):
         pipeline_version_id: str = "",
         allow_missing: bool = False,
     ) -> DeleteVersionResult:
-        """Deletes one version of a pipeline, which must be named.
+        """Deletes one version of a pipeline; it must be specified.
 
         Args:
             name: The pipeline's name.
             pipeline_id: Its id, instead.
-            version_name: The version's name; letter case does not count.
+            version_name: The version's name; case-insensitive.
             pipeline_version_id: Its id, instead.
-            allow_missing: Succeed, with an empty result, where there is no such version or no such pipeline.
+            allow_missing: Succeed, with an empty result, if the version or the pipeline does not exist.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
-            VersionNotFoundError: It has no such version.
-            InvalidFieldError: No version is named.
+            PipelineNotFoundError: The pipeline does not exist.
+            VersionNotFoundError: The version does not exist.
+            InvalidFieldError: No version is specified.
         """
         pipeline, version = PipelineRef(pipeline_id, name), VersionRef(pipeline_version_id, version_name)
         return self._ask(DeletePipelineVersionRequest(pipeline, version, allow_missing), DeleteVersionResult)
@@ -155,10 +155,10 @@ class Pipelines(Resource):
             name: The pipeline's name.
             pipeline_id: Its id, instead.
             force: Delete it even if it has more than one version.
-            allow_missing: Succeed, with an empty result, where there is no such pipeline.
+            allow_missing: Succeed, with an empty result, if the pipeline does not exist.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
+            PipelineNotFoundError: The pipeline does not exist.
             PipelineHasVersionsError: It has more than one version, and `force` is not set.
         """
         return self._ask(DeletePipelineRequest(PipelineRef(pipeline_id, name), force, allow_missing), DeleteResult)
@@ -177,30 +177,30 @@ class Pipelines(Resource):
         request_id: str = "",
         progress: Callable[[int, int | None], None] | None = None,
     ) -> UploadReceipt:
-        """Uploads a compiled pipeline: YAML, JSON, or a zip or tar.gz archive that holds one.
+        """Uploads a compiled pipeline: YAML, JSON, or a zip or tar.gz archive with one.
 
-        Of a file, size and checksum are announced beforehand, and the upload is repeated, at most twice and with the
-        same request id, when the adapter or KFP becomes unreachable in between. A stream is not known
-        beforehand and cannot be read twice.
+        For a file, size and checksum are announced first, and the upload is retried, at most twice and with the
+        same request id, if the adapter or KFP becomes unreachable. A stream has no known
+        size and cannot be read twice.
 
         Args:
             source: A path, or a stream of bytes; the stream is read to its end and not closed.
             name: The pipeline's name, up to 128 characters.
-            version_name: The version's name; by default the adapter numbers the versions.
-            description: What the version, and the pipeline if it is new, is for.
-            display_name: What people see; by default the name.
+            version_name: The version's name; numbered by the adapter by default.
+            description: The description of the version, and of the pipeline if it is new.
+            display_name: Display name; defaults to the name.
             tags: At most 18 tags.
-            code_source_url: Where the source code lives.
+            code_source_url: The URL of the source code.
             if_exists: What to do if the pipeline exists.
-            request_id: Under which the upload may be repeated; by default a new one.
-            progress: Is called with the bytes sent so far and the total, which is None for a stream. It runs in
-                another thread, and an exception that it raises ends the upload.
+            request_id: The idempotency key; generated by default.
+            progress: Called with the number of bytes sent and the total, which is None for a stream. It runs in
+                another thread; an exception that it raises ends the upload.
 
         Raises:
             OSError: The file cannot be read.
-            InvalidPipelineFileError: The file is not a pipeline.
+            InvalidPipelineFileError: The file is not a valid pipeline.
             PipelineExistsError: The pipeline exists, and `if_exists` is FAIL.
-            VersionExistsError: The given version name is taken.
+            VersionExistsError: The version name is in use.
         """
         request = UploadPipelineMetadata(
             name=name,
@@ -234,25 +234,25 @@ class Pipelines(Resource):
         pipeline_version_id: str = "",
         progress: Callable[[int, int | None], None] | None = None,
     ) -> DownloadReceipt:
-        """Downloads the file of a version, the latest unless one is named, as KFP holds it: as JSON.
+        """Downloads the file of a version, by default the latest, as stored by KFP: as JSON.
 
-        The file holds the pipeline that was uploaded, not its bytes, and can be uploaded as it is. Size and checksum
+        The file has the uploaded pipeline, not the same bytes, and can be uploaded again. Size and checksum
         are compared with what the adapter announced. The download is retried, at most twice, if the connection
         breaks before any bytes arrived.
 
         Args:
             name: The pipeline's name.
-            to: A path, where the file appears once it is complete, in place of one that is there; or a stream, which is
-                written to as the bytes come, and not closed.
+            to: A path, where the file appears when complete and replaces an existing one; or a stream, which is
+                written to as the bytes arrive, and not closed.
             pipeline_id: The pipeline's id, instead of its name.
-            version_name: The version's name; letter case does not count.
+            version_name: The version's name; case-insensitive.
             pipeline_version_id: Its id, instead.
-            progress: Is called with the bytes received so far and the total.
+            progress: Called with the number of bytes received and the total.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
-            VersionNotFoundError: It has no such version, or none at all.
-            ChecksumMismatchError: What arrived is not what was announced.
+            PipelineNotFoundError: The pipeline does not exist.
+            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
+            ChecksumMismatchError: The received bytes differ from what was announced.
             OSError: The file cannot be written.
         """
         if isinstance(to, (str, os.PathLike)):

@@ -47,33 +47,33 @@ class RecurringRuns(Resource):
         enabled: bool = True,
         service_account: str = "",
     ) -> RecurringRun:
-        """Makes a recurring run.
+        """Creates a recurring run.
 
         Args:
             pipeline_name: The pipeline's name.
-            schedule: When runs are started.
+            schedule: When to start runs.
             pipeline_id: The pipeline's id, instead of its name.
-            version_name: The version's name; by default the latest version of now is taken.
+            version_name: The version's name; defaults to the current latest version.
             pipeline_version_id: Its id, instead.
-            experiment_name: The experiment's name; `Default` by default.
+            experiment_name: The experiment's name; defaults to `Default`.
             experiment_id: Its id, instead.
-            parameters: The values for its runs, each of its declared type.
-            display_name: What people see; by default the pipeline's name and the schedule.
-            description: What it is for, up to 255 bytes of UTF-8.
-            max_concurrency: How many of its runs there may be at once, 1 to 10.
-            catch_up: Make up for missed starts.
-            enabled: Whether it starts runs from the beginning.
-            service_account: The Kubernetes service account of the tasks; empty means KFP's own.
+            parameters: The parameters of its runs, each of its declared type.
+            display_name: Display name; defaults to the pipeline's name and the schedule.
+            description: Its description, up to 255 bytes of UTF-8.
+            max_concurrency: The maximum number of its concurrent runs, 1 to 10.
+            catch_up: Also start the runs that were missed.
+            enabled: Whether it is enabled at first.
+            service_account: The Kubernetes service account of the tasks; empty for KFP's default.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
-            VersionNotFoundError: It has no such version, or none at all.
-            ExperimentNotFoundError: There is no such experiment.
+            PipelineNotFoundError: The pipeline does not exist.
+            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
+            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
             ParameterMissingError: A parameter without default has no value.
             ParameterUnknownError: The pipeline declares no such parameter.
             ParameterTypeError: A value is not of the declared type.
-            InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
+            InvalidFieldError: A value cannot be encoded, such as NaN.
         """
         request = CreateRecurringRunRequest(
             pipeline=PipelineRef(pipeline_id, pipeline_name),
@@ -94,23 +94,23 @@ class RecurringRuns(Resource):
         """Gets one recurring run.
 
         Raises:
-            RecurringRunNotFoundError: There is no such recurring run.
+            RecurringRunNotFoundError: The recurring run does not exist.
         """
         return self._ask(GetRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def list(
         self, *, experiment_name: str = "", experiment_id: str = "", order_by: str = "", page_size: int = 0
     ) -> Pages[RecurringRun]:
-        """Yields all recurring runs that match, asking for page after page as they are needed.
+        """Yields all recurring runs that match, requesting pages as they are needed.
 
         Args:
             experiment_name: Only those of this experiment.
             experiment_id: The same, by its id.
-            order_by: `created_at`, `display_name` or `recurring_run_id`, with ` desc` for the other direction.
-            page_size: Items per request; 0 leaves it to the adapter.
+            order_by: `created_at`, `display_name` or `recurring_run_id`, with ` desc` for descending order.
+            page_size: Items per request; 0 uses the adapter's default.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
         experiment = ExperimentRef(experiment_id, experiment_name)
@@ -118,33 +118,33 @@ class RecurringRuns(Resource):
         return self._list(request, RecurringRun)
 
     def enable(self, recurring_run_id: str) -> RecurringRun:
-        """Switches a recurring run on.
+        """Enables a recurring run.
 
         Raises:
-            RecurringRunNotFoundError: There is no such recurring run.
+            RecurringRunNotFoundError: The recurring run does not exist.
         """
         return self._ask(EnableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def disable(self, recurring_run_id: str) -> RecurringRun:
-        """Switches a recurring run off; runs that it has started go on.
+        """Disables a recurring run; runs that it started continue.
 
         Raises:
-            RecurringRunNotFoundError: There is no such recurring run.
+            RecurringRunNotFoundError: The recurring run does not exist.
         """
         return self._ask(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes a recurring run; runs that it has started stay.
+        """Deletes a recurring run; runs that it started are kept.
 
         Args:
-            recurring_run_id: Which.
-            allow_missing: Succeed where there is no such recurring run.
+            recurring_run_id: The recurring run's id.
+            allow_missing: Succeed if the recurring run does not exist.
 
         Returns:
-            Whether there was one.
+            Whether it existed.
 
         Raises:
-            RecurringRunNotFoundError: There is no such recurring run, and `allow_missing` is not set.
+            RecurringRunNotFoundError: The recurring run does not exist, and `allow_missing` is not set.
         """
         request = DeleteRecurringRunRequest(recurring_run_id, allow_missing)
         return bool(self._connection.unary(request).recurring_run_id)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class RunsWhere(TypedDict, total=False):
-    """Which runs, as `Runs.list` has it."""
+    """A filter of runs, with the arguments of `Runs.list`."""
 
     experiment_name: str
     experiment_id: str
@@ -84,7 +84,7 @@ class Runs(Resource):
         caching: bool = True,
         service_account: str = "",
     ) -> Run:
-        """Starts a run. The call is repeated, at most twice, when the adapter or KFP becomes unreachable in between.
+        """Starts a run. The call is retried, at most twice, if the adapter or KFP becomes unreachable.
 
         Args:
             pipeline_name: The pipeline's name.
@@ -93,22 +93,22 @@ class Runs(Resource):
             pipeline_version_id: Its id, instead.
             experiment_name: The experiment's name; defaults to `Default`.
             experiment_id: Its id, instead.
-            create_experiment: Create the experiment if there is none of this name.
-            parameters: The values, each of its declared type.
-            display_name: What people see; defaults to the pipeline's name and the time.
-            description: What it is for; with the labels up to 255 bytes of UTF-8.
-            labels: Small texts of your own, by which runs can be found again.
+            create_experiment: Create the experiment if it does not exist.
+            parameters: The parameters, each of its declared type.
+            display_name: Display name; defaults to the pipeline's name and the time.
+            description: Its description; together with the labels up to 255 bytes of UTF-8.
+            labels: Your own key-value pairs, for finding runs.
             request_id: The idempotency key; defaults to a new one.
-            validate_only: Only check: nothing is started.
-            caching: False keeps tasks from using results of earlier runs.
-            service_account: The Kubernetes service account of the tasks; empty means KFP's own.
+            validate_only: Only validate; start nothing.
+            caching: False prevents tasks from reusing results of earlier runs.
+            service_account: The Kubernetes service account of the tasks; empty for KFP's default.
 
         Raises:
-            PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: One that is named does not exist.
+            PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: It does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
-            ParameterMissingError, ParameterUnknownError, ParameterTypeError: The values do not fit the declaration.
-            InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
-            RequestIdReusedError: This request id started another run before.
+            ParameterMissingError, ParameterUnknownError, ParameterTypeError: The parameters are invalid.
+            InvalidFieldError: A value cannot be encoded, such as NaN.
+            RequestIdReusedError: This request id was used for another run.
         """
         request = CreateRunRequest(
             pipeline=PipelineRef(pipeline_id, pipeline_name),
@@ -127,12 +127,12 @@ class Runs(Resource):
         return repeated(lambda: self._ask(request, Run))
 
     def id_for(self, request_id: str, *, namespace: str = "") -> str:
-        """Returns the id of the run that `create` makes under a request id, before it is made or afterwards.
+        """Returns the id of the run that `create` starts with a request id, before or after the call.
 
         Args:
             request_id: The request id.
-            namespace: The run's namespace; by default the client's. Where the client has none but the adapter is
-                configured with one, that one must be given.
+            namespace: The run's namespace; defaults to the client's. If the client has none but the adapter is
+                configured with one, pass that one.
         """
         return run_id_for(request_id, namespace or self._namespace)
 
@@ -140,7 +140,7 @@ class Runs(Resource):
         """Gets one run; with `View.FULL` also its tasks, and the names of its pipeline, version and experiment.
 
         Raises:
-            RunNotFoundError: There is no such run.
+            RunNotFoundError: The run does not exist.
         """
         return self._ask(GetRunRequest(run_id, view), Run)
 
@@ -151,20 +151,20 @@ class Runs(Resource):
             experiment_name: Only runs of this experiment.
             experiment_id: The same, by its id.
             states: Only runs in one of these states.
-            created_after: Only runs made after this moment.
-            finished_after: Only runs that were over after this moment.
-            display_name_contains: Only runs whose display name holds this text; letter case counts.
+            created_after: Only runs created after this time.
+            finished_after: Only runs that finished after this time.
+            display_name_contains: Only runs whose display name contains this text; case-sensitive.
             labels: Only runs that have all of these labels.
-            label_keys: Only runs that have labels with all of these keys, whatever their values.
-            pipeline_id: Only runs of this pipeline; the adapter reads run after run for it.
+            label_keys: Only runs that have labels with all of these keys, with any values.
+            pipeline_id: Only runs of this pipeline; the adapter has to read all runs for it.
             pipeline_version_id: Only runs of this version; likewise.
-            recurring_run_id: Only runs that this recurring run made.
-            archived: Archived ones, instead of those that are not.
-            order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for the other direction.
-            page_size: Items per request; 0 leaves it to the adapter.
+            recurring_run_id: Only runs started by this recurring run.
+            archived: Archived ones instead of unarchived ones.
+            order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for descending order.
+            page_size: Items per request; 0 uses the adapter's default.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
         return self._list(ListRunsRequest(self._where(**where), page_size=page_size, order_by=order_by), Run)
@@ -178,24 +178,24 @@ class Runs(Resource):
         on_warning: Callable[[str], None] | None = None,
         **where: Unpack[RunsWhere],
     ) -> Rows:
-        """Returns the scalar metrics of all runs that match as a table, which `pandas.DataFrame` takes as it is.
+        """Returns the scalar metrics of all runs that match as a table, which `pandas.DataFrame` accepts.
 
-        A column is named by its metric (`accuracy`), or, where several tasks of the table have one of this name, by
-        task and metric (`train/accuracy`), or by task, output and metric.
+        A column is named after its metric (`accuracy`) or, if several tasks of the table have one of this name, after
+        task and metric (`train/accuracy`), or task, output and metric.
 
         Args:
             parameters: The run parameters that become columns.
-            order_by: As of `list`.
-            limit: How many runs at most, the first in this order; 0 means all.
+            order_by: As in `list`.
+            limit: Maximum number of runs, the first in this order; 0 means all.
             on_warning: Called for each run whose metrics could not be read, with the reason.
-            **where: Which runs, as of `list`.
+            **where: The filter, as in `list`.
 
         Returns:
             A row for each run: `run_id`, `display_name`, `state`, `created_at`, the parameters, then the metrics;
-            None where a run has no such value.
+            None if a run has no such value.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
+            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
         size = min(limit, MAX_RUNS)
@@ -222,7 +222,7 @@ class Runs(Resource):
         recurring_run_id: str = "",
         archived: bool = False,
     ) -> RunFilter:
-        """Makes the filter of a listing."""
+        """Returns the filter of a listing."""
         return self._here(
             RunFilter(
                 ExperimentRef(experiment_id, experiment_name),
@@ -240,27 +240,27 @@ class Runs(Resource):
         )
 
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
-        """Stops a run; one that has finished or is stopping is left as it is.
+        """Terminates a run; no-op if it has finished or is stopping.
 
         Args:
-            run_id: Which.
-            wait: For how many seconds to wait until it has stopped, at most 3600.
+            run_id: The run's id.
+            wait: Seconds to wait for it to finish, at most 3600.
 
         Returns:
-            The run as it is then, over or not.
+            The run at that time, finished or not.
 
         Raises:
-            RunNotFoundError: There is no such run.
+            RunNotFoundError: The run does not exist.
         """
         request = TerminateRunRequest(run_id, timedelta(milliseconds=round(wait * 1000)) if wait else None)
         return self._ask(request, Run, WRITE_SECONDS + wait + MARGIN_SECONDS)
 
     def retry(self, run_id: str) -> Run:
-        """Runs a failed run again, from the tasks that failed.
+        """Retries a failed run from the failed tasks.
 
         Raises:
-            RunNotFoundError: There is no such run.
-            RunNotRetryableError: It did not fail, or KFP no longer holds what it takes.
+            RunNotFoundError: The run does not exist.
+            RunNotRetryableError: It did not fail, or KFP no longer has the data for a retry.
         """
         return self._ask(RetryRunRequest(run_id), Run)
 
@@ -268,7 +268,7 @@ class Runs(Resource):
         """Archives a run.
 
         Raises:
-            RunNotFoundError: There is no such run.
+            RunNotFoundError: The run does not exist.
         """
         return self._ask(ArchiveRunRequest(run_id), Run)
 
@@ -276,7 +276,7 @@ class Runs(Resource):
         """Unarchives a run.
 
         Raises:
-            RunNotFoundError: There is no such run.
+            RunNotFoundError: The run does not exist.
         """
         return self._ask(UnarchiveRunRequest(run_id), Run)
 
@@ -284,14 +284,14 @@ class Runs(Resource):
         """Deletes a run. A run in progress continues in the cluster: terminate it first.
 
         Args:
-            run_id: Which.
-            allow_missing: Succeed where there is no such run.
+            run_id: The run's id.
+            allow_missing: Succeed if the run does not exist.
 
         Returns:
-            Whether there was one.
+            Whether it existed.
 
         Raises:
-            RunNotFoundError: There is no such run, and `allow_missing` is not set.
+            RunNotFoundError: The run does not exist, and `allow_missing` is not set.
         """
         return bool(self._connection.unary(DeleteRunRequest(run_id, allow_missing)).run_id)
 
@@ -303,21 +303,21 @@ class Runs(Resource):
         tasks: bool = False,
         known_etags: Mapping[str, str] | None = None,
     ) -> Generator[RunEvent, None, None]:
-        """Yields what happens to runs: first each one as it is now, then whenever one has changed.
+        """Yields events of runs: first the current state of each run, then each change.
 
         It is resumed automatically, without repeating events, when the adapter shuts down or the connection
-        breaks; it fails only if no adapter has responded 10 times in a row. It has no deadline. To end it, close it,
+        breaks; it fails only after 10 attempts in a row without a response. It has no deadline. To end it, close it,
         or leave the loop and drop it.
 
         Args:
-            run_ids: These runs, at most 1000; it ends when all have finished or were deleted.
-            where: Instead, the runs that match, also those made later; it does not end by itself.
-            tasks: Include tasks; a change of a task is then a change of the run.
-            known_etags: The etags that you hold, by run id: runs that still have them are not sent at first.
+            run_ids: Ids of at most 1000 runs; the watch ends when all have finished or were deleted.
+            where: A filter instead, which also matches new runs; the watch does not end by itself.
+            tasks: Include tasks; a change of a task then counts as a change of the run.
+            known_etags: Known etags by run id: runs that still have them are not sent at first.
 
         Raises:
-            InvalidFieldError: Neither ids nor a filter are given, or both, or too many ids.
-            ExperimentNotFoundError: There is no such experiment.
+            InvalidFieldError: Neither ids nor a filter were passed, or both, or too many ids.
+            ExperimentNotFoundError: The experiment does not exist.
         """
         ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
         if bool(ids) == (where is not None):
@@ -326,15 +326,15 @@ class Runs(Resource):
         return watch(self._connection, WatchRunsRequest(what, known_etags or {}, tasks))
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
-        """Waits until a run has finished; returns it as it is then, without its tasks.
+        """Waits until a run has finished; returns it without its tasks.
 
         Args:
-            run_id: Which.
-            timeout: How many seconds to wait at most; without a limit by default.
+            run_id: The run's id.
+            timeout: Maximum number of seconds to wait; no limit by default.
 
         Raises:
-            RunNotFoundError: There is no such run, or it was deleted meanwhile.
-            DeadlineError: It was not over in time; it goes on.
+            RunNotFoundError: The run does not exist, or was deleted meanwhile.
+            DeadlineError: It did not finish in time; it continues.
         """
         return wait(self._connection, self._here(RunIds((run_id,))), timeout)
 
@@ -353,15 +353,15 @@ class Runs(Resource):
         Args:
             run_id: The run.
             task: The task, by its name, its id in the run or its path.
-            follow: Continue until the task has ended; no deadline ends that.
-            attempt: Which attempt of a retried task, counted from 1; the last one by default.
-            iteration_index: Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous.
-            on_note: Called at the end of a log that is not complete, with the reason.
+            follow: Continue until the task has finished; without a deadline.
+            attempt: The attempt of a retried task, from 1; defaults to the last.
+            iteration_index: The iteration of the innermost loop, from 0, if the name alone is ambiguous.
+            on_note: Called at the end of an incomplete log, with the reason.
 
         Raises:
-            RunNotFoundError: No such run.
-            TaskNotFoundError: The run has no such task, or the task has not begun.
-            InvalidFieldError: There is no such attempt, or several tasks have this name.
+            RunNotFoundError: The run does not exist.
+            TaskNotFoundError: The task does not exist in the run, or has not started.
+            InvalidFieldError: The attempt does not exist, or several tasks have this name.
             UnsupportedByKfpError: The log is not available; the message says why and where to find it.
         """
         request = ReadLogsRequest(run_id, task, follow, attempt, iteration_index)

@@ -1,4 +1,4 @@
-"""The messages of an upload: metadata, then the file in chunks, never the whole of it in memory."""
+"""The messages of an upload: metadata, then the file in chunks, never the whole file in memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UploadReceipt:
-    """What became of an upload.
+    """The result of an upload.
 
     Attributes:
         pipeline: The pipeline.
-        version: The version that holds the bytes.
-        pipeline_created: Whether this upload made the pipeline.
-        version_created: Whether this upload made the version; False where an earlier one held the same bytes.
-        size: How many bytes the adapter received.
-        sha256: Their checksum in lower-case hex, as the adapter computed it.
-        duplicate_check_skipped: Whether KFP is too old to show if the bytes were uploaded before.
-        not_kept: The arguments of the upload that KFP did not keep, by name (`tags`, `code_source_url`).
-        request_id: What the upload was sent under; with it, it may be repeated.
+        version: The version with the uploaded bytes.
+        pipeline_created: Whether this upload created the pipeline.
+        version_created: Whether this upload created the version; False if a version with the same bytes existed.
+        size: Number of bytes that the adapter received.
+        sha256: Their checksum in lower-case hex, as computed by the adapter.
+        duplicate_check_skipped: Whether KFP is too old to detect bytes that were uploaded before.
+        not_kept: The arguments of the upload that KFP did not store, by name (`tags`, `code_source_url`).
+        request_id: The idempotency key of the upload; it may be retried with it.
     """
 
     pipeline: Pipeline
@@ -57,10 +57,10 @@ def measure(path: Path) -> tuple[int, str]:
 
 
 class UploadMessages:
-    """The stream of one attempt to upload; gRPC iterates over it in a thread of its own.
+    """The stream of one attempt to upload; gRPC iterates over it in another thread.
 
     Attributes:
-        failure: What went wrong while reading; gRPC itself would only say that there was something.
+        failure: The error while reading; gRPC only reports that the iterator failed.
         request_id: The idempotency key of the upload.
     """
 
@@ -70,7 +70,7 @@ class UploadMessages:
         stream: BinaryIO,
         progress: Callable[[int, int | None], None] | None,
     ) -> None:
-        """Will send `metadata`, then `stream`; `progress` is called with the bytes taken so far and the total."""
+        """Sends `metadata`, then `stream`; `progress` is called with the number of bytes read and the total."""
         self.failure: Exception | None = None
         self.request_id = metadata.request_id
         self._stream = stream
@@ -98,7 +98,7 @@ class UploadMessages:
         return pipeline_pb2.UploadPipelineRequest(chunk=chunk)
 
     def stop(self) -> None:
-        """Ends the stream; nothing more is read from the file, but a read may be under way."""
+        """Ends the stream; nothing more is read from the file, but a read may be in progress."""
         self._stopped = True
 
     def stop_and_wait(self) -> None:

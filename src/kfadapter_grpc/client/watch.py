@@ -1,4 +1,4 @@
-"""Watching runs: the stream of events, begun anew whenever it is cut off."""
+"""Watching runs: the stream of events, restarted whenever it breaks."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedEr
 def watch(
     connection: Connection, request: WatchRunsRequest, end: float | None = None
 ) -> Generator[RunEvent, None, None]:
-    """Watches runs, and comes back with the etags that the caller has seen when the stream was cut off.
+    """Watches runs; reconnects with the etags that the caller has seen when the stream breaks.
 
     Raises:
-        AdapterError: It cannot be begun, or 10 times in a row not again.
-        DeadlineError: `end`, a moment of `time.monotonic`, has passed.
+        AdapterError: It cannot be started, or restarting failed 10 times in a row.
+        DeadlineError: `end`, a time of `time.monotonic`, has passed.
     """
     watching = _Watching(connection, request)
     while True:
@@ -60,11 +60,11 @@ def watch(
 
 
 def wait(connection: Connection, which: RunIds, timeout: float | None) -> Run:
-    """Waits until a run, the only one of these, has finished.
+    """Waits until the only run of the request has finished.
 
     Raises:
-        RunNotFoundError: There is no such run, or it was deleted meanwhile.
-        DeadlineError: It has not finished in so many seconds.
+        RunNotFoundError: The run does not exist, or was deleted meanwhile.
+        DeadlineError: It has not finished within the timeout.
     """
     (run_id,) = which.run_ids
     end = None if timeout is None else time.monotonic() + timeout
@@ -91,10 +91,10 @@ def wait(connection: Connection, which: RunIds, timeout: float | None) -> Run:
 
 
 class _Watching:
-    """A watch across the streams that it takes.
+    """A watch across its streams.
 
     Attributes:
-        failures: How often in a row it was begun in vain.
+        failures: The number of failed starts in a row.
     """
 
     def __init__(self, connection: Connection, request: WatchRunsRequest) -> None:
@@ -104,9 +104,9 @@ class _Watching:
         self._known = dict(request.known_etags)  # the latest last
 
     def once(self, end: float | None) -> Generator[RunEvent, None, None]:
-        """Watches until it is cut off; notes what the caller has seen."""
+        """Watches until the stream breaks; records what the caller has seen."""
         if isinstance(self._request.what, RunIds) and not self._request.what.run_ids:
-            return  # all are gone
+            return  # all were deleted
         request = replace(self._request, known_etags=dict(list(self._known.items())[-MAX_KNOWN:]))
         seconds = None if end is None else end - time.monotonic()
         with closing(self._connection.endless_stream(request, seconds, self._was_open)) as messages:
@@ -118,7 +118,7 @@ class _Watching:
                     yield event
 
     def _was_open(self) -> None:
-        """The count begins anew, though there may have been nothing to send."""
+        """The count restarts, although there may have been nothing to send."""
         self.failures = 0
 
     def _note(self, event: RunEvent) -> None:
@@ -135,7 +135,7 @@ class _Watching:
 
 
 def _event(message: run_pb2.RunEvent) -> RunEvent | None:
-    """Reads an event; None for one of a kind that this version does not know."""
+    """Decodes an event; None for a kind unknown to this version."""
     at = message.observed_at.ToDatetime(timezone.utc) if message.HasField("observed_at") else datetime.now(timezone.utc)
     kind = message.WhichOneof("event")
     if kind == "changed":
@@ -146,10 +146,10 @@ def _event(message: run_pb2.RunEvent) -> RunEvent | None:
 
 
 def _pause(failures: int, error: AdapterError, end: float | None) -> None:
-    """Waits before the watch is begun anew.
+    """Waits before the watch is restarted.
 
     Raises:
-        DeadlineError: There is no time left.
+        DeadlineError: No time is left.
     """
     longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**failures)
     seconds = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter

@@ -1,6 +1,6 @@
-"""What every long-running process has: a log, signals, addresses to listen on, metrics over HTTP.
+"""What all long-running processes share: log, signals, listen addresses, metrics over HTTP.
 
-Needs structlog and nothing else beside the base install.
+Needs only structlog besides the base install.
 """
 
 from typing import Literal, TypeAlias

@@ -1,4 +1,4 @@
-"""Takes an address, or says exactly why not."""
+"""Binds an address, or explains exactly why not."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ServerStartError(Exception):
     """The server cannot start; the message says why and what to do.
 
     Attributes:
-        why: What keeps it from that.
-        listen: The address that it was to listen on.
-        option: The option that names another.
+        why: The cause.
+        listen: The address to listen on.
+        option: The option that sets the address.
     """
 
     def __init__(self, why: str, listen: str, option: str) -> None:
@@ -29,23 +29,23 @@ class ServerStartError(Exception):
 
 
 def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials | None, option: str = "--listen") -> int:
-    """Lets a server listen.
+    """Makes a server listen.
 
     Args:
-        server: It.
+        server: The server.
         listen: The address, HOST:PORT.
-        credentials: What is presented and required; None: plain text.
-        option: What chooses the address, for the error.
+        credentials: The TLS credentials; None for plain text.
+        option: The option that sets the address, for the error.
 
     Returns:
-        The port.
+        The bound port.
 
     Raises:
-        ServerStartError: The address cannot be listened on.
+        ServerStartError: The address cannot be bound.
     """
     try:
         if split_address(listen)[1]:
-            try_address(listen)  # gRPC would not say what is wrong with it, but write a line of its own to stderr
+            try_address(listen)  # gRPC would not report the cause, but write its own line to stderr
     except OSError as error:
         raise cannot_listen(listen, option, error) from error
     try:
@@ -59,10 +59,10 @@ def bound_socket(listen: str, option: str) -> socket.socket:
 
     Args:
         listen: The address, HOST:PORT.
-        option: What chooses the address, for the error.
+        option: The option that sets the address, for the error.
 
     Raises:
-        ServerStartError: The address cannot be listened on.
+        ServerStartError: The address cannot be bound.
     """
     host, port = split_address(listen)
     try:
@@ -81,10 +81,10 @@ def bound_socket(listen: str, option: str) -> socket.socket:
 
 
 def try_address(listen: str) -> None:
-    """Takes an address, HOST:PORT, and leaves it again.
+    """Binds an address, HOST:PORT, and releases it again.
 
     Raises:
-        OSError: The system refuses it.
+        OSError: The system rejects it.
     """
     host, port = split_address(listen)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -94,6 +94,6 @@ def try_address(listen: str) -> None:
 
 
 def cannot_listen(listen: str, option: str, error: OSError) -> ServerStartError:
-    """Makes the error for an address that the system refuses."""
+    """Returns the error for an address that the system rejects."""
     why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
     return ServerStartError(f"{listen} {why}", listen, option)

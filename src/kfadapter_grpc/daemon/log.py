@@ -1,4 +1,4 @@
-"""How log lines look, and where they go: to a stream, by a thread of its own, so that no call waits for its reader."""
+"""Format and output of the log: written to a stream by its own thread, so that no call waits for the reader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHARED: tuple[Processor, ...] = (
 
 @contextmanager
 def logging_to_stderr(log_format: Literal["console", "json"], level: str) -> Iterator[LogWriter]:
-    """Sends all log lines of this process to stderr while the block lasts; the first one says which versions run."""
+    """Sends all log lines of this process to stderr during the block; the first one has the versions."""
     with LogWriter(sys.stderr) as lines:
         configure_logging(log_format, level, lines)
         structlog.get_logger().info("starting", **running())
@@ -42,12 +42,12 @@ def logging_to_stderr(log_format: Literal["console", "json"], level: str) -> Ite
 
 
 def configure_logging(log_format: Literal["console", "json"], level: str, stream: LogWriter | TextIO) -> None:
-    """Sends all log lines of this process to one stream, structlog's own and those of libraries, in one format.
+    """Sends all log lines of this process to one stream, those of structlog and of libraries, in one format.
 
     Args:
-        log_format: `console` for people, `json` for machines: one object per line.
-        level: The least important level to show (`info`).
-        stream: Takes the lines.
+        log_format: `console` for people, `json` for programs: one object per line.
+        level: The minimum level (`info`).
+        stream: The output.
     """
     number = _LEVELS[level]
     renderer = _json() if log_format == "json" else _console()
@@ -69,22 +69,22 @@ def _json() -> tuple[Processor, ...]:
 
 def _console() -> tuple[Processor, ...]:
     colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    # The default formatter would print the local variables of every frame, secrets among them.
+    # The default formatter would print the local variables of every frame, including secrets.
     return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
 
 
 class LogWriter:
-    """A text stream for log lines; a context manager that writes what waits when it is left.
+    """A text stream for log lines; a context manager that flushes the queue on exit.
 
-    What is written while too many lines wait is dropped, and a line says how many were. After the end, lines are
-    written at once.
+    Lines are dropped while the queue is full, and a line reports how many. After the exit, lines are
+    written directly.
 
     Attributes:
-        dropped: How many lines have been dropped so far.
+        dropped: The number of lines dropped so far.
     """
 
     def __init__(self, stream: TextIO, most_lines: int = MOST_LINES) -> None:
-        """Writes to `stream`, which belongs to the caller."""
+        """Writes to `stream`, which the caller owns."""
         self._stream = stream
         self._most_lines = most_lines
         self._lines: deque[str] = deque()
@@ -104,7 +104,7 @@ class LogWriter:
         self._thread.join(_CLOSE_SECONDS)
 
     def write(self, text: str) -> int:
-        """Takes a text that ends with a line break."""
+        """Queues a text that ends with a line break."""
         if len(self._lines) < self._most_lines:
             self._lines.append(text)
         else:
@@ -116,7 +116,7 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing: lines are on their way as soon as they are taken."""
+        """No-op: lines are written as soon as possible."""
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -128,12 +128,12 @@ class LogWriter:
 
     def _write_waiting(self) -> None:
         if not self._writing.acquire(timeout=_CLOSE_SECONDS):
-            return  # stderr is not read
+            return  # stderr is not being read
         try:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
             dropped = self.dropped - self._told_dropped
             self._told_dropped += dropped
-            with suppress(OSError, ValueError):  # a log that cannot be written ends no call
+            with suppress(OSError, ValueError):  # a log that cannot be written must not fail a call
                 self._stream.write(text)
                 self._stream.flush()
         finally:

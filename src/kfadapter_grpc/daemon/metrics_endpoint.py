@@ -1,7 +1,7 @@
-"""Serves metrics, and health where there is any to report, over HTTP on a port of its own.
+"""Serves metrics, and health if there is any to report, over HTTP on its own port.
 
-Nothing that happens there may hold up calls: few connections at a time, each for a short time, and no more than a part
-of a core for writing metrics. A connection that says nothing makes room for the next one.
+Requests there must not delay calls: few connections at a time, each for a short time, and only a fraction
+of a core for writing metrics. An idle connection is closed in favour of the next one.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class MetricsEndpoint:
-    """Answers `GET /metrics` while it is entered.
+    """Serves `GET /metrics` while the context is entered.
 
     Attributes:
-        address: Where it listens, HOST:PORT, with the bound port once it is entered; or `off`.
+        address: The listen address, HOST:PORT, with the bound port once entered; or `off`.
     """
 
     def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
-        """Will listen, and collect only what is requested.
+        """Configures the endpoint; only the requested metrics are collected.
 
         Args:
             listen: The address, HOST:PORT; `off` or empty for none.
-            metrics: What is collected for each answer.
-            health: Returns whether all is well, and a JSON document with details; None: health is served elsewhere.
+            metrics: The metrics to collect for each response.
+            health: Returns whether the process is healthy, and details as JSON; None if health is served elsewhere.
         """
         self.address = listen or OFF
         self._metrics = make_wsgi_app(metrics, disable_compression=True)
@@ -79,7 +79,7 @@ class MetricsEndpoint:
         """Listens.
 
         Raises:
-            ServerStartError: The address cannot be listened on.
+            ServerStartError: The address cannot be bound.
         """
         if self.address == OFF:
             return self
@@ -134,7 +134,7 @@ class MetricsEndpoint:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers each connection on a thread of its own, a bounded number at a time."""
+    """Serves each connection on its own thread, a bounded number at a time."""
 
     daemon_threads = True
 
@@ -150,7 +150,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Since when each connection is silent, the longest first; None once its request has arrived."""
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Takes a connection; where all slots are taken, the one that has been silent for longest loses its slot."""
+        """Accepts a connection; if all slots are in use, the connection that has been idle for longest is closed."""
         with self._lock:
             if len(self.open) >= MAX_CONNECTIONS:
                 silent = next((one for one, since in self.open.items() if since is not None), None)
@@ -163,46 +163,46 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """Ends connections whose requests do not arrive in time."""
+        """Closes connections whose requests do not arrive in time."""
         with self._lock:
             late = time.monotonic() - REQUEST_SECONDS
             for one in [one for one, since in self.open.items() if since is not None and since < late]:
                 _end(one)
 
     def heard(self, request: socket.socket) -> None:
-        """Notes that a request has arrived; its connection makes room for no other one."""
+        """Records that a request has arrived; its connection is no longer closed in favour of others."""
         with self._lock:
             if request in self.open:
                 self.open[request] = None
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        """Ends a connection."""
+        """Closes a connection."""
         with self._lock:
             self.open.pop(request, None)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Ends all connections."""
+        """Closes all connections."""
         super().server_close()
         with self._lock:
             for one in self.open:
                 _end(one)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Reports nothing: what goes wrong on a connection ends it, and that is all its peer hears."""
+        """Reports nothing: an error on a connection just closes it."""
 
 
 class _Handler(WSGIRequestHandler):
-    """Reads one request, within bounds."""
+    """Reads one request, within limits."""
 
     protocol_version = "HTTP/1.1"
 
     def handle(self) -> None:
-        """Answers a request whose head is complete."""
+        """Responds to a request whose head is complete."""
         head, line = bytearray(), b""
         while (line := self.rfile.readline(MAX_REQUEST_BYTES - len(head))) not in (b"", b"\r\n", b"\n"):
             head += line
-        if not line:  # the end of the connection, or of what may be read
+        if not line:  # the end of the connection, or the limit
             return
         cast("_Server", self.server).heard(self.connection)
         self.connection.settimeout(ANSWER_SECONDS)
@@ -214,7 +214,7 @@ class _Handler(WSGIRequestHandler):
         super().handle()
 
     def address_string(self) -> str:
-        """Returns the address, without asking for its name."""
+        """Returns the address, without a reverse DNS lookup."""
         return str(self.client_address[0])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
@@ -222,5 +222,5 @@ class _Handler(WSGIRequestHandler):
 
 
 def _end(connection: socket.socket) -> None:
-    with suppress(OSError):  # it has ended already
+    with suppress(OSError):  # it is already closed
         connection.shutdown(socket.SHUT_RDWR)

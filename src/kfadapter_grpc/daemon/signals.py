@@ -16,10 +16,10 @@ INTERRUPTED = 130
 
 
 class StopSignals:
-    """Catches SIGTERM and SIGINT while it is entered; a SIGINT after the first of them ends the process at once.
+    """Catches SIGTERM and SIGINT while entered; a SIGINT after the first signal exits immediately.
 
-    A handler in Python runs when the main thread next runs Python, and a main thread that waits for a lock may never do
-    so again. Hence a thread reads what the interpreter itself writes when a signal comes.
+    Python runs a handler when the main thread next executes Python code; one that waits for a lock may never do
+    so. Hence a thread reads what the interpreter itself writes when a signal arrives.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a set-up, and what to do: from the caller's end (`caller`) and from the server's (`server`).
+"""Diagnoses a setup: what is wrong and what to do, from the client's side (`caller`) and the server's (`server`).
 
 `server` needs the packages of the extra `server`; the others need none.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def stopped_as_interrupted() -> Iterator[None]:
-    """Makes SIGTERM raise KeyboardInterrupt, as Ctrl-C does, within the block; for the main thread only."""
+    """Makes SIGTERM raise KeyboardInterrupt within the block, as Ctrl-C does. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""A set-up as a caller sees it: is the adapter there, is it well, does it let me in."""
+"""Checks from the client's side: whether the adapter is reachable, healthy, and accepts the caller."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One look at an adapter.
+    """One check of an adapter.
 
     Attributes:
         name: Its name.
-        look: Takes it; an error of the call becomes a failure.
-        needs: The check that must not have failed before.
+        look: Runs the check; an error of its call becomes a failure.
+        needs: The check that must not have failed first.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Check:
 
 
 def examine(client: Client) -> Iterator[Verdict]:
-    """Yields what each check says, as soon as it is known."""
+    """Yields the result of each check as soon as it is known."""
     bad: set[str] = set()
     for check in CHECKS:
         if check.needs in bad:
@@ -90,7 +90,7 @@ def _encryption(client: Client) -> Verdict:
     if client.uses_tls:
         try:
             ends = client.certificate_end()
-        except (OSError, ValueError):  # an address as unix:, or a name of several
+        except (OSError, ValueError):  # an address such as unix:, or a name with several addresses
             return ok("encryption", "TLS; when the adapter's certificate ends cannot be told for this address")
         return certificate("encryption", "TLS; the adapter's certificate", ends)
     if client.target.startswith(_LOOPBACK):
@@ -155,7 +155,7 @@ def _version(client: Client) -> Verdict:
 
 
 def _clock(client: Client) -> Verdict:
-    """A run that cannot exist is reported as gone, with the adapter's time."""
+    """Requests a run that cannot exist: the NOT_FOUND response has the adapter's time."""
     before = time.time()
     with closing(client.runs.watch(str(uuid.uuid4()))) as events:
         told = next(events).observed_at.timestamp()

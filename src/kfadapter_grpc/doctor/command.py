@@ -1,5 +1,5 @@
-"""`kfadapter doctor`: what is wrong with a set-up, one line for each check, and what to type next."""
-# ruff: noqa: PLC0415  help loads no more than it needs
+"""`kfadapter doctor`: diagnoses a setup, one line per check, with the next step."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Kubeflow Pipelines behind an adapter: how far a request gets, and which facts hold that the adapter leans on."""
+"""The Kubeflow Pipelines behind an adapter: how far a request gets, and which facts the adapter can rely on."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _EXIT_CODES = {
 
 
 def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iterator[Verdict]:
-    """Yields what each check says; close it when leaving early, so that what probes made is cleared away.
+    """Yields the result of each check; close it when stopping early, so that resources of probes are deleted.
 
     Args:
-        settings: Which Kubeflow Pipelines, and how to reach it.
-        namespace: The namespace that the adapter looks in by default.
-        write: Also try the probes that make something.
+        settings: The address of Kubeflow Pipelines, and how to reach it.
+        namespace: The adapter's default namespace.
+        write: Also run the probes that create resources.
     """
     reached = reach(settings, namespace)
     if settings.credentials.of_callers:

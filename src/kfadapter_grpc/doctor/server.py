@@ -1,4 +1,4 @@
-"""A set-up as the server sees it: its settings, its folder, its address, and the Kubeflow Pipelines behind it."""
+"""Checks from the server's side: settings, folder, addresses, and the Kubeflow Pipelines behind it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, no
 
 
 def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[Verdict, None, None]:
-    """Yields what each check says, as soon as it is known. Close it when leaving early.
+    """Yields the result of each check as soon as it is known. Close it when stopping early.
 
     Args:
-        config: The settings file, if one is named.
-        write: Also try what makes a pipeline and a run in Kubeflow Pipelines, and deletes them.
-        flags: Settings that win over all others; None stands for one that was not given.
+        config: The settings file, if any.
+        write: Also run the probes that create and delete a pipeline and a run in Kubeflow Pipelines.
+        flags: Settings that override all others; None means unset.
     """
     try:
         settings, effective = Settings.load_traced(config=config, **flags)
@@ -68,7 +68,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
 
 
 def upload_folder(settings: Settings) -> Verdict:
-    """Whether uploads wait on a real disk with enough room for as many as are taken at once."""
+    """Whether uploads are stored on a real disk with enough space for the maximum number of uploads."""
     folder = settings.upload_dir or Path(tempfile.gettempdir())
     kind = file_system(folder, _MOUNTS.read_text("utf-8", "replace") if _MOUNTS.exists() else "")
     if kind in MEMORY_FILE_SYSTEMS:
@@ -106,7 +106,7 @@ def file_system(folder: Path, mounts: str) -> str:
 
 
 def shown_certificate(settings: Settings) -> Verdict:
-    """Whether there is TLS, and when the server's certificate ends."""
+    """Whether TLS is on, and when the server's certificate expires."""
     if settings.tls_certificate is not None:
         leaf = check_certificate(settings.tls_certificate.read_bytes())
         return certificate("certificate", f"{settings.tls_certificate}", leaf.not_valid_after_utc.timestamp())
@@ -121,7 +121,7 @@ def shown_certificate(settings: Settings) -> Verdict:
 
 
 def callers(settings: Settings) -> Verdict:
-    """Whether callers are authenticated, and whether any token still counts."""
+    """Whether callers are authenticated, and whether any token is still valid."""
     if settings.token_file is not None:
         tokens = parse_tokens(settings.token_file.read_bytes())
         what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
@@ -141,7 +141,7 @@ def callers(settings: Settings) -> Verdict:
 
 
 def listening(settings: Settings) -> Verdict:
-    """Whether the address is free, or an adapter listens there already."""
+    """Whether the address is free, or an adapter already listens there."""
     taken = _taken if settings.tls_certificate is None else _taken_with_tls
     return _address("address", settings.listen, "KFADAPTER_LISTEN", taken)
 
@@ -154,7 +154,7 @@ def listening_for_health(settings: Settings) -> Verdict:
 
 
 def listening_for_metrics(settings: Settings) -> Verdict:
-    """The same for the address of metrics, where an adapter answers with its own."""
+    """The same for the address of metrics, where an adapter serves its own."""
     if settings.metrics_listen in ("", OFF):
         return ok(_METRICS, "off: the adapter cannot be monitored")
     return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
@@ -176,7 +176,7 @@ def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, 
 
 
 def _taken(check: str, listen: str, variable: str) -> Verdict:
-    """Asks what listens there."""
+    """Detects what listens there."""
     try:
         with Client(_near(listen), timeout=_ASK_SECONDS, tls=False, insecure_token=True) as client:
             client.health()
@@ -186,7 +186,7 @@ def _taken(check: str, listen: str, variable: str) -> Verdict:
 
 
 def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
-    """An adapter with TLS may want a certificate that only its callers have."""
+    """An adapter with TLS may require a certificate that only its clients have."""
     return warning(
         check,
         f"{listen} is in use",
@@ -196,14 +196,14 @@ def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
 
 
 def _taken_for_metrics(check: str, listen: str, variable: str) -> Verdict:
-    """Asks for metrics there."""
+    """Requests metrics there."""
     if BUILD.name.encode() not in _got(listen, METRICS_PATH):
         return _foreign(check, listen, variable)
     return ok(check, f"an adapter answers with its metrics on {listen} already")
 
 
 def _got(listen: str, path: str) -> bytes:
-    """What HTTP answers there; nothing where that is no success."""
+    """The HTTP response there; empty if it is not a success."""
     host, port = split_address(_near(listen))
     line = http.client.HTTPConnection(host, port, timeout=_ASK_SECONDS)
     try:
@@ -226,7 +226,7 @@ def _foreign(check: str, listen: str, variable: str) -> Verdict:
 
 
 def _near(listen: str) -> str:
-    """Where this machine finds what listens on an address."""
+    """The address at which this machine reaches a listen address."""
     host, port = split_address(listen)
     near = _ANY_HOST.get(host, host)
     return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"

@@ -1,4 +1,4 @@
-"""Where logs, outputs and artifacts of runs come from: KFP's route for logs, pods, ML Metadata and object stores."""
+"""The sources of logs, outputs and artifacts of runs: KFP's route for logs, pods, ML Metadata and object stores."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _NO_BYTES = "artifacts in object stores are listed, but cannot be downloaded"
 
 
 def examine(settings: Settings) -> Iterator[Verdict]:
-    """Yields a verdict on each source."""
+    """Yields the result for each source."""
     if settings.kfp_credentials != "forward":
         yield from _route(settings)
     yield _pods(settings)
@@ -58,9 +58,9 @@ def examine(settings: Settings) -> Iterator[Verdict]:
 
 
 def _route(settings: Settings) -> Iterator[Verdict]:
-    """Asks for the log of a run that does not exist: a KFP that serves logs says just that.
+    """Requests the log of a run that does not exist: a KFP that serves logs reports just that.
 
-    A KFP that is broken is not examined here.
+    Other failures of KFP are not examined here.
     """
     call = Call(_NOBODY, _SECONDS)
     with closing(Transport(transport_settings(settings))) as transport:
@@ -85,7 +85,7 @@ def _route(settings: Settings) -> Iterator[Verdict]:
 
 
 def _pods(settings: Settings) -> Verdict:
-    """Asks for the log of a pod that does not exist: only with the right to read logs is the answer 404."""
+    """Requests the log of a pod that does not exist: the response is 404 only with permission to read logs."""
     if settings.pod_logs == "off":
         return ok(PODS, f"switched off: {_ALONE}")
     kubernetes = pod_log_settings(settings)
@@ -113,7 +113,7 @@ def _refused(error: PodLogError, namespace: str) -> Verdict:
 
 
 def _own_namespace() -> str:
-    """The namespace of the pod, in which a single-user Kubeflow Pipelines mostly is, too."""
+    """The namespace of the pod, which is usually also that of a single-user Kubeflow Pipelines."""
     try:
         return (KUBERNETES_SERVICE_ACCOUNT / "namespace").read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -135,7 +135,7 @@ def outputs(settings: Settings) -> Verdict:
 
 
 def stores(settings: Settings) -> Iterator[Verdict]:
-    """Looks in each place of artifacts for one that does not exist, which takes the rights to read and to list."""
+    """Looks for a missing object in each artifact location, which needs permission to read and list."""
     if settings.artifact_stores is None:
         yield ok(STORES, f"artifact_stores is unset: {_NO_BYTES}")
         return

@@ -1,4 +1,4 @@
-"""What a check reports: its status, what was seen, why, and what to do next; and checks that both ends share."""
+"""What a check reports: its status, what was found, why, and what to do next; and checks shared by both sides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SKEW_SECONDS = 5.0
 
 
 class Status(str, enum.Enum):
-    """How it stands."""
+    """The status of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -32,15 +32,15 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check says.
+    """The result of one check.
 
     Attributes:
         check: The name of the check.
-        status: How it stands.
-        what: What was seen.
-        why: What it means, or why it was not looked at.
-        next_step: What to type or to do next; empty where there is nothing to do.
-        exit_code: What a failure ends the command with.
+        status: Its status.
+        what: What was found.
+        why: What it means, or why it was skipped.
+        next_step: What to do next; empty if nothing.
+        exit_code: The exit code after a failure.
     """
 
     check: str
@@ -52,12 +52,12 @@ class Verdict:
 
 
 def ok(check: str, what: str, why: str = "") -> Verdict:
-    """All is well."""
+    """The check passed."""
     return Verdict(check, Status.OK, what, why)
 
 
 def warning(check: str, what: str, *, why: str, next_step: str | Step) -> Verdict:
-    """It works, and could be better."""
+    """It works, with limits."""
     return Verdict(check, Status.WARNING, what, why, next_step)
 
 
@@ -69,22 +69,22 @@ def failed(
 
 
 def skipped(check: str, why: str, next_step: str | Step = "") -> Verdict:
-    """It was not looked at."""
+    """It was skipped."""
     return Verdict(check, Status.SKIPPED, "not looked at", why, next_step)
 
 
 def worst(verdicts: list[Verdict]) -> ExitCode:
-    """What a command ends with: the code of the first failure."""
+    """The exit code of the command: that of the first failure."""
     return next((verdict.exit_code for verdict in verdicts if verdict.status is Status.FAILED), ExitCode.OK)
 
 
 def certificate(check: str, words: str, ends: float) -> Verdict:
-    """Judges a certificate by when it ends.
+    """Checks a certificate by when it expires.
 
     Args:
         check: The name of the check.
-        words: What the certificate is, in front of when it ends.
-        ends: Its end, in seconds since 1970.
+        words: The name of the certificate, before its expiry.
+        ends: When it expires, in seconds since 1970.
     """
     days = (ends - time.time()) / _DAY_SECONDS
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
@@ -98,7 +98,7 @@ def certificate(check: str, words: str, ends: float) -> Verdict:
 
 
 def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:
-    """Judges a clock by how far it is ahead of this one, in seconds; behind it where that is negative."""
+    """Checks a clock by how far it is ahead of this one, in seconds; negative if behind."""
     if abs(ahead_seconds) <= MAX_SKEW_SECONDS:
         return ok(check, f"{whose} clock agrees with this one within {max(abs(ahead_seconds), 0.1):.1f} s")
     return warning(

@@ -1,7 +1,7 @@
-"""The picture of a pipeline: one layout, drawn as text, SVG, Mermaid and DOT.
+"""The graph of a pipeline: one layout, drawn as text, SVG, Mermaid and DOT.
 
-`model` makes a graph of a spec, `layout` gives every box and line its place in cells of a terminal, and what is left
-draws that: `text` and `svg` use the places, `documents` the order.
+`model` builds the graph of a spec, `layout` positions every box and line in terminal cells, and the other modules
+draw it: `text` and `svg` use the positions, `documents` the order.
 """
 
 from kfadapter_grpc.graph.documents import dot, mermaid, outline

@@ -1,4 +1,4 @@
-"""The column of each box, and of each line that leaves or enters it."""
+"""The columns of boxes, and of the lines that leave or enter them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STRAIGHT = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Items beside each other.
+    """Items side by side.
 
     Attributes:
         items: The items from left to right.
-        steps: How far each middle must be from the one before; the first from the left edge.
-        end: How far the right edge is from the last middle.
+        steps: The distance of each middle from the previous one; of the first from the left edge.
+        end: The distance of the right edge from the last middle.
     """
 
     items: tuple[int, ...]
@@ -35,20 +35,20 @@ class Row:
 
     @property
     def width(self) -> int:
-        """The least width that it needs."""
+        """Its minimum width."""
         return sum(self.steps) + self.end + 1
 
 
 def columns(
     rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], limit: int
 ) -> dict[int, int]:
-    """Finds the column of each item's middle, from 0.
+    """Returns the column of each item's middle, from 0.
 
     Args:
         rows: The rows, from top to bottom.
         links: The links below each row.
         passing: The items that are passing lines.
-        limit: How wide all may be, if that is enough.
+        limit: The maximum width, if possible.
     """
     room = max(row.width for row in rows)
     room = max(room, min(limit, room + 8))
@@ -89,9 +89,9 @@ def _sweep(rows: Sequence[Row], pulls: Sequence[Pulls], found: dict[int, float],
 
 
 def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float], room: int) -> dict[int, float]:
-    """Places a row as near to what its items want as their order and width allow (least squares, on whole columns)."""
+    """Positions a row's items as close to their preferred columns as order and widths allow (integer least squares)."""
     offsets = list(itertools.accumulate(row.steps))
-    blocks: list[tuple[float, float, int]] = []  # where, how heavy, how many items
+    blocks: list[tuple[float, float, int]] = []  # column, weight, number of items
     for item, offset in zip(row.items, offsets, strict=True):
         at, weight, count = wants[item] - offset, weights.get(item, 1.0), 1
         while blocks and blocks[-1][0] > at:
@@ -106,9 +106,9 @@ def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float],
 def _straighten(
     rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], found: dict[int, int], room: int
 ) -> None:
-    """Takes small bends out of passing lines, as far as there is room beside them.
+    """Straightens small bends of passing lines, as far as there is room.
 
-    As many items in a row as possible are put into one column, then the next ones.
+    Puts as many consecutive items as possible into one column, then the next ones.
     """
     places = {item: (row, place) for row in rows for place, item in enumerate(row.items)}
     following = {up: down for up, down in itertools.chain(*links) if {up, down} <= passing}
@@ -133,7 +133,7 @@ def _put(members: Sequence[int], low: int, high: int, found: dict[int, int]) -> 
 
 
 def _play(row: Row, place: int, found: dict[int, int], room: int) -> tuple[int, int]:
-    """How far an item may move to the left and to the right."""
+    """The leftmost and rightmost column that an item may move to."""
     least = row.steps[place] + (found[row.items[place - 1]] if place else 0)
     if place + 1 < len(row.items):
         return least, found[row.items[place + 1]] - row.steps[place + 1]
@@ -145,26 +145,26 @@ _ROOMY = 4
 
 
 class Pins(NamedTuple):
-    """The columns of a net: where it leaves what is above, and where it enters what is below."""
+    """The columns of a net: where it leaves the items above, and where it enters the items below."""
 
     tops: tuple[int, ...]
     bottoms: tuple[int, ...]
 
 
 def width_for(ports: int) -> int:
-    """The width of a line that so many nets can enter; a box needs one more on each side."""
+    """The width of a line that this many nets can enter; a box needs one more on each side."""
     return max(2 * ports - 1, 1)
 
 
 def pins(
     nets: Sequence[Net], middles: Mapping[int, int], halves: Mapping[int, int], passing: frozenset[int]
 ) -> list[Pins]:
-    """Finds the columns of all nets between two rows.
+    """Returns the columns of all nets between two rows.
 
     Args:
         nets: The nets.
         middles: The column of each item's middle.
-        halves: How far the ports of each item may be from its middle.
+        halves: The maximum distance of the ports of each item from its middle.
         passing: The items that are passing lines; a net leaves these in the middle.
     """
     tops, bottoms = [net.tops for net in nets], [net.bottoms for net in nets]
@@ -176,7 +176,7 @@ def pins(
             tuple(leaving[item, number] for item in net.tops), tuple(entering[item, number] for item in net.bottoms)
         )
         if len(pin.tops) == len(pin.bottoms) == 1:
-            # A line between two items is straight where both have room for that.
+            # A line between two items is straight if both have room for it.
             ranges = []
             for item, column, alone in (
                 (net.tops[0], pin.tops[0], leavers[net.tops[0]] == 1),
@@ -198,7 +198,7 @@ def _side(
     middles: Mapping[int, int],
     halves: Mapping[int, int],
 ) -> dict[tuple[int, int], int]:
-    """Spreads the nets of one side over each item, in the order of what is at their other ends."""
+    """Spreads the nets of one side over each item, in the order of their other ends."""
     at: dict[int, list[int]] = {}
     for number, items in enumerate(own):
         for item in items:
@@ -219,7 +219,7 @@ LANE_GAP = 1
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Columns and rows of a box."""
+    """Width and height of a box."""
 
     width: int
     height: int
@@ -229,14 +229,14 @@ class Plan:
     """The rows of a part.
 
     Attributes:
-        lanes: The items: boxes, and lines that pass.
+        lanes: The items: boxes and passing lines.
         rows: The items of each row, from left to right.
         passing: The items that are passing lines.
         nets: The lines below each row.
         entering: How many nets enter each item.
-        widths: How wide each item is; all are odd.
-        middles: The column of each item's middle, once they have places.
-        columns: How many columns the rows take then.
+        widths: The width of each item; always odd.
+        middles: The column of each item's middle, once positioned.
+        columns: The total width of the rows, once positioned.
     """
 
     def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
@@ -255,14 +255,14 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """The least width of all rows."""
+        """The minimum width of all rows."""
         return max(self._row(row).width for row in self.rows)
 
     def _width(self, node: int | None, ports: int) -> int:
         return width_for(ports) if node is None else max(width_for(ports) + 2, self._sizes[node].width)
 
     def height(self, item: int) -> int:
-        """The rows of cells that an item takes."""
+        """The height of an item in cells."""
         node = self.lanes.nodes[item]
         return 1 if node is None else self._sizes[node].height
 
@@ -275,17 +275,17 @@ class Plan:
         return Row(tuple(items), tuple(steps), halves[-1])
 
     def place(self, limit: int) -> None:
-        """Orders the items of each row, and gives them columns."""
+        """Orders the items of each row, and assigns columns."""
         self.rows = untangled(self.lanes)
         self.middles = columns([self._row(row) for row in self.rows], self.lanes.links, self.passing, limit)
         self.columns = max(middle + self.widths[item] // 2 for item, middle in self.middles.items()) + 1
 
     def reach(self, item: int) -> int:
-        """How far from its middle lines may enter or leave an item."""
+        """The maximum distance from its middle at which lines may enter or leave an item."""
         return self.widths[item] // 2 - (item not in self.passing)
 
     def foot(self, item: int) -> int:
-        """In which row of an item lines begin: in a box's lower border, or where a passing line came in."""
+        """The row of an item in which lines begin: a box's lower border, or the entry of a passing line."""
         if item in self.passing:
             return 0 if self.is_merged(item) else -1
         return self.height(item) - 1

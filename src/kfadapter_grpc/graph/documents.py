@@ -1,4 +1,4 @@
-"""The graph as a list, in Mermaid's language, and in Graphviz' language."""
+"""The graph as a list, as Mermaid and as Graphviz DOT."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _LONGEST = 160
 
 
 def outline(graph: Graph, width: int, style: Style) -> list[str]:
-    """Lists tasks with what they wait for; lines that are too long go on below their beginning.
+    """Lists tasks with their dependencies; lines that are too long are wrapped with an indent.
 
     Args:
         graph: The tasks.
-        width: How wide a line may be; at least 20.
-        style: What stands before each task, and for what is cut off.
+        width: The maximum line width; at least 20.
+        style: The bullet of each task, and the mark of cut text.
     """
     return list(_listed(graph, width, style, 0))
 
 
 def sentences(graph: Graph, mark: str) -> Iterator[str]:
-    """Says each task on a line, those inside others behind these."""
+    """Yields one line per task, nested tasks after their group."""
     for node in graph.nodes:
         yield _sentence(node, mark)
         yield from sentences(node.inside, mark)
@@ -61,7 +61,7 @@ def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]
 
 
 def _sentence(node: Node, mark: str) -> str:
-    """Says a task on one line."""
+    """Describes a task on one line."""
     words = [end_cut(word, _LONGEST, mark) for word in node.words if word.removeprefix("after ") not in node.after]
     if node.after:
         words.append(f"after {', '.join(node.after)}")
@@ -77,7 +77,7 @@ _MARKDOWN = re.compile(r"(?<![^\W_])_|_(?![^\W_])|(?<=^\d)\.|(?<=^\d\d)\.|^[-+]"
 
 
 def mermaid(graph: Graph) -> str:
-    """Writes a graph as a flow chart."""
+    """Writes a graph as a Mermaid flowchart."""
     return "\n".join(["flowchart TD", *_mermaid_lines(in_order(graph, DOCUMENT), "  ", itertools.count(1))]) + "\n"
 
 
@@ -102,13 +102,13 @@ def _label(node: Node, escaped: Callable[[str], str], colon: str, comma: str, sp
 
 
 def _for_mermaid(text: str) -> str:
-    """Writes characters that Mermaid, its Markdown or HTML would read as entities, as Mermaid spells them."""
+    """Replaces characters special in Mermaid, its Markdown or HTML with Mermaid's entities."""
     plain = "".join(_MERMAID.get(char, char) for char in text)
     return _MARKDOWN.sub(lambda found: f"#{ord(found[0])};", plain)
 
 
 def dot(graph: Graph) -> str:
-    """Writes a graph in Graphviz' language; boxes with others inside are clusters."""
+    """Writes a graph as Graphviz DOT; groups are clusters."""
     return "\n".join([_DOT_HEAD, *_dot_lines(in_order(graph, DOCUMENT), "  ", itertools.count(1)), "}"]) + "\n"
 
 
@@ -116,7 +116,7 @@ def _dot_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Generator[s
     """Writes the nodes of a group and their edges.
 
     Returns:
-        For each node the first and the last one inside, between which edges are drawn, and the cluster around them.
+        For each node its first and last inner node, between which edges are drawn, and its cluster.
     """
 
     def label(node: Node, colon: str, comma: str) -> str:

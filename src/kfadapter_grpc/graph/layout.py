@@ -1,4 +1,4 @@
-"""Gives every box and line its place, in cells of a terminal; boxes with others inside come from the inside out."""
+"""Positions every box and line in terminal cells; nested boxes are laid out from the inside out."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _LEAST_LABEL = 3
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a layout must fit into.
+    """The space for a layout.
 
     Attributes:
-        width: How many columns there are.
-        label: How many columns the words in a box may take.
-        mark: Stands for what is cut off.
-        must_fit: Whether a wider layout is of no use.
+        width: The number of columns.
+        label: The maximum width of the text in a box.
+        mark: The mark of cut text.
+        must_fit: Whether a wider layout is rejected.
     """
 
     width: int
@@ -42,12 +42,12 @@ class Fit:
 
     @property
     def inside(self) -> Fit:
-        """What is left inside a box."""
+        """The space inside a box."""
         return replace(self, width=self.width - FRAME)
 
     @property
     def room(self) -> int:
-        """How many columns words may take."""
+        """The maximum width of text."""
         return max(min(self.label, self.width - FRAME), _LEAST_LABEL)
 
 
@@ -57,16 +57,16 @@ DOCUMENT = Fit(width=150, label=60)
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box in its place.
+    """A positioned box.
 
     Attributes:
         x: The column of its left border.
         y: The row of its upper border.
-        width: Columns, borders included.
-        height: Rows, borders included.
-        lines: What it says, a line each; of a box with others inside, the first stands in the upper border.
-        node: What it stands for.
-        depth: How many boxes it is inside of.
+        width: Width in columns, including borders.
+        height: Height in rows, including borders.
+        lines: Its lines of text; the first line of a group is in the upper border.
+        node: Its node.
+        depth: The number of boxes around it.
     """
 
     x: int
@@ -79,13 +79,13 @@ class Box:
 
     @property
     def is_group(self) -> bool:
-        """Whether others are inside it."""
+        """Whether it contains other boxes."""
         return bool(self.node.inside.nodes)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Boxes, from the outside in, and lines."""
+    """Boxes, outer ones first, and lines."""
 
     width: int = 0
     height: int = 0
@@ -93,7 +93,7 @@ class Layout:
     wires: tuple[Wire, ...] = ()
 
     def moved(self, x: int, y: int, deeper: int = 0) -> Layout:
-        """Moves all to another place."""
+        """Moves everything by an offset."""
         boxes = tuple(replace(box, x=box.x + x, y=box.y + y, depth=box.depth + deeper) for box in self.boxes)
         return replace(self, boxes=boxes, wires=tuple(wire.moved(x, y) for wire in self.wires))
 
@@ -101,7 +101,7 @@ class Layout:
 def layout(graph: Graph, fit: Fit) -> Layout:
     """Lays a graph out.
 
-    Where it need not fit it may become wider than `fit`; its `width` shows it.
+    If it need not fit, it may become wider than `fit`; see its `width`.
 
     Raises:
         TooWideError: It must fit and does not.
@@ -116,7 +116,7 @@ def layout(graph: Graph, fit: Fit) -> Layout:
 
 
 def in_order(graph: Graph, fit: Fit) -> Graph:
-    """Sorts tasks as their boxes stand in a layout: from top to bottom, then from left to right."""
+    """Sorts tasks by the position of their boxes in a layout: from top to bottom, then from left to right."""
     places = {id(box.node): (box.y, box.x) for box in layout(graph, fit).boxes}
     return _sorted(graph, places)
 
@@ -129,9 +129,9 @@ def _sorted(graph: Graph, places: Mapping[int, tuple[int, int]]) -> Graph:
 
 
 def _drawn(node: Node, fit: Fit) -> Layout:
-    """Draws one box with what is inside it, at the origin; it has a middle column.
+    """Lays out one box with its contents, at the origin; its width is odd.
 
-    What a group is stands in its border, or below that where it is too long.
+    The description of a group is in its border, or below it if too long.
     """
     if not node.inside.nodes:
         lines = _words(node, fit.room, fit)
@@ -155,7 +155,7 @@ def _single(box: Box) -> Layout:
 
 
 def _part(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence[Layout], fit: Fit) -> Layout:
-    """Lays out nodes that hang together."""
+    """Lays out connected nodes."""
     sizes = {node: Size(drawn[node].boxes[0].width, drawn[node].height) for node in part}
     placed = placed_part(part, edges, sizes, fit.width, must_fit=fit.must_fit)
     moved = [_stretched(drawn[node], placed.widths[node]).moved(*placed.corners[node]) for node in part]
@@ -164,7 +164,7 @@ def _part(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence
 
 
 def _stretched(drawn: Layout, width: int) -> Layout:
-    """Makes a box wider, as many lines need."""
+    """Widens a box, as needed for many lines."""
     box, *rest = drawn.boxes
     if box.width >= width:
         return drawn
@@ -173,7 +173,7 @@ def _stretched(drawn: Layout, width: int) -> Layout:
 
 
 def _joined(some: Iterable[Layout]) -> Layout:
-    """Puts layouts that are in their places together."""
+    """Merges positioned layouts."""
     kept = list(some)
     return Layout(
         max(one.width for one in kept),
@@ -184,7 +184,7 @@ def _joined(some: Iterable[Layout]) -> Layout:
 
 
 def _shelved(found: Sequence[Layout], limit: int) -> Layout:
-    """Puts parts beside each other as long as there is room, then below."""
+    """Puts parts side by side while there is room, then below."""
     x = y = height = 0
     placed = [Layout()]
     for one in found:

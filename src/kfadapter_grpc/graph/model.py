@@ -1,4 +1,4 @@
-"""What is drawn: boxes with words, boxes inside boxes, and which of them come before which."""
+"""The graph to draw: boxes with text, nested boxes, and their order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Graph:
 
     Attributes:
         nodes: The tasks, in the order of the file.
-        edges: From which task to which, as places in `nodes`; no circles, each once, sorted.
+        edges: Pairs of indices in `nodes`; acyclic, unique, sorted.
     """
 
     nodes: tuple[Node, ...] = ()
@@ -40,13 +40,13 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task. All texts are on one line and fit for a terminal.
+    """A task. All texts are single lines without control characters.
 
     Attributes:
         title: Its name.
-        kind: What it is.
-        words: What a box says of it besides, each a line: `if loss < 1`, `for each of [1, 2]`, `finally`.
-        after: All that must be over before, with a remark where no line can lead there.
+        kind: Its kind.
+        words: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
+        after: Its dependencies, with a remark if no line can be drawn.
         inside: The tasks inside it.
     """
 
@@ -63,14 +63,14 @@ def graph_of(
     states: Mapping[tuple[str, ...], str] | None = None,
     above: tuple[str, ...] = (),
 ) -> Graph:
-    """Makes a graph of the tasks of a pipeline or group.
+    """Builds the graph of the tasks of a pipeline or group.
 
-    A dependency on a missing task, or one that closes a circle, has no line; words in the box name it.
+    A dependency on a missing task, or one that closes a cycle, has no line; a text in the box names it.
 
     Args:
         tasks: The tasks.
-        clean: What is done to every text, as for a terminal that lacks characters.
-        states: What became of tasks in a run, in words, by the names of the groups around them and their own.
+        clean: Applied to every text, for instance to replace characters that a terminal lacks.
+        states: The states of tasks in a run as text, by the names of their groups and their own.
         above: The names of the groups around these tasks.
     """
     places = {task.name: place for place, task in enumerate(tasks)}
@@ -99,9 +99,9 @@ def graph_of(
 
 
 def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
-    """Finds the dependencies that close a circle when tasks are visited in the order of the file.
+    """Returns the dependencies that close a cycle when tasks are visited in the order of the file.
 
-    It walks up from one task after the other, without recursion, as chains may be long.
+    Traverses from each task upwards, without recursion, as chains may be long.
     """
     closing: set[tuple[int, int]] = set()
     done: set[int] = set()
@@ -123,16 +123,16 @@ def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
 
 
 def _name_words(task: Task) -> str:
-    """Names a task as people do."""
+    """Returns the display name of a task."""
     return task.display_name or task.name or "(no name)"
 
 
 def _kind_words(task: Task) -> Iterator[str]:
-    """Says what is special about a task, each on a line of its own."""
+    """Returns the special properties of a task, one per line."""
     if task.kind in _KINDS:
         yield _KINDS[task.kind]
     elif task.kind.is_group and not task.tasks and not task.image:
-        yield "no tasks shown"  # there are none, or they are too many, too deep or not understood
+        yield "no tasks shown"  # there are none, or they are too many, too deep or unsupported
     if component := _component(task):
         yield f"runs {component}"
     if task.condition or task.kind is TaskKind.CONDITION:
@@ -143,7 +143,7 @@ def _kind_words(task: Task) -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """Puts a text on one line, and shows what would steer a terminal instead of sending it."""
+    """Puts a text on one line, and escapes control characters."""
     return "".join(
         char.encode("unicode_escape", "surrogatepass").decode("ascii")
         if unicodedata.category(char) in _UNSEEN or ord(char) in _TURNING
@@ -153,7 +153,7 @@ def one_line(text: str) -> str:
 
 
 def middle_cut(text: str, cells: int, mark: str) -> str:
-    """Shortens a name to so many cells; its end stays, as it often holds the number."""
+    """Shortens a name to a number of cells; keeps its end, which often has the number."""
     room = cells - cell_len(mark)
     if cell_len(text) <= cells:
         return text
@@ -164,7 +164,7 @@ def middle_cut(text: str, cells: int, mark: str) -> str:
 
 
 def end_cut(text: str, cells: int, mark: str) -> str:
-    """Shortens a text to so many cells."""
+    """Shortens a text to a number of cells."""
     if cell_len(text) <= cells:
         return text
     room = cells - cell_len(mark)
@@ -172,7 +172,7 @@ def end_cut(text: str, cells: int, mark: str) -> str:
 
 
 def cut_off(text: str, cells: int) -> tuple[str, str]:
-    """Divides a text after so many cells; at least one character is cut off, and marks stay where they belong."""
+    """Splits a text after a number of cells and at least one character; combining marks are not separated."""
     end = 1
     while end < len(text) and (cell_len(text[: end + 1]) <= cells or not cell_len(text[end])):
         end += 1
@@ -180,7 +180,7 @@ def cut_off(text: str, cells: int) -> tuple[str, str]:
 
 
 def folded(text: str, cells: int) -> Iterator[str]:
-    """Breaks a text into lines of so many cells, between words where that can be."""
+    """Wraps a text into lines of a number of cells, between words if possible."""
     line = ""
     for word in text.split():
         joined = f"{line} {word}" if line else word
@@ -197,7 +197,7 @@ def folded(text: str, cells: int) -> Iterator[str]:
 
 
 def few_lines(text: str, cells: int, mark: str) -> list[str]:
-    """Breaks a text into three lines at most; the last one is cut where it is too long."""
+    """Wraps a text into at most three lines; the last one is cut if it is too long."""
     lines = list(folded(text, cells))
     if len(lines) <= _MOST_LINES:
         return lines
@@ -205,7 +205,7 @@ def few_lines(text: str, cells: int, mark: str) -> list[str]:
 
 
 def _tail(text: str, cells: int) -> str:
-    """Takes as much of the end of a text as fits; it starts with no mark that belongs to the character before it."""
+    """Returns as much of the end of a text as fits; does not start with a combining mark."""
     for start in range(max(len(text) - cells, 0), len(text)):
         tail = text[start:]
         if cell_len(tail) <= cells and cell_len(tail[0]) and text[start - 1] != "\u200d":
@@ -214,7 +214,7 @@ def _tail(text: str, cells: int) -> str:
 
 
 def _component(task: Task) -> str:
-    """Names the component or template that a task runs, where the task's own names do not already."""
+    """Names the component or template of a task, unless the task's own names already do."""
     if task.tasks:
         return ""
     component = task.component.removeprefix("comp-")

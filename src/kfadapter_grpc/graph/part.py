@@ -1,4 +1,4 @@
-"""The place of boxes that hang together, and the lines between them."""
+"""Positions connected boxes, and the lines between them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FEW = 24
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A net, or a part of one, that runs across in one row.
+    """A horizontal run of a net, or of a part of one, in one row.
 
     Attributes:
-        net: The number of the net.
-        tops: The columns where it comes from above.
+        net: The index of the net.
+        tops: The columns where it is entered from above.
         bottoms: The columns where it goes down.
         from_run: Whether it comes from another run of its net, at its only top.
         to_run: Whether it goes to another run of its net, at its only bottom.
@@ -54,11 +54,11 @@ class Run:
 
 
 def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Run, int]]:
-    """Gives each net that is not straight a row, from 0; a net that would run in a ring with others gets two.
+    """Assigns a row, from 0, to each net that is not straight; a net in a cycle with others gets two.
 
     Args:
         pins: The columns of all nets.
-        width: How many columns there are; one more on the right may be taken.
+        width: The number of columns; one more on the right may be used.
     """
     runs = [Run(net, *pin) for net, pin in enumerate(pins) if len({*pin.tops, *pin.bottoms}) > 1]
     used = {column for pin in pins for column in pin.tops + pin.bottoms}
@@ -72,8 +72,8 @@ def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Run, int]]:
 def _ordered(runs: Sequence[Run], used: set[int], width: int) -> list[Run]:
     """Orders the runs from top to bottom.
 
-    A run that comes down in a column must be above the one that goes on down there. Where that is a ring, one run is
-    divided; its lower half keeps none waiting, so each is divided once at most.
+    A run that ends in a column must be above the one that begins there. If that is a cycle, one run is
+    split; no other run depends on its lower half, so each is split at most once.
     """
     waiting = list(runs)
     coming = {column: run for run in runs for column in run.tops}
@@ -81,7 +81,7 @@ def _ordered(runs: Sequence[Run], used: set[int], width: int) -> list[Run]:
     while waiting:
         free = [run for run in waiting if all(coming.get(column, run) is run for column in run.bottoms)]
         if free:
-            # Of many nets the order is not chosen so that few lines cross.
+            # With many nets, crossings are not minimized.
             chosen = min(free, key=lambda run: _added(run, waiting)) if len(waiting) <= _FEW else free[0]
             waiting.remove(chosen)
         else:
@@ -95,12 +95,12 @@ def _ordered(runs: Sequence[Run], used: set[int], width: int) -> list[Run]:
 
 
 def _added(run: Run, others: Sequence[Run]) -> int:
-    """Counts the crossings of a run with others if it is above them, less those if it is below."""
+    """Counts the crossings of a run with others if it is above them, minus those if it is below."""
     return sum(run.crossed_above(other) - other.crossed_above(run) for other in others)
 
 
 def _split(run: Run, used: set[int], width: int) -> tuple[Run, Run]:
-    """Divides a run at a column that is free, so that its upper half waits for no other."""
+    """Splits a run at a free column, so that its upper half depends on no other."""
     middle = (run.low + run.high) // 2
     free = [column for column in range(width) if column not in used]
     column = min(free, key=lambda column: abs(column - middle), default=max(used) + 1)
@@ -114,12 +114,12 @@ _RESERVES = (0, 6, 12, 24, 40)
 
 
 class TooWideError(Exception):
-    """A part does not fit into the width that it must fit into."""
+    """A part does not fit into the required width."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where a line ends: in a box, with an arrow head, or in the line that goes on from there."""
+    """Where a line ends: in a box, with an arrowhead, or in the line that continues it."""
 
     x: int
     y: int
@@ -128,11 +128,11 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Lines from each of several places down to each of others.
+    """Lines from each of several starts down to each of several ends.
 
     Attributes:
         starts: Column and row where they begin: the lower border of a box, or the end of another wire.
-        bus: The row in which they run across; without one there is one start and, straight below, one end.
+        bus: The row of their horizontal part; if None there is one start and, straight below, one end.
         ends: Where they end.
     """
 
@@ -141,7 +141,7 @@ class Wire:
     ends: tuple[End, ...]
 
     def moved(self, x: int, y: int) -> Wire:
-        """Moves it to another place."""
+        """Moves it by an offset."""
         return Wire(
             tuple((column + x, row + y) for column, row in self.starts),
             None if self.bus is None else self.bus + y,
@@ -151,14 +151,14 @@ class Wire:
 
 @dataclass(slots=True)
 class Placed:
-    """What became of a part.
+    """A positioned part.
 
     Attributes:
         corners: The upper left corner of each node's box.
-        widths: How wide each box has to be.
+        widths: The required width of each box.
         wires: The lines.
-        width: How wide all is.
-        height: How high all is.
+        width: The total width.
+        height: The total height.
     """
 
     corners: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -171,14 +171,14 @@ class Placed:
 def placed_part(
     nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int, *, must_fit: bool
 ) -> Placed:
-    """Places boxes and lines.
+    """Positions boxes and lines.
 
     Args:
-        nodes: Nodes that hang together.
+        nodes: Connected nodes.
         edges: The edges between them.
-        sizes: How large their boxes are; widths are odd.
-        limit: How wide all should become.
-        must_fit: Whether it is of no use if it becomes wider.
+        sizes: The sizes of their boxes; widths are odd.
+        limit: The preferred maximum width.
+        must_fit: Whether a wider result is rejected.
 
     Raises:
         TooWideError: It must fit and does not.
@@ -194,7 +194,7 @@ def placed_part(
 
 
 def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int) -> Lanes:
-    """Puts nodes into rows that fit, together with the lines that pass them, if there is a way."""
+    """Puts nodes and the lines that pass them into rows that fit, if possible."""
     widths = {node: size.width for node, size in sizes.items()}
     for reserve in _RESERVES:
         found = lanes(layers(nodes, edges, widths, limit - reserve), edges)
@@ -204,13 +204,13 @@ def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Si
 
 
 def _widest(found: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
-    """The width of the widest row, if each line that passes takes one column, and each box a gap."""
+    """The width of the widest row, if each passing line takes one column, and each box a gap."""
     widths = [1 + LANE_GAP if node is None else sizes[node].width + gap for node in found.nodes]
     return max(sum(widths[item] for item in row) for row in found.rows) - gap
 
 
 def _drawn(plan: Plan) -> Placed:
-    """Draws rows from top to bottom, with the lines below each, and nothing left of the first column."""
+    """Draws rows from top to bottom, with the lines below each, and nothing to the left of the first column."""
     found, wires, y = Placed(), list[Wire](), 0
     for number, row in enumerate(plan.rows):
         top = y
@@ -240,8 +240,8 @@ def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int
 
     Args:
         plan: All rows.
-        number: The upper one of the two.
-        top: Where it begins.
+        number: The index of the upper row.
+        top: The row of cells where it begins.
         y: The first row of cells for lines.
 
     Returns:

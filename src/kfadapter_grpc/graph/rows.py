@@ -1,4 +1,4 @@
-"""Which boxes stand beside each other in which order, and the lines between them."""
+"""The rows of boxes, their order, and the lines between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAP = 2
 
 
 def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
-    """Divides nodes into parts without an edge between them, in the order of the first node of each."""
+    """Splits nodes into unconnected parts, in the order of the first node of each."""
     leader = list(range(count))
 
     def leader_of(node: int) -> int:
@@ -36,13 +36,13 @@ def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
 
 
 def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int], limit: int) -> list[list[int]]:
-    """Puts each node below all that it waits for; a layer that is wider than the limit becomes several.
+    """Puts each node below its dependencies; a layer wider than the limit is split into several.
 
     Args:
         nodes: The nodes of one part.
-        edges: The edges between them, without circles.
-        widths: How wide each node's box is.
-        limit: How wide a layer may be.
+        edges: The edges between them, acyclic.
+        widths: The width of each node's box.
+        limit: The maximum width of a layer.
     """
     ups: dict[int, list[int]] = {node: [] for node in nodes}
     downs: dict[int, list[int]] = {node: [] for node in nodes}
@@ -57,7 +57,7 @@ def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int
 
 
 def _ranks(nodes: Sequence[int], ups: dict[int, list[int]], downs: dict[int, list[int]]) -> dict[int, int]:
-    """Counts the steps that must come before each node; what waits for nothing stands right above its first user."""
+    """Returns the layer of each node; a node without dependencies is right above its first dependent."""
     ranks: dict[int, int] = {}
     missing = {node: len(ups[node]) for node in nodes}
     ready = [node for node in nodes if not missing[node]]
@@ -74,7 +74,7 @@ def _ranks(nodes: Sequence[int], ups: dict[int, list[int]], downs: dict[int, lis
 
 
 def _rows(layer: Sequence[int], widths: Mapping[int, int], limit: int) -> list[list[int]]:
-    """Breaks a layer into rows that fit, of about the same length."""
+    """Splits a layer into rows that fit, of about the same length."""
     for rows in range(1, len(layer)):
         ends = [len(layer) * row // rows for row in range(rows + 1)]
         broken = [list(layer[begin:end]) for begin, end in itertools.pairwise(ends)]
@@ -92,7 +92,7 @@ class Lanes:
     """The rows of a part.
 
     Attributes:
-        nodes: For each item the node it is, or None for a line that passes.
+        nodes: For each item its node, or None for a passing line.
         rows: The items of each row.
         links: The lines below each row.
     """
@@ -109,17 +109,17 @@ class Lanes:
 
 
 def lanes(layers: Sequence[Sequence[int]], edges: Sequence[Edge]) -> Lanes:
-    """Lets lines pass layers: where one crosses a layer, it takes a place there as a box does.
+    """Adds passing lines: a line that crosses a layer is an item there, as a box is.
 
-    Lines that still go to the same nodes become one where they pass, whatever they come from: each of their sources
-    has all of these edges, so that no edge can be read out of it that is not there.
+    Lines with the same remaining targets are merged where they pass, whatever their sources: each source
+    has all of these edges, so the drawing shows no edge that does not exist.
     """
     made = Lanes(rows=[[] for _ in layers], links=[[] for _ in layers])
     items = {node: made.add(node, row) for row, layer in enumerate(layers) for node in layer}
-    goals: dict[int, int] = dict.fromkeys(items, 0)  # sets of nodes, as bits
+    goals: dict[int, int] = dict.fromkeys(items, 0)  # sets of nodes, as bit masks
     for up, down in edges:
         goals[up] |= 1 << down
-    passing: dict[int, int] = {}  # the lines that pass, by the nodes they go to
+    passing: dict[int, int] = {}  # the passing lines, by their target nodes
     for row, links in enumerate(made.links[:-1]):
         carriers = [(items[node], goals[node]) for node in layers[row] if goals[node]]
         carriers += [(item, goal) for goal, item in passing.items()]
@@ -143,11 +143,11 @@ class Net:
 
 
 def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
-    """Gathers the links between two rows into few nets.
+    """Groups the links between two rows into few nets.
 
     Args:
         links: The links.
-        passing: The items that are passing lines: above, these take part in one net each.
+        passing: The items that are passing lines: in the upper row, each belongs to one net.
     """
     numbers = {item: number for number, item in enumerate(sorted({item for link in links for item in link}))}
     items = list(numbers)
@@ -160,7 +160,7 @@ def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
 
 
 def _fewest(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
-    """Gathers links by their sources or by their targets, whichever needs fewer nets."""
+    """Groups links by their sources or by their targets, whichever needs fewer nets."""
     by_source = [Net(tuple(ups), downs) for downs, ups in _alike(links).items()]
     by_target = [Net(ups, tuple(downs)) for ups, downs in _alike([(down, up) for up, down in links]).items()]
     leaving = [item for net in by_target for item in net.tops if item in passing]
@@ -170,7 +170,7 @@ def _fewest(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
 
 
 def _alike(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
-    """Gathers the items that are linked to exactly the same others."""
+    """Groups the items that are linked to exactly the same others."""
     others: dict[int, list[int]] = defaultdict(list)
     for item, other in links:
         others[item].append(other)
@@ -186,7 +186,7 @@ _FEW_LINKS = 2000
 
 
 def untangled(lanes: Lanes) -> list[list[int]]:
-    """Orders each row by where its lines come from, then by where they go to, and keeps the best order seen."""
+    """Orders each row by the sources of its lines, then by their targets, and keeps the best order found."""
     rows = [list(row) for row in lanes.rows]
     ups: dict[int, list[int]] = defaultdict(list)
     downs: dict[int, list[int]] = defaultdict(list)
@@ -209,7 +209,7 @@ def untangled(lanes: Lanes) -> list[list[int]]:
 
 
 def _pull(row: list[int], fixed: Sequence[int], towards: Mapping[int, Sequence[int]]) -> None:
-    """Puts each item of a row below, or above, the middle of its neighbours."""
+    """Sorts the items of a row by the middle of their neighbours above, or below."""
     places = {item: (place + 0.5) / len(fixed) for place, item in enumerate(fixed)}
     middles = {item: (place + 0.5) / len(row) for place, item in enumerate(row)}
     for item in row:
@@ -219,7 +219,7 @@ def _pull(row: list[int], fixed: Sequence[int], towards: Mapping[int, Sequence[i
 
 
 def _swap(rows: list[list[int]], ups: Mapping[int, Sequence[int]], downs: Mapping[int, Sequence[int]]) -> None:
-    """Turns neighbours round where that saves crossings."""
+    """Swaps adjacent items where that saves crossings."""
     for number, row in enumerate(rows):
         above = {item: place for place, item in enumerate(rows[number - 1])} if number else {}
         below = {item: place for place, item in enumerate(rows[number + 1])} if number + 1 < len(rows) else {}
@@ -231,7 +231,7 @@ def _swap(rows: list[list[int]], ups: Mapping[int, Sequence[int]], downs: Mappin
 
 
 def _gain(left: int, right: int, towards: Mapping[int, Sequence[int]], places: Mapping[int, int]) -> int:
-    """Counts the crossings of two neighbours as they stand, less those if they are turned round."""
+    """Counts the crossings of two adjacent items, minus those if they were swapped."""
     lefts = [places[item] for item in towards.get(left, ())]
     rights = [places[item] for item in towards.get(right, ())]
     return sum((a > b) - (a < b) for a in lefts for b in rights)

@@ -1,4 +1,4 @@
-"""The picture as SVG: the same places as in the terminal, with each cell some pixels wide and high."""
+"""The graph as SVG: the same positions as in the terminal, with each cell some pixels wide and high."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ _STYLE = """\
 
 
 def svg(graph: Graph, title: str) -> str:
-    """Draws a graph as a document of its own, without scripts, for light and dark pages.
+    """Draws a graph as a standalone document, without scripts, for light and dark pages.
 
     Args:
         graph: The tasks.
-        title: What the picture shows, for those who do not see it.
+        title: The description, for screen readers.
     """
     found = layout(graph, DOCUMENT)
     width = found.width * _WIDTH + 2 * _MARGIN
@@ -89,12 +89,12 @@ def svg(graph: Graph, title: str) -> str:
 
 
 def _top_of(box: Box) -> float:
-    """Where a box begins, in pixels."""
+    """The upper edge of a box, in pixels."""
     return (box.y + _INSETS[box.is_group][0]) * _HEIGHT
 
 
 def _bottom_of(box: Box) -> float:
-    """Where a box ends, in pixels."""
+    """The lower edge of a box, in pixels."""
     return (box.y + box.height - _INSETS[box.is_group][1]) * _HEIGHT
 
 
@@ -118,7 +118,7 @@ def _boxes(found: Layout) -> Iterator[str]:
 
 
 def _lines(found: Layout) -> Iterator[str]:
-    """Draws for each wire a path, so that what is drawn twice looks as if drawn once, and then the heads of arrows."""
+    """Draws each wire as one path, so that overlaps look as if drawn once, then the arrowheads."""
     pen = _Pen(found)
     for wire in found.wires:
         yield f'    <path class="line" d="{"".join(pen.path(wire, start, end) for start, end in _pairs(wire))}"/>'
@@ -136,7 +136,7 @@ def _y(row: int) -> float:
 
 
 def _pairs(wire: Wire) -> Iterator[tuple[tuple[int, int], End]]:
-    """Yields as many ways from a start to an end as are needed to see all."""
+    """Yields as many paths from a start to an end as are needed to show all lines."""
     starts, ends = sorted(wire.starts), sorted(wire.ends, key=lambda end: end.x)
     yield from ((start, ends[0]) for start in starts)
     if len(ends) > 1:
@@ -146,13 +146,13 @@ def _pairs(wire: Wire) -> Iterator[tuple[tuple[int, int], End]]:
 
 
 class _Pen:
-    """Draws lines: rounded where they turn, with a small bridge where they cross another."""
+    """Draws lines: rounded at corners, with a small bridge at crossings."""
 
     def __init__(self, found: Layout) -> None:
         columns = [(box, x) for box in found.boxes for x in range(box.x, box.x + box.width)]
         self._tops = {(x, box.y - 1): _top_of(box) for box, x in columns}
         self._bottoms = {(x, box.y + box.height - 1): _bottom_of(box) for box, x in columns}
-        # For each row that lines run across in, the columns that are passed there by lines that go down.
+        # For each row with horizontal lines, the columns where vertical lines cross it.
         rows = sorted({wire.bus for wire in found.wires if wire.bus is not None})
         self._falls: dict[int, list[int]] = {row: [] for row in rows}
         down = {way for wire in found.wires for way in _ways_down(wire)}
@@ -162,11 +162,11 @@ class _Pen:
         self._falls = {row: sorted(set(columns)) for row, columns in self._falls.items()}
 
     def tip(self, end: End) -> float:
-        """Where a line ends, its head included."""
+        """Where a line ends, including its head."""
         return self._tops[end.x, end.y] if end.arrow else _y(end.y)
 
     def path(self, wire: Wire, start: tuple[int, int], end: End) -> str:
-        """One way of a wire."""
+        """One path of a wire."""
         left, right = _x(start[0]), _x(end.x)
         first_y = self._bottoms.get(start, _y(start[1]))
         last_y = self.tip(end) - (_HEAD - 1 if end.arrow else 0)

@@ -1,4 +1,4 @@
-"""The picture in characters: boxes and lines on a canvas of cells."""
+"""The graph as text: boxes and lines on a canvas of cells."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ACROSS, _ALONG = _LEFT | _RIGHT, _UP | _DOWN
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The characters of a picture.
+    """The characters of a drawing.
 
     Attributes:
-        lines: For each set of directions (bits: up 1, right 2, down 4, left 8) the character that has them.
-        group: The corners of a box with others inside: upper left, upper right, lower left, lower right.
+        lines: The character for each set of directions (bits: up 1, right 2, down 4, left 8).
+        group: The corners of a group's box: upper left, upper right, lower left, lower right.
         arrow: The head of a line.
-        mark: Stands for what is cut off.
-        bullet: Stands before each task of a list.
+        mark: The mark of cut text.
+        bullet: The bullet of each task of a list.
     """
 
     lines: str
@@ -51,7 +51,7 @@ ASCII = Style(lines=" |-+||++-+-+++++", group="++++", arrow="v", mark="...", bul
 
 
 def try_text(graph: Graph, width: int, style: Style) -> list[str] | None:
-    """Draws a graph as lines that are no wider than `width`; None if that cannot be."""
+    """Draws a graph as lines no wider than `width`; None if impossible."""
     for label in LABELS:
         with suppress(TooWideError):
             found = layout(graph, Fit(width, label, style.mark, must_fit=True))
@@ -61,7 +61,7 @@ def try_text(graph: Graph, width: int, style: Style) -> list[str] | None:
 
 
 def draw(found: Layout, style: Style) -> list[str]:
-    """Draws a layout; where two lines cross, the one that goes down lies above the other, which is interrupted."""
+    """Draws a layout; at a crossing the vertical line interrupts the horizontal one."""
     canvas = _Canvas(found.width, found.height, style)
     for box in found.boxes:
         canvas.box(box)
@@ -71,7 +71,7 @@ def draw(found: Layout, style: Style) -> list[str]:
 
 
 class _Canvas:
-    """Cells that know which lines run through them."""
+    """Cells with the directions of the lines through them."""
 
     def __init__(self, width: int, height: int, style: Style) -> None:
         self._style = style
@@ -80,7 +80,7 @@ class _Canvas:
         self._arrows: list[tuple[int, int]] = []
 
     def box(self, box: Box) -> None:
-        """Draws the frame of a box and what it says."""
+        """Draws the frame of a box and its text."""
         right, bottom = box.x + box.width - 1, box.y + box.height - 1
         corners = ((box.x, box.y), (right, box.y), (box.x, bottom), (right, bottom))
         for start, end in ((0, 1), (2, 3), (0, 2), (1, 3)):
@@ -109,7 +109,7 @@ class _Canvas:
         self._arrows += [(end.x, end.y) for end in wire.ends if end.arrow]
 
     def lines(self) -> list[str]:
-        """Puts the cells together."""
+        """Joins the cells."""
         for (x, y), masks in self._lines.items():
             if self._cells[y][x] == " ":
                 self._cells[y][x] = self._style.lines[_seen(masks)]
@@ -118,7 +118,7 @@ class _Canvas:
         return ["".join(row).rstrip() for row in self._cells]
 
     def _draw(self, *lines: tuple[tuple[int, int], tuple[int, int]]) -> None:
-        """Draws straight lines that belong together, each to the right or down."""
+        """Draws connected straight lines, each to the right or down."""
         paths: dict[tuple[int, int], int] = defaultdict(int)
         for (x, y), (right, bottom) in lines:
             for column in range(x, right):
@@ -131,12 +131,12 @@ class _Canvas:
             self._lines.setdefault(cell, []).append(mask)
 
     def _put(self, x: int, y: int, text: str) -> None:
-        """Writes a text; wide characters take the cells behind them."""
+        """Writes a text; wide characters also take the next cell."""
         self._cells[y][x : x + cell_len(text)] = [text] + [""] * (cell_len(text) - 1)
 
 
 def _seen(masks: Sequence[int]) -> int:
-    """The directions that are seen: all, but of two lines that cross only the one that goes down."""
+    """The visible directions: all, but at a crossing only those of the vertical line."""
     if sorted(masks) == sorted((_ACROSS, _ALONG)):
         return _ALONG
     return reduce(or_, masks)

@@ -1,1 +1,1 @@
-"""What is counted and measured: a catalog as data, and instruments made from it, of the adapter (`server`)."""
+"""Metrics: the catalog as data, and the instruments of calls, created from it."""

@@ -1,4 +1,4 @@
-"""Counts calls: the layer around every one of them."""
+"""Counts calls: a layer around every call."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _SPELLED = {
 
 
 class CallMetrics:
-    """A layer for the interceptor; it stands outside the errors, to see what became of the call."""
+    """A layer of the interceptor, outside the conversion of errors, so that it sees the outcome of the call."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Counts in `registry`, from 0 for every RPC and reason: a series that begins with 1 shows no increase."""
+        """Counts in `registry`, from 0 for every RPC and reason: a series that starts at 1 shows no increase."""
         self._started = catalog.STARTED.counter(registry)
         self._handled = catalog.HANDLED.counter(registry)
         self._handling = catalog.HANDLING.histogram(registry)
         self._failures = catalog.FAILURES.counter(registry)
         self._received = catalog.RECEIVED.histogram(registry)
         self._sent = catalog.SENT.histogram(registry)
-        # Looked up once: that takes longer than counting.
+        # Looked up once: a lookup takes longer than counting.
         self._series = {method.path: self._of(method) for method in METHODS.values()}
         for kind, error in product(CallKind, all_error_classes()):
             self._failures.labels(kind.value, error.reason)

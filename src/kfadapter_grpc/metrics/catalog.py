@@ -1,8 +1,8 @@
-"""Every metric of the adapter and of the notifier, as data: instruments are made from it, and so is documentation.
+"""Every metric of the adapter and of the notifier, as data: the source of instruments and documentation.
 
-No label takes a text that a caller or KFP chooses: methods, codes, reasons and operations are those that the program
-knows, so the number of series is bounded. Names of the calls' own metrics, and how codes are spelled, are those of
-go-grpc-prometheus, so that dashboards and alerts that others made for it work.
+No label has a text chosen by a caller or KFP: methods, codes, reasons and operations are those known to the
+program, so the number of series is bounded. Names of the metrics of calls, and spellings of codes, are those of
+go-grpc-prometheus, so that existing dashboards and alerts for it work.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: Its name as it is scraped; that of a counter ends with `_total`.
-        kind: What can be done with it.
-        text: What it means.
-        labels: What its series differ by.
+        name: Its name when scraped; the name of a counter ends with `_total`.
+        kind: Its Prometheus type.
+        text: Its help text.
+        labels: The names of its labels.
         buckets: The upper bounds of a histogram.
     """
 
@@ -43,15 +43,15 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
     def counter(self, registry: CollectorRegistry) -> Counter:
-        """Makes a counter."""
+        """Creates a counter."""
         return Counter(self.name, self.text, self.labels, registry=registry)
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
-        """Makes a histogram."""
+        """Creates a histogram."""
         return Histogram(self.name, self.text, self.labels, registry=registry, buckets=self.buckets)
 
     def reading(self, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily | GaugeMetricFamily:
-        """Makes a reading of values that are kept elsewhere, by the values of the labels."""
+        """Creates a metric from values that are kept elsewhere, by label values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.text, labels=self.labels)
         for labels, value in values.items():
@@ -60,7 +60,7 @@ class Metric:
 
 
 def new_registry() -> CollectorRegistry:
-    """Makes the registry of a process, which is itself measured."""
+    """Creates the registry of a process, with the process's own metrics."""
     disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise a second series stands beside each one
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -68,7 +68,7 @@ def new_registry() -> CollectorRegistry:
 
 
 def running() -> tuple[str, str, str]:
-    """The labels of what runs."""
+    """The labels with the running versions."""
     return version("kfadapter-grpc"), platform.python_version(), grpc.__version__
 
 

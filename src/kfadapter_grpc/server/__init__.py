@@ -1,4 +1,4 @@
-"""The gRPC server, in a process of its own (`run`) or inside another (`AdapterServer`)."""
+"""The gRPC server, as its own process (`run`) or inside another (`AdapterServer`)."""
 
 from __future__ import annotations
 

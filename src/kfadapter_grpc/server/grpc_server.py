@@ -1,4 +1,4 @@
-"""The gRPC server: its parts, its start, and its drain."""
+"""The gRPC server: setup, start and drain."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ SPARE_THREADS = 16
 _MINUTE_MS = 60_000
 _MAX_METADATA_BYTES = 16 * 1024
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 0),  # otherwise two servers share a port in silence
+    ("grpc.so_reuseport", 0),  # otherwise two servers silently share a port
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + CHUNK_FRAMING_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # Otherwise gRPC measures the line and takes in megabytes of each upload that were not requested yet: eight
+    # Otherwise gRPC estimates the bandwidth and buffers megabytes of each upload before they are requested: eight
     # uploads of 30 MiB at once took 139 MiB instead of 13. A fixed window of 1 MiB is as fast.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
-    ("grpc.max_concurrent_streams", 1000),  # of one connection; what lies beyond waits at the caller's side
-    # A headless Service is balanced by its clients when they connect, so they must connect anew now and then.
+    ("grpc.max_concurrent_streams", 1000),  # per connection; further calls wait on the client's side
+    # Clients of a headless Service balance the load when they connect, so they must reconnect now and then.
     ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
     ("grpc.max_connection_age_grace_ms", 5 * _MINUTE_MS),
     ("grpc.keepalive_time_ms", _MINUTE_MS),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC looks at instead, and would take for a minute
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # callers may ping every 10 s
+    ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC reads instead, and would take for a minute
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping every 10 s
 )
 
 
@@ -64,8 +64,8 @@ class AdapterServer:
     """The gRPC server with all its services. A context manager: starts on entering, stops on leaving.
 
     Attributes:
-        admission: Knows the calls that are being served.
-        address: Where it listens, HOST:PORT; with the bound port once it has started.
+        admission: Tracks the calls in flight.
+        address: The listen address, HOST:PORT; with the bound port after the start.
     """
 
     def __init__(
@@ -77,17 +77,17 @@ class AdapterServer:
         *,
         observers: Sequence[Layer] = (),
     ) -> None:
-        """Builds the server; it listens when it is started.
+        """Builds the server; it listens after the start.
 
         Args:
-            settings: The server's.
-            servicers: Answer the calls of the services, each of its own.
-            probe: Whether KFP answers; returns within a few seconds.
-            on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
-            observers: Layers that see what becomes of each call.
+            settings: The server's settings.
+            servicers: One for each service.
+            probe: Returns whether KFP responds, within a few seconds.
+            on_drain: Ends calls that would not end by themselves; called when new calls are no longer accepted.
+            observers: Layers that observe the outcome of each call.
 
         Raises:
-            SettingsError: A file with certificates or tokens is wrong; it was not when the settings were loaded.
+            SettingsError: A file with certificates or tokens has become invalid since the settings were loaded.
         """
         bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
         self.admission = Admission(bounds)
@@ -113,7 +113,7 @@ class AdapterServer:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP answered when it was last probed."""
+        """Whether KFP responded to the last probe."""
         return self._health.kfp_answers
 
     def __enter__(self) -> Self:
@@ -124,13 +124,13 @@ class AdapterServer:
         self.stop()
 
     def start(self) -> int:
-        """Listens and serves, whether KFP answers or not.
+        """Listens and serves, whether KFP responds or not.
 
         Returns:
-            The port, which is another than the configured one if that is 0.
+            The bound port; the system chooses it if the configured one is 0.
 
         Raises:
-            ServerStartError: The address cannot be listened on.
+            ServerStartError: The address cannot be bound.
         """
         port = bind(self._server, self._settings.listen, self._security.credentials)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
@@ -159,14 +159,14 @@ class AdapterServer:
         return self.admission.wait_idle(self._settings.grace_seconds)
 
     def stop(self) -> None:
-        """Ends: calls that are still running after a second are cut off. Harmless when repeated."""
+        """Stops: calls still in flight after a second are cancelled. Idempotent."""
         if self._stopping.is_set():
             return
         self._stopping.set()
         self._health.drain()
         self.admission.drain()
         self._on_drain()
-        # A handler that has returned may still have its answer on the way: a stop without grace would cut it off.
+        # The response of a finished handler may still be in transit: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
         self._health_listener.stop()
         self._security.stop()

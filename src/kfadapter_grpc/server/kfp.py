@@ -1,4 +1,4 @@
-"""Connects to KFP as the settings say."""
+"""Connects to KFP according to the settings."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount
 
 
 def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
-    """Makes the backend; nothing is sent yet.
+    """Creates the backend; sends nothing yet.
 
     Args:
-        settings: The server's.
-        place: Where downloads are kept on their way.
-        observer: Observes every request to KFP when it has finished.
+        settings: The server's settings.
+        place: The folder for temporary downloads.
+        observer: Called after every request to KFP.
 
     Raises:
-        SettingsError: The file of artifact stores is wrong; it was not when the settings were loaded.
+        SettingsError: The file of artifact stores has become invalid since the settings were loaded.
     """
     return KfpBackend(
         transport_settings(settings, observer),
@@ -51,7 +51,7 @@ def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver 
 
 
 def artifact_bytes(settings: Settings) -> ArtifactBytes:
-    """Makes the reader of artifacts' bytes; obstore is loaded only where there are stores."""
+    """Creates the reader of artifacts' bytes; obstore is imported only if there are stores."""
     if settings.artifact_stores is None:
         return ArtifactBytes(folder=settings.artifact_folder)
     from kfadapter_grpc.kfp.object_stores import ObjectStores  # noqa: PLC0415
@@ -64,7 +64,7 @@ def artifact_bytes(settings: Settings) -> ArtifactBytes:
 
 
 def transport_settings(settings: Settings, observer: KfpObserver | None = None) -> TransportSettings:
-    """Returns KFP's address, TLS files and credentials; `observer` observes every request."""
+    """Returns KFP's address, TLS files and credentials; `observer` is called after every request."""
     return TransportSettings(
         settings.kfp_url,
         pool_size=settings.max_unary_calls + settings.max_uploads + SPARE_THREADS,

@@ -1,4 +1,4 @@
-"""Keeps the memory of large uploads from staying with the process, and its collection from holding up calls."""
+"""Returns the memory of large uploads to the system, and keeps garbage collection from delaying calls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LARGE_BLOCK_BYTES = 64 * 1024
 
 
 def return_large_blocks() -> None:
-    """Makes glibc's malloc return large blocks at once; does nothing where there is another malloc.
+    """Makes glibc's malloc return large blocks at once; no-op with another malloc.
 
-    By default it raises that size as it sees blocks come and go, and keeps them per thread: eight uploads of 30 MiB, of
+    By default it raises that size as blocks are freed, and keeps blocks per thread: eight uploads of 30 MiB, of
     which no more than a few hundred KiB are in memory at a time, left 150 MiB behind; with this, 8 MiB.
     """
     if not sys.platform.startswith("linux"):
@@ -28,10 +28,10 @@ def return_large_blocks() -> None:
 
 
 def leave_out_what_is_loaded() -> None:
-    """Has the garbage collector pass over what is there now: modules, classes, message types, which stay for ever.
+    """Makes the garbage collector skip all current objects: modules, classes, message types, which are permanent.
 
-    To walk through them took 80 ms every few thousand calls, in which no call was served: under 400 calls a second 99
-    of 100 refusals came within 48 ms before, and within 3 ms since.
+    Traversing them took 80 ms every few thousand calls, during which no call was served: under 400 calls a second 99
+    of 100 rejections took up to 48 ms before, and 3 ms since.
     """
     gc.collect()
     gc.freeze()

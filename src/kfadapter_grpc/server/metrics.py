@@ -1,4 +1,4 @@
-"""What the adapter counts and measures, in the form that Prometheus reads."""
+"""The adapter's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Metrics:
     """All metrics of one server.
 
     Attributes:
-        registry: Where they are collected.
+        registry: The registry of all metrics.
         calls: The layer that counts calls.
     """
 
@@ -41,9 +41,9 @@ class Metrics:
         self._errors = catalog.KFP_ERRORS.counter(self.registry)
 
     def kfp(self, request: KfpRequest) -> None:
-        """Counts a request to KFP that has ended."""
+        """Counts a finished request to KFP."""
         operation = request.operation.replace(",", "").replace(" ", "_")
-        # KFP might send any number.
+        # KFP might send any status.
         status = str(request.status) if request.status in _KNOWN_STATUS else "other"
         self._requests.labels(operation, status if request.status else "none").inc()
         self._seconds.labels(operation).observe(request.seconds)
@@ -51,15 +51,15 @@ class Metrics:
             self._errors.labels(operation, request.reason).inc()
 
     def read_from(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
-        """Collects the state of the server, too."""
+        """Also collects the state of the server."""
         self.registry.register(_ServerState(server, watches, lines))
 
 
 class _ServerState(Collector):
-    """What is read when it is collected, as others keep it: calls, KFP's health, watches, the log, the build."""
+    """Values read at each scrape from their owners: calls, KFP's health, watches, the log, the build."""
 
     def __init__(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
-        """Reads it from these, without a lock that a call would wait for long."""
+        """Reads them from these objects, without holding a lock that would delay calls."""
         self._server = server
         self._watches = watches
         self._lines = lines

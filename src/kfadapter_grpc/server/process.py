@@ -1,4 +1,4 @@
-"""The server as a process: built from settings, ended by signals."""
+"""The server as a process: built from settings, stopped by signals."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ ABANDON_SECONDS = 2.0
 
 
 def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains within the grace period. For the main thread of a process.
+    """Serves until SIGTERM or SIGINT, then drains within the grace period. Main thread only.
 
-    A second SIGINT ends the process at once with 130.
+    A second SIGINT exits immediately with 130.
 
     Args:
-        settings: The server's.
+        settings: The server's settings.
         on_ready: Called with the address, HOST:PORT, once the server listens.
 
     Raises:
-        ServerStartError: The address cannot be listened on.
+        ServerStartError: The address cannot be bound.
     """
-    with ExitStack() as stages:  # left from the last to the first: health goes down before what it speaks of
-        # 1. The process itself: log lines, also those of the stages that follow, and memory.
+    with ExitStack() as stages:  # closed in reverse order: health is switched off before what it reports
+        # 1. The process itself: the log, also for the following stages, and memory.
         lines = stages.enter_context(logging_to_stderr(settings.log_format, settings.log_level))
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
-        # 2. Metrics, which count from the beginning and are served until the end.
+        # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
         endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
-        # 3. KFP, without asking it for anything yet.
+        # 3. KFP, without requests yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
         backend = connect_as_set(settings, limits.place, metrics.kfp)
         stages.enter_context(closing(backend))
-        # 4. Signals, before there is a reason to send one.
+        # 4. Signals, before anything needs to be stopped.
         signals = stages.enter_context(StopSignals())
         # 5. The server with health and reflection.
         watches = stages.enter_context(closing(WatchPoller(backend.runs)))
@@ -85,7 +85,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         log.info("draining", signal=signals.wait())
         if not server.drain():
             log.warning("the grace period has ended; calls in flight are cancelled", calls=server.admission.count())
-    if not server.admission.wait_idle(ABANDON_SECONDS):  # Python would wait for their threads for ever
+    if not server.admission.wait_idle(ABANDON_SECONDS):  # Python would wait for their threads forever
         log.error("calls do not end; leaving them", calls=server.admission.count())
         sys.stderr.flush()
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Authentication of a server, by its settings and the current content of the files that they name."""
+"""Authentication of a server, by its settings and the current contents of their files."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Security:
 
     Attributes:
         authentication: The layer that authenticates calls.
-        credentials: The certificates for TLS; None without.
+        credentials: The certificates for TLS; None without TLS.
     """
 
     def __init__(self, settings: Settings) -> None:
         """Reads the files.
 
         Raises:
-            SettingsError: A file cannot be read, or what it says is wrong.
+            SettingsError: A file cannot be read or is invalid.
         """
         self._settings = settings
         try:
@@ -51,7 +51,7 @@ class Security:
         self._refresher = Refresher([one for one in (tokens, certificate) if one])
 
     def start(self) -> None:
-        """Begins to re-read changed files; logs a warning if callers are not authenticated."""
+        """Starts re-reading changed files; logs a warning if callers are not authenticated."""
         self._refresher.start()
         kfp_asks = self._settings.kfp_credentials == "forward"
         open_to_all = not (self._settings.token_file or self._settings.tls_client_ca or kfp_asks)
@@ -68,12 +68,12 @@ class Security:
         return asked
 
     def stop(self) -> None:
-        """Stops looking."""
+        """Stops re-reading."""
         self._refresher.stop()
 
 
 class _Handshakes:
-    """Gives gRPC the current certificate at every new connection. Never waits: files are read elsewhere."""
+    """Provides gRPC with the current certificate for new connections. Never blocks: files are read elsewhere."""
 
     def __init__(self, certificate: Reloaded[ServerCertificate]) -> None:
         self._certificate = certificate

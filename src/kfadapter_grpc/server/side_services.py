@@ -1,6 +1,6 @@
-"""What the server answers beside the contract: health on an address of its own, and reflection, for grpcurl.
+"""Services besides the contract: health on its own address, and reflection, for grpcurl.
 
-Probes that know no TLS, as those of Kubernetes, check health at the second address. Reflection is that of
+Probes without TLS support, such as those of Kubernetes, check health at the second address. Reflection is
 grpc.reflection.v1alpha.
 """
 
@@ -35,14 +35,14 @@ _THREADS = 2
 
 
 class HealthListener:
-    """Answers what the server's own health service answers, on another address and nothing else there.
+    """Serves the server's health service, and nothing else, on another address.
 
     Attributes:
-        address: Where it listens; empty if it does not.
+        address: The listen address; empty if it does not listen.
     """
 
     def __init__(self, listen: str, servicer: HealthServicer, options: Sequence[tuple[str, int]]) -> None:
-        """Will listen on `listen`, HOST:PORT; empty: nowhere."""
+        """Listens on `listen`, HOST:PORT, when started; not at all if empty."""
         self.address = listen
         self._servicer = servicer
         self._options = options
@@ -53,7 +53,7 @@ class HealthListener:
         """Listens.
 
         Raises:
-            ServerStartError: The address cannot be listened on.
+            ServerStartError: The address cannot be bound.
         """
         if not self.address:
             return
@@ -65,7 +65,7 @@ class HealthListener:
         self._server.start()
 
     def stop(self) -> None:
-        """Ends. Harmless when repeated."""
+        """Stops. Idempotent."""
         if self._server and self._threads:
             self._server.stop(None)
             self._threads.shutdown(wait=False)
@@ -73,7 +73,7 @@ class HealthListener:
 
 
 class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
-    """Answers questions for descriptors, to so many callers at once that threads for others are left."""
+    """Serves descriptors, to a limited number of callers at once so that threads are left for other calls."""
 
     def __init__(self, services: Sequence[str]) -> None:
         """Describes `services`, by full name."""
@@ -83,7 +83,7 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
     def ServerReflectionInfo(  # noqa: N802 - gRPC's name
         self, request_iterator: Iterator[ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[ServerReflectionResponse]:
-        """Answers one question after the other."""
+        """Answers requests one by one."""
         if not self._places.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"{MAX_STREAMS} others use reflection; try again when one of them has ended")
@@ -95,5 +95,5 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
 
 
 def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
-    """Lets callers ask `server` for the descriptors of `services`, and of reflection itself."""
+    """Adds reflection of `services`, and of reflection itself, to `server`."""
     add_ServerReflectionServicer_to_server(BoundedReflection((*services, SERVICE_NAME)), server)

@@ -1,4 +1,4 @@
-"""The application: each request becomes calls of an adapter on behalf of its caller, and is answered in any case."""
+"""The application: each request becomes calls to an adapter on behalf of its caller, and always gets a response."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 
 
 class LegacyHttp:
-    """The application, as ASGI has it; each connection carries one request."""
+    """The ASGI application; each connection carries one request."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class LegacyHttp:
         max_upload_bytes: int,
         observe: Callable[[str, int], None] = lambda _route, _status: None,
     ) -> None:
-        """Calls the adapter of `client`, and closes it; `observe` gets the route and status of each answer."""
+        """Calls the adapter with `client`, and closes it; `observe` gets the route and status of each response."""
         self._client = client
         self._max_upload_bytes = max_upload_bytes
         self._observe = observe
@@ -75,13 +75,13 @@ class LegacyHttp:
         self._starlette.router.redirect_slashes = False
 
     def drain(self, seconds: float) -> bool:
-        """Refuses new requests; waits up to `seconds` until none is being answered, and returns whether that is so."""
+        """Rejects new requests; waits up to `seconds` for requests in flight, and returns whether all have finished."""
         with self._changed:
             self._draining = True
             return self._changed.wait_for(lambda: not self._requests, timeout=seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request, and reads what is left of it before the connection ends."""
+        """Responds to a request, and reads the rest of it before the connection is closed."""
         began, status = time.perf_counter(), 0
         headers = Request(scope).headers
         length, given = headers.get("content-length"), headers.get("x-request-id", "")
@@ -106,12 +106,12 @@ class LegacyHttp:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
-        """Makes no more calls, and ends those that are being made. Closes the client."""
+        """Makes no more calls, and cancels those in flight. Closes the client."""
         self._client.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def refusal(self, status: int, message: str, peer: str) -> Response:
-        """Makes the answer to what cannot be read as a request."""
+        """Returns the response to a malformed request."""
         state = {"request_id": str(uuid.uuid4()), "route": NO_ROUTE, "reason": HTTPStatus(status).name}
         response = _Json(error_body(status, message, state["reason"], state["request_id"]), status)
         response.raw_headers += _last_headers(state["request_id"])
@@ -119,7 +119,7 @@ class LegacyHttp:
         return response
 
     def tell(self, method: str, peer: str, state: Mapping[str, Any], status: int, seconds: float) -> None:
-        """Writes the log line of a request, and counts it."""
+        """Logs a request, and counts it."""
         self._observe(state["route"], status)
         log = self._log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
         log(
@@ -151,7 +151,7 @@ class LegacyHttp:
             response = await _refused(Request(scope), error)
             await response(scope, receive, send)
         else:
-            with suppress(Exception):  # Starlette has answered and logged it, and raises it again
+            with suppress(Exception):  # Starlette has responded and logged it, and raises it again
                 await self._starlette(scope, receive, send)
 
     def _endpoint(self, route: LegacyRoute) -> Callable[[Request], Awaitable[Response]]:
@@ -169,11 +169,11 @@ class LegacyHttp:
         if self._draining:
             raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
         if request.headers.get("origin"):
-            # Any page that a user opens could otherwise call an adapter on the same machine in the user's name.
+            # Otherwise any page that a user opens could call an adapter on the same machine on behalf of the user.
             raise HTTPException(HTTPStatus.FORBIDDEN, "pages in browsers may not call this adapter")
 
     async def _asked(self, request: Request, takes: str) -> Asked:
-        """Reads a request, a file in its body aside."""
+        """Reads a request, except a file in its body."""
         body: Body = request.state.body
         content_type = request.headers.get("content-type", "")
         details, form, seconds = None, None, limits.WORK_SECONDS
@@ -187,7 +187,7 @@ class LegacyHttp:
             form, seconds = UploadForm(content_type, body.read), upload_seconds(self._max_upload_bytes)
             body.read_within(limits.BODY_SECONDS)
             await form.begin()
-            body.read_within(math.inf)  # the file has the time of the call
+            body.read_within(math.inf)  # the file may take as long as the call
         try:
             client = self._client.on_behalf(
                 request_id=request.state.request_id,
@@ -206,7 +206,7 @@ class LegacyHttp:
         )
 
     async def _work(self, request: Request, call: Callable[[], Mapping[str, Json]]) -> Response:
-        """Makes the calls of a request on a thread, without waiting for one."""
+        """Makes the calls of a request on another thread; rejects the request if no slot is free."""
         peer = request.scope["client"][0]
         if self._working.total() >= limits.MAX_REQUESTS:
             raise OverloadedError(f"{limits.MAX_REQUESTS} requests are being answered; wait a moment and try again")
@@ -225,14 +225,14 @@ class LegacyHttp:
 
 
 class _Json(JSONResponse):
-    """Like Flask's JSON it is ASCII, so that clients which take JSON for Latin-1 read it right."""
+    """ASCII like Flask's JSON, so that clients which decode JSON as Latin-1 read it correctly."""
 
     def render(self, content: object) -> bytes:
         return json.dumps(content).encode("ascii")
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Answers a request that is refused by a status of HTTP's own."""
+    """Returns the response to a request rejected with an HTTP status."""
     assert isinstance(error, HTTPException)  # noqa: S101  the handler of just this
     status, message, headers = HTTPStatus(error.status_code), error.detail, None
     if status is HTTPStatus.NOT_FOUND:
@@ -244,7 +244,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Answers a request whose call failed."""
+    """Returns the response to a request whose call failed."""
     assert isinstance(error, AdapterError)  # noqa: S101  the handler of just this
     status, headers = http_status(error), {}
     if error.retry_after is not None:
@@ -266,7 +266,7 @@ def _last_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def _path(scope: Scope) -> str:
-    """The path with each segment percent-encoded in one way: a `%2F` in one is part of it."""
+    """The path with each segment percent-encoded uniformly: a `%2F` is part of its segment."""
     raw = scope["raw_path"].decode("latin-1")
     size = len(raw) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
     if size > limits.MAX_HEAD_BYTES:  # the parser limits incomplete heads only

@@ -1,4 +1,4 @@
-"""The body of a request, read within set times and sizes: whole, or as a form whose file is never whole in memory."""
+"""The body of a request, read within limits of time and size: whole, or as a form whose file is streamed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Body:
     """The body of one request."""
 
     def __init__(self, receive: Receive, *, announced: int | None, awaits_continue: bool) -> None:
-        """Will read from `receive`.
+        """Reads from `receive`.
 
         Args:
-            receive: Returns the next part, as ASGI has it.
-            announced: The length that the request announces, if it does.
-            awaits_continue: Whether its sender sends nothing before the first part is requested.
+            receive: The `receive` of ASGI, which returns the next part.
+            announced: The content length of the request, if any.
+            awaits_continue: Whether the client sends nothing before the first part is requested.
         """
         self._receive = receive
         self._announced = announced
@@ -44,23 +44,23 @@ class Body:
         self._over = False
 
     def check_length(self, limit: int) -> None:
-        """Checks the announced length.
+        """Checks the content length.
 
         Raises:
-            UploadTooLargeError: It is more than `limit` bytes.
+            UploadTooLargeError: It exceeds `limit` bytes.
         """
         if self._announced is not None and self._announced > limit:
             raise _too_large(limit)
 
     def read_within(self, seconds: float) -> None:
-        """Allows `seconds` from now on for all that is read; if infinite, only silence is too slow."""
+        """Sets a deadline of `seconds` for the rest of the body; if infinite, only a stalled client is too slow."""
         self._ends = time.monotonic() + seconds
 
     async def read(self) -> bytes:
-        """Reads the next part; nothing at the end.
+        """Reads the next part; empty at the end.
 
         Raises:
-            HTTPException: Its sender is too slow or has disconnected.
+            HTTPException: The client is too slow or has disconnected.
         """
         if self._over:
             return b""
@@ -78,11 +78,11 @@ class Body:
         return data
 
     async def read_json(self) -> dict[str, Json]:
-        """Reads a JSON object whose texts can all be encoded in UTF-8.
+        """Reads a JSON object whose strings can all be encoded in UTF-8.
 
         Raises:
-            UploadTooLargeError: It is too long.
-            HTTPException: It is none, or too slow.
+            UploadTooLargeError: It is too large.
+            HTTPException: It is invalid, or the client is too slow.
         """
         self.check_length(limits.MAX_JSON_BYTES)
         self.read_within(limits.BODY_SECONDS)
@@ -94,7 +94,7 @@ class Body:
         return _json_object(body)
 
     async def linger(self) -> None:
-        """Reads the rest: a sender whose connection breaks meanwhile would not read the answer."""
+        """Reads the rest: a client whose connection broke meanwhile would not read the response."""
         if self._awaits_continue:
             return
         with suppress(HTTPException):
@@ -104,14 +104,14 @@ class Body:
 
 
 class UploadForm:
-    """The form of an upload: a field `description`, if there is one, and behind it a part `file`, named or not.
+    """The form of an upload: an optional field `description`, then a part `file`, with or without a file name.
 
     Attributes:
-        description: The field.
+        description: The field `description`.
     """
 
     def __init__(self, content_type: str, read: Callable[[], Awaitable[bytes]]) -> None:
-        """Will read the body with `read`, which returns the next part, and nothing at the end.
+        """Reads the body with `read`, which returns the next part, empty at the end.
 
         Raises:
             HTTPException: The content type is not that of a form.
@@ -150,7 +150,7 @@ class UploadForm:
         """Reads up to the file.
 
         Raises:
-            HTTPException: The form is wrong, or has no file.
+            HTTPException: The form is invalid, or has no file.
         """
         while not self._file_begun:
             if not await self._more():
@@ -161,14 +161,14 @@ class UploadForm:
             raise HTTPException(HTTPStatus.BAD_REQUEST, "the field 'description' is not UTF-8") from None
 
     def file(self) -> BinaryIO:
-        """The file, to be read in another thread than the event loop's."""
+        """The file, to be read in another thread than the event loop."""
         return cast("BinaryIO", _File(self, self._loop))
 
     async def take(self, size: int) -> bytes:
-        """Takes up to `size` bytes of the file; fewer only at its end, where the rest of the form is read, too.
+        """Reads up to `size` bytes of the file; fewer only at its end, where the rest of the form is read, too.
 
         Raises:
-            HTTPException: The form is wrong, or its sender is too slow or has disconnected.
+            HTTPException: The form is invalid, or the client is too slow or has disconnected.
         """
         while len(self._file) < size and await self._more():
             pass
@@ -177,7 +177,7 @@ class UploadForm:
         return data
 
     async def _more(self) -> bool:
-        """Reads on; False at the end."""
+        """Reads the next part; False at the end."""
         if self._over:
             return False
         data = await self._read()
@@ -230,7 +230,7 @@ class UploadForm:
 
 
 class _File(io.RawIOBase):
-    """What is read in a thread; each read waits for the event loop."""
+    """A stream to be read in a thread; each read waits for the event loop."""
 
     def __init__(self, form: UploadForm, loop: asyncio.AbstractEventLoop) -> None:
         self._form = form

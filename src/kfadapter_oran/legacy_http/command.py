@@ -15,7 +15,7 @@ from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """How the gateway serves; each option can also be set by its environment variable."""
+    """The options of the gateway; each can also be set by its environment variable."""
 
     VARIABLES: ClassVar[str] = "KFADAPTER_LEGACY_HTTP_"
 
@@ -46,11 +46,11 @@ class GatewayOptions:
     log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "info"
 
     def check(self) -> None:
-        """Returns if the addresses and the files for TLS fit each other, and no variable has an unknown name.
+        """Returns if the addresses and the TLS files are consistent, and no variable has an unknown name.
 
         Raises:
-            ValueError: They do not.
-            SettingsError: There is one.
+            ValueError: They are inconsistent.
+            SettingsError: A variable is unknown.
         """
         if unknown := [*unknown_variables(self.VARIABLES, {one.name for one in fields(self)})]:
             raise SettingsError(*unknown)

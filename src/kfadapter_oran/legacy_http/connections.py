@@ -1,4 +1,4 @@
-"""Bounds on connections, around uvicorn's HTTP/1.1 protocol: how many there are, and how long a head may take."""
+"""Limits on connections, around uvicorn's HTTP/1.1 protocol: their number, and the time for a request's head."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Connections:
     """The open connections of a server."""
 
     def __init__(self) -> None:
-        self._open: dict[Connection, str] = {}  # the oldest first
+        self._open: dict[Connection, str] = {}  # oldest first
         self._held: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def admit(self, connection: Connection, peer: str) -> bool:
-        """Adds a connection; where all slots are taken, the one that has been silent for longest is closed for it."""
+        """Adds a connection; if all slots are in use, the one that has been idle for longest is closed."""
         share = limits.MAX_CONNECTIONS // limits.SHARE
         left = limits.MAX_CONNECTIONS - len(self._open)
         if not (left > share or (left and self._held[peer] < share)):
@@ -45,13 +45,13 @@ class Connections:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Removes a connection. Harmless when repeated."""
+        """Removes a connection. Idempotent."""
         if connection in self._open:
             self._held -= Counter([self._open.pop(connection)])
 
 
 class Connection(H11Protocol):
-    """One connection: TLS, if there is any, one request, and its answer, each within its time."""
+    """One connection: TLS, if any, one request, and its response, each with a time limit."""
 
     transport: asyncio.Transport
 
@@ -62,7 +62,7 @@ class Connection(H11Protocol):
         tls: Callable[[], ssl.SSLContext] | None,
         **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
     ) -> None:
-        """Belongs to `connections`; `tls` returns the context for new ones."""
+        """A connection of `connections`; `tls` returns the context for new ones."""
         super().__init__(**uvicorn)
         self._legacy = app
         self._connections = connections
@@ -75,7 +75,7 @@ class Connection(H11Protocol):
         self._early = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins; a connection beyond the limit ends at once."""
+        """Starts; a connection beyond the limit is closed immediately."""
         super().connection_made(transport)
         self._peer = str(transport.get_extra_info("peername")[0])
         if not self._connections.admit(self, self._peer):
@@ -87,7 +87,7 @@ class Connection(H11Protocol):
             self._handshake = self.loop.create_task(self._start_tls(transport, self._tls()))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends."""
+        """Cleans up after the connection."""
         self._connections.leave(self)
         for timer in (self._head_timer, self._answer_timer):
             if timer is not None:
@@ -95,10 +95,10 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Reads on; what follows a refused request is dropped."""
+        """Processes received data; data after a rejected request is dropped."""
         if self._refused:
             return
-        if self._handshake is not None:  # the end of the handshake brings data before the transport to answer on
+        if self._handshake is not None:  # the end of the handshake delivers data before the transport for the response
             self._early += data
             return
         self._heard = True
@@ -107,25 +107,25 @@ class Connection(H11Protocol):
             self._head_timer.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Notes that the caller sends no more; it may still wait for the answer, where there is no TLS."""
+        """Handles that the client sends no more; without TLS it may still wait for the response."""
         if self._refused or self.cycle is None or self.scheme == "https":
             return False
-        self.cycle.more_body = False  # whoever reads a body that is not complete sees that it is not
+        self.cycle.more_body = False  # readers of an incomplete body detect that it is incomplete
         self.cycle.message_event.set()
         return True
 
     def pause_writing(self) -> None:
-        """Bounds the time that an answer takes to leave."""
+        """Limits the time to send a response."""
         super().pause_writing()
         self._limit_answer(limits.ANSWER_SECONDS)
 
     def on_response_complete(self) -> None:
-        """Bounds the time that the rest of an answer takes to leave."""
+        """Limits the time to send the rest of a response."""
         super().on_response_complete()
         self._limit_answer(limits.ANSWER_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no request, in h11's words."""
+        """Responds to a malformed request, with h11's message."""
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
         self._refuse(status, f"the request cannot be read: {error or msg}")
@@ -155,7 +155,7 @@ class Connection(H11Protocol):
             self._answer_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers, and drops what still comes for a while: many clients read only after they have sent all."""
+        """Responds, and drops further data for a while: many clients read only after sending everything."""
         self._refused = True
         if self.cycle is not None:
             self.cycle.disconnected = True

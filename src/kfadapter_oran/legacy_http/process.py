@@ -1,4 +1,4 @@
-"""The gateway as a process: served by uvicorn on a thread, ended by signals."""
+"""The gateway as a process: served by uvicorn on a thread, stopped by signals."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ STOP_SECONDS = 1
 
 
 def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] | None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains within the grace period. For the main thread.
+    """Serves until SIGTERM or SIGINT, then drains within the grace period. Main thread only.
 
     Args:
-        client: Calls the adapter; is closed at the end.
-        options: How to serve.
-        tls: The server's side of TLS; None for plain text.
+        client: The client of the adapter; closed at the end.
+        options: The options of the gateway.
+        tls: The server's TLS configuration; None for plain text.
 
     Raises:
-        ServerStartError: An address cannot be listened on.
+        ServerStartError: An address cannot be bound.
     """
     with ExitStack() as stages:
         stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
-        logging.getLogger("grpc._channel").setLevel(logging.CRITICAL)  # it reports forms that break off, as we do
+        logging.getLogger("grpc._channel").setLevel(logging.CRITICAL)  # it reports truncated forms, as we do
         log: FilteringBoundLogger = structlog.get_logger()
         stages.enter_context(closing(client))
         registry = catalog.new_registry()
@@ -82,11 +82,11 @@ def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] |
 
 
 def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloaded[ssl.SSLContext]:
-    """Reads the server's certificate and the CAs of client certificates; changed files are read again.
+    """Reads the server's certificate and the CAs of client certificates; re-reads changed files.
 
     Raises:
         OSError: A file cannot be read.
-        ValueError: The files cannot be used.
+        ValueError: The files are invalid.
     """
 
     def made(*_contents: bytes) -> ssl.SSLContext:
@@ -98,7 +98,7 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloade
                 context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             raise ValueError(f"{certificate} and {key} cannot be used: {error}") from None
-        # A resumed session would not present its certificate anew.
+        # A resumed session would not present its certificate again.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         return context
@@ -107,15 +107,15 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloade
 
 
 class LegacyHttpServer:
-    """Serves the application while it is entered, on a thread of its own.
+    """Serves the application while entered, on its own thread.
 
     Attributes:
-        address: Where it listens, HOST:PORT; with the bound port once it is entered.
-        connections: The open ones.
+        address: The listen address, HOST:PORT; with the bound port once entered.
+        connections: The open connections.
     """
 
     def __init__(self, listen: str, app: LegacyHttp, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
-        """Will listen on HOST:PORT; `tls` returns the context of each new connection."""
+        """Listens on HOST:PORT when entered; `tls` returns the context of each new connection."""
         self.address = listen
         self.connections = Connections()
         self._app = app
@@ -141,7 +141,7 @@ class LegacyHttpServer:
         """Listens.
 
         Raises:
-            ServerStartError: The address cannot be listened on.
+            ServerStartError: The address cannot be bound.
         """
         listener = bound_socket(self.address, OPTION)
         self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"

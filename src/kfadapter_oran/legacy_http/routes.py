@@ -1,4 +1,4 @@
-"""The Flask adapter's routes, each a call or two of an adapter."""
+"""The Flask adapter's routes, each making one or two calls to an adapter."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Asked:
 
     Attributes:
         client: Makes calls on behalf of the caller.
-        name: The path's variable; empty where it has none.
-        details: The JSON object in the body, where the route takes one.
-        file: The file of the form in the body, where the route takes one.
+        name: The variable of the path; empty if it has none.
+        details: The JSON object in the body, if the route expects one.
+        file: The file of the form in the body, if the route expects one.
         description: The field of that form.
-        request_id: The caller's idempotency key; empty without one.
+        request_id: The caller's idempotency key, or empty.
     """
 
     client: Client
@@ -49,7 +49,7 @@ Handler: TypeAlias = Callable[[Asked], "Mapping[str, Json]"]
 
 
 class LegacyRoute(NamedTuple):
-    """One route; `{name}` stands for one segment of the path. Without a handler it is liveness, which calls nothing."""
+    """One route; `{name}` matches one segment of the path. Without a handler it is liveness, which makes no calls."""
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
@@ -113,7 +113,7 @@ ROUTES: tuple[LegacyRoute, ...] = (
     LegacyRoute("POST", "/pipelineIds/{name}", _upload, "form"),
     LegacyRoute("POST", "/trainingjobs/{name}/execution", _start_run, "json"),
     LegacyRoute("GET", "/runs", _list_runs),
-    # The whole run: without its tasks, one that was terminated may be shown as failed.
+    # The full run: without its tasks, a terminated run may be shown as failed.
     LegacyRoute("GET", "/runs/{name}", lambda it: answers.run_body(it.client.runs.get(it.name))),
     LegacyRoute("DELETE", "/runs/{name}", lambda it: answers.run_body(it.client.runs.terminate(it.name))),
     LegacyRoute(
@@ -131,7 +131,7 @@ def _all(things: Iterable[T]) -> Iterator[T]:
     """Yields everything.
 
     Raises:
-        HTTPException: That is too much for one answer.
+        HTTPException: There are too many for one response.
     """
     iterator = iter(things)
     yield from islice(iterator, limits.MAX_LISTED)

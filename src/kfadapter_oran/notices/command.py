@@ -1,4 +1,4 @@
-"""`kfadapter notify`: sends notices until a signal ends it, lists them, or takes a decision on parked ones."""
+"""`kfadapter notify`: sends notices until stopped by a signal, lists them, or resends or discards parked ones."""
 
 import os
 import re
@@ -44,7 +44,7 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"
 
 @dataclass(frozen=True, slots=True)
 class NotifyOptions:
-    """How notices are sent; each option can also be set by its environment variable."""
+    """The options for sending notices; each can also be set by its environment variable."""
 
     VARIABLES: ClassVar[str] = "KFADAPTER_NOTIFY_"
 
@@ -94,10 +94,10 @@ class NotifyOptions:
     log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "info"
 
     def receiver(self, headers: Sequence[str]) -> ReceiverOptions:
-        """Reads how the receiver is reached, with these headers and those of the environment.
+        """Returns the configuration of the receiver, with these headers and those of the environment.
 
         Raises:
-            SettingsError: That is wrong, or the address of the metrics, or the name of a variable is.
+            SettingsError: It is invalid, or the address of the metrics or the name of a variable is.
         """
         names = {"headers", *(one.name for one in fields(self))}
         if unknown := [*unknown_variables(self.VARIABLES, names)]:
@@ -191,7 +191,7 @@ def _training_manager() -> str:
 
 
 def _headers(given: Sequence[str]) -> Mapping[str, str]:
-    """Reads headers; those that are given come before those of the environment."""
+    """Parses headers; the arguments come before those of the environment."""
     lines = (line for line in os.environ.get(HEADERS_VARIABLE, "").splitlines() if line.strip())
     headers = {}
     for text in (*lines, *given):

@@ -1,4 +1,4 @@
-"""The file that notices are kept in: SQLite, shared safely by the process that sends and by those that look."""
+"""The file of notices: SQLite, safely shared by the process that sends and those that read."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BUSY_SECONDS = 10.0
 """How long one process waits for another one's write."""
 COLUMNS = "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics"
 """What `notice` reads."""
-# A notice is for ever the only one of its run and state, until it is pruned (outbox.py says when). `open_runs` are
-# those that were seen and had not finished.
+# A notice stays the only one of its run and state until it is pruned (outbox.py documents when). `open_runs` are
+# runs that were seen and had not finished.
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE open_runs (run_id TEXT PRIMARY KEY, job TEXT NOT NULL, etag TEXT NOT NULL, gone_at REAL) WITHOUT ROWID;
@@ -50,7 +50,7 @@ CREATE INDEX notices_by_status ON notices (status, next_at);
 
 
 class NoticeStatus(enum.Enum):
-    """How far a notice is."""
+    """The status of a notice."""
 
     PENDING = "pending"
     """It is to be sent, or sent again."""
@@ -66,21 +66,21 @@ class NoticeStatus(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A notice: that a run has finished, and how. At most one exists for each run and state.
+    """A notice that a run has finished. At most one exists for each run and state.
 
     Attributes:
-        id: Its number; later ones are higher.
+        id: Its number, ascending.
         run_id: The run.
         job: The training job.
         state: How the run ended: KFP's state, or `DELETED`.
-        status: How far it is.
+        status: Its status.
         written_at: When it was written, in UTC.
-        attempts: How often it was posted, or was about to be, since it was written or was last to be sent again.
-        refusals: How many of these were answered with something else than a delivery.
-        next_at: When it is due; means nothing unless it is pending.
+        attempts: The number of attempts to post it, also interrupted ones, since it was written or last resent.
+        refusals: How many of these had a response that is not a delivery.
+        next_at: When it is due; only meaningful while pending.
         settled_at: When it was delivered, parked, superseded or discarded.
-        answer: The result of the last attempt, in words.
-        metrics: What the run logged, by name.
+        answer: The result of the last attempt, as text.
+        metrics: The metrics of the run, by name.
     """
 
     id: int
@@ -102,11 +102,11 @@ class OutboxError(Exception):
 
 
 class OutboxBusyError(OutboxError):
-    """Another notifier works with this outbox."""
+    """Another notifier uses this outbox."""
 
 
 class Database:
-    """The file, open. Safe to use from several threads, and beside other processes; one write is one transaction."""
+    """The open file. Safe to use from several threads and processes; each write is one transaction."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
         """Opens the file, and creates it if it is missing and `create` is set.
@@ -136,13 +136,13 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Closes the file. Harmless when repeated."""
+        """Closes the file. Idempotent."""
         with self._lock:
             self._connection.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Makes what the block does one transaction, which is on disk when the block is left."""
+        """Makes the block one transaction, which is on disk when the block ends."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -163,7 +163,7 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def _prepare(self) -> None:
-        # FULL with WAL: a transaction is on disk, not only with the system, before it is sent.
+        # FULL with WAL: a transaction is on disk, not only in the page cache, before its notice is sent.
         for pragma in ("journal_mode = WAL", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {pragma}")
         if self._version() == 0:
@@ -173,7 +173,7 @@ class Database:
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {VERSION}")
         elif not self.read("SELECT 1 FROM pragma_table_info('notices') WHERE name = 'metrics'"):
-            with self.writing() as connection:  # a column more, which an older program need not know
+            with self.writing() as connection:  # a new column, which older versions ignore
                 connection.execute("ALTER TABLE notices ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}'")
         if self._version() != VERSION:
             raise OutboxError(f"{self.path} was written by another version ({self._version()}, not {VERSION})")
@@ -185,11 +185,11 @@ class Database:
 
 @contextmanager
 def only_one(outbox: Path) -> Iterator[None]:
-    """Keeps other notifiers from this outbox while the block lasts: two would post everything twice.
+    """Locks out other notifiers during the block: two would post everything twice.
 
     Raises:
         OutboxBusyError: Another process holds it.
-        OutboxError: The lock file beside the outbox cannot be made.
+        OutboxError: The lock file next to the outbox cannot be created.
     """
     path = outbox.with_name(f"{outbox.name}.lock")
     try:
@@ -199,7 +199,7 @@ def only_one(outbox: Path) -> Iterator[None]:
         raise OutboxError(f"{path} cannot be opened: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system ends it with the process
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system releases it with the process
         except BlockingIOError:
             raise OutboxBusyError(f"another notifier works with {outbox}") from None
         yield
@@ -227,5 +227,5 @@ def notice(row: Sequence[Any]) -> Notice:
 
 
 def moment(seconds: float) -> datetime:
-    """Reads a moment, kept as seconds since 1970."""
+    """Converts a time from seconds since 1970."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -1,4 +1,4 @@
-"""What goes out: which notice is due, what came of an attempt, and what a person decides on those that are parked."""
+"""Deliveries: which notice is due, the results of attempts, and the operator's decisions on parked notices."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _WAITING = (NoticeStatus.PENDING.value, NoticeStatus.PARKED.value)
 
 
 def pause_seconds(attempts: int) -> float:
-    """How long to wait after so many attempts, jittered: twice as long each time, five minutes at most."""
+    """The pause after a number of attempts, with jitter: doubles each time, up to five minutes."""
     longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 30), LONGEST_PAUSE_SECONDS)
     return longest * random.uniform(_SHORTEST_SHARE, 1)  # noqa: S311 - jitter
 
 
 class Deliveries:
-    """Hands out notices that are due, and settles them. Safe to use from several threads of one process.
+    """Hands out due notices, and records their results. Safe to use from several threads of one process.
 
-    Of each run at most one notice is handed out at a time, and always its oldest that is pending.
+    At most one notice of each run is handed out at a time, always its oldest pending one.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Deliveries:
         now: Callable[[], float] = time.time,
         max_refusals: int = MAX_REFUSALS,
     ) -> None:
-        """Parks a notice after `max_attempts`, or `max_refusals` answers that are no delivery."""
+        """Parks a notice after `max_attempts`, or after `max_refusals` responses that are not a delivery."""
         self._database = database
         self._max_attempts = max_attempts
         self._max_refusals = max_refusals
@@ -57,10 +57,10 @@ class Deliveries:
 
     @contextmanager
     def claimed(self) -> Iterator[Notice | None]:
-        """Hands out the notice that has been due for longest, for as long as the block lasts; None if none is due.
+        """Yields the notice that has been due for longest, reserved during the block; None if none is due.
 
-        That it is being posted is on disk before the block begins, so that a process that dies at it over and over
-        parks it in the end.
+        The attempt is on disk before the block begins, so that a notice on which the process crashes repeatedly
+        is eventually parked.
         """
         with self._lock:
             found = self._claim()
@@ -74,7 +74,7 @@ class Deliveries:
                     self._out.discard(found.run_id)
 
     def delivered(self, one: Notice, answer: str) -> None:
-        """Notes that the receiver has it; older notices of the run that it has not are out of date."""
+        """Records the delivery; undelivered older notices of the run are superseded."""
         now = self._now()
         with self._database.writing() as connection:
             settle = "UPDATE notices SET status = ?, settled_at = ?, answer = ? WHERE id = ?"
@@ -92,12 +92,12 @@ class Deliveries:
             )
 
     def failed(self, one: Notice, answer: str, *, refused: bool) -> bool:
-        """Notes that the receiver does not have it: it is tried again later, or parked; returns whether it was parked.
+        """Records the failure: the notice is retried later, or parked; returns whether it was parked.
 
         Args:
             one: The notice.
-            answer: What came of it, in words.
-            refused: Whether there was an answer that is no delivery; otherwise the receiver was unreachable.
+            answer: The result, as text.
+            refused: Whether there was a response that is not a delivery; otherwise the receiver was unreachable.
         """
         now, refusals = self._now(), one.refusals + refused
         parked = one.attempts >= self._max_attempts or refusals >= self._max_refusals
@@ -120,7 +120,7 @@ class Deliveries:
 
     def _claim(self) -> Notice | None:
         now, out = self._now(), list(self._out)
-        # A moment that is further away than any pause comes of a clock that was put back.
+        # A due time further ahead than any pause results from a clock that was set back.
         due = (
             f"SELECT {COLUMNS} FROM notices AS one WHERE status = 'pending' AND (next_at <= ? OR next_at > ?)"  # noqa: S608
             f" AND run_id NOT IN ({', '.join('?' * len(out))}) AND NOT EXISTS (SELECT 1 FROM notices AS older"
@@ -142,12 +142,12 @@ class Deliveries:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What an outbox holds.
+    """The contents of an outbox.
 
     Attributes:
-        counts: How many notices there are, by status.
-        oldest_pending_at: When the oldest that is pending was written, in seconds since 1970; None if none is.
-        open_runs: How many runs are followed that are not over.
+        counts: The number of notices by status.
+        oldest_pending_at: When the oldest pending notice was written, in seconds since 1970; None if none is pending.
+        open_runs: The number of watched runs that have not finished.
     """
 
     counts: Mapping[NoticeStatus, int]
@@ -156,27 +156,27 @@ class Figures:
 
 
 class Ledger:
-    """Reads an outbox, and takes a person's decisions on parked notices. Safe beside the process that sends."""
+    """Reads an outbox, and applies decisions on parked notices. Safe while another process sends."""
 
     def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
 
     def figures(self) -> Figures:
-        """Counts what the outbox holds."""
+        """Counts the contents of the outbox."""
         counted = dict(self._database.read("SELECT status, count(*) FROM notices GROUP BY status"))
         ((oldest,),) = self._database.read("SELECT min(written_at) FROM notices WHERE status = 'pending'")
         ((open_runs,),) = self._database.read("SELECT count(*) FROM open_runs")
         return Figures({status: counted.get(status.value, 0) for status in NoticeStatus}, oldest, open_runs)
 
     def notices(self) -> Sequence[Notice]:
-        """All that are pending or parked, and the 20 that were settled last; the oldest first."""
+        """All pending and parked notices, and the 20 that were settled last; oldest first."""
         waiting = self._select("WHERE status IN (?, ?)", _WAITING)
         settled = self._select("WHERE status NOT IN (?, ?) ORDER BY settled_at DESC LIMIT ?", (*_WAITING, LATELY))
         return sorted([*waiting, *settled], key=lambda one: one.id)
 
     def find(self, ids: Iterable[int]) -> Mapping[int, Notice]:
-        """Those of these notices that there are."""
+        """Those of these notices that exist."""
         found = (one for number in ids for one in self._select("WHERE id = ?", (number,)))
         return {one.id: one for one in found}
 
@@ -185,14 +185,14 @@ class Ledger:
         return [number for (number,) in self._database.read("SELECT id FROM notices WHERE status = 'parked'")]
 
     def retry(self, ids: Iterable[int]) -> Sequence[int]:
-        """Has parked notices sent again, at once and as if for the first time; returns which were parked."""
+        """Requeues parked notices, due immediately and with counts reset; returns those that were parked."""
         now = self._now()
         return self._change(
             ids, "status = 'pending', attempts = 0, refusals = 0, settled_at = NULL, next_at = ?", [now]
         )
 
     def discard(self, ids: Iterable[int]) -> Sequence[int]:
-        """Has parked notices never sent; returns which were parked."""
+        """Discards parked notices; returns those that were parked."""
         return self._change(ids, "status = 'discarded', settled_at = ?", [self._now()])
 
     def _change(self, ids: Iterable[int], what: str, values: Sequence[float]) -> Sequence[int]:

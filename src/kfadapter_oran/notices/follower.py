@@ -1,6 +1,6 @@
-"""Sees runs of training jobs end: a watch reports soon, and a comparison with all runs misses none.
+"""Detects the ends of runs of training jobs: a watch reports quickly, and a comparison with all runs misses none.
 
-Neither takes a failed request for news of a run: it is repeated.
+A failed request never counts as a change of a run: it is retried.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _PASSING = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, Stat
 
 
 class Follower:
-    """Follows runs on threads of its own, from `start` to `stop`.
+    """Watches runs on its own threads, from `start` to `stop`.
 
     Attributes:
-        problem: Why the outbox cannot be written just now; empty if it can.
-        compared_at: When all runs were last compared, on the monotonic clock; None before.
-        heard_at: When the watch last had an event, on the monotonic clock; None before.
+        problem: Why the outbox currently cannot be written; empty if it can.
+        compared_at: When all runs were last compared, on the monotonic clock; None if never.
+        heard_at: When the watch last had an event, on the monotonic clock; None if never.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Follower:
         written: Callable[[], None],
         compare_seconds: float = COMPARE_SECONDS,
     ) -> None:
-        """Has `written` called after a notice was written. Closes the client when it stops."""
+        """Calls `written` after a notice was written. Closes the client when stopped."""
         self._client = client
         self._outbox = outbox
         self._keep = keep
@@ -81,12 +81,12 @@ class Follower:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Begins to follow."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Ends, within `seconds`."""
+        """Stops within `seconds`."""
         self._stopped.set()
         self._compared.set()
         self._client.close()
@@ -95,18 +95,18 @@ class Follower:
                 thread.join(seconds / len(self._threads))
 
     def is_alive(self) -> bool:
-        """Whether all threads are there."""
+        """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     def hears(self) -> bool:
-        """Whether the watch had an event lately."""
+        """Whether the watch had an event recently."""
         return self.heard_at is not None and time.monotonic() - self.heard_at < SILENT_SECONDS
 
     def compare(self) -> None:
-        """Takes all runs that have not finished, all that have since the last time, and those that are missing.
+        """Processes all unfinished runs, all that have finished since the last comparison, and those that are missing.
 
         Raises:
-            AdapterError: A request failed; what was learnt until then is kept, and nothing is forgotten.
+            AdapterError: A request failed; results until then are kept, and nothing is pruned.
         """
         open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
         newest: datetime | None = None
@@ -148,7 +148,7 @@ class Follower:
                 return
 
     def _look_for(self, run_id: str) -> None:
-        """Looks for a run that had not finished and is in no list; one that is not found either was deleted."""
+        """Gets a run that had not finished and is in no list; if not found, it was deleted."""
         try:
             found = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
@@ -157,8 +157,8 @@ class Follower:
             self._take_listed(found)
 
     def _watch(self) -> None:
-        """Takes the events of a watch, until it is cut off for good."""
-        self._compared.wait()  # only then it is known which runs to go on with
+        """Processes the events of a watch, until it fails for good."""
+        self._compared.wait()  # only then the runs to watch are known
         if self._stopped.is_set():
             return
         where = RunFilter(label_keys=frozenset({JOB_LABEL}), created_after=self._outbox.seen_up_to())
@@ -172,11 +172,11 @@ class Follower:
                     self._tell(self._outbox.miss(event.run_id))
 
     def _take_listed(self, run: Run) -> None:
-        """Takes a run of a list, which may call a terminated run failed."""
+        """Processes a run of a list, which may report a terminated run as failed."""
         self._take(run, is_sure=run.state is not RunState.FAILED)
 
     def _take(self, run: Run, *, is_sure: bool = True) -> None:
-        """Takes a run; one that has ended in a new way is read whole, once, for its metrics and its true state."""
+        """Processes a run; after a new end the full run is read, once, for its metrics and its true state."""
         seen = SeenRun.try_of(run)
         if seen is None:
             return
@@ -185,7 +185,7 @@ class Follower:
                 seen = SeenRun.try_of(self._client.runs.get(run.run_id)) or seen
             except RunNotFoundError:
                 if not is_sure:
-                    return  # the next comparison misses it
+                    return  # the next comparison handles it as missing
             except AdapterError as error:
                 if not is_sure or error.code in _PASSING:
                     raise
@@ -205,7 +205,7 @@ class Follower:
             self._written()
 
     def _repeat(self, what: str, look: Callable[[], None], seconds: float) -> None:
-        """Looks over and over, `seconds` apart, with growing pauses while that fails."""
+        """Calls `look` periodically, every `seconds`, with growing pauses while that fails."""
         failures, said = 0, ""
         while not self._stopped.is_set():
             why = self._try(what, look)
@@ -217,7 +217,7 @@ class Follower:
             self._stopped.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def _try(self, what: str, look: Callable[[], None]) -> str:
-        """Looks once; returns why that failed."""
+        """Calls `look` once; returns why that failed."""
         try:
             look()
         except AdapterError as error:

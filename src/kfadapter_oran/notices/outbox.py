@@ -1,4 +1,4 @@
-"""Writes a notice for each end of a run, once, before it is sent; forgets only what cannot come up again."""
+"""Writes one notice for each end of a run, before it is sent; prunes only notices that cannot recur."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStat
 
 @dataclass(frozen=True, slots=True)
 class SeenRun:
-    """A run of a training job as it was seen. Times are KFP's, in UTC.
+    """A run of a training job as observed. Times are KFP's, in UTC.
 
     Attributes:
         run_id: KFP's id.
         job: The training job.
         state: KFP's state.
         is_over: Whether it has finished.
-        etag: Names its condition.
-        finished_at: When it finished, as far as KFP says.
-        ended_at: The latest moment at which KFP may have said so; of a run without any, when it was made.
-        earlier_ends: The states in which it had finished before it was retried, and when.
-        metrics: What it logged, by name, the first 100; empty if only a list was read.
+        etag: The etag of its current state.
+        finished_at: When it finished, as far as KFP reports it.
+        ended_at: The latest time at which KFP may have reported the end; if there is none, the creation time.
+        earlier_ends: The final states before retries, and when they were reached.
+        metrics: Its metrics by name, the first 100; empty if read from a list.
     """
 
     run_id: str
@@ -62,7 +62,7 @@ class SeenRun:
 
     @classmethod
     def try_of(cls, run: Run) -> SeenRun | None:
-        """Reads what is needed of a run; None if it is of no training job."""
+        """Extracts what is needed of a run; None if it has no training job."""
         job = run.labels.get(JOB_LABEL)
         if not job:
             return None
@@ -82,7 +82,7 @@ class SeenRun:
 
 
 def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, datetime]]:
-    """Yields the ends after which it went on."""
+    """Yields the ends before retries."""
     alive = [number for number, one in enumerate(history) if not one.state.is_over]
     for number, one in enumerate(history):
         if one.state.is_over and one.at and alive and number < alive[-1]:
@@ -90,12 +90,12 @@ def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, date
 
 
 class Outbox:
-    """What comes in. Safe to use from several threads.
+    """The writing side of the outbox. Safe to use from several threads.
 
-    Three moments of KFP's clock are kept. `since`: ends up to it are not reported. `newest`: all runs that finished up
-    to it have been seen. `floor`: an end up to it that is not in the outbox is history and is never reported; it starts
-    at `since`, and only with it in the same transaction delivered notices of ends up to it are forgotten.
-    So none that was forgotten can be written again, and none that was not yet seen is forgotten.
+    Three times of KFP's clock are stored. `since`: ends up to it are not reported. `newest`: all runs that finished up
+    to it have been seen. `floor`: an end up to it that is not in the outbox is old and is never reported; it starts
+    at `since`, and delivered notices of ends up to it are pruned only in the transaction that advances it.
+    So no pruned notice can be written again, and no end is lost before it was seen.
     """
 
     def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
@@ -103,14 +103,14 @@ class Outbox:
         self._now = now
 
     def begin(self, since: datetime, namespace: str) -> bool:
-        """Sets where reporting begins, if this is the first time; returns whether it was.
+        """Sets where reporting begins, at the first start; returns whether it was the first.
 
         Args:
-            since: Ends up to this moment are not reported.
-            namespace: The namespace whose runs are followed; what was followed first must stay so.
+            since: Ends up to this time are not reported.
+            namespace: The namespace of the watched runs; it must not change after the first start.
 
         Raises:
-            OutboxError: The outbox is of another namespace.
+            OutboxError: The outbox belongs to another namespace.
         """
         with self._database.writing() as connection:
             facts = _facts(connection)
@@ -127,7 +127,7 @@ class Outbox:
             return True
 
     def take(self, run: SeenRun) -> Notice | None:
-        """Takes a run as it is now; writes a notice if it has finished and that was not reported yet."""
+        """Processes the current state of a run; writes a notice if it has finished and that was not reported yet."""
         if not self._is_news(run):
             return None
         with self._database.writing() as connection:
@@ -146,13 +146,13 @@ class Outbox:
                 return None
             ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
             if any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends):
-                return None  # it ended like this before, so long ago that the notice may have been forgotten
+                return None  # it ended like this before, so long ago that the notice may have been pruned
             return self._write(
                 connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), metrics=run.metrics
             )
 
     def is_new_end(self, run: SeenRun) -> bool:
-        """Whether a run has ended in a way that is neither in the outbox nor history."""
+        """Whether a run has an end that is neither in the outbox nor too old."""
         at = run.ended_at.timestamp()
         if self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND ended_at >= ?", (run.run_id, at)):
             return False
@@ -161,7 +161,7 @@ class Outbox:
         return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
 
     def miss(self, run_id: str) -> Notice | None:
-        """Notes that a run that had not finished is not found; writes a notice when it stays missing."""
+        """Records that an unfinished run was not found; writes a notice if it stays missing."""
         now = self._now()
         with self._database.writing() as connection:
             found = connection.execute("SELECT job, gone_at FROM open_runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -183,15 +183,15 @@ class Outbox:
         return dict(self._database.read("SELECT run_id, etag FROM open_runs"))
 
     def seen_up_to(self) -> datetime:
-        """From when on ends must be looked at again: a while before the newest that was seen."""
+        """The time from which ends must be checked again: some time before the newest one seen."""
         facts = dict(self._database.read("SELECT name, value FROM facts"))
         return moment(max(facts[_NEWEST] - LOOK_BACK.total_seconds(), facts[_FLOOR]))
 
     def complete(self, newest: datetime | None, keep: timedelta) -> int:
-        """Takes note that all ends up to `newest` have been seen; forgets what is done and older than `keep` before it.
+        """Records that all ends up to `newest` have been seen; prunes settled notices more than `keep` older.
 
         Returns:
-            How many notices were forgotten.
+            The number of pruned notices.
         """
         with self._database.writing() as connection:
             facts = _facts(connection)
@@ -214,7 +214,7 @@ class Outbox:
         return bool(known) or not known_end
 
     def _last_end(self, connection: sqlite3.Connection, run_id: str) -> float:
-        """The latest end of a run that was reported; 0 if there is none."""
+        """The latest reported end of a run; 0 if none."""
         query = "SELECT coalesce(max(ended_at), 0) FROM notices WHERE run_id = ?"
         return float(connection.execute(query, (run_id,)).fetchone()[0])
 
@@ -235,7 +235,7 @@ class Outbox:
             (run_id, job, state, ended_at, now, now, json.dumps(metrics or {}, ensure_ascii=False)),
         )
         if not made.rowcount:
-            # A retried run ended as before, which was reported. The later end keeps the row from being forgotten.
+            # A retried run ended as before, which was reported. The later end keeps the row from being pruned.
             connection.execute(
                 "UPDATE notices SET ended_at = max(ended_at, ?) WHERE run_id = ? AND state = ?",
                 (ended_at, run_id, state),

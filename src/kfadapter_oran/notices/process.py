@@ -1,4 +1,4 @@
-"""The notifier as a process: built from settings, ended by signals; its metrics and health."""
+"""The notifier as a process: built from settings, stopped by signals; its metrics and health."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ def run(
     since: datetime | None,
     keep: timedelta,
 ) -> None:
-    """Sends notices until SIGTERM or SIGINT. For the main thread of a process.
+    """Sends notices until SIGTERM or SIGINT. Main thread only.
 
     Args:
-        client: Calls the adapter; is closed at the end.
-        outbox: The file that notices are kept in.
-        receiver: How the receiver is reached.
+        client: The client of the adapter; closed at the end.
+        outbox: The file of notices.
+        receiver: The configuration of the receiver.
         options: All further options.
-        namespace: Whose runs are watched; empty for the adapter's own.
-        since: At the first start, ends after this moment are reported; None: those after the start.
+        namespace: The namespace of the watched runs; empty for the adapter's default.
+        since: At the first start, ends after this time are reported; None for those after the start.
         keep: How long delivered notices are kept.
 
     Raises:
-        OutboxError: The outbox cannot be used, is another namespace's, or another notifier works with it.
-        ServerStartError: The address for metrics and health cannot be listened on.
+        OutboxError: The outbox cannot be used, belongs to another namespace, or is used by another notifier.
+        ServerStartError: The address for metrics and health cannot be bound.
     """
     with ExitStack() as stages:
         lines = stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
@@ -74,7 +74,7 @@ def run(
         stages.enter_context(only_one(outbox))
         database = stages.enter_context(closing(Database(outbox, create=True)))
         box = Outbox(database)
-        # KFP's clock may be behind ours; an end a moment before the first start is reported rather than missed.
+        # KFP's clock may be behind ours; an end just before the first start is reported rather than missed.
         first = box.begin(since or datetime.now(timezone.utc) - _CLOCKS_DIFFER, namespace)
         state = NotifierState(Ledger(database), lines)
         metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, state.registry, state.health))
@@ -92,14 +92,14 @@ def run(
 
 
 class NotifierState(Collector):
-    """The state of a notifier, read when it is collected.
+    """The state of a notifier, read at each scrape.
 
     Attributes:
-        registry: Where it is collected.
+        registry: The registry of its metrics.
     """
 
     def __init__(self, ledger: Ledger, lines: LogWriter) -> None:
-        """Reads it from these, and from what `read_from` is given."""
+        """Reads the state from these objects, and from those passed to `read_from`."""
         self._ledger = ledger
         self._lines = lines
         self._follower: Follower | None = None
@@ -112,7 +112,7 @@ class NotifierState(Collector):
         self.registry.register(self)
 
     def read_from(self, follower: Follower, sender: Sender) -> None:
-        """Reads their state, too."""
+        """Also reads the state of these."""
         self._follower, self._sender = follower, sender
 
     def count(self, outcome: Outcome) -> None:
@@ -131,10 +131,10 @@ class NotifierState(Collector):
         yield catalog.NOTIFIER_BUILD.reading({catalog.running(): 1})
 
     def health(self) -> tuple[bool, bytes]:
-        """Returns whether the notifier can work, and details as JSON.
+        """Returns whether the notifier is healthy, and details as JSON.
 
-        It can while its threads live and its outbox can be used. An adapter or a receiver that is unreachable is shown
-        and is no fault of its own: a restart would mend neither.
+        It is while its threads are alive and its outbox is usable. An unreachable adapter or receiver is reported,
+        but does not make it unhealthy: a restart would fix neither.
         """
         problem, shown = self._problem(), {}
         try:

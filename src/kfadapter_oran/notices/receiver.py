@@ -1,4 +1,4 @@
-"""The receiver: how it is reached, what is posted to it, and what its answers mean."""
+"""The receiver: its address, what is posted to it, and the meaning of its responses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _UNSHOWN = re.compile(r"\s+|[^\x20-\x7e\u00a0-\U0010ffff]+")
 
 
 class Outcome(enum.Enum):
-    """What came of an attempt."""
+    """The outcome of an attempt."""
 
     DELIVERED = "delivered"
     """The receiver has it."""
@@ -59,19 +59,19 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The result of an attempt, and in words."""
+    """The result of an attempt, and its description."""
 
     outcome: Outcome
     said: str
 
 
 class UrlError(ValueError):
-    """A URL cannot be posted to; the message says why."""
+    """A URL is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """Where to post: scheme, host, port, and the rest as it stands in a request."""
+    """The parts of the receiver's URL: scheme, host, port, and the request target."""
 
     scheme: str
     host: str
@@ -80,10 +80,10 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Reads a URL.
+        """Parses a URL.
 
         Raises:
-            UrlError: It is none of http or https, or holds a user or a fragment.
+            UrlError: It is not http or https, or has a user or a fragment.
         """
         try:
             parts = urlsplit(text)
@@ -100,14 +100,14 @@ class Url:
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path)
 
     def __str__(self) -> str:
-        """Shows it without what may be secret, the query."""
+        """Formats it without the query, which may be secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: its status, and the first 4096 bytes of its body, or fewer if they did not come."""
+    """A response: its status, and up to 4096 bytes of its body, fewer if they did not arrive."""
 
     status: int
     body: bytes
@@ -115,14 +115,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverOptions:
-    """How to reach the receiver.
+    """The configuration of the receiver.
 
     Attributes:
-        url: Where to post.
-        headers: What to send along.
-        token: A bearer token to send along, if there is one.
-        ca: The authorities of its certificate, in PEM; None for those that the system trusts.
-        seconds: How long one attempt may take.
+        url: The URL to post to.
+        headers: Additional headers.
+        token: The bearer token to send, if any.
+        ca: The CAs of its certificate, in PEM; None for the system's.
+        seconds: The timeout of one attempt.
     """
 
     url: Url
@@ -140,11 +140,11 @@ class Receiver:
         self._tls = ssl.create_default_context(cafile=options.ca) if options.url.scheme == "https" else None
 
     def tell(self, notice: Notice) -> Attempt:
-        """Posts a notice; whatever the receiver does, no exception."""
+        """Posts a notice; never raises, whatever the receiver does."""
         metrics = {"run_metrics": notice.metrics} if notice.metrics else {}
         body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state, **metrics}
         connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
-        # What comes in drops would never reach a socket's own timeout.
+        # A response that trickles in would never reach the socket's own timeout.
         guard = threading.Timer(self._options.seconds, connection.cut)
         guard.daemon = True
         guard.start()
@@ -176,7 +176,7 @@ class Receiver:
         return {
             "Content-Type": "application/json",
             "User-Agent": "kfadapter-notify",
-            # The training manager does not look at it; a receiver that does can recognize a second copy.
+            # The training manager ignores it; other receivers can detect duplicates with it.
             "Idempotency-Key": f"{notice.run_id}:{notice.state}",
             **token,
             **self._options.headers,
@@ -184,10 +184,10 @@ class Receiver:
 
 
 def meaning(state: str, answer: Answer) -> Outcome:
-    """Returns what an answer to a notice of this state means.
+    """Interprets the response to a notice of this state.
 
-    The training manager answers 500 to every notice of a failure, after it has recorded it. The same answer to a
-    success means that it found no model: then it has not recorded the success.
+    The training manager responds 500 to every notice of a failure, after recording it. The same response to a
+    success means that it found no model and has not recorded the success.
     """
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome.DELIVERED
@@ -206,7 +206,7 @@ def _error_in(body: bytes) -> object:
 
 
 def _shown(answer: Answer, secrets: Iterable[str]) -> str:
-    """Shows an answer on one line, without what was sent along should it be repeated there."""
+    """Formats a response on one line, with any echoed credentials removed."""
     text = answer.body.decode("utf-8", "replace")
     for secret in secrets:
         text = text.replace(secret, "***")
@@ -215,7 +215,7 @@ def _shown(answer: Answer, secrets: Iterable[str]) -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection that another thread can cut, also while TLS begins."""
+    """A connection that another thread can close, also during the TLS handshake."""
 
     def __init__(self, url: Url, connect_seconds: float, tls: ssl.SSLContext | None) -> None:
         super().__init__(url.host, url.port)
@@ -235,7 +235,7 @@ class _Connection(http.client.HTTPConnection):
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
     def cut(self) -> None:
-        """Ends what is going on. Harmless when repeated."""
+        """Aborts what is in progress. Idempotent."""
         self.was_cut = True
         if self._handle is not None:
             with suppress(OSError):

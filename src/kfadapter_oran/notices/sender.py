@@ -1,4 +1,4 @@
-"""Posts what is due, on a few threads: a receiver that hangs holds those up, and nothing else."""
+"""Posts due notices on a few threads: a receiver that hangs blocks only those."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _DISK_SECONDS = 2.0
 
 
 class Sender:
-    """Posts notices on threads of its own, from `start` to `stop`.
+    """Posts notices on its own threads, from `start` to `stop`.
 
     Attributes:
-        problem: Why the outbox cannot be used just now; empty if it can.
+        problem: Why the outbox currently cannot be used; empty if it can.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Sender:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Begins to post."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Reports that a notice was written."""
+        """Signals that a notice was written."""
         with self._news:
             self._written += 1
             self._news.notify_all()
 
     def stop(self, seconds: float) -> None:
-        """Ends; waits for attempts that are under way, but not longer than `seconds` altogether."""
+        """Stops; waits at most `seconds` for attempts in progress."""
         with self._news:
             self._stopped = True
             self._news.notify_all()
@@ -75,7 +75,7 @@ class Sender:
                 thread.join(share)
 
     def is_alive(self) -> bool:
-        """Whether all threads are there."""
+        """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
@@ -98,7 +98,7 @@ class Sender:
             self._news.wait_for(lambda: self._stopped or self._written != seen, timeout=LOOK_SECONDS)
 
     def _send_one(self) -> bool:
-        """Posts one notice that is due; returns whether there was one."""
+        """Posts one due notice; returns whether there was one."""
         with self._deliveries.claimed() as notice:
             if notice is None:
                 return False
@@ -108,7 +108,7 @@ class Sender:
             return True
 
     def _settle(self, notice: Notice, attempt: Attempt) -> None:
-        """Writes down what came of it; until that is on disk, this thread does nothing else."""
+        """Records the result; this thread blocks until it is on disk."""
         while True:
             try:
                 self._note(notice, attempt)
