@@ -4,7 +4,9 @@
 kfp dsl compile --py examples/parallel_loops.py --output examples/parallel_loops.yaml
 """
 # A pipeline's defaults are never changed.
-# ruff: noqa: B006
+# ruff: noqa: B006, UP006, UP035
+
+from typing import List
 
 from kfp import dsl
 
@@ -23,7 +25,7 @@ def choose_best(trials: list) -> dict:
 
 
 @dsl.pipeline(name="parallel-loops", description="Tries learning rates and seeds, two at a time, and takes the best.")
-def parallel_loops(rates: list = [0.01, 0.1, 0.5], seeds: list = [1, 2]) -> dict:
+def parallel_loops(rates: List[float] = [0.01, 0.1, 0.5], seeds: List[int] = [1, 2]) -> dict:
     """Trains with every rate and every seed, then chooses.
 
     Args:

@@ -32,7 +32,7 @@ CLIENT_VARIABLES = (
     "token",
 )
 """The variables of the client and the command line, without the prefix and in lower case."""
-OTHER_VARIABLES = ("config", "family", *CLIENT_VARIABLES)
+OTHER_VARIABLES = ("config", "family", "places", *CLIENT_VARIABLES)
 """Those that are not settings of the server."""
 SIBLINGS = ("notify_", "legacy_http_")
 """The prefixes of variables of other processes."""

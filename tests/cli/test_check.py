@@ -186,6 +186,25 @@ HAND_MADE = {
         **PARAMETERS,
     ),
     "type-mismatch": spec({"a": {}, "b": {"inputs": {"parameters": {"n": of_task("a")}}}}),
+    "item-of-any-list": spec(
+        {"loop": LOOP},
+        components={
+            "loop": {
+                "inputDefinitions": {
+                    "parameters": {"rows": {"parameterType": "LIST"}, "item": {"parameterType": "STRING"}}
+                },
+                "dag": {
+                    "tasks": {
+                        "a": {
+                            "componentRef": {"name": "take"},
+                            "inputs": {"parameters": {"n": {"componentInputParameter": "item"}}},
+                        }
+                    }
+                },
+            }
+        },
+        **PARAMETERS,
+    ),
 }
 
 

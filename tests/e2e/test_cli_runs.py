@@ -84,7 +84,7 @@ def test_a_run_with_warnings(local: Adapter, collecting: str) -> None:
     assert (done.returncode, title) == (0, "WARNINGS")
     assert warning.startswith("task 'see-list': KFP 2.5 and KFP 2.17: 'x' collects from 'for-loop-1'")
     run = json.loads(local.printed("runs", "show", "@latest", "-o", "json"))
-    of_tasks = {task["name"]: task.get("warnings", []) for task in run["tasks"]}
+    of_tasks = {task["display_name"]: task.get("warnings", []) for task in run["tasks"]}
     assert [f"task 'see-list': {text}" for text in of_tasks["see-list"]] == run["warnings"] == [warning]
     assert f"warning: {of_tasks['see-list'][0]}" in local.printed("logs", "@latest", "see-list")
 

@@ -394,7 +394,7 @@ def test_no_engine(stage: Stage) -> None:
 
 def test_finding_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine is found by DOCKER_HOST, by CONTAINER_HOST, or by a socket in a usual location."""
-    with StandInEngine() as engine:
+    with dropped_sockets(), StandInEngine() as engine:
         engine.security.append("name=rootless")
         found = find_engine({"DOCKER_HOST": engine.url})
         assert (found.name, found.cpus, found.rootless) == ("Docker 28.0", 2, True)

@@ -333,6 +333,8 @@ def test_items_are_texts_if_they_are_declared_so() -> None:
     items: tuple[JsonValue, ...] = (1, None, {"k": 1})
     texts = [iteration_inputs(task, component, Values({"item": item})).parameters["item"] for item in items]
     assert texts == ["1", "", '{"k":1}']
+    number = _component(n={"parameterType": "NUMBER_INTEGER"})
+    assert _given({"n": {"componentInputParameter": "i"}}, number, {"i": texts[0]}) == ({"n": 1}, ("item-of-any-list",))
     with pytest.raises(ValueFaultError, match="type mismatch: expect LIST, got string"):
         _given({"xs": _output()}, component, outputs={"o": "[1]"}, loop=LOOP)
 

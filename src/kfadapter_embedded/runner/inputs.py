@@ -14,9 +14,10 @@ from kfadapter_grpc.check import rules
 
 from .condition import picked
 from .placeholders import filled, has_placeholder, task_names
-from .spec import Artifact, Parameter, SpecError
+from .spec import Artifact, Loop, Parameter, SpecError
 from .task_api import COLLECTED
 from .values import (
+    ItemText,
     Origin,
     RuntimeArtifact,
     ValueFaultError,
@@ -25,6 +26,7 @@ from .values import (
     check_literals,
     converted,
 )
+from .warned import TaskWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
     from .outcome import Outcome
     from .spec import Component, Source, Task
-    from .warned import TaskWarnings
 
 # Characters of four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not support them.
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
@@ -87,7 +88,7 @@ def given_inputs(
     _warn_of_four_bytes(sources, component, parameters, warnings)
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
-    parameters = _typed(component, parameters, skipped)
+    parameters = _typed(component, parameters, skipped, warnings)
     if component.executor.container and None in parameters.values():
         # A value that no task produced is unset in KFP, and cannot be encoded as JSON.
         raise ValueFaultError("proto: google.protobuf.Value: none of the oneof fields is set")
@@ -139,8 +140,13 @@ def iteration_inputs(task: Task, component: Component, values: Values) -> Values
     Raises:
         ValueFaultError: the item has another type.
     """
-    items = task.loop.items.get("inputParameter", "") if task.loop else ""
-    return replace(values, parameters=_typed(component, values.parameters, {items}))
+    loop = task.loop or Loop()
+    skipped = {loop.items.get("inputParameter", "")}
+    parameters = _typed(component, values.parameters, skipped, TaskWarnings())
+    item, given = parameters.get(loop.item_input), values.parameters.get(loop.item_input)
+    if isinstance(item, str) and not isinstance(given, str):
+        parameters[loop.item_input] = ItemText.of(item, given)
+    return replace(values, parameters=parameters)
 
 
 def with_defaults(component: Component, values: Values, path: str) -> Values:
@@ -159,7 +165,9 @@ def _by_default(parent: str) -> Origin:
     return Origin("COMPONENT_DEFAULT_INPUT", parent)
 
 
-def _typed(component: Component, given: Mapping[str, JsonValue], skipped: Collection[str]) -> dict[str, JsonValue]:
+def _typed(
+    component: Component, given: Mapping[str, JsonValue], skipped: Collection[str], warnings: TaskWarnings
+) -> dict[str, JsonValue]:
     """The parameters with their declared types; skipped ones are not converted and may be missing."""
     parameters = dict(given)
     for name, declared in component.input_definitions.parameters.items():
@@ -168,7 +176,11 @@ def _typed(component: Component, given: Mapping[str, JsonValue], skipped: Collec
             continue
         if name not in given and declared.default_value is None:
             raise ValueFaultError(f'neither value nor default value provided for non-optional parameter "{name}"')
-        parameters[name] = converted(given.get(name), kind, name)
+        value = given.get(name)
+        if isinstance(value, ItemText) and kind != "STRING":
+            warnings.warn(rules.ITEM_OF_ANY_LIST.text(input=name, expected=kind))
+            value = value.item
+        parameters[name] = converted(value, kind, name)
     return parameters
 
 

@@ -97,6 +97,23 @@ def load_json(text: bytes | str) -> JsonValue:
     return cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
 
 
+class ItemText(str):
+    """The text of a loop's item in a group that declares it a string, and the item itself.
+
+    The SDK declares items of unknown type like this, so tasks that take a number get a text in KFP, and fail.
+    """
+
+    __slots__ = ("item",)
+    item: JsonValue
+
+    @classmethod
+    def of(cls, text: str, item: JsonValue) -> ItemText:
+        """The text of an item that is none."""
+        made = cls(text)
+        made.item = item
+        return made
+
+
 def as_text(value: JsonValue) -> str:
     """The text that KFP makes of a value (`metadata/converter.go:PbValueToText`)."""
     if isinstance(value, str) or value is None:

@@ -118,6 +118,13 @@ TYPE_MISMATCH = Rule(  # driver/resolve.go:resolveInputs, handleParamTypeValidat
     "'{input}' is declared {expected} and gets {given}; the driver converts nothing but to text, and fails",
     "Convert the value in a component, or declare the input as what it gets.",
 )
+ITEM_OF_ANY_LIST = Rule(  # driver/resolve.go:resolveInputs converts the item that the SDK declares a text
+    "item-of-any-list",
+    CLUSTERS,
+    "'{input}' is declared {expected} and gets the item of a loop over a list without a type of items, which the SDK "
+    "declares a text; the driver makes it one, and fails with 'type mismatch'",
+    "Declare the list with the type of its items, such as List[int].",
+)
 LITERALS = Rule(  # util.ValidateLiteralParameter
     "literal-value",
     (*CLUSTERS, LAPTOP),

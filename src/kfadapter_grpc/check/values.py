@@ -142,7 +142,10 @@ def types(task: Task) -> Iterator[Finding]:
         definition = task.definition(name)
         expected, given = _declared(definition.get("parameterType")), _type(origin)
         if origin.kind == "item" and given == "STRING":
-            continue  # the SDK declares unknown types like this
+            if expected not in {"", "STRING"}:
+                declared = text(definition.get("parameterType"))
+                yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=plain(name), expected=declared)
+            continue
         if expected and given and expected not in {given, "STRING"} and not expected.startswith("TASK_"):
             declared = text(definition.get("parameterType"))
             yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=given)
