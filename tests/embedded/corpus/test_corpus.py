@@ -15,7 +15,7 @@ from tests.embedded.corpus.corpus import differences, files
 from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _FILES = files()
 _NAMES = sorted(name[len("expected/") : -len(".json")] for name in _FILES if name.startswith("expected/"))
@@ -78,11 +78,11 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
 
 
 @pytest.fixture(scope="module")
-def runs(caller: Caller, request: pytest.FixtureRequest) -> Callable[[str], list[Run]]:
-    """The runs of each requested pipeline, all started at once, except those of the cache's pipelines."""
+def runs(caller: Caller, request: pytest.FixtureRequest) -> dict[str, list[Run]]:
+    """The runs of each requested pipeline, all started at once, after those of the cache: that must be empty."""
     asked = {name for item in request.session.items if (name := getattr(item, "callspec", None) and item.name[12:-1])}
-    begun = {name: _begun(caller, name) for name in _NAMES if name in asked and not name.startswith("caching")}
-    return lambda name: begun.get(name) or _begun(caller, name)
+    ordered = sorted(asked.intersection(_NAMES), key=lambda name: (not name.startswith("caching"), name))
+    return {name: _begun(caller, name) for name in ordered}
 
 
 def _begun(caller: Caller, name: str) -> list[Run]:
@@ -110,11 +110,11 @@ def _ended(caller: Caller, run_id: str) -> Any:  # noqa: ANN401  # JSON
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _NAMES)
-def test_corpus(caller: Caller, runs: Callable[[str], list[Run]], name: str) -> None:
+def test_corpus(caller: Caller, runs: dict[str, list[Run]], name: str) -> None:
     """A pipeline's runs, tasks, outputs, artifacts and kinds of errors are those of KFP."""
     allowed, _ = WARNED.get(name, (NOT_MEASURED.get(name, "(?!)"), ""))
     found, warnings = [], 0
-    for index, (expected, run_id) in enumerate(runs(name)):
+    for index, (expected, run_id) in enumerate(runs[name]):
         refused = run_id.startswith("refused: ")
         if refused != ("refused" in expected) and not re.fullmatch(allowed, "run"):
             found.append(f"[{index}] run: {expected.get('refused')} in KFP, {run_id} here")
