@@ -172,8 +172,7 @@ class _Attempt:
         """Executes the attempt; raises ValueFaultError for what KFP's driver rejects."""
         known = known_placeholders(self.values, self.outputs)
         text = protojson(self._executor_input(known))
-        if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
-            size = len(text.encode(errors="replace"))
+        if (size := len(text.encode(errors="replace"))) > MAX_INPUT_BYTES:
             return failed(
                 f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
                 "pass large data as an artifact (dsl.Output[dsl.Dataset])"

@@ -26,7 +26,6 @@ from .values import (
     check_literals,
     converted,
 )
-from .warned import TaskWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from .outcome import Outcome
     from .spec import Component, Source, Task
+    from .warned import TaskWarnings
 
 # Characters of four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not support them.
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
@@ -88,7 +88,7 @@ def given_inputs(
     _warn_of_four_bytes(sources, component, parameters, warnings)
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
-    parameters = _typed(component, parameters, skipped, warnings)
+    parameters = _typed(component, _with_items(component, parameters, warnings), skipped)
     if component.executor.container and None in parameters.values():
         # A value that no task produced is unset in KFP, and cannot be encoded as JSON.
         raise ValueFaultError("proto: google.protobuf.Value: none of the oneof fields is set")
@@ -142,7 +142,7 @@ def iteration_inputs(task: Task, component: Component, values: Values) -> Values
     """
     loop = task.loop or Loop()
     skipped = {loop.items.get("inputParameter", "")}
-    parameters = _typed(component, values.parameters, skipped, TaskWarnings())
+    parameters = _typed(component, values.parameters, skipped)
     item, given = parameters.get(loop.item_input), values.parameters.get(loop.item_input)
     if isinstance(item, str) and not isinstance(given, str):
         parameters[loop.item_input] = ItemText.of(item, given)
@@ -165,9 +165,18 @@ def _by_default(parent: str) -> Origin:
     return Origin("COMPONENT_DEFAULT_INPUT", parent)
 
 
-def _typed(
-    component: Component, given: Mapping[str, JsonValue], skipped: Collection[str], warnings: TaskWarnings
-) -> dict[str, JsonValue]:
+def _with_items(component: Component, given: Mapping[str, JsonValue], warnings: TaskWarnings) -> dict[str, JsonValue]:
+    """The parameters, with the item itself where the text of a loop's item is given to another type."""
+    parameters = dict(given)
+    for name, declared in component.input_definitions.parameters.items():
+        value, kind = parameters.get(name), declared.parameter_type
+        if isinstance(value, ItemText) and kind != "STRING":
+            warnings.warn(rules.ITEM_OF_ANY_LIST.text(input=name, expected=kind))
+            parameters[name] = value.item
+    return parameters
+
+
+def _typed(component: Component, given: Mapping[str, JsonValue], skipped: Collection[str]) -> dict[str, JsonValue]:
     """The parameters with their declared types; skipped ones are not converted and may be missing."""
     parameters = dict(given)
     for name, declared in component.input_definitions.parameters.items():
@@ -176,11 +185,7 @@ def _typed(
             continue
         if name not in given and declared.default_value is None:
             raise ValueFaultError(f'neither value nor default value provided for non-optional parameter "{name}"')
-        value = given.get(name)
-        if isinstance(value, ItemText) and kind != "STRING":
-            warnings.warn(rules.ITEM_OF_ANY_LIST.text(input=name, expected=kind))
-            value = value.item
-        parameters[name] = converted(value, kind, name)
+        parameters[name] = converted(given.get(name), kind, name)
     return parameters
 
 

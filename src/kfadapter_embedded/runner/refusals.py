@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
 
-from .spec import Component, Container, Pipeline
+    from .spec import Component, Container, Pipeline
 
 _ELSEWHERE = "Run it on Kubeflow Pipelines on Kubernetes: set KFADAPTER_KFP_URL to its address, nothing else changes"
 _START_ONE = (

@@ -37,7 +37,7 @@ def artifact_reads(code: ast.Module, artifact: str) -> list[str]:
 
 
 def writes_names(code: ast.Module) -> bool:
-    """Whether it refers to an artifact."""
+    """Whether it assigns the name of an artifact."""
     return any(
         isinstance(node, ast.Attribute) and node.attr == "name" and isinstance(node.ctx, ast.Store)
         for node in ast.walk(code)

@@ -140,14 +140,13 @@ def types(task: Task) -> Iterator[Finding]:
     """Values of another type than declared, and values other than the literals."""
     for name, origin in task.origins():
         definition = task.definition(name)
-        expected, given = _declared(definition.get("parameterType")), _type(origin)
+        declared = text(definition.get("parameterType"))
+        expected, given = _declared(declared), _type(origin)
         if origin.kind == "item" and given == "STRING":
             if expected not in {"", "STRING"}:
-                declared = text(definition.get("parameterType"))
                 yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=plain(name), expected=declared)
             continue
         if expected and given and expected not in {given, "STRING"} and not expected.startswith("TASK_"):
-            declared = text(definition.get("parameterType"))
             yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=given)
         literals = items(definition.get("literals"))
         if literals and origin.kind == "constant" and origin.value not in literals:
