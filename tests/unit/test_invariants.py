@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-PACKAGES = ("kfadapter_grpc", "kfadapter_embedded", "kfadapter_oran")
+PACKAGES = ("kfadapter_grpc", "kfadapter_console", "kfadapter_embedded", "kfadapter_oran")
 PROTOS = ROOT / "protos" / "kfadapter" / "v1"
 GENERATED = ROOT / "src" / "kfadapter" / "v1"
 

@@ -1,0 +1,1 @@
+"""The web page in front of an adapter: an ordinary client of its gRPC API."""
