@@ -1,3 +1,5 @@
 """The commands that this package adds to `kfadapter`. No imports, as the program's help loads this module."""
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS = {
+    "console": ("kfadapter_console.command:console", "Serve a web page in front of an adapter."),
+}

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 import typer
 
-from kfadapter_grpc.cli.values import duration, pairs, shown_duration
+from kfadapter_grpc.cli.values import duration, pairs
 from kfadapter_grpc.contract.parameters import typed_values
 from kfadapter_grpc.contract.spec import Parameter, ParameterType
+from kfadapter_grpc.times import shown_duration
 
 
 @pytest.mark.parametrize(

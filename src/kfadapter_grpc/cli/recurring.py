@@ -34,9 +34,9 @@ from kfadapter_grpc.cli.values import (
     optional_moment,
     page_size,
     pairs,
-    shown_duration,
     shown_time,
 )
+from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

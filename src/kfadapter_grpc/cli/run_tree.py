@@ -12,10 +12,10 @@ from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.cli.output import is_utf8
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Task, TaskKind
+from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -11,6 +11,7 @@ import typer
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import other
+from kfadapter_grpc.times import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 LATEST = "@latest"
 """Stands for the newest run."""
-_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -33,23 +33,11 @@ def duration(text: str) -> timedelta:
         BadParameter: It is invalid or zero.
     """
     found = _DURATION.fullmatch(text)
-    counts = found.groups() if found else ("0",) * len(_UNITS)
-    seconds = sum(int(count or 0) * unit for count, unit in zip(counts, _UNITS.values(), strict=True))
+    counts = found.groups() if found else ("0",) * len(UNITS)
+    seconds = sum(int(count or 0) * unit for count, unit in zip(counts, UNITS.values(), strict=True))
     if not seconds:
         raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m or 7d")
     return timedelta(seconds=seconds)
-
-
-def shown_duration(length: timedelta) -> str:
-    """Formats a duration in its two largest units; a negative one, as between two clocks, counts as 0."""
-    seconds = max(int(length.total_seconds()), 0)
-    if seconds < _UNITS["m"]:
-        return f"{seconds}s"
-    if seconds < _UNITS["h"]:
-        return f"{seconds // 60}m{seconds % 60:02}s"
-    if seconds < _UNITS["d"]:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
-    return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
 
 
 def moment(text: str) -> datetime:

@@ -1,0 +1,32 @@
+"""Durations and ages in words, for the command line and the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""The seconds of each unit, largest first."""
+
+
+def shown_duration(length: timedelta) -> str:
+    """Formats a duration in its two largest units; a negative one, as between two clocks, counts as 0."""
+    seconds = max(int(length.total_seconds()), 0)
+    if seconds < UNITS["m"]:
+        return f"{seconds}s"
+    if seconds < UNITS["h"]:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < UNITS["d"]:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
+
+
+def shown_age(moment: datetime, now: datetime) -> str:
+    """Formats a time relative to now in its largest unit: `2h ago`, `just now`, `in 5m`."""
+    seconds = int((now - moment).total_seconds())
+    for unit, size in UNITS.items():
+        if count := abs(seconds) // size:
+            return f"{count}{unit} ago" if seconds > 0 else f"in {count}{unit}"
+    return "just now"
