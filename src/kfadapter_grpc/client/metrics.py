@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from kfadapter_grpc.contract.artifacts import MetricsOfRun
@@ -22,10 +22,10 @@ def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) 
     """Returns the metrics of runs as a table, with columns for these parameters."""
     of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
     taken = {*RUN_COLUMNS, *of_parameters.values()}
-    columns = _columns((one for run in runs for one in run.metrics), taken)
+    columns = metric_names((one for run in runs for one in run.metrics), taken)
     rows: Rows = []
     for run in runs:
-        values = {_key(one): one.value for one in run.metrics}
+        values = {metric_key(one): one.value for one in run.metrics}
         rows.append(
             {
                 "run_id": run.run_id,
@@ -41,17 +41,18 @@ def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) 
 
 def named_metrics(metrics: Sequence[RunMetric]) -> dict[str, Json]:
     """Returns the metrics of one run by the names that a table of it has."""
-    columns = _columns(metrics, set())
-    return {columns[_key(one)]: one.value for one in metrics}
+    columns = metric_names(metrics)
+    return {columns[metric_key(one)]: one.value for one in metrics}
 
 
-def _key(metric: RunMetric) -> tuple[str, str, str]:
+def metric_key(metric: RunMetric) -> tuple[str, str, str]:
+    """Returns what identifies a metric of a run."""
     return metric.task, metric.output, metric.name
 
 
-def _columns(metrics: Iterable[RunMetric], taken: set[str]) -> dict[tuple[str, str, str], str]:
-    """Returns the names of the metrics of a table, in order of appearance."""
-    keys = list(dict.fromkeys(map(_key, metrics)))
+def metric_names(metrics: Iterable[RunMetric], taken: Collection[str] = ()) -> dict[tuple[str, str, str], str]:
+    """Returns the names of the metrics of a table by their keys, in order of appearance; none of them is in `taken`."""
+    keys = list(dict.fromkeys(map(metric_key, metrics)))
     same: defaultdict[str, int] = defaultdict(int)
     for key in keys:
         for name in dict.fromkeys(_names(key)):
