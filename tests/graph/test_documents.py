@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.graph.shapes import SHAPES, group, task
+from tests.graph.shapes import SHAPES, group, loop, task
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
+from kfadapter_grpc.graph import STYLE, dot, graph_of, mermaid, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>\"&']]></script> #quot; \\n {%}`"
@@ -50,6 +51,45 @@ def test_svg_bridges_crossings() -> None:
     """A line that passes below another makes a small bridge."""
     paths = ET.fromstring(svg(graph_of(SHAPES["crossing"]), "x")).iter(f"{SVG}path")  # noqa: S314
     assert any("a3 3 0 0" in path.attrib["d"] for path in paths)
+
+
+def test_svg_embedded_in_a_page_has_classes_only() -> None:
+    """Inside a page the drawing has no styles, which a strict policy forbids, no background and no ids."""
+    text = svg(graph_of(SHAPES["nested"]), "x", embedded=True)
+    assert not {"style", "id"} & {name for element in ET.fromstring(text).iter() for name in element.attrib}  # noqa: S314
+    assert "<style" not in text
+    assert 'class="page"' not in text
+    assert dedent("\n".join(svg(graph_of(()), "x").splitlines()[4:-5])).strip() == STYLE.strip()
+
+
+def test_svg_shows_states_and_links() -> None:
+    """A box has the class of its state, and is a link with the task's full name; what a page passes is escaped."""
+    tasks = (task(HOSTILE), group("all", tasks=(task("one"),)))
+    states = {(HOSTILE,): HOSTILE, ("all", "one"): "failed"}
+    text = svg(graph_of(tasks), "x", states=states, link=lambda node: f"/tasks?of={'/'.join(node.path)}")
+    root = ET.fromstring(text)  # noqa: S314
+    links = {link.attrib["href"]: link for link in root.iter(f"{SVG}a")}
+    assert list(links) == [f"/tasks?of={HOSTILE}", "/tasks?of=all", "/tasks?of=all/one"]
+    assert links[f"/tasks?of={HOSTILE}"].findtext(f"{SVG}title") == HOSTILE
+    looks = [rect.attrib["class"] for link in links.values() for rect in link.iter(f"{SVG}rect")]
+    assert looks == [f"task {HOSTILE}", "group", "task failed"]
+    assert root.attrib["role"] == "group"
+
+
+def test_closed_groups_are_one_box() -> None:
+    """A closed group is drawn as a box without what is in it, with its state and its lines; others stay open."""
+    inner = group("inner", tasks=(task("x"),))
+    tasks = (loop("each", items="[1]", tasks=(inner,)), group("open", "each", tasks=(inner,)))
+    graph = graph_of(tasks, states={("each",): "12 of 300"}, closed={("each",)})
+    text = svg(graph, "x", embedded=True)
+    assert [rect.attrib["class"] for rect in ET.fromstring(text).iter("rect")] == [  # noqa: S314
+        "task closed loop",
+        "group",
+        "group",
+        "task",
+    ]
+    assert graph.nodes[0].words == ("for each of [1]", "12 of 300")
+    assert graph.edges == ((0, 1),)
 
 
 def test_mermaid_escapes_what_a_file_says() -> None:

@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Task
 
@@ -48,6 +48,8 @@ class Node:
         words: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
         after: Its dependencies, with a remark if no line can be drawn.
         inside: The tasks inside it.
+        path: The names of its groups and its own, as declared.
+        is_closed: Whether it stands for the tasks inside it, too.
     """
 
     title: str
@@ -55,6 +57,8 @@ class Node:
     words: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     inside: Graph = field(default_factory=Graph)
+    path: tuple[str, ...] = ()
+    is_closed: bool = False
 
 
 def graph_of(
@@ -62,6 +66,7 @@ def graph_of(
     clean: Callable[[str], str] = str,
     states: Mapping[tuple[str, ...], str] | None = None,
     above: tuple[str, ...] = (),
+    closed: Container[tuple[str, ...]] = (),
 ) -> Graph:
     """Builds the graph of the tasks of a pipeline or group.
 
@@ -72,6 +77,7 @@ def graph_of(
         clean: Applied to every text, for instance to replace characters that a terminal lacks.
         states: The states of tasks in a run as text, by the names of their groups and their own.
         above: The names of the groups around these tasks.
+        closed: The groups that are drawn as one box each, by the names of their groups and their own.
     """
     places = {task.name: place for place, task in enumerate(tasks)}
     ups = [[places[name] for name in dict.fromkeys(task.depends_on) if name in places] for task in tasks]
@@ -92,8 +98,9 @@ def graph_of(
             after.append(title)
             words += [f"after {title}"] if remark else []
         words += [shown(states[path])] if states and path in states else []
-        inside = graph_of(task.tasks, clean, states, path)
-        return Node(shown(_name_words(task)), task.kind, tuple(words), tuple(after), inside)
+        is_closed = bool(task.tasks) and path in closed
+        inside = Graph() if is_closed else graph_of(task.tasks, clean, states, path, closed)
+        return Node(shown(_name_words(task)), task.kind, tuple(words), tuple(after), inside, path, is_closed)
 
     return Graph(tuple(node(*one) for one in enumerate(tasks)), tuple(sorted(edges)))
 

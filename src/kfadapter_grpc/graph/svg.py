@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from textwrap import indent
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -12,10 +13,10 @@ from kfadapter_grpc.graph.layout import DOCUMENT, layout
 from kfadapter_grpc.graph.model import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kfadapter_grpc.graph.layout import Box, Layout
-    from kfadapter_grpc.graph.model import Graph
+    from kfadapter_grpc.graph.model import Graph, Node
     from kfadapter_grpc.graph.part import End, Wire
 
 _WIDTH = 8
@@ -28,59 +29,89 @@ _HEAD = 7.0
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _INSETS = {False: (0.3, 0.3), True: (0.1, 0.35)}
 """How much of its first and last row a box leaves free: one task, and a group."""
+_QUOTE = {'"': "&quot;"}
 _CLASSES = {
     TaskKind.CONDITION: "condition",
     TaskKind.LOOP: "loop",
     TaskKind.EXIT_HANDLER: "finally",
     TaskKind.IMPORTER: "importer",
 }
-_STYLE = """\
-  <style>
-    text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", D2Coding,
-      "Noto Sans Mono CJK KR", "Noto Sans CJK KR", "Noto Sans KR", "Apple SD Gothic Neo", "Malgun Gothic",
-      monospace; fill: #1f2328; }
-    text.words { font-size: 11px; fill: #57606a; }
-    text.heading { font-size: 12px; fill: #424a53; }
-    .page { fill: #ffffff; }
-    .task { fill: #ffffff; stroke: #57606a; stroke-width: 1.2; }
-    .group { fill: #57606a; fill-opacity: 0.06; stroke: #8c959f; }
-    .condition { stroke: #bf8700; } .group.condition { fill: #bf8700; }
-    .loop { stroke: #8250df; } .group.loop { fill: #8250df; }
-    .finally { stroke: #1a7f37; stroke-dasharray: 5 3; }
-    .importer { stroke: #0969da; }
-    .line { fill: none; stroke: #6e7781; stroke-width: 1.4; stroke-linecap: round; }
-    .head { fill: #6e7781; }
-    @media (prefers-color-scheme: dark) {
-      text { fill: #e6edf3; } text.words { fill: #9198a1; } text.heading { fill: #c5ccd3; }
-      .page { fill: #0d1117; } .task { fill: #161b22; stroke: #9198a1; }
-      .group { fill: #9198a1; fill-opacity: 0.1; stroke: #6e7681; }
-      .condition { stroke: #d29922; } .group.condition { fill: #d29922; }
-      .loop { stroke: #a371f7; } .group.loop { fill: #a371f7; }
-      .finally { stroke: #3fb950; } .importer { stroke: #58a6ff; }
-      .line { stroke: #8b949e; } .head { fill: #8b949e; }
-    }
-  </style>"""
+STYLE = """\
+.graph text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", D2Coding,
+  "Noto Sans Mono CJK KR", "Noto Sans CJK KR", "Noto Sans KR", "Apple SD Gothic Neo", "Malgun Gothic",
+  monospace; fill: #1f2328; }
+.graph .words { font-size: 11px; fill: #57606a; }
+.graph .heading { font-size: 12px; fill: #424a53; }
+.graph .page { fill: #ffffff; }
+.graph .task { fill: #ffffff; stroke: #57606a; stroke-width: 1.2; }
+.graph .group { fill: #57606a; fill-opacity: 0.06; stroke: #8c959f; }
+.graph .closed { stroke-width: 3; }
+.graph .condition { stroke: #bf8700; } .graph .group.condition { fill: #bf8700; }
+.graph .loop { stroke: #8250df; } .graph .group.loop { fill: #8250df; }
+.graph .finally { stroke: #1a7f37; stroke-dasharray: 5 3; }
+.graph .importer { stroke: #0969da; }
+.graph .line { fill: none; stroke: #6e7781; stroke-width: 1.4; stroke-linecap: round; }
+.graph .head { fill: #6e7781; }
+.graph .succeeded { stroke: #1a7f37; } .graph .task.succeeded { fill: #eefbf1; }
+.graph .failed { stroke: #b3261e; stroke-width: 2; } .graph .task.failed { fill: #ffebe9; }
+.graph .running, .graph .pending { stroke: #0969da; stroke-width: 2; } .graph .task.running { fill: #ddf0ff; }
+.graph .canceled, .graph .canceling, .graph .paused { stroke: #8a5a00; } .graph .task.canceled { fill: #fff8e5; }
+.graph .skipped, .graph .omitted, .graph .waiting { stroke: #8c959f; stroke-dasharray: 3 3; }
+.graph .cached { stroke-dasharray: 8 3; }
+.graph a { cursor: pointer; } .graph a:hover text { text-decoration: underline; }
+.graph a:focus { outline: none; } .graph a:focus-visible rect { stroke: #0b5fae; stroke-width: 4; }
+@media (prefers-color-scheme: dark) {
+  .graph text { fill: #e6edf3; } .graph .words { fill: #9198a1; } .graph .heading { fill: #c5ccd3; }
+  .graph .page { fill: #0d1117; } .graph .task { fill: #161b22; stroke: #9198a1; }
+  .graph .group { fill: #9198a1; fill-opacity: 0.1; stroke: #6e7681; }
+  .graph .condition { stroke: #d29922; } .graph .group.condition { fill: #d29922; }
+  .graph .loop { stroke: #a371f7; } .graph .group.loop { fill: #a371f7; }
+  .graph .finally { stroke: #3fb950; } .graph .importer { stroke: #58a6ff; }
+  .graph .line { stroke: #8b949e; } .graph .head { fill: #8b949e; }
+  .graph .succeeded { stroke: #3fb950; } .graph .task.succeeded { fill: #0f2417; }
+  .graph .failed { stroke: #ff8a80; } .graph .task.failed { fill: #331517; }
+  .graph .running, .graph .pending { stroke: #79c0ff; } .graph .task.running { fill: #0c2740; }
+  .graph .canceled, .graph .canceling, .graph .paused { stroke: #e3b341; } .graph .task.canceled { fill: #2a2210; }
+  .graph .skipped, .graph .omitted, .graph .waiting { stroke: #6e7681; }
+  .graph a:focus-visible rect { stroke: #6cb6ff; }
+}
+"""
+"""The looks of a graph; a page whose Content-Security-Policy allows no inline styles serves it itself."""
 
 
-def svg(graph: Graph, title: str) -> str:
-    """Draws a graph as a standalone document, without scripts, for light and dark pages.
+def svg(
+    graph: Graph,
+    title: str,
+    *,
+    embedded: bool = False,
+    states: Mapping[tuple[str, ...], str] | None = None,
+    link: Callable[[Node], str] = lambda _: "",
+) -> str:
+    """Draws a graph without scripts, for light and dark pages.
 
     Args:
         graph: The tasks.
         title: The description, for screen readers.
+        embedded: Leave out what makes it a document of its own: background, `STYLE`, and the XML namespace.
+        states: CSS classes of boxes by the path of their task, such as `failed`.
+        link: Returns where the box of a task leads to; no link if empty.
     """
     found = layout(graph, DOCUMENT)
     width = found.width * _WIDTH + 2 * _MARGIN
     height = found.height * _HEIGHT + 2 * _MARGIN
+    size = f'width="{width}" height="{height}"'
+    boxes = list(_boxes(found, states or {}, link))
+    role = "group" if any("<a " in box for box in boxes) else "img"
+    namespace = "" if embedded else f' xmlns="{_NAMESPACE}"'
+    alone = ["  <style>", indent(STYLE.rstrip(), "    "), "  </style>", f'  <rect class="page" {size} rx="8"/>']
     return "\n".join(
         [
-            f'<svg xmlns="{_NAMESPACE}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
+            f'<svg{namespace} class="graph" {size} viewBox="0 0 {width} {height}" role="{role}">',
             f"  <title>{escape(one_line(title))}</title>",
             f"  <desc>{escape('. '.join(sentences(graph, DOCUMENT.mark)) or 'no tasks')}</desc>",
-            _STYLE,
-            f'  <rect class="page" width="{width}" height="{height}" rx="8"/>',
+            *([] if embedded else alone),
             f'  <g transform="translate({_MARGIN} {_MARGIN})">',
-            *_boxes(found),
+            *boxes,
             *_lines(found),
             "  </g>",
             "</svg>\n",
@@ -98,12 +129,16 @@ def _bottom_of(box: Box) -> float:
     return (box.y + box.height - _INSETS[box.is_group][1]) * _HEIGHT
 
 
-def _boxes(found: Layout) -> Iterator[str]:
+def _boxes(found: Layout, states: Mapping[tuple[str, ...], str], link: Callable[[Node], str]) -> Iterator[str]:
     for box in found.boxes:
         kind = "group" if box.is_group else "task"
-        classes = " ".join(name for name in (kind, _CLASSES.get(box.node.kind, "")) if name)
+        closed = "closed" if box.node.is_closed else ""
+        looks = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
+        if href := link(box.node):
+            words = ", ".join((box.node.title, *box.node.words))
+            yield f'    <a href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
         yield (
-            f'    <rect class="{classes}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
+            f'    <rect class="{escape(looks, _QUOTE)}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
             f'width="{(box.width - 1) * _WIDTH}" height="{_bottom_of(box) - _top_of(box):g}" rx="6"/>'
         )
         for number, line in enumerate(box.lines):
@@ -115,6 +150,8 @@ def _boxes(found: Layout) -> Iterator[str]:
                 style = 'class="words" ' if number else ""
             anchor = "" if box.is_group else ' text-anchor="middle"'
             yield f'    <text {style}x="{x:g}" y="{y:g}"{anchor}>{escape(line)}</text>'
+        if href:
+            yield "    </a>"
 
 
 def _lines(found: Layout) -> Iterator[str]:
