@@ -11,15 +11,12 @@ from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.run_tree import (
     ASCII,
     UNICODE,
-    folded_states,
-    folded_tasks,
     planned_paths,
     run_line,
     short_error,
     task_lines,
 )
 from kfadapter_grpc.cli.watch import _judge
-from kfadapter_grpc.contract.run_outputs import RunInput
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 
@@ -145,45 +142,3 @@ def test_only_changes_are_told() -> None:
     assert one.takes_state()
     assert [changed.name for changed in one.take(running(*TASKS))] == ["loop[0]/fit", "loop[1]/fit"]
     assert not one.takes_state()
-
-
-def test_states_of_a_picture() -> None:
-    """Iterations of a loop are merged, with counts and the shortest and longest duration; the loop has their number."""
-    loop = replace(task("for-loop-1", RunState.FAILED, 20), kind=TaskKind.LOOP)
-    ends = ((RunState.SUCCEEDED, 3), (RunState.SUCCEEDED, 9), (RunState.FAILED, 5))
-    fits = [
-        replace(task("fit", state, end), task_id=f"f{index}", parent_task_id=loop.task_id, iteration_index=index)
-        for index, (state, end) in enumerate(ends)
-    ]
-    waiting = replace(task("report", RunState.OMITTED), started_at=None)
-    again = replace(task("준비", RunState.SUCCEEDED, 3), attempts=2, cached=True)
-    assert folded_states(running(again, loop, *fits, waiting), NOW) == {
-        ("준비",): "SUCCEEDED, 3s, cached, 2 attempts",
-        ("for-loop-1",): "FAILED, 20s, 3 iterations",
-        ("for-loop-1", "fit"): "2 SUCCEEDED, 1 FAILED, 3s to 9s",
-        ("report",): "OMITTED",
-    }
-    assert folded_states(running(*TASKS), NOW)["loop", "fit"] == "1 FAILED, 1 RUNNING, 9s to 1m15s"
-
-
-def test_tasks_of_a_picture() -> None:
-    """A run's tasks form a pipeline: iterations are merged, and groups depend on the producers of their inputs."""
-    loop = replace(task("for-loop-1", RunState.SUCCEEDED, 9), display_name="each", kind=TaskKind.LOOP)
-    data, model = RunInput("data", source_task="준비"), RunInput("model", source_task="fit")
-    inside = replace(task("fit", RunState.SUCCEEDED, 3), parent_task_id=loop.task_id, inputs=(data,))
-    fits = [replace(inside, task_id=f"f{index}", iteration_index=index) for index in range(3)]
-    checks = [replace(one, name="check", task_id=f"c{one.task_id}", inputs=(model, data)) for one in fits]
-    report = replace(task("report", RunState.SUCCEEDED, 9), inputs=(RunInput("all", source_task="for-loop-1"),))
-    foreign = replace(task("other", RunState.SUCCEEDED, 9), inputs=(RunInput("x", source_task="not there"),))
-    assert folded_tasks(running(task("준비", RunState.SUCCEEDED, 3), loop, *fits, *checks, report, foreign)) == (
-        Task("준비"),
-        Task(
-            "for-loop-1",
-            kind=TaskKind.LOOP,
-            depends_on=("준비",),
-            tasks=(Task("fit"), Task("check", depends_on=("fit",))),
-            display_name="each",
-        ),
-        Task("report", depends_on=("for-loop-1",)),
-        Task("other"),
-    )

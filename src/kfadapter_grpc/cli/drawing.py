@@ -9,10 +9,11 @@ from rich.live import Live
 from rich.text import Text
 
 from kfadapter_grpc.cli import output, run_tree
-from kfadapter_grpc.cli.run_tree import UNICODE, marks_for, short_error, shown_state
+from kfadapter_grpc.cli.run_tree import UNICODE, marks_for, short_error
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.folding import shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:

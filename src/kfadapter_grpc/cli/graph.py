@@ -76,12 +76,13 @@ def graph(
 
 def _of_run(client: "Client", run: str) -> tuple["SpecSummary | None", tuple[str, str], dict[tuple[str, ...], str]]:
     """Returns the pipeline of a run, or one made from its tasks; its title; and the states of the tasks."""
-    from kfadapter_grpc.cli.run_tree import folded_states, folded_tasks
     from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
     from kfadapter_grpc.contract.spec import SpecSummary
+    from kfadapter_grpc.folding import folded_tasks, merged_tasks
 
     found = client.runs.get(run_id(client, run))
-    states = folded_states(found, datetime.now(timezone.utc))
+    now = datetime.now(timezone.utc)
+    states = {path: merged.words(now) for path, merged in merged_tasks(found).items()}
     if found.pipeline_id and found.pipeline_version_id:
         with suppress(PipelineNotFoundError, VersionNotFoundError):
             version = client.pipelines.get_version(

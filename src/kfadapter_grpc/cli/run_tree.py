@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -14,7 +13,7 @@ from kfadapter_grpc.cli.output import is_utf8
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.contract.spec import Task, TaskKind
+from kfadapter_grpc.folding import shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from kfadapter_grpc.contract.runs import Run, RunTask
+    from kfadapter_grpc.contract.spec import Task
 
 LONGEST_ERROR = 160
 """How many columns an error may take on a task's line; the whole of it is printed at the end."""
@@ -145,79 +145,10 @@ def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
     return paths
 
 
-def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
-    """Returns the outcome of each declared task by its path; iterations of loops are counted.
-
-    Args:
-        run: The run with its tasks.
-        now: The end of the elapsed time of an unfinished task.
-    """
-    iterations: dict[str, set[int]] = {}
-    for task in run.tasks:
-        if task.iteration_index is not None:
-            iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
-    states = {}
-    for path, tasks in _folded(run).items():
-        counts = Counter(shown_state(task.state) for task in tasks)
-        one = len(tasks) == 1
-        words = [state if one else f"{count} {state}" for state, count in counts.most_common()]
-        words += [_times([(task.finished_at or now) - task.started_at for task in tasks if task.started_at])]
-        words += ["cached"] if all(task.cached for task in tasks) else []
-        words += [f"{tasks[0].attempts} attempts"] if one and tasks[0].attempts > 1 else []
-        count = len(iterations.get(tasks[0].task_id, ())) if one and tasks[0].kind is TaskKind.LOOP else 0
-        words += [f"{count} iterations"] if count else []
-        states[path] = ", ".join(filter(None, words))
-    return states
-
-
-def folded_tasks(run: Run) -> tuple[Task, ...]:
-    """Reconstructs declared tasks from those of a run; the iterations of a loop become one.
-
-    In a run, dependencies are known only from outputs that a task uses.
-    """
-    found = _folded(run)
-    awaited: dict[tuple[str, ...], dict[str, None]] = {}
-    for path, tasks in found.items():
-        around = [path[:length] for length in range(len(path), 0, -1)]
-        for source in [one.source_task for task in tasks for one in task.inputs if one.source_task]:
-            beside = (one for one in around if one[-1] != source and (*one[:-1], source) in found)
-            if (waiting := next(beside, None)) is not None:
-                awaited.setdefault(waiting, {})[source] = None
-
-    def inside(group: tuple[str, ...]) -> tuple[Task, ...]:
-        return tuple(
-            Task(
-                path[-1],
-                kind=tasks[0].kind,
-                depends_on=tuple(awaited.get(path, ())),
-                tasks=inside(path),
-                display_name=tasks[0].display_name,
-            )
-            for path, tasks in found.items()
-            if path[:-1] == group
-        )
-
-    return inside(())
-
-
-def _folded(run: Run) -> dict[tuple[str, ...], list[RunTask]]:
-    """Returns the tasks of a run by their paths without iterations."""
-    found: dict[tuple[str, ...], list[RunTask]] = {}
-    for row in _begun(run):
-        if row.task is not None:
-            found.setdefault(row.declared, []).append(row.task)
-    return found
-
-
 def _times(lengths: Sequence[timedelta]) -> str:
     """The shortest and the longest duration of tasks."""
     shown = list(dict.fromkeys(shown_duration(one) for one in (min(lengths), max(lengths)))) if lengths else []
     return " to ".join(shown)
-
-
-def shown_state(state: RunState) -> str:
-    """Returns the name of a state, also of an unknown one."""
-    return state.value or "UNKNOWN"
 
 
 def short_error(text: str, cut: str) -> str:

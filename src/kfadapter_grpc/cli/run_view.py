@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output, run_tree
 from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
-from kfadapter_grpc.cli.run_tree import marks_for, shown_state
+from kfadapter_grpc.cli.run_tree import marks_for
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
+from kfadapter_grpc.folding import shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:

@@ -231,7 +231,7 @@ def terminate(
     output: Output = "table",
 ) -> None:
     """Terminate a run; no-op if it has finished."""
-    from kfadapter_grpc.cli.run_tree import shown_state
+    from kfadapter_grpc.folding import shown_state
 
     with options.client() as client:
         found = client.runs.terminate(run_id(client, run), wait=wait)
