@@ -1,7 +1,8 @@
-"""The page as a process: served by uvicorn until SIGTERM or SIGINT."""
+"""The page as a process: served by uvicorn on a thread until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
+import logging
 import ssl
 import sys
 import threading
@@ -9,6 +10,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kfadapter_console.app import make_app
 from kfadapter_grpc.addresses import split_address
@@ -17,6 +19,12 @@ from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
+    import asyncio
+    import socket
+
+    from starlette.types import ASGIApp
+    from typing_extensions import Self
+
     from kfadapter_console.command import ConsoleOptions
     from kfadapter_grpc.client import Client
 
@@ -25,7 +33,7 @@ STOP_SECONDS = 1
 MAX_REQUESTS = 200
 """How many connections are served at once; further ones get 503."""
 IDLE_SECONDS = 30
-"""How long a connection without a request stays open."""
+"""How long a connection may be without a request, also with half the head of one."""
 
 
 def run(client: Client, options: ConsoleOptions) -> None:
@@ -40,9 +48,8 @@ def run(client: Client, options: ConsoleOptions) -> None:
         SettingsError: The certificate or its key cannot be used.
     """
     with ExitStack() as stages:
-        stages.enter_context(closing(client))
         listener = stages.enter_context(closing(bound_socket(options.listen, "--listen")))
-        host, port = split_address(options.listen)[0], listener.getsockname()[1]
+        host = split_address(options.listen)[0]
         signals = stages.enter_context(StopSignals())
         app = make_app(
             client,
@@ -51,12 +58,26 @@ def run(client: Client, options: ConsoleOptions) -> None:
             max_upload_bytes=options.max_upload_bytes,
             secure=options.tls_certificate is not None,
         )
-        server = uvicorn.Server(
+        tls = _tls(options) if options.tls_certificate else None
+        stages.enter_context(PageServer(app, listener, tls))
+        stages.enter_context(closing(client))  # first of all, as that ends the calls of live pages
+        shown = f"[{host}]" if ":" in host else host
+        sys.stdout.write(f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        signals.wait()
+
+
+class PageServer:
+    """Serves an application on a listening socket while entered."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        self._listener = listener
+        self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 ws="none",
                 loop="asyncio",
-                http="h11",
+                http=_Connection,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -67,17 +88,50 @@ def run(client: Client, options: ConsoleOptions) -> None:
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
-        server.config.load()
-        if options.tls_certificate and options.tls_key:
-            server.config.ssl = _tls(options)
-        thread = threading.Thread(target=server.run, args=([listener],), name="console", daemon=True)
-        thread.start()
-        shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"{'https' if options.tls_certificate else 'http'}://{shown}:{port}\n")
-        sys.stdout.flush()
-        signals.wait()
-        server.should_exit = True
-        thread.join(2 * STOP_SECONDS + 1)
+        self._server.config.load()
+        self._server.config.ssl = tls
+
+    def __enter__(self) -> Self:
+        # It repeats the traceback of what app.py logs with the request, and reports every malformed request.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="page", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(2 * STOP_SECONDS + 1)
+
+
+class _Connection(H11Protocol):
+    """A connection whose requests must begin in time: uvicorn bounds the time between them only."""
+
+    transport: asyncio.Transport
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop_timer()
+
+    def _expect_head(self) -> None:
+        """Starts the timer if no request is being answered, and stops it if one is."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_timer()
+        elif self._late is None:
+            self._late = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 def _tls(options: ConsoleOptions) -> ssl.SSLContext:

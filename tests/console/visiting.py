@@ -1,0 +1,151 @@
+"""The page in front of an adapter, and a browser without scripts that visits it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from html import unescape
+from http.cookies import SimpleCookie
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import urllib3
+from urllib3.filepost import encode_multipart_formdata
+
+from kfadapter_console.app import make_app
+from kfadapter_console.process import PageServer
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.daemon.listening import bound_socket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_UPLOAD_BYTES = 1 << 20
+"""The largest file that the page of tests accepts."""
+WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer; its header names may be in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    @property
+    def words(self) -> str:
+        """The text of an HTML page as people see it, with single spaces."""
+        return " ".join(unescape(re.sub(r"<script.*?</script>|<[^>]*>", " ", self.text, flags=re.DOTALL)).split())
+
+    @property
+    def path(self) -> str:
+        """The path and query of the page that is shown."""
+        split = urlsplit(self.url)
+        return split.path + (f"?{split.query}" if split.query else "")
+
+
+class Visitor:
+    """Gets pages and posts forms, with cookies and redirects."""
+
+    def __init__(self, url: str) -> None:
+        """Visits the page at a URL."""
+        self.url = url
+        self.cookies: dict[str, str] = {}
+        self._pool = urllib3.PoolManager(retries=False, timeout=WAIT_SECONDS, maxsize=10)
+
+    def get(self, path: str, *, follow: bool = True, headers: Mapping[str, str] | None = None) -> Answer:
+        """Gets a page."""
+        return self._send("GET", path, None, headers or {}, follow=follow)
+
+    def post(
+        self,
+        path: str,
+        fields: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        *,
+        file: tuple[str, str, bytes] | None = None,
+        csrf: str | None = None,
+        follow: bool = True,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Posts a form as a browser does, with the session's CSRF token.
+
+        Args:
+            path: Where the form is posted to.
+            fields: Its fields; pairs if a name occurs twice.
+            file: The name of a file's field, its file name, and its content; the form is multipart then.
+            csrf: Another CSRF token.
+            follow: Whether to follow the redirect.
+            headers: Further headers.
+        """
+        pairs = [*(fields.items() if hasattr(fields, "items") else fields)]
+        pairs.append(("csrf", self.csrf() if csrf is None else csrf))
+        if file is None:
+            body, kind = urlencode(pairs).encode(), "application/x-www-form-urlencoded"
+        else:
+            body, kind = encode_multipart_formdata([*pairs, (file[0], (file[1], file[2]))])
+        sent = {"content-type": kind, "origin": self.url, "sec-fetch-site": "same-origin", **(headers or {})}
+        return self._send("POST", path, body, sent, follow=follow)
+
+    def csrf(self) -> str:
+        """Returns the CSRF token of the session, as each form has it."""
+        found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get("/login").text)
+        assert found
+        return found[1]
+
+    def events(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yields the events (name, data) of a live stream until it ends."""
+        answer = self._pool.request("GET", self.url + path, headers=self._headers({}), preload_content=False)
+        assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+        with closing(answer):
+            lines: list[str] = []
+            for raw in answer:
+                if line := raw.decode().rstrip("\n"):
+                    lines.append(line)
+                    continue
+                data = "\n".join(one.removeprefix("data: ") for one in lines if one.startswith("data: "))
+                names = [one.removeprefix("event: ") for one in lines if one.startswith("event: ")]
+                lines = []
+                if names:
+                    yield names[0], data
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {**({"cookie": cookie} if cookie else {}), **more}
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *, follow: bool) -> Answer:
+        url = urljoin(self.url, path)
+        reply = self._pool.request(method, url, body=body, headers=self._headers(headers), redirect=False)
+        for given in reply.headers.getlist("set-cookie"):
+            for name, value in SimpleCookie(given).items():
+                self.cookies[name] = value.value
+        if follow and reply.status in {302, 303, 307}:
+            return self._send("GET", urljoin(url, reply.headers["location"]), None, {}, follow=True)
+        return Answer(reply.status, reply.headers, reply.data, url)
+
+
+@contextmanager
+def page(
+    target: str,
+    *,
+    token: str = "",
+    hosts: Sequence[str] = ("127.0.0.1",),
+    read_only: bool = False,
+    max_upload_bytes: int = MAX_UPLOAD_BYTES,
+) -> Iterator[Visitor]:
+    """Serves the page in front of an adapter, on a free port; yields a visitor."""
+    client = Client(target, tls=False, token=token or None)
+    app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
+    with (
+        closing(bound_socket("127.0.0.1:0", "--listen")) as listener,
+        PageServer(app, listener),
+        closing(client),
+    ):
+        yield Visitor(f"http://127.0.0.1:{listener.getsockname()[1]}")
