@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import threading
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 MAX_STREAMS = 32
 """How many streams are open at once. Each holds one thread; others are told to come again."""
 RETRY_MILLISECONDS = 3000
 """How long a browser waits before it connects again."""
+BEAT_SECONDS = 2.0
+"""How often a stream without changes looks whether the browser is still there."""
 BEAT = ""
 """A fragment that only shows that the stream is alive."""
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
@@ -48,6 +53,50 @@ def _events(fragments: Generator[str, None, None]) -> Iterator[str]:
     finally:
         fragments.close()
         _streams.release()
+
+
+def latest(
+    items: Iterator[T], state: S, keep: Callable[[S, T], S], stop: Callable[[], None]
+) -> Generator[S | None, None, None]:
+    """Yields what a stream has come to, whenever that has changed, and None after `BEAT_SECONDS` without a change.
+
+    A thread of its own reads the stream, so that a browser that has left is noticed although nothing comes, and what
+    comes faster than it is shown is not sent.
+
+    Args:
+        items: The stream.
+        state: What it comes to without items.
+        keep: Adds an item to the state.
+        stop: Ends the stream from another thread.
+
+    Raises:
+        AdapterError: The stream failed.
+    """
+    changed, failures, ended = threading.Event(), list[Exception](), False
+
+    def read() -> None:
+        nonlocal state, ended
+        try:
+            for item in items:
+                state = keep(state, item)
+                changed.set()
+        except Exception as error:  # noqa: BLE001  raised where the stream is used
+            failures.append(error)
+        ended = True
+        changed.set()
+
+    threading.Thread(target=read, name="live", daemon=True).start()
+    try:
+        is_over = False
+        while not is_over:
+            is_new = changed.wait(BEAT_SECONDS)
+            changed.clear()
+            is_over = ended
+            if is_over and failures:
+                raise failures[0]
+            yield state if is_new else None
+    finally:
+        stop()
 
 
 def event(name: str, data: str) -> str:

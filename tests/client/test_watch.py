@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from kfadapter_grpc.client import watch as watch_module
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -52,7 +53,7 @@ class FakeWatches(FakeRuns):
     def __init__(self) -> None:
         super().__init__()
         self.watched: list[pb.WatchRunsRequest] = []
-        self.telling: list[tuple[list[pb.RunEvent], AdapterError | None]] = []
+        self.telling: list[tuple[Iterable[pb.RunEvent], AdapterError | None]] = []
         self.opens = False
         self.deadlines: list[float | None] = []
 
@@ -164,6 +165,31 @@ def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
     with pytest.raises(InvalidFieldError):
         list(client.runs.watch("a"))
     assert len(fake.watched) == 1
+
+
+def test_closing_a_callers_client_ends_its_streams(client: Client, fake: FakeWatches) -> None:
+    """A stream that another thread reads ends when its caller's client is closed; the shared channel stays open."""
+    gate = threading.Event()
+
+    def quiet() -> Iterator[pb.RunEvent]:
+        yield changed("a", pb.RUN_STATE_RUNNING)
+        gate.wait(30)
+
+    fake.telling = [(quiet(), None), ([], None)]
+    caller = client.on_behalf(request_id="r")
+    events = caller.runs.watch("a")
+    assert isinstance(next(events), RunChanged)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, events, None)
+        caller.close()
+        try:
+            with pytest.raises(AdapterError):
+                waiting.result(10)
+        finally:
+            gate.set()
+    with pytest.raises(RuntimeError):
+        next(caller.runs.watch("a"))
+    assert list(client.runs.watch("b")) == []
 
 
 def test_filter(client: Client, fake: FakeWatches) -> None:

@@ -104,6 +104,7 @@ class Connection:
         self._closed = False
         self._channel: grpc.Channel | None = None
         self._rpcs: dict[str, Any] = {}
+        self._streams: set[grpc.Call] = set()
 
     @property
     def tls(self) -> Tls | None:
@@ -205,7 +206,11 @@ class Connection:
         """
         request_id = new_request_id()
         rpc, message = _sent(request)
-        answers = self._rpc(rpc)(message, timeout=seconds, metadata=self.metadata(request_id))
+        call, metadata = self._rpc(rpc), self.metadata(request_id)
+        with self._lock:
+            self._open()
+            answers = call(message, timeout=seconds, metadata=metadata)
+            self._streams.add(answers)
         try:
             yield from answers
         except grpc.RpcError as error:
@@ -214,6 +219,8 @@ class Connection:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
         finally:
             answers.cancel()
+            with self._lock:
+                self._streams.discard(answers)
 
     def client_stream(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
         """Makes a call with a request stream and one response; the deadline is `seconds` unless a timeout was set.
@@ -297,7 +304,12 @@ class _RequestConnection(Connection):
         return self._metadata
 
     def close(self) -> None:
-        """Leaves the channel open."""
+        """Cancels its response streams, also those that other threads read; leaves the channel open."""
+        with self._lock:
+            self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            stream.cancel()
 
     def _within(self, default: float) -> float | None:
         allowed = super()._within(default)
