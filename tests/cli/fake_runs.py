@@ -71,10 +71,21 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def List(self, request: run_pb2.ListRunsRequest, context: grpc.ServicerContext) -> run_pb2.ListRunsResponse:
-        """Lists runs, newest first, on one page."""
+        """Lists runs by the filters that the command line sends, newest first; a page token is the next place."""
         self._begin(request, context)
-        found = [*reversed(self.runs.values())][: request.page_size or None]
-        return run_pb2.ListRunsResponse(runs=found)
+        where, archived = request.filter, common_pb2.STORAGE_STATE_ARCHIVED
+        found = [
+            run
+            for run in reversed(self.runs.values())
+            if where.display_name_contains in run.display_name
+            and (where.storage_state == archived) is (run.storage_state == archived)
+            and (not where.states or run.state in where.states)
+            and where.pipeline_id in {"", run.pipeline_id}
+        ]
+        begin = int(request.page_token or 0)
+        end = begin + (request.page_size or 100)
+        token = str(end) if end < len(found) else ""
+        return run_pb2.ListRunsResponse(runs=found[begin:end], next_page_token=token)
 
     @override
     def Watch(self, request: run_pb2.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[run_pb2.RunEvent]:

@@ -11,7 +11,9 @@ from google.protobuf.struct_pb2 import Value
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.values import moment, reference
+from kfadapter_grpc.cli.references import pipeline_reference
+from kfadapter_grpc.cli.values import moment
+from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.pipelines import PipelineRef
 
 if TYPE_CHECKING:
@@ -266,8 +268,8 @@ def test_get_by_id(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     ],
 )
 def test_names_and_ids_are_told_apart(text: str, by_id: bool | None, ref: PipelineRef) -> None:
-    """A complete UUID is an id, unless an option says otherwise."""
-    assert reference(text, by_id=by_id) == ref
+    """A complete UUID is an id, unless an option says otherwise; no call is made to find that out."""
+    assert pipeline_reference(Client("127.0.0.1:1"), text, by_id=by_id) == ref
 
 
 def test_list_in_every_format(kfadapter: Kfadapter, fake: FakeAdapter) -> None:

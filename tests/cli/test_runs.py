@@ -154,7 +154,10 @@ def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
 
 def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """`runs` lists the newest runs first, with filters; stderr says that there are more than the limit."""
-    old, new = runs.add("old"), runs.add("새 것", state=run_pb2.RUN_STATE_FAILED, error="why\nbecause")
+    old, new = (
+        runs.add("old", state=run_pb2.RUN_STATE_FAILED),
+        runs.add("새 것", state=run_pb2.RUN_STATE_FAILED, error="why\nbecause"),
+    )
     ended = kfadapter("runs", "--state", "failed", "--limit", "1")
     assert ended.code == 0
     assert [line.split()[0] for line in ended.out.splitlines()] == ["NAME", "새"]

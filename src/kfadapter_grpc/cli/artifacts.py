@@ -13,9 +13,9 @@ from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, again, other
 from kfadapter_grpc.cli.option_types import Output, RunName, TaskName
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.cli.values import run_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

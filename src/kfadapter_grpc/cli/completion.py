@@ -50,14 +50,18 @@ def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> 
     """Returns a completion of what `ask` returns for the client and the pipeline typed before."""
 
     def offer(context: typer.Context, incomplete: str) -> list[str]:
-        from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
+        from kfadapter_grpc.cli.references import pipeline_reference  # noqa: PLC0415
 
         # The option still lacks its value, so the words before it are not parsed yet: the first is the pipeline.
         typed = context.params.get("pipeline") or next(iter(context.args), "")
         if not typed:
             return []
-        ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
-        return _offered(context, utf8(incomplete), lambda client: ask(client, ref))
+        by_id = context.params.get("by_id")
+
+        def ask_about(client: Client) -> Iterable[str]:
+            return ask(client, pipeline_reference(client, utf8(str(typed)), by_id=by_id))
+
+        return _offered(context, utf8(incomplete), ask_about)
 
     return offer
 
@@ -97,7 +101,7 @@ parameter_names = _offers_of_pipeline(_parameters)
 
 def task_paths(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the paths of the tasks of the run typed before."""
-    from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
+    from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.contract.run_paths import paths_of  # noqa: PLC0415
 
     run = _typed(context, "run", 0)
@@ -110,7 +114,7 @@ def task_paths(context: typer.Context, incomplete: str) -> list[str]:
 
 def output_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the artifacts of the task typed before."""
-    from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
+    from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
 
     run, task = _typed(context, "run", 0), _typed(context, "task", 1)
 

@@ -13,8 +13,8 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.option_types import ById, PipelineName, Version
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.references import pipeline_reference, version_reference
 from kfadapter_grpc.cli.streams import STDIN
-from kfadapter_grpc.cli.values import reference, version_reference
 
 _MEMORY_BYTES = 1024 * 1024
 
@@ -37,11 +37,12 @@ def download(
     from kfadapter_grpc.cli.pipeline_yaml import write_yaml
     from kfadapter_grpc.client.download import replaced
 
-    ref, which = reference(pipeline, by_id=by_id), version_reference(version or None)
     to = None if to == STDIN else to
     with stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:
         file = target if output == "json" else cast("BinaryIO", spooled)
         with options.client() as client:
+            ref = pipeline_reference(client, pipeline, by_id=by_id)
+            which = version_reference(client, ref, version or None)
             receipt = client.pipelines.download(
                 ref.name,
                 pipeline_id=ref.pipeline_id,

@@ -21,7 +21,8 @@ from kfadapter_grpc.cli.option_types import (
     order_by_fields,
 )
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.values import experiment_id, experiment_reference, page_size, shown_time
+from kfadapter_grpc.cli.references import experiment_id, experiment_reference
+from kfadapter_grpc.cli.values import page_size, shown_time
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.experiments import Experiment
@@ -53,8 +54,8 @@ def list_(
 
 def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
     """Show an experiment."""
-    ref = experiment_reference(experiment)
     with options.client() as client:
+        ref = experiment_reference(client, experiment)
         found = client.experiments.get(ref.name, experiment_id=ref.experiment_id)
     _print(found, output)
 
@@ -101,12 +102,12 @@ def delete(
     """Delete an experiment; its runs are kept."""
     from kfadapter_grpc.contract.errors import ExperimentNotFoundError
 
-    ref = experiment_reference(experiment)
-    if not yes and out.can_answer():
-        out.ask(f"Delete the experiment {ref}? Its runs stay.")
     with options.client() as client:
+        ref = experiment_reference(client, experiment)
+        if not yes and out.can_answer():
+            out.ask(f"Delete the experiment {ref}? Its runs stay.")
         try:
-            which = experiment_id(client, experiment)
+            which = ref.experiment_id or client.experiments.get(ref.name).experiment_id
         except ExperimentNotFoundError:
             if not allow_missing:
                 raise

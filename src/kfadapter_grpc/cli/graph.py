@@ -14,7 +14,7 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_ids
 from kfadapter_grpc.cli.option_types import ById, Version
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.values import find_version, reference, run_id, version_reference
+from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_id
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -31,7 +31,11 @@ def graph(
     options: ClientOptions,
     pipeline: Annotated[
         str,
-        typer.Argument(metavar="[NAME|ID]", help="Pipeline; a UUID is taken as an id.", autocompletion=pipeline_names),
+        typer.Argument(
+            metavar="[NAME|ID]",
+            help="Pipeline: its name, its id or the beginning of it.",
+            autocompletion=pipeline_names,
+        ),
     ] = "",
     *,
     run: Annotated[
@@ -39,7 +43,7 @@ def graph(
         typer.Option(
             "--run",
             metavar="RUN",
-            help="Draw a run instead, by its id or @latest: its pipeline, with states and times of the tasks.",
+            help="Draw the pipeline of a run instead, with states and times of the tasks.",
             autocompletion=run_ids,
         ),
     ] = "",
@@ -64,7 +68,7 @@ def graph(
         if run:
             spec, of, states = _of_run(client, run)
         else:
-            version_ = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
+            version_ = find_version(client, pipeline_reference(client, pipeline, by_id=by_id), version or None)
             spec, of = version_.spec, ("version", version_.name)
     _note_gaps(spec, of)
     if output != "text":

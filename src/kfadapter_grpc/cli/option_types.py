@@ -35,6 +35,10 @@ class StateChoice(str, enum.Enum):
     PAUSED = "paused"
 
 
+RUN_REFERENCES = "its name, its id or the beginning of it, @latest or @failed, of a pipeline as @latest:NAME"
+"""What a run can be given by."""
+
+
 def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as `typer.Option`
     """An option for the order of a list."""
     shown = f": '{example} desc'" if example else ""
@@ -44,14 +48,16 @@ def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
 PipelineName = Annotated[
     str,
-    typer.Argument(metavar="NAME|ID", help="Pipeline; a UUID is taken as an id.", autocompletion=pipeline_names),
+    typer.Argument(
+        metavar="NAME|ID", help="Pipeline: its name, its id or the beginning of it.", autocompletion=pipeline_names
+    ),
 ]
 Version = Annotated[
     str,
     typer.Option(
         "--version",
         metavar="NAME|ID",
-        help="Version; a UUID is taken as an id.",
+        help="Version: its name, its id or the beginning of it.",
         autocompletion=version_names,
     ),
 ]
@@ -60,7 +66,7 @@ OneVersion = Annotated[
     typer.Option(
         "--version",
         metavar="NAME|ID",
-        help="Only this version; a UUID is taken as an id.",
+        help="Only this version: its name, its id or the beginning of it.",
         autocompletion=version_names,
     ),
 ]
@@ -96,7 +102,7 @@ PipelineOrFile = Annotated[
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="The run's id, or @latest, the newest run.", autocompletion=run_ids),
+    typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}.", autocompletion=run_ids),
 ]
 TaskName = Annotated[
     str,
@@ -108,16 +114,23 @@ InExperiment = Annotated[
     typer.Option(
         "--experiment",
         metavar="NAME|ID",
-        help="Experiment; a UUID is taken as an id.",
+        help="Experiment: its name, its id or the beginning of it.",
         autocompletion=experiment_names,
     ),
 ]
 ExperimentName = Annotated[
     str,
-    typer.Argument(metavar="NAME|ID", help="Experiment; a UUID is taken as an id.", autocompletion=experiment_names),
+    typer.Argument(
+        metavar="NAME|ID", help="Experiment: its name, its id or the beginning of it.", autocompletion=experiment_names
+    ),
 ]
 RecurringId = Annotated[
-    str, typer.Argument(metavar="ID", help="The recurring run's id.", autocompletion=recurring_run_ids)
+    str,
+    typer.Argument(
+        metavar="NAME|ID",
+        help="Recurring run: its name, its id or the beginning of it.",
+        autocompletion=recurring_run_ids,
+    ),
 ]
 ServiceAccount = Annotated[
     str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")

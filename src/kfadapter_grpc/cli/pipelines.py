@@ -23,7 +23,8 @@ from kfadapter_grpc.cli.option_types import (
     order_by_fields,
 )
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.values import find_version, optional_moment, page_size, reference, tags, version_reference
+from kfadapter_grpc.cli.references import find_version, pipeline_reference, version_reference
+from kfadapter_grpc.cli.values import optional_moment, page_size, tags
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -46,10 +47,10 @@ def get(
     from kfadapter_grpc.codec import to_json, to_listed_json
     from kfadapter_grpc.contract.listing import View
 
-    ref = reference(pipeline, by_id=by_id)
     with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
         if version is not None:
-            one = find_version(client, ref, version_reference(version))
+            one = find_version(client, ref, version)
             out.print_record(one, output, name=one.name, table=lambda: view.print_version(one, ref.name))
             return
         found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
@@ -111,8 +112,8 @@ def versions(
     """List the versions of a pipeline, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_versions
 
-    ref = reference(pipeline, by_id=by_id)
     with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
         found = client.pipelines.list_versions(
             ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
         )
@@ -138,12 +139,12 @@ def delete(
     output: Output = "table",
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
-    ref = reference(pipeline, by_id=by_id)
     asks = not yes and out.can_answer()
-    if version is not None:
-        _delete_version(options, ref, version, output, allow_missing=allow_missing, asks=asks)
-        return
     with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        if version is not None:
+            _delete_version(client, ref, version, output, allow_missing=allow_missing, asks=asks)
+            return
         question = _question(client, ref, force=force, allow_missing=allow_missing) if asks else ""
         if question:
             out.ask(question)
@@ -160,19 +161,18 @@ def delete(
 
 
 def _delete_version(
-    options: ClientOptions, ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
+    client: "Client", ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
 ) -> None:
-    version = version_reference(name)
+    version = version_reference(client, ref, name)
     if asks:
         out.ask(f"Delete version {version} of pipeline {ref}?")
-    with options.client() as client:
-        result = client.pipelines.delete_version(
-            ref.name,
-            pipeline_id=ref.pipeline_id,
-            version_name=version.name,
-            pipeline_version_id=version.pipeline_version_id,
-            allow_missing=allow_missing,
-        )
+    result = client.pipelines.delete_version(
+        ref.name,
+        pipeline_id=ref.pipeline_id,
+        version_name=version.name,
+        pipeline_version_id=version.pipeline_version_id,
+        allow_missing=allow_missing,
+    )
     out.print_deletion(
         result,
         style,

@@ -28,9 +28,9 @@ from kfadapter_grpc.cli.option_types import (
     order_by_fields,
 )
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.references import experiment_reference, recurring_run_id
 from kfadapter_grpc.cli.values import (
     duration,
-    experiment_reference,
     optional_moment,
     page_size,
     pairs,
@@ -56,8 +56,8 @@ def list_(
     output: Output = "table",
 ) -> None:
     """List recurring runs, newest first."""
-    ref = experiment_reference(experiment)
     with options.client() as client:
+        ref = experiment_reference(client, experiment)
         found = client.recurring_runs.list(
             experiment_name=ref.name,
             experiment_id=ref.experiment_id,
@@ -77,7 +77,7 @@ def list_(
 def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Show a recurring run."""
     with options.client() as client:
-        _print(client, client.recurring_runs.get(recurring_run), output)
+        _print(client, client.recurring_runs.get(recurring_run_id(client, recurring_run)), output)
 
 
 def create(
@@ -112,8 +112,8 @@ def create(
 
     schedule = _schedule(cron, every, optional_moment(start), optional_moment(end))
     texts = pairs(parameter)
-    in_experiment = experiment_reference(experiment)
     with options.client() as client:
+        in_experiment = experiment_reference(client, experiment)
         found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
         made = client.recurring_runs.create(
             schedule=schedule,
@@ -135,7 +135,7 @@ def create(
 def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Enable a recurring run."""
     with options.client() as client:
-        found = client.recurring_runs.enable(recurring_run)
+        found = client.recurring_runs.enable(recurring_run_id(client, recurring_run))
     done = f"enabled the recurring run '{found.display_name}'"
     out.print_change(found, output, name=found.recurring_run_id, done=done)
 
@@ -143,7 +143,7 @@ def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output
 def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
-        found = client.recurring_runs.disable(recurring_run)
+        found = client.recurring_runs.disable(recurring_run_id(client, recurring_run))
     done = f"disabled the recurring run '{found.display_name}'"
     out.print_change(found, output, name=found.recurring_run_id, done=done)
 
@@ -157,10 +157,11 @@ def delete(
     output: Output = "table",
 ) -> None:
     """Delete a recurring run; runs that it started are kept."""
-    if not yes and out.can_answer():
-        out.ask(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
     with options.client() as client:
-        deleted = recurring_run if client.recurring_runs.delete(recurring_run, allow_missing=allow_missing) else ""
+        which = recurring_run_id(client, recurring_run, allow_missing=allow_missing)
+        if not yes and out.can_answer():
+            out.ask(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
+        deleted = which if which and client.recurring_runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
         {"recurring_run_id": deleted},
         output,

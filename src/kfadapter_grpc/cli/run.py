@@ -26,8 +26,9 @@ from kfadapter_grpc.cli.option_types import (
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
+from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference
 from kfadapter_grpc.cli.streams import STDIN, native_path
-from kfadapter_grpc.cli.values import experiment_reference, find_version, labels, pairs, reference, version_reference
+from kfadapter_grpc.cli.values import labels, pairs
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -64,8 +65,9 @@ def run(
     from kfadapter_grpc.cli.watch import follow
     from kfadapter_grpc.contract.parameters import typed_values
 
-    texts, own_labels, in_experiment = pairs(parameter), labels(label), experiment_reference(experiment)
+    texts, own_labels = pairs(parameter), labels(label)
     with options.client() as client:
+        in_experiment = experiment_reference(client, experiment)
         found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
         started = client.runs.create(
             pipeline_id=found.pipeline_id,
@@ -111,7 +113,7 @@ def version_to_run(
     from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
     if by_id is not None or not is_file_name(text):
-        return find_version(client, reference(text, by_id=by_id), version_reference(version or None))
+        return find_version(client, pipeline_reference(client, text, by_id=by_id), version or None)
     path = native_path(text)
     _check_file(path, version)
     with pipeline_files(path, function, options.timeout) as files:

@@ -11,6 +11,7 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import pipeline_names, run_ids
 from kfadapter_grpc.cli.option_types import (
+    RUN_REFERENCES,
     AllowMissing,
     Archived,
     Contains,
@@ -27,15 +28,18 @@ from kfadapter_grpc.cli.option_types import (
     order_by_fields,
 )
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.values import (
+from kfadapter_grpc.cli.references import (
     experiment_reference,
     find_version,
+    pipeline_id,
+    pipeline_reference,
+    recurring_run_id,
+    run_id,
+)
+from kfadapter_grpc.cli.values import (
     labels,
     optional_moment,
     page_size,
-    reference,
-    run_id,
-    version_reference,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +66,7 @@ class Selection:
         str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
     ] = ""
     recurring: Annotated[
-        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run started.")
+        str, typer.Option("--recurring", metavar="NAME|ID", help="Only runs that this recurring run started.")
     ] = ""
     state: Annotated[
         list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
@@ -91,8 +95,8 @@ class Selection:
             optional_moment(self.finished_after),
             labels(self.label),
         )
-        in_experiment = experiment_reference(self.experiment)
-        pipeline_id, version_id = _pipeline(client, self.pipeline, self.version)
+        in_experiment = experiment_reference(client, self.experiment)
+        of_pipeline, of_version = _pipeline(client, self.pipeline, self.version)
         return {
             "experiment_name": in_experiment.name,
             "experiment_id": in_experiment.experiment_id,
@@ -101,9 +105,9 @@ class Selection:
             "finished_after": finished,
             "display_name_contains": self.contains,
             "labels": own_labels,
-            "pipeline_id": pipeline_id,
-            "pipeline_version_id": version_id,
-            "recurring_run_id": self.recurring,
+            "pipeline_id": of_pipeline,
+            "pipeline_version_id": of_version,
+            "recurring_run_id": recurring_run_id(client, self.recurring) if self.recurring else "",
             "archived": self.archived,
         }
 
@@ -153,15 +157,10 @@ def metrics(
 
 def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
     """Resolves the ids of the pipeline and the version of a filter."""
-    from kfadapter_grpc.contract.listing import View
-
-    if not pipeline:
-        return "", ""
-    ref = reference(pipeline, by_id=None)
     if version:
-        found = find_version(client, ref, version_reference(version))
+        found = find_version(client, pipeline_reference(client, pipeline), version)
         return found.pipeline_id, found.pipeline_version_id
-    return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id, ""
+    return pipeline_id(client, pipeline) if pipeline else "", ""
 
 
 def show(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
@@ -177,7 +176,7 @@ def watch(
     options: ClientOptions,
     run: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="The runs' ids; @latest is the newest run.", autocompletion=run_ids),
+        typer.Argument(metavar="RUN", help=f"Each run: {RUN_REFERENCES}.", autocompletion=run_ids),
     ],
     *,
     output: Annotated[
@@ -262,7 +261,7 @@ def archive(options: ClientOptions, run: RunName, *, output: Output = "table") -
 def unarchive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
     """Unarchive a run."""
     with options.client() as client:
-        found = client.runs.unarchive(run_id(client, run))
+        found = client.runs.unarchive(run_id(client, run, archived=True))
     out.print_change(found, output, name=found.run_id, done=f"unarchived run {found.run_id}")
 
 
@@ -276,12 +275,12 @@ def delete(
 ) -> None:
     """Delete a run. Terminate it first if it is in progress: it would continue in the cluster."""
     with options.client() as client:
-        which = run_id(client, run)
+        which = run_id(client, run, allow_missing=allow_missing)
         if not yes and out.can_answer():
-            out.ask(_question(client, which, allow_missing=allow_missing))
-        deleted = which if client.runs.delete(which, allow_missing=allow_missing) else ""
+            out.ask(_question(client, which or run, allow_missing=allow_missing))
+        deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
-        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"not found: run {which}"
+        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"not found: run {run}"
     )
 
 

@@ -1,5 +1,4 @@
-"""Parses and formats values of the command line: times, durations, pairs, and names or ids."""
-# ruff: noqa: PLC0415  contract/ loads gRPC, which the help does not need
+"""Parses and formats values of the command line: times, durations and pairs."""
 
 from __future__ import annotations
 
@@ -9,21 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.times import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
-
-LATEST = "@latest"
-"""Stands for the newest run."""
 _DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def duration(text: str) -> timedelta:
@@ -101,70 +91,3 @@ def tags(texts: Sequence[str] | None) -> dict[str, str]:
 def labels(texts: Sequence[str] | None) -> dict[str, str]:
     """Parses the `KEY=VALUE` of labels."""
     return pairs(texts, "KEY=VALUE", "the label ")
-
-
-def reference(text: str, *, by_id: bool | None) -> PipelineRef:
-    """Distinguishes a name from an id: a UUID is an id, unless `by_id` is set."""
-    from kfadapter_grpc.contract.pipelines import PipelineRef
-
-    if by_id or (by_id is None and _UUID.fullmatch(text)):
-        return PipelineRef(pipeline_id=text)
-    return PipelineRef(name=text)
-
-
-def version_reference(text: str | None) -> VersionRef:
-    """Distinguishes a version's name from its id: a UUID is an id; None is the latest version.
-
-    Raises:
-        BadParameter: It is empty, as from an unset shell variable.
-    """
-    from kfadapter_grpc.contract.pipelines import VersionRef
-
-    if text == "":
-        raise typer.BadParameter("an empty text is no version")
-    return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
-
-
-def experiment_reference(text: str) -> ExperimentRef:
-    """Distinguishes an experiment's name from its id, a UUID; unset is the default experiment."""
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-
-    return ExperimentRef(experiment_id=text) if _UUID.fullmatch(text) else ExperimentRef(name=text)
-
-
-def find_version(client: Client, ref: PipelineRef, version: VersionRef) -> PipelineVersion:
-    """Gets a version of a pipeline."""
-    return client.pipelines.get_version(
-        ref.name,
-        pipeline_id=ref.pipeline_id,
-        version_name=version.name,
-        pipeline_version_id=version.pipeline_version_id,
-    )
-
-
-def experiment_id(client: Client, text: str) -> str:
-    """Returns the id of an experiment by its name or id."""
-    ref = experiment_reference(text)
-    return ref.experiment_id or client.experiments.get(ref.name).experiment_id
-
-
-def run_id(client: Client, text: str) -> str:
-    """Resolves a run by its id, or the newest run; returns its id.
-
-    Raises:
-        BadParameter: It is empty, as from an unset shell variable.
-        CommandError: No run exists yet.
-    """
-    if not text:
-        raise typer.BadParameter("an empty text is no run")
-    if text != LATEST:
-        return text
-    newest = client.runs.list(page_size=1).page().items
-    if not newest:
-        raise CommandError(
-            "no runs yet",
-            why=f"{LATEST} is the newest run that is not archived",
-            next_step=other("list", words="shows the pipelines; kfadapter run NAME runs one"),
-            exit_code=ExitCode.NOT_FOUND,
-        )
-    return newest[0].run_id

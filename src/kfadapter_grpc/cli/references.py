@@ -1,0 +1,306 @@
+"""Finds the run, pipeline, version, experiment or recurring run that a text refers to.
+
+A text is an id, a name, or the first characters of an id, at least 6; for runs also `@latest` and `@failed`, the
+newest (failed) run that is not archived, and `@latest:PIPELINE` and `@failed:PIPELINE`, the newest of one pipeline.
+A text in the format of a whole id is always taken as an id. An exact name precedes the beginning of an id.
+
+What it costs: an id, no call. The name of a pipeline, version or experiment, no call, or one if it could be the
+beginning of an id; for runs and recurring runs, whose calls take ids only, one listing. KFP cannot search for the
+beginning of an id, so the newest SEARCHED of a kind are listed, in pages of PAGE; where there are more, a note on
+stderr says so. `@latest` and `@failed` are one call each, with `:PIPELINE` two, of which the adapter answers the
+second by reading the runs of all pipelines.
+"""
+# ruff: noqa: PLC0415  contract/ loads gRPC, which the help does not need
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import other
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
+    from kfadapter_grpc.contract.runs import Run
+
+LATEST = "@latest"
+FAILED = "@failed"
+SEARCHED = 1000
+"""How many of the newest ones are searched."""
+PAGE = 200
+_SHOWN = 10
+"""How many candidates are shown."""
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_BEGINNING = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}", re.IGNORECASE)
+
+
+class Candidate(NamedTuple):
+    """What a text may refer to."""
+
+    name: str
+    id: str
+    created_at: datetime | None
+    state: str = ""
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: bool = False) -> str:
+    """Returns the id of a run, archived or not.
+
+    Args:
+        client: The adapter.
+        text: The reference.
+        archived: Search the archived ones first.
+        allow_missing: Return an empty text if none matches.
+
+    Raises:
+        BadParameter: It is empty, as from an unset shell variable.
+        CommandError: Several runs match, or none exists yet.
+        RunNotFoundError: No run matches, and the text cannot be an id.
+    """
+    from kfadapter_grpc.contract.errors import RunNotFoundError
+    from kfadapter_grpc.contract.runs import RUN_ID
+
+    if not text:
+        raise typer.BadParameter("an empty text is no run")
+    special, _, pipeline = text.partition(":")
+    if special in (LATEST, FAILED):
+        return _newest_run(client, text, pipeline, failed=special == FAILED)
+    if _UUID.fullmatch(text):
+        return text
+    for kept in (archived, not archived):
+        named = client.runs.list(display_name_contains=text, archived=kept, page_size=PAGE)
+        if found := _by_name(text, "runs", map(_run, named)) or _by_beginning(
+            text, "runs", map(_run, client.runs.list(archived=kept, page_size=PAGE))
+        ):
+            return found
+    if RUN_ID.fullmatch(text):  # KFP accepts ids that are no UUIDs
+        return text
+    if allow_missing:
+        return ""
+    raise RunNotFoundError(f"not found: run '{text}'", resource_name=text)
+
+
+def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> str:
+    from kfadapter_grpc.contract.runs import RunState
+
+    of = pipeline_id(client, pipeline) if pipeline else ""
+    states = [RunState.FAILED] if failed else []
+    newest = next(client.runs.list(pipeline_id=of, states=states, page_size=1), None)
+    if newest is None:
+        raise CommandError(
+            f"no{' failed' if failed else ''} runs{f' of {pipeline}' if pipeline else ''} yet",
+            why=f"{text} is the newest such run that is not archived",
+            next_step=other("runs", words="shows the newest runs; kfadapter run NAME runs a pipeline"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    return newest.run_id
+
+
+def _run(run: Run) -> Candidate:
+    from kfadapter_grpc.folding import shown_state
+
+    return Candidate(run.display_name, run.run_id, run.created_at, shown_state(run.state))
+
+
+# --- pipelines and versions -----------------------------------------------------------------------------------------
+
+
+def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) -> PipelineRef:
+    """Returns a reference to a pipeline; `by_id`, if set, says that the text is an id, or that it is a name."""
+    from kfadapter_grpc.contract.errors import PipelineNotFoundError
+    from kfadapter_grpc.contract.listing import View
+    from kfadapter_grpc.contract.pipelines import PipelineRef
+
+    if _UUID.fullmatch(text) and by_id is not False:
+        return PipelineRef(pipeline_id=text)
+    given = PipelineRef(pipeline_id=text) if by_id else PipelineRef(name=text)
+    if by_id is False or not _BEGINNING.fullmatch(text):
+        return given
+    if not by_id:
+        with suppress(PipelineNotFoundError):
+            client.pipelines.get(text, view=View.BASIC)
+            return given
+    newest = (Candidate(one.name, one.pipeline_id, one.created_at) for one in client.pipelines.list(page_size=PAGE))
+    found = _by_beginning(text, "pipelines", newest)
+    return PipelineRef(pipeline_id=found) if found else given
+
+
+def pipeline_id(client: Client, text: str) -> str:
+    """Returns the id of a pipeline.
+
+    Raises:
+        PipelineNotFoundError: It does not exist.
+    """
+    from kfadapter_grpc.contract.listing import View
+
+    ref = pipeline_reference(client, text)
+    return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id
+
+
+def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -> VersionRef:
+    """Returns a reference to a version of a pipeline; None is the latest.
+
+    Raises:
+        BadParameter: It is empty, as from an unset shell variable.
+    """
+    from kfadapter_grpc.contract.errors import VersionNotFoundError
+    from kfadapter_grpc.contract.pipelines import VersionRef
+
+    given = _given_version(text)
+    if text and not given.pipeline_version_id and _BEGINNING.fullmatch(text):
+        with suppress(VersionNotFoundError):
+            return VersionRef(find_version(client, pipeline, text).pipeline_version_id)
+    return given
+
+
+def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> PipelineVersion:
+    """Gets a version of a pipeline by its reference; None is the latest.
+
+    Raises:
+        BadParameter: It is empty, as from an unset shell variable.
+        VersionNotFoundError: It does not exist.
+    """
+    from kfadapter_grpc.contract.errors import VersionNotFoundError
+
+    def get(version: VersionRef) -> PipelineVersion:
+        return client.pipelines.get_version(
+            pipeline.name,
+            pipeline_id=pipeline.pipeline_id,
+            version_name=version.name,
+            pipeline_version_id=version.pipeline_version_id,
+        )
+
+    try:
+        return get(_given_version(text))
+    except VersionNotFoundError:
+        newest = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=PAGE)
+        versions = (Candidate(one.name, one.pipeline_version_id, one.created_at) for one in newest)
+        found = _by_beginning(text or "", "versions", versions)
+        if not found:
+            raise
+        return get(_given_version(found))
+
+
+def _given_version(text: str | None) -> VersionRef:
+    from kfadapter_grpc.contract.pipelines import VersionRef
+
+    if text == "":
+        raise typer.BadParameter("an empty text is no version")
+    return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
+
+
+# --- experiments and recurring runs ---------------------------------------------------------------------------------
+
+
+def experiment_reference(client: Client, text: str) -> ExperimentRef:
+    """Returns a reference to an experiment; an empty text is the default one."""
+    from kfadapter_grpc.contract.errors import ExperimentNotFoundError
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+
+    if _UUID.fullmatch(text):
+        return ExperimentRef(experiment_id=text)
+    if _BEGINNING.fullmatch(text):
+        with suppress(ExperimentNotFoundError):
+            client.experiments.get(text)
+            return ExperimentRef(name=text)
+        for kept in (False, True):
+            newest = client.experiments.list(archived=kept, page_size=PAGE)
+            candidates = (Candidate(one.name, one.experiment_id, one.created_at) for one in newest)
+            if found := _by_beginning(text, "experiments", candidates):
+                return ExperimentRef(experiment_id=found)
+    return ExperimentRef(name=text)
+
+
+def experiment_id(client: Client, text: str) -> str:
+    """Returns the id of an experiment.
+
+    Raises:
+        ExperimentNotFoundError: It does not exist.
+    """
+    ref = experiment_reference(client, text)
+    return ref.experiment_id or client.experiments.get(ref.name).experiment_id
+
+
+def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) -> str:
+    """Returns the id of a recurring run; with `allow_missing` an empty text if none matches.
+
+    Raises:
+        CommandError: Several match.
+        RecurringRunNotFoundError: None matches.
+    """
+    from kfadapter_grpc.contract.errors import RecurringRunNotFoundError
+
+    if _UUID.fullmatch(text):
+        return text
+    newest = [
+        Candidate(one.display_name, one.recurring_run_id, one.created_at)
+        for one in islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)
+    ]
+    found = _by_name(text, "recurring runs", newest) or _by_beginning(text, "recurring runs", newest)
+    if not found and not allow_missing:
+        raise RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
+    return found
+
+
+# --- one of several -------------------------------------------------------------------------------------------------
+
+
+def _by_name(text: str, what: str, candidates: Iterable[Candidate]) -> str:
+    return _only(text, what, candidates, lambda one: one.name == text)
+
+
+def _by_beginning(text: str, what: str, newest: Iterable[Candidate]) -> str:
+    if not _BEGINNING.fullmatch(text):
+        return ""
+    return _only(text, what, newest, lambda one: one.id.lower().startswith(text.lower()))
+
+
+def _only(text: str, what: str, newest: Iterable[Candidate], matches: Callable[[Candidate], bool]) -> str:
+    """Returns the id of the only candidate that matches; empty if none does."""
+    every = iter(newest)
+    found = [one for one in islice(every, SEARCHED) if matches(one)]
+    if not found and next(every, None):
+        out.note(f"'{text}' was looked for among the newest {SEARCHED} {what} only; there are more")
+    if len(found) > 1:
+        raise CommandError(
+            f"'{text}' is ambiguous: {len(found)} {what} match",
+            why="AMBIGUOUS_NAME\n" + "\n".join(_shown(found)),
+            next_step="the same command with an id, or with as many of its first characters as make it unique",
+        )
+    return found[0].id if found else ""
+
+
+def _shown(found: list[Candidate]) -> Iterator[str]:
+    """Yields a line for each candidate, with as much of its id as makes it unique."""
+    from datetime import datetime, timezone
+
+    from rich.cells import cell_len
+
+    from kfadapter_grpc.times import shown_age
+
+    now = datetime.now(timezone.utc)
+    length = next((size for size in range(8, 36) if len({one.id[:size] for one in found}) == len(found)), None)
+    rows = [
+        (one.name, one.id[:length], one.state, shown_age(one.created_at, now) if one.created_at else "")
+        for one in found[:_SHOWN]
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True) if width)
+        yield "  ".join(cells).rstrip()
+    if len(found) > _SHOWN:
+        yield f"and {len(found) - _SHOWN} more"
