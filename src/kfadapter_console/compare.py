@@ -1,0 +1,127 @@
+"""Up to ten runs side by side: what differs, a metric over runs, ROC curves over each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kfadapter_console import page
+from kfadapter_console.plots import metric_plot, roc_plot
+from kfadapter_grpc.comparison import MISSING, RowKind, compare_runs
+from kfadapter_grpc.contract.run_paths import paths_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.requests import Request
+
+    from kfadapter_grpc.client import MetricsSlice, Run, RunArtifact
+    from kfadapter_grpc.comparison import Value
+
+MAX_RUNS = 10
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""Text that begins so is a formula in a spreadsheet."""
+_LONGEST = 200
+
+
+def classifications(run: Run) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:
+    """Yields what has a ROC curve or a confusion matrix, each once, by task, output and slice."""
+    paths = paths_of(run.tasks)
+    for task in run.tasks:
+        for output in task.outputs:
+            for artifact in output.artifacts:
+                if artifact.task_id == task.task_id:  # groups only pass theirs on
+                    name = f"{paths[task.task_id]}/{output.name}"
+                    yield name, artifact
+                    yield from ((f"{name}/{one.slice}", one) for one in artifact.slices)
+
+
+def show(request: Request) -> Response:
+    """The runs `run` side by side; the rows that differ unless `all` is set; the metric `metric`, the curve `curve`."""
+    runs, query = _runs(request), request.query_params
+    rows = compare_runs(runs) if runs else ()
+    names = [run.display_name or run.run_id for run in runs]
+    names = [
+        f"{name} ({run.run_id[:8]})" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)
+    ]
+    metrics = {row.name: row for row in sorted(rows, key=lambda row: not row.differs) if row.kind is RowKind.METRIC}
+    found = [{name: one.roc_curve for name, one in classifications(run) if one.roc_curve} for run in runs]
+    curves = list(dict.fromkeys(name for of_run in found for name in of_run))
+    metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), None)
+    curve = query.get("curve") if query.get("curve") in curves else next(iter(curves), None)
+    values = [value if isinstance(value, float) else None for value in metrics[metric].values] if metric else []
+    return page.render(
+        request,
+        "compare.html",
+        runs=runs,
+        rows=rows,
+        kinds=RowKind,
+        shown=_shown,
+        all="all" in query,
+        here="?" + urlencode([("run", run.run_id) for run in runs]),
+        metrics=sorted(metrics),
+        metric=metric,
+        metric_plot=metric_plot(metric, list(zip(names, values, strict=True))) if metric else "",
+        curves=curves,
+        curve=curve,
+        roc_plot=roc_plot([(name, of_run.get(curve, ())) for name, of_run in zip(names, found, strict=True)], curve)
+        if curve
+        else "",
+    )
+
+
+def table(request: Request) -> Response:
+    """All rows as CSV, with a mark by which spreadsheets know UTF-8."""
+    runs, text = _runs(request), io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["kind", "name", "differs", *(run.run_id for run in runs)])
+    writer.writerow(["fact", "display_name", "", *map(_cell, (run.display_name for run in runs))])
+    for row in compare_runs(runs) if runs else ():
+        writer.writerow([row.kind.value, _cell(row.name), row.differs, *map(_cell, row.values)])
+    return Response(
+        text.getvalue().encode("utf-8-sig"),
+        media_type="text/csv",
+        headers={"content-disposition": 'attachment; filename="runs.csv"'},
+    )
+
+
+def _runs(request: Request) -> list[Run]:
+    """The runs of the address, oldest first.
+
+    Raises:
+        HTTPException: They are too many.
+    """
+    ids = list(dict.fromkeys(request.query_params.getlist("run")))
+    if len(ids) > MAX_RUNS:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"{len(ids)} runs are too many: compare up to {MAX_RUNS}.")
+    with ThreadPoolExecutor(max_workers=MAX_RUNS) as threads:
+        found = [*threads.map(page.client(request).runs.get, ids)]
+    return sorted(found, key=lambda run: run.created_at or datetime.min.replace(tzinfo=timezone.utc))
+
+
+def _shown(value: Value) -> str:
+    if value is MISSING:
+        return "–"
+    if isinstance(value, datetime):
+        return page.exact(value)
+    return page.duration(value) if isinstance(value, timedelta) else page.shown_value(value, _LONGEST)
+
+
+def _cell(value: Value) -> object:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULAS) else value
+    if isinstance(value, datetime | timedelta):
+        return page.iso(value) if isinstance(value, datetime) else value.total_seconds()
+    return "" if value is MISSING else value if isinstance(value, float) else page.shown_value(value)
+
+
+ROUTES = [Route("/compare", show), Route("/compare.csv", table)]
