@@ -84,7 +84,8 @@ def _index(group: TyperGroup, context: Context) -> str:
 
 def _group_page(name: str, group: TyperGroup, context: Context) -> str:
     rows = (f"| [`{one}`]({name}-{one}.md) | {_paragraphs(inside)[0]} |\n" for one, inside in group.commands.items())
-    about = f"`{context.command_path}` alone is [`{context.command_path} list`]({name}-list.md)."
+    alone = " NAME|ID" if getattr(group, "lists_of", False) else ""
+    about = f"`{context.command_path}{alone}` alone is [`{context.command_path} list{alone}`]({name}-list.md)."
     head = f"# {context.command_path}\n\n{_paragraphs(group)[0]} {about}\n\n| Command | |\n|---|---|\n"
     return head + "".join(rows) + _FOOT
 

@@ -427,8 +427,8 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
     assert "Value error" not in ended.err
 
 
-@pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions", "pipeline_version_id")])
+@pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions list", "pipeline_version_id")])
 def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfadapter: Kfadapter) -> None:
     """The help names exactly the fields that the adapter sorts by."""
-    told = " ".join(kfadapter(command, "--help").out.split())
+    told = " ".join(kfadapter(*command.split(), "--help").out.split())
     assert f"created_at, name or {id_field}; desc behind it turns it round: 'name desc'." in told

@@ -104,18 +104,42 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
 
 
 class ListingGroup(TyperGroup):
-    """A group whose default command is `list`: `kfadapter runs` is `kfadapter runs list`."""
+    """A group whose default command is `list`: `kfadapter runs` is `kfadapter runs list`.
+
+    Attributes:
+        lists_of: Whether a word that is no command is the first argument of `list`.
+    """
+
+    lists_of = False
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Parses the arguments after the group's name; during shell completion only what was typed counts."""
-        lists = not args or (args[0].startswith("-") and args[0] not in _HELP)
-        return super().parse_args(ctx, ["list", *args] if lists and not ctx.resilient_parsing else args)
+        first = args[0] if args else ""
+        if first in self.commands or first in _HELP:
+            lists = False
+        elif not first or first.startswith("-"):
+            lists = not ctx.resilient_parsing
+        else:
+            lists = self.lists_of
+        return super().parse_args(ctx, ["list", *args] if lists else args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401  as Click has it
+        """Offers the commands, and what the first argument of `list` can be."""
+        offers = super().shell_complete(ctx, incomplete)
+        if self.lists_of:
+            listing = self.commands["list"]
+            argument = next(one for one in listing.params if one.param_type_name == "argument")
+            context = listing.make_context("list", [], ctx, resilient_parsing=True)
+            offers += argument.shell_complete(context, incomplete)
+        return offers
 
 
-def group(about: str, *functions: Function) -> ListingGroup:
+def group(about: str, *functions: Function, lists_of: bool = False) -> ListingGroup:
     """Creates a group of commands, each with its function's name."""
     commands = [command(function) for function in functions]
-    return ListingGroup(commands=commands, help=about, rich_markup_mode=None)
+    made = ListingGroup(commands=commands, help=about, rich_markup_mode=None)
+    made.lists_of = lists_of
+    return made
 
 
 def command(function: Function, name: str | None = None) -> TyperCommand:

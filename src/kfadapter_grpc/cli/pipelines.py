@@ -1,4 +1,4 @@
-"""`kfadapter get`, `list`, `versions` and `delete`: pipelines and their versions."""
+"""`kfadapter get`, `list` and `delete`: pipelines, and one version of them."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 from collections.abc import Sequence
@@ -96,33 +96,6 @@ def list_(
             what="pipelines",
             name=lambda one: one.name,
             table=print_pipelines,
-            limit=limit,
-        )
-
-
-def versions(
-    options: ClientOptions,
-    pipeline: PipelineName,
-    *,
-    by_id: ById = None,
-    order_by: Annotated[str, order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
-    limit: Limit = 0,
-    output: Output = "table",
-) -> None:
-    """List the versions of a pipeline, newest first."""
-    from kfadapter_grpc.cli.pipeline_view import print_versions
-
-    with options.client() as client:
-        ref = pipeline_reference(client, pipeline, by_id=by_id)
-        found = client.pipelines.list_versions(
-            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
-        )
-        out.print_records(
-            found,
-            output,
-            what="versions",
-            name=lambda one: one.name,
-            table=print_versions,
             limit=limit,
         )
 

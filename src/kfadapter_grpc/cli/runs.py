@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 NEWEST = 20
 """How many runs are listed unless more are requested."""
+MOST_COMPARED = 10
+"""How many runs are compared at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,23 @@ def metrics(
         out.note(text)
     if which.limit and len(rows) == which.limit:
         out.note(f"these are {which.limit} runs at most; --limit 0 shows all")
+
+
+def compare(
+    options: ClientOptions,
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs, 2 to 10.", autocompletion=run_ids)],
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Show equal values, too; json and csv always do.")] = False,
+    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
+) -> None:
+    """Compare runs: state, pipeline, duration, parameters and metrics."""
+    from kfadapter_grpc.cli.comparison_view import print_compared
+
+    if not 1 < len(run) <= MOST_COMPARED:
+        raise typer.BadParameter(f"compare 2 to {MOST_COMPARED} runs, not {len(run)}")
+    with options.client() as client:
+        found = [client.runs.get(run_id(client, one)) for one in run]
+    print_compared(found, output, every=every)
 
 
 def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
@@ -285,7 +304,14 @@ def delete(
 
 
 runs = group(
-    "List, show, archive and delete runs; show their metrics.", list_, show, metrics, archive, unarchive, delete
+    "List, show, compare, archive and delete runs; show their metrics.",
+    list_,
+    show,
+    metrics,
+    compare,
+    archive,
+    unarchive,
+    delete,
 )
 
 

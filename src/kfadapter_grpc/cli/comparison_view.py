@@ -1,0 +1,144 @@
+"""Human-readable comparisons: runs side by side, and what changed between two versions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.run_view import shown_value
+from kfadapter_grpc.cli.values import shown_time
+from kfadapter_grpc.codec import json_moment
+from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs
+from kfadapter_grpc.contract.spec import SpecSummary
+from kfadapter_grpc.times import shown_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kfadapter_grpc.cli.option_types import TableFormat
+    from kfadapter_grpc.comparison import ComparedRow, SpecChange, Value
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Json
+
+_NARROW = 12
+"""The width that a value is broken at in a narrow table."""
+_CODE = "the code and the arguments of containers are not compared; kfadapter download shows them"
+
+
+def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> None:
+    """Prints runs side by side; as a table without what is equal, unless `every` is set."""
+    rows = compare_runs(runs)
+    if style == "json":
+        named: Json = [{"run_id": one.run_id, "display_name": one.display_name} for one in runs]
+        out.print_document({"runs": named, "rows": [_row_json(runs, row) for row in rows]}, style)
+    elif style == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["kind", "name", "differs", *(one.run_id for one in runs)])
+        for row in rows:
+            writer.writerow([row.kind.value, row.name, _cell(row.differs), *map(_cell, row.values)])
+    else:
+        _print_rows(runs, rows, every=every)
+
+
+def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool) -> None:
+    mark = "≠" if out.is_utf8() else "*"
+    titles = [f"RUN {number}" for number in range(1, len(runs) + 1)]
+    shown = [
+        ("", "", "name", *(one.display_name for one in runs)),
+        ("", "", "id", *(one.run_id for one in runs)),
+        *(
+            (mark if row.differs else "", row.kind.value, row.name, *map(_shown, row.values))
+            for row in rows
+            if row.differs or every
+        ),
+    ]
+    steps = (*(out.Step(title, _NARROW) for title in reversed(titles)), out.Step("NAME", _NARROW), out.Step("KIND", 0))
+    out.print_table((mark, "KIND", "NAME", *titles), shown, steps=steps)
+    equal = sum(not row.differs for row in rows)
+    if equal and not every:
+        out.note(f"{equal} equal values are not shown; --all shows them")
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, Missing):
+        return "-"
+    if isinstance(value, datetime):
+        return shown_time(value)
+    return shown_duration(value) if isinstance(value, timedelta) else shown_value(value)
+
+
+def _row_json(runs: Sequence[Run], row: ComparedRow) -> dict[str, Json]:
+    """Makes the JSON object of a row; the values by the ids of the runs, without those that are missing."""
+    pairs = zip(runs, row.values, strict=True)
+    values = {run.run_id: _json(value) for run, value in pairs if not isinstance(value, Missing)}
+    return {"kind": row.kind.value, "name": row.name, "differs": row.differs, "values": values}
+
+
+def _json(value: Json | datetime | timedelta) -> Json:
+    if isinstance(value, datetime):
+        return json_moment(value)
+    return int(value.total_seconds()) if isinstance(value, timedelta) else value
+
+
+def _cell(value: Value) -> str:
+    """Formats a value for a CSV file: text as it is, anything else as JSON; empty if it is missing."""
+    if isinstance(value, Missing):
+        return ""
+    return value if isinstance(value, str) else json.dumps(_json(value), ensure_ascii=False)
+
+
+# --- versions -------------------------------------------------------------------------------------------------------
+
+
+def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat) -> None:
+    """Prints what changed from one version to another."""
+    changes = compare_specs(old.spec or SpecSummary(), new.spec or SpecSummary())
+    if style == "json":
+        versions: Json = [{"pipeline_version_id": one.pipeline_version_id, "name": one.name} for one in (old, new)]
+        out.print_document({"versions": versions, "changes": [_change_json(one) for one in changes]}, style)
+    elif style == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(("kind", "name", "change", "field", "before", "after"))
+        for one in changes:
+            sides = map(_cell, (one.before, one.after))
+            writer.writerow((one.kind.value, one.name, one.change.value, one.field, *sides))
+    elif changes:
+        head = ("PART", "NAME", "CHANGE", f"BEFORE: {old.name}", f"AFTER: {new.name}")
+        steps = (out.Step(head[3], _NARROW), out.Step(head[4], _NARROW), out.Step("NAME", _NARROW), out.Step("PART", 0))
+        out.print_table(head, [_change_row(one) for one in changes], steps=steps)
+        out.note(_CODE)
+    elif old.sha256 and old.sha256 == new.sha256:
+        out.note(f"{old.name} and {new.name} are the same file")
+    else:
+        out.note(f"parameters, artifacts and tasks are equal; {_CODE}")
+
+
+def _change_row(change: SpecChange) -> tuple[str, ...]:
+    sides = (_side(one, is_part=not change.field) for one in (change.before, change.after))
+    return change.kind.value.replace("_", " "), change.name, change.field or change.change.value, *sides
+
+
+def _side(value: Json | Missing, *, is_part: bool) -> str:
+    """Formats a side of a change: the fields of a part, or a value."""
+    if isinstance(value, Missing):
+        return "" if is_part else "-"
+    if is_part and isinstance(value, dict):
+        return " ".join(f"{name}={shown_value(one)}" for name, one in value.items())
+    return shown_value(value)
+
+
+def _change_json(change: SpecChange) -> dict[str, Json]:
+    """Makes the JSON object of a change, without the side that is missing."""
+    sides = {"before": change.before, "after": change.after}
+    return {
+        "kind": change.kind.value,
+        "name": change.name,
+        "change": change.change.value,
+        "field": change.field,
+        **{side: value for side, value in sides.items() if not isinstance(value, Missing)},
+    }

@@ -1,0 +1,94 @@
+"""`kfadapter versions`: the versions of a pipeline."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.completion import version_names
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import PIPELINE, other
+from kfadapter_grpc.cli.option_types import ById, Limit, Output, PipelineName, TableFormat, order_by_fields
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.references import find_version, pipeline_reference
+from kfadapter_grpc.cli.values import page_size
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion
+
+
+def list_(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    by_id: ById = None,
+    order_by: Annotated[str, order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
+    limit: Limit = 0,
+    output: Output = "table",
+) -> None:
+    """List the versions of a pipeline, newest first."""
+    from kfadapter_grpc.cli.pipeline_view import print_versions
+
+    with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        found = client.pipelines.list_versions(
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
+        )
+        out.print_records(
+            found,
+            output,
+            what="versions",
+            name=lambda one: one.name,
+            table=print_versions,
+            limit=limit,
+        )
+
+
+def diff(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="BEFORE",
+            help="A version; defaults to the newest besides the latest.",
+            autocompletion=version_names,
+        ),
+    ] = "",
+    after: Annotated[
+        str,
+        typer.Argument(metavar="AFTER", help="A version; defaults to the latest.", autocompletion=version_names),
+    ] = "",
+    *,
+    by_id: ById = None,
+    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
+) -> None:
+    """Compare two versions of a pipeline: parameters, artifacts and tasks."""
+    from kfadapter_grpc.cli.comparison_view import print_changes
+
+    with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        new = find_version(client, ref, after or None)
+        old = find_version(client, ref, before) if before else _before(client, ref, new)
+    print_changes(old, new, output)
+
+
+versions = group("List the versions of a pipeline, newest first; compare two.", list_, diff, lists_of=True)
+
+
+def _before(client: "Client", ref: "PipelineRef", latest: "PipelineVersion") -> "PipelineVersion":
+    """Gets the newest version besides the latest."""
+    every = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id)
+    ids = (one.pipeline_version_id for one in every)
+    older = next((which for which in ids if which != latest.pipeline_version_id), None)
+    if older is None:
+        raise CommandError(
+            f"pipeline {ref} has no other version",
+            why=f"{latest.name} is its only version",
+            next_step=other("versions", PIPELINE, words="shows the versions there are"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    return find_version(client, ref, older)
