@@ -1,4 +1,4 @@
-"""Converts protobuf's well-known types: Timestamp, Duration, Struct and Value. Messages are filled in place."""
+"""Converts protobuf's well-known types (Timestamp, Duration, FieldMask, Struct, Value); fills messages in place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -21,7 +22,7 @@ from kfadapter_grpc.contract.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor
 
@@ -107,6 +108,11 @@ def fill_length(length: timedelta, message: Duration, _path: Path, _replaced: Re
     message.FromTimedelta(length)
 
 
+def fill_paths(paths: Sequence[str], message: FieldMask, _path: Path, _replaced: Replacements) -> None:
+    """Fills in the paths of fields."""
+    message.paths.extend(paths)
+
+
 def _read_moment(message: Timestamp, checks: Violations | None, path: str) -> datetime | None:
     try:
         return message.ToDatetime(timezone.utc)
@@ -137,6 +143,7 @@ def _read_object(message: Struct, checks: Violations | None, path: str) -> dict[
 WELL_KNOWN: dict[Descriptor, tuple[Any, Any]] = {
     Timestamp.DESCRIPTOR: (fill_time, _read_moment),
     Duration.DESCRIPTOR: (fill_length, _read_length),
+    FieldMask.DESCRIPTOR: (fill_paths, lambda message, _, __: tuple(message.paths)),
     Struct.DESCRIPTOR: (fill_object, _read_object),
     Value.DESCRIPTOR: (fill_value, lambda message, _, __: json_value(message)),
 }

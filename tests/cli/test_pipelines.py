@@ -432,3 +432,41 @@ def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfada
     """The help names exactly the fields that the adapter sorts by."""
     told = " ".join(kfadapter(*command.split(), "--help").out.split())
     assert f"created_at, name or {id_field}; desc behind it turns it round: 'name desc'." in told
+
+
+def test_update_changes_display_name_and_tags(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Tags are added and removed one by one; without any, only the display name is sent."""
+    fake.add("train").tags.update({"a": "1", "b": "2"})
+    ended = kfadapter("update", "train", "--display-name", "학습", "--tag", "c=3", "--tag", "a=0", "--remove-tag", "b")
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split(maxsplit=1)[-1] for line in ended.out.splitlines()] == ["train", "name   학습", "a=0, c=3"]
+    ended = kfadapter("update", "train", "--display-name", "", "-o", "json")
+    assert json.loads(ended.out)["display_name"] == "train"
+    assert fake.calls == ["Get", "Update", "Update"]
+    assert list(fake.requests[-1].update_mask.paths) == ["display_name"]  # type: ignore[attr-defined]
+
+
+def test_update_of_a_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """With --version, it changes that version."""
+    fake.add("train")
+    fake.add_version("train", "2").tags["a"] = "1"
+    ended = kfadapter("update", "train", "--version", "2", "--remove-tag", "a", "--remove-tag", "none", "-o", "name")
+    assert (ended.code, ended.out) == (0, "2\n")
+    assert fake.calls == ["GetVersion", "UpdateVersion"]
+    assert dict(fake.versions["train"][1].tags) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "nothing to change; give --display-name, --tag or --remove-tag"),
+        (("--tag", "a=1", "--remove-tag", "a"), "the tag 'a' is given with --tag and with --remove-tag"),
+        (("--tag", "a"), "'a' is not of the form KEY=VALUE"),
+        (("--version", "", "--tag", "a=b"), "an empty text is no version"),
+    ],
+)
+def test_update_without_sense(kfadapter: Kfadapter, fake: FakeAdapter, options: tuple[str, ...], words: str) -> None:
+    """A contradiction is a usage error, before any call."""
+    ended = kfadapter("update", "train", *options)
+    assert (ended.code, fake.calls) == (ExitCode.USAGE, [])
+    assert words in ended.err

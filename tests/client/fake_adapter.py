@@ -7,7 +7,7 @@ import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+R = TypeVar("R", pb.Pipeline, pb.PipelineVersion)
 Answer = namedtuple("Answer", ["code", "details", "trailing_metadata"])  # noqa: PYI024  the shape of grpc.Status
 
 
@@ -206,6 +207,21 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         )
 
     @override
+    def Update(self, request: pb.UpdatePipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        """Updates a pipeline."""
+        self._begin("Update", request, context)
+        return _updated(self._find(request.name, request.pipeline_id, context), request)
+
+    @override
+    def UpdateVersion(
+        self, request: pb.UpdatePipelineVersionRequest, context: grpc.ServicerContext
+    ) -> pb.PipelineVersion:
+        """Updates a version."""
+        self._begin("UpdateVersion", request, context)
+        found = self._find(request.name, request.pipeline_id, context)
+        return _updated(self._find_version(found, request.version_name, request.pipeline_version_id, context), request)
+
+    @override
     def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
         """Deletes a pipeline."""
         self._begin("Delete", request, context)
@@ -296,6 +312,15 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         message = f"no version is named '{name}'" if name else f"no version has the id {version_id}"
         context.abort_with_status(wire_status(VersionNotFoundError(message, resource_name=name or version_id)))
         raise AssertionError
+
+
+def _updated(found: R, request: pb.UpdatePipelineRequest | pb.UpdatePipelineVersionRequest) -> R:
+    if "display_name" in request.update_mask.paths:
+        found.display_name = request.display_name or found.name
+    if "tags" in request.update_mask.paths:
+        found.tags.clear()
+        found.tags.update(request.tags)
+    return found
 
 
 def bare_status(code: grpc.StatusCode, details: str, trailers: tuple[tuple[str, bytes], ...] = ()) -> grpc.Status:

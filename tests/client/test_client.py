@@ -11,7 +11,7 @@ import kfadapter_grpc.client
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import Client, InvalidFieldError, VersionNotFoundError, View
-from kfadapter_grpc.contract.errors import all_error_classes
+from kfadapter_grpc.contract.errors import PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.contract.pipelines import DeleteResult, DeleteVersionResult
 from kfadapter_grpc.methods import READ_SECONDS, WRITE_SECONDS
 
@@ -88,6 +88,19 @@ def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fak
     assert by_id.pipeline_version_id == second.pipeline_version_id
     with pytest.raises(VersionNotFoundError, match="named 'x'"):
         client.pipelines.get_version("train", version_name="x")
+
+
+def test_updates_change_what_is_given(client: Client, fake: FakeAdapter) -> None:
+    """None leaves a field as it is; an empty display name and no tags clear them."""
+    fake.add("train").tags["a"] = "b"
+    assert client.pipelines.update("train", display_name="학습").tags == {"a": "b"}
+    assert client.pipelines.update("train", tags={}, display_name="").display_name == "train"
+    made = client.pipelines.update_version("train", version_name="train", tags={"c": "d"})
+    assert (made.name, made.tags, made.display_name) == ("train", {"c": "d"}, "")
+    masks = [list(one.update_mask.paths) for one in fake.requests]  # type: ignore[attr-defined]
+    assert masks == [["display_name"], ["display_name", "tags"], ["tags"]]
+    with pytest.raises(PipelineNotFoundError):
+        client.pipelines.update("none", display_name="x")
 
 
 def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> None:

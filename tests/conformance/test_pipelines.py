@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import yaml
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 from tests.conformance.calling import PIPELINES, chunk, metadata
 from tests.contract.running import failure
@@ -264,3 +265,41 @@ def test_one_version(api: Api, name: str) -> None:
     assert delete(name=name, version_name="Alpha", allow_missing=True) == pb.DeletePipelineVersionResponse()
     assert delete(name=name, version_name="2").name == "2"
     assert failure(partial(get, name=name)).reason == "VERSION_NOT_FOUND"
+
+
+def test_updates(api: Api, name: str) -> None:
+    """Display name and tags change as the mask says; what cannot be changed is named before KFP is called."""
+    version = api.upload(HELLO, name, tags={"팀": "ml"}).version
+
+    def update(*paths: str, **fields: object) -> pb.Pipeline:
+        mask = FieldMask(paths=paths)
+        return api.pipelines.Update(pb.UpdatePipelineRequest(name=name, update_mask=mask, **fields))  # type: ignore[arg-type]
+
+    made = update(display_name="학습", tags={"a": "b"})
+    assert (made.display_name, dict(made.tags)) == ("학습", {"a": "b"})
+    assert api.pipelines.Get(pb.GetPipelineRequest(name=name)) == made
+    assert update("display_name", tags={"c": "d"}).display_name == name
+    assert dict(update("tags").tags) == {}
+
+    of_version = pb.UpdatePipelineVersionRequest(name=name, pipeline_version_id=version.pipeline_version_id)
+    of_version.update_mask.paths.append("*")
+    of_version.display_name = "둘"
+    changed = api.pipelines.UpdateVersion(of_version)
+    assert (changed.display_name, dict(changed.tags), changed.sha256) == ("둘", {}, version.sha256)
+    again = api.upload(HELLO, name, if_exists=pb.IF_EXISTS_SKIP_IF_SAME)
+    assert (again.version_created, again.version.display_name) == (False, "둘")
+
+    for wrong, field in (
+        (partial(update), "update_mask"),
+        (partial(update, "description", "tags"), "update_mask"),
+        (partial(update, "displayName"), "update_mask"),
+        (partial(update, display_name="x" * 256), "display_name"),
+        (partial(update, tags={"kfadapter_sha256": "x"}), "tags"),
+        (partial(update, tags={"a.b": "x"}), "tags"),
+        (partial(update, tags={"a": "x" * 64}), "tags"),
+        (partial(update, tags={str(number): "x" for number in range(19)}), "tags"),
+    ):
+        error = failure(wrong)
+        assert (error.reason, fields(error)) == ("INVALID_FIELD", [field]), error.message
+    of_version.ClearField("version")
+    assert fields(failure(partial(api.pipelines.UpdateVersion, of_version))) == ["version"]

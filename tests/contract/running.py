@@ -72,6 +72,14 @@ class Scripted(PipelineServiceServicer):
         """Not scripted."""
         raise UnsupportedByKfpError("not scripted")
 
+    def Update(self, request: pb.UpdatePipelineRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise UnsupportedByKfpError("not scripted")
+
+    def UpdateVersion(self, request: pb.UpdatePipelineVersionRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise UnsupportedByKfpError("not scripted")
+
     def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
         raise UnsupportedByKfpError("not scripted")

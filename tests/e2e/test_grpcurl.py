@@ -73,6 +73,16 @@ def test_an_upload_typed_by_hand(grpcurl: str, adapter: Adapter, name: str) -> N
     assert b"does not take the file as a pipeline" in done.stderr
 
 
+def test_an_update(grpcurl: str, adapter: Adapter, name: str) -> None:
+    """Fields that are set are updated; a mask also clears."""
+    assert adapter.run("upload", "examples/train.yaml", "--name", name, "--tag", "team=ml").returncode == 0
+    made = answer(grpcurl, adapter, "Update", json.dumps({"name": name, "display_name": "학습"}))
+    assert (made["display_name"], made["tags"]) == ("학습", {"team": "ml"})
+    wanted = {"name": name, "version_name": name, "update_mask": {"paths": ["tags"]}}
+    version = answer(grpcurl, adapter, "UpdateVersion", json.dumps(wanted))
+    assert ("tags" in version, "sha256" in version, version["display_name"]) == (False, True, name)
+
+
 def test_an_error_shows_its_reason(grpcurl: str, adapter: Adapter, name: str) -> None:
     """Code, message, ErrorInfo, ResourceInfo and request id are shown without any proto file."""
     done = run(

@@ -92,6 +92,16 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         404,
         b'{"code": 5, "message": "Failed to list runs", "details": [{"message": "Experiment 1-2-3 not found"}]}',
     ),
+    "404 for an update": (
+        Operation.UPDATE_PIPELINE,
+        404,
+        b'{"code": 5, "message": "Failed to update pipeline", "details": [{"message": "Pipeline 1-2-3 not found"}]}',
+    ),
+    "404 for an update of a version": (
+        Operation.UPDATE_VERSION,
+        404,
+        b'{"code": 5, "message": "Failed to update", "details": [{"message": "PipelineVersion 1-2-3 not found"}]}',
+    ),
     "404 of another server": (Operation.GET_PIPELINE, 404, b"404 page not found"),
 }
 """What a server that misbehaves may answer; the fault tests of the repository play them over a real line."""
@@ -104,6 +114,8 @@ _OPERATIONS = (
     ("GET", r"/pipelines/names/", Operation.GET_BY_NAME),
     ("GET", r"/versions$", Operation.LIST_VERSIONS),
     ("GET", r"/versions/", Operation.GET_VERSION),
+    ("PATCH", r"/versions/", Operation.UPDATE_VERSION),
+    ("PATCH", r"/pipelines/", Operation.UPDATE_PIPELINE),
     ("DELETE", r"/versions/", Operation.DELETE_VERSION),
     ("GET", r"/pipelines$", Operation.LIST_PIPELINES),
     ("GET", r"/pipelines/", Operation.GET_PIPELINE),
@@ -197,7 +209,7 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
     """No recorded failure becomes KFP_ERROR, except those that the adapter never causes."""
     never_caused = re.compile(
         "bad tags|filter |sort by|negative page|field has another|no multipart|no pipeline id|wrong ext|name of 128"
-        "|tags and display|v1beta1 without|^no name$|^no display name$|^no pipeline$"
+        "|v1beta1 without|^no name$|^no display name$|^no pipeline$"
         "|^terminate again$"  # not a failure: the run has finished, or is stopping
     )
     for step in json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]:
@@ -238,12 +250,14 @@ def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
         (Operation.CREATE_RECURRING_RUN, {"display_name": "🎉"}, "display_name"),
         (Operation.CREATE_PIPELINE, {"name": "🎉"}, "metadata.name"),
         (Operation.CREATE_PIPELINE, {"name": "한글"}, None),
+        (Operation.UPDATE_PIPELINE, {"display_name": "🎉"}, "display_name"),
+        (Operation.UPDATE_VERSION, {"tags": {"a": "🎉"}}, "tags"),
     ],
 )
 def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object], field: str | None) -> None:
     """A 500 without another reason is explained by the first field that has a character of 4 bytes."""
     failure = read_failure(500, b'{"code": 13, "message": "Internal Server Error"}', None)
-    request = Request("POST", "/x", body=json.dumps(sent).encode())
+    request = Request("PATCH" if "update" in operation.value else "POST", "/x", body=json.dumps(sent).encode())
     error = explain(KfpFailureError(operation, failure, request=request), Context())
     assert isinstance(error, errors.KfpError if field is None else errors.InvalidFieldError)
     assert [violation.field for violation in error.violations] == ([field] if field else [])

@@ -5,6 +5,7 @@ Pipelines and their versions."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -974,6 +975,78 @@ class UploadPipelineResponse(_message.Message):
 Global___UploadPipelineResponse: _TypeAlias = UploadPipelineResponse  # noqa: Y015
 
 @_typing.final
+class UpdatePipelineRequest(_message.Message):
+    """Request of PipelineService.Update."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    """KFP's id, a UUID."""
+    name: _builtins.str
+    """The name."""
+    display_name: _builtins.str
+    """The new display name, up to 255 characters. Empty, if `update_mask` names it: the name again."""
+    namespace: _builtins.str
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The new tags, which replace the present ones: at most 18, as for UploadPipelineMetadata. Empty, if `update_mask`
+        names them: none.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update: `display_name`, `tags`, or `*` for both. Defaults to those that are not empty. JSON has it as
+        `"displayName,tags"`, grpcurl as `{"paths": ["display_name", "tags"]}`.
+        """
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pipeline", b"pipeline", "pipeline_id", b"pipeline_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "namespace", b"namespace", "pipeline", b"pipeline", "pipeline_id", b"pipeline_id", "tags", b"tags", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_pipeline: _TypeAlias = _typing.Literal["pipeline_id", "name"]  # noqa: Y015
+    _WhichOneofArgType_pipeline: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_pipeline) -> _WhichOneofReturnType_pipeline | None: ...
+
+Global___UpdatePipelineRequest: _TypeAlias = UpdatePipelineRequest  # noqa: Y015
+
+@_typing.final
 class DeletePipelineRequest(_message.Message):
     """Request of PipelineService.Delete."""
 
@@ -1173,6 +1246,91 @@ class GetPipelineVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_version) -> _WhichOneofReturnType_version | None: ...
 
 Global___GetPipelineVersionRequest: _TypeAlias = GetPipelineVersionRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePipelineVersionRequest(_message.Message):
+    """Request of PipelineService.UpdateVersion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PIPELINE_VERSION_ID_FIELD_NUMBER: _builtins.int
+    VERSION_NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    """KFP's id, a UUID."""
+    name: _builtins.str
+    """The name."""
+    pipeline_version_id: _builtins.str
+    """KFP's id, a UUID."""
+    version_name: _builtins.str
+    """The name; not case-sensitive."""
+    display_name: _builtins.str
+    """The new display name, up to 255 characters. Empty, if `update_mask` names it: the name again."""
+    namespace: _builtins.str
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
+    @_builtins.property
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The new tags, which replace the present ones: at most 18, as for UploadPipelineMetadata. Empty, if `update_mask`
+        names them: none.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update: `display_name`, `tags`, or `*` for both. Defaults to those that are not empty. JSON has it as
+        `"displayName,tags"`, grpcurl as `{"paths": ["display_name", "tags"]}`.
+        """
+
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        pipeline_version_id: _builtins.str = ...,
+        version_name: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pipeline", b"pipeline", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "update_mask", b"update_mask", "version", b"version", "version_name", b"version_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "name", b"name", "namespace", b"namespace", "pipeline", b"pipeline", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "tags", b"tags", "update_mask", b"update_mask", "version", b"version", "version_name", b"version_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_pipeline: _TypeAlias = _typing.Literal["pipeline_id", "name"]  # noqa: Y015
+    _WhichOneofArgType_pipeline: _TypeAlias = _typing.Literal["pipeline", b"pipeline"]  # noqa: Y015
+    _WhichOneofReturnType_version: _TypeAlias = _typing.Literal["pipeline_version_id", "version_name"]  # noqa: Y015
+    _WhichOneofArgType_version: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_pipeline) -> _WhichOneofReturnType_pipeline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_version) -> _WhichOneofReturnType_version | None: ...
+
+Global___UpdatePipelineVersionRequest: _TypeAlias = UpdatePipelineVersionRequest  # noqa: Y015
 
 @_typing.final
 class DeletePipelineVersionRequest(_message.Message):

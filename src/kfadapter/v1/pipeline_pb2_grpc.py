@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PipelineServiceStub(object):
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -48,7 +48,7 @@ class PipelineServiceStub(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -77,6 +77,11 @@ class PipelineServiceStub(object):
                 request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.UploadPipelineRequest.SerializeToString,
                 response_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.UploadPipelineResponse.FromString,
                 _registered_method=True)
+        self.Update = channel.unary_unary(
+                '/kfadapter.v1.PipelineService/Update',
+                request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineRequest.SerializeToString,
+                response_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.Pipeline.FromString,
+                _registered_method=True)
         self.Delete = channel.unary_unary(
                 '/kfadapter.v1.PipelineService/Delete',
                 request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.DeletePipelineRequest.SerializeToString,
@@ -92,6 +97,11 @@ class PipelineServiceStub(object):
                 request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.GetPipelineVersionRequest.SerializeToString,
                 response_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.FromString,
                 _registered_method=True)
+        self.UpdateVersion = channel.unary_unary(
+                '/kfadapter.v1.PipelineService/UpdateVersion',
+                request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineVersionRequest.SerializeToString,
+                response_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.FromString,
+                _registered_method=True)
         self.DeleteVersion = channel.unary_unary(
                 '/kfadapter.v1.PipelineService/DeleteVersion',
                 request_serializer=kfadapter_dot_v1_dot_pipeline__pb2.DeletePipelineVersionRequest.SerializeToString,
@@ -105,7 +115,7 @@ class PipelineServiceStub(object):
 
 
 class PipelineServiceServicer(object):
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -127,7 +137,7 @@ class PipelineServiceServicer(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -191,6 +201,21 @@ class PipelineServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Update(self, request, context):
+        """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
+
+        KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
+        the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
+        replaced.
+
+        Errors:
+        - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Delete(self, request, context):
         """Deletes a pipeline and its versions. Runs of the pipeline are kept.
 
@@ -227,6 +252,19 @@ class PipelineServiceServicer(object):
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
         - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
         versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVersion(self, request, context):
+        """Updates the display name and the tags of a version, as Update does for a pipeline, and returns it without its
+        `spec`.
+
+        Errors:
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,6 +322,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
                     request_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.UploadPipelineRequest.FromString,
                     response_serializer=kfadapter_dot_v1_dot_pipeline__pb2.UploadPipelineResponse.SerializeToString,
             ),
+            'Update': grpc.unary_unary_rpc_method_handler(
+                    servicer.Update,
+                    request_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineRequest.FromString,
+                    response_serializer=kfadapter_dot_v1_dot_pipeline__pb2.Pipeline.SerializeToString,
+            ),
             'Delete': grpc.unary_unary_rpc_method_handler(
                     servicer.Delete,
                     request_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.DeletePipelineRequest.FromString,
@@ -297,6 +340,11 @@ def add_PipelineServiceServicer_to_server(servicer, server):
             'GetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVersion,
                     request_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.GetPipelineVersionRequest.FromString,
+                    response_serializer=kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.SerializeToString,
+            ),
+            'UpdateVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVersion,
+                    request_deserializer=kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineVersionRequest.FromString,
                     response_serializer=kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.SerializeToString,
             ),
             'DeleteVersion': grpc.unary_unary_rpc_method_handler(
@@ -318,7 +366,7 @@ def add_PipelineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PipelineService(object):
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -340,7 +388,7 @@ class PipelineService(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -430,6 +478,33 @@ class PipelineService(object):
             _registered_method=True)
 
     @staticmethod
+    def Update(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kfadapter.v1.PipelineService/Update',
+            kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineRequest.SerializeToString,
+            kfadapter_dot_v1_dot_pipeline__pb2.Pipeline.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Delete(request,
             target,
             options=(),
@@ -499,6 +574,33 @@ class PipelineService(object):
             target,
             '/kfadapter.v1.PipelineService/GetVersion',
             kfadapter_dot_v1_dot_pipeline__pb2.GetPipelineVersionRequest.SerializeToString,
+            kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kfadapter.v1.PipelineService/UpdateVersion',
+            kfadapter_dot_v1_dot_pipeline__pb2.UpdatePipelineVersionRequest.SerializeToString,
             kfadapter_dot_v1_dot_pipeline__pb2.PipelineVersion.FromString,
             options,
             channel_credentials,

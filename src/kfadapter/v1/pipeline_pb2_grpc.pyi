@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PipelineServiceStub:
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -49,7 +49,7 @@ class PipelineServiceStub:
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -105,6 +105,17 @@ class PipelineServiceStub:
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` was used with another file. Use a new one.
     - ABORTED / NAME_CONTESTED: concurrent uploads repeatedly took the next version number. Retry.
     """
+    Update: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineRequest, _pipeline_pb2.Pipeline]
+    """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
+
+    KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
+    the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
+    replaced.
+
+    Errors:
+    - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    """
     Delete: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineRequest, _pipeline_pb2.DeletePipelineResponse]
     """Deletes a pipeline and its versions. Runs of the pipeline are kept.
 
@@ -133,6 +144,15 @@ class PipelineServiceStub:
     - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
     - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
       versions.
+    """
+    UpdateVersion: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineVersionRequest, _pipeline_pb2.PipelineVersion]
+    """Updates the display name and the tags of a version, as Update does for a pipeline, and returns it without its
+    `spec`.
+
+    Errors:
+    - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+    - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
     """
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineVersionRequest, _pipeline_pb2.DeletePipelineVersionResponse]
     """Deletes a version of a pipeline. Runs of the version are kept.
@@ -163,7 +183,7 @@ class PipelineServiceStub:
 
 @_typing.type_check_only
 class PipelineServiceAsyncStub(PipelineServiceStub):
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -185,7 +205,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -238,6 +258,17 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` was used with another file. Use a new one.
     - ABORTED / NAME_CONTESTED: concurrent uploads repeatedly took the next version number. Retry.
     """
+    Update: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineRequest, _pipeline_pb2.Pipeline]  # type: ignore[assignment]
+    """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
+
+    KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
+    the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
+    replaced.
+
+    Errors:
+    - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    """
     Delete: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineRequest, _pipeline_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """Deletes a pipeline and its versions. Runs of the pipeline are kept.
 
@@ -267,6 +298,15 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
       versions.
     """
+    UpdateVersion: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineVersionRequest, _pipeline_pb2.PipelineVersion]  # type: ignore[assignment]
+    """Updates the display name and the tags of a version, as Update does for a pipeline, and returns it without its
+    `spec`.
+
+    Errors:
+    - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+    - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    """
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineVersionRequest, _pipeline_pb2.DeletePipelineVersionResponse]  # type: ignore[assignment]
     """Deletes a version of a pipeline. Runs of the version are kept.
 
@@ -295,7 +335,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     """
 
 class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, updates, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
     A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
     namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
@@ -317,7 +357,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
     `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
     from there 60 s plus 2 s per MB.
 
@@ -388,6 +428,23 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def Update(
+        self,
+        request: _pipeline_pb2.UpdatePipelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_pb2.Pipeline, _abc.Awaitable[_pipeline_pb2.Pipeline]]:
+        """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
+
+        KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
+        the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
+        replaced.
+
+        Errors:
+        - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        """
+
+    @_abc_1.abstractmethod
     def Delete(
         self,
         request: _pipeline_pb2.DeletePipelineRequest,
@@ -432,6 +489,21 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
         - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
           versions.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateVersion(
+        self,
+        request: _pipeline_pb2.UpdatePipelineVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pipeline_pb2.PipelineVersion, _abc.Awaitable[_pipeline_pb2.PipelineVersion]]:
+        """Updates the display name and the tags of a version, as Update does for a pipeline, and returns it without its
+        `spec`.
+
+        Errors:
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
         """
 
     @_abc_1.abstractmethod

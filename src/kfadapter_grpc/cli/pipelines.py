@@ -1,8 +1,9 @@
-"""`kfadapter get`, `list` and `delete`: pipelines, and one version of them."""
+"""`kfadapter get`, `list`, `update` and `delete`: pipelines, and one version of them."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -29,6 +30,8 @@ from kfadapter_grpc.cli.values import optional_moment, page_size, tags
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
+
+_Ask: TypeAlias = "Callable[..., Pipeline | PipelineVersion]"
 
 NEWEST = 5
 """How many versions are shown with a pipeline."""
@@ -98,6 +101,50 @@ def list_(
             table=print_pipelines,
             limit=limit,
         )
+
+
+def update(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    version: OneVersion = None,
+    by_id: ById = None,
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", help="Display name; '' resets it to the name.")
+    ] = None,
+    tag: Tags = None,
+    remove_tag: Annotated[
+        list[str] | None, typer.Option("--remove-tag", metavar="KEY", help="Remove a tag; may be repeated.")
+    ] = None,
+    output: Output = "table",
+) -> None:
+    """Change the display name or the tags of a pipeline, or of one version."""
+    from kfadapter_grpc.cli.pipeline_view import shown_tags
+    from kfadapter_grpc.contract.listing import View
+
+    added, removed = tags(tag), {*(remove_tag or ())}
+    if display_name is None and not added and not removed:
+        raise typer.BadParameter("nothing to change; give --display-name, --tag or --remove-tag")
+    if both := added.keys() & removed:
+        raise typer.BadParameter(f"the tag '{min(both)}' is given with --tag and with --remove-tag")
+    with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        which = {"pipeline_id": ref.pipeline_id}
+        if version is not None:
+            one = version_reference(client, ref, version)
+            which |= {"version_name": one.name, "pipeline_version_id": one.pipeline_version_id}
+        calls = client.pipelines
+        get: _Ask = partial(calls.get, view=View.BASIC) if version is None else calls.get_version
+        change: _Ask = calls.update if version is None else calls.update_version
+        kept = get(ref.name, **which).tags if added or removed else {}
+        wanted = {key: value for key, value in kept.items() if key not in removed} | added
+        changed = change(ref.name, **which, display_name=display_name, tags=wanted if added or removed else None)
+    fields = [
+        ("Pipeline" if version is None else "Version", changed.name),
+        ("Display name", changed.display_name),
+        ("Tags", shown_tags(changed.tags)),
+    ]
+    out.print_record(changed, output, name=changed.name, table=lambda: out.print_fields(fields))
 
 
 def delete(

@@ -30,6 +30,8 @@ from kfadapter_grpc.contract.pipelines import (
     Pipeline,
     PipelineRef,
     PipelineVersion,
+    UpdatePipelineRequest,
+    UpdatePipelineVersionRequest,
     UploadPipelineMetadata,
     VersionRef,
 )
@@ -119,6 +121,60 @@ class Pipelines(Resource):
         """
         version = VersionRef(pipeline_version_id, version_name)
         return self._ask(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
+
+    def update(
+        self,
+        name: str = "",
+        *,
+        pipeline_id: str = "",
+        display_name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Pipeline:
+        """Updates a pipeline; None leaves a field as it is.
+
+        Args:
+            name: The pipeline's name.
+            pipeline_id: Its id, instead.
+            display_name: The new display name; an empty one resets it to the name.
+            tags: The new tags, which replace all others.
+
+        Raises:
+            PipelineNotFoundError: The pipeline does not exist.
+            UnsupportedByKfpError: This KFP, before 2.17, updates nothing.
+        """
+        request = UpdatePipelineRequest(
+            PipelineRef(pipeline_id, name),
+            display_name=display_name or "",
+            tags=tags or {},
+            update_mask=_mask(display_name=display_name, tags=tags),
+        )
+        return self._ask(request, Pipeline)
+
+    def update_version(
+        self,
+        name: str = "",
+        *,
+        pipeline_id: str = "",
+        version_name: str = "",
+        pipeline_version_id: str = "",
+        display_name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> PipelineVersion:
+        """Updates one version of a pipeline, which must be specified, as `update` does; returns it without its spec.
+
+        Raises:
+            PipelineNotFoundError: The pipeline does not exist.
+            VersionNotFoundError: The version does not exist.
+            UnsupportedByKfpError: This KFP, before 2.17, updates nothing.
+        """
+        request = UpdatePipelineVersionRequest(
+            PipelineRef(pipeline_id, name),
+            VersionRef(pipeline_version_id, version_name),
+            display_name=display_name or "",
+            tags=tags or {},
+            update_mask=_mask(display_name=display_name, tags=tags),
+        )
+        return self._ask(request, PipelineVersion)
 
     def delete_version(
         self,
@@ -298,3 +354,8 @@ class Pipelines(Resource):
                 raise stream.failure from error
             raise
         return replace(to_record(reply, UploadReceipt), request_id=stream.request_id)
+
+
+def _mask(**given: object) -> tuple[str, ...]:
+    """The names of the fields that are given."""
+    return tuple(name for name, value in given.items() if value is not None)

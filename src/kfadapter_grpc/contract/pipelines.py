@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Protocol, TypeAlias
 
 from kfadapter_grpc.contract.checks import Id, Namespace, RequestId, pattern, tags, text, within
 from kfadapter_grpc.contract.listing import ListRequest, View
@@ -131,6 +131,13 @@ def _description(value: str) -> Iterator[str]:
         yield "holds a NUL character; remove it"
 
 
+CallerTags: TypeAlias = Annotated[
+    Mapping[str, str],
+    tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX),
+]
+"""Tags that a caller sets."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadPipelineMetadata:
     """How to store a file."""
@@ -140,10 +147,7 @@ class UploadPipelineMetadata:
     display_name: Annotated[str, text(MAX_DISPLAY_NAME)] = ""
     description: Annotated[str, _description] = ""
     namespace: Namespace = ""
-    tags: Annotated[
-        Mapping[str, str],
-        tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX),
-    ] = field(default_factory=dict)
+    tags: CallerTags = field(default_factory=dict)
     code_source_url: Annotated[str, text(MAX_URL)] = ""
     if_exists: IfExists = IfExists.NEW_VERSION
     request_id: RequestId = ""
@@ -155,6 +159,55 @@ class UploadPipelineMetadata:
         if len(self.name) == MAX_PIPELINE_NAME and self.name.isascii() and not self.version_name:
             first = f"the first version gets the pipeline's name, of which at most {MAX_VERSION_NAME} are allowed"
             yield "name", f"has {MAX_PIPELINE_NAME} characters, and {first}; shorten it, or give a version_name"
+
+
+_UPDATABLE = ("display_name", "tags")
+
+
+def _update_mask(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        if path not in (*_UPDATABLE, "*"):
+            yield f"'{path[:100]}' cannot be updated; allowed are {' and '.join(_UPDATABLE)}, or * for both"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What KFP can change of a pipeline and of a version."""
+
+    display_name: Annotated[str, text(MAX_DISPLAY_NAME)] = ""
+    tags: CallerTags = field(default_factory=dict)
+    update_mask: Annotated[Sequence[str], _update_mask] = ()
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The fields to update: those of the mask, or those that are not empty."""
+        given = self.update_mask or [name for name in _UPDATABLE if getattr(self, name)]
+        return frozenset(_UPDATABLE if "*" in given else given)
+
+    def check(self) -> Wrong:
+        """Checks that there is something to update."""
+        if not self.paths:
+            yield (
+                "update_mask",
+                f"is empty, as {' and '.join(_UPDATABLE)} are; set one, or name in the mask what to clear",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePipelineRequest(Changes):
+    """Updates a pipeline."""
+
+    pipeline: PipelineRef
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePipelineVersionRequest(Changes):
+    """Updates a version of a pipeline."""
+
+    pipeline: PipelineRef
+    version: VersionRef
+    namespace: Namespace = ""
 
 
 @dataclass(frozen=True, slots=True)

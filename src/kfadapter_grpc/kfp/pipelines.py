@@ -33,18 +33,18 @@ from kfadapter_grpc.kfp.rest import (
     equals,
     gather,
     later,
-    post,
     segment,
     set_only,
     sort_by,
 )
 from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.updates import Updater
 from kfadapter_grpc.kfp.uploads import Uploader
 from kfadapter_grpc.kfp.versions import Versions, no_version_yet
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import PageRequest
@@ -100,6 +100,8 @@ class Pipelines:
         versions: Their versions.
         upload: Stores a file as a new pipeline or a new version.
         download: Gets the file of a version, by default the latest; valid within the block.
+        update: Updates the display name and the tags of a pipeline.
+        update_version: Updates those of a version.
     """
 
     def __init__(self, rest: Rest, place: SpoolPlace) -> None:
@@ -109,6 +111,8 @@ class Pipelines:
         self._uploader = Uploader(self)
         self.upload = self._uploader.upload
         self.download = Downloader(self, place).download
+        updater = Updater(self)
+        self.update, self.update_version = updater.update, updater.update_version
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
         """Gets one pipeline; FULL costs two further calls."""
@@ -181,13 +185,9 @@ class Pipelines:
             operation, request = Operation.LIST_PIPELINES, Request("GET", f"{V2}/pipelines", query)
         self._rest.send_raw(operation, request, call)
 
-    def create(self, body: Mapping[str, object], call: Call, context: Context) -> PipelineJson:
-        """Creates a pipeline without a version."""
-        return self._rest.ask(Operation.CREATE_PIPELINE, post(f"{V2}/pipelines", body), PipelineJson, call, context)
-
-    def create_with_file(self, request: Request, call: Call, context: Context) -> PipelineJson:
-        """Sends the upload that creates a pipeline with its first version, which gets the pipeline's name."""
-        return self._rest.ask(Operation.UPLOAD, request, PipelineJson, call, context)
+    def write(self, operation: Operation, request: Request, call: Call, context: Context) -> PipelineJson:
+        """Sends a request that creates or updates a pipeline."""
+        return self._rest.ask(operation, request, PipelineJson, call, context)
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
         """Deletes a pipeline with its versions."""

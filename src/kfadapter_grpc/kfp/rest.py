@@ -121,6 +121,11 @@ def post(path: str, body: Mapping[str, object]) -> Request:
     return Request("POST", path, body=json.dumps(body).encode())
 
 
+def patch(path: str, body: Mapping[str, object], keep: int = 0) -> Request:
+    """A PATCH of JSON; `keep` is that of `Request`."""
+    return Request("PATCH", path, body=json.dumps(body).encode(), keep=keep)
+
+
 def set_only(values: Mapping[str, str]) -> dict[str, str]:
     """The non-empty values."""
     return {key: value for key, value in values.items() if value}

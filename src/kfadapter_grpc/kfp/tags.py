@@ -50,3 +50,8 @@ def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> d
 def visible(all_tags: Mapping[str, str]) -> dict[str, str]:
     """The tags that are the callers' own."""
     return {key: value for key, value in all_tags.items() if not key.startswith(RESERVED_TAG_PREFIX)}
+
+
+def replaced(all_tags: Mapping[str, str], callers: Mapping[str, str]) -> dict[str, str]:
+    """The callers' tags in place of those there were, with the adapter's own."""
+    return {**callers, **{key: value for key, value in all_tags.items() if key.startswith(RESERVED_TAG_PREFIX)}}

@@ -20,9 +20,9 @@ from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Look, Seen
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.multipart import UploadForm, multipart
-from kfadapter_grpc.kfp.rest import equals
+from kfadapter_grpc.kfp.rest import V2, equals, post
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import Turns, spare_call
 
@@ -178,7 +178,8 @@ class Uploader:
         form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
         context = replace(job.context(limit=_limit(job)), look=self._look_for("", job))
         try:
-            pipeline = self._pipelines.create_with_file(multipart("upload", form, job.file), job.call, context)
+            request_with_file = multipart("upload", form, job.file)
+            pipeline = self._pipelines.write(Operation.UPLOAD, request_with_file, job.call, context)
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
         except NotSentError:
@@ -218,10 +219,11 @@ class Uploader:
             "namespace": request.namespace,
             "tags": job.pipeline_tags,
         }
+        sent = post(f"{V2}/pipelines", {key: value for key, value in body.items() if value})
         try:
             # It is short, and its response shows what must be undone when the client disconnects.
             with job.call.with_grace(_GRACE_SECONDS) as call:
-                made = self._pipelines.create({key: value for key, value in body.items() if value}, call, job.context())
+                made = self._pipelines.write(Operation.CREATE_PIPELINE, sent, call, job.context())
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
         except NotSentError:
@@ -321,7 +323,8 @@ class Uploader:
         look = self._look_for(pipeline_id, job)
         context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
         try:
-            return self._versions.create(multipart("upload_version", form, job.file), job.call, context)
+            request = multipart("upload_version", form, job.file)
+            return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
         except NotSentError:
             raise
         except _BROKEN as error:

@@ -152,7 +152,7 @@ class Versions:
         try:
             with explained(context):
                 if ref.pipeline_version_id:
-                    request = Request("GET", _version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
+                    request = Request("GET", version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
                     found: VersionJson | None = _version_of(self._rest.send_raw(Operation.GET_VERSION, request, call))
                 else:
                     found = self.find_where(pipeline_id, (equals("name", ref.name),), call)
@@ -187,7 +187,7 @@ class Versions:
             PipelineNotFoundError: The pipeline does not exist.
         """
         request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
-        self._rest.ask(Operation.GET_PIPELINE, request, object, call, _pipeline_context(pipeline_id))
+        self._rest.ask(Operation.GET_PIPELINE, request, object, call, pipeline_context(pipeline_id))
 
     def get(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
         """Gets a version with the summary of its spec."""
@@ -198,7 +198,7 @@ class Versions:
         self, pipeline_id: str, version_id: str, call: Call, context: Context, limit: int = MAX_ANSWER_BYTES
     ) -> FullVersionJson:
         """Gets a version with its spec."""
-        request = Request("GET", _version_path(pipeline_id, version_id), limit=limit)
+        request = Request("GET", version_path(pipeline_id, version_id), limit=limit)
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> bytes:
@@ -211,14 +211,14 @@ class Versions:
         context = version_context(pipeline_id, VersionRef(version_id))
         return bytes(self.get_full(pipeline_id, version_id, call, context, limit).pipeline_spec)
 
-    def create(self, request: Request, call: Call, context: Context) -> VersionJson:
-        """Sends the upload of a version. The response contains its whole spec again, which is dropped unread."""
+    def write(self, operation: Operation, request: Request, call: Call, context: Context) -> VersionJson:
+        """Sends an upload or an update of a version; the whole spec in the response is dropped unread."""
         with explained(context):
-            return _version_of(self._rest.send_raw(Operation.UPLOAD_VERSION, request, call))
+            return _version_of(self._rest.send_raw(operation, request, call))
 
     def fetch(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
         """Gets a version with its spec, as the bytes of KFP's response."""
-        path = _version_path(pipeline_id, version_id)
+        path = version_path(pipeline_id, version_id)
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
         with explained(version_context(pipeline_id, VersionRef(version_id))):
             self._rest.send_raw(Operation.GET_VERSION, request, call)
@@ -236,7 +236,7 @@ class Versions:
 
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
-            context = _pipeline_context(pipeline_id)
+            context = pipeline_context(pipeline_id)
             found = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
             items = [version.record(bytes(version.pipeline_spec)) for version in found.pipeline_versions]
             return KfpPage(items, found.next_page_token, found.total_size)
@@ -289,7 +289,7 @@ class Versions:
             VersionNotFoundError: It does not exist.
         """
         ref = VersionRef(version_id)
-        request = Request("DELETE", _version_path(pipeline_id, version_id))
+        request = Request("DELETE", version_path(pipeline_id, version_id))
         context = version_context(pipeline_id, ref)
         ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_VERSION, request, dict[str, object], call, context),
@@ -311,7 +311,7 @@ class Versions:
 
         Uses the v1beta1 list, or the other one if KFP no longer has it; its pages are smaller than requested.
         """
-        context = _pipeline_context(pipeline_id)
+        context = pipeline_context(pipeline_id)
         if time.monotonic() >= self._cheap_list_gone_until:
             key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
             request = Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
@@ -377,7 +377,8 @@ def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
     return error.failure.status in _NO_ROUTE and "pipeline" not in error.failure.full_text.lower()
 
 
-def _pipeline_context(pipeline_id: str) -> Context:
+def pipeline_context(pipeline_id: str) -> Context:
+    """The context of a call about a pipeline."""
     return Context(subject=f"{pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
 
 
@@ -385,7 +386,8 @@ def _versions_path(pipeline_id: str) -> str:
     return f"{V2}/pipelines/{segment(pipeline_id)}/versions"
 
 
-def _version_path(pipeline_id: str, version_id: str) -> str:
+def version_path(pipeline_id: str, version_id: str) -> str:
+    """The path of a version."""
     return f"{_versions_path(pipeline_id)}/{segment(version_id)}"
 
 

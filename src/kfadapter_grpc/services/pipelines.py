@@ -70,6 +70,11 @@ class PipelineServicer(PipelineServiceServicer):
                 not_kept=result.not_kept,
             )
 
+    def Update(self, request: pb.UpdatePipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        """Updates a pipeline."""
+        wanted = read_request(request, contract.UpdatePipelineRequest, self._namespace)
+        return message(self._pipelines.update(wanted, current_call(context)), pb.Pipeline)
+
     def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
         """Deletes a pipeline and its versions."""
         wanted = read_request(request, contract.DeletePipelineRequest, self._namespace)
@@ -91,6 +96,13 @@ class PipelineServicer(PipelineServiceServicer):
         wanted = read_request(request, contract.GetPipelineVersionRequest, self._namespace)
         found = self._pipelines.get_version(wanted.pipeline, wanted.version, current_call(context))
         return message(found, pb.PipelineVersion)
+
+    def UpdateVersion(
+        self, request: pb.UpdatePipelineVersionRequest, context: grpc.ServicerContext
+    ) -> pb.PipelineVersion:
+        """Updates a version of a pipeline."""
+        wanted = read_request(request, contract.UpdatePipelineVersionRequest, self._namespace)
+        return message(self._pipelines.update_version(wanted, current_call(context)), pb.PipelineVersion)
 
     def DeleteVersion(
         self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext

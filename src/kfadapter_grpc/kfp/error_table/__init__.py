@@ -174,7 +174,7 @@ def _four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.Invali
 def _texts_sent(error: KfpFailureError) -> Iterator[tuple[str, str]]:
     """The keys and texts of a write's query and of its body, if that is JSON."""
     request = error.request
-    if request is None or request.method != "POST":
+    if request is None or request.method not in {"POST", "PATCH"}:
         return
     yield from request.query
     if isinstance(request.body, bytes):

@@ -15,7 +15,10 @@ from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
 _UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)
-_WITH_PIPELINE = (_O.GET_PIPELINE, _O.GET_BY_NAME, _O.DELETE_PIPELINE, _O.LIST_VERSIONS, _O.CHEAP_VERSIONS)
+_WITH_PIPELINE = (
+    *(_O.GET_PIPELINE, _O.GET_BY_NAME, _O.UPDATE_PIPELINE, _O.DELETE_PIPELINE),
+    *(_O.LIST_VERSIONS, _O.CHEAP_VERSIONS),
+)
 _BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?$"
 
 NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
@@ -33,12 +36,12 @@ ROWS: tuple[Row, ...] = (
         ("fault: 413 for an upload",),
     ),
     Row(
-        (_O.GET_VERSION, _O.DELETE_VERSION),
+        (_O.GET_VERSION, _O.UPDATE_VERSION, _O.DELETE_VERSION),
         (404,),
         r"PipelineVersion \S+ not found",
         errors.VersionNotFoundError,
         NO_SUCH_VERSION,
-        ("versions: get unknown version", "versions: delete it again"),
+        ("versions: get unknown version", "versions: delete it again", "fault: 404 for an update of a version"),
     ),
     Row(
         _WITH_PIPELINE,
@@ -52,6 +55,7 @@ ROWS: tuple[Row, ...] = (
             "pipelines: delete deleted",
             "versions: list of unknown pipeline",
             "seams: v1beta1 of an unknown pipeline",
+            "fault: 404 for an update",
         ),
     ),
     Row(
@@ -86,6 +90,18 @@ ROWS: tuple[Row, ...] = (
         errors.UnsupportedByKfpError,
         "this Kubeflow Pipelines keeps no tags (they came with 2.17); leave the filter on tags out",
         ("kfp-2.5/seams: pipelines filtered by tag",),
+    ),
+    Row(
+        (_O.UPDATE_PIPELINE, _O.UPDATE_VERSION),
+        (405, 501),
+        "",
+        errors.UnsupportedByKfpError,
+        "this Kubeflow Pipelines cannot change a display name or tags (it can from 2.17 on); upload a new version with "
+        "the display name, or upgrade it",
+        (
+            "kfp-2.5/pipelines: update tags and display name",
+            "kfp-2.5/seams: patch a version: display name and tags change",
+        ),
     ),
     Row(
         _UPLOADS,
