@@ -210,7 +210,7 @@ def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
         ("From", shown_time(starts.start_at) if starts else ""),
         ("Until", shown_time(starts.end_at) if starts else ""),
         ("Last", f"{shown_time(last.scheduled_at)}  {last.state.name}  {last.display_name}" if last else ""),
-        ("Next (computed)", shown_time(_next_start(found, last))),
+        ("Next (computed)", shown_time(found.next_start(last.scheduled_at if last else None))),
         ("At once", str(found.max_concurrency)),
         ("Catches up", "yes" if found.catch_up else "no"),
         (
@@ -246,17 +246,6 @@ def _last_run(client: "Client", found: "RecurringRun") -> "Run | None":
         return None
 
 
-def _next_start(found: "RecurringRun", last: "Run | None") -> datetime | None:
-    """The next start; without catch-up, intervals count from the last start, which the adapter does not read."""
-    from kfadapter_grpc.contract.recurring_runs import IntervalSchedule
-
-    starts, known, counts = found.schedule, found.computed_next_start_at, found.enabled and not found.ended
-    if known or not counts or not isinstance(starts, IntervalSchedule) or not (last and last.scheduled_at):
-        return known
-    start_at = last.scheduled_at + starts.interval
-    return start_at if starts.end_at is None or start_at <= starts.end_at else None
-
-
 def _print_table(client: "Client", recurring: Sequence["RecurringRun"]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -269,7 +258,7 @@ def _print_table(client: "Client", recurring: Sequence["RecurringRun"]) -> None:
             _state(one),
             shown_schedule(one.schedule),
             shown_time(last.scheduled_at) if last else "",
-            shown_time(_next_start(one, last)),
+            shown_time(one.next_start(last.scheduled_at if last else None)),
         )
         for one, last in zip(recurring, last_runs, strict=True)
     ]

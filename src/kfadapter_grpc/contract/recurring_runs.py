@@ -100,6 +100,18 @@ class RecurringRun:
     ended: bool = False
     computed_next_start_at: datetime | None = None
 
+    def next_start(self, last: datetime | None) -> datetime | None:
+        """Returns the next start; without catch-up, intervals count from the last one, which the adapter does not read.
+
+        Args:
+            last: For when its newest run was scheduled.
+        """
+        starts, counts = self.schedule, self.enabled and not self.ended
+        if self.computed_next_start_at or not counts or not isinstance(starts, IntervalSchedule) or not last:
+            return self.computed_next_start_at
+        found = last + starts.interval
+        return found if starts.end_at is None or found <= starts.end_at else None
+
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
         """Shows the schedule beside the other fields; one of `cron` and `interval_seconds` is null."""
         schedule = cast("dict[str, Json]", made.pop("schedule") or {})
