@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
@@ -15,6 +16,7 @@ from kfadapter_grpc.server.side_services import MAX_STREAMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from google.protobuf.descriptor import FileDescriptor
     from tests.contract.conftest import Serve
 
 LIST = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -29,7 +31,56 @@ def listed(running: Running) -> set[str]:
 
 def test_reflection_lists_the_services(serve: Serve) -> None:
     """Reflection lists every service of the contract, and health."""
-    assert {*SERVICES, "grpc.health.v1.Health"} <= listed(serve(Scripted()))
+    found = listed(serve(Scripted()))
+    assert {*SERVICES, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= found
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_both_versions_are_served(serve: Serve, version: str) -> None:
+    """grpc.reflection.v1, which newer clients try first, gives the same answers as v1alpha."""
+    ask: grpc.StreamStreamMultiCallable[bytes, bytes] = serve(Scripted()).channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    )
+    answer = next(iter(ask(iter([LIST.SerializeToString()]), timeout=WAIT_SECONDS)))
+    found = reflection_pb2.ServerReflectionResponse.FromString(answer).list_services_response.service
+    assert set(SERVICES) <= {one.name for one in found}
+
+
+def test_every_symbol_is_found(serve: Serve) -> None:
+    """Each method, message, field, enum and enum value of the contract leads to the file that declares it."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(serve(Scripted()).channel)
+    files = {pb.DESCRIPTOR, *pb.DESCRIPTOR.dependencies}
+    wanted = {name: file.name for file in files for name in _symbols(file)}
+    assert {"kfadapter.v1.PipelineService.Upload", "kfadapter.v1.VIEW_FULL"} <= wanted.keys()
+    questions = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in wanted]
+    for (name, file), answer in zip(
+        wanted.items(), stub.ServerReflectionInfo(iter(questions), timeout=WAIT_SECONDS), strict=True
+    ):
+        found = answer.file_descriptor_response.file_descriptor_proto
+        assert file in {FileDescriptorProto.FromString(one).name for one in found}, name
+
+
+def _symbols(file: FileDescriptor) -> Iterator[str]:
+    for service in file.services_by_name.values():
+        yield service.full_name
+        yield from (method.full_name for method in service.methods)
+    for enum in file.enum_types_by_name.values():
+        yield enum.full_name
+        yield from (f"{scope}.{value.name}" for value in enum.values for scope in (file.package, enum.full_name))
+    for message in file.message_types_by_name.values():
+        yield message.full_name
+        yield from (field.full_name for field in message.fields)
+        yield from (oneof.full_name for oneof in message.oneofs)
+
+
+@pytest.mark.parametrize("name", ["kfadapter.v1.PipelineService.Nothing", "kfadapter.v1", "", "a.b", "\0"])
+def test_unknown_symbols(serve: Serve, name: str) -> None:
+    """A symbol that does not exist is NOT_FOUND, and the stream goes on."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(serve(Scripted()).channel)
+    questions = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name), LIST]
+    missing, after = stub.ServerReflectionInfo(iter(questions), timeout=WAIT_SECONDS)
+    assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert after.list_services_response.service
 
 
 def test_reflection_can_be_switched_off(serve: Serve) -> None:

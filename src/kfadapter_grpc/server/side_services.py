@@ -1,7 +1,7 @@
 """Services besides the contract: health on its own address, and reflection, for grpcurl.
 
-Probes without TLS support, such as those of Kubernetes, check health at the second address. Reflection is
-grpc.reflection.v1alpha.
+Probes without TLS support, such as those of Kubernetes, check health at the second address. Reflection is served as
+grpc.reflection.v1 and as v1alpha, which have the same messages under two names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection_pb2_grpc import (  # type: ignore[import-untyped]
     add_ServerReflectionServicer_to_server,
@@ -22,6 +26,7 @@ from kfadapter_grpc.daemon.listening import bind
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from google.protobuf.descriptor import Descriptor, FileDescriptor
     from grpc_reflection.v1alpha.reflection_pb2 import (  # type: ignore[import-untyped]
         ServerReflectionRequest,
         ServerReflectionResponse,
@@ -77,7 +82,7 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
 
     def __init__(self, services: Sequence[str]) -> None:
         """Describes `services`, by full name."""
-        super().__init__(services)
+        super().__init__(services, _Pool(services))
         self._places = threading.Semaphore(MAX_STREAMS)
 
     def ServerReflectionInfo(  # noqa: N802 - gRPC's name
@@ -94,6 +99,68 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
             self._places.release()
 
 
+class _Pool:
+    """The descriptors of some services, also by the symbols that protobuf's pool (upb) does not find.
+
+    These are methods, fields, oneofs and enum values; the latter by both of their names, beside and below their enum.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._pool: DescriptorPool = Default()
+        self._symbols: dict[str, FileDescriptor] = {}
+        self._seen: set[str] = set()
+        for service in services:
+            self._add(self._pool.FindServiceByName(service).file)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, name: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        """Returns the file that declares a symbol.
+
+        Raises:
+            KeyError: None declares it.
+        """
+        return self._symbols.get(name) or self._pool.FindFileContainingSymbol(name)
+
+    def _add(self, file: FileDescriptor) -> None:
+        if file.name in self._seen:
+            return
+        self._seen.add(file.name)
+        for service in file.services_by_name.values():
+            self._symbols |= dict.fromkeys((one.full_name for one in service.methods), file)
+        for enum in file.enum_types_by_name.values():
+            scopes = (file.package, enum.full_name)
+            self._symbols |= {f"{scope}.{value.name}": file for value in enum.values for scope in scopes}
+        for message in file.message_types_by_name.values():
+            self._add_message(message, file)
+        for one in file.dependencies:
+            self._add(one)
+
+    def _add_message(self, message: Descriptor, file: FileDescriptor) -> None:
+        inside = [*message.fields_by_name, *message.oneofs_by_name, *message.enum_values_by_name]
+        self._symbols |= {f"{message.full_name}.{name}": file for name in inside}
+        for nested in message.nested_types:
+            self._add_message(nested, file)
+
+
 def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
     """Adds reflection of `services`, and of reflection itself, to `server`."""
-    add_ServerReflectionServicer_to_server(BoundedReflection((*services, SERVICE_NAME)), server)
+    newer = _newer_reflection()
+    servicer = BoundedReflection((*services, SERVICE_NAME, newer))
+    add_ServerReflectionServicer_to_server(servicer, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    server.add_registered_method_handlers(newer, {"ServerReflectionInfo": handler})
+
+
+def _newer_reflection() -> str:
+    """Declares grpc.reflection.v1, which grpcio-reflection lacks, by renaming; returns the name of its service."""
+    older = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(older)
+    renamed = text_format.Parse(str(older).replace("v1alpha", "v1"), FileDescriptorProto())
+    Default().AddSerializedFile(renamed.SerializeToString())
+    return f"{renamed.package}.{renamed.service[0].name}"
