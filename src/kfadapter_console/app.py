@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kfadapter_console import compare, login, page, recurring
+from kfadapter_console import compare, health, login, page, recurring
 from kfadapter_console.security import Guard, Sessions
 from kfadapter_grpc.client import CallFailedError
 from kfadapter_grpc.client.credentials import CredentialsError
@@ -66,6 +66,7 @@ def make_app(
             *login.ROUTES,
             *compare.ROUTES,
             *recurring.ROUTES,
+            *health.ROUTES,
         ],
         middleware=[
             Middleware(Guard, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)

@@ -9,7 +9,6 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import SERVER, ExitCode, require
-from kfadapter_grpc.cli.invocation import Step, current
 from kfadapter_grpc.cli.options import ClientOptions
 
 if TYPE_CHECKING:
@@ -71,6 +70,4 @@ def _print(verdicts: "list[Verdict]", style: str) -> None:
 
 
 def _row(verdict: "Verdict") -> tuple[str, ...]:
-    step = verdict.next_step
-    spelled = current().spell(step) if isinstance(step, Step) else step
-    return verdict.status.value, verdict.check, verdict.what, verdict.why, ": ".join(spelled.splitlines())
+    return verdict.status.value, verdict.check, verdict.what, verdict.why, ": ".join(verdict.advice().splitlines())

@@ -6,13 +6,10 @@ import enum
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.invocation import do
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.cli.invocation import Step
+from kfadapter_grpc.cli.invocation import Invocation, Step, current, do
+from kfadapter_grpc.cli.options import ClientOptions
 
 SOON_DAYS = 14
 """How many days before its end a certificate is due."""
@@ -49,6 +46,11 @@ class Verdict:
     why: str = ""
     next_step: str | Step = ""
     exit_code: ExitCode = ExitCode.OK
+
+    def advice(self, target: str = "") -> str:
+        """Spells what to do next: a command on its own line, and a text; for the adapter at `target`, if given."""
+        invocation = Invocation(options=ClientOptions(target=target)) if target else current()
+        return invocation.spell(self.next_step) if isinstance(self.next_step, Step) else self.next_step
 
 
 def ok(check: str, what: str, why: str = "") -> Verdict:
