@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kfadapter_console import compare, health, login, page, recurring
-from kfadapter_console.security import Guard, Sessions
-from kfadapter_grpc.client import CallFailedError
+from kfadapter_console import (
+    compare,
+    health,
+    login,
+    page,
+    recurring,
+)
+from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
+from kfadapter_grpc.client import CallFailedError, CannotConnectError
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Scope
 
     from kfadapter_grpc.client import Client
 
@@ -49,12 +54,12 @@ _log = logging.getLogger(__name__)
 
 def make_app(
     client: Client, *, hosts: Iterable[str], read_only: bool = False, max_upload_bytes: int, secure: bool = False
-) -> Starlette:
+) -> ASGIApp:
     """Builds the application.
 
     Args:
         client: Calls the adapter.
-        hosts: The names under which the page is served; one of loopback stands for all of them.
+        hosts: The names under which the page is served, besides those of loopback.
         read_only: Refuse whatever changes something.
         max_upload_bytes: Maximum size of an uploaded file.
         secure: Whether it is served by HTTPS.
@@ -62,14 +67,12 @@ def make_app(
     app = Starlette(
         routes=[
             Route("/", lambda _: RedirectResponse("/runs")),
-            Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
+            Route(HEALTH_PATH, lambda _: PlainTextResponse("ok\n")),
+            Mount("/static", _Static(directory=page.STATIC)),
             *login.ROUTES,
             *compare.ROUTES,
             *recurring.ROUTES,
             *health.ROUTES,
-        ],
-        middleware=[
-            Middleware(Guard, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)
         ],
         exception_handlers={
             AdapterError: _failed,
@@ -82,7 +85,19 @@ def make_app(
     app.state.sessions = Sessions()
     app.state.read_only = read_only
     app.state.max_upload_bytes = max_upload_bytes
-    return app
+    app.state.secure = secure
+    # Outside of the application, as the page of an unexpected error is made outside of its middleware.
+    return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)
+
+
+class _Static(StaticFiles):
+    """Files whose addresses have a digest of their content, so that browsers need not ask again."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        found = await super().get_response(path, scope)
+        if found.status_code == HTTPStatus.OK:
+            found.headers["cache-control"] = "max-age=31536000, immutable" if scope["query_string"] else "no-cache"
+        return found
 
 
 def http_status(error: AdapterError) -> HTTPStatus:
@@ -91,30 +106,70 @@ def http_status(error: AdapterError) -> HTTPStatus:
     return _STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
+_WAYS_OUT = {
+    HTTPStatus.BAD_REQUEST: ("This cannot be done", "Go back and change what was entered."),
+    HTTPStatus.UNAUTHORIZED: ("Log in first", "Your login has ended; what you entered was not sent on."),
+    HTTPStatus.FORBIDDEN: ("Not permitted", "Log in with a token that may do this, or ask those who run the adapter."),
+    HTTPStatus.NOT_FOUND: ("Not found", "It may have been deleted since. Look for it in the lists above."),
+    HTTPStatus.CONFLICT: ("This cannot be done now", "Look at its present state, which may have changed since."),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Too much at once", "Wait for some seconds, then try again."),
+    HTTPStatus.NOT_IMPLEMENTED: ("Kubeflow Pipelines cannot do this", "A newer one may."),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "Unreachable",
+        "This page looks again every few seconds, and shows what you wanted once there is an answer.",
+    ),
+    HTTPStatus.GATEWAY_TIMEOUT: ("No answer in time", "Try again; Health shows what is slow."),
+}
+"""What an error's page is titled, and what to do, by its status."""
+
+
 def _failed(request: Request, error: Exception) -> Response:
-    if isinstance(error, UnauthenticatedError) and request.method == "GET":
-        where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/login?next={quote(where, safe='')}", HTTPStatus.SEE_OTHER)
+    is_read = request.method in {"GET", "HEAD"}
+    if isinstance(error, UnauthenticatedError) and is_read:
+        return RedirectResponse(f"/login?next={quote(_address(request), safe='')}", HTTPStatus.SEE_OTHER)
     if not isinstance(error, AdapterError):
         raise error
     status = http_status(error)
-    return page.render(request, "error.html", status, title=status.phrase, error=error)
+    title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
+    if isinstance(error, CannotConnectError):
+        title = "The adapter is unreachable"
+    return _error_page(request, status, title, advice, error=error)
 
 
 def _insecure(request: Request, error: Exception) -> Response:
-    return page.render(request, "error.html", HTTPStatus.BAD_GATEWAY, title=str(error), error=None)
+    return _error_page(request, HTTPStatus.BAD_GATEWAY, "The token is not sent", str(error))
 
 
 def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    title = "There is no such page." if error.status_code == HTTPStatus.NOT_FOUND else error.detail
-    found = page.render(request, "error.html", error.status_code, title=title, error=None)
+    title, advice = HTTPStatus(error.status_code).phrase, error.detail
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        title, advice = "There is no such page", "The links above lead to all that there are."
+    found = _error_page(request, error.status_code, title, advice)
     found.headers.update(error.headers or {})
     return found
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    _log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    title = "The page itself failed. Its log says why."
-    return page.render(request, "error.html", HTTPStatus.INTERNAL_SERVER_ERROR, title=title, error=None)
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    advice = "That is a defect of kfadapter. The output of its process says why."
+    return _error_page(request, HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed", advice)
+
+
+def _error_page(
+    request: Request, status: int, title: str, advice: str, *, error: AdapterError | None = None
+) -> Response:
+    """Renders an error with a link to where the request came from, or to itself if it changes nothing."""
+    came_from = urlsplit(request.headers.get("referer", ""))
+    ways = {
+        "again": _address(request) if request.method in {"GET", "HEAD"} else "",
+        "before": page.local(urlunsplit(("", "", *came_from[2:4], "")))
+        if came_from.netloc == request.url.netloc
+        else "",
+    }
+    return page.render(request, "error.html", status, title=title, advice=advice, error=error, code=int(status), **ways)
+
+
+def _address(request: Request) -> str:
+    return page.local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))

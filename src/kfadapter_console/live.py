@@ -9,50 +9,72 @@ import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
+
+from kfadapter_grpc.contract.errors import AdapterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+
+    from starlette.types import Receive, Scope, Send
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_STREAMS = 32
-"""How many streams are open at once. Each holds one thread; others are told to come again."""
+"""How many streams are open at once. Each holds a thread of its own; others are told to come again."""
 RETRY_MILLISECONDS = 3000
 """How long a browser waits before it connects again."""
 BEAT_SECONDS = 2.0
 """How often a stream without changes looks whether the browser is still there."""
 BEAT = ""
 """A fragment that only shows that the stream is alive."""
+_MEDIA_TYPE = "text/event-stream"
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
-def stream(fragments: Generator[str, None, None]) -> StreamingResponse:
-    """Sends fragments as they come; the browser stops when they end.
+def stream(fragments: Generator[str, None, None]) -> Response:
+    """Sends fragments as they come. The browser stops when they end, and connects again if they fail.
 
     Args:
         fragments: Rendered fragments, or `BEAT`. It is closed when the browser has left, at its next fragment at the
             latest: so let none take longer than some seconds.
 
     Raises:
-        HTTPException: Too many streams are open; the browser tries again.
+        HTTPException: Too many streams are open; the page reloads itself instead.
     """
     if not _streams.acquire(blocking=False):
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "Too many live pages are open.", {"retry-after": "5"})
-    return StreamingResponse(_events(fragments), media_type="text/event-stream")
+    return _Live(fragments)
 
 
-def _events(fragments: Generator[str, None, None]) -> Iterator[str]:
+class _Live(StreamingResponse):
+    def __init__(self, fragments: Generator[str, None, None]) -> None:
+        super().__init__(_events(fragments), media_type=_MEDIA_TYPE)
+        self._fragments = fragments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] == "HEAD":
+                await Response(media_type=_MEDIA_TYPE)(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
+        finally:
+            self._fragments.close()
+            _streams.release()
+
+
+async def _events(fragments: Generator[str, None, None]) -> AsyncIterator[str]:
+    thread = CapacityLimiter(1)  # beside the pool of the other pages, which streams would exhaust
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
     try:
-        yield f"retry: {RETRY_MILLISECONDS}\n\n"
-        for fragment in fragments:
+        while (fragment := await to_thread.run_sync(next, fragments, None, limiter=thread)) is not None:
             yield event("fragment", fragment) if fragment else ": alive\n\n"
-        yield event("end", "the stream has ended")
-    finally:
-        fragments.close()
-        _streams.release()
+    except AdapterError:
+        return  # the status line is sent already; the browser learns more when it connects again
+    yield event("end", "the stream has ended")
 
 
 def latest(

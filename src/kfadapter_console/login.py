@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 def show(request: Request) -> Response:
     """Shows the form."""
-    return page.render(request, "login.html", next=_local(request.query_params.get("next", "/")), wrong="")
+    return page.render(request, "login.html", next=page.local(request.query_params.get("next", "/")), wrong="")
 
 
 def log_in(request: Request, form: FormData) -> Response:
     """Tries the token with the cheapest call, and keeps it if the adapter accepts it."""
-    token, following = str(form.get("token", "")).strip(), _local(str(form.get("next", "/")))
+    token, following = str(form.get("token", "")).strip(), page.local(str(form.get("next", "/")))
     base: Client = request.app.state.client
     try:
         calls = base.on_behalf(request_id="", authorization=(f"Bearer {token}",))
@@ -51,11 +51,6 @@ def log_out(request: Request, form: FormData) -> Response:  # noqa: ARG001  an a
     """Forgets the token."""
     page.sessions(request).log_out(request.state.session)
     return page.back("/login")
-
-
-def _local(path: str) -> str:
-    """Returns a path of this page, or the start page: a login never leads to another site."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
 
 
 ROUTES = [

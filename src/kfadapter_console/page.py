@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import math
 import uuid
 from datetime import datetime, timezone
+from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.spec import Json
 
+STATIC = Path(__file__).parent / "static"
+"""The folder of the script, the style sheet and the icon."""
 PAGE_SIZE = 50
 """How many items a page of a list shows."""
 MAX_FIELDS = 1000
@@ -94,6 +99,17 @@ def path(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
+def local(address: str) -> str:
+    """Returns an address of this page as it is, and the start page instead of one that leads to another site."""
+    return address if address.startswith("/") and address[1:2] not in {"/", "\\", "\t", "\n", "\r"} else "/"
+
+
+@cache
+def static(name: str) -> str:
+    """Returns the address of a static file, which changes with its content."""
+    return f"/static/{name}?{hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]}"
+
+
 # --- filters of templates -------------------------------------------------------------------------------------------
 
 ICONS = {
@@ -151,4 +167,4 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters.update(value=shown_value, exact=exact, iso=iso, age=age, duration=duration, length=length_of)
-TEMPLATES.globals.update(icons=ICONS, link=path)
+TEMPLATES.globals.update(icons=ICONS, link=path, static=static)

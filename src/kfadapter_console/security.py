@@ -2,8 +2,8 @@
 
 A page on loopback is reachable from every site that the same browser shows. So the name in `Host` must be one of
 ours (DNS rebinding), a request that changes something must come from our own pages (`Origin`, `Sec-Fetch-Site`, and a
-CSRF token bound to the session's cookie), and every answer carries a Content-Security-Policy that allows our own script
-and style sheet only.
+CSRF token bound to the session's cookie), other sites may link to a page but not load one, and every answer carries a
+Content-Security-Policy that allows our own script and style sheet only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ HEADERS = {
     "cache-control": "no-store",
 }
 """On every answer that does not set them itself."""
+HEALTH_PATH = "/healthz"
+"""What probes ask, under any name: it says only that the page is served."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOGINS = frozenset({"/login", "/logout"})
 _SESSION = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -100,7 +103,7 @@ class Guard:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
         self._read_only = read_only
-        self._limit = max_upload_bytes + FORM_BYTES
+        self._max_upload_bytes = max_upload_bytes
         self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +120,8 @@ class Guard:
                 given = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     given.setdefault(name, value)
-                if not session and cookie not in given.get("set-cookie", ""):
+                is_page = given.get("content-type", "").startswith("text/html")
+                if is_page and not session and cookie not in given.get("set-cookie", ""):
                     secure = "; Secure" if self._secure else ""
                     value = f"{cookie}={scope['state']['session']}; Path=/; HttpOnly; SameSite=Lax{secure}"
                     given.append("set-cookie", value)
@@ -127,45 +131,64 @@ class Guard:
             status, text = why
             await PlainTextResponse(f"{text}\n", status)(scope, receive, answer)
             return
-        await self._app(scope, self._bounded(receive), answer)
+        await self._app(scope, _bounded(receive, self._limit(headers)), answer)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[HTTPStatus, str] | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not (self._is_ours(host) or scope["path"] == HEALTH_PATH):
             return HTTPStatus.MISDIRECTED_REQUEST, (
                 "this page is not served under this name; start it with --host NAME to allow another one"
             )
+        if why := _foreign(scope, headers):
+            return HTTPStatus.FORBIDDEN, why
         if scope["method"] in _SAFE:
             return None
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or site not in {"same-origin", "none"}:
-            return HTTPStatus.FORBIDDEN, "the request comes from another site"
         if self._read_only and scope["path"] not in _LOGINS:
             return HTTPStatus.FORBIDDEN, "this page is read-only (--read-only)"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._limit:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self._limit} bytes were sent"
+        if not length.isdecimal() or int(length) > self._limit(headers):
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self._limit(headers)} bytes were sent"
         return None
 
     def _is_ours(self, host: str) -> bool:
-        """Whether `Host` names this page; a page on loopback has all names of loopback."""
+        """Whether `Host` names this page. A name of loopback always does: no other site can have it."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
-        return name in self._hosts or (_is_loopback(name) and any(map(_is_loopback, self._hosts)))
+        return name in self._hosts or _is_loopback(name)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Ends a body that is longer than allowed, also one without Content-Length."""
-        left = self._limit
+    def _limit(self, headers: Headers) -> int:
+        """The largest body: only a multipart form has a file."""
+        is_upload = headers.get("content-type", "").lower().startswith("multipart/")
+        return FORM_BYTES + (self._max_upload_bytes if is_upload else 0)
 
-        async def read() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            return message if left >= 0 else {"type": "http.disconnect"}
 
-        return read
+def _foreign(scope: Scope, headers: Headers) -> str:
+    """Returns why a request of another site is refused; empty if it is one of our own pages, or a link."""
+    origin = headers.get("origin")
+    is_foreign = headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
+    if scope["method"] in _SAFE:
+        is_link = headers.get("sec-fetch-mode") == "navigate"
+        return "other sites may link to this page, but not load it" if is_foreign and not is_link else ""
+    if is_foreign or (origin is not None and origin.partition("://")[2] != headers.get("host")):
+        return "the request comes from another site"
+    return ""
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Ends a body that is longer than allowed, also one without Content-Length."""
+    left = limit
+
+    async def read() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"More than {limit} bytes were sent.")
+        return message
+
+    return read
 
 
 def _is_loopback(name: str) -> bool:

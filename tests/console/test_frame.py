@@ -13,7 +13,7 @@ def test_unknown_addresses_get_a_page(visitor: Visitor) -> None:
     """An unknown address is answered with a page that leads on."""
     answer = visitor.get("/no/such/page")
     assert answer.status == 404
-    assert "There is no such page." in answer.words
+    assert "There is no such page" in answer.words
     assert 'href="/runs"' in answer.text
 
 

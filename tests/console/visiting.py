@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from html import unescape
+from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -15,6 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from kfadapter_console.app import make_app
 from kfadapter_console.process import PageServer
+from kfadapter_console.security import POLICY
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.daemon.listening import bound_socket
 
@@ -46,14 +49,61 @@ class Answer:
         return " ".join(unescape(re.sub(r"<script.*?</script>|<[^>]*>", " ", self.text, flags=re.DOTALL)).split())
 
     @property
+    def html(self) -> Html:
+        """The page, read."""
+        return Html(self.text)
+
+    @property
     def path(self) -> str:
         """The path and query of the page that is shown."""
         split = urlsplit(self.url)
         return split.path + (f"?{split.query}" if split.query else "")
 
 
+@dataclass(frozen=True)
+class Form:
+    """A form of a page: where it goes, and its fields by name, with their types and values."""
+
+    action: str
+    method: str
+    fields: dict[str, tuple[str, str]]
+
+
+class Html(HTMLParser):
+    """Reads a page, and fails if it has something that the Content-Security-Policy forbids or names could bring in."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.forms: list[Form] = []
+        self.feed(text)
+        self.close()
+        twice = {one for one in self.ids if self.ids.count(one) > 1}
+        assert not twice, f"ids that occur twice: {twice}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Checks an element."""
+        given = {name: value or "" for name, value in attrs}
+        assert tag not in {"style", "object", "embed", "base", "img"}, self.get_starttag_text()
+        assert not any(name == "style" or name.startswith("on") for name in given), self.get_starttag_text()
+        for name in ("href", "src", "action", "formaction", "xlink:href"):
+            is_ours = given.get(name, "/").startswith(("/", "#", "?")) and not given.get(name, "/").startswith("//")
+            is_outside = tag == "a" and given.get(name, "").startswith(("https://", "http://"))
+            assert is_ours or is_outside or not given[name], self.get_starttag_text()
+        assert tag != "script" or given.get("src", "").startswith("/static/console.js?"), self.get_starttag_text()
+        if tag == "a" and given.get("href", "").startswith("/"):
+            self.links.append(given["href"])
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "form":
+            self.forms.append(Form(given.get("action", ""), given.get("method", "get").lower(), {}))
+        elif tag in {"input", "select", "textarea"} and self.forms and "name" in given:
+            self.forms[-1].fields[given["name"]] = given.get("type", tag), given.get("value", "")
+
+
 class Visitor:
-    """Gets pages and posts forms, with cookies and redirects."""
+    """Gets pages and posts forms, with cookies and redirects; each page is held against `Html`."""
 
     def __init__(self, url: str) -> None:
         """Visits the page at a URL."""
@@ -94,6 +144,16 @@ class Visitor:
         sent = {"content-type": kind, "origin": self.url, "sec-fetch-site": "same-origin", **(headers or {})}
         return self._send("POST", path, body, sent, follow=follow)
 
+    def raw(self, head: str, body: bytes = b"") -> bytes:
+        """Sends bytes, and reads the head of the answer, or nothing if the connection is closed."""
+        split = urlsplit(self.url)
+        with socket.create_connection((split.hostname or "", split.port or 0), WAIT_SECONDS) as connection:
+            connection.sendall(head.replace("\n", "\r\n").encode() + body)
+            answer = b""
+            while b"\r\n\r\n" not in answer and (piece := connection.recv(65536)):
+                answer += piece
+            return answer
+
     def csrf(self) -> str:
         """Returns the CSRF token of the session, as each form has it."""
         found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get("/login").text)
@@ -126,6 +186,8 @@ class Visitor:
         for given in reply.headers.getlist("set-cookie"):
             for name, value in SimpleCookie(given).items():
                 self.cookies[name] = value.value
+        if reply.headers.get("content-security-policy") == POLICY and "html" in reply.headers.get("content-type", ""):
+            Html(reply.data.decode())
         if follow and reply.status in {302, 303, 307}:
             return self._send("GET", urljoin(url, reply.headers["location"]), None, {}, follow=True)
         return Answer(reply.status, reply.headers, reply.data, url)
@@ -139,10 +201,11 @@ def page(
     hosts: Sequence[str] = ("127.0.0.1",),
     read_only: bool = False,
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
+    secure: bool = False,
 ) -> Iterator[Visitor]:
     """Serves the page in front of an adapter, on a free port; yields a visitor."""
     client = Client(target, tls=False, token=token or None)
-    app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
+    app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)
     with (
         closing(bound_socket("127.0.0.1:0", "--listen")) as listener,
         PageServer(app, listener),
