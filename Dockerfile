@@ -23,7 +23,7 @@ RUN /opt/build/bin/python -m pip wheel --require-hashes --only-binary :all: --no
 # The source comes last: it changes more often than the packages. Git is left behind, so it must be told its version:
 #   docker build --build-arg VERSION="$(.venv/bin/hatchling version)" .
 ARG VERSION=
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # What runs has no pip, as nothing is to be installed there.
 RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" \

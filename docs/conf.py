@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 project = "kfadapter-grpc"
 root_doc = "README"
 extensions = ["myst_parser"]
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "src", "tests", "benchmarks", "examples", "protos", "requirements", "scripts"]
 
 myst_heading_anchors = 3  # as on GitHub
