@@ -68,6 +68,8 @@ def test_a_file_is_uploaded_once(kfadapter: Kfadapter, fake: FakeAdapter, runs: 
     (metadata,) = [one for one in fake.requests if isinstance(one, pb.UploadPipelineMetadata)]
     assert metadata.if_exists == pb.IF_EXISTS_SKIP_IF_SAME
     assert created(runs).pipeline_id == fake.pipelines["other"].pipeline_id
+    again = kfadapter("run", str(file), "-o", "name")
+    assert (again.code, again.err) == (0, "nothing was stored: version other of other has the same bytes\n")
 
 
 @pytest.mark.parametrize("words", [["-"], ["x.yaml", "--version", "2"], ["absent.yaml"]], ids=lambda words: words[0])

@@ -77,9 +77,40 @@ def test_upload_says_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
     assert fields["Pipeline"] == "train (new)"
     assert fields["Version"] == "train (new)"
     assert (fields["Bytes"], fields["SHA-256"]) == ("5", hashlib.sha256(b"a: 1\n").hexdigest())
-    assert "train (already there)" in kfadapter("upload", str(file)).out
+    assert "train (already there)" in kfadapter("upload", str(file), "--new-version").out
     named = kfadapter("upload", str(file), "-o", "name").out
     assert kfadapter("get", named.rstrip("\n"), "-o", "name").out == named == "train\n"
+
+
+def test_the_same_bytes_make_no_new_version(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
+    """A second upload says which version has the bytes, and whether it is the latest; a flag or a name forces one."""
+    kfadapter("upload", str(file))
+    again = kfadapter("upload", str(file))
+    same = "nothing was stored: version {} of train has the same bytes{}; --new-version stores it again\n"
+    assert (again.code, again.err) == (0, same.format("train", ""))
+    assert "train (already there with these bytes)" in again.out
+    file.write_text("b: 2\n")
+    assert kfadapter("upload", str(file)).err == ""
+    file.write_text("a: 1\n")
+    late = kfadapter("upload", str(file), "--tag", "a=b", "--description", "D")
+    first, second = late.err.splitlines(keepends=True)
+    assert first == same.format("train", ", though the latest version is 2")
+    assert second.startswith("warning: what was given with --description, --tag was not stored; kfadapter update ")
+    assert kfadapter("upload", str(file), "--new-version").err == ""
+    assert kfadapter("upload", str(file), "--version-name", "named").err == ""
+    assert [one.name for one in fake.versions["train"]] == ["train", "2", "3", "named"]
+
+
+@pytest.mark.parametrize("choice", ["fail", "skip-if-same"])
+def test_new_version_contradicts_other_choices(
+    kfadapter: Kfadapter, fake: FakeAdapter, file: Path, choice: str
+) -> None:
+    """With another --if-exists, --new-version is a usage error; with the same it is not."""
+    refused = kfadapter("upload", str(file), "--new-version", "--if-exists", choice)
+    assert (refused.code, fake.calls) == (ExitCode.USAGE, [])
+    assert f"--new-version contradicts --if-exists {choice}" in refused.err
+    assert kfadapter("upload", str(file), "--new-version", "--if-exists", "new-version").code == 0
+    assert metadata(fake).if_exists == pb.IF_EXISTS_NEW_VERSION
 
 
 def test_upload_as_json(kfadapter: Kfadapter, file: Path) -> None:
@@ -130,7 +161,8 @@ def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file:
 
 def test_the_choices_are_those_of_the_domain() -> None:
     """The option offers exactly the contract's choices."""
-    assert list(get_args(get_type_hints(UploadOptions)["if_exists"])) == [choice.value for choice in IfExists]
+    offered, _ = get_args(get_type_hints(UploadOptions)["if_exists"])
+    assert list(get_args(offered)) == [choice.value for choice in IfExists]
 
 
 @pytest.mark.parametrize(
@@ -195,8 +227,8 @@ def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAd
     receipts = [receipt.splitlines()[0].split() for receipt in ended.out.split("\n\n")]
     assert receipts == [["Pipeline", "first-one", "(new)"], ["Pipeline", "second-one", "(new)"]]
     assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
-    records = json.loads(kfadapter("upload", str(two), "-o", "json").out)
-    assert [record["version"]["name"] for record in records] == ["3", "3"]
+    records = json.loads(kfadapter("upload", str(two), "--new-version", "-o", "json").out)
+    assert [record["version"]["name"] for record in records] == ["2", "2"]
 
 
 @pytest.mark.slow

@@ -189,17 +189,22 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
             digest.update(message.chunk)
             self.chunks.append(len(message.chunk))
         known = metadata.name in self.pipelines
-        if not known:
+        same = [one for one in self.versions.get(metadata.name, ()) if one.sha256 == digest.hexdigest()]
+        skips = metadata.if_exists == pb.IF_EXISTS_SKIP_IF_SAME and not self.duplicate_check_skipped and bool(same)
+        if skips:
+            version = same[-1]
+        elif not known:
             self.add(metadata.name, description=metadata.description)
             version = self.versions[metadata.name][0]
         else:
             number = len(self.versions[metadata.name]) + 1
             version = self.add_version(metadata.name, metadata.version_name or str(number))
+        version.sha256 = digest.hexdigest()
         return pb.UploadPipelineResponse(
             pipeline=self.pipelines[metadata.name],
             version=version,
             pipeline_created=not known,
-            version_created=True,
+            version_created=not skips,
             bytes=sum(self.chunks),
             sha256=digest.hexdigest(),
             not_kept=self.not_kept,

@@ -109,7 +109,7 @@ def version_to_run(
     Raises:
         CommandError: The file cannot be read or compiled.
     """
-    from kfadapter_grpc.cli.upload import send
+    from kfadapter_grpc.cli.upload import already_stored, send
     from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
     if by_id is not None or not is_file_name(text):
@@ -121,9 +121,9 @@ def version_to_run(
             raise several(files, path, "a run is of one pipeline")
         name = files[0].name
         remember(pipeline=name)
-        receipt = send(options, files[0].path, UploadPipelineMetadata(name=name, if_exists=IfExists.SKIP_IF_SAME))
-    made = "new" if receipt.version_created else "already there with these bytes"
-    out.note(f"uploaded {name}, version {receipt.version.name} ({made})")
+        receipt = send(client, files[0].path, UploadPipelineMetadata(name=name, if_exists=IfExists.SKIP_IF_SAME))
+    made = f"uploaded {name}, version {receipt.version.name} (new)"
+    out.note(made if receipt.version_created else already_stored(client, receipt))
     return client.pipelines.get_version(
         pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
     )

@@ -23,7 +23,7 @@ from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import tags
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.client import UploadReceipt
+    from kfadapter_grpc.client import Client, UploadReceipt
     from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
 CHUNK_BYTES = 64 * 1024
@@ -57,8 +57,15 @@ class UploadOptions:
     tag: Tags = None
     code_source_url: Annotated[str, typer.Option(metavar="URL", help="URL of the source code.")] = ""
     if_exists: Annotated[
-        Literal["new-version", "fail", "skip-if-same"], typer.Option(help="What to do if the pipeline exists.")
-    ] = "new-version"
+        Literal["new-version", "fail", "skip-if-same"] | None,
+        typer.Option(
+            help="What to do if the pipeline exists; defaults to skip-if-same: the same bytes make no new version, "
+            "unless --version-name names one."
+        ),
+    ] = None
+    new_version: Annotated[
+        bool, typer.Option("--new-version", help="Store a new version in any case: --if-exists new-version.")
+    ] = False
     request_id: Annotated[str, typer.Option(metavar="ID", help="Idempotency key of the upload.")] = ""
     function: Function = None
 
@@ -66,10 +73,14 @@ class UploadOptions:
         """Returns the first message of an upload; the name is empty unless it was set.
 
         Raises:
+            BadParameter: --new-version contradicts --if-exists.
             CommandError: The file is stdin, and no name was set.
         """
         from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
+        if self.new_version and self.if_exists not in {None, "new-version"}:
+            raise typer.BadParameter(f"--new-version contradicts --if-exists {self.if_exists}; give one of them")
+        is_new = self.new_version or self.version_name
         if self.name is None and path == STDIN:
             raise CommandError(
                 "the pipeline has no name",
@@ -84,7 +95,7 @@ class UploadOptions:
             display_name=self.display_name,
             tags=tags(self.tag),
             code_source_url=self.code_source_url,
-            if_exists=IfExists(self.if_exists),
+            if_exists=IfExists(self.if_exists or ("new-version" if is_new else "skip-if-same")),
             request_id=self.request_id,
             namespace=namespace,
         )
@@ -103,7 +114,10 @@ def upload(
         Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
     ] = "table",
 ) -> None:
-    """Upload a pipeline as a new pipeline or a new version."""
+    """Upload a pipeline as a new pipeline or a new version.
+
+    If a version has the same bytes already, nothing is stored; --new-version stores them again.
+    """
     request = how.request(file)
     with pipeline_files(file, how.function, options.timeout) as files:
         if how.name is not None and len(files) > 1:
@@ -112,7 +126,8 @@ def upload(
         for one in files:
             warn_of(one)
         try:
-            receipts.extend(_upload(options, one, replace(request, name=how.name_for(one))) for one in files)
+            with options.client() as client:
+                receipts.extend(_upload(client, one, replace(request, name=how.name_for(one)), how) for one in files)
         finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, several=len(files) > 1)
@@ -127,27 +142,39 @@ def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: Upl
         _print_messages(files[0].path, replace(request, name=how.name_for(files[0])))
 
 
-def _upload(options: ClientOptions, file: PipelineFile, request: "UploadPipelineMetadata") -> "UploadReceipt":
-    from kfadapter_grpc.contract.pipelines import IfExists
-
+def _upload(
+    client: "Client", file: PipelineFile, request: "UploadPipelineMetadata", how: UploadOptions
+) -> "UploadReceipt":
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
-            receipt = send(options, stream, request)
+            receipt = send(client, stream, request)
     else:
-        receipt = send(options, file.path, request)
-    if receipt.duplicate_check_skipped and (request.if_exists is IfExists.SKIP_IF_SAME or request.request_id):
+        receipt = send(client, file.path, request)
+    if receipt.duplicate_check_skipped and (how.if_exists == "skip-if-same" or how.request_id):
         out.note("warning: this Kubeflow Pipelines keeps no tags, so an earlier upload of the file was not looked for")
     if receipt.not_kept:
         given = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
         out.note(f"warning: this Kubeflow Pipelines did not keep what was given with {given}")
+    if not receipt.version_created:
+        out.note(f"{already_stored(client, receipt)}; --new-version stores it again")
+        if given := ", ".join(option for name, option in _OPTIONS.items() if getattr(request, name)):
+            out.note(f"warning: what was given with {given} was not stored; kfadapter update sets name and tags")
     return receipt
 
 
-def send(options: ClientOptions, source: Path | BinaryIO, request: "UploadPipelineMetadata") -> "UploadReceipt":
+def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
+    """Says which version has the bytes of an upload that stored nothing, and whether a later one exists."""
+    pipeline, version = receipt.pipeline, receipt.version
+    latest = client.pipelines.get(pipeline_id=pipeline.pipeline_id).latest_version
+    later = f", though the latest version is {latest.name}" if latest and latest.sha256 != receipt.sha256 else ""
+    return one_line(f"nothing was stored: version {version.name} of {pipeline.name} has the same bytes{later}")
+
+
+def send(client: "Client", source: Path | BinaryIO, request: "UploadPipelineMetadata") -> "UploadReceipt":
     """Uploads a file, with a progress bar on a terminal."""
     name = one_line(request.name)
-    with options.client() as client, out.progress_bar(f"uploading {name}", f"storing {name}") as progress:
+    with out.progress_bar(f"uploading {name}", f"storing {name}") as progress:
         return client.pipelines.upload(
             source,
             name=request.name,

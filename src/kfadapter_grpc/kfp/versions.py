@@ -167,8 +167,8 @@ class Versions:
     def find_where(
         self, pipeline_id: str, predicates: tuple[Predicate, ...], call: Call, context: Context | None = None
     ) -> VersionJson | None:
-        """Finds one version by a filter; its spec is dropped unread."""
-        query = ListQuery(page_size=1, predicates=predicates).pairs()
+        """Finds the newest version by a filter; its spec is dropped unread."""
+        query = ListQuery(1, sort_by="created_at desc", predicates=predicates).pairs()
         request = Request("GET", _versions_path(pipeline_id), query, keep=HEAD_BYTES)
         with explained(context or Context()):
             answer = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
