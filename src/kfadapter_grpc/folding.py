@@ -64,7 +64,7 @@ class Row:
 
     @property
     def hangs(self) -> bool:
-        """Whether its pod waits for an image or a node: KFP reports that as a warning of a pending task."""
+        """Whether its pod does not start, as for want of an image or a node."""
         return self.state is RunState.PENDING and bool(self.problem)
 
     @property
@@ -119,7 +119,6 @@ class _Rows:
         else:
             rows = self.inside(task.task_id, inside, names, f"{path}/", waits=waits)
             total = len(rows)
-        hangs = task.state is RunState.PENDING and task.warnings
         return Row(
             path,
             names,
@@ -131,7 +130,7 @@ class _Rows:
             total,
             task.started_at,
             task.finished_at,
-            problem=task.warnings[0] if hangs else task.error,
+            problem=problem_of(task),
             is_unfolded=any(row.needs_attention for row in rows),
         )
 
@@ -187,6 +186,11 @@ def _expected(loop: RunTask, declared: Task | None) -> int:
         with suppress(ValueError):
             items = json.loads(source)
     return len(items) if items is not None else 0
+
+
+def problem_of(task: RunTask) -> str:
+    """Returns why a task failed, or why its pod does not start: KFP reports that as a warning of a pending task."""
+    return task.warnings[0] if task.state is RunState.PENDING and task.warnings else task.error
 
 
 def progress(rows: Sequence[Row]) -> tuple[int, int]:

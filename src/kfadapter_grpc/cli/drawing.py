@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
 from rich.live import Live
 from rich.text import Text
 
-from kfadapter_grpc.cli import output, run_tree
-from kfadapter_grpc.cli.run_tree import UNICODE, marks_for, short_error
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.run_tree import Line, Marks, Rank, fit, marks_for, run_line, short_error, task_lines
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.folding import problem_of, rows_of, shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
 
     from kfadapter_grpc.contract.runs import Run, RunTask
+    from kfadapter_grpc.contract.spec import Task
 
 TIMES_A_SECOND = 4
-"""How often the picture on a terminal is drawn anew, for the times that go on."""
-_MOST_ITERATIONS = 3
-_AWAY = "Kubeflow Pipelines is unreachable; waiting for it"
+"""How often the picture on a terminal is drawn anew."""
+_LAST_LINES = 100
+"""How long the picture of the end may be, on a terminal that can be scrolled."""
+_UNREACHABLE = "Kubeflow Pipelines is unreachable; waiting for it"
 _STYLES = {
     RunState.SUCCEEDED: "green",
     RunState.FAILED: "red",
@@ -39,29 +44,30 @@ class Followed:
 
     Attributes:
         run: The run, with its tasks.
-        planned: The paths of the tasks that its pipeline declares.
-        gone: Whether the run was deleted.
+        rows: Its tasks as a tree, with those that its pipeline declares.
+        is_gone: Whether it was deleted.
     """
 
-    def __init__(self, run: Run, planned: Sequence[str] = ()) -> None:
+    def __init__(self, run: Run, declared: Sequence[Task] = ()) -> None:
         self.run = run
-        self.planned = planned
-        self.gone = False
-        self._told: dict[str, tuple[RunState, tuple[str, ...]]] = {}
-        self._told_run = RunState.UNKNOWN
+        self.rows = rows_of(run, declared)
+        self.is_gone = False
+        self._declared = declared
+        self._printed: dict[str, tuple[RunState, str]] = {}
+        self._printed_state = RunState.UNKNOWN
 
-    def take(self, run: Run) -> list[RunTask]:
-        """Updates the run; returns the tasks whose state or warnings have changed."""
-        self.run = run
-        now = {task.task_id or task.name: (task.state, task.warnings) for task in run.tasks}
-        changed = [task for task in run.tasks if self._told.get(key := task.task_id or task.name) != now[key]]
-        self._told = now
+    def update(self, run: Run) -> list[RunTask]:
+        """Updates the run; returns the tasks whose state or problem has changed."""
+        self.run, self.rows = run, rows_of(run, self._declared)
+        now = {task.task_id or task.name: (task.state, problem_of(task)) for task in run.tasks}
+        changed = [task for task in run.tasks if self._printed.get(key := task.task_id or task.name) != now[key]]
+        self._printed = now
         return changed
 
     def takes_state(self) -> bool:
-        """Whether the state of the run has changed since the last update."""
-        changed = self._told_run is not self.run.state
-        self._told_run = self.run.state
+        """Whether the state of the run has changed since the last call."""
+        changed = self._printed_state is not self.run.state
+        self._printed_state = self.run.state
         return changed
 
 
@@ -72,90 +78,130 @@ class Lines:
         """Writes to `stream`, or only notes; `several` prefixes each task with the run's name."""
         self._stream = stream
         self._several = several
-        self._reached = True
+        self._is_reachable = True
+        self._lock = threading.Lock()
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
         """Prints the changes of a run."""
-        name = one_line(one.run.display_name) or one.run.run_id
         paths = TaskPaths(one.run.tasks)
         for task in tasks:
-            path = paths.of(task)
-            self._tell(at, f"{name}/{path}" if self._several else path, *_task_words(task))
+            self._print(at, self._name(one.run, paths.of(task)), *_words(task))
         if one.takes_state():
             run = one.run
             took = shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""
-            self._tell(at, name, shown_state(run.state), took)
+            self._print(at, _name(run), shown_state(run.state), took)
+
+    def logged(self, run: Run, path: str, line: str) -> None:
+        """Prints a line of a task's log."""
+        self._print(datetime.now(timezone.utc), f"{self._name(run, path)} | {line}")
 
     def reached(self, *, kfp: bool) -> None:
         """Prints when Kubeflow Pipelines becomes unreachable and reachable again."""
-        if kfp is not self._reached:
-            output.note(_AWAY if not kfp else "Kubeflow Pipelines answers again")
-        self._reached = kfp
+        if kfp is not self._is_reachable:
+            output.note(_UNREACHABLE if not kfp else "Kubeflow Pipelines answers again")
+        self._is_reachable = kfp
 
-    def _tell(self, at: datetime, *words: str) -> None:
+    def _name(self, run: Run, path: str) -> str:
+        return f"{_name(run)}/{path}" if self._several else path
+
+    def _print(self, at: datetime, *words: str) -> None:
         if self._stream is not None:
             line = "  ".join(one_line(word) for word in words if word)
-            self._stream.write(f"{at.astimezone(timezone.utc):%H:%M:%S}  {line}\n")
-            self._stream.flush()
+            with self._lock:
+                self._stream.write(f"{at.astimezone(timezone.utc):%H:%M:%S}  {line}\n")
+                self._stream.flush()
 
 
 class Screen:
-    """Draws runs in place during the `with` block, and a final time at its end."""
+    """Draws runs on the whole terminal during the `with` block, and a final time below what it showed before.
 
-    def __init__(self, followed: Sequence[Followed], stream: TextIO) -> None:
+    The terminal is restored on errors, Ctrl-C and SIGTERM.
+    """
+
+    def __init__(self, followed: Sequence[Followed], stream: TextIO, tails: Mapping[str, str]) -> None:
         self._followed = followed
-        self._stream = stream
+        self._tails = tails
         self._console = output.console(stream)
         self._marks = marks_for(stream)
-        self._reached = True
+        self._is_reachable = True
         self._live = Live(
             console=self._console,
-            get_renderable=self._picture,
+            screen=True,
+            get_renderable=lambda: self._text(self._console.height, self._tails),
             refresh_per_second=TIMES_A_SECOND,
-            transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
 
     def __enter__(self) -> Screen:  # noqa: PYI034  typing.Self is newer than Python 3.10
+        self._at_sigterm = signal.signal(signal.SIGTERM, _exit)
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-        self._console.print(self._picture())
+        signal.signal(signal.SIGTERM, self._at_sigterm)
+        self._console.print(self._text(max(self._console.height, _LAST_LINES), {}))
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
-        """Shows the changes immediately."""
-        del one, tasks, at  # all of it is redrawn
-        self._live.refresh()
+        """Does nothing: all of it is drawn anew, often enough."""
 
     def reached(self, *, kfp: bool) -> None:
         """Shows whether Kubeflow Pipelines is reachable."""
-        self._reached = kfp
+        self._is_reachable = kfp
 
-    def _picture(self) -> Text:
+    def _text(self, height: int, tails: Mapping[str, str]) -> Text:
         now = datetime.now(timezone.utc)
-        lines: list[Text] = []
-        for one in self._followed:
-            lines.append(Text(run_tree.run_line(one.run, now, one.planned), style="bold"))
-            told = run_tree.task_lines(
-                one.run, one.planned, now, self._marks, output.encodable, most_iterations=_MOST_ITERATIONS
-            )
-            for line in told:
-                text = Text(line)
-                for state, style in _STYLES.items():
-                    text.highlight_regex(rf"(?<=  ){state.value}(?=  |$)", style)
-                lines.append(text)
-        if not self._reached:
-            lines.append(Text(_AWAY, style="yellow"))
-        picture = Text("\n", no_wrap=True, overflow="ellipsis" if self._marks is UNICODE else "crop")
-        return picture.join(lines)
+        size = self._console.width, height
+        lines = picture(self._followed, now, size, self._marks, tails=tails, reachable=self._is_reachable)
+        return Text("\n", no_wrap=True, overflow="crop").join(map(_styled, lines))
 
 
-def _task_words(task: RunTask) -> tuple[str, ...]:
-    length = ""
-    if task.started_at is not None and task.finished_at is not None:
-        length = shown_duration(task.finished_at - task.started_at)
-    mark = marks_for().cut
-    return shown_state(task.state), length, *(short_error(text, mark) for text in (task.error, *task.warnings))
+def picture(
+    followed: Sequence[Followed],
+    now: datetime,
+    size: tuple[int, int],
+    marks: Marks,
+    *,
+    tails: Mapping[str, str] | None = None,
+    reachable: bool = True,
+) -> list[Line]:
+    """Draws runs.
+
+    Args:
+        followed: The runs.
+        now: The end of the elapsed time of what has not finished.
+        size: The maximum of columns and lines.
+        marks: The marks of the output.
+        tails: The last lines of the logs of tasks, by their id.
+        reachable: Whether Kubeflow Pipelines is.
+    """
+    width, height = size
+    lines = [] if reachable else [Line(_UNREACHABLE, Rank.RUN, RunState.CANCELING)]
+    for one in followed:
+        lines.append(run_line(one.run, one.rows, now, marks, width))
+        lines += task_lines(one.rows, now, marks, output.encodable, width=width, tails=tails)
+    return fit(lines, width, height, marks)
+
+
+def _styled(line: Line) -> Text:
+    if line.rank is Rank.LOG:
+        return Text(line.text, style="dim")
+    text = Text(line.text, style="bold" if line.rank is Rank.RUN else "")
+    if style := _STYLES.get(line.state, ""):
+        mark = "^$" if line.rank is Rank.RUN else r"^\S+"
+        text.highlight_regex(rf"{mark}|(?<=  ){line.state.value}(?=  |$)", style)
+    return text
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _name(run: Run) -> str:
+    return one_line(run.display_name) or run.run_id
+
+
+def _words(task: RunTask) -> tuple[str, ...]:
+    took = shown_duration(task.finished_at - task.started_at) if task.started_at and task.finished_at else ""
+    return shown_state(task.state), took, short_error(problem_of(task), marks_for())

@@ -1,6 +1,7 @@
 """Typer arguments and options shared by several commands, and the choices of options."""
 
 import enum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -144,3 +145,22 @@ CreatedAfter = Annotated[
     str,
     typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is shown while runs are watched."""
+
+    logs: Annotated[bool, typer.Option("--logs", help="While watching, show what running tasks write.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="While watching, print no progress.")] = False
+
+    def check(self, *, watch: bool) -> None:
+        """Checks that they make sense; `watch` is whether runs are watched.
+
+        Raises:
+            BadParameter: They do not.
+        """
+        if (self.logs or self.quiet) and not watch:
+            raise typer.BadParameter("--logs and --quiet need --watch")
+        if self.logs and self.quiet:
+            raise typer.BadParameter("use either --logs or --quiet")

@@ -23,6 +23,7 @@ from kfadapter_grpc.cli.option_types import (
     ServiceAccount,
     Version,
     Watch,
+    Watching,
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def run(
     options: ClientOptions,
     pipeline: PipelineOrFile,
+    how: Watching,
     *,
     parameter: Parameters = None,
     version: Version = "",
@@ -65,6 +67,7 @@ def run(
     from kfadapter_grpc.cli.watch import follow
     from kfadapter_grpc.contract.parameters import typed_values
 
+    how.check(watch=watch)
     texts, own_labels = pairs(parameter), labels(label)
     with options.client() as client:
         in_experiment = experiment_reference(client, experiment)
@@ -88,7 +91,7 @@ def run(
             _print_valid(started, output)
         elif watch:
             out.note(f"started run {started.run_id}")
-            follow(client, [started.run_id], output, options)
+            follow(client, [started.run_id], output, options, how)
         else:
             print_started(client, started, output, options)
 

@@ -1,36 +1,46 @@
-"""The tasks of a run as lines: finished, running, and not started."""
+"""A run as lines of text: its tasks, folded, and as many of them as there is room for."""
 
 from __future__ import annotations
 
-import re
-import sys
-from dataclasses import dataclass
+import enum
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.cli.output import is_utf8
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.folding import Row, progress, shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
-    from kfadapter_grpc.contract.runs import Run, RunTask
-    from kfadapter_grpc.contract.spec import Task
+    from kfadapter_grpc.contract.runs import Run
 
 LONGEST_ERROR = 160
 """How many columns an error may take on a task's line; the whole of it is printed at the end."""
+LONGEST_NAME = 40
+"""How many columns a name may take before it is cut; less on a narrow terminal."""
+MOST_ITERATIONS = 10
+"""How many iterations of a loop are shown because they failed or hang."""
 _GAP = "  "
-_INDENT = 2
-_ITERATION = re.compile(r"\[\d+\]")
-_FOLDED = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.OMITTED})
-WAITING = "waiting"
-"""What stands for the state of a task that has not begun."""
+_INDENT = "  "
+_COUNTED = (
+    RunState.RUNNING,
+    RunState.FAILED,
+    RunState.CANCELING,
+    RunState.CANCELED,
+    RunState.SKIPPED,
+    RunState.OMITTED,
+    RunState.PAUSED,
+)
+"""The states that are counted beside a folded group, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,169 +91,170 @@ def marks_for(stream: TextIO | None = None) -> Marks:
     return UNICODE if is_utf8(stream) else ASCII
 
 
+class Rank(enum.IntEnum):
+    """What a line shows; where there is little room, lines of the last ranks are left out first."""
+
+    RUN = 0
+    PROBLEM = 1
+    RUNNING = 2
+    LOG = 3
+    PENDING = 4
+    FINISHED = 5
+
+
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A displayed task; `task` is None if it has not started, and the first of several `iterations`."""
+class Line:
+    """A line; `state` is that of its run or task, UNKNOWN for a line of a log."""
 
-    path: tuple[str, ...]
-    task: RunTask | None = None
-    label: str = ""
-    iterations: tuple[RunTask, ...] = ()
-
-    @property
-    def declared(self) -> tuple[str, ...]:
-        """The path of the declared task, without iterations."""
-        return tuple(_ITERATION.sub("", part) for part in self.path)
+    text: str
+    rank: Rank
+    state: RunState = RunState.UNKNOWN
 
 
-def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
-    """Returns the status of a run: its name, state, time, and how many of its tasks have finished.
+def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: int = 0) -> Line:
+    """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings.
 
     Args:
         run: The run.
+        rows: Its tasks.
         now: The end of the elapsed time of an unfinished run.
-        planned: The paths of the tasks that the pipeline declares.
+        marks: The marks of the output.
+        width: The width of the output; 0 if it is unlimited.
     """
-    words = [one_line(run.display_name) or run.run_id, shown_state(run.state)]
+    words = [cut(one_line(run.display_name) or run.run_id, _longest_name(width), marks), shown_state(run.state)]
     if run.created_at is not None:
         words.append(shown_duration((run.finished_at or now) - run.created_at))
-    return _GAP.join([*words, *_progress(run, planned)])
+    finished, total = progress(rows)
+    if total:
+        words.append(f"{finished} of {total} {'task' if total == 1 else 'tasks'}")
+    if run.warnings:
+        words.append(f"{len(run.warnings)} {'warning' if len(run.warnings) == 1 else 'warnings'}")
+    return Line(_GAP.join(words), Rank.RUN, run.state)
 
 
 def task_lines(
-    run: Run,
-    planned: Sequence[str],
+    rows: Sequence[Row],
     now: datetime,
     marks: Marks,
     shown: Callable[[str], str] = str,
     *,
-    most_iterations: int = sys.maxsize,
-) -> list[str]:
-    """Draws the tasks, nested ones below their groups, each with its state, its time, and why it failed.
+    width: int = 0,
+    unfolds: bool = False,
+    tails: Mapping[str, str] | None = None,
+) -> Iterator[Line]:
+    """Yields the tasks, nested ones below their groups, each with its state, its time, and why it failed.
 
     Args:
-        run: The run with its tasks.
-        planned: The paths of the tasks that the pipeline declares; those that have not started are shown as waiting.
+        rows: The tasks.
         now: The end of the elapsed time of an unfinished task.
         marks: The marks before the tasks.
         shown: Returns a text as the output will show it, so that its width is known.
-        most_iterations: More iterations than this with the same outcome, except failures, are counted on one line.
+        width: The width of the output, which limits that of names; 0 if it is unlimited.
+        unfolds: Whether to show the tasks of all groups, and not only where one failed or hangs.
+        tails: The last line of the logs of tasks, by their id.
     """
-    rows = _ordered([*_counted(_begun(run), most_iterations), *_waiting(run, planned)])
-    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.label or row.path[-1])) for row in rows]
+    placed = list(_placed(rows, 0, unfolds=unfolds))
+    longest = _longest_name(width)
+    names = [shown(_INDENT * depth + cut(one_line(row.name), longest, marks)) for depth, row, _ in placed]
     widest = max(map(cell_len, names), default=0)
-    return [_line(row, set_cell_size(name, widest), now, marks) for row, name in zip(rows, names, strict=True)]
+    for (depth, row, hidden), name in zip(placed, names, strict=True):
+        words = [f"{_mark(row, marks)} {set_cell_size(name, widest)}", *_words(row, now, marks)]
+        yield Line(_GAP.join(words).rstrip(), _rank(row), row.state)
+        for path, tail in _tails(row, hidden, tails, "") if tails else ():
+            yield Line(shown(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
 
 
-def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
-    """Lists the tasks that a pipeline declares, nested ones with a path, as runs name them."""
-    paths: list[str] = []
-    for task in tasks:
-        path = f"{before}{task.name}"
-        paths.append(path)
-        paths += planned_paths(task.tasks, f"{path}/")
-    return paths
+def _longest_name(width: int) -> int:
+    return min(LONGEST_NAME, max(width // 2, 8)) if width else 0
 
 
-def _times(lengths: Sequence[timedelta]) -> str:
-    """The shortest and the longest duration of tasks."""
-    shown = list(dict.fromkeys(shown_duration(one) for one in (min(lengths), max(lengths)))) if lengths else []
-    return " to ".join(shown)
+def _placed(rows: Sequence[Row], depth: int, *, unfolds: bool) -> Iterator[tuple[int, Row, Sequence[Row]]]:
+    """Yields the visible rows, how deep they are, and the rows inside that are hidden.
+
+    Of an unfolded loop only the first iterations that failed or hang are visible; its own line counts all.
+    """
+    for row in rows:
+        visible = row.rows if unfolds or row.is_unfolded else ()
+        if row.kind is TaskKind.LOOP and not unfolds:
+            visible = tuple(islice((one for one in visible if one.needs_attention), MOST_ITERATIONS))
+        paths = {one.path for one in visible}
+        yield depth, row, [one for one in row.rows if one.path not in paths]
+        yield from _placed(visible, depth + 1, unfolds=unfolds)
 
 
-def short_error(text: str, cut: str) -> str:
+def _rank(row: Row) -> Rank:
+    if row.needs_attention:
+        return Rank.PROBLEM
+    if row.state.is_over:
+        return Rank.FINISHED
+    return Rank.PENDING if row.state is RunState.PENDING else Rank.RUNNING
+
+
+def _mark(row: Row, marks: Marks) -> str:
+    return marks.states.get(row.state, marks.waiting)
+
+
+def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
+    time = shown_duration((row.finished_at or now) - row.started_at) if row.started_at else ""
+    if row.rows and row.state is not RunState.PENDING:
+        yield f"[{', '.join(_counts(row))}]"
+        yield time
+    else:
+        yield f"{shown_state(row.state):<9}"
+        yield f"{time:>6}"
+    if row.task and row.task.cached:
+        yield "cached"
+    if row.task and row.task.attempts > 1:
+        yield f"{row.task.attempts} attempts"
+    if row.problem:
+        yield short_error(row.problem, marks)
+
+
+def _counts(row: Row) -> Iterator[str]:
+    """Yields how many have finished, of how many, and how many are in each state worth a look."""
+    counts = row.counts
+    yield f"{sum(number for state, number in counts.items() if state.is_over)}/{row.total}"
+    for state in _COUNTED:
+        if counts[state]:
+            yield f"{counts[state]} {state.value.lower()}"
+    if hanging := sum(one.hangs for one in row.rows):
+        yield f"{hanging} hanging"
+
+
+def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str) -> Iterator[tuple[str, str]]:
+    """Yields the last lines of the logs of a task and of those hidden in it, with their paths below it."""
+    if row.state is RunState.RUNNING and row.task and row.task.task_id in tails:
+        yield path, tails[row.task.task_id]
+    for one in hidden:
+        yield from _tails(one, one.rows, tails, f"{path}/{one.name}".removeprefix("/"))
+
+
+def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Line]:
+    """Returns the lines that fit; if some do not, the most important ones, and a line that counts the others."""
+    kept, height = list(lines), max(height, 1)
+    if len(lines) > height:
+        by_rank = sorted(range(len(lines)), key=lambda index: lines[index].rank)
+        kept = [lines[index] for index in sorted(by_rank[: height - 1])]
+        counts = Counter(_counted_as(lines[index]) for index in by_rank[height - 1 :])
+        words = ", ".join(f"{number} {word}" for word, number in counts.items() if word)
+        kept.append(Line(f"{marks.cut} {words or 'more lines'} not shown", Rank.RUN))
+    return [replace(line, text=cut(line.text, width, marks)) for line in kept]
+
+
+def _counted_as(line: Line) -> str:
+    if line.rank is Rank.LOG:
+        return ""
+    return "runs" if line.rank is Rank.RUN else shown_state(line.state).lower()
+
+
+def short_error(text: str, marks: Marks) -> str:
     """Returns the last line of an error, which in a traceback is the error itself."""
     lines = [line for line in text.splitlines() if line.strip()]
-    last = one_line(lines[-1]) if lines else ""
-    if cell_len(last) <= LONGEST_ERROR:
-        return last
-    return set_cell_size(last, LONGEST_ERROR - cell_len(cut)).rstrip() + cut
+    return cut(one_line(lines[-1]) if lines else "", LONGEST_ERROR, marks)
 
 
-def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
-    task = row.task
-    if task is None:
-        return f"{marks.waiting} {name}{_GAP}{WAITING}"
-    words = [f"{marks.states.get(task.state, marks.waiting)} {name}", f"{shown_state(task.state):<9}"]
-    if row.iterations:
-        times = [one.finished_at - one.started_at for one in row.iterations if one.started_at and one.finished_at]
-        words += [f"{len(row.iterations)} iterations", _times(times)]
-        return _GAP.join(words).rstrip()
-    if task.started_at is not None:
-        words.append(f"{shown_duration((task.finished_at or now) - task.started_at):>6}")
-    if task.cached:
-        words.append("cached")
-    if task.attempts > 1:
-        words.append(f"{task.attempts} attempts")
-    words += [short_error(text, marks.cut) for text in (task.error, *task.warnings) if text]
-    return _GAP.join(words).rstrip()
-
-
-def _progress(run: Run, planned: Sequence[str]) -> list[str]:
-    """Counts leaf tasks. All iterations of a loop count as one task, which finishes with the loop."""
-    rows = [*_begun(run), *_waiting(run, planned)]
-    running = {row.declared for row in rows if row.task is None or not row.task.state.is_over}
-    leaves = {row.declared: row.path != row.declared for row in _leaves(rows)}
-    over = sum(
-        not running & ({path[:length] for length in range(1, len(path))} | {path} if in_loop else {path})
-        for path, in_loop in leaves.items()
-    )
-    if not leaves:
-        return []
-    return [f"{over} of {len(leaves)} {'task' if len(leaves) == 1 else 'tasks'}"]
-
-
-def _leaves(rows: Sequence[_Row]) -> Iterator[_Row]:
-    groups = {row.path[:length] for row in rows for length in range(1, len(row.path))}
-    yield from (row for row in rows if row.path not in groups)
-
-
-def _begun(run: Run) -> list[_Row]:
-    """Arranges the tasks that KFP reports, each with its display name."""
-    paths = TaskPaths(run.tasks)
-    rows = []
-    for task in run.tasks:
-        parts = paths.parts(task)
-        path = _path("/".join(str(part._replace(shown=part.name)) for part in parts))
-        shown = parts[-1].shown
-        rows.append(_Row(path, task, "" if shown == task.name else shown + path[-1].removeprefix(task.name)))
-    return rows
-
-
-def _counted(rows: Sequence[_Row], most: int) -> Iterator[_Row]:
-    """Merges the iterations of a task with the same outcome, if there are more than the limit."""
-    alike: dict[tuple[tuple[str, ...], RunState], list[RunTask]] = {}
-    for row in rows:
-        if row.task and row.path != row.declared and row.task.state in _FOLDED:
-            alike.setdefault((row.declared, row.task.state), []).append(row.task)
-    for row in rows:
-        tasks = alike.get((row.declared, row.task.state), []) if row.task and row.path != row.declared else []
-        if len(tasks) <= most:
-            yield row
-        elif tasks[0] is row.task:
-            yield _Row(row.declared, row.task, row.label, tuple(tasks))
-
-
-def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
-    """Returns the tasks that have not started, unless the run has finished. Some servers name tasks without a path."""
-    if run.state.is_over:
-        return []
-    begun = {"/".join(row.declared) for row in _begun(run)}
-    begun |= {name.rpartition("/")[2] for name in begun}
-    return [_Row(_path(path)) for path in planned if path not in begun and path.rpartition("/")[2] not in begun]
-
-
-def _path(name: str) -> tuple[str, ...]:
-    """Splits a name; the iterations of loops that a task is in follow its own name: `fit[0]`."""
-    *groups, last = [part for part in name.split("/") if part] or [name]
-    iterations = "".join(found for group in groups for found in _ITERATION.findall(group))
-    return (*(_ITERATION.sub("", group) for group in groups), last + iterations)
-
-
-def _ordered(rows: Sequence[_Row]) -> list[_Row]:
-    """Puts tasks below their groups, otherwise in the given order."""
-    places: dict[tuple[str, ...], int] = {}
-    for row in rows:
-        for length in range(1, len(row.path) + 1):
-            places.setdefault(row.path[:length], len(places))
-    return sorted(rows, key=lambda row: [places[row.path[:length]] for length in range(1, len(row.path) + 1)])
+def cut(text: str, width: int, marks: Marks) -> str:
+    """Shortens a text to a number of columns, and marks the cut; 0 for no limit."""
+    if not width or cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - cell_len(marks.cut), 0)).rstrip() + marks.cut

@@ -8,16 +8,16 @@ import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli import output, run_tree
+from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
-from kfadapter_grpc.cli.run_tree import marks_for
+from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
-from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.folding import rows_of, shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def print_run(run: Run) -> None:
             ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in run.parameters.items())),
         ]
     )
-    if lines := run_tree.task_lines(run, (), datetime.now(timezone.utc), marks_for(), output.encodable):
+    now = datetime.now(timezone.utc)
+    if lines := [line.text for line in task_lines(rows_of(run), now, marks_for(), output.encodable, unfolds=True)]:
         output.print_section("TASKS", lines)
     paths = paths_of(run.tasks)
     for task in run.tasks:
@@ -87,20 +88,32 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def print_outputs(run: Run) -> None:
-    """Prints the outputs of the tasks, if any, after an empty line."""
+def print_outputs(run: Run, most: int = 0) -> None:
+    """Prints the outputs of the tasks, if any, after an empty line.
+
+    Args:
+        run: The run with its tasks.
+        most: How many to print, metrics first, and others only from outside of loops; 0 for all.
+    """
     paths = TaskPaths(run.tasks)
     rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
-    if rows:
+    shown = rows
+    if most and len(rows) > most:
+        metrics = {(one.task, f"{one.output}.{one.name}") for one in run.metrics}
+        shown = [row for row in rows if row[:2] in metrics]
+        shown += [row for row in rows if row[:2] not in metrics and "[" not in row[0]]
+        shown = shown[:most]
+    if shown:
         output.print_line("")
         steps = (Step("VALUE", 16), Step("TASK", 12), Step("OUTPUT", 12))
-        output.print_table(("TASK", "OUTPUT", "VALUE"), rows, steps=steps)
+        output.print_table(("TASK", "OUTPUT", "VALUE"), shown, steps=steps)
+    if len(shown) < len(rows):
+        output.print_line(f"{marks_for().cut} {len(rows) - len(shown)} more outputs; `kfadapter runs show` prints all")
 
 
 def print_runs(runs: Sequence[Run]) -> None:
     """Prints runs, one per row."""
     head = ("NAME", "ID", "STATE", "CREATED", "TIME", "ERROR")
-    mark = marks_for().cut
     rows = [
         (
             run.display_name,
@@ -108,7 +121,7 @@ def print_runs(runs: Sequence[Run]) -> None:
             shown_state(run.state),
             shown_time(run.created_at),
             shown_length(run),
-            run_tree.short_error(run.error, mark),
+            short_error(run.error, marks_for()),
         )
         for run in runs
     ]

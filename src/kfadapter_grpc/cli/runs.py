@@ -17,6 +17,7 @@ from kfadapter_grpc.cli.option_types import (
     RunName,
     TableFormat,
     Watch,
+    Watching,
     Yes,
 )
 from kfadapter_grpc.cli.options import ClientOptions
@@ -106,6 +107,7 @@ def watch(
         list[str],
         typer.Argument(metavar="RUN", help=f"Each run: {RUN_REFERENCES}.", autocompletion=run_ids),
     ],
+    how: Watching,
     *,
     output: Annotated[
         Format,
@@ -115,8 +117,9 @@ def watch(
     """Watch runs until they have finished; the exit code is their outcome."""
     from kfadapter_grpc.cli.watch import follow
 
+    how.check(watch=True)
     with options.client() as client:
-        follow(client, [run_id(client, one) for one in run], output, options)
+        follow(client, [run_id(client, one) for one in run], output, options, how)
 
 
 def logs(
@@ -166,15 +169,18 @@ def terminate(
     out.print_change(found, output, name=found.run_id, done=f"run {found.run_id} {done}: {shown_state(found.state)}")
 
 
-def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = "table") -> None:
+def retry(
+    options: ClientOptions, run: RunName, how: Watching, *, watch: Watch = False, output: Output = "table"
+) -> None:
     """Retry a failed run from the tasks that failed."""
     from kfadapter_grpc.cli.run import print_started
     from kfadapter_grpc.cli.watch import follow
 
+    how.check(watch=watch)
     with options.client() as client:
         found = client.runs.retry(run_id(client, run))
         if watch:
-            follow(client, [found.run_id], output, options)
+            follow(client, [found.run_id], output, options, how)
         else:
             print_started(client, found, output, options)
 

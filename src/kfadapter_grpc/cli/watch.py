@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.drawing import Followed, Lines, Screen
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
-from kfadapter_grpc.cli.run_tree import planned_paths
+from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, do, other
+from kfadapter_grpc.cli.log_tails import LogTails
 from kfadapter_grpc.cli.run_view import print_outputs, print_warnings
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState
@@ -19,87 +20,105 @@ from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.cli.option_types import Format
+    from kfadapter_grpc.cli.option_types import Format, Watching
     from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Task
 
 Drawing = Lines | Screen
+MOST_OUTPUTS = 20
+"""How many outputs are printed at the end."""
 _LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")
 _SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks began, so there are no logs")
+_AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)
+_NEXT, _FILES = (other("runs", "show", RUN), other("logs", RUN)), other("artifacts", "list", RUN)
+_RETRY = other("retry", RUN, "--watch", words="runs its failed tasks again")
 
 
-def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions) -> None:
+def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: Watching) -> None:
     """Watches runs until all have finished, and prints them.
+
+    Args:
+        client: The adapter.
+        run_ids: The runs.
+        style: How they are printed at the end.
+        options: The adapter, for the commands that are printed.
+        how: What is shown meanwhile.
 
     Raises:
         CommandError: One failed, was terminated, or was deleted.
     """
     runs = [client.runs.get(one) for one in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
-    followed = [Followed(run, _planned(client, run)) for run in runs]
-    with _going_on(followed, options), _drawing(followed, style) as drawing:
-        _follow(client, followed, drawing)
-    _print(followed, style)
+    followed = [Followed(run, _declared(client, run)) for run in runs]
+    stream = sys.stdout if style == "table" else sys.stderr
+    with _going_on(followed, options):
+        if not how.quiet and stream.isatty() and os.environ.get("TERM") != "dumb":
+            tails = LogTails(client)
+            with Screen(followed, stream, tails.lines) as screen:
+                _follow(client, followed, screen, tails if how.logs else None)
+        else:
+            lines = Lines(sys.stdout if style == "table" and not how.quiet else None, several=len(followed) > 1)
+            _follow(client, followed, lines, LogTails(client, lines.logged) if how.logs else None)
+    _print(followed, style, options)
     _judge(followed, options)
 
 
-def _planned(client: Client, run: Run) -> list[str]:
+def _declared(client: Client, run: Run) -> Sequence[Task]:
     """Returns the declared tasks; none if the pipeline was deleted."""
     if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
-        return []
+        return ()
     try:
         version = client.pipelines.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
     except AdapterError:
-        return []
-    return planned_paths(version.spec.tasks) if version.spec else []
+        return ()
+    return version.spec.tasks if version.spec else ()
 
 
-def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing) -> None:
+def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tails: LogTails | None) -> None:
     by_id = {one.run.run_id: one for one in followed}
     with closing(client.runs.watch([*by_id], tasks=True)) as events:
         for event in events:
             if isinstance(event, RunChanged) and event.run.run_id in by_id:
                 one = by_id[event.run.run_id]
-                drawing.changed(one, one.take(event.run), event.observed_at)
+                drawing.changed(one, one.update(event.run), event.observed_at)
+                if tails is not None:
+                    tails.follow(one.run)
             elif isinstance(event, RunGone) and event.run_id in by_id:
-                by_id[event.run_id].gone = True
+                by_id[event.run_id].is_gone = True
             elif isinstance(event, Heartbeat):
                 drawing.reached(kfp=event.kfp_reachable)
 
 
 @contextmanager
 def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[None]:
-    """Prints, when interrupted, that the run continues."""
+    """Prints, when interrupted, that the runs continue."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         for one in followed:
             if not one.run.state.is_over:
-                invocation = Invocation(run=one.run.run_id, options=options)
-                output.note(
-                    f"the run goes on; {invocation.spell(other('watch', RUN))} follows it again,"
-                    f" {invocation.spell(other('terminate', RUN))} stops it"
-                )
+                output.note(f"run {one.run.run_id} continues; next:")
+                _print_commands(one.run, options, _AGAIN, _STOP)
         raise
 
 
-@contextmanager
-def _drawing(followed: Sequence[Followed], style: Format) -> Iterator[Drawing]:
-    """Draws on a terminal, prints lines otherwise, and nothing if stdout is for data in another format."""
-    stream = sys.stdout if style == "table" else sys.stderr
-    if stream.isatty():
-        with Screen(followed, stream) as screen:
-            yield screen
-    else:
-        yield Lines(sys.stdout if style == "table" else None, several=len(followed) > 1)
+def _print_commands(run: Run, options: ClientOptions, *steps: Step) -> None:
+    invocation = Invocation(run=run.run_id, options=options)
+    for step in steps:
+        output.note(f"  {invocation.spell(step)}")
 
 
-def _print(followed: Sequence[Followed], style: Format) -> None:
-    runs = [one.run for one in followed if not one.gone]
+def _print(followed: Sequence[Followed], style: Format, options: ClientOptions) -> None:
+    runs = [one.run for one in followed if not one.is_gone]
     if style == "table":
         for run in runs:
-            print_outputs(run)
+            print_outputs(run, MOST_OUTPUTS)
             print_warnings(run)
+            if run.state is RunState.SUCCEEDED:
+                has_files = any(one.artifacts for task in run.tasks for one in task.outputs)
+                output.note("next:")
+                _print_commands(run, options, *_NEXT, *([_FILES] if has_files else ()))
     elif style == "name":
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:
@@ -110,16 +129,17 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
     """Exits with the worst outcome."""
-    failed = next((one.run for one in followed if one.run.state is RunState.FAILED and not one.gone), None)
+    failed = next((one.run for one in followed if one.run.state is RunState.FAILED and not one.is_gone), None)
     if failed is not None:
-        further = _LOGS if any(task.state is RunState.FAILED for task in failed.tasks) else _SHOW
+        is_known = any(task.state is RunState.FAILED for task in failed.tasks)
+        invocation = Invocation(run=failed.run_id, options=options)
         raise CommandError(
             f"run '{failed.display_name}' failed",
             why=failed.error or "Kubeflow Pipelines does not say why",
-            next_step=Invocation(run=failed.run_id, options=options).spell(further),
+            next_step="\n".join(invocation.spell(one) for one in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
             exit_code=ExitCode.RUN_FAILED,
         )
-    gone = next((one.run for one in followed if one.gone), None)
+    gone = next((one.run for one in followed if one.is_gone), None)
     if gone is not None:
         raise CommandError(
             f"run {gone.run_id} is gone",
