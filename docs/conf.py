@@ -59,6 +59,8 @@ NAVIGATION = {
         "docs/robustness",
         "docs/adr/README",
         "CONTRIBUTING",
+        "SECURITY",
+        "CODE_OF_CONDUCT",
         "CHANGELOG",
     ),
 }
