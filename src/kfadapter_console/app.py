@@ -7,10 +7,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -19,36 +18,24 @@ from kfadapter_console import (
     health,
     login,
     page,
+    pipelines,
     recurring,
+    start,
 )
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
-from kfadapter_grpc.client import CallFailedError, CannotConnectError
+from kfadapter_grpc.client import CannotConnectError
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
+from kfadapter_grpc.graph import STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
 
     from kfadapter_grpc.client import Client
 
-_STATUS = {
-    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
-    StatusCode.ABORTED: HTTPStatus.CONFLICT,
-    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
-    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
-    StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
-    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-}
-"""The HTTP status of an error by its gRPC code; all others are 500."""
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +60,9 @@ def make_app(
             *compare.ROUTES,
             *recurring.ROUTES,
             *health.ROUTES,
+            *pipelines.ROUTES,
+            *start.ROUTES,
+            Route("/graph.css", _graph_style),
         ],
         exception_handlers={
             AdapterError: _failed,
@@ -100,10 +90,8 @@ class _Static(StaticFiles):
         return found
 
 
-def http_status(error: AdapterError) -> HTTPStatus:
-    """Returns the HTTP status of an error."""
-    code = error.status if isinstance(error, CallFailedError) else error.code
-    return _STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+def _graph_style(_: Request) -> Response:
+    return Response(STYLE, media_type="text/css")
 
 
 _WAYS_OUT = {
@@ -129,7 +117,7 @@ def _failed(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/login?next={quote(_address(request), safe='')}", HTTPStatus.SEE_OTHER)
     if not isinstance(error, AdapterError):
         raise error
-    status = http_status(error)
+    status = page.http_status(error)
     title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
     if isinstance(error, CannotConnectError):
         title = "The adapter is unreachable"

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from grpc import StatusCode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from kfadapter_console.security import CSRF_FIELD
+from kfadapter_grpc.client import CallFailedError
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.times import shown_age, shown_duration
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from kfadapter_console.security import Sessions
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.spec import Json
 
 STATIC = Path(__file__).parent / "static"
@@ -42,6 +45,20 @@ PAGE_SIZE = 50
 MAX_FIELDS = 1000
 """How many fields a form may have."""
 _LONGEST_VALUE = 2000
+_STATUS = {
+    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
+    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+"""The HTTP status of an error by its gRPC code; all others are 500."""
 
 
 def client(request: Request) -> Client:
@@ -92,6 +109,12 @@ def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Reques
             return await run_in_threadpool(handler, request, form)
 
     return endpoint
+
+
+def http_status(error: AdapterError) -> HTTPStatus:
+    """Returns the HTTP status of an error."""
+    code = error.status if isinstance(error, CallFailedError) else error.code
+    return _STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def path(*parts: str) -> str:

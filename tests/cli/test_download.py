@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli import pipeline_yaml
-from kfadapter_grpc.cli.pipeline_yaml import write_yaml
+from kfadapter_grpc import pipeline_yaml
+from kfadapter_grpc.pipeline_yaml import write_yaml
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter

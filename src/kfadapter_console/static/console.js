@@ -71,3 +71,81 @@ function times(root) {
   }
 }
 times(document);
+
+// A field with data-type shows what is wrong with it while it is typed. The server has the last word.
+function json(text, fits, what) {
+  try { return fits(JSON.parse(text)) ? "" : `is not ${what}`; } catch (error) { return `is not JSON: ${error.message}`; }
+}
+const CHECKS = {
+  NUMBER_INTEGER: (text) => !/^[+-]?\d+$/.test(text) ? "is not a whole number" :
+    Number.isSafeInteger(Number(text)) ? "" : `whole numbers are exact only up to ${Number.MAX_SAFE_INTEGER}`,
+  NUMBER_DOUBLE: (text) => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) && Number.isFinite(Number(text)) ? "" : "is not a number",
+  LIST: (text) => json(text, Array.isArray, "a list"),
+  STRUCT: (text) => json(text, (value) => value && typeof value === "object" && !Array.isArray(value), "an object"),
+};
+addEventListener("input", ({ target }) => {
+  const check = CHECKS[target.dataset?.type];
+  if (!check) return;
+  const wrong = target.value.trim() && check(target.value.trim());
+  let shown = document.getElementById(`${target.id}-problem`);
+  if (!shown) {
+    shown = Object.assign(document.createElement("p"), { id: `${target.id}-problem`, className: "problem" });
+    target.closest(".field").append(shown);
+    target.setAttribute("aria-describedby", `${target.getAttribute("aria-describedby") ?? ""} ${shown.id}`.trim());
+  }
+  shown.textContent = wrong;
+  shown.hidden = !wrong;
+  target.setAttribute("aria-invalid", Boolean(wrong));
+});
+
+// An input would drop the line breaks of what is pasted, so a text area takes its place.
+addEventListener("paste", (event) => {
+  const { target: old, clipboardData } = event, text = clipboardData.getData("text/plain");
+  if (old.tagName !== "INPUT" || old.dataset.type !== "STRING" || !text.includes("\n")) return;
+  event.preventDefault();
+  const area = document.createElement("textarea");
+  for (const { name, value } of old.attributes) if (name !== "value") area.setAttribute(name, value);
+  Object.assign(area, { value: old.value, rows: 4 }).setRangeText(text, old.selectionStart, old.selectionEnd, "end");
+  old.replaceWith(area);
+  area.focus();
+});
+
+// <form data-upload> takes a file that is dropped anywhere on the page, and shows how much of it is sent.
+const uploading = () => document.querySelector("form[data-upload]");
+addEventListener("dragover", (event) => {
+  if (!uploading() || !event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+addEventListener("drop", (event) => {
+  document.body.classList.remove("dropping");
+  const form = uploading(), first = new DataTransfer();
+  if (!form || !event.dataTransfer.files.length) return;
+  event.preventDefault();
+  first.items.add(event.dataTransfer.files[0]);
+  form.elements.file.files = first.files;
+  form.closest("details")?.setAttribute("open", "");
+  form.querySelector("button").focus();
+});
+addEventListener("submit", (event) => {
+  const form = event.target, call = new XMLHttpRequest();
+  if (!form.matches("[data-upload]")) return;
+  event.preventDefault();
+  const { files } = form.elements.file, bar = form.querySelector("progress"), button = form.querySelector("button");
+  const failed = (text) => { note.textContent = text; bar.hidden = true; button.disabled = false; };
+  bar.hidden = false;
+  button.disabled = true;
+  call.upload.onprogress = (sent) => { bar.value = sent.loaded / sent.total; };
+  call.onerror = () => failed("The connection broke during the upload; perhaps the file is too large.");
+  call.onload = () => {
+    if (call.status < 400) { location = call.responseURL; return; }
+    const answer = new DOMParser().parseFromString(call.responseText, "text/html"), fresh = answer.querySelector("form[data-upload]");
+    if (!fresh) { failed((answer.querySelector("main") ?? answer.body).textContent.trim()); return; }
+    form.replaceWith(fresh);
+    fresh.elements.file.files = files;
+    (fresh.querySelector("[aria-invalid=true]") ?? fresh.querySelector("button")).focus();
+  };
+  call.open("POST", form.action);
+  call.send(new FormData(form));
+});

@@ -34,8 +34,8 @@ def download(
     ] = "yaml",
 ) -> None:
     """Download the file of a version, by default the latest."""
-    from kfadapter_grpc.cli.pipeline_yaml import write_yaml
     from kfadapter_grpc.client.download import replaced
+    from kfadapter_grpc.pipeline_yaml import write_yaml
 
     to = None if to == STDIN else to
     with stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:

@@ -1,0 +1,204 @@
+"""Starts a run: a form typed by the parameters that a pipeline declares."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from kfadapter_console import page
+from kfadapter_console.pipelines import Problems, pairs, problems_of, request_id, text_of
+from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, VersionNotFoundError
+from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.parameters import check_parameters, typed_values, whole_numbers
+from kfadapter_grpc.contract.spec import ParameterType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.datastructures import FormData
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Json, Parameter
+
+LISTED = 100
+"""How many versions and experiments a user can choose from."""
+SHORT = 80
+"""Up to how many characters a text is edited in one line."""
+PREFIX = "parameters."
+"""Precedes the names of parameters in the form, as in the violations of the adapter."""
+EMPTY = "empty."
+"""Precedes the names of parameters whose text is empty on purpose."""
+_WORDS = {
+    ParameterType.NUMBER_DOUBLE: "number",
+    ParameterType.NUMBER_INTEGER: "integer",
+    ParameterType.STRING: "text",
+    ParameterType.BOOLEAN: "true or false",
+    ParameterType.LIST: "list, as JSON",
+    ParameterType.STRUCT: "object, as JSON",
+}
+_FIELDS = ("experiment", "display_name", "description", "labels", "caching_enabled")
+
+
+def show(request: Request) -> Response:
+    """Shows the form, with what the run `like` was started with if one is named."""
+    if request.app.state.read_only:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "This page is read-only.")
+    if not {"pipeline_id", "like"} & request.query_params.keys():
+        return page.back("/pipelines")
+    client = page.client(request)
+    version, old = _subject(client, request.query_params)
+    values = {"once": str(uuid.uuid4()), "caching": "on"}
+    if old:
+        values["experiment_id"], values["description"] = old.experiment_id, old.description
+        values["labels"] = "\n".join(f"{key}={value}" for key, value in old.labels.items())
+    given = old.parameters if old else {}
+    for one in _declared(version):
+        if one.name in given:
+            values[PREFIX + one.name] = _text(given[one.name])
+            values[EMPTY + one.name] = "on" if given[one.name] == "" else ""
+        elif one.has_default and not _choices(one):
+            values[PREFIX + one.name] = _text(one.default)
+    return _form(request, (version, old), values)
+
+
+def _subject(client: Client, where: Mapping[str, str]) -> tuple[PipelineVersion, Run | None]:
+    """Returns the version to run, and the run that is run again."""
+    run_id = where.get("like", "")
+    old = client.runs.get(run_id, view=View.BASIC) if run_id else None
+    pipeline_id = where.get("pipeline_id") or (old.pipeline_id if old else "")
+    if not pipeline_id:
+        raise InvalidFieldError.of("like", f"run {run_id} was started from a file; upload it, and run that pipeline")
+    version_id = where.get("version_id", "")
+    try:
+        wanted = version_id or (old.pipeline_version_id if old else "")
+        return client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=wanted), old
+    except VersionNotFoundError:
+        if version_id or not old:
+            raise
+        return client.pipelines.get_version(pipeline_id=pipeline_id), old  # the run's own was deleted
+
+
+def _declared(version: PipelineVersion) -> Sequence[Parameter]:
+    """Returns the parameters that a user can set."""
+    declared = version.spec.parameters if version.spec else ()
+    return [one for one in declared if one.type is not ParameterType.TASK_FINAL_STATUS]
+
+
+def _text(value: Json) -> str:
+    """Writes a value as it is typed into the form; null is an empty text."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(whole_numbers(value), ensure_ascii=False)
+
+
+def _choices(parameter: Parameter) -> list[str]:
+    values = parameter.literals or ((True, False) if parameter.type is ParameterType.BOOLEAN else ())
+    return [_text(value) for value in values]
+
+
+def _form(
+    request: Request,
+    subject: tuple[PipelineVersion, Run | None],
+    values: dict[str, str],
+    error: AdapterError | None = None,
+) -> Response:
+    client, (version, old) = page.client(request), subject
+    versions = client.pipelines.list_versions(pipeline_id=version.pipeline_id, page_size=LISTED).page().items
+    experiments = client.experiments.list(page_size=LISTED).page().items
+    chosen = {one.experiment_id: one.name for one in experiments}
+    if DEFAULT_EXPERIMENT not in chosen.values():
+        chosen = {"": DEFAULT_EXPERIMENT, **chosen}
+    default = next(key for key, name in chosen.items() if name == DEFAULT_EXPERIMENT)
+    asked = values.get("experiment_id") or default
+    names = (*_FIELDS, *(PREFIX + one.name for one in _declared(version)))
+    return page.render(
+        request,
+        "start.html",
+        page.http_status(error) if error else HTTPStatus.OK,
+        pipeline=client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
+        version=version,
+        versions={one.pipeline_version_id: one.name for one in versions} | {version.pipeline_version_id: version.name},
+        experiments={asked: asked, **chosen},
+        experiment_id=asked,
+        old=old,
+        undeclared=sorted((old.parameters.keys() if old else set()) - {one.name for one in _declared(version)}),
+        fields=[_field(one, values) for one in _declared(version)],
+        values=dict.fromkeys((*_FIELDS, "caching"), "") | values,
+        problems=problems_of(error, names) if error else Problems(),
+    )
+
+
+def _field(parameter: Parameter, values: Mapping[str, str]) -> dict[str, object]:
+    """Returns what the template shows of a parameter."""
+    text, choices = values.get(PREFIX + parameter.name, ""), _choices(parameter)
+    return {
+        "parameter": parameter,
+        "words": _WORDS.get(parameter.type) or parameter.declared_type or "text",
+        "text": text,
+        "default": (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else "",
+        "choices": [one for one in choices if one],
+        "rows": min(len(text) // SHORT + text.count("\n") + 1, 12) if len(text) > SHORT or "\n" in text else 0,
+        "can_be_empty": parameter.type is ParameterType.STRING and (not choices or "" in choices),
+        "is_empty": values.get(EMPTY + parameter.name),
+        "required": not (parameter.has_default or parameter.optional),
+    }
+
+
+def start(request: Request, form: FormData) -> Response:
+    """Starts the run, or shows the form again with what is wrong."""
+    client = page.client(request)
+    values = {name: text_of(form, name) for name in form}
+    version, old = _subject(client, values)
+    declared = _declared(version)
+    try:
+        run = client.runs.create(
+            pipeline_id=version.pipeline_id,
+            pipeline_version_id=version.pipeline_version_id,
+            experiment_id="" if values.get("experiment") else values.get("experiment_id", ""),
+            experiment_name=values.get("experiment", ""),
+            create_experiment=bool(values.get("experiment")),
+            parameters=check_parameters(declared, _parameters(declared, old.parameters if old else {}, values)),
+            display_name=values.get("display_name", ""),
+            description=values.get("description", ""),
+            labels=pairs(values.get("labels", ""), "labels"),
+            request_id=request_id(form),
+            caching="caching" in values,
+        )
+    except AdapterError as error:
+        return _form(request, (version, old), values, error)
+    return page.back(page.path("runs", run.run_id))
+
+
+def _parameters(declared: Sequence[Parameter], old: Mapping[str, Json], values: Mapping[str, str]) -> dict[str, Json]:
+    """Returns the values that were filled in; a default that was left as it is, is left out."""
+    kept: dict[str, Json] = {}
+    texts: dict[str, str] = {}
+    for one in declared:
+        text = values.get(PREFIX + one.name, "")
+        if one.type not in {ParameterType.STRING, ParameterType.UNKNOWN}:
+            text = text.strip()
+        if not text:
+            kept |= {one.name: ""} if values.get(EMPTY + one.name) else {}
+        elif one.name in old and text == _sent(old[one.name]):
+            kept[one.name] = old[one.name]  # exactly, also what a form cannot hold
+        elif not (one.has_default and text == _sent(one.default)):
+            texts[one.name] = text
+    return kept | typed_values(texts, declared)
+
+
+def _sent(value: Json) -> str:
+    """Returns a value as `text_of` returns it from an unchanged field: browsers normalize line breaks."""
+    return _text(value).replace("\r\n", "\n").replace("\r", "\n")
+
+
+ROUTES = [Route("/start", show), Route("/start", page.action(start), methods=["POST"])]
