@@ -76,11 +76,14 @@ def test_get_for_a_person(adapter: Adapter, name: str) -> None:
 def test_the_same_file_is_not_stored_twice(adapter: Adapter, name: str) -> None:
     """An upload returns the version with the same bytes; another file becomes a new version."""
     arguments = ("--name", name, "-o", "json")
-    first, again, other = (json.loads(adapter.printed("upload", file, *arguments)) for file in (TRAIN, TRAIN, TRAIN_V2))
+    first = json.loads(adapter.printed("upload", TRAIN, *arguments))
+    done = adapter.run("upload", TRAIN, *arguments)
+    again = json.loads(done.stdout)
     assert not again["version_created"] or again["duplicate_check_skipped"]
     if not again["duplicate_check_skipped"]:
         assert again["version"]["pipeline_version_id"] == first["version"]["pipeline_version_id"]
-    assert other["version_created"]
+        assert b"has the same bytes" in done.stderr
+    assert json.loads(adapter.printed("upload", TRAIN_V2, *arguments))["version_created"]
 
 
 def test_a_repeated_request_is_answered_as_the_first(adapter: Adapter, name: str) -> None:
@@ -119,7 +122,7 @@ def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None
         receipt = json.loads(adapter.printed("upload", str(file), "--name", name, "-o", "json"))
         assert receipt["bytes"] == len(body)
     adapter.printed("upload", "examples/train.py", "--name", name)
-    adapter.printed("upload", "-", "--name", name, stdin=text)
+    adapter.printed("upload", "-", "--name", name, "--new-version", stdin=text)
     assert json.loads(adapter.printed("get", name, "-o", "json"))["version_count"] == 6
 
 
