@@ -20,6 +20,7 @@ from kfadapter_console import (
     page,
     pipelines,
     recurring,
+    report,
     start,
 )
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
@@ -60,6 +61,7 @@ def make_app(
             *compare.ROUTES,
             *recurring.ROUTES,
             *health.ROUTES,
+            *report.ROUTES,
             *pipelines.ROUTES,
             *start.ROUTES,
             Route("/graph.css", _graph_style),

@@ -1,4 +1,4 @@
-"""`kfadapter console`."""
+"""`kfadapter console` and `kfadapter runs report`."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,9 +7,15 @@ from typing import Annotated, ClassVar
 import typer
 
 from kfadapter_grpc.addresses import is_loopback, split_address
+from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import require
+from kfadapter_grpc.cli.option_types import RunName
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
+
+_CONSOLE = ("jinja2", "markdown_it", "python_multipart", "starlette", "uvicorn")
+"""The modules of the extra `console`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,34 @@ def console(*, options: ClientOptions, how: ConsoleOptions) -> None:
     The page is an ordinary client: it uses the token of this command, or asks each user for one if the adapter requires
     it.
     """
-    require(console=("jinja2", "markdown_it", "python_multipart", "starlette", "uvicorn"))
+    require(console=_CONSOLE)
     how.check()
     from kfadapter_console.process import run  # noqa: PLC0415  of the extra `console`
 
     run(options.client(), how)
+
+
+def report(
+    options: ClientOptions,
+    run: RunName,
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write or replace; - is stdout.")
+    ],
+) -> None:
+    """Write a run as a single HTML file: graph, tasks, parameters, metrics, failures, plots.
+
+    The file opens without a network, runs no script, and prints well.
+    """
+    require(console=_CONSOLE)
+    from kfadapter_console.report import report_of  # noqa: PLC0415  of the extra `console`
+    from kfadapter_grpc.cli.download import stdout  # noqa: PLC0415
+    from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
+    from kfadapter_grpc.client.download import replaced  # noqa: PLC0415
+
+    with options.client() as client:
+        text = report_of(client, run_id(client, run))
+    with stdout() if output == STDIN else replaced(output) as target:
+        target.write(text.encode())
+    if output != STDIN:
+        out.note(f"wrote {output}")

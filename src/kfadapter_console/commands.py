@@ -2,4 +2,8 @@
 
 COMMANDS = {
     "console": ("kfadapter_console.command:console", "Serve a web page in front of an adapter."),
+    "runs report": (
+        "kfadapter_console.command:report",
+        "Write a run as a single HTML file: graph, tasks, parameters, metrics, failures, plots.",
+    ),
 }

@@ -33,16 +33,21 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _LONGEST = 200
 
 
-def classifications(run: Run) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:
-    """Yields what has a ROC curve or a confusion matrix, each once, by task, output and slice."""
+def outputs_of(run: Run) -> Iterator[tuple[str, RunArtifact]]:
+    """Yields the artifacts that tasks made, by task and output; groups only pass theirs on."""
     paths = paths_of(run.tasks)
     for task in run.tasks:
         for output in task.outputs:
             for artifact in output.artifacts:
-                if artifact.task_id == task.task_id:  # groups only pass theirs on
-                    name = f"{paths[task.task_id]}/{output.name}"
-                    yield name, artifact
-                    yield from ((f"{name}/{one.slice}", one) for one in artifact.slices)
+                if artifact.task_id == task.task_id:
+                    yield f"{paths[task.task_id]}/{output.name}", artifact
+
+
+def classifications(run: Run) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:
+    """Yields what may have a ROC curve or a confusion matrix, by task, output and slice."""
+    for name, artifact in outputs_of(run):
+        yield name, artifact
+        yield from ((f"{name}/{one.slice}", one) for one in artifact.slices)
 
 
 def show(request: Request) -> Response:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from kfadapter_grpc.cli import invocation
-from kfadapter_grpc.cli.command import CONTEXT, Commands, Table, declared, guarded
+from kfadapter_grpc.cli.command import CONTEXT, Commands, Deferred, Table, declared, guarded
 from kfadapter_grpc.cli.completion import SHELL_VARIABLE, join_bash_words
 from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
@@ -66,7 +66,7 @@ class Program(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401  as Typer has it
         super().__init__(**attributes)
-        self.table = Commands(COMMANDS)
+        self.table = Commands({name: Deferred(name, *where) for name, where in COMMANDS.items()})
         self.commands = cast("Any", self.table)  # only read
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002

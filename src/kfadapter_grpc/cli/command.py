@@ -8,7 +8,8 @@ name. Errors that a command raises become a message on stderr and an exit code.
 
 The program's help needs only a table of commands, `{"name": ("package.module:function", "Short help.")}`: the
 module is imported when the command runs or shows its own help. A sibling package adds its commands by declaring
-such a table as an entry point of the group `kfadapter.commands`, in a module without imports.
+such a table as an entry point of the group `kfadapter.commands`, in a module without imports; the name `runs report`
+adds a command to the group `runs`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -54,7 +55,11 @@ class Deferred(TyperCommand):
     def load(self) -> TyperCommand | TyperGroup:
         """Imports the command."""
         found = pkgutil.resolve_name(self._where)
-        return found if isinstance(found, TyperGroup) else command(found, self.name)
+        if not isinstance(found, TyperGroup):
+            return command(found, self.name)
+        if not isinstance(found.commands, Commands):
+            found.commands = cast("Any", Commands(found.commands, self.name or ""))  # only read
+        return found
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  as Click has it
         """Delegates to the command itself."""
@@ -62,34 +67,35 @@ class Deferred(TyperCommand):
 
 
 class Commands(Mapping[str, TyperCommand | TyperGroup]):
-    """The commands of a table and of the sibling packages. A lookup imports one command; only siblings are searched.
+    """The commands of the program or of a group, and those of the sibling packages.
 
-    Searching all installed packages would take 100 ms.
+    A lookup imports one command. Only siblings are searched: searching all installed packages would take 100 ms.
     """
 
-    def __init__(self, table: Table) -> None:
-        self._deferred = {name: Deferred(name, *where) for name, where in table.items()}
+    def __init__(self, known: Mapping[str, Any], group: str = "") -> None:
+        self._known = dict(known)
+        self._group = group
         self._has_siblings = False
 
-    def try_deferred(self, name: str) -> Deferred | None:
-        """Returns the placeholder of a command; siblings are searched if the table lacks it."""
-        if name not in self._deferred:
+    def try_deferred(self, name: str) -> TyperCommand | TyperGroup | None:
+        """Returns a command or its placeholder; siblings are searched if none is known."""
+        if name not in self._known:
             self._add_siblings()
-        return self._deferred.get(name)
+        return self._known.get(name)
 
     def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
         found = self.try_deferred(name)
         if found is None:
             raise KeyError(name)
-        return found.load()
+        return found.load() if isinstance(found, Deferred) else found
 
     def __iter__(self) -> Iterator[str]:
         self._add_siblings()
-        return iter(self._deferred)
+        return iter(self._known)
 
     def __len__(self) -> int:
         self._add_siblings()
-        return len(self._deferred)
+        return len(self._known)
 
     def _add_siblings(self) -> None:
         from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415  20 ms that few need
@@ -99,8 +105,10 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
         self._has_siblings = True
         with suppress(PackageNotFoundError):  # run from a source tree
             for point in distribution(DISTRIBUTION).entry_points:
-                if point.group == ENTRY_POINTS:
-                    self._deferred |= {name: Deferred(name, *where) for name, where in point.load().items()}
+                for name, where in point.load().items() if point.group == ENTRY_POINTS else ():
+                    group, _, own = name.rpartition(" ")
+                    if group == self._group:
+                        self._known[own] = Deferred(own, *where)
 
 
 class ListingGroup(TyperGroup):
