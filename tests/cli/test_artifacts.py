@@ -130,7 +130,7 @@ def test_what_cannot_be_read(kfadapter: Kfadapter, store: Store, tmp_path: Path)
 
 def test_metrics(kfadapter: Kfadapter) -> None:
     """The table has a row for each run, with the requested parameters."""
-    ended = kfadapter("runs", "metrics", "-p", "n")
+    ended = kfadapter("runs", "metrics", "-p", "n", "-o", "wide")
     assert (ended.code, ended.err) == (0, "")
     head, first, second, _ = (line.split("   ") for line in ended.out.splitlines())
     assert [cell.strip() for cell in head if cell.strip()] == [

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -126,19 +127,19 @@ def test_all_commands_can_be_loaded_without_the_extras() -> None:
 @pytest.mark.parametrize(
     ("columns", "first", "second"),
     [
-        ("100", ["NAME", "ID", "CREATED", "DESCRIPTION"], ["2025-10-09", "08:53:21", "UTC", "what", "it", "is…"]),
-        ("80", ["NAME", "ID", "CREATED", "…"], ["2025-10-09", "08…"]),
-        ("64", ["NAME", "ID", "…"], []),
+        ("100", ["NAME", "ID", "CREATED", "DESCRIPTION"], "what it is for .*…"),
+        ("64", ["NAME", "ID", "CREATED", "DESCRIPTION"], "what it is.*…"),
+        ("50", ["NAME", "ID", "CREATED", "…"], ""),
     ],
 )
 def test_names_stay_whole_in_a_narrow_terminal(
-    columns: str, first: list[str], second: list[str], target: str, fake: FakeAdapter
+    columns: str, first: list[str], second: str, target: str, fake: FakeAdapter
 ) -> None:
-    """The description is cut first, then the time, with a mark; names and ids stay whole."""
+    """The ids are shortened first, then the description is cut, with a mark; names stay whole."""
     pipeline = fake.add("training-of-models-1", description="what it is for " * 5)
     head, row = in_terminal(target, "list", COLUMNS=columns, NO_COLOR="1")[1].decode().splitlines()
     assert head.split() == first
-    assert row.split() == ["training-of-models-1", pipeline.pipeline_id, *second]
+    assert re.fullmatch(rf"training-of-models-1   {pipeline.pipeline_id[:8]}   \d+d ago *{second}", row)
     assert max(len(head), len(row)) <= int(columns)
 
 

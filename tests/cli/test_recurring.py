@@ -71,6 +71,7 @@ def test_its_state_and_next_start(
     recurring.item = item
     listed = kfadapter("recurring").out.splitlines()
     assert listed[0].split() == ["NAME", "ID", "STATE", "SCHEDULE", "LAST", "NEXT", "(COMPUTED)"]
+    listed = kfadapter("recurring", "-o", "wide").out.splitlines()
     assert f"  {state}  " in listed[1]
     shown = kfadapter("recurring", "show", ID).out
     assert f"{state}\n" in shown
@@ -95,7 +96,7 @@ def test_its_last_start(
     """The list and the view show the last start and its run; an interval without catch-up counts from that start."""
     interval = IntervalSchedule(timedelta(minutes=90), None, end_at)
     recurring.item = replace(DAILY, schedule=interval, computed_next_start_at=None, enabled=enabled)
-    listed = kfadapter("recurring").out.splitlines()[1]
+    listed = kfadapter("recurring", "-o", "wide").out.splitlines()[1]
     shown = kfadapter("recurring", "show", ID).out
     for text in (listed, shown):
         assert "2026-12-31 23:00:00 UTC" in text

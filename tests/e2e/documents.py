@@ -22,6 +22,7 @@ SHOWN_TARGET = "127.0.0.1:50051"
 SECONDS = 100
 """How long a command may take; what it waits for usually takes a few seconds."""
 _VARIES = {
+    "AGE": re.compile(r"\b(\d+[dhms] ago|just now)"),
     "PLACE": re.compile(r"file://\S+"),
     "ID": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
     "DATE": re.compile(r"\d{4}-\d\d-\d\d"),

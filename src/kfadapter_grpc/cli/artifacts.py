@@ -11,7 +11,8 @@ from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import output_names, task_paths
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, again, other
-from kfadapter_grpc.cli.option_types import Output, RunName, TaskName
+from kfadapter_grpc.cli.listings import ListOptions
+from kfadapter_grpc.cli.option_types import RunName, TaskName
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.streams import native_path
@@ -38,14 +39,13 @@ def list_(
     ] = "",
     type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only this type: Model, Dataset, ...")] = "",
     name: Annotated[str, typer.Option("--name", metavar="OUTPUT", help="Only outputs with this name.")] = "",
-    output: Output = "table",
+    listed: ListOptions,
 ) -> None:
     """List the artifacts that the tasks of a run made."""
-    from kfadapter_grpc.cli.run_view import print_artifacts
+    from kfadapter_grpc.cli.run_view import ARTIFACTS
 
     with options.client() as client:
-        found = client.artifacts.list(run_id(client, run), task=task, type=type_, name=name)
-        out.print_records(found, output, what="artifacts", name=lambda one: one.artifact_id, table=print_artifacts)
+        listed.print(client.artifacts.list(run_id(client, run), task=task, type=type_, name=name), ARTIFACTS)
 
 
 def get(

@@ -1,17 +1,19 @@
 """`kfadapter experiments`."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.listings import NAME_STEPS, Column, ListOptions, Table
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     Archived,
     Contains,
+    CreatedAfter,
+    CreatedBefore,
     Description,
     ExperimentName,
     Format,
@@ -22,7 +24,7 @@ from kfadapter_grpc.cli.option_types import (
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
-from kfadapter_grpc.cli.values import page_size, shown_time
+from kfadapter_grpc.cli.values import Period, shown_time
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.experiments import Experiment
@@ -32,24 +34,21 @@ def list_(
     options: ClientOptions,
     *,
     contains: Contains = "",
+    created_after: CreatedAfter = "",
+    created_before: CreatedBefore = "",
     archived: Archived = False,
     order_by: Annotated[str, order_by_fields("created_at, name or experiment_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = "table",
+    listed: ListOptions,
 ) -> None:
     """List experiments, newest first."""
+    table, created = _table(), Period(created_after, created_before)
+    order = listed.order_by(table, order_by)
     with options.client() as client:
         found = client.experiments.list(
-            name_contains=contains, archived=archived, order_by=order_by, page_size=page_size(limit)
+            name_contains=contains, archived=archived, order_by=order, page_size=created.page_size(limit)
         )
-        out.print_records(
-            found,
-            output,
-            what="experiments",
-            name=lambda one: one.name,
-            table=_print_table,
-            limit=limit,
-        )
+        listed.print(created.select(found, newest_first=not order), table, limit=limit)
 
 
 def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
@@ -145,6 +144,19 @@ def _fields(found: "Experiment") -> list[tuple[str, str]]:
     ]
 
 
-def _print_table(experiments: Sequence["Experiment"]) -> None:
-    rows = [(one.name, one.experiment_id, shown_time(one.last_run_created_at), one.description) for one in experiments]
-    out.print_listing(("NAME", "ID", "LAST RUN", "DESCRIPTION"), rows)
+def _table() -> "Table[Experiment]":
+    from kfadapter_grpc.contract.experiments import ListExperimentsRequest
+
+    return Table(
+        "experiments",
+        lambda one: one.name,
+        (
+            Column("NAME", "name"),
+            Column("ID", "experiment_id", is_id=True),
+            Column("CREATED", "created_at", wide=True),
+            Column("LAST RUN", "last_run_created_at"),
+            Column("DESCRIPTION", "description", cut=True),
+        ),
+        NAME_STEPS,
+        ListExperimentsRequest.ORDERS,
+    )

@@ -143,7 +143,16 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that contain this text.")]
 CreatedAfter = Annotated[
     str,
-    typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
+    typer.Option(
+        "--created-after",
+        "--since",
+        metavar="TIME",
+        help="Only newer ones: 2d for the last two days, 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC.",
+    ),
+]
+CreatedBefore = Annotated[
+    str,
+    typer.Option("--created-before", metavar="TIME", help="Only older ones, as --since; newer ones are read, too."),
 ]
 
 

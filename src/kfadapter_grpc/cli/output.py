@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GAP = 3
 """Columns between two cells."""
-SHORT_TIME = len("2026-01-31…")
-"""The width of a time in a narrow table: its date, with the mark that something is cut."""
+SHORT_ID = 8
+"""How many characters of an id are shown in a narrow table; commands find a run by them."""
 SHORT_NAME = 16
 """The width that a name is broken at in a narrow table; where there is less room there is no table."""
 
@@ -138,38 +137,6 @@ def print_change(record: object, style: Format, *, name: str, done: str) -> None
     print_record(record, style, name=name, table=lambda: print_line(done))
 
 
-def print_records(
-    records: Iterable[T],
-    style: Format,
-    *,
-    what: str,
-    name: Callable[[T], str],
-    table: Callable[[Sequence[T]], None],
-    limit: int = 0,
-) -> None:
-    """Prints records of the contract, or a note if there are none; names are printed as they arrive.
-
-    Args:
-        records: The records.
-        style: The format.
-        what: What they are, for the note.
-        name: Returns the name of one.
-        table: Prints them as a table.
-        limit: The maximum number of records; 0 for all.
-    """
-    found = itertools.islice(records, limit or None)
-    if style == "name":
-        print_names(name(one) for one in found)
-    elif style != "table":
-        from kfadapter_grpc.codec import to_listed_json
-
-        print_document([to_listed_json(one) for one in found], style)
-    elif known := list(found):
-        table(known)
-    else:
-        note(f"no {what}")
-
-
 def print_deletion(record: object, style: Format, *, name: str, done: str, missing: str) -> None:
     """Prints the result of a deletion; without a `name` there was nothing to delete."""
     if style in ("json", "yaml"):
@@ -183,7 +150,12 @@ def print_deletion(record: object, style: Format, *, name: str, done: str, missi
 
 
 def print_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, steps: Sequence[Step], cut: Sequence[str] = ()
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    steps: Sequence[Step],
+    cut: Sequence[str] = (),
+    ids: Sequence[str] = (),
 ) -> None:
     """Prints rows under a header; wide characters keep columns aligned.
 
@@ -194,35 +166,25 @@ def print_table(
         rows: The cells.
         steps: The columns to shrink on a narrow terminal. What is omitted or cut is marked.
         cut: The titles of the columns that are cut if they are too narrow; the others are wrapped.
+        ids: The titles of the columns of which the first SHORT_ID characters are shown if there is no room for all.
     """
     from rich.cells import cell_len
 
     cells = [[encodable(one_line(cell)) for cell in row] for row in rows]
-    natural = {title: max(map(cell_len, (title, *column))) for title, *column in zip(head, *cells, strict=True)}
-    widths = try_fit(natural, steps, console(sys.stdout).width, cell_len(_mark()))
-    if widths is None:
-        for number, row in enumerate(cells):
-            if number:
-                print_line("")
-            print_fields(zip(head, row, strict=True))
-    else:
-        _print_columns(widths, cells, cut)
-
-
-def print_listing(
-    head: tuple[str, str, str, str], rows: Iterable[Sequence[str]], *, first_steps: Sequence[Step] = ()
-) -> None:
-    """Prints a table of name, id, time and description; columns shrink from the last to the first."""
-    name, _, created, description = head
-    steps = (
-        *first_steps,
-        Step(description, 12),
-        Step(description, 0),
-        Step(created, SHORT_TIME),
-        Step(created, 0),
-        Step(name, SHORT_NAME),
-    )
-    print_table(head, rows, steps=steps, cut=(created, description))
+    short = [
+        [cell[:SHORT_ID] if title in ids else cell for title, cell in zip(head, row, strict=True)] for row in cells
+    ]
+    room, omitted = console(sys.stdout).width, cell_len(mark())
+    for shown, shrink in ((cells, ()), (short, steps)):
+        columns = zip(head, *shown, strict=True)
+        natural = {title: max(map(cell_len, (title, *column))) for title, *column in columns}
+        if widths := try_fit(natural, shrink, room, omitted):
+            _print_columns(widths, shown, cut)
+            return
+    for number, row in enumerate(cells):
+        if number:
+            print_line("")
+        print_fields(zip(head, row, strict=True))
 
 
 def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: Sequence[str]) -> None:
@@ -235,7 +197,7 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
         table.add_column(title, overflow="fold", width=width)
     left_out = any(cell for row in rows for title, cell in zip(widths, row, strict=True) if title not in shown)
     if left_out:
-        table.add_column(_mark(), no_wrap=True)
+        table.add_column(mark(), no_wrap=True)
     for row in rows:
         kept = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
         table.add_row(*(Text(_cut(cell, shown[title]) if title in cut else cell) for title, cell in kept))
@@ -248,10 +210,10 @@ def _cut(text: str, width: int) -> str:
 
     if cell_len(text) <= width:
         return text
-    return set_cell_size(text, width - cell_len(_mark())).rstrip() + _mark()
+    return set_cell_size(text, width - cell_len(mark())).rstrip() + mark()
 
 
-def _mark() -> str:
+def mark() -> str:
     """The mark for what does not fit."""
     return "…" if is_utf8() else "..."
 

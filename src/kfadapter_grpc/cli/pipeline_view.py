@@ -5,16 +5,47 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.listings import NAME_STEPS, Column, Table, print_rows
 from kfadapter_grpc.cli.spec_view import print_spec, spec_fields
 from kfadapter_grpc.cli.values import shown_time
+from kfadapter_grpc.contract.pipelines import (
+    ListPipelinesRequest,
+    ListPipelineVersionsRequest,
+    Pipeline,
+    PipelineVersion,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
-_VERSION_HEAD = ("VERSION", "ID", "CREATED", "DESCRIPTION")
+PIPELINES: Table[Pipeline] = Table(
+    "pipelines",
+    lambda one: one.name,
+    (
+        Column("NAME", "name"),
+        Column("ID", "pipeline_id", is_id=True),
+        Column("CREATED", "created_at"),
+        Column("TAGS", "tags", shown=lambda one: shown_tags(one.tags), wide=True, if_any=True),
+        Column("DESCRIPTION", "description", cut=True),
+    ),
+    NAME_STEPS,
+    ListPipelinesRequest.ORDERS,
+)
+VERSIONS: Table[PipelineVersion] = Table(
+    "versions",
+    lambda one: one.name,
+    (
+        Column("VERSION", "name"),
+        Column("ID", "pipeline_version_id", is_id=True),
+        Column("CREATED", "created_at"),
+        Column("SOURCE", "code_source_url", wide=True, if_any=True),
+        Column("DESCRIPTION", "description", cut=True),
+    ),
+    NAME_STEPS,
+    ListPipelineVersionsRequest.ORDERS,
+)
 
 
 def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
@@ -44,8 +75,7 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
     print_spec(spec)
     if len(newest) > 1:
         output.print_line("")
-        steps = (output.Step("DESCRIPTION", 16), output.Step("ID", 0))
-        output.print_listing(_VERSION_HEAD, _version_rows(newest), first_steps=steps)
+        print_rows(newest, VERSIONS)
         more = (pipeline.version_count or 0) - len(newest)
         if more > 0:
             output.print_line(f"and {more} more: {command_for_more}")
@@ -90,21 +120,6 @@ def print_receipt(receipt: UploadReceipt) -> None:
             ("SHA-256", receipt.sha256),
         ]
     )
-
-
-def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
-    """Prints pipelines, one per row."""
-    rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
-    output.print_listing(("NAME", "ID", "CREATED", "DESCRIPTION"), rows)
-
-
-def print_versions(versions: Sequence[PipelineVersion]) -> None:
-    """Prints versions, one per row."""
-    output.print_listing(_VERSION_HEAD, _version_rows(versions))
-
-
-def _version_rows(versions: Sequence[PipelineVersion]) -> list[tuple[str, str, str, str]]:
-    return [(v.name, v.pipeline_version_id, shown_time(v.created_at), v.description) for v in versions]
 
 
 def _latest_fields(latest: PipelineVersion | None) -> list[tuple[str, str]]:

@@ -9,11 +9,13 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
+from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     ById,
     Contains,
     CreatedAfter,
+    CreatedBefore,
     Format,
     Limit,
     OneVersion,
@@ -25,7 +27,7 @@ from kfadapter_grpc.cli.option_types import (
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, version_reference
-from kfadapter_grpc.cli.values import optional_moment, page_size, tags
+from kfadapter_grpc.cli.values import Period, tags
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -76,31 +78,25 @@ def list_(
     *,
     contains: Contains = "",
     created_after: CreatedAfter = "",
+    created_before: CreatedBefore = "",
     tag: Tags = None,
     order_by: Annotated[str, order_by_fields("created_at, name or pipeline_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = "table",
+    listed: ListOptions,
 ) -> None:
     """List pipelines, newest first."""
-    from kfadapter_grpc.cli.pipeline_view import print_pipelines
+    from kfadapter_grpc.cli.pipeline_view import PIPELINES
 
-    created, wanted = optional_moment(created_after), tags(tag)
+    created, wanted = Period(created_after, created_before), tags(tag)
     with options.client() as client:
         found = client.pipelines.list(
             name_contains=contains,
-            created_after=created,
+            created_after=created.after,
             tags=wanted,
-            order_by=order_by,
-            page_size=page_size(limit),
+            order_by=listed.order_by(PIPELINES, order_by),
+            page_size=created.page_size(limit),
         )
-        out.print_records(
-            found,
-            output,
-            what="pipelines",
-            name=lambda one: one.name,
-            table=print_pipelines,
-            limit=limit,
-        )
+        listed.print(created.select(found), PIPELINES, limit=limit)
 
 
 def update(

@@ -1,17 +1,21 @@
 """`kfadapter recurring`."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.listings import TABULAR, Column, ListOptions, Table
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     ById,
+    CreatedAfter,
+    CreatedBefore,
     Description,
     Format,
     Function,
@@ -30,15 +34,17 @@ from kfadapter_grpc.cli.option_types import (
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_reference, recurring_run_id
 from kfadapter_grpc.cli.values import (
+    Period,
     duration,
     optional_moment,
-    page_size,
     pairs,
     shown_time,
 )
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
     from kfadapter_grpc.contract.runs import Run
@@ -51,27 +57,28 @@ def list_(
     options: ClientOptions,
     *,
     experiment: InExperiment = "",
+    created_after: CreatedAfter = "",
+    created_before: CreatedBefore = "",
     order_by: Annotated[str, order_by_fields("created_at, display_name or recurring_run_id")] = "",
     limit: Limit = 0,
-    output: Output = "table",
+    listed: ListOptions,
 ) -> None:
     """List recurring runs, newest first."""
+    last_runs: dict[str, Run | None] = {}
+    table, created = _table(last_runs), Period(created_after, created_before)
+    order = listed.order_by(table, order_by)
     with options.client() as client:
         ref = experiment_reference(client, experiment)
         found = client.recurring_runs.list(
             experiment_name=ref.name,
             experiment_id=ref.experiment_id,
-            order_by=order_by,
-            page_size=page_size(limit),
+            order_by=order,
+            page_size=created.page_size(limit),
         )
-        out.print_records(
-            found,
-            output,
-            what="recurring runs",
-            name=lambda one: one.recurring_run_id,
-            table=lambda recurring: _print_table(client, recurring),
-            limit=limit,
-        )
+        recurring = list(islice(created.select(found, newest_first=not order), limit or None))
+        if listed.output in TABULAR or listed.sort:
+            last_runs |= _last_runs(client, recurring)
+        listed.print(recurring, table)
 
 
 def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
@@ -246,25 +253,40 @@ def _last_run(client: "Client", found: "RecurringRun") -> "Run | None":
         return None
 
 
-def _print_table(client: "Client", recurring: Sequence["RecurringRun"]) -> None:
+def _last_runs(client: "Client", recurring: "Sequence[RecurringRun]") -> "dict[str, Run | None]":
+    """Returns the last runs of recurring runs, by their ids."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        last_runs = pool.map(lambda one: _last_run(client, one), recurring)
-    rows = [
+        found = pool.map(lambda one: _last_run(client, one), recurring)
+        return dict(zip((one.recurring_run_id for one in recurring), found, strict=True))
+
+
+def _table(last_runs: "Mapping[str, Run | None]") -> "Table[RecurringRun]":
+    """Defines the list of recurring runs; their last runs are known by their ids."""
+    from kfadapter_grpc.contract.recurring_runs import ListRecurringRunsRequest
+
+    def last_start(one: "RecurringRun") -> datetime | None:
+        last = last_runs.get(one.recurring_run_id)
+        return last.scheduled_at if last else None
+
+    return Table(
+        "recurring runs",
+        lambda one: one.recurring_run_id,
         (
-            one.display_name,
-            one.recurring_run_id,
-            _state(one),
-            shown_schedule(one.schedule),
-            shown_time(last.scheduled_at) if last else "",
-            shown_time(one.next_start(last.scheduled_at if last else None)),
-        )
-        for one, last in zip(recurring, last_runs, strict=True)
-    ]
-    steps = (out.Step("SCHEDULE", 12), out.Step("LAST", 0), out.Step("SCHEDULE", 0), out.Step("NAME", out.SHORT_NAME))
-    out.print_table(
-        ("NAME", "ID", "STATE", "SCHEDULE", "LAST", "NEXT (COMPUTED)"), rows, steps=steps, cut=("SCHEDULE",)
+            Column("NAME", "display_name"),
+            Column("ID", "recurring_run_id", is_id=True),
+            Column("STATE", "state", _state),
+            Column("SCHEDULE", "schedule", lambda one: shown_schedule(one.schedule), cut=True),
+            Column("LAST", "last_start_at", last_start),
+            Column("NEXT (COMPUTED)", "next_start_at", lambda one: one.next_start(last_start(one))),
+            Column("CREATED", "created_at", wide=True),
+            Column("PIPELINE", "pipeline_id", wide=True),
+            Column("EXPERIMENT", "experiment_id", wide=True),
+            Column("DESCRIPTION", "description", wide=True, if_any=True),
+        ),
+        (out.Step("SCHEDULE", 12), out.Step("LAST", 0), out.Step("SCHEDULE", 0), out.Step("NAME", out.SHORT_NAME)),
+        ListRecurringRunsRequest.ORDERS,
     )
 
 

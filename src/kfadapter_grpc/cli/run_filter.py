@@ -23,7 +23,7 @@ from kfadapter_grpc.cli.references import (
     pipeline_reference,
     recurring_run_id,
 )
-from kfadapter_grpc.cli.values import labels, optional_moment
+from kfadapter_grpc.cli.values import labels, past_moment
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -72,8 +72,8 @@ class RunFilter:
         if self.version and not self.pipeline:
             raise typer.BadParameter("--version needs --pipeline")
         created, finished, own_labels = (
-            optional_moment(self.created_after),
-            optional_moment(self.finished_after),
+            past_moment(self.created_after),
+            past_moment(self.finished_after),
             labels(self.label),
         )
         in_experiment = experiment_reference(client, self.experiment)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
+from kfadapter_grpc.cli.listings import Column, Table
+from kfadapter_grpc.cli.output import SHORT_NAME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
 from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
+from kfadapter_grpc.contract.artifacts import ListMetricsRequest
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
+from kfadapter_grpc.contract.runs import ListRunsRequest
 from kfadapter_grpc.folding import rows_of, shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from kfadapter_grpc.cli.option_types import TableFormat
     from kfadapter_grpc.client.metrics import Rows
     from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
     from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunTask
@@ -111,42 +112,42 @@ def print_outputs(run: Run, most: int = 0) -> None:
         output.print_line(f"{marks_for().cut} {len(rows) - len(shown)} more outputs; `kfadapter runs show` prints all")
 
 
-def print_runs(runs: Sequence[Run]) -> None:
-    """Prints runs, one per row."""
-    head = ("NAME", "ID", "STATE", "CREATED", "TIME", "ERROR")
-    rows = [
-        (
-            run.display_name,
-            run.run_id,
-            shown_state(run.state),
-            shown_time(run.created_at),
-            shown_length(run),
-            short_error(run.error, marks_for()),
-        )
-        for run in runs
-    ]
-    shown = [index for index, title in enumerate(head) if title != "ERROR" or any(row[index] for row in rows)]
-    steps = (
-        Step("ERROR", 16),
-        Step("ERROR", 0),
-        Step("CREATED", SHORT_TIME),
-        Step("CREATED", 0),
-        Step("TIME", 0),
-        Step("NAME", SHORT_NAME),
-    )
-    output.print_table(
-        [head[index] for index in shown],
-        [[row[index] for index in shown] for row in rows],
-        steps=[step for step in steps if step.title in [head[index] for index in shown]],
-        cut=("CREATED", "ERROR"),
-    )
+def length(run: Run) -> timedelta | None:
+    """Returns the duration of a run, or its elapsed time."""
+    return (run.finished_at or datetime.now(timezone.utc)) - run.created_at if run.created_at else None
 
 
 def shown_length(run: Run) -> str:
-    """Returns the duration of a run, or its elapsed time."""
-    if run.created_at is None:
-        return ""
-    return shown_duration((run.finished_at or datetime.now(timezone.utc)) - run.created_at)
+    """Formats the duration of a run, or its elapsed time."""
+    return shown_duration(took) if (took := length(run)) is not None else ""
+
+
+RUNS: Table[Run] = Table(
+    "runs",
+    lambda one: one.run_id,
+    (
+        Column("NAME", "display_name", cut=True),
+        Column("ID", "run_id", is_id=True),
+        Column("STATE", "state", lambda one: shown_state(one.state)),
+        Column("CREATED", "created_at"),
+        Column("TIME", "duration", length),
+        Column("FINISHED", "finished_at", wide=True),
+        Column("PIPELINE", "pipeline_id", wide=True),
+        Column("VERSION", "pipeline_version_id", wide=True),
+        Column("EXPERIMENT", "experiment_id", wide=True),
+        Column("LABELS", "labels", shown=lambda one: shown_tags(one.labels), wide=True, if_any=True),
+        Column("ERROR", "error", shown=lambda one: short_error(one.error, marks_for()), if_any=True, cut=True),
+    ),
+    (
+        Step("ERROR", 24),
+        Step("NAME", 32),
+        Step("ERROR", 0),
+        Step("NAME", SHORT_NAME),
+        Step("TIME", 0),
+        Step("CREATED", 0),
+    ),
+    ListRunsRequest.ORDERS,
+)
 
 
 def shown_value(value: Json) -> str:
@@ -184,11 +185,20 @@ def summary(artifact: RunArtifact) -> str:
     return ", ".join(parts) or artifact.uri
 
 
-def print_artifacts(found: Sequence[RunArtifact]) -> None:
-    """Prints artifacts, one per row."""
-    rows = [(one.task, one.name, one.type.removeprefix("system."), one.artifact_id, summary(one)) for one in found]
-    steps = (Step("CONTENT", 20), Step("ID", 0), Step("CONTENT", 0), Step("TASK", SHORT_NAME))
-    output.print_table(("TASK", "OUTPUT", "TYPE", "ID", "CONTENT"), rows, steps=steps)
+ARTIFACTS: Table[RunArtifact] = Table(
+    "artifacts",
+    lambda one: one.artifact_id,
+    (
+        Column("TASK", "task"),
+        Column("OUTPUT", "name"),
+        Column("TYPE", "type", lambda one: one.type.removeprefix("system.")),
+        Column("ID", "artifact_id"),
+        Column("CREATED", "created_at", wide=True),
+        Column("URI", "uri", wide=True),
+        Column("CONTENT", "content", summary),
+    ),
+    (Step("CONTENT", 20), Step("ID", 0), Step("CONTENT", 0), Step("TASK", SHORT_NAME)),
+)
 
 
 # --- tables of metrics ----------------------------------------------------------------------------------------------
@@ -196,34 +206,15 @@ def print_artifacts(found: Sequence[RunArtifact]) -> None:
 _TITLES = {"run_id": "ID", "display_name": "NAME", "state": "STATE", "created_at": "CREATED"}
 
 
-def print_metrics(rows: Rows, style: TableFormat) -> None:
-    """Prints a table of metrics; missing values are empty, or null in JSON."""
-    plain_rows = [
-        {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()} for row in rows
-    ]
-    if style == "json":
-        output.print_document(plain_rows, "json")
-    elif style == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(rows[0] if rows else _TITLES)
-        writer.writerows([_cell(one) for one in row.values()] for row in plain_rows)
-    elif not rows:
-        output.note("no runs")
-    else:
-        titles = [_TITLES.get(key, key) if _TITLES.get(key) not in rows[0] else key for key in rows[0]]
-        cells = [[_shown(one) for one in row.values()] for row in rows]
-        steps = (Step(titles[3], SHORT_TIME), Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0))
-        output.print_table(titles, cells, steps=steps, cut=(titles[3],))
-
-
-def _cell(value: Json) -> str:
-    """A value in a CSV file: text and numbers as they are, anything else as JSON, None as empty."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _shown(value: Json | datetime) -> str:
-    if isinstance(value, datetime):
-        return shown_time(value)
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else shown_value(value)
+def metrics_table(rows: Rows) -> Table[dict[str, Json | datetime]]:
+    """Defines a table of metrics; missing values are empty, or null in JSON."""
+    keys = list(rows[0] if rows else _TITLES)
+    titles = [key if _TITLES.get(key) in keys else _TITLES.get(key, key) for key in keys]
+    return Table(
+        "runs",
+        lambda row: str(row["run_id"]),
+        [Column(title, key, itemgetter(key), is_id=key == "run_id") for title, key in zip(titles, keys, strict=True)],
+        (Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0)),
+        ListMetricsRequest.ORDERS,
+        lambda row: {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()},
+    )

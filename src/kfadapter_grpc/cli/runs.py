@@ -9,9 +9,11 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import run_ids
+from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.option_types import (
     RUN_REFERENCES,
     AllowMissing,
+    CreatedBefore,
     Format,
     Output,
     RunName,
@@ -23,7 +25,7 @@ from kfadapter_grpc.cli.option_types import (
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.run_filter import Selection
-from kfadapter_grpc.cli.values import page_size
+from kfadapter_grpc.cli.values import Period
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -32,16 +34,17 @@ MOST_COMPARED = 10
 """How many runs are compared at most."""
 
 
-def list_(options: ClientOptions, which: Selection, *, output: Output = "table") -> None:
+def list_(options: ClientOptions, which: Selection, *, created_before: CreatedBefore = "", listed: ListOptions) -> None:
     """List runs, newest first."""
-    from kfadapter_grpc.cli.run_view import print_runs
+    from kfadapter_grpc.cli.run_view import RUNS
 
-    limit = which.limit
+    limit, created = which.limit, Period("", created_before)
+    order = listed.order_by(RUNS, which.order_by)
     with options.client() as client:
-        size = page_size(limit + 1 if limit else 0)
-        matching = client.runs.list(**which.where(client), order_by=which.order_by, page_size=size)
+        size = created.page_size(limit + 1 if limit else 0)
+        matching = created.select(client.runs.list(**which.where(client), order_by=order, page_size=size))
         found = list(itertools.islice(matching, limit + 1 if limit else None))
-    out.print_records(found, output, what="runs", name=lambda one: one.run_id, table=print_runs, limit=limit)
+    listed.print(found, RUNS, limit=limit)
     if limit and len(found) > limit:
         out.note(f"there are more than these {limit}; --limit 0 shows all")
 
@@ -54,21 +57,21 @@ def metrics(
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME", help="A run parameter as a column; may be repeated."),
     ] = None,
-    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
+    listed: ListOptions,
 ) -> None:
     """Compare the metrics of runs, one run on a row, newest first."""
-    from kfadapter_grpc.cli.run_view import print_metrics
+    from kfadapter_grpc.cli.run_view import RUNS, metrics_table
 
     missing: list[str] = []
     with options.client() as client:
         rows = client.runs.metrics(
             parameters=parameter or (),
-            order_by=which.order_by,
+            order_by=listed.order_by(RUNS, which.order_by),
             limit=which.limit,
             on_warning=missing.append,
             **which.where(client),
         )
-    print_metrics(rows, output)
+    listed.print(rows, metrics_table(rows))
     for text in missing:
         out.note(text)
     if which.limit and len(rows) == which.limit:

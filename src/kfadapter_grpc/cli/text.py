@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
@@ -34,6 +39,13 @@ def plain_json(text: str) -> str:
 
 def _shown(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Returns a sentence with the known text that is the most alike, after a blank; empty if none is alike."""
+    by_letters = {one.casefold(): one for one in known}
+    found = get_close_matches(text.casefold(), by_letters, 1)
+    return f" Did you mean '{by_letters[found[0]]}'?" if found else ""
 
 
 def print_parts(what: str, why: str, next_step: str) -> None:

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import typer
 
 from kfadapter_grpc.times import UNITS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+
+class _Created(Protocol):
+    @property
+    def created_at(self) -> datetime | None: ...
+
+
+C = TypeVar("C", bound=_Created)
+
+_SECONDS = (7 * UNITS["d"], *UNITS.values())
+_DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 
 
 def duration(text: str) -> timedelta:
-    """Parses a duration: integers with d, h, m or s.
+    """Parses a duration: integers with w, d, h, m or s.
 
     Raises:
         BadParameter: It is invalid or zero.
     """
     found = _DURATION.fullmatch(text)
-    counts = found.groups() if found else ("0",) * len(UNITS)
-    seconds = sum(int(count or 0) * unit for count, unit in zip(counts, UNITS.values(), strict=True))
+    counts = found.groups("0") if found else ("0",) * len(_SECONDS)
+    seconds = sum(int(count) * unit for count, unit in zip(counts, _SECONDS, strict=True))
     if not seconds:
-        raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m or 7d")
+        raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m, 7d or 2w")
     return timedelta(seconds=seconds)
 
 
@@ -46,6 +55,42 @@ def moment(text: str) -> datetime:
 def optional_moment(text: str) -> datetime | None:
     """Parses a time as `moment` does; None if it is unset."""
     return moment(text) if text else None
+
+
+def past_moment(text: str) -> datetime | None:
+    """Parses a time as `moment` does, or a duration before now; None if it is unset."""
+    return datetime.now(timezone.utc) - duration(text) if text and _DURATION.fullmatch(text) else optional_moment(text)
+
+
+class Period:
+    """When the records of a list were created.
+
+    Attributes:
+        after: The time after which; None for no bound.
+        before: The time before which; None for no bound. No call filters by it.
+    """
+
+    def __init__(self, after: str, before: str) -> None:
+        """Parses two times, or durations before now; empty for no bound.
+
+        Raises:
+            BadParameter: One is invalid.
+        """
+        self.after = past_moment(after)
+        self.before = past_moment(before)
+
+    def page_size(self, limit: int) -> int:
+        """Returns the page size for a list of which at most `limit` records are shown, 0 for all."""
+        return 0 if self.before else page_size(limit)
+
+    def select(self, records: Iterable[C], *, newest_first: bool = False) -> Iterator[C]:
+        """Yields the records of the period; reads no further than its begin if the newest records come first."""
+        for one in records:
+            if self.after and one.created_at and one.created_at <= self.after:
+                if newest_first:
+                    return
+            elif not (self.before and one.created_at and one.created_at >= self.before):
+                yield one
 
 
 def shown_time(moment: datetime | None) -> str:

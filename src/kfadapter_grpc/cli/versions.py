@@ -5,15 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import version_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, other
-from kfadapter_grpc.cli.option_types import ById, Limit, Output, PipelineName, TableFormat, order_by_fields
+from kfadapter_grpc.cli.listings import ListOptions
+from kfadapter_grpc.cli.option_types import (
+    ById,
+    CreatedAfter,
+    CreatedBefore,
+    Limit,
+    PipelineName,
+    TableFormat,
+    order_by_fields,
+)
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import find_version, pipeline_reference
-from kfadapter_grpc.cli.values import page_size
+from kfadapter_grpc.cli.values import Period
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -25,26 +33,22 @@ def list_(
     pipeline: PipelineName,
     *,
     by_id: ById = None,
+    created_after: CreatedAfter = "",
+    created_before: CreatedBefore = "",
     order_by: Annotated[str, order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = "table",
+    listed: ListOptions,
 ) -> None:
     """List the versions of a pipeline, newest first."""
-    from kfadapter_grpc.cli.pipeline_view import print_versions
+    from kfadapter_grpc.cli.pipeline_view import VERSIONS
 
+    created, order = Period(created_after, created_before), listed.order_by(VERSIONS, order_by)
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         found = client.pipelines.list_versions(
-            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order, page_size=created.page_size(limit)
         )
-        out.print_records(
-            found,
-            output,
-            what="versions",
-            name=lambda one: one.name,
-            table=print_versions,
-            limit=limit,
-        )
+        listed.print(created.select(found, newest_first=not order), VERSIONS, limit=limit)
 
 
 def diff(
