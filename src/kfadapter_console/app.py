@@ -21,7 +21,10 @@ from kfadapter_console import (
     pipelines,
     recurring,
     report,
+    run,
+    runs,
     start,
+    task,
 )
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
 from kfadapter_grpc.client import CannotConnectError
@@ -65,6 +68,9 @@ def make_app(
             *pipelines.ROUTES,
             *start.ROUTES,
             Route("/graph.css", _graph_style),
+            *runs.ROUTES,
+            *run.ROUTES,
+            *task.ROUTES,
         ],
         exception_handlers={
             AdapterError: _failed,

@@ -1,0 +1,301 @@
+"""One run: its graph and tasks while it runs, why it failed, and what it made."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from contextlib import suppress
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+from starlette.routing import Route
+
+from kfadapter_console import live, page
+from kfadapter_console.plots import confusion_plot, roc_plot
+from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.folding import combined, folded_tasks, progress, rows_of
+from kfadapter_grpc.graph import graph_of, svg
+from kfadapter_grpc.times import shown_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Task
+    from kfadapter_grpc.folding import Row
+    from kfadapter_grpc.graph import Node
+
+    Names = tuple[str, ...]
+
+PARTS = ("head", "why", "graph", "tasks", "results")
+"""The parts of the page that change while the run is in progress, a template each."""
+MAX_ROWS = 300
+"""How many tasks the page of a run shows, and a page of its tasks."""
+_MAX_DRAWN = 100
+"""Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
+_MAX_PROBLEMS, _MAX_RESULTS, _MAX_PICTURES = 3, 100, 8
+_LONGEST_PAUSE_SECONDS = 5.0
+_RENDERING_SHARE = 4
+"""A stream rests so many times as long as it took to render."""
+RETRYABLE = frozenset({RunState.FAILED, RunState.CANCELED})
+
+
+class Line(NamedTuple):
+    """A row of the table of tasks.
+
+    Attributes:
+        row: The task, group or iteration.
+        depth: The number of groups around it.
+        hidden: How many rows inside it are not shown.
+        toggle: What unfolds it, or folds it again: a loop in all iterations around it; empty if it always shows all.
+        is_open: Whether it is unfolded.
+    """
+
+    row: Row
+    depth: int = 0
+    hidden: int = 0
+    toggle: str = ""
+    is_open: bool = False
+
+
+def show(request: Request) -> Response:
+    """Shows a run."""
+    client = page.client(request)
+    run = client.runs.get(request.path_params["run_id"])
+    values = _values(request, run, declared_tasks(client, run))
+    return page.render(request, "run.html", HTTPStatus.OK, parts=PARTS, **values)
+
+
+def follow(request: Request) -> Response:
+    """Sends the parts of a run's page that changed, until it has finished."""
+    return live.stream(_fragments(request, page.client(request)))
+
+
+def changes(client: Client, run_id: str, etag: str = "") -> Iterator[Run | None]:
+    """Yields a run with its tasks and outputs whenever it changed, until it has finished, and None in between."""
+    events = client.runs.watch(run_id, tasks=True, known_etags={run_id: etag} if etag else None)
+    for count in live.latest(events, 0, lambda count, _: count + 1, client.close):
+        yield client.runs.get(run_id) if count else None
+
+
+def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
+    run_id, sent = request.path_params["run_id"], dict[str, str]()
+    declared: Sequence[Task] | None = None
+    for run in changes(client, run_id, request.query_params.get("etag", "")):
+        if run is None:
+            yield live.BEAT
+            continue
+        began = time.monotonic()
+        declared = declared_tasks(client, run) if declared is None or not run.pipeline_version_id else declared
+        values = _values(request, run, declared)
+        for part in PARTS:
+            fragment = page.text(request, f"run_{part}.html", **values)
+            if sent.get(part) != fragment:
+                yield fragment
+            sent[part] = fragment
+        time.sleep(min(_RENDERING_SHARE * (time.monotonic() - began), _LONGEST_PAUSE_SECONDS))
+
+
+def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
+    """Returns the tasks that the run's pipeline declares, or else what its own tasks show of them."""
+    if run.pipeline_id and run.pipeline_version_id:
+        with suppress(PipelineNotFoundError, VersionNotFoundError):
+            found = client.pipelines.get_version(
+                pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id
+            )
+            if found.spec and found.spec.tasks:
+                return found.spec.tasks
+    return folded_tasks(run)
+
+
+def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, object]:
+    """What the templates of a run's page show."""
+    rows, unfolded = rows_of(run, declared), set(request.query_params.getlist("unfold"))
+    lines = list(_lines(rows, unfolded))
+    made = [(row, one, row.task.task_id) for row in flat(rows) if row.task for one in row.task.outputs]
+    artifacts = [(row, one) for row, output, of in made for one in output.artifacts if one.task_id in {"", of}]
+
+    def unfold(path: str) -> str:
+        """The address of the page with this group unfolded, or folded."""
+        found = urlencode([("unfold", one) for one in sorted(unfolded ^ {path})])
+        return page.path("runs", run.run_id) + (f"?{found}" if found else "")
+
+    return {
+        "run": run,
+        "retryable": run.state in RETRYABLE,
+        "lines": lines[:MAX_ROWS],
+        "cut": len(lines) - MAX_ROWS,
+        "progress": progress(rows),
+        "failed": [row for row in flat(rows) if row.state is RunState.FAILED and not row.is_unfolded],
+        "most": _MAX_PROBLEMS,
+        "hanging": [row for row in flat(rows) if row.hangs],
+        "warnings": list(dict.fromkeys((*run.warnings, *_warnings(rows)))),
+        "picture": _picture(run, declared, rows, unfold, unfolded),
+        "unfold": unfold,
+        "counted": counted,
+        "query": urlencode([("etag", run.etag), *(("unfold", one) for one in sorted(unfolded))]),
+        "metrics": run.metrics[:_MAX_RESULTS],
+        "artifacts": artifacts[:_MAX_RESULTS],
+        "parameters": [(row, one) for row, one, _ in made if not one.artifacts][:_MAX_RESULTS],
+        "results_cut": max(len(artifacts), len(run.metrics)) - _MAX_RESULTS,
+        "pictures": list(islice((drawn for row, one in artifacts for drawn in pictures(one, row.path)), _MAX_PICTURES)),
+    }
+
+
+def flat(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yields rows, each before those inside it."""
+    for row in rows:
+        yield row
+        yield from flat(row.rows)
+
+
+def _lines(rows: Iterable[Row], unfolded: Collection[str], depth: int = 0) -> Iterator[Line]:
+    """Yields what the table shows: of a folded loop or iteration only what failed or hangs."""
+    for row in rows:
+        folds = bool(row.rows) and (row.kind is TaskKind.LOOP or not row.names)
+        toggle = "/".join(row.names) or row.path
+        is_open = not folds or toggle in unfolded
+        inside = row.rows if is_open else [one for one in row.rows if one.needs_attention]
+        yield Line(row, depth, len(row.rows) - len(inside), toggle if folds else "", is_open and folds)
+        yield from _lines(inside, unfolded, depth + 1)
+
+
+def counted(row: Row) -> str:
+    """Counts the rows of a loop or group: `12/300, 4 running, 1 failed`."""
+    counts = row.counts
+    done = sum(count for state, count in counts.items() if state.is_over)
+    noted = [f"{counts[state]} {state.value.lower()}" for state in (RunState.RUNNING, RunState.FAILED) if counts[state]]
+    return ", ".join([f"{done}/{row.total or len(row.rows)}", *noted])
+
+
+def _warnings(rows: Iterable[Row]) -> Iterator[str]:
+    for row in flat(rows):
+        for text in row.task.warnings if row.task and not row.hangs else ():
+            yield f"{row.path}: {text}"
+
+
+# --- the graph -------------------------------------------------------------------------------------------------------
+
+
+def _picture(
+    run: Run, declared: Sequence[Task], rows: Sequence[Row], unfold: Callable[[str], str], unfolded: Collection[str]
+) -> Markup:
+    by_names: defaultdict[Names, list[Row]] = defaultdict(list)
+    for row in flat(rows):
+        by_names[row.names].append(row)
+    groups = {names: task for names, task in named(declared) if task.tasks}
+    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
+    closing = {names for names, task in groups.items() if are_many or task.kind is TaskKind.LOOP}
+    outcomes = {names: _outcome(some) for names, some in by_names.items()}
+
+    def link(node: Node) -> str:
+        name, some = "/".join(node.path), by_names.get(node.path, [])
+        if node.path in closing:
+            return f"{unfold(name)}#graph"
+        if node.path in groups or len(some) > 1:
+            return f"{page.path('runs', run.run_id, 'tasks')}?{urlencode({'of': name})}"
+        return task_path(run, some[0]) if some and some[0].task else ""
+
+    closed = {names for names in closing if "/".join(names) not in unfolded}
+    graph = graph_of(declared, states={names: words for names, (_, words) in outcomes.items() if words}, closed=closed)
+    states = {names: state for names, (state, _) in outcomes.items()}
+    return Markup(svg(graph, f"Tasks of {run.display_name}", embedded=True, states=states, link=link))  # noqa: S704  it escapes
+
+
+def named(tasks: Iterable[Task], above: Names = ()) -> Iterator[tuple[Names, Task]]:
+    """Yields declared tasks with their names and those of their groups."""
+    for task in tasks:
+        yield (*above, task.name), task
+        yield from named(task.tasks, (*above, task.name))
+
+
+def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
+    """Returns the CSS class of a declared task, and its outcome in words; neither changes with the time."""
+    row, state = rows[0], combined(one.state for one in rows)
+    if not any(one.task for one in rows):
+        return "waiting", ""
+    icon, name = page.ICONS.get(state, "·"), state.name.lower()
+    if len(rows) > 1:
+        counts = [(one, sum(row.state is one for row in rows)) for one in page.ICONS]
+        return name, "  ".join(f"{page.ICONS[one]} {count}" for one, count in counts if count)
+    if row.kind is TaskKind.LOOP:
+        return name, f"{icon} [{counted(row)}]"
+    is_cached = row.task is not None and row.task.cached
+    words = [f"{icon} {'cached' if is_cached else name}"]
+    if row.started_at and row.finished_at and not is_cached:
+        words.append(shown_duration(row.finished_at - row.started_at))
+    return f"{name} cached" if is_cached else name, ", ".join(words)
+
+
+def task_path(run: Run, row: Row) -> str:
+    """Returns the address of a task's page."""
+    of = row.task.task_id if row.task and row.task.task_id else row.path
+    return f"{page.path('runs', run.run_id, 'task')}?{urlencode({'of': of})}"
+
+
+# --- pictures and tables ---------------------------------------------------------------------------------------------
+
+
+def pictures(artifact: RunArtifact, name: str) -> Iterator[Markup]:
+    """Draws the ROC curves and confusion matrices of an artifact."""
+    name = f"{name}, {artifact.name}"
+    curves = [(one.slice or "all", one.roc_curve) for one in artifact.slices if one.roc_curve]
+    if artifact.roc_curve:
+        curves.insert(0, (name, artifact.roc_curve))
+    if curves:
+        yield roc_plot(curves, f"ROC curve of {name}")
+    for title, matrix in [
+        (name, artifact.confusion_matrix),
+        *((f"{name}, {one.slice}", one.confusion_matrix) for one in artifact.slices),
+    ]:
+        if matrix:
+            yield confusion_plot(matrix, f"Confusion matrix of {title}")
+
+
+def tasks(request: Request) -> Response:
+    """Lists the tasks inside a group, or those that a declared task became, page by page."""
+    client = page.client(request)
+    run = client.runs.get(request.path_params["run_id"])
+    of, state = request.query_params.get("of", ""), request.query_params.get("state", "")
+    rows = list(flat(rows_of(run, declared_tasks(client, run))))
+    inside = [one for row in rows if row.path == of for one in row.rows]
+    found = inside or [row for row in rows if not of or of in {row.path, "/".join(row.names)}]
+    states = {row.state for row in found}
+    found = [row for row in found if not state or row.state.value == state]
+    begin = request.query_params.get("from", "0")
+    first = int(begin) if begin.isdecimal() and len(begin) < 9 else 0  # noqa: PLR2004  no run has so many
+
+    def here(**changes: object) -> str:
+        return f"?{urlencode({'of': of, 'state': state, **changes})}"
+
+    return page.render(
+        request,
+        "tasks.html",
+        run=run,
+        of=of,
+        state=state,
+        states=states,
+        first=first,
+        count=len(found),
+        here=here,
+        lines=[Line(row) for row in found[first : first + MAX_ROWS]],
+        more=MAX_ROWS,
+        counted=counted,
+    )
+
+
+ROUTES = [
+    Route("/runs/{run_id}", show),
+    Route("/runs/{run_id}/live", follow),
+    Route("/runs/{run_id}/tasks", tasks),
+]
