@@ -183,7 +183,7 @@ def test_graph_and_tasks(visitor: Visitor, story: Run) -> None:
     answer = visitor.get(here)
     assert 'class="task failed"' in answer.text
     assert "✓ [3/3]" in answer.words
-    assert f'<a href="{here}/task?of={task_id(story, "report")}"><title>&lt;img' in answer.text
+    assert f'<a id="box-report" href="{here}/task?of={task_id(story, "report")}"><title>&lt;img' in answer.text
     assert "말하기[0]" not in answer.words
     unfolded = visitor.get(f"{here}?unfold=for-loop-2")
     assert "말하기[0]" in unfolded.words

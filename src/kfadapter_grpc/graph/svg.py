@@ -136,7 +136,8 @@ def _boxes(found: Layout, states: Mapping[tuple[str, ...], str], link: Callable[
         looks = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
         if href := link(box.node):
             words = ", ".join((box.node.title, *box.node.words))
-            yield f'    <a href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
+            name = escape("/".join(box.node.path), _QUOTE)
+            yield f'    <a id="box-{name}" href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
         yield (
             f'    <rect class="{escape(looks, _QUOTE)}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
             f'width="{(box.width - 1) * _WIDTH}" height="{_bottom_of(box) - _top_of(box):g}" rx="6"/>'
