@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client import ConfusionMatrix, RocPoint
 
-MAX_CURVES = 10
 MAX_CATEGORIES = 30
 _MARGIN, _ROW, _AXIS = 12, 24, 300
 """Pixels around a plot, of a row, and of an axis."""
@@ -73,7 +72,7 @@ def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup
 
 
 def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC curves") -> Markup:
-    """Draws up to ten ROC curves over each other, with a legend that has the area under each.
+    """Draws ROC curves over each other, ten of which can be told apart, with a legend that has the area under each.
 
     Args:
         curves: The name and the points of each curve, in any order; points that are no rates are left out.
@@ -83,12 +82,12 @@ def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC
     drawn = [*_axis(marks, left, bottom, _AXIS)]
     for mark in marks:
         y = bottom - _AXIS * _share(mark, marks)
-        drawn += [_LINE.format("grid", left, y, left + _AXIS, y), _text(_number(mark), left - 8, y + 4, "end")]
+        drawn += [_LINE.format("grid", left, y, left + _AXIS, y), _text(f"{mark:g}", left - 8, y + 4, "end")]
     drawn.append(_LINE.format("chance", left, bottom, left + _AXIS, _MARGIN))
     drawn.append(_text("False positive rate", left + _AXIS / 2, bottom + 36, "middle", style="axis-name"))
     drawn.append(_text("True positive rate", left - 42, bottom - _AXIS / 2, "middle", style="axis-name", up=True))
     said, y = list[str](), bottom + 60
-    for series, (name, points) in enumerate(curves[:MAX_CURVES]):
+    for series, (name, points) in enumerate(curves):
         rates, area = _rates(points), auc(points)
         words = "no points" if area is None else f"AUC {area:.4f}"
         words += f", {len(points) - len(rates)} points left out" if len(rates) < len(points) else ""
@@ -102,11 +101,7 @@ def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC
             _text(f"{_cut(name)}: {words}", _MARGIN + 46, y + 4, "start", whole=said[-1]),
         )
         parts = Markup().join((curve if places else "", *markers, *legend))
-        drawn.append(Markup('<g class="series-{}"><title>{}</title>{}</g>').format(series, said[-1], parts))
-        y += _ROW
-    if len(curves) > MAX_CURVES:
-        said.append(f"{len(curves) - MAX_CURVES} more curves are not shown")
-        drawn.append(_text(said[-1], _MARGIN, y + 4, "start"))
+        drawn.append(Markup('<g class="series-{}"><title>{}</title>{}</g>').format(series % 10, said[-1], parts))
         y += _ROW
     return _svg("roc", (left + _AXIS + 150, y), title, said, drawn)
 
@@ -170,11 +165,6 @@ def _share(value: float | Decimal, marks: Sequence[Decimal]) -> float:
     return float((Decimal(str(value)) - marks[0]) / (marks[-1] - marks[0]))
 
 
-def _number(value: Decimal) -> str:
-    value = value.normalize()
-    return f"{value:f}" if not value or -5 < value.adjusted() < 7 else str(value).lower()  # noqa: PLR2004
-
-
 def _count(count: float) -> str:
     """A count that fits a cell."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -220,12 +210,13 @@ def _marker(series: int, x: float, y: float) -> Markup:
 def _axis(marks: Sequence[Decimal], left: float, bottom: float, height: float) -> Iterator[Markup]:
     """The frame, the lines of the horizontal axis and its numbers; only the outer ones if not all fit."""
     yield _BOX.format("frame", left, bottom - height, _AXIS, height)
-    fit = max((len(_number(mark)) for mark in marks), default=0) * _CELL * len(marks) < _AXIS
-    for mark in marks:
+    shown = [f"{float(mark):.10g}" for mark in marks]
+    fit = len("".join(shown)) * _CELL < _AXIS
+    for mark, number in zip(marks, shown, strict=True):
         x = left + _AXIS * _share(mark, marks)
         yield _LINE.format("grid", x, bottom - height, x, bottom)
         if fit or mark in {marks[0], marks[-1]}:
-            yield _text(_number(mark), x, bottom + 17, "middle")
+            yield _text(number, x, bottom + 17, "middle")
 
 
 def _svg(kind: str, size: tuple[float, float], title: str, said: Sequence[str], drawn: Sequence[Markup]) -> Markup:

@@ -115,7 +115,7 @@ def test_roc_is_inside_its_frame(curves: list[tuple[str, list[RocPoint]]]) -> No
         assert of_legend or all(left <= x <= right and top <= y <= bottom for x, y in places)
     areas = [area for _, points in curves if (area := auc(points)) is not None]
     assert all(-1e-9 <= area <= 1 + 1e-9 for area in areas)
-    assert len(root.findall(f"{_SVG}g")) == min(len(curves), 10)
+    assert len(root.findall(f"{_SVG}g")) == len(curves)
 
 
 def test_roc_in_words() -> None:
@@ -131,7 +131,6 @@ def test_roc_in_words() -> None:
         "none: no points",
     ]
     assert auc([RocPoint(0.5, 0.5, 0.8)]) == pytest.approx(0.65)
-    assert _texts_of(_parsed(roc_plot([(f"r{at}", perfect) for at in range(12)])))[-1] == "2 more curves are not shown"
 
 
 def test_roc_of_many_points_is_small() -> None:
