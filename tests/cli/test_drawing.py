@@ -108,7 +108,7 @@ def test_groups_are_folded_and_hanging_tasks_are_not() -> None:
         "● again     RUNNING     1m15s  2 attempts",
         "● evaluate  [1/2, 1 running]  1m15s",
         "● 배포      [0/1, 1 hanging]  1m15s",
-        "·   pull    PENDING            ImagePullBackOff: no such image",
+        "!   pull    PENDING    ImagePullBackOff: no such image",
         "- omitted   OMITTED",
     ]
 

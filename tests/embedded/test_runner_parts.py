@@ -168,6 +168,7 @@ FAILURES = [
     (1, "Traceback (most recent call last):\n  File x\nValueError: 한글\n", "ValueError: 한글 (exit status 1)"),
     (1, "log\nTraceback (most recent call last):\n  File x\nE: a\nb\n", "E: a\nb (exit status 1)"),
     (2, "one\nthe last line\n\n", "the last line (exit status 2)"),
+    (2, "no such file\n[notice] A new release of pip is available\n", "no such file (exit status 2)"),
     (3, "", "exit status 3"),
     (3, f"{EXECUTOR} Looking for component `a`\n{EXECUTOR} Got executor_input:\n{{\n  {{\n  }}\n}}\n", "exit status 3"),
     (3, "  }\n}\n", "exit status 3"),

@@ -16,6 +16,7 @@ from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.folding import rows_of
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
@@ -241,6 +242,22 @@ def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
     asked = json.loads(kfp.queries()[-1]["filter"])["predicates"]
     assert [one["string_value"] for one in asked if one["operation"] == "NOT_EQUALS"] == ["CANCELED", "FAILED"]
     backend.close()
+
+
+def test_which_tasks_hang(kfp: RunsKfp, runs: Runs) -> None:
+    """Of all recorded tasks, just those hang whose pods wait for their image or for a node."""
+    stages = [(name, stage) for name in names() for stage in recorded(name) if stage["manifest"] is not None]
+    hanging = {}
+    for name, stage in stages:
+        todo = list(rows_of(runs.get(put(kfp, stage), View.FULL, call())))
+        for row in todo:
+            todo += row.rows
+            if row.hangs:
+                hanging[name, stage["stage"]] = row.problem
+    assert hanging == {
+        ("image_pull", "ImagePullBackOff"): BACK_OFF,
+        ("terminated_pending", "running"): UNSCHEDULABLE,
+    }
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ _EXECUTOR = re.compile(
     r"(?:Got executor_input:\n\{.*?^\}|(?:Looking for|Loading) (?:KFP )?component |(?:Wrote|Did not write) )[^\n]*\n?",
     re.MULTILINE | re.DOTALL,
 )
+_PIP_NOTICE = re.compile(r"\[notice\] |WARNING: Running pip as ")
 _PIP_ERROR = re.compile(r"^ERROR: (.+)$", re.MULTILINE)
 _MAX_CHARACTERS = 1000
 _SHELL_SIGNAL = 128
@@ -116,5 +117,5 @@ def _last_words(output: str) -> str:
         return "\n".join(lines[start:]).strip()[:_MAX_CHARACTERS]
     complaints = _PIP_ERROR.findall(output)
     # The beginning of a long executor input may be cut off.
-    lines = [line.strip() for line in output.splitlines() if re.search(r"\w", line)]
+    lines = [line.strip() for line in output.splitlines() if re.search(r"\w", line) and not _PIP_NOTICE.match(line)]
     return (complaints[-1] if complaints else lines[-1] if lines else "")[:_MAX_CHARACTERS]

@@ -188,7 +188,8 @@ def _styled(line: Line) -> Text:
     if line.rank is Rank.LOG:
         return Text(line.text, style="dim")
     text = Text(line.text, style="bold" if line.rank is Rank.RUN else "")
-    if style := _STYLES.get(line.state, ""):
+    hangs = line.rank is Rank.PROBLEM and line.state is RunState.PENDING
+    if style := "yellow" if hangs else _STYLES.get(line.state, ""):
         mark = "^$" if line.rank is Rank.RUN else r"^\S+"
         text.highlight_regex(rf"{mark}|(?<=  ){line.state.value}(?=  |$)", style)
     return text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.text import one_line
@@ -21,6 +22,8 @@ MAX_STREAMS = 8
 """How many logs are read at once; further tasks have their turn when one ends."""
 MAX_LINE_BYTES = 4096
 """How much of the end of a line is kept."""
+RETRY_SECONDS = 1.0
+"""After which time a log is tried again that a task does not have yet."""
 _ENDS = re.compile(rb"[\r\n]")
 _INPUT = re.compile(r"\[KFP Executor .*Got executor_input:$")
 _LIBRARY = re.compile(
@@ -46,34 +49,40 @@ class LogTails:
         """Calls `on_line` with the run, the path of the task and each line, from several threads."""
         self._client = client
         self._on_line = on_line
-        self._open: set[str] = set()
+        self._running: set[str] = set()
+        self._reading: set[str] = set()
         self._seen: set[str] = set()
         self.lines: dict[str, str] = {}
 
     def follow(self, run: Run) -> None:
         """Begins to read the logs of tasks that run now, and forgets those of tasks that do not."""
         for task in run.tasks:
-            if task.state is not RunState.RUNNING:
+            if task.kind.is_group or task.state is not RunState.RUNNING:
+                self._running.discard(task.task_id)
                 self.lines.pop(task.task_id, None)
-            elif not task.kind.is_group and task.task_id not in self._seen and len(self._open) < MAX_STREAMS:
+                continue
+            self._running.add(task.task_id)
+            if task.task_id not in self._seen and len(self._reading) < MAX_STREAMS:
                 self._seen.add(task.task_id)
-                self._open.add(task.task_id)
+                self._reading.add(task.task_id)
                 threading.Thread(target=self._read, args=(run, task), name="log-tail", daemon=True).start()
 
     def _read(self, run: Run, task: RunTask) -> None:
         path = TaskPaths(run.tasks).of(task)
-        try:
-            for line in own_lines(self._client.runs.read_logs(run.run_id, task.task_id, follow=True)):
-                self.lines[task.task_id] = line
-                if self._on_line is not None:
-                    self._on_line(run, path, line)
-        except TaskNotFoundError:  # its container has not started: once more after the next change
-            self._seen.discard(task.task_id)
-        except (AdapterError, ValueError):  # unreadable; or the client was closed in this moment
-            pass
-        finally:
-            self._open.discard(task.task_id)
-            self.lines.pop(task.task_id, None)
+        is_begun = False
+        while not is_begun and task.task_id in self._running:
+            try:
+                for line in own_lines(self._client.runs.read_logs(run.run_id, task.task_id, follow=True)):
+                    self.lines[task.task_id] = line
+                    if self._on_line is not None:
+                        self._on_line(run, path, line)
+                is_begun = True
+            except TaskNotFoundError:  # its container has not started
+                time.sleep(RETRY_SECONDS)
+            except (AdapterError, ValueError):  # it cannot be read; or the client was closed in this moment
+                is_begun = True
+        self._reading.discard(task.task_id)
+        self.lines.pop(task.task_id, None)
 
 
 def own_lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -29,6 +29,8 @@ LONGEST_NAME = 40
 """How many columns a name may take before it is cut; less on a narrow terminal."""
 MOST_ITERATIONS = 10
 """How many iterations of a loop are shown because they failed or hang."""
+HANGING = "!"
+"""The mark before a task whose pod does not start."""
 _GAP = "  "
 _INDENT = "  "
 _COUNTED = (
@@ -191,7 +193,7 @@ def _rank(row: Row) -> Rank:
 
 
 def _mark(row: Row, marks: Marks) -> str:
-    return marks.states.get(row.state, marks.waiting)
+    return HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
 
 
 def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
@@ -201,7 +203,8 @@ def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
         yield time
     else:
         yield f"{shown_state(row.state):<9}"
-        yield f"{time:>6}"
+        if time:
+            yield f"{time:>6}"
     if row.task and row.task.cached:
         yield "cached"
     if row.task and row.task.attempts > 1:
@@ -211,7 +214,12 @@ def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
 
 
 def _counts(row: Row) -> Iterator[str]:
-    """Yields how many have finished, of how many, and how many are in each state worth a look."""
+    """Yields how many have finished, of how many, and how many are in each state worth a look.
+
+    If a group holds just another one, what is inside that one is counted.
+    """
+    while row.kind is not TaskKind.LOOP and len(row.rows) == 1 and row.rows[0].rows:
+        (row,) = row.rows
     counts = row.counts
     yield f"{sum(number for state, number in counts.items() if state.is_over)}/{row.total}"
     for state in _COUNTED:
@@ -226,7 +234,9 @@ def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str)
     if row.state is RunState.RUNNING and row.task and row.task.task_id in tails:
         yield path, tails[row.task.task_id]
     for one in hidden:
-        yield from _tails(one, one.rows, tails, f"{path}/{one.name}".removeprefix("/"))
+        is_iteration = row.kind is TaskKind.LOOP and one.task is None  # its name has that of the loop
+        above = path.rpartition("/")[0] if is_iteration else path
+        yield from _tails(one, one.rows, tails, f"{above}/{one.name}".removeprefix("/"))
 
 
 def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Line]:

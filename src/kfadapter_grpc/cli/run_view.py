@@ -94,12 +94,12 @@ def print_outputs(run: Run, most: int = 0) -> None:
 
     Args:
         run: The run with its tasks.
-        most: How many to print, metrics first, and others only from outside of loops; 0 for all.
+        most: How many to print, metrics first, others only from outside of loops; 0 for all.
     """
     paths = TaskPaths(run.tasks)
     rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
     shown = rows
-    if most and len(rows) > most:
+    if most:
         metrics = {(one.task, f"{one.output}.{one.name}") for one in run.metrics}
         shown = [row for row in rows if row[:2] in metrics]
         shown += [row for row in rows if row[:2] not in metrics and "[" not in row[0]]
