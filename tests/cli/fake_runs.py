@@ -31,6 +31,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         requests: All requests received.
         endings: The states that a watched run goes through, with an error for each.
         failures: The errors of the next calls.
+        refused: The errors of all calls about a run, by its id.
         logs: The log of each task, by task name.
         log_note: The note at the end of each log.
     """
@@ -40,6 +41,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         self.requests: list[Message] = []
         self.endings: list[tuple[run_pb2.RunState.ValueType, str]] = [(SUCCEEDED, "")]
         self.failures: list[AdapterError] = []
+        self.refused: dict[str, AdapterError] = {}
         self.logs: dict[str, bytes] = {}
         self.log_note = ""
 
@@ -163,6 +165,8 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         context: grpc.ServicerContext,
     ) -> run_pb2.Run:
         self._begin(request, context)
+        if request.run_id in self.refused:
+            context.abort_with_status(wire_status(self.refused[request.run_id], "r-1"))
         if request.run_id not in self.runs:
             context.abort_with_status(wire_status(RunNotFoundError(f"not found: run {request.run_id}"), "r-1"))
         return self.runs[request.run_id]

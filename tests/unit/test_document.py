@@ -109,7 +109,7 @@ def test_options_are_written_as_they_are_typed(cli: dict[str, str]) -> None:
     """An option has its short form, its value and its default; a bar does not end the cell."""
     assert "| `-o, --output table\\|json\\|yaml\\|name` | " in cli["get.md"]
     assert "[default: table] |\n" in cli["get.md"]
-    assert "| `NAME\\|ID` | Pipeline;" in cli["get.md"]
+    assert "| `NAME\\|ID` | Pipeline:" in cli["get.md"]
 
 
 def test_every_exit_code_is_listed(cli: dict[str, str]) -> None:

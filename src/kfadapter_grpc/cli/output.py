@@ -277,10 +277,10 @@ def can_answer() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(question: str) -> None:
+def ask(question: str, refused: str = "nothing was deleted") -> None:
     """Asks for confirmation, and ends the command if the answer is no."""
     if not typer.confirm(question, err=True):
-        note("nothing was deleted")
+        note(refused)
         raise typer.Exit(ExitCode.CANCELLED)
 
 
@@ -298,14 +298,20 @@ def waiting(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(doing: str, at_end: str = "") -> Iterator[Callable[[int, int | None], None] | None]:
-    """Shows a progress bar on stderr if that is a terminal; `at_end` replaces its text after the last byte."""
+def progress_bar(
+    doing: str, at_end: str = "", *, counts: bool = False
+) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Shows a progress bar on stderr if that is a terminal; `at_end` replaces its text after the last byte.
+
+    Its numbers are bytes, or, with `counts`, how many of how many are done.
+    """
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    numbers = (MofNCompleteColumn(),) if counts else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *numbers)
     with Progress(*columns, console=console(sys.stderr), transient=True) as bars:
         task = bars.add_task(doing, total=None)
 

@@ -1,6 +1,7 @@
 """The options that choose runs, shared by the commands that list or change several."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,10 +60,14 @@ class RunFilter:
         str, typer.Option(metavar="TIME", help="Only runs that finished later, as --created-after.")
     ] = ""
     label: Labels = None
-    archived: Archived = False
 
-    def where(self, client: "Client") -> "RunsWhere":
+    def where(self, client: "Client", *, archived: bool = False, states: Sequence[StateChoice] = ()) -> "RunsWhere":
         """Converts them for the client, which resolves the ids of pipeline and version.
+
+        Args:
+            client: The adapter.
+            archived: Choose archived runs instead of the others.
+            states: The states if none is set.
 
         Raises:
             BadParameter: A time or a label is malformed, or a version has no pipeline.
@@ -81,7 +86,7 @@ class RunFilter:
         return {
             "experiment_name": in_experiment.name,
             "experiment_id": in_experiment.experiment_id,
-            "states": [RunState(one.value.upper()) for one in self.state or []],
+            "states": [RunState(one.value.upper()) for one in self.state or states],
             "created_after": created,
             "finished_after": finished,
             "display_name_contains": self.contains,
@@ -89,7 +94,7 @@ class RunFilter:
             "pipeline_id": of_pipeline,
             "pipeline_version_id": of_version,
             "recurring_run_id": recurring_run_id(client, self.recurring) if self.recurring else "",
-            "archived": self.archived,
+            "archived": archived,
         }
 
 
@@ -97,6 +102,7 @@ class RunFilter:
 class Selection(RunFilter):
     """Which runs are listed, how many, and in which order."""
 
+    archived: Archived = False
     order_by: Annotated[str, order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = ""
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
 

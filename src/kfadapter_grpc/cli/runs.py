@@ -1,8 +1,8 @@
-"""`kfadapter runs`, `watch`, `logs`, `terminate` and `retry`: existing runs."""
+"""`kfadapter runs`, `watch` and `logs`: existing runs."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import itertools
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,23 +12,18 @@ from kfadapter_grpc.cli.completion import run_ids
 from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.option_types import (
     RUN_REFERENCES,
-    AllowMissing,
     CreatedBefore,
     Format,
     Output,
     RunName,
     TableFormat,
-    Watch,
     Watching,
-    Yes,
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import run_id
+from kfadapter_grpc.cli.run_changes import archive, delete, prune, unarchive
 from kfadapter_grpc.cli.run_filter import Selection
 from kfadapter_grpc.cli.values import Period
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.client import Client
 
 MOST_COMPARED = 10
 """How many runs are compared at most."""
@@ -41,8 +36,9 @@ def list_(options: ClientOptions, which: Selection, *, created_before: CreatedBe
     limit, created = which.limit, Period("", created_before)
     order = listed.order_by(RUNS, which.order_by)
     with options.client() as client:
+        where = which.where(client, archived=which.archived)
         size = created.page_size(limit + 1 if limit else 0)
-        matching = created.select(client.runs.list(**which.where(client), order_by=order, page_size=size))
+        matching = created.select(client.runs.list(**where, order_by=order, page_size=size))
         found = list(itertools.islice(matching, limit + 1 if limit else None))
     listed.print(found, RUNS, limit=limit)
     if limit and len(found) > limit:
@@ -69,7 +65,7 @@ def metrics(
             order_by=listed.order_by(RUNS, which.order_by),
             limit=which.limit,
             on_warning=missing.append,
-            **which.where(client),
+            **which.where(client, archived=which.archived),
         )
     listed.print(rows, metrics_table(rows))
     for text in missing:
@@ -93,6 +89,33 @@ def compare(
     with options.client() as client:
         found = [client.runs.get(run_id(client, one)) for one in run]
     print_compared(found, output, every=every)
+
+
+def open_(
+    options: ClientOptions,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}; else the list.", autocompletion=run_ids)
+    ] = "",
+    *,
+    page: Annotated[
+        str,
+        typer.Option("--page", metavar="URL", envvar="KFADAPTER_PAGE", help="Address of the page."),
+    ] = "http://127.0.0.1:8080",
+    only_print: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
+) -> None:
+    """Open the page of a run, or of all runs, in a browser."""
+    import webbrowser
+    from urllib.parse import quote
+
+    if not page.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"'{page}' is no address of the page; write http://127.0.0.1:8080")
+    address = f"{page.rstrip('/')}/runs"
+    if run:
+        with options.client() as client:
+            address += f"/{quote(run_id(client, run), safe='')}"
+    out.print_line(address)
+    if not only_print and not webbrowser.open(address):
+        out.note("found no browser; open the address in one")
 
 
 def show(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
@@ -154,90 +177,15 @@ def logs(
             print_logs(client, which, follow=follow, failed=failed)
 
 
-def terminate(
-    options: ClientOptions,
-    run: RunName,
-    *,
-    wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
-    ] = 0,
-    output: Output = "table",
-) -> None:
-    """Terminate a run; no-op if it has finished."""
-    from kfadapter_grpc.folding import shown_state
-
-    with options.client() as client:
-        found = client.runs.terminate(run_id(client, run), wait=wait)
-    done = "has finished" if found.state.is_over else "is stopping"
-    out.print_change(found, output, name=found.run_id, done=f"run {found.run_id} {done}: {shown_state(found.state)}")
-
-
-def retry(
-    options: ClientOptions, run: RunName, how: Watching, *, watch: Watch = False, output: Output = "table"
-) -> None:
-    """Retry a failed run from the tasks that failed."""
-    from kfadapter_grpc.cli.run import print_started
-    from kfadapter_grpc.cli.watch import follow
-
-    how.check(watch=watch)
-    with options.client() as client:
-        found = client.runs.retry(run_id(client, run))
-        if watch:
-            follow(client, [found.run_id], output, options, how)
-        else:
-            print_started(client, found, output, options)
-
-
-def archive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
-    """Archive a run: it is kept but omitted from lists."""
-    with options.client() as client:
-        found = client.runs.archive(run_id(client, run))
-    out.print_change(found, output, name=found.run_id, done=f"archived run {found.run_id}")
-
-
-def unarchive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
-    """Unarchive a run."""
-    with options.client() as client:
-        found = client.runs.unarchive(run_id(client, run, archived=True))
-    out.print_change(found, output, name=found.run_id, done=f"unarchived run {found.run_id}")
-
-
-def delete(
-    options: ClientOptions,
-    run: RunName,
-    *,
-    allow_missing: AllowMissing = False,
-    yes: Yes = False,
-    output: Output = "table",
-) -> None:
-    """Delete a run. Terminate it first if it is in progress: it would continue in the cluster."""
-    with options.client() as client:
-        which = run_id(client, run, allow_missing=allow_missing)
-        if not yes and out.can_answer():
-            out.ask(_question(client, which or run, allow_missing=allow_missing))
-        deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""
-    out.print_deletion(
-        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"not found: run {run}"
-    )
-
-
 runs = group(
-    "List, show, compare, archive and delete runs; show their metrics.",
+    "List, show, compare, archive, delete and prune runs; show their metrics.",
     list_,
     show,
+    open_,
     metrics,
     compare,
     archive,
     unarchive,
     delete,
+    prune,
 )
-
-
-def _question(client: "Client", run: str, *, allow_missing: bool) -> str:
-    from kfadapter_grpc.contract.listing import View
-
-    if allow_missing:
-        return f"Delete the run {run}?"
-    found = client.runs.get(run, view=View.BASIC)
-    going = "" if found.state.is_over else ", which is not over and would go on unseen"
-    return f"Delete the run '{found.display_name}'{going}?"

@@ -1,0 +1,224 @@
+"""Work on several runs: they are named, or chosen by the filters of `runs list`, and changed one after the other.
+
+A failure does not end the work; what failed is shown at the end, and the exit code is then 8.
+"""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.completion import run_ids
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import again, remember
+from kfadapter_grpc.cli.option_types import RUN_REFERENCES, CreatedBefore, Format, StateChoice, Yes
+from kfadapter_grpc.cli.references import run_id
+from kfadapter_grpc.cli.run_filter import RunFilter
+from kfadapter_grpc.cli.values import Period
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.contract.runs import Run
+
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN", help=f"Runs: {RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_ids
+    ),
+]
+_DONE = {
+    "terminate": "terminated",
+    "retry": "retried",
+    "archive": "archived",
+    "unarchive": "unarchived",
+    "delete": "deleted",
+}
+_ENDING = (ExitCode.CANNOT_CONNECT, ExitCode.NOT_ALLOWED)
+"""Failures that would be the same for the other runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen(RunFilter):
+    """Which runs are changed if they are not named, and whether to ask before."""
+
+    created_before: CreatedBefore = ""
+    every: Annotated[bool, typer.Option("--all", help="All runs; else at least one filter is required.")] = False
+    yes: Yes = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a filter."""
+        return any(getattr(self, one.name) for one in fields(self) if one.name not in ("every", "yes"))
+
+
+def only_one(run: list[str] | None, which: Chosen) -> str:
+    """Checks how the runs are chosen; returns the run if only one is named.
+
+    Raises:
+        BadParameter: Runs are both named and chosen by filters, or neither.
+    """
+    if run and (which.every or which.is_set):
+        raise typer.BadParameter("name the runs, or choose them by filters, but not both")
+    if not run and not which.every and not which.is_set:
+        raise typer.BadParameter("name the runs, or choose them by filters such as --state and --pipeline, or by --all")
+    if run and len(run) == 1:
+        remember(run=run[0])
+        return run[0]
+    return ""
+
+
+def chosen_runs(
+    client: "Client",
+    run: list[str] | None,
+    which: RunFilter,
+    *,
+    states: Sequence[StateChoice] = (),
+    archived: bool = False,
+    allow_missing: bool = False,
+) -> "Mapping[str, Run | None]":
+    """Returns the runs by their ids: those that are named, or else what the listing has of those that match.
+
+    Args:
+        client: The adapter.
+        run: The runs, if they are named.
+        which: The filter otherwise.
+        states: The states if the filter has none.
+        archived: Choose among archived runs.
+        allow_missing: Leave out named runs that do not exist.
+    """
+    if run:
+        ids = (run_id(client, one, archived=archived, allow_missing=allow_missing) for one in run)
+        return {one: None for one in ids if one}
+    where = which.where(client, archived=archived, states=states)
+    period = Period("", which.created_before if isinstance(which, Chosen) else "")
+    return {one.run_id: one for one in period.select(client.runs.list(**where))}
+
+
+def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
+    """Asks for confirmation, with the number of runs and their states; named runs only need it to be deleted.
+
+    Raises:
+        CommandError: No terminal can answer.
+    """
+    listed = [run for run in chosen.values() if run]
+    if not listed and not (verb == "delete" and out.can_answer()):
+        return
+    states = ", ".join(f"{count} {state.value}" for state, count in Counter(run.state for run in listed).items())
+    question = f"{verb.capitalize()} {of or counted(len(chosen))}{states and f' ({states})'}?"
+    if verb == "delete" and any(not run.state.is_over for run in listed):
+        question += " Those in progress would continue in the cluster."
+    if not out.can_answer():
+        raise CommandError(
+            f"not confirmed: {question}",
+            why="there is no terminal to answer",
+            next_step=again("--yes", words="does it without asking"),
+            exit_code=ExitCode.USAGE,
+        )
+    out.ask(question, refused="nothing was done")
+
+
+def counted(count: int) -> str:
+    """Formats a number of runs."""
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def change_all(
+    verb: str,
+    chosen: "Mapping[str, Run | None]",
+    call: Callable[[str], object],
+    style: Format,
+    *,
+    yes: bool,
+    of: str = "",
+) -> None:
+    """Changes runs one after the other, and prints what was done; asks first if runs were chosen by a filter.
+
+    Args:
+        verb: What is done.
+        chosen: The runs by their ids.
+        call: Changes one.
+        style: The format.
+        yes: Do not ask.
+        of: Says how many of how many runs were chosen.
+
+    Raises:
+        CommandError: It failed for some, or was not confirmed.
+        AdapterError: The adapter is unreachable or refuses the caller, which ends the work.
+    """
+    from kfadapter_grpc.cli.failures import exit_code, next_step
+    from kfadapter_grpc.contract.errors import AdapterError
+
+    if not yes and chosen:
+        _confirm(verb, chosen, of)
+    done: list[str] = []
+    failed: dict[str, AdapterError | CommandError] = {}
+    try:
+        with out.progress_bar(verb, counts=True) as update:
+            for number, one in enumerate(chosen):
+                if update:
+                    update(number, len(chosen))
+                try:
+                    call(one)
+                    done.append(one)
+                except KeyboardInterrupt:
+                    text = f"it may be {_DONE[verb]} nevertheless"
+                    failed[one] = CommandError(text, why="INTERRUPTED", next_step=again())
+                    raise
+                except (AdapterError, CommandError) as error:
+                    failed[one] = error
+                    if isinstance(error, AdapterError) and exit_code(error) in _ENDING:
+                        raise
+    finally:
+        _print(verb, chosen, done, failed, style)
+    if failed:
+        reasons = Counter(_reason(error) for error in failed.values())
+        first = next(iter(failed.values()))
+        raise CommandError(
+            f"{len(failed)} of {counted(len(chosen))} were not {_DONE[verb]}",
+            why=", ".join(f"{reason} ({count})" for reason, count in reasons.items()),
+            next_step=next_step(first) if isinstance(first, AdapterError) else first.next_step,
+        )
+
+
+def _print(
+    verb: str,
+    chosen: "Mapping[str, Run | None]",
+    done: Sequence[str],
+    failed: "Mapping[str, AdapterError | CommandError]",
+    style: Format,
+) -> None:
+    """Prints what was done, what failed, and how many runs were not tried, as after Ctrl-C."""
+    tried = {*done, *failed}
+    untried = [one for one in chosen if one not in tried]
+    rows = [
+        {
+            "run_id": one,
+            "display_name": run.display_name if (run := chosen[one]) else "",
+            "reason": _reason(error),
+            "message": str(error),
+        }
+        for one, error in failed.items()
+    ]
+    if style == "name":
+        out.print_names(done)
+    elif style != "table":
+        out.print_document({"done": [*done], "failed": rows, "not_tried": untried}, style)
+    elif not chosen:
+        out.note("no runs match; nothing was done")
+    else:
+        rest = f"; not tried: {len(untried)}" if untried else ""
+        out.print_line(f"{_DONE[verb]} {len(done)} of {counted(len(chosen))}{rest}")
+        if rows:
+            out.print_line("")
+            steps = (out.Step("ERROR", 16), out.Step("REASON", 0), out.Step("NAME", out.SHORT_NAME))
+            cells = [(row["display_name"], row["run_id"], row["reason"], row["message"]) for row in rows]
+            out.print_table(("NAME", "ID", "REASON", "ERROR"), cells, steps=steps)
+
+
+def _reason(error: "AdapterError | CommandError") -> str:
+    return error.why if isinstance(error, CommandError) else error.reason
