@@ -32,6 +32,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in list(os.environ):
     if name.startswith(("KFADAPTER_", "KUBEFLOW_", "KF_")) and not name.startswith("KFADAPTER_TEST_"):
         del os.environ[name]
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # no contexts of theirs, and none are written
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

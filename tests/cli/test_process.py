@@ -307,7 +307,7 @@ def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_bytes(b"a: 1\n" * 200_000)
     assert b"train" in in_terminal(target, "upload", str(file))[1].partition(b"Pipeline")[0]
-    assert run(target, "upload", str(file)).stderr == b""
+    assert run(target, "upload", str(file), "--new-version").stderr == b""
 
 
 def test_the_log_of_grpc_is_not_mixed_in() -> None:

@@ -53,6 +53,7 @@ COMMANDS: Table = {
     "artifacts": (f"{CLI}.artifacts:artifacts", "List and download what the tasks of a run made."),
     "experiments": (f"{CLI}.experiments:experiments", "List, show, create, archive and delete experiments."),
     "recurring": (f"{CLI}.recurring:recurring", "List, show, create, enable, disable and delete recurring runs."),
+    "config": (f"{CLI}.config:config", "List, show, set, use and delete named contexts: adapters."),
 }
 _SERVERS = ("serve", "dev")
 _PREFIX = "Value error, "
@@ -134,10 +135,10 @@ app = typer.Typer(
 )
 
 
-def _common(context: typer.Context, *, version: bool, **options: Any) -> None:  # noqa: ANN401, ARG001
+def _common(ctx: typer.Context, *, version: bool, **options: Any) -> None:  # noqa: ANN401, ARG001
     # Read when gRPC is loaded, later; gRPC would log a line for every failed handshake.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if context.invoked_subcommand in _SERVERS else "NONE")
-    context.obj = ClientOptions(**options)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if ctx.invoked_subcommand in _SERVERS else "NONE")
+    ctx.obj = ClientOptions(**options)
 
 
 _VERSION = inspect.Parameter(

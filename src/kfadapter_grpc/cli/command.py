@@ -38,7 +38,7 @@ Function = Callable[..., None]
 Table = Mapping[str, tuple[str, str]]
 """Where commands are, `module:function` or `module:group`, and their short help, by their names."""
 DISTRIBUTION = "kfadapter-grpc"
-CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+CONTEXT = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 """What Typer gives its context by."""
 ENTRY_POINTS = "kfadapter.commands"
 """The group of entry points that name tables of commands."""
@@ -179,8 +179,8 @@ def _with_shared_options(function: Function) -> Function:
         taken[one.name] = kind, [option.name for option in made]
 
     @functools.wraps(function)
-    def run(context: typer.Context, **given: Any) -> None:  # noqa: ANN401  whatever the function takes
-        options: ClientOptions = context.obj or ClientOptions()
+    def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401  whatever the function takes
+        options: ClientOptions = ctx.obj or ClientOptions()
         about = {name: given[name] for name in ("pipeline", "run") if isinstance(given.get(name), str)}
         for parameter, (kind, names) in taken.items():
             values = {name: given.pop(name) for name in names}
@@ -188,11 +188,11 @@ def _with_shared_options(function: Function) -> Function:
                 given[parameter] = options = options.override(values)
             else:
                 given[parameter] = kind(**values)
-        invocation.remember(options=options, command=context.command_path, **about)
+        invocation.remember(options=options, command=ctx.command_path, **about)
         try:
             code = guarded(functools.partial(function, **given))
         except typer.BadParameter as error:
-            error.ctx = error.ctx or context
+            error.ctx = error.ctx or ctx
             raise
         if code is not ExitCode.OK:
             raise typer.Exit(code)

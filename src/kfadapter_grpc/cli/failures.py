@@ -8,6 +8,7 @@ import traceback
 
 from grpc import StatusCode
 
+from kfadapter_grpc.cli.contexts import name_in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, do, manual, other, start
 from kfadapter_grpc.cli.text import print_parts
@@ -116,23 +117,26 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     invocation = invocation or Invocation()
+    context = name_in_use(invocation.options)
     if isinstance(error, AdapterError):
-        print_parts(error.message, reason_and_cause(error), invocation.spell(next_step(error)))
+        where = f", context {context}" if context else ""
+        print_parts(error.message, reason_and_cause(error) + where, invocation.spell(next_step(error)))
         return exit_code(error)
     if not isinstance(error, CommandError):
-        error = _in_words(error)
+        error = _in_words(error, context)
     step = error.next_step
     print_parts(error.what, error.why, invocation.spell(step) if isinstance(step, Step) else step)
     return error.exit_code
 
 
-def _in_words(error: Exception) -> CommandError:
+def _in_words(error: Exception, context: str) -> CommandError:
     """Explains an unexpected error."""
     if isinstance(error, CredentialsError):
+        sources = "options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)"
         return CommandError(
             str(error),
-            why="credentials come from options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)",
-            next_step="kfadapter --help",
+            why=f"credentials come from {sources}{f', and from the context {context}' if context else ''}",
+            next_step=other("config", "show", context) if context else "kfadapter --help",
             exit_code=ExitCode.USAGE,
         )
     if isinstance(error, SettingsError):

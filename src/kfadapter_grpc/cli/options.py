@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_type_
 
 import typer
 
+from kfadapter_grpc.cli.streams import utf8
 from kfadapter_grpc.setting_sources import shown
 
 if TYPE_CHECKING:
@@ -52,9 +53,20 @@ def flag_parameters(settings: type) -> list[inspect.Parameter]:
     return made
 
 
+def context_names(incomplete: str) -> list[str]:
+    """Offers the names of contexts, for shell completion."""
+    from kfadapter_grpc.cli.contexts import read  # noqa: PLC0415  no other command reads the file for its help
+    from kfadapter_grpc.cli.errors import CommandError  # noqa: PLC0415
+
+    try:
+        return [name for name in sorted(read().contexts) if name.startswith(utf8(incomplete))]
+    except (CommandError, OSError):
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """The adapter to call, and how to call it. Unset options default to the environment.
+    """The adapter to call, and how to call it. Unset options default to the environment, then to a context.
 
     A command has these options if it has a parameter of this type (`kfadapter_grpc.cli.command`).
     """
@@ -71,6 +83,15 @@ class ClientOptions:
     namespace: Annotated[
         str,
         typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; defaults to the adapter's."),
+    ] = ""
+    context: Annotated[
+        str,
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            help="Named context with these options [env KFADAPTER_CONTEXT; see kfadapter config].",
+            autocompletion=context_names,
+        ),
     ] = ""
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False
     ca: Annotated[
@@ -130,31 +151,42 @@ class ClientOptions:
                 if value is not True:
                     yield str(value)
 
+    def check_target(self) -> None:
+        """Checks the target.
+
+        Raises:
+            BadParameter: It is not an address.
+        """
+        if self.target and not _ADDRESS.fullmatch(self.target):
+            raise typer.BadParameter(
+                f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
+            )
+
     def client(self) -> "Client":
         """Creates the client.
 
         Raises:
             BadParameter: The target is not an address.
+            CommandError: The context does not exist.
             CredentialsError: The token is invalid, or would be sent to another machine without TLS.
         """
+        from kfadapter_grpc.cli.contexts import in_use  # noqa: PLC0415
         from kfadapter_grpc.client import Client, credentials  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
-        if self.target and not _ADDRESS.fullmatch(self.target):
-            raise typer.BadParameter(
-                f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
-            )
+        self.check_target()
+        _, used = in_use(self)
         given = {
-            credentials.TLS_VARIABLE: "1" if self.tls else "",
-            credentials.CA_VARIABLE: str(self.ca or ""),
-            credentials.SERVER_NAME_VARIABLE: self.server_name,
-            credentials.CERTIFICATE_VARIABLE: str(self.client_certificate or ""),
-            credentials.KEY_VARIABLE: str(self.client_key or ""),
+            credentials.TLS_VARIABLE: "1" if used.tls else "",
+            credentials.CA_VARIABLE: str(used.ca or ""),
+            credentials.SERVER_NAME_VARIABLE: used.server_name,
+            credentials.CERTIFICATE_VARIABLE: str(used.client_certificate or ""),
+            credentials.KEY_VARIABLE: str(used.client_key or ""),
         }
         return Client(
-            self.target,
-            timeout=self.timeout,
-            namespace=self.namespace,
+            used.target,
+            timeout=used.timeout,
+            namespace=used.namespace,
             tls=credentials.Tls.try_from_environment({**os.environ, **{k: v for k, v in given.items() if v}}),
-            token_file=self.token_file,
-            insecure_token=self.insecure_token or None,
+            token_file=used.token_file,
+            insecure_token=used.insecure_token or None,
         )

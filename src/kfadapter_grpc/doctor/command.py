@@ -49,10 +49,14 @@ def doctor(
     elif write_probes or config or kfp_url:
         raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
     else:
+        from kfadapter_grpc.cli import contexts
         from kfadapter_grpc.doctor import caller
+        from kfadapter_grpc.doctor.verdict import ok
 
         with options.client() as client:
-            _print(list(caller.examine(client)), output)
+            name, _ = contexts.in_use(options)
+            context = [ok("context", f"{name}, of {contexts.path()}")] if name else []
+            _print([*context, *caller.examine(client)], output)
 
 
 def _print(verdicts: "list[Verdict]", style: str) -> None:

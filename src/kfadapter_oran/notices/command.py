@@ -14,6 +14,7 @@ import typer
 
 from kfadapter_grpc.addresses import OFF, split_address
 from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.contexts import in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.cli.option_types import Format, Output
@@ -179,7 +180,8 @@ def notify(
         from kfadapter_oran.notices import process  # noqa: PLC0415  of the extra `notify`
 
         with _outbox_errors():
-            process.run(options.client(), file, receiver, how, namespace=options.namespace, since=since, keep=keep)
+            _, used = in_use(options)
+            process.run(options.client(), file, receiver, how, namespace=used.namespace, since=since, keep=keep)
 
 
 def _training_manager() -> str:

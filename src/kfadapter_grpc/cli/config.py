@@ -1,0 +1,159 @@
+"""`kfadapter config`: named contexts, the adapters that you work with."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.option_types import Output
+from kfadapter_grpc.cli.options import ClientOptions, context_names
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.cli.contexts import Contexts
+
+Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Context.", autocompletion=context_names)]
+
+
+def set_(
+    options: Annotated[
+        ClientOptions,
+        "target",
+        "namespace",
+        "tls",
+        "ca",
+        "server_name",
+        "client_certificate",
+        "client_key",
+        "token_file",
+        "insecure_token",
+    ],
+    name: Name,
+) -> None:
+    """Create a context, or change the given options of one.
+
+    Paths are stored, not what the files hold.
+    """
+    from kfadapter_grpc.cli import contexts
+
+    if not contexts.is_name(name):
+        raise typer.BadParameter(f"{name!r} cannot name a context: letters, digits, '_', '.', '@' and '-', up to 63")
+    options.check_target()
+    known = contexts.read()
+    given = {one: getattr(options, one) for one in contexts.KEPT}
+    absolute = {one: value.expanduser().absolute() for one, value in given.items() if isinstance(value, Path)}
+    made = known.contexts.get(name, ClientOptions()).override(given | absolute)
+    if not made.target:
+        raise typer.BadParameter("a new context needs --target HOST:PORT")
+    contexts.Contexts({**known.contexts, name: made}, known.current).write()
+    out.print_line(f"context {name} is set: {made.target}")
+    if name != known.current:
+        out.note(f"kfadapter config use {name} makes it the current one; --context {name} uses it once")
+
+
+def use(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Context; none if omitted.", autocompletion=context_names)
+    ] = "",
+) -> None:
+    """Make a context the current one."""
+    from kfadapter_grpc.cli import contexts
+    from kfadapter_grpc.client.client import DEFAULT_TARGET
+
+    known = contexts.read()
+    target = known.get(name).target if name else DEFAULT_TARGET
+    contexts.Contexts(known.contexts, name).write()
+    out.print_line(f"{f'context {name}' if name else 'no context'} is the current one: {target}")
+
+
+def list_(*, output: Output = "table") -> None:
+    """List contexts."""
+    known = _read()
+    names = sorted(known.contexts)
+    if output == "name":
+        out.print_names(names)
+    elif output != "table":
+        out.print_document([_shown(known, name) for name in names], output)
+    elif not names:
+        out.note("no contexts; kfadapter config set NAME --target HOST:PORT creates one")
+    else:
+        found = [(name, known.contexts[name]) for name in names]
+        rows = [
+            (
+                "*" if name == known.current else "",
+                name,
+                one.target or "",
+                one.namespace,
+                "yes" if one.tls or one.ca or one.client_certificate or one.server_name else "",
+                str(one.token_file or ""),
+            )
+            for name, one in found
+        ]
+        steps = (out.Step("TOKEN FILE", 12), out.Step("TOKEN FILE", 0))
+        out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN FILE"), rows, steps=steps)
+
+
+def show(
+    options: Annotated[ClientOptions, "context"],
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Context; defaults to that in use.", autocompletion=context_names)
+    ] = "",
+    *,
+    output: Output = "table",
+) -> None:
+    """Show a context."""
+    name, known = name or _used(options), _read()
+    known.get(name)
+    shown = _shown(known, name)
+    texts = {key: "yes" if value is True else str(value or "") for key, value in shown.items()}
+    fields = [(key.replace("_", " ").capitalize(), text) for key, text in texts.items()]
+    out.print_record(shown, output, name=name, table=lambda: out.print_fields(fields))
+
+
+def current(options: Annotated[ClientOptions, "context"]) -> None:
+    """Print the name of the context in use."""
+    out.print_names([_used(options)])
+
+
+def delete(name: Name) -> None:
+    """Delete a context; the files that it names stay."""
+    from kfadapter_grpc.cli import contexts
+
+    known = contexts.read()
+    known.get(name)
+    rest = {one: value for one, value in known.contexts.items() if one != name}
+    contexts.Contexts(rest, "" if name == known.current else known.current).write()
+    out.print_line(f"deleted context {name}")
+
+
+config = group("List, show, set, use and delete named contexts: adapters.", set_, use, list_, show, current, delete)
+
+
+def _read() -> "Contexts":
+    from kfadapter_grpc.cli import contexts
+
+    return contexts.read()
+
+
+def _used(options: ClientOptions) -> str:
+    from kfadapter_grpc.cli import contexts
+    from kfadapter_grpc.client.client import TARGET_VARIABLE
+
+    name, _ = contexts.in_use(options)
+    if not name:
+        raise CommandError(
+            "no context is in use",
+            why=f"none is current, or --target or {TARGET_VARIABLE} names an adapter without one",
+            next_step="kfadapter config list\nthen kfadapter config use NAME",
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    return name
+
+
+def _shown(known: "Contexts", name: str) -> dict[str, str | bool]:
+    from kfadapter_grpc.cli import contexts
+
+    return {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
