@@ -46,6 +46,7 @@ YAML_BYTES = 4 * 2**20
 """Up to which size a file is sent as YAML; a larger one as JSON, as each MB takes a second to convert."""
 _CHUNK_BYTES = 256 * 1024
 _UPLOAD = ("file", "name", "version_name", "display_name", "description", "tags", "if_exists")
+_UPDATE = ("display_name", "tags")
 _FIELDS = {
     InvalidPipelineFileError: "file",
     UploadTooLargeError: "file",
@@ -123,37 +124,21 @@ def problems_of(error: AdapterError, fields: Collection[str], field: str = "") -
 
 def show_list(request: Request) -> Response:
     """Shows the pipelines that match."""
-    query = request.query_params
-    where = {name: query.get(name, "") for name in ("name", "tags", "order")}
+    where = {name: request.query_params.get(name, "") for name in ("name", "tags", "order", "page")}
     found: Page[Pipeline] = Page(())
-    problems = Problems()
+    wrong = Problems()
     try:
+        tags = pairs(where["tags"], "tags", ",")
         matching = page.client(request).pipelines.list(
-            name_contains=where["name"],
-            tags=pairs(where["tags"], "tags", ","),
-            order_by=where["order"],
-            page_size=page.PAGE_SIZE,
+            name_contains=where["name"], tags=tags, order_by=where["order"], page_size=page.PAGE_SIZE
         )
-        found = matching.page(query.get("page", ""))
+        found = matching.page(where["page"])
     except InvalidFieldError as error:
-        problems = problems_of(error, ["tags"])
+        wrong = problems_of(error, ["tags"])
+    form = _empty_form()
     return page.render(
-        request,
-        "pipelines.html",
-        pipelines=found,
-        where=where,
-        wrong=problems,
-        pages=_pages(request, found.next_token),
-        form=_empty_form(),
-        problems=Problems(),
+        request, "pipelines.html", pipelines=found, where=where, wrong=wrong, form=form, problems=Problems()
     )
-
-
-def _pages(request: Request, following: str) -> tuple[str, str]:
-    """Returns the addresses of the first and the next page of a list; empty for none."""
-    where = {name: value for name, value in request.query_params.items() if name != "page"}
-    first = f"?{urlencode(where)}" if "page" in request.query_params else ""
-    return first, f"?{urlencode({**where, 'page': following})}" if following else ""
 
 
 # --- one pipeline ---------------------------------------------------------------------------------------------------
@@ -161,31 +146,33 @@ def _pages(request: Request, following: str) -> tuple[str, str]:
 
 def show(request: Request) -> Response:
     """Shows a pipeline and one of its versions, by default the latest."""
-    client, asked = page.client(request), request.path_params
-    pipeline = client.pipelines.get(pipeline_id=asked["pipeline_id"])
-    version = (
-        _version(client, asked["pipeline_id"], asked["version_id"])
-        if "version_id" in asked
-        else pipeline.latest_version
-    )
+    client, query = page.client(request), request.query_params
+    pipeline, asked = _found(request, client)
+    version = asked or pipeline.latest_version
     versions = client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=page.PAGE_SIZE)
-    listed = versions.page(request.query_params.get("page", ""))
     spec = version.spec if version and version.spec else SpecSummary()
     return page.render(
         request,
         "pipeline.html",
         pipeline=pipeline,
         version=version,
+        changed=asked or pipeline,
+        versions=versions.page(query.get("page", "")),
         spec=spec,
         picture=_picture(spec, pipeline.name),
         tasks=[(path, _task_facts(task)) for path, task in _flat(spec.tasks)],
-        versions=listed.items,
-        pages=_pages(request, listed.next_token),
-        uploaded=request.query_params.get("uploaded", ""),
-        not_kept=[name for name in _UPLOAD if name in request.query_params.getlist("not_kept")],
+        query=query,
+        not_kept=[name for name in _UPLOAD if name in query.getlist("not_kept")],
         form=_empty_form(name=pipeline.name, fixed="1"),
         problems=Problems(),
     )
+
+
+def _found(request: Request, client: Client) -> tuple[Pipeline, PipelineVersion | None]:
+    """Returns the pipeline and, if there is one in the address, the version."""
+    asked = request.path_params
+    pipeline = client.pipelines.get(pipeline_id=asked["pipeline_id"])
+    return pipeline, _version(client, **asked) if "version_id" in asked else None
 
 
 def _version(client: Client, pipeline_id: str, version_id: str) -> PipelineVersion:
@@ -199,9 +186,10 @@ def _flat(tasks: Sequence[Task], above: Path = ()) -> Iterator[tuple[Path, Task]
 
 
 def _picture(spec: SpecSummary, title: str, where: str = "", states: Mapping[Path, str] | None = None) -> Markup:
-    """Draws the tasks of a version, each with a link to its details on the page `where`."""
+    """Draws the tasks of a version with their states, each with a link to its details on the page `where`."""
     links = {path: f"{where}#task-{number}" for number, (path, _) in enumerate(_flat(spec.tasks), 1)}
-    drawn = svg(graph_of(spec.tasks), title, embedded=True, states=states, link=lambda node: links.get(node.path, ""))
+    graph = graph_of(spec.tasks, states=states)
+    drawn = svg(graph, title, embedded=True, states=states, link=lambda node: links.get(node.path, ""))
     return Markup(drawn)  # noqa: S704  it escapes all texts
 
 
@@ -230,34 +218,24 @@ def _task_facts(task: Task) -> list[tuple[str, str]]:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _file(request: Request, yaml_bytes: int) -> tuple[PipelineVersion, BinaryIO, str]:
-    """Downloads a version's file; returns it as YAML if it has up to `yaml_bytes`, else as the JSON that is stored."""
-    client, asked = page.client(request), request.path_params
-    version = _version(client, **asked)
-    stored = tempfile.TemporaryFile()  # noqa: SIM115  whoever sends it closes it
-    receipt = client.pipelines.download(
-        to=stored, pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+def show_file(request: Request) -> Response:
+    """Shows or sends the file of a version: as YAML, or as the JSON that is stored if it is large."""
+    client, is_shown = page.client(request), request.url.path.endswith("/yaml")
+    version = _version(client, **request.path_params)
+    file, style = tempfile.TemporaryFile(), "json"  # noqa: SIM115  whoever reads it closes it
+    stored = client.pipelines.download(
+        to=file, pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
     )
-    stored.seek(0)
-    if receipt.size > yaml_bytes:
-        return version, stored, "json"
-    with stored:
-        write_yaml(stored, made := tempfile.TemporaryFile())  # noqa: SIM115
-    made.seek(0)
-    return version, made, "yaml"
-
-
-def show_yaml(request: Request) -> Response:
-    """Shows the file of a version as YAML, unless it is large."""
-    version, file, style = _file(request, SHOWN_BYTES)
-    with file:
-        text = file.read().decode() if style == "yaml" else ""
-    return page.render(request, "yaml.html", version=version, text=text, shown=SHOWN_BYTES)
-
-
-def download(request: Request) -> Response:
-    """Sends the file of a version."""
-    version, file, style = _file(request, YAML_BYTES)
+    file.seek(0)
+    if stored.size <= (SHOWN_BYTES if is_shown else YAML_BYTES):
+        with file as source:
+            file, style = tempfile.TemporaryFile(), "yaml"  # noqa: SIM115
+            write_yaml(source, file)
+        file.seek(0)
+    if is_shown:
+        with file:
+            text = file.read().decode() if style == "yaml" else ""
+        return page.render(request, "yaml.html", version=version, text=text, shown=SHOWN_BYTES)
     name = quote(f"{version.name}.{style}", safe="")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
     return StreamingResponse(_chunks(file), media_type=f"application/{style}", headers=headers)
@@ -276,11 +254,6 @@ def _empty_form(**values: str) -> dict[str, str]:
     """Returns what the form of an upload holds at first."""
     empty = {"once": str(uuid.uuid4()), "if_exists": IfExists.SKIP_IF_SAME.value}
     return dict.fromkeys((*_UPLOAD, "fixed"), "") | empty | values
-
-
-def show_upload(request: Request) -> Response:
-    """Shows the form of an upload."""
-    return page.render(request, "upload.html", form=_empty_form(), problems=Problems())
 
 
 def upload(request: Request, form: FormData) -> Response:
@@ -305,7 +278,7 @@ def upload(request: Request, form: FormData) -> Response:
     except AdapterError as error:
         problems = problems_of(error, _UPLOAD, next((_FIELDS[kind] for kind in _FIELDS if isinstance(error, kind)), ""))
         values["once"] = str(uuid.uuid4())
-        return page.render(request, "upload.html", page.http_status(error), form=values, problems=problems)
+        return _form_again(request, error, "Upload a pipeline", form=values, problems=problems)
     outcome = "new" if stored.version_created else "same"
     if stored.duplicate_check_skipped and values["if_exists"] == IfExists.SKIP_IF_SAME.value:
         outcome = "unchecked"
@@ -314,11 +287,28 @@ def upload(request: Request, form: FormData) -> Response:
     return page.back(f"{where}?{urlencode(notes)}")
 
 
+def update(request: Request, form: FormData) -> Response:
+    """Changes the display name and the tags of a pipeline or of a version."""
+    calls, asked = page.client(request).pipelines, request.path_params
+    values, where = {name: text_of(form, name) for name in _UPDATE}, request.url.path.removesuffix("/update")
+    try:
+        shown, tags, pipeline_id = values["display_name"], pairs(values["tags"], "tags"), asked["pipeline_id"]
+        if version_id := asked.get("version_id"):
+            calls.update_version(pipeline_id=pipeline_id, pipeline_version_id=version_id, display_name=shown, tags=tags)
+        else:
+            calls.update(pipeline_id=pipeline_id, display_name=shown, tags=tags)
+    except AdapterError as error:
+        return _form_again(request, error, "Edit", edited=values, where=where, problems=problems_of(error, _UPDATE))
+    return page.back(where)
+
+
+def _form_again(request: Request, error: AdapterError, title: str, **values: object) -> Response:
+    return page.render(request, "form.html", page.http_status(error), title=title, **values)
+
+
 def ask_delete(request: Request) -> Response:
     """Asks whether a pipeline, or one of its versions, is to be deleted."""
-    client, asked = page.client(request), request.path_params
-    pipeline = client.pipelines.get(pipeline_id=asked["pipeline_id"])
-    version = _version(client, **asked) if "version_id" in asked else None
+    pipeline, version = _found(request, page.client(request))
     return page.render(request, "delete_pipeline.html", pipeline=pipeline, version=version)
 
 
@@ -346,7 +336,7 @@ def compare(request: Request) -> Response:
     changed = {one.name: one.change.value for one in changes if one.kind is PartKind.TASK}
     pictures = []
     for version, spec in zip(versions, specs, strict=True):
-        states = {path: changed.get("/".join(path), "") for path, _ in _flat(spec.tasks)}
+        states = {path: changed["/".join(path)] for path, _ in _flat(spec.tasks) if "/".join(path) in changed}
         where = page.path("pipelines", pipeline_id, "versions", version.pipeline_version_id)
         pictures.append((version, where, _picture(spec, version.name, where, states)))
     return page.render(request, "compare_versions.html", pictures=pictures, changes=changes, missing=MISSING)
@@ -356,13 +346,13 @@ _PIPELINE = "/pipelines/{pipeline_id}"
 _VERSION = f"{_PIPELINE}/versions/{{version_id}}"
 ROUTES = [
     Route("/pipelines", show_list),
-    Route("/upload", show_upload),
+    Route("/upload", lambda _: page.back("/pipelines")),
     Route("/upload", page.action(upload), methods=["POST"]),
     Route(_PIPELINE, show),
     Route(f"{_PIPELINE}/compare", compare),
     Route(_VERSION, show),
-    Route(f"{_VERSION}/yaml", show_yaml),
-    Route(f"{_VERSION}/file", download),
-    *(Route(f"{which}/delete", ask_delete) for which in (_PIPELINE, _VERSION)),
-    *(Route(f"{which}/delete", page.action(delete), methods=["POST"]) for which in (_PIPELINE, _VERSION)),
+    *(Route(f"{_VERSION}/{way}", show_file) for way in ("yaml", "file")),
+    *(Route(f"{one}/delete", ask_delete) for one in (_PIPELINE, _VERSION)),
+    *(Route(f"{one}/delete", page.action(delete), methods=["POST"]) for one in (_PIPELINE, _VERSION)),
+    *(Route(f"{one}/update", page.action(update), methods=["POST"]) for one in (_PIPELINE, _VERSION)),
 ]

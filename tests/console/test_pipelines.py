@@ -204,6 +204,29 @@ def test_delete(visitor: Visitor, client: Client, tmp_path: Path) -> None:
         client.pipelines.get("unwanted")
 
 
+@pytest.mark.parametrize("what", ["pipeline", "version"])
+def test_update(visitor: Visitor, client: Client, what: str) -> None:
+    """Display name and tags of a pipeline and of a version are changed in place; what is wrong stands in the form."""
+    stored = client.pipelines.upload(EXAMPLES / "train.yaml", name=f"edited {what}", tags={"old": "1"})
+    path = f"/pipelines/{stored.pipeline.pipeline_id}"
+    if what == "version":
+        path += f"/versions/{stored.version.pipeline_version_id}"
+    assert "old=1</textarea>" in visitor.get(path).text
+    changed = visitor.post(f"{path}/update", {"display_name": HOSTILE, "tags": "팀=가\r\nx="})
+    assert changed.path == path
+    assert HOSTILE not in changed.text
+    pipeline = client.pipelines.get(f"edited {what}")
+    record = pipeline if what == "pipeline" else pipeline.latest_version
+    assert record
+    assert (record.display_name, dict(record.tags)) == (HOSTILE, {"팀": "가", "x": ""})
+    refused = visitor.post(f"{path}/update", {"display_name": "이름" * 200, "tags": "a"})
+    assert refused.status == 400
+    assert "'a' is not KEY=VALUE" in refused.words
+    assert "이름" * 200 in refused.text
+    refused = visitor.post(f"{path}/update", {"display_name": "이름" * 200, "tags": "a=b"})
+    assert 'id="edit-name-problem"' in refused.text
+
+
 def test_compare_versions(visitor: Visitor, client: Client, made: Made) -> None:
     """Two versions are compared by their graphs, parameters and tasks."""
     older, newer = (client.pipelines.get_version(made.train, version_name=name) for name in ("train", "2"))
@@ -220,7 +243,7 @@ def test_read_only(target: str, client: Client, made: Made) -> None:
     """A read-only page offers nothing that changes something, and shows the rest."""
     path = f"/pipelines/{client.pipelines.get(made.train).pipeline_id}"
     with page(target, read_only=True) as visitor:
-        for shown in (visitor.get("/pipelines"), visitor.get(path), visitor.get("/upload")):
+        for shown in (visitor.get("/pipelines"), visitor.get(path)):
             assert shown.status == 200
             assert 'method="post"' not in shown.text
             assert "/start?" not in shown.text
