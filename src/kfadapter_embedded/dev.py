@@ -1,9 +1,8 @@
-"""`kfadapter dev`: an embedded KFP, an adapter in front of it, and a banner that says how to use both."""
+"""`kfadapter dev`: an embedded KFP, an adapter and a page in front of it, and a banner that says how to use them."""
 
 import contextlib
 import dataclasses
 import errno
-import functools
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_embedded import page
 from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 HOST = "127.0.0.1"
-"""Where both listen: this machine only."""
+"""Where all listen: this machine only."""
 LAST_LINES = 10
 """How much is shown of what the embedded KFP said before it ended."""
 GRACE_SECONDS = 5.0
@@ -39,6 +39,13 @@ def dev(
         int, typer.Option("--port", min=0, max=65535, help="The adapter's port; 0 for a free one.")
     ] = 50051,
     kfp_port: Annotated[int, typer.Option("--kfp-port", min=0, max=65535, help="Port of the embedded KFP.")] = 8888,
+    page_port: Annotated[
+        int | None,
+        typer.Option(
+            "--page-port", min=0, max=65535, help=f"Port of the web page [{page.PORT}, or a free one if it is in use]."
+        ),
+    ] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no web page.")] = False,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
@@ -52,12 +59,16 @@ def dev(
     ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "warning",
 ) -> None:
-    """Start an embedded KFP and an adapter on this machine."""
+    """Start an embedded KFP, an adapter and a web page on this machine."""
     require(server=SERVER, embedded=("starlette", "uvicorn", "python_multipart"))
-    check_ports(port, kfp_port)
+    check_ports(port, kfp_port, page_port)
     folder = state_folder() if data is None else data
     check_folder(folder)
-    with _launched(folder, kfp_port, ["--steps", steps.value, *(["--strict"] if strict else [])]) as kfp:
+    listener = None if no_page or not page.is_installed() else page.listen(page_port)
+    with (
+        contextlib.ExitStack() as children,
+        _launched(folder, kfp_port, ["--steps", steps.value, *(["--strict"] if strict else [])]) as kfp,
+    ):
         # The adapter is loaded while the embedded KFP starts: both take about equally long.
         from kfadapter_grpc.server import run  # noqa: PLC0415
 
@@ -74,8 +85,16 @@ def dev(
         settings = dataclasses.replace(
             settings, tls_certificate=None, tls_key=None, tls_client_ca=None, token_file=None
         )
+
+        def ready(address: str) -> None:
+            sys.stdout.write(banner(address, url, folder, "" if no_page else _page_line(listener, page_port)))
+            sys.stdout.flush()
+            if listener:
+                children.enter_context(page.served(listener, address, settings.max_upload_bytes))
+            watch()
+
         with _watched(kfp, folder) as watch:
-            run(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
+            run(settings, ready)
 
 
 @contextlib.contextmanager
@@ -119,21 +138,26 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def check_ports(port: int, kfp_port: int) -> None:
-    """Checks that both ports are free; 0 (any free port) always is.
+def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
+    """Checks that the ports are free; 0 (any free port) always is.
 
     Raises:
-        CommandError: A port is in use or not permitted, or both are the same.
+        CommandError: A port is in use or not permitted, or two are the same.
     """
-    if port and port == kfp_port:
-        raise CommandError(
-            f"port {port} cannot be the adapter's and the embedded KFP's",
-            why="--port and --kfp-port are the same",
-            next_step=again("--kfp-port", "0", words="takes a free one"),
-            exit_code=ExitCode.USAGE,
-        )
-    _check_port(port, "--port", "the adapter")
-    _check_port(kfp_port, "--kfp-port", "the embedded KFP")
+    wanted = [("--port", "the adapter", port), ("--kfp-port", "the embedded KFP", kfp_port)]
+    if page_port is not None:
+        wanted.append(("--page-port", "the page", page_port))
+    for flag, user, number in wanted:
+        for other_flag, other_user, other in wanted[: wanted.index((flag, user, number))]:
+            if number and number == other:
+                raise CommandError(
+                    f"port {number} cannot be {other_user}'s and {user}'s",
+                    why=f"{other_flag} and {flag} are the same",
+                    next_step=again(flag, "0", words="takes a free one"),
+                    exit_code=ExitCode.USAGE,
+                )
+    for flag, user, number in wanted:
+        _check_port(number, flag, user)
 
 
 def _check_port(port: int, flag: str, user: str) -> None:
@@ -150,14 +174,15 @@ def _check_port(port: int, flag: str, user: str) -> None:
             ) from None
 
 
-def banner(address: str, kfp_url: str, folder: Path) -> str:
-    """Prints in six lines what runs where and what to type next."""
+def banner(address: str, kfp_url: str, folder: Path, page_line: str = "") -> str:
+    """Returns what runs where and what to type next, a line each."""
     from kfadapter_grpc.client import DEFAULT_TARGET  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
     from kfadapter_grpc.methods import METHOD_OF_REQUEST  # noqa: PLC0415
 
     target = "" if address == DEFAULT_TARGET else f" --target {address}"
     listing = METHOD_OF_REQUEST["ListPipelinesRequest"].path.lstrip("/")
     lines = {
+        **({"page": page_line} if page_line else {}),
         "adapter": f"{address} (gRPC)",
         "KFP": f"{kfp_url} (REST, embedded)",
         "data": str(folder),
@@ -202,7 +227,8 @@ def _way_out(cause: str) -> Step:
     return again(words="once that is seen to, or with another folder for --data")
 
 
-def _ready(address: str, *, kfp_url: str, folder: Path, watch: "Callable[[], None]") -> None:
-    sys.stdout.write(banner(address, kfp_url, folder))
-    sys.stdout.flush()
-    watch()
+def _page_line(listener: socket.socket | None, wanted: int | None) -> str:
+    if listener is None:
+        return "pip install 'kfadapter-grpc[console]' adds a web page"
+    port = listener.getsockname()[1]
+    return f"http://{HOST}:{port}" + (f" ({page.PORT} is in use)" if wanted is None and port != page.PORT else "")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from kfadapter_embedded.dev import banner, check_ports
+from kfadapter_embedded import page
+from kfadapter_embedded.dev import _page_line, banner, check_ports
 from kfadapter_grpc.cli import errors as extras
 from kfadapter_grpc.cli.command import command
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
@@ -173,13 +174,29 @@ def test_data_are_where_xdg_says(value: str | None, wanted: Path | None, monkeyp
     assert state_folder() == (wanted or Path.home() / ".local" / "state" / "kfadapter")
 
 
-def test_the_banner_has_six_lines() -> None:
+def test_the_banner() -> None:
     """The banner has addresses, data, a command, a grpcurl line and how to stop; the default needs no --target."""
     lines = banner("127.0.0.1:50051", "http://127.0.0.1:8888", Path("/data")).splitlines()
     assert [line.split()[0] for line in lines] == ["adapter", "KFP", "data", "try", "grpcurl", "stop"]
     assert "try      kfadapter list" in lines
     assert "-d '{}' 127.0.0.1:50051 kfadapter.v1.PipelineService/List" in lines[4]
     assert "kfadapter --target 127.0.0.1:7 list" in banner("127.0.0.1:7", "x", Path("y"))
+    assert banner("127.0.0.1:7", "x", Path("y"), "http://p").startswith("page     http://p\nadapter  ")
+
+
+def test_the_port_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the usual port is in use, the page gets a free one, and the banner says so; without the extra it says how."""
+    with socket.create_server((page.HOST, 0)) as other, page.listen(0) as named:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(page, "PORT", taken)
+        with page.listen(None) as found:
+            assert _page_line(found, None) == f"http://127.0.0.1:{found.getsockname()[1]} ({taken} is in use)"
+        with pytest.raises(OSError, match="in use"):
+            page.listen(taken)
+        assert _page_line(named, 0) == f"http://127.0.0.1:{named.getsockname()[1]}"
+    assert _page_line(None, None) == "pip install 'kfadapter-grpc[console]' adds a web page"
+    monkeypatch.setattr(page, "_NEEDS", ("no_such_package",))
+    assert not page.is_installed()
 
 
 def test_missing_packages_stop_nothing_else() -> None:

@@ -59,11 +59,13 @@ class Adapter:
 
 @contextmanager
 def dev(data: Path, *more: str) -> Iterator[Adapter]:
-    """Runs `kfadapter dev` on free ports."""
-    with spawned("dev", "--port", "0", "--kfp-port", "0", "--data", str(data), *more) as process:
+    """Runs `kfadapter dev` on free ports, without a page unless `--page-port` is among `more`."""
+    words = ("dev", "--port", "0", "--kfp-port", "0", "--data", str(data), *more)
+    with spawned(*words, *([] if "--page-port" in more else ["--no-page"])) as process:
         lines = tuple(_until(process.stdout, "stop "))
         assert lines, process.communicate()[1]
-        yield Adapter(lines[0].split()[1], process, lines)
+        adapter = next(line for line in lines if line.startswith("adapter "))
+        yield Adapter(adapter.split()[1], process, lines)
 
 
 @contextmanager

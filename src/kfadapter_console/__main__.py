@@ -1,0 +1,32 @@
+"""The page as a child of `kfadapter dev`: `python -m kfadapter_console SOCKET TARGET MAX_UPLOAD_BYTES`.
+
+SOCKET is the number of a listening socket that the parent passed on. The page is served until the parent closes the
+standard input of this process, or dies. Neither adapter nor page requires a token: both are on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import closing
+
+from kfadapter_console.app import make_app
+from kfadapter_console.process import PageServer
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
+
+
+def main() -> None:
+    """Serves the page."""
+    number, target, max_upload_bytes = sys.argv[1:]
+    for name in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE):
+        os.environ.pop(name, None)
+    listener, client = socket.socket(fileno=int(number)), Client(target, tls=False)
+    app = make_app(client, hosts=[], max_upload_bytes=int(max_upload_bytes))
+    with PageServer(app, listener), closing(client):
+        sys.stdin.buffer.read()
+
+
+if __name__ == "__main__":
+    main()
