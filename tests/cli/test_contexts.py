@@ -137,6 +137,7 @@ def test_set_changes_what_is_given() -> None:
     table = cli("config", "list").out.splitlines()
     assert [line.split() for line in table[1:]] == [["*", "a", "a:1", "n", "yes"], ["b", "b:2"]]
     assert cli("config", "list", "-o", "name").out == "a\nb\n"
+    assert "not found: context 'A'. Did you mean 'a'?" in cli("config", "use", "A").err
     assert cli("config", "use").out == "no context is the current one: 127.0.0.1:50051\n"
     assert cli("config", "delete", "a").out == "deleted context a\n"
     assert cli("config", "list", "-o", "name").out == "b\n"

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.certificates import CertificateAuthority
-from tests.cli.conftest import Kfadapter
-from tests.e2e.conftest import PROGRAM, SECONDS, dev, spawned
+from tests.cli.conftest import Ended, Kfadapter
+from tests.e2e.conftest import PROGRAM, ROOT, SECONDS, dev, spawned
+from typer.testing import CliRunner
+
+from kfadapter_grpc.cli.app import app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.cli.conftest import Ended
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Guarded:
         end = time.monotonic() + SECONDS
         while self.call(bearer, "list").code != code:
             assert time.monotonic() < end
+
+
+def here(*arguments: str) -> Ended:
+    """Runs a command without an address."""
+    result = CliRunner(env={"GRPC_VERBOSITY": None}).invoke(app, [*arguments], catch_exceptions=False)
+    return Ended(result.exit_code, result.stdout, result.stderr)
 
 
 def make_token(folder: Path, name: str, role: str) -> str:
@@ -113,6 +120,26 @@ def test_from_token_to_refusal(guarded: Guarded) -> None:
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("reader ")))
     guarded.eventually("reader", 4)
     assert guarded.call("writer", "list").code == 0
+
+
+@pytest.mark.slow
+def test_a_day_in_a_context(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a context, everyday commands need neither address nor CA nor token; another role is another context."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(guarded.folder)
+    port = guarded.address.rpartition(":")[2]
+    for role in ("writer", "reader"):
+        given = ("--target", f"127.0.0.2:{port}", "--server-name", "localhost", "--ca", "ca.pem")
+        assert here("config", "set", role, *given, "--token-file", f"{role}.token").code == 0
+    assert here("config", "use", "writer").code == 0
+    example = str(ROOT / "examples" / "train.yaml")
+    assert here("upload", example, "--name", "day").code == 0
+    assert here("run", "day", "-p", "dataset_seed=1", "--watch").code == 0
+    for command in ("update day --tag a=b", "get day", "runs", "logs @latest report", "runs show @latest", "doctor"):
+        assert here(*command.split()).code == 0, command
+    denied = here("--context", "reader", "delete", "day", "--yes")
+    assert (denied.code, ", context reader" in denied.err) == (4, True)
+    assert here("delete", "day", "--yes").out == "deleted day with 1 version\n"
 
 
 @pytest.mark.slow

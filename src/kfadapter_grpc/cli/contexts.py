@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Contexts:
         """
         if name not in self.contexts:
             raise CommandError(
-                f"not found: context '{name}'",
+                f"not found: context '{name}'.{did_you_mean(name, self.contexts)}",
                 why=f"{path()} has {', '.join(sorted(self.contexts)) or 'none'}",
                 next_step=f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT",
                 exit_code=ExitCode.USAGE,
