@@ -82,7 +82,7 @@ def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC
     drawn = [*_axis(marks, left, bottom, _AXIS)]
     for mark in marks:
         y = bottom - _AXIS * _share(mark, marks)
-        drawn += [_LINE.format("grid", left, y, left + _AXIS, y), _text(f"{mark:g}", left - 8, y + 4, "end")]
+        drawn += [_LINE.format("grid", left, y, left + _AXIS, y), _text(f"{float(mark):g}", left - 8, y + 4, "end")]
     drawn.append(_LINE.format("chance", left, bottom, left + _AXIS, _MARGIN))
     drawn.append(_text("False positive rate", left + _AXIS / 2, bottom + 36, "middle", style="axis-name"))
     drawn.append(_text("True positive rate", left - 42, bottom - _AXIS / 2, "middle", style="axis-name", up=True))
