@@ -185,11 +185,13 @@ def _flat(tasks: Sequence[Task], above: Path = ()) -> Iterator[tuple[Path, Task]
         yield from _flat(task.tasks, (*above, task.name))
 
 
-def _picture(spec: SpecSummary, title: str, where: str = "", states: Mapping[Path, str] | None = None) -> Markup:
+def _picture(
+    spec: SpecSummary, title: str, where: str = "", states: Mapping[Path, str] | None = None, ids: str = "box-"
+) -> Markup:
     """Draws the tasks of a version with their states, each with a link to its details on the page `where`."""
     links = {path: f"{where}#task-{number}" for number, (path, _) in enumerate(_flat(spec.tasks), 1)}
     graph = graph_of(spec.tasks, states=states)
-    drawn = svg(graph, title, embedded=True, states=states, link=lambda node: links.get(node.path, ""))
+    drawn = svg(graph, title, embedded=True, states=states, link=lambda node: links[node.path], ids=ids)
     return Markup(drawn)  # noqa: S704  it escapes all texts
 
 
@@ -335,10 +337,10 @@ def compare(request: Request) -> Response:
     changes = compare_specs(*specs)
     changed = {one.name: one.change.value for one in changes if one.kind is PartKind.TASK}
     pictures = []
-    for version, spec in zip(versions, specs, strict=True):
+    for ids, version, spec in zip(("before-", "after-"), versions, specs, strict=True):
         states = {path: changed["/".join(path)] for path, _ in _flat(spec.tasks) if "/".join(path) in changed}
         where = page.path("pipelines", pipeline_id, "versions", version.pipeline_version_id)
-        pictures.append((version, where, _picture(spec, version.name, where, states)))
+        pictures.append((version, where, _picture(spec, version.name, where, states, ids)))
     return page.render(request, "compare_versions.html", pictures=pictures, changes=changes, missing=MISSING)
 
 

@@ -86,6 +86,7 @@ def svg(
     embedded: bool = False,
     states: Mapping[tuple[str, ...], str] | None = None,
     link: Callable[[Node], str] = lambda _: "",
+    ids: str = "box-",
 ) -> str:
     """Draws a graph without scripts, for light and dark pages.
 
@@ -95,12 +96,13 @@ def svg(
         embedded: Leave out what makes it a document of its own: background, `STYLE`, and the XML namespace.
         states: CSS classes of boxes by the path of their task, such as `failed`.
         link: Returns where the box of a task leads to; no link if empty.
+        ids: Precedes the path of a task in the id of its link; unique among the graphs of a page.
     """
     found = layout(graph, DOCUMENT)
     width = found.width * _WIDTH + 2 * _MARGIN
     height = found.height * _HEIGHT + 2 * _MARGIN
     size = f'width="{width}" height="{height}"'
-    boxes = list(_boxes(found, states or {}, link))
+    boxes = list(_boxes(found, states or {}, link, ids))
     role = "group" if any("<a " in box for box in boxes) else "img"
     namespace = "" if embedded else f' xmlns="{_NAMESPACE}"'
     alone = ["  <style>", indent(STYLE.rstrip(), "    "), "  </style>", f'  <rect class="page" {size} rx="8"/>']
@@ -129,15 +131,17 @@ def _bottom_of(box: Box) -> float:
     return (box.y + box.height - _INSETS[box.is_group][1]) * _HEIGHT
 
 
-def _boxes(found: Layout, states: Mapping[tuple[str, ...], str], link: Callable[[Node], str]) -> Iterator[str]:
+def _boxes(
+    found: Layout, states: Mapping[tuple[str, ...], str], link: Callable[[Node], str], ids: str
+) -> Iterator[str]:
     for box in found.boxes:
         kind = "group" if box.is_group else "task"
         closed = "closed" if box.node.is_closed else ""
         looks = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
         if href := link(box.node):
             words = ", ".join((box.node.title, *box.node.words))
-            name = escape("/".join(box.node.path), _QUOTE)
-            yield f'    <a id="box-{name}" href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
+            name = escape(ids + "/".join(box.node.path), _QUOTE)
+            yield f'    <a id="{name}" href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
         yield (
             f'    <rect class="{escape(looks, _QUOTE)}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
             f'width="{(box.width - 1) * _WIDTH}" height="{_bottom_of(box) - _top_of(box):g}" rx="6"/>'
