@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
@@ -179,7 +180,8 @@ def picture(
     width, height = size
     lines = [] if reachable else [Line(_UNREACHABLE, Rank.RUN, RunState.CANCELING)]
     for one in followed:
-        lines.append(run_line(one.run, one.rows, now, marks, width))
+        head = run_line(one.run, one.rows, now, marks, width)
+        lines.append(replace(head, text=output.encodable(head.text)))
         lines += task_lines(one.rows, now, marks, output.encodable, width=width, tails=tails)
     return fit(lines, width, height, marks)
 

@@ -161,7 +161,7 @@ def task_lines(
     widest = max(map(cell_len, names), default=0)
     for (depth, row, hidden), name in zip(placed, names, strict=True):
         words = [f"{_mark(row, marks)} {set_cell_size(name, widest)}", *_words(row, now, marks)]
-        yield Line(_GAP.join(words).rstrip(), _rank(row), row.state)
+        yield Line(shown(_GAP.join(words).rstrip()), _rank(row), row.state)
         for path, tail in _tails(row, hidden, tails, "") if tails else ():
             yield Line(shown(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
 
