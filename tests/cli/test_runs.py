@@ -271,3 +271,149 @@ def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     run = runs.add("r")
     assert kfadapter("logs", run.run_id, "--failed").err == "no task failed\n"
     assert kfadapter("logs", run.run_id).err == "no task has begun yet\n"
+
+
+# --- run --like and --params ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(fake: FakeAdapter, runs: FakeRuns) -> run_pb2.Run:
+    """A run of `train` with everything that can be repeated."""
+    version = fake.versions["train"][0]
+    run = runs.add(
+        "처음",
+        pipeline_id=version.pipeline_id,
+        pipeline_version_id=version.pipeline_version_id,
+        experiment_id="33333333-0000-4000-8000-000000000001",
+        labels={"team": "vision", "try": "1"},
+        description="baseline",
+        service_account="trainer",
+        caching_disabled=True,
+    )
+    run.parameters.update({"n": 7, "도시": "서울"})
+    return run
+
+
+def test_like_repeats_a_run(kfadapter: Kfadapter, runs: FakeRuns, old: run_pb2.Run) -> None:
+    """`--like` takes everything from a run except its name, and options override."""
+    ended = kfadapter("run", "--like", old.run_id[:24], "-p", "n=8", "--label", "try=2")
+    assert (ended.code, ended.err) == (0, "")
+    request = created(runs)
+    assert json_format.MessageToDict(request.parameters) == {"n": 8.0, "도시": "서울"}
+    assert (request.pipeline_id, request.pipeline_version_id) == (old.pipeline_id, old.pipeline_version_id)
+    assert (request.experiment_id, request.description, request.service_account) == (
+        old.experiment_id,
+        "baseline",
+        "trainer",
+    )
+    assert dict(request.labels) == {"team": "vision", "try": "2"}
+    assert (request.HasField("caching_enabled"), request.caching_enabled, request.display_name) == (True, False, "")
+
+
+def test_like_with_another_version_and_experiment(
+    kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns, old: run_pb2.Run
+) -> None:
+    """A version, by name or id, and an experiment replace those of the run."""
+    second = fake.add_version("train", "2")
+    assert kfadapter("run", "--like", old.run_id, "--version", "2", "--experiment", "lab").code == 0
+    request = created(runs)
+    assert request.pipeline_version_id == second.pipeline_version_id
+    assert (request.experiment_name, request.experiment_id) == ("lab", "")
+
+
+def test_like_what_cannot_be_repeated(
+    kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns, old: run_pb2.Run
+) -> None:
+    """A deleted version or pipeline, and a run of a file, are named; the error says how to go on."""
+    old.pipeline_version_id = "11111111-0000-4000-8000-000000000099"
+    ended = kfadapter("run", "--like", old.run_id)
+    assert (ended.code, "its version 11111111-" in ended.err, "was deleted" in ended.err) == (5, True, True)
+    assert "--version NAME" in ended.err
+    fake.pipelines.clear()
+    ended = kfadapter("run", "--like", old.run_id)
+    assert (ended.code, f"its pipeline {old.pipeline_id} was deleted" in ended.err) == (5, True)
+    ended = kfadapter("run", "--like", runs.add("inline").run_id)
+    assert (ended.code, "it was started from a file" in ended.err) == (8, True)
+
+
+@pytest.mark.parametrize("words", [[], ["train", "--like", "@latest"]])
+def test_run_needs_a_pipeline_or_a_run(kfadapter: Kfadapter, runs: FakeRuns, words: list[str]) -> None:
+    """Neither and both are usage errors."""
+    ended = kfadapter("run", *words)
+    assert (ended.code, "give either a PIPELINE or FILE, or --like RUN" in ended.err) == (2, True)
+    assert runs.requests == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["n: 7\n도시: 서울\nrates: [1e-3, {a: no}]\nday: 2026-01-31\n",
+     '{\n\t"n": 7, "도시": "서울", "rates": [1e-3, {"a": "no"}], "day": "2026-01-31"\n}'],
+    ids=["yaml", "json"],
+)  # fmt: skip
+def test_parameters_from_a_file(kfadapter: Kfadapter, runs: FakeRuns, tmp_path: Path, text: str) -> None:
+    """A file of YAML or JSON has parameters that keep their types; `-p` precedes them."""
+    file = tmp_path / "p.txt"
+    file.write_text(text, "utf-8")
+    assert kfadapter("run", "train", "--params", str(file), "-p", "n=8").code == 0
+    assert json_format.MessageToDict(created(runs).parameters) == {
+        "n": 8.0,
+        "도시": "서울",
+        "rates": [0.001, {"a": "no"}],
+        "day": "2026-01-31",
+    }
+
+
+def test_like_with_a_file(kfadapter: Kfadapter, runs: FakeRuns, old: run_pb2.Run, tmp_path: Path) -> None:
+    """A file precedes the parameters of the run, and `-p` both."""
+    file = tmp_path / "p.json"
+    file.write_text('{"n": 8, "m": 1}', "utf-8")
+    assert kfadapter("run", "--like", old.run_id, "--params", str(file), "-p", "m=2").code == 0
+    assert json_format.MessageToDict(created(runs).parameters) == {"n": 8.0, "m": "2", "도시": "서울"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("a: 1\nb: 9007199254740993", "line 2, column 4: 9007199254740993 is a number that JSON does not"),
+        ('{"a": 1,\n "b": 9007199254740993}', "line 2, column 7: 9007199254740993 is a number that"),
+        ("a: " + "9" * 5_000, "line 1, column 4: 9999"),
+        ("a: .nan", "line 1, column 4: .nan is a number that JSON does not"),
+        ('{"a": [NaN]}', "line 1, column 8: NaN is a number that JSON does not"),
+        ('{"a": 1,\n "a": 2}', "line 2, column 2: 'a' is given twice"),
+        ("a: 1\nb: {c: 1, c: 2}", "line 2, column 11: 'c' is given twice"),
+        ("a: {1: x}", 'line 1, column 5: the name "1" is no text'),
+        ("a: &x [1]\nb: *x", "line 2, column 4: aliases are not allowed"),
+        ('{"a": 1\n', "line 2, column 1: Expecting ',' delimiter"),
+        ("a: [1,\nb: 2", "line 2, column"),
+        ("a: !!python/name:os.system", "line 1, column 4: could not determine a constructor"),
+        ("a: 1\n---\nb: 2", "line 2, column 1: but found another document"),
+        ("- a", "it is a list, not a mapping"),
+        ("", "it is empty, not a mapping"),
+        ("[" * 100_000, "it is nested too deeply"),
+        (b"a: 1\nb: \xff", "line 2: it is not UTF-8"),
+        (b"a: " + b"x" * 5_000_000, "it has more than 4194304 bytes"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_bad_files_of_parameters(
+    kfadapter: Kfadapter, runs: FakeRuns, tmp_path: Path, content: str | bytes, why: str
+) -> None:
+    """A file that cannot be read as parameters is a usage error with the line, and nothing is sent."""
+    data = content.encode() if isinstance(content, str) else content
+    file = tmp_path / ("p.json" if data[:1] in (b"{", b"[") else "p.yaml")
+    file.write_bytes(data)
+    ended = kfadapter("run", "train", "--params", str(file))
+    assert ended.code == 2
+    assert ended.err.startswith(f"error: {file} has no parameters that can be read\nwhy:   {why}")
+    assert runs.requests == []
+
+
+def test_parameters_that_cannot_be_sent(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """What only the client library refuses is named by its path."""
+    file = tmp_path / "p.yaml"
+    for content, path in (("a: [1e999]", "parameters.a[0]"), ("a: !!binary aGk=", "parameters.a"), (
+        f"a: {'[' * 60}{']' * 60}", "nested too deeply"
+    )):  # fmt: skip
+        file.write_text(content)
+        ended = kfadapter("run", "train", "--params", str(file))
+        assert (ended.code, path in ended.err) == (8, True)

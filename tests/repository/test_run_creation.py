@@ -176,7 +176,7 @@ def test_without_caching(kfp: RunsKfp, runs: Runs) -> None:
     assert '"enableCache": true' not in json.dumps(body["pipeline_spec"])
     assert "pipeline_version_reference" not in body
     assert (run.pipeline_id, run.pipeline_version_id) == (PIPELINE, VERSION)
-    assert (run.description, run.labels) == ("설명", {"a": "b"})
+    assert (run.description, run.labels, run.caching_disabled) == ("설명", {"a": "b"}, True)
     assert ORIGIN_LABEL in split_labels(str(body["description"]))[1]
 
 

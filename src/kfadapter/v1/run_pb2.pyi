@@ -196,6 +196,7 @@ class Run(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    CACHING_DISABLED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """KFP's id: a UUID, derived from the `request_id` if one was sent."""
     display_name: _builtins.str
@@ -233,6 +234,8 @@ class Run(_message.Message):
     """Identifies this version of the run: changes whenever the run's state, tasks or storage state change. Lists of a KFP
     with a tasks API do not show changes of unfinished tasks; VIEW_FULL and a Watch with `tasks` do.
     """
+    caching_disabled: _builtins.bool
+    """Whether it was started with `caching_enabled` false, so that its tasks did not reuse results of earlier runs."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """The parameters that were set; others have the version's defaults.
@@ -320,10 +323,11 @@ class Run(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         sources: Global___RunSources | None = ...,
         metrics: _abc.Iterable[Global___RunMetric] | None = ...,
+        caching_disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "parameters", b"parameters", "scheduled_at", b"scheduled_at", "sources", b"sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "metrics", b"metrics", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "sources", b"sources", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caching_disabled", b"caching_disabled", "created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "metrics", b"metrics", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "sources", b"sources", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

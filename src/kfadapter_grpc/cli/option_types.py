@@ -92,6 +92,14 @@ Parameters = Annotated[
         autocompletion=parameter_names,
     ),
 ]
+ParameterFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--params",
+        metavar="FILE",
+        help="Parameters as JSON or YAML, which keep their types; - is stdin. Those of -p precede them.",
+    ),
+]
 PipelineOrFile = Annotated[
     str,
     typer.Argument(

@@ -22,6 +22,7 @@ from kfadapter_grpc.cli.option_types import (
     InExperiment,
     Limit,
     Output,
+    ParameterFile,
     Parameters,
     PipelineOrFile,
     RecurringId,
@@ -37,7 +38,6 @@ from kfadapter_grpc.cli.values import (
     Period,
     duration,
     optional_moment,
-    pairs,
     shown_time,
 )
 from kfadapter_grpc.times import shown_duration
@@ -99,6 +99,7 @@ def create(
     start: Annotated[str, typer.Option("--start", metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
     end: Annotated[str, typer.Option("--end", metavar="TIME", help="End time.")] = "",
     parameter: Parameters = None,
+    params: ParameterFile = None,
     version: Version = "",
     by_id: ById = None,
     function: Function = None,
@@ -114,11 +115,10 @@ def create(
     output: Output = "table",
 ) -> None:
     """Create a recurring run of a pipeline, or of a file that is uploaded first."""
-    from kfadapter_grpc.cli.run import version_to_run
-    from kfadapter_grpc.contract.parameters import typed_values
+    from kfadapter_grpc.cli.run import Given, version_to_run
 
     schedule = _schedule(cron, every, optional_moment(start), optional_moment(end))
-    texts = pairs(parameter)
+    given = Given(parameter, params)
     with options.client() as client:
         in_experiment = experiment_reference(client, experiment)
         found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
@@ -128,7 +128,7 @@ def create(
             pipeline_version_id=found.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id,
-            parameters=typed_values(texts, found.spec.parameters if found.spec else ()),
+            parameters=given.values(found),
             display_name=display_name,
             description=description,
             max_concurrency=max_concurrency,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.completion import run_ids
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import RUN, Invocation, other, remember
+from kfadapter_grpc.cli.invocation import RUN, Invocation, again, other, remember
 from kfadapter_grpc.cli.option_types import (
     ById,
     Description,
@@ -17,6 +18,7 @@ from kfadapter_grpc.cli.option_types import (
     InExperiment,
     Labels,
     Output,
+    ParameterFile,
     Parameters,
     PipelineOrFile,
     RunDisplayName,
@@ -27,7 +29,7 @@ from kfadapter_grpc.cli.option_types import (
 )
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
-from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference
+from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference, run_id
 from kfadapter_grpc.cli.streams import STDIN, native_path
 from kfadapter_grpc.cli.values import labels, pairs
 
@@ -35,14 +37,26 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Json
 
 
 def run(
     options: ClientOptions,
-    pipeline: PipelineOrFile,
-    how: Watching,
+    pipeline: PipelineOrFile = "",
     *,
+    how: Watching,
+    like: Annotated[
+        str,
+        typer.Option(
+            "--like",
+            metavar="RUN",
+            help="Run it again, with the same version, parameters, experiment, description, labels and caching;"
+            " other options override them.",
+            autocompletion=run_ids,
+        ),
+    ] = "",
     parameter: Parameters = None,
+    params: ParameterFile = None,
     version: Version = "",
     by_id: ById = None,
     function: Function = None,
@@ -65,27 +79,35 @@ def run(
     A file whose pipeline has a version with the same bytes is not stored again.
     """
     from kfadapter_grpc.cli.watch import follow
-    from kfadapter_grpc.contract.parameters import typed_values
+    from kfadapter_grpc.contract.listing import View
+    from kfadapter_grpc.contract.runs import Run
 
     how.check(watch=watch)
-    texts, own_labels = pairs(parameter), labels(label)
+    if bool(pipeline) == bool(like):
+        raise typer.BadParameter("give either a PIPELINE or FILE, or --like RUN")
+    given, own_labels = Given(parameter, params), labels(label)
     with options.client() as client:
         in_experiment = experiment_reference(client, experiment)
-        found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
+        if like:
+            old = client.runs.get(run_id(client, like), view=View.BASIC)
+            found = _version_of(client, old, version)
+        else:
+            old = Run(run_id="")
+            found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
         started = client.runs.create(
             pipeline_id=found.pipeline_id,
             pipeline_version_id=found.pipeline_version_id,
             experiment_name=in_experiment.name,
-            experiment_id=in_experiment.experiment_id,
+            experiment_id=in_experiment.experiment_id if experiment else old.experiment_id,
             create_experiment=create_experiment,
-            parameters=typed_values(texts, found.spec.parameters if found.spec else ()),
+            parameters={**old.parameters, **given.values(found)},
             display_name=display_name,
-            description=description,
-            labels=own_labels,
+            description=description or old.description,
+            labels={**old.labels, **own_labels},
             request_id=request_id,
             validate_only=dry_run,
-            caching=not no_cache,
-            service_account=service_account,
+            caching=not (no_cache or old.caching_disabled),
+            service_account=service_account or old.service_account,
         )
         if dry_run:
             _print_valid(started, output)
@@ -94,6 +116,59 @@ def run(
             follow(client, [started.run_id], output, options, how)
         else:
             print_started(client, started, output, options)
+
+
+class Given:
+    """Parameters as typed: `NAME=VALUE`, which precede those in a file."""
+
+    def __init__(self, texts: list[str] | None, file: Path | None) -> None:
+        """Parses both; their types are not known yet."""
+        from kfadapter_grpc.cli.parameter_file import read_parameters
+
+        self._texts = pairs(texts)
+        self._of_file = read_parameters(file) if file else {}
+
+    def values(self, version: "PipelineVersion") -> "dict[str, Json]":
+        """Converts the texts to the types that the version declares; those in a file keep theirs."""
+        from kfadapter_grpc.contract.parameters import typed_values
+
+        return {**self._of_file, **typed_values(self._texts, version.spec.parameters if version.spec else ())}
+
+
+def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion":
+    """Returns the version that a run was started from, or another one of its pipeline.
+
+    Raises:
+        CommandError: It was deleted, or the run was started from a file.
+    """
+    from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
+    from kfadapter_grpc.contract.pipelines import PipelineRef
+
+    name = f"run '{run.display_name}'"
+    if not run.pipeline_id:
+        raise CommandError(
+            f"{name} cannot be run again",
+            why="it was started from a file, not from a version of a pipeline",
+            next_step="kfadapter run FILE",
+        )
+    try:
+        return find_version(client, PipelineRef(run.pipeline_id), version or run.pipeline_version_id or None)
+    except PipelineNotFoundError:
+        raise CommandError(
+            f"{name} cannot be run again",
+            why=f"its pipeline {run.pipeline_id} was deleted",
+            next_step=other("list", words="shows the pipelines there are"),
+            exit_code=ExitCode.NOT_FOUND,
+        ) from None
+    except VersionNotFoundError:
+        if version:
+            raise
+        raise CommandError(
+            f"{name} cannot be run again as it was",
+            why=f"its version {run.pipeline_version_id} was deleted",
+            next_step=again("--version", "NAME", words=f"takes another one; kfadapter versions {run.pipeline_id}"),
+            exit_code=ExitCode.NOT_FOUND,
+        ) from None
 
 
 def version_to_run(

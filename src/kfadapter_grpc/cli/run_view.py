@@ -83,6 +83,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
         ("Experiment", run.experiment_name or run.experiment_id),
         ("Description", run.description),
         ("Labels", shown_tags(run.labels)),
+        ("Caching", "off" if run.caching_disabled else ""),
         ("Created", shown_time(run.created_at)),
         ("Finished", shown_time(run.finished_at)),
         ("Time", shown_length(run)),

@@ -172,6 +172,7 @@ class Run:
         warnings: What users should know although nothing failed.
         sources: Where the tasks, outputs and logs come from; None with `View.BASIC`.
         metrics: The scalar metrics of its tasks.
+        caching_disabled: Whether it was started with `caching_enabled` false.
     """
 
     NOT_LISTED: ClassVar[tuple[str, ...]] = (
@@ -208,6 +209,7 @@ class Run:
     warnings: tuple[str, ...] = ()
     sources: RunSources | None = None
     metrics: tuple[RunMetric, ...] = ()
+    caching_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class RunJson(msgspec.Struct):
     def record(self) -> Run:
         """The run as a record of the contract, as far as v2beta1 shows: of a failure mostly nothing."""
         description, labels = split_labels(self.description)
-        labels.pop(ORIGIN_LABEL, None)
+        origin = labels.pop(ORIGIN_LABEL, "")
         pipeline_id, version_id = self.origin
         return Run(
             run_id=self.run_id,
@@ -127,6 +127,7 @@ class RunJson(msgspec.Struct):
             parameters=self.parameters,
             description=description,
             labels=labels,
+            caching_disabled=bool(origin),
             created_at=known_time(self.created_at),
             finished_at=known_time(self.finished_at),
             scheduled_at=known_time(self.scheduled_at),
