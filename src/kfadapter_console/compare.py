@@ -15,16 +15,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.plots import metric_plot, roc_plot
+from kfadapter_console.plots import confusion_plot, metric_plot, roc_plot
 from kfadapter_grpc.comparison import MISSING, RowKind, compare_runs
 from kfadapter_grpc.contract.run_paths import paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
+    from markupsafe import Markup
     from starlette.requests import Request
 
-    from kfadapter_grpc.client import RocPoint, Run, RunArtifact
+    from kfadapter_grpc.client import MetricsSlice, Run, RunArtifact
     from kfadapter_grpc.comparison import Value
 
 MAX_RUNS = 10
@@ -43,11 +44,20 @@ def outputs_of(run: Run) -> Iterator[tuple[str, RunArtifact]]:
                     yield f"{paths[task.task_id]}/{output.name}", artifact
 
 
-def _curves(run: Run) -> Iterator[tuple[str, Sequence[RocPoint]]]:
-    """Yields ROC curves by task, output and slice."""
-    for name, artifact in outputs_of(run):
-        yield name, artifact.roc_curve
-        yield from ((f"{name}/{one.slice}", one.roc_curve) for one in artifact.slices)
+def classifications(found: Iterable[tuple[str, RunArtifact]]) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:
+    """Yields what may have a ROC curve or a confusion matrix: named artifacts and their slices."""
+    for name, artifact in found:
+        yield name, artifact
+        yield from ((f"{name}/{one.slice}", one) for one in artifact.slices)
+
+
+def drawn(found: Iterable[tuple[str, RunArtifact]]) -> Iterator[tuple[str, Markup]]:
+    """Yields the pictures of named artifacts."""
+    for name, one in classifications(found):
+        if one.roc_curve:
+            yield name, roc_plot([(name, one.roc_curve)], "ROC curve")
+        if one.confusion_matrix:
+            yield name, confusion_plot(one.confusion_matrix)
 
 
 def show(request: Request) -> Response:
@@ -59,7 +69,7 @@ def show(request: Request) -> Response:
         f"{name} ({run.run_id[:8]})" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)
     ]
     metrics = {row.name: row for row in sorted(rows, key=lambda row: not row.differs) if row.kind is RowKind.METRIC}
-    found = [{name: points for name, points in _curves(run) if points} for run in runs]
+    found = [{name: one.roc_curve for name, one in classifications(outputs_of(run)) if one.roc_curve} for run in runs]
     curves = list(dict.fromkeys(name for of_run in found for name in of_run))
     metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), None)
     curve = query.get("curve") if query.get("curve") in curves else next(iter(curves), None)

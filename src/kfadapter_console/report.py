@@ -12,12 +12,11 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.compare import outputs_of
-from kfadapter_console.run import declared_tasks, flat, pictures
+from kfadapter_console.compare import drawn, outputs_of
+from kfadapter_console.run import declared_tasks, graph, troubled
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.folding import merged_tasks, rows_of
-from kfadapter_grpc.graph import graph_of, svg
-from kfadapter_grpc.graph.svg import STYLE
+from kfadapter_grpc.folding import rows_of
+from kfadapter_grpc.graph import STYLE
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
@@ -54,22 +53,18 @@ def report_of(calls: Client, run_id: str) -> str:
         RunNotFoundError: The run does not exist.
     """
     run, now = calls.runs.get(run_id), datetime.now(timezone.utc)
-    declared, merged, made = declared_tasks(calls, run), merged_tasks(run), [*outputs_of(run)]
+    declared = declared_tasks(calls, run)
     rows = rows_of(run, declared)
-    graph = graph_of(declared, states={path: one.words(now) for path, one in merged.items()})
-    classes = {path: one.state.name.lower() for path, one in merged.items()}
-    drawn = [(name, picture) for name, one in made for picture in pictures(one, name.rpartition("/")[0])]
-    documents = [(name, one) for name, one in made if one.type in _DOCUMENTS]
-    return page.TEMPLATES.get_template(
-        "report.html"
-    ).render(
+    pictures = [*drawn(outputs_of(run))]
+    documents = [(name, one) for name, one in outputs_of(run) if one.type in _DOCUMENTS]
+    return page.TEMPLATES.get_template("report.html").render(
         run=run,
         rows=rows,
-        failures=[row for row in flat(rows) if row.needs_attention and not row.is_unfolded][:MAX_FAILURES],
-        graph=Markup(svg(graph, f"Tasks of {run.display_name}", embedded=True, states=classes)),  # noqa: S704  it escapes
-        pictures=drawn[:MAX_PICTURES],
+        failures=troubled(rows)[:MAX_FAILURES],
+        graph=graph(run, rows, declared),
+        pictures=pictures[:MAX_PICTURES],
         documents=[(name, *_document(calls, run_id, one)) for name, one in documents[:MAX_DOCUMENTS]],
-        left_out=max(len(drawn) - MAX_PICTURES, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
+        left_out=max(len(pictures) - MAX_PICTURES, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
         longest=1000 if len(run.tasks) < _MANY_TASKS else 40,
         style=Markup((_STATIC / "console.css").read_text("utf-8") + STYLE),  # noqa: S704  ours
         policy=POLICY,

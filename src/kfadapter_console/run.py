@@ -14,7 +14,7 @@ from markupsafe import Markup
 from starlette.routing import Route
 
 from kfadapter_console import live, page
-from kfadapter_console.plots import confusion_plot, roc_plot
+from kfadapter_console.compare import drawn, outputs_of
 from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Task
     from kfadapter_grpc.folding import Row
@@ -43,11 +42,10 @@ MAX_ROWS = 300
 """How many tasks the page of a run shows, and a page of its tasks."""
 _MAX_DRAWN = 100
 """Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
-_MAX_PROBLEMS, _MAX_RESULTS, _MAX_PICTURES = 3, 100, 8
+_MAX_RESULTS, _MAX_PICTURES = 100, 8
 _LONGEST_PAUSE_SECONDS = 5.0
 _RENDERING_SHARE = 4
 """A stream rests so many times as long as it took to render."""
-RETRYABLE = frozenset({RunState.FAILED, RunState.CANCELED})
 
 
 class Line(NamedTuple):
@@ -121,34 +119,43 @@ def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
 def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, object]:
     """What the templates of a run's page show."""
     rows, unfolded = rows_of(run, declared), set(request.query_params.getlist("unfold"))
-    lines = list(_lines(rows, unfolded))
-    made = [(row, one, row.task.task_id) for row in flat(rows) if row.task for one in row.task.outputs]
-    artifacts = [(row, one) for row, output, of in made for one in output.artifacts if one.task_id in {"", of}]
+    lines, artifacts = list(_lines(rows, unfolded)), list(outputs_of(run))
+    values = [(row, one) for row in flat(rows) if row.task for one in row.task.outputs if not one.artifacts]
+    groups = {names: task for names, task in named(declared) if task.tasks}
+    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
+    closing = {names for names, task in groups.items() if are_many or task.kind is TaskKind.LOOP}
 
     def unfold(path: str) -> str:
         """The address of the page with this group unfolded, or folded."""
         found = urlencode([("unfold", one) for one in sorted(unfolded ^ {path})])
         return page.path("runs", run.run_id) + (f"?{found}" if found else "")
 
+    def link(node: Node, found: Sequence[Row]) -> str:
+        if node.path in closing:
+            return f"{unfold('/'.join(node.path))}#graph"
+        if node.path in groups or len(found) > 1:
+            return f"{page.path('runs', run.run_id, 'tasks')}?{urlencode({'of': '/'.join(node.path)})}"
+        task = found[0].task if found else None
+        of = urlencode({"of": task.task_id or found[0].path}) if task else ""
+        return f"{page.path('runs', run.run_id, 'task')}?{of}" if of else ""
+
+    closed = {names for names in closing if "/".join(names) not in unfolded}
     return {
         "run": run,
-        "retryable": run.state in RETRYABLE,
+        "progress": progress(rows),
+        "troubled": troubled(rows),
+        "warnings": list(dict.fromkeys((*run.warnings, *_warnings(rows)))),
+        "picture": graph(run, rows, declared, closed, link) if declared else "",
         "lines": lines[:MAX_ROWS],
         "cut": len(lines) - MAX_ROWS,
-        "progress": progress(rows),
-        "failed": [row for row in flat(rows) if row.state is RunState.FAILED and not row.is_unfolded],
-        "most": _MAX_PROBLEMS,
-        "hanging": [row for row in flat(rows) if row.hangs],
-        "warnings": list(dict.fromkeys((*run.warnings, *_warnings(rows)))),
-        "picture": _picture(run, declared, rows, unfold, unfolded),
-        "unfold": unfold,
         "counted": counted,
+        "unfold": unfold,
         "query": urlencode([("etag", run.etag), *(("unfold", one) for one in sorted(unfolded))]),
         "metrics": run.metrics[:_MAX_RESULTS],
         "artifacts": artifacts[:_MAX_RESULTS],
-        "parameters": [(row, one) for row, one, _ in made if not one.artifacts][:_MAX_RESULTS],
-        "results_cut": max(len(artifacts), len(run.metrics)) - _MAX_RESULTS,
-        "pictures": list(islice((drawn for row, one in artifacts for drawn in pictures(one, row.path)), _MAX_PICTURES)),
+        "values": values[:_MAX_RESULTS],
+        "results_cut": max(len(artifacts), len(values), len(run.metrics)) - _MAX_RESULTS,
+        "pictures": [*islice(drawn(artifacts), _MAX_PICTURES)],
     }
 
 
@@ -157,6 +164,11 @@ def flat(rows: Iterable[Row]) -> Iterator[Row]:
     for row in rows:
         yield row
         yield from flat(row.rows)
+
+
+def troubled(rows: Iterable[Row]) -> list[Row]:
+    """Returns the innermost rows that failed or hang."""
+    return [row for row in flat(rows) if row.needs_attention and not row.is_unfolded]
 
 
 def _lines(rows: Iterable[Row], unfolded: Collection[str], depth: int = 0) -> Iterator[Line]:
@@ -187,29 +199,36 @@ def _warnings(rows: Iterable[Row]) -> Iterator[str]:
 # --- the graph -------------------------------------------------------------------------------------------------------
 
 
-def _picture(
-    run: Run, declared: Sequence[Task], rows: Sequence[Row], unfold: Callable[[str], str], unfolded: Collection[str]
+def graph(
+    run: Run,
+    rows: Iterable[Row],
+    declared: Sequence[Task],
+    closed: Collection[Names] = (),
+    link: Callable[[Node, Sequence[Row]], str] = lambda *_: "",
 ) -> Markup:
-    by_names: defaultdict[Names, list[Row]] = defaultdict(list)
+    """Draws the declared tasks with their states.
+
+    Args:
+        run: The run.
+        rows: Its tasks.
+        declared: The tasks to draw.
+        closed: The groups that are one box each.
+        link: Returns where a box leads to; gets the rows of its task, too.
+    """
+    found: defaultdict[Names, list[Row]] = defaultdict(list)
     for row in flat(rows):
-        by_names[row.names].append(row)
-    groups = {names: task for names, task in named(declared) if task.tasks}
-    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
-    closing = {names for names, task in groups.items() if are_many or task.kind is TaskKind.LOOP}
-    outcomes = {names: _outcome(some) for names, some in by_names.items()}
-
-    def link(node: Node) -> str:
-        name, some = "/".join(node.path), by_names.get(node.path, [])
-        if node.path in closing:
-            return f"{unfold(name)}#graph"
-        if node.path in groups or len(some) > 1:
-            return f"{page.path('runs', run.run_id, 'tasks')}?{urlencode({'of': name})}"
-        return task_path(run, some[0]) if some and some[0].task else ""
-
-    closed = {names for names in closing if "/".join(names) not in unfolded}
-    graph = graph_of(declared, states={names: words for names, (_, words) in outcomes.items() if words}, closed=closed)
-    states = {names: state for names, (state, _) in outcomes.items()}
-    return Markup(svg(graph, f"Tasks of {run.display_name}", embedded=True, states=states, link=link))  # noqa: S704  it escapes
+        found[row.names].append(row)
+    outcomes = {names: _outcome(some) for names, some in found.items()}
+    words = {names: words for names, (_, words) in outcomes.items() if words}
+    return Markup(  # noqa: S704  it escapes
+        svg(
+            graph_of(declared, states=words, closed=closed),
+            f"Tasks of {run.display_name}",
+            embedded=True,
+            states={names: state for names, (state, _) in outcomes.items()},
+            link=lambda node: link(node, found[node.path]),
+        )
+    )
 
 
 def named(tasks: Iterable[Task], above: Names = ()) -> Iterator[tuple[Names, Task]]:
@@ -235,31 +254,6 @@ def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
     if row.started_at and row.finished_at and not is_cached:
         words.append(shown_duration(row.finished_at - row.started_at))
     return f"{name} cached" if is_cached else name, ", ".join(words)
-
-
-def task_path(run: Run, row: Row) -> str:
-    """Returns the address of a task's page."""
-    of = row.task.task_id if row.task and row.task.task_id else row.path
-    return f"{page.path('runs', run.run_id, 'task')}?{urlencode({'of': of})}"
-
-
-# --- pictures and tables ---------------------------------------------------------------------------------------------
-
-
-def pictures(artifact: RunArtifact, name: str) -> Iterator[Markup]:
-    """Draws the ROC curves and confusion matrices of an artifact."""
-    name = f"{name}, {artifact.name}"
-    curves = [(one.slice or "all", one.roc_curve) for one in artifact.slices if one.roc_curve]
-    if artifact.roc_curve:
-        curves.insert(0, (name, artifact.roc_curve))
-    if curves:
-        yield roc_plot(curves, f"ROC curve of {name}")
-    for title, matrix in [
-        (name, artifact.confusion_matrix),
-        *((f"{name}, {one.slice}", one.confusion_matrix) for one in artifact.slices),
-    ]:
-        if matrix:
-            yield confusion_plot(matrix, f"Confusion matrix of {title}")
 
 
 def tasks(request: Request) -> Response:

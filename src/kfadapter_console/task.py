@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console import run as one_run
+from kfadapter_console.compare import drawn, outputs_of
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
@@ -77,12 +78,7 @@ def _values(request: Request, client: Client, run: Run, task: RunTask) -> dict[s
         "attempt": _attempt(request),
         "query": urlencode({"of": of, "attempt": _attempt(request)}),
         "of": of,
-        "pictures": [
-            drawn
-            for output in task.outputs
-            for artifact in output.artifacts
-            for drawn in one_run.pictures(artifact, task.display_name or task.name)
-        ],
+        "pictures": [*drawn((name, one) for name, one in outputs_of(run) if one.task_id == task.task_id)],
     }
 
 
@@ -173,9 +169,9 @@ def show_artifact(request: Request) -> Response:
     client = page.client(request)
     run_id, artifact_id = request.path_params["run_id"], request.query_params.get("id", "")
     artifact = client.artifacts.get(run_id, artifact_id)
-    drawn = list(one_run.pictures(artifact, artifact.task or artifact.name))
+    pictures = [*drawn([(artifact.name, artifact)])]
     return page.render(
-        request, "artifact.html", run_id=run_id, artifact=artifact, pictures=drawn, has_view=artifact.type in _VIEWS
+        request, "artifact.html", run_id=run_id, artifact=artifact, pictures=pictures, has_view=artifact.type in _VIEWS
     )
 
 

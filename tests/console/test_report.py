@@ -112,7 +112,7 @@ def test_holds_everything(kfadapter: Kfadapter, tmp_path: Path) -> None:
         "<h3>each[1]/train</h3>",
         '<pre tabindex="0">줄 1\n&lt;img',
         'class="graph"',
-        "2 iterations",
+        "[2/2, 1 failed]",
         "<dt>구조</dt><dd>{&#34;a&#34;: [1, null]}</dd>",
         "<dt>each[0]/train/accuracy</dt><dd>0.25</dd>",
         "AUC 0.6250",
