@@ -144,7 +144,7 @@ def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, o
         "run": run,
         "progress": progress(rows),
         "troubled": troubled(rows),
-        "warnings": list(dict.fromkeys((*run.warnings, *_warnings(rows)))),
+        "warnings": _warnings(run, rows),
         "picture": graph(run, rows, declared, closed, link) if declared else "",
         "lines": lines[:MAX_ROWS],
         "cut": len(lines) - MAX_ROWS,
@@ -190,10 +190,21 @@ def counted(row: Row) -> str:
     return ", ".join([f"{done}/{row.total or len(row.rows)}", *noted])
 
 
-def _warnings(rows: Iterable[Row]) -> Iterator[str]:
+def _warnings(run: Run, rows: Iterable[Row]) -> list[str]:
+    """Returns the warnings of a run and of its tasks, each once."""
+    paths: dict[str, list[str]] = {}
     for row in flat(rows):
         for text in row.task.warnings if row.task and not row.hangs else ():
-            yield f"{row.path}: {text}"
+            paths.setdefault(text, []).append(row.path)
+    said = "\n".join(run.warnings)
+    return [
+        *run.warnings,
+        *(
+            f"{some[0]}{f' and {len(some) - 1} more' if len(some) > 1 else ''}: {text}"
+            for text, some in paths.items()
+            if text not in said
+        ),
+    ]
 
 
 # --- the graph -------------------------------------------------------------------------------------------------------
