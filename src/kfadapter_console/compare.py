@@ -115,7 +115,7 @@ def _runs(request: Request) -> list[Run]:
     Raises:
         HTTPException: They are too many.
     """
-    ids = list(dict.fromkeys(request.query_params.getlist("run")))
+    ids = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))
     if len(ids) > MAX_RUNS:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"{len(ids)} runs are too many: compare up to {MAX_RUNS}.")
     with ThreadPoolExecutor(max_workers=MAX_RUNS) as threads:

@@ -98,7 +98,7 @@ def test_csv(visitor: Visitor) -> None:
 def test_bounds(visitor: Visitor) -> None:
     """Two to ten runs can be compared; an unknown one is not found."""
     assert "Choose two to ten runs" in visitor.get("/compare").words
-    assert "Choose two to ten runs" in visitor.get("/compare?run=r0&run=r0").words
+    assert "Choose two to ten runs" in visitor.get("/compare?run=r0&run=r0&run=").words
     many = "&".join(f"run=r{at}" for at in range(10))
     assert visitor.get(f"/compare?{many}").text.count('<th scope="col">') == 11
     refused = visitor.get(f"/compare?{many}&run=twin")
