@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import uuid
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from markupsafe import Markup
+from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -40,12 +44,16 @@ if TYPE_CHECKING:
 
     Path: TypeAlias = tuple[str, ...]
 
+EXAMPLE = page.STATIC / "train.yaml"
+"""A pipeline for first steps, which is examples/train.yaml."""
 SHOWN_BYTES = 256 * 1024
 """Up to which size a file is shown as YAML."""
 YAML_BYTES = 4 * 2**20
 """Up to which size a file is sent as YAML; a larger one as JSON, as each MB takes a second to convert."""
 _CHUNK_BYTES = 256 * 1024
 _UPLOAD = ("file", "name", "version_name", "display_name", "description", "tags", "if_exists")
+_IF_EXISTS = {one.value: one for one in IfExists}
+_SUFFIXES = re.compile(r"(\.tar)?\.\w+$")
 _UPDATE = ("display_name", "tags")
 _FIELDS = {
     InvalidPipelineFileError: "file",
@@ -224,7 +232,7 @@ def show_file(request: Request) -> Response:
     """Shows or sends the file of a version: as YAML, or as the JSON that is stored if it is large."""
     client, is_shown = page.client(request), request.url.path.endswith("/yaml")
     version = _version(client, **request.path_params)
-    file, style = tempfile.TemporaryFile(), "json"  # noqa: SIM115  whoever reads it closes it
+    file, style = tempfile.TemporaryFile(), "json"  # noqa: SIM115  open until it is sent
     stored = client.pipelines.download(
         to=file, pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
     )
@@ -240,13 +248,8 @@ def show_file(request: Request) -> Response:
         return page.render(request, "yaml.html", version=version, text=text, shown=SHOWN_BYTES)
     name = quote(f"{version.name}.{style}", safe="")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
-    return StreamingResponse(_chunks(file), media_type=f"application/{style}", headers=headers)
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+    pieces = iter(partial(file.read, _CHUNK_BYTES), b"")
+    return StreamingResponse(pieces, HTTPStatus.OK, headers, f"application/{style}", BackgroundTask(file.close))
 
 
 # --- changes --------------------------------------------------------------------------------------------------------
@@ -259,28 +262,34 @@ def _empty_form(**values: str) -> dict[str, str]:
 
 
 def upload(request: Request, form: FormData) -> Response:
-    """Stores a file as a new pipeline, or as a version of one."""
+    """Stores a file as a new pipeline, or as a version of one; `example` stands for a file of ours."""
     values = {name: text_of(form, name) for name in (*_UPLOAD, "fixed", "once")}
     file = form.get("file")
+    content: BinaryIO | str = str(EXAMPLE)
     try:
-        if not isinstance(file, UploadFile) or not file.filename or not file.size:
+        if "example" in form:
+            name = EXAMPLE.stem
+        elif not isinstance(file, UploadFile) or not file.filename or not file.size:
             raise InvalidFieldError.of("file", "choose a file that is not empty")
-        if file.filename.lower().endswith(".py"):
+        elif file.filename.lower().endswith(".py"):
             raise InvalidFieldError.of("file", _NO_PYTHON.format(file.filename))
+        else:
+            name, content = _SUFFIXES.sub("", file.filename), file.file
         stored = page.client(request).pipelines.upload(
-            file.file,
-            name=values["name"] or file.filename.split(".")[0],
+            content,
+            name=values["name"] or name,
             version_name=values["version_name"],
             display_name=values["display_name"],
             description=values["description"],
             tags=pairs(values["tags"], "tags"),
-            if_exists=IfExists(values["if_exists"] or IfExists.SKIP_IF_SAME),
+            if_exists=_IF_EXISTS.get(values["if_exists"], IfExists.SKIP_IF_SAME),
             request_id=request_id(form),
         )
     except AdapterError as error:
-        problems = problems_of(error, _UPLOAD, next((_FIELDS[kind] for kind in _FIELDS if isinstance(error, kind)), ""))
+        about = next((_FIELDS[kind] for kind in _FIELDS if isinstance(error, kind)), "")
         values["once"] = str(uuid.uuid4())
-        return _form_again(request, error, "Upload a pipeline", form=values, problems=problems)
+        again = {"title": "Upload a pipeline", "form": values, "problems": problems_of(error, _UPLOAD, about)}
+        return page.render(request, "form.html", page.http_status(error), **again)
     outcome = "new" if stored.version_created else "same"
     if stored.duplicate_check_skipped and values["if_exists"] == IfExists.SKIP_IF_SAME.value:
         outcome = "unchecked"
@@ -300,12 +309,9 @@ def update(request: Request, form: FormData) -> Response:
         else:
             calls.update(pipeline_id=pipeline_id, display_name=shown, tags=tags)
     except AdapterError as error:
-        return _form_again(request, error, "Edit", edited=values, where=where, problems=problems_of(error, _UPDATE))
+        again = {"title": "Edit", "edited": values, "where": where, "problems": problems_of(error, _UPDATE)}
+        return page.render(request, "form.html", page.http_status(error), **again)
     return page.back(where)
-
-
-def _form_again(request: Request, error: AdapterError, title: str, **values: object) -> Response:
-    return page.render(request, "form.html", page.http_status(error), title=title, **values)
 
 
 def ask_delete(request: Request) -> Response:

@@ -13,6 +13,7 @@ import yaml
 from tests.console.conftest import EXAMPLES
 from tests.console.visiting import MAX_UPLOAD_BYTES, Visitor, page
 
+from kfadapter_console.pipelines import EXAMPLE
 from kfadapter_grpc.client import Client, PipelineNotFoundError
 
 if TYPE_CHECKING:
@@ -180,6 +181,16 @@ def test_upload_is_refused(visitor: Visitor, made: Made, values: dict[str, str],
     assert HOSTILE not in answer.text
     assert "&lt;img src=x onerror=alert(1)&gt;</textarea>" in answer.text
     assert sent.get("tags", "") in answer.text
+
+
+def test_example(visitor: Visitor, client: Client) -> None:
+    """The example of the page is one of the repository's, and is stored once."""
+    assert EXAMPLE.read_bytes() == TRAIN
+    words = {
+        visitor.post("/upload", {"example": "", "name": "the example", "once": str(uuid.uuid4())}).status for _ in "12"
+    }
+    assert words == {200}
+    assert client.pipelines.get("the example").version_count == 1
 
 
 def test_upload_is_bounded(visitor: Visitor) -> None:
