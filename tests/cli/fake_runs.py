@@ -168,7 +168,8 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         if request.run_id in self.refused:
             context.abort_with_status(wire_status(self.refused[request.run_id], "r-1"))
         if request.run_id not in self.runs:
-            context.abort_with_status(wire_status(RunNotFoundError(f"not found: run {request.run_id}"), "r-1"))
+            error = RunNotFoundError(f"not found: run {request.run_id}", resource_name=request.run_id)
+            context.abort_with_status(wire_status(error, "r-1"))
         return self.runs[request.run_id]
 
 

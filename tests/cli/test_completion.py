@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli.fake_runs import FakeRuns, serving_all
 from tests.cli.test_process import PROGRAM, environment
 from typer.testing import CliRunner
 
@@ -228,3 +229,16 @@ def test_bash_completes(stocked: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("훈련\n훈련\\ 2\n", "")
+
+
+def test_runs(fake: FakeAdapter) -> None:
+    """Runs are offered as the newest ones, by name and by id; after a colon the pipelines."""
+    fake.add("train")
+    runs = FakeRuns()
+    ids = [runs.add(name).run_id for name in ("훈련 1", "훈련 2", "훈련 2")]
+    with serving_all(fake, runs) as target:
+        assert offered(target, "fish", "runs", "show", "") == ["@latest", "@failed", "훈련 2", "훈련 1", *reversed(ids)]
+        assert offered(target, "bash", "watch", "@l") == ["@latest"]
+        assert offered(target, "fish", "logs", "@failed:t") == ["@failed:train"]
+        assert offered(target, "bash", "logs", "@failed:t") == ["train"]
+        assert offered(target, "fish", "terminate", ids[0][:-1])[-1] == ids[0]

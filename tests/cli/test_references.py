@@ -141,3 +141,39 @@ def test_references_to_a_pipeline_and_a_version(kfadapter: Kfadapter, fake: Fake
     fake.requests.clear()
     assert kfadapter("versions", "train").code == 0
     assert [type(one) for one in fake.requests] == [pb.ListPipelineVersionsRequest]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("get trian", "train"),
+        ("get 훈련-1", "훈련-12"),
+        ("get train --version v", "v1"),
+        ("runs show first-rn", "first-run"),
+        ("watch FIRST-RUN-", "first-run"),
+        ("runs --pipeline trian", "train"),
+    ],
+)
+def test_did_you_mean(kfadapter: Kfadapter, runs: FakeRuns, fake: FakeAdapter, words: str, meant: str) -> None:
+    """A name that is not found is answered with the most similar one, on a line of its own."""
+    fake.add("train")
+    fake.add("훈련-12")
+    fake.add_version("train", "v1")
+    runs.add("first-run")
+    ended = kfadapter(*words.split())
+    assert ended.code == 5
+    assert ended.err.splitlines()[1].strip() == f"Did you mean '{meant}'?"
+
+
+def test_nothing_similar(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Without a similar name, or for an id, nothing is suggested."""
+    fake.add("train")
+    for text in ("xyz", "11111111-1111-4111-8111-111111111111"):
+        assert "Did you mean" not in kfadapter("get", text).err
+
+
+def test_commands_and_options(kfadapter: Kfadapter) -> None:
+    """A mistyped command, subcommand or option is answered with the most similar one."""
+    for words, meant in {"lst": "list", "runs shwo": "show", "get x --versoin 1": "--version"}.items():
+        ended = kfadapter(*words.split())
+        assert (ended.code, f". Did you mean '{meant}'?\n" in ended.err) == (2, True), words

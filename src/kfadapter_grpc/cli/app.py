@@ -104,9 +104,11 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
     if type(error).show is not _UsageError.show:  # not an error: help is shown without arguments
         error.show()
         return ExitCode.USAGE
-    from kfadapter_grpc.cli.text import print_parts  # noqa: PLC0415  not for a help that was typed right
+    from kfadapter_grpc.cli.text import did_you_mean, print_parts  # noqa: PLC0415  not for a help that was typed right
 
     what = error.format_message().replace(_PREFIX, "")
+    if possible := getattr(error, "possibilities", None):
+        what = f"{error.message}.{did_you_mean(error.option_name, possible)}"
     if error.ctx is None:
         print_parts(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
     else:

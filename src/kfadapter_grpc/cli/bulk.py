@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.completion import run_ids
+from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again, remember
 from kfadapter_grpc.cli.option_types import RUN_REFERENCES, CreatedBefore, Format, StateChoice, Yes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RunNames = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="RUN", help=f"Runs: {RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_ids
+        metavar="RUN", help=f"Runs: {RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_names
     ),
 ]
 _DONE = {

@@ -76,6 +76,18 @@ def _parameters(client: Client, ref: PipelineRef) -> Iterable[str]:
     return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
 
 
+def _runs(client: Client, wanted: str) -> Iterable[str]:
+    """Yields what runs can be given by, names before ids."""
+    from kfadapter_grpc.cli.references import FAILED, LATEST  # noqa: PLC0415
+
+    special, colon, pipeline = wanted.partition(":")
+    if special in (LATEST, FAILED) and colon:
+        named = client.pipelines.list(name_contains=pipeline, order_by="name", page_size=_PAGE).page().items
+        return (f"{special}:{one.name}" for one in named)
+    newest = client.runs.list(page_size=_PAGE).page().items
+    return (LATEST, FAILED, *(one.display_name for one in newest), *(one.run_id for one in newest))
+
+
 _pipeline_names = _offers(
     lambda client, wanted: (
         one.name for one in client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
@@ -86,9 +98,13 @@ experiment_names = _offers(
         one.name for one in client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
     )
 )
-run_ids = _offers(lambda client, _: (one.run_id for one in client.runs.list(page_size=_PAGE).page().items))
-recurring_run_ids = _offers(
-    lambda client, _: (one.recurring_run_id for one in client.recurring_runs.list(page_size=_PAGE).page().items)
+run_names = _offers(_runs)
+recurring_run_names = _offers(
+    lambda client, _: (
+        name
+        for one in client.recurring_runs.list(page_size=_PAGE).page().items
+        for name in (one.display_name, one.recurring_run_id)
+    )
 )
 version_names = _offers_of_pipeline(
     lambda client, ref: (
@@ -132,7 +148,7 @@ def _typed(context: typer.Context, name: str, place: int) -> str:
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
         with _options(context).client() as client:
-            found = [name for name in ask(client) if name.startswith(wanted) and _is_harmless(name)]
+            found = [name for name in dict.fromkeys(ask(client)) if name.startswith(wanted) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no answer in time, no such pipeline: nothing to offer
         return []
     return [_spelled(name, wanted) for name in found[:MOST]]

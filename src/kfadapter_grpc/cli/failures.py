@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from dataclasses import replace
 
 from grpc import StatusCode
 
 from kfadapter_grpc.cli.contexts import name_in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, do, manual, other, start
+from kfadapter_grpc.cli.references import similar_name
 from kfadapter_grpc.cli.text import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError
@@ -38,6 +40,7 @@ _EXIT_CODES = {
     StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMED_OUT,
     StatusCode.CANCELLED: ExitCode.CANCELLED,
 }
+_SIMILAR_SECONDS = 3.0
 PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
 
@@ -119,14 +122,26 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
     invocation = invocation or Invocation()
     context = name_in_use(invocation.options)
     if isinstance(error, AdapterError):
+        what = f"{error.message}\n{_similar_name(error, invocation)}"
         where = f", context {context}" if context else ""
-        print_parts(error.message, reason_and_cause(error) + where, invocation.spell(next_step(error)))
+        print_parts(what, reason_and_cause(error) + where, invocation.spell(next_step(error)))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error, context)
     step = error.next_step
     print_parts(error.what, error.why, invocation.spell(step) if isinstance(step, Step) else step)
     return error.exit_code
+
+
+def _similar_name(error: AdapterError, invocation: Invocation) -> str:
+    """Returns the question whether a similar name was meant; empty if the adapter does not answer in time."""
+    if exit_code(error) is not ExitCode.NOT_FOUND:
+        return ""
+    try:
+        with replace(invocation.options, timeout=_SIMILAR_SECONDS).client() as client:
+            return similar_name(client, error, invocation.pipeline).strip()
+    except Exception:  # noqa: BLE001  it is only a hint
+        return ""
 
 
 def _in_words(error: Exception, context: str) -> CommandError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.completion import pipeline_names, run_ids
+from kfadapter_grpc.cli.completion import pipeline_names, run_names
 from kfadapter_grpc.cli.option_types import ById, Version
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_id
@@ -44,7 +44,7 @@ def graph(
             "--run",
             metavar="RUN",
             help="Draw the pipeline of a run instead, with states and times of the tasks.",
-            autocompletion=run_ids,
+            autocompletion=run_names,
         ),
     ] = "",
     version: Version = "",

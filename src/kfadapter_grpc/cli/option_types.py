@@ -11,8 +11,8 @@ from kfadapter_grpc.cli.completion import (
     experiment_names,
     parameter_names,
     pipeline_names,
-    recurring_run_ids,
-    run_ids,
+    recurring_run_names,
+    run_names,
     task_paths,
     version_names,
 )
@@ -111,7 +111,7 @@ PipelineOrFile = Annotated[
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}.", autocompletion=run_ids),
+    typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}.", autocompletion=run_names),
 ]
 TaskName = Annotated[
     str,
@@ -138,7 +138,7 @@ RecurringId = Annotated[
     typer.Argument(
         metavar="NAME|ID",
         help="Recurring run: its name, its id or the beginning of it.",
-        autocompletion=recurring_run_ids,
+        autocompletion=recurring_run_names,
     ),
 ]
 ServiceAccount = Annotated[

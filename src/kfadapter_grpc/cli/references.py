@@ -24,12 +24,14 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import other
+from kfadapter_grpc.cli.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.experiments import ExperimentRef
     from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
     from kfadapter_grpc.contract.runs import Run
@@ -254,6 +256,43 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
     if not found and not allow_missing:
         raise RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
     return found
+
+
+# --- similar names --------------------------------------------------------------------------------------------------
+
+
+def similar_name(client: Client, error: AdapterError, pipeline: str) -> str:
+    """Returns a sentence with the name that is most like one that was not found, among the newest; one call.
+
+    Args:
+        client: The adapter.
+        error: What was not found.
+        pipeline: The pipeline in the command, for its versions.
+    """
+    from kfadapter_grpc.contract import errors
+
+    def of_versions() -> Iterable[str]:
+        ref = pipeline_reference(client, pipeline)
+        newest = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=SEARCHED)
+        return (one.name for one in newest.page().items)
+
+    names: dict[type[AdapterError], Callable[[], Iterable[str]]] = {
+        errors.PipelineNotFoundError: lambda: (
+            one.name for one in client.pipelines.list(page_size=SEARCHED).page().items
+        ),
+        errors.VersionNotFoundError: of_versions,
+        errors.RunNotFoundError: lambda: (
+            one.display_name for one in client.runs.list(page_size=SEARCHED).page().items
+        ),
+        errors.ExperimentNotFoundError: lambda: (
+            one.name for one in client.experiments.list(page_size=SEARCHED).page().items
+        ),
+        errors.RecurringRunNotFoundError: lambda: (
+            one.display_name for one in client.recurring_runs.list(page_size=SEARCHED).page().items
+        ),
+    }
+    text, find = error.resource_name, names.get(type(error))
+    return did_you_mean(text, find()) if find and text and not _UUID.fullmatch(text) else ""
 
 
 # --- one of several -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.completion import run_ids
+from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, again, other, remember
 from kfadapter_grpc.cli.option_types import (
@@ -52,7 +52,7 @@ def run(
             metavar="RUN",
             help="Run it again, with the same version, parameters, experiment, description, labels and caching;"
             " other options override them.",
-            autocompletion=run_ids,
+            autocompletion=run_names,
         ),
     ] = "",
     parameter: Parameters = None,

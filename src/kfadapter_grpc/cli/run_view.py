@@ -214,7 +214,10 @@ def metrics_table(rows: Rows) -> Table[dict[str, Json | datetime]]:
     return Table(
         "runs",
         lambda row: str(row["run_id"]),
-        [Column(title, key, itemgetter(key), is_id=key == "run_id") for title, key in zip(titles, keys, strict=True)],
+        [
+            Column(title, key, itemgetter(key), cut=key == "display_name", is_id=key == "run_id")
+            for title, key in zip(titles, keys, strict=True)
+        ],
         (Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0)),
         ListMetricsRequest.ORDERS,
         lambda row: {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()},

@@ -8,7 +8,7 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
-from kfadapter_grpc.cli.completion import run_ids
+from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.option_types import (
     RUN_REFERENCES,
@@ -76,7 +76,7 @@ def metrics(
 
 def compare(
     options: ClientOptions,
-    run: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs, 2 to 10.", autocompletion=run_ids)],
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs, 2 to 10.", autocompletion=run_names)],
     *,
     every: Annotated[bool, typer.Option("--all", help="Show equal values, too; json and csv always do.")] = False,
     output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
@@ -94,7 +94,7 @@ def compare(
 def open_(
     options: ClientOptions,
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}; else the list.", autocompletion=run_ids)
+        str, typer.Argument(metavar="RUN", help=f"Run: {RUN_REFERENCES}; else the list.", autocompletion=run_names)
     ] = "",
     *,
     page: Annotated[
@@ -131,7 +131,7 @@ def watch(
     options: ClientOptions,
     run: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help=f"Each run: {RUN_REFERENCES}.", autocompletion=run_ids),
+        typer.Argument(metavar="RUN", help=f"Each run: {RUN_REFERENCES}.", autocompletion=run_names),
     ],
     how: Watching,
     *,
