@@ -125,7 +125,7 @@ def test_a_failure_does_not_end_the_work(kfadapter: Kfadapter, runs: FakeRuns) -
         "NAME ID REASON ERROR",
         f"b {second} RUN_NOT_RETRYABLE it has no failed task",
     ]
-    assert ended.err.splitlines()[:2] == ["error: 1 of 3 runs were not retried", "why:   RUN_NOT_RETRYABLE (1)"]
+    assert ended.err.splitlines()[:2] == ["error: not retried: 1 of 3 runs", "why:   RUN_NOT_RETRYABLE (1)"]
     record = json.loads(kfadapter("retry", "a", "b", "-o", "json").out)
     assert record == {
         "done": [next(iter(runs.runs))],

@@ -98,6 +98,7 @@ def test_compare_for_programs(kfadapter: Kfadapter, two: list[str]) -> None:
     assert head == ["kind", "name", "differs", *two]
     assert ["parameter", "seed", "true", "null", ""] in lines
     assert ["parameter", "city", "false", "서울", "서울"] in lines
+    assert ["fact", "created", "true", "2025-10-09T08:53:21Z", "2025-10-09T08:53:22Z"] in lines
 
 
 @pytest.mark.parametrize("count", [1, 11])

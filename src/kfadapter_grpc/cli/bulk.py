@@ -179,7 +179,7 @@ def change_all(
         reasons = Counter(_reason(error) for error in failed.values())
         first = next(iter(failed.values()))
         raise CommandError(
-            f"{len(failed)} of {counted(len(chosen))} were not {_DONE[verb]}",
+            f"not {_DONE[verb]}: {len(failed)} of {counted(len(chosen))}",
             why=", ".join(f"{reason} ({count})" for reason, count in reasons.items()),
             next_step=next_step(first) if isinstance(first, AdapterError) else first.next_step,
         )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NARROW = 12
 """The width that a value is broken at in a narrow table."""
+_SHORT_ID = 8
+"""How many characters of an id are shown, or more if ids begin alike."""
 _CODE = "the code and the arguments of containers are not compared; kfadapter download shows them"
 
 
@@ -48,9 +50,11 @@ def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> N
 def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool) -> None:
     mark = "≠" if out.is_utf8() else "*"
     titles = [f"RUN {number}" for number in range(1, len(runs) + 1)]
+    ids = [one.run_id for one in runs]
+    enough = next(size for size in range(_SHORT_ID, 256) if len({one[:size] for one in ids}) == len({*ids}))
     shown = [
         ("", "", "name", *(one.display_name for one in runs)),
-        ("", "", "id", *(one.run_id for one in runs)),
+        ("", "", "id", *(one[:enough] for one in ids)),
         *(
             (mark if row.differs else "", row.kind.value, row.name, *map(_shown, row.values))
             for row in rows
@@ -89,7 +93,8 @@ def _cell(value: Value) -> str:
     """Formats a value for a CSV file: text as it is, anything else as JSON; empty if it is missing."""
     if isinstance(value, Missing):
         return ""
-    return value if isinstance(value, str) else json.dumps(_json(value), ensure_ascii=False)
+    plain = _json(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 # --- versions -------------------------------------------------------------------------------------------------------
