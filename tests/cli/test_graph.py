@@ -209,5 +209,7 @@ def test_a_run_whose_pipeline_is_not_known(fake: FakeAdapter) -> None:
             assert "3 SUCCEEDED" in ended.out
             assert "3 iterations" in ended.out
             assert ended.out.count("-->") == 1
-        assert "<title>pipeline, run 파일</title>" in kfadapter("graph", "--run", of_file.run_id, "-o", "svg").out
+        drawn = kfadapter("graph", "--run", of_file.run_id, "-o", "svg").out
+        assert "<title>pipeline, run 파일</title>" in drawn
+        assert ' succeeded"' in drawn
         assert "run 'from a file' has no tasks that could be drawn\n" in kfadapter("graph", "--run", bare.run_id).err

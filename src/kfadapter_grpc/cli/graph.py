@@ -19,6 +19,7 @@ from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.spec import SpecSummary
+    from kfadapter_grpc.folding import Merged
     from kfadapter_grpc.graph import Graph, Style
 
 PIPE_WIDTH = 80
@@ -63,41 +64,45 @@ def graph(
 
     if bool(pipeline) == bool(run):
         raise typer.BadParameter("give a pipeline or --run RUN")
-    states: dict[tuple[str, ...], str] = {}
+    outcomes: Mapping[tuple[str, ...], Merged] = {}
     with options.client() as client:
         if run:
-            spec, of, states = _of_run(client, run)
+            spec, of, outcomes = _of_run(client, run)
         else:
             version_ = find_version(client, pipeline_reference(client, pipeline, by_id=by_id), version or None)
             spec, of = version_.spec, ("version", version_.name)
     _note_gaps(spec, of)
+    now = datetime.now(timezone.utc)
+    states = {path: one.words(now) for path, one in outcomes.items()}
     if output != "text":
-        sys.stdout.write(_document(spec, of, output, states))
+        looks = {path: one.state.name.lower() for path, one in outcomes.items()}
+        sys.stdout.write(_document(spec, of, output, states, looks))
     elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
         _print_text(graph_of(spec.tasks, out.encodable, states), width or _width(), style)
 
 
-def _of_run(client: "Client", run: str) -> tuple["SpecSummary | None", tuple[str, str], dict[tuple[str, ...], str]]:
-    """Returns the pipeline of a run, or one made from its tasks; its title; and the states of the tasks."""
+def _of_run(
+    client: "Client", run: str
+) -> tuple["SpecSummary | None", tuple[str, str], Mapping[tuple[str, ...], "Merged"]]:
+    """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
     from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
     from kfadapter_grpc.contract.spec import SpecSummary
     from kfadapter_grpc.folding import folded_tasks, merged_tasks
 
     found = client.runs.get(run_id(client, run))
-    now = datetime.now(timezone.utc)
-    states = {path: merged.words(now) for path, merged in merged_tasks(found).items()}
+    outcomes = merged_tasks(found)
     if found.pipeline_id and found.pipeline_version_id:
         with suppress(PipelineNotFoundError, VersionNotFoundError):
             version = client.pipelines.get_version(
                 pipeline_id=found.pipeline_id, pipeline_version_id=found.pipeline_version_id
             )
-            return version.spec, ("version", version.name), states
+            return version.spec, ("version", version.name), outcomes
     out.note(
         "the run was started from a file, or its version was deleted, so its own tasks are drawn; "
         "they are connected where one takes an output of another"
     )
-    return SpecSummary(tasks=folded_tasks(found)), ("run", found.display_name), states
+    return SpecSummary(tasks=folded_tasks(found)), ("run", found.display_name), outcomes
 
 
 def _width() -> int:
@@ -125,7 +130,11 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
 
 
 def _document(
-    spec: "SpecSummary | None", of: tuple[str, str], style: str, states: Mapping[tuple[str, ...], str]
+    spec: "SpecSummary | None",
+    of: tuple[str, str],
+    style: str,
+    states: Mapping[tuple[str, ...], str],
+    looks: Mapping[tuple[str, ...], str],
 ) -> str:
     """Writes the graph for a document; if stdout is not UTF-8, in ASCII with each format's own character references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
@@ -135,5 +144,6 @@ def _document(
         text = mermaid(tasks)
         return text if out.is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", text)
     name = spec.name if spec else ""
-    text = dot(tasks) if style == "dot" else svg(tasks, f"{name or 'pipeline'}, {' '.join(of)}")
+    title = f"{name or 'pipeline'}, {' '.join(of)}"
+    text = dot(tasks) if style == "dot" else svg(tasks, title, states=looks)
     return text if out.is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -191,9 +191,12 @@ class _Pen:
     """Draws lines: rounded at corners, with a small bridge at crossings."""
 
     def __init__(self, found: Layout) -> None:
-        columns = [(box, x) for box in found.boxes for x in range(box.x, box.x + box.width)]
-        self._tops = {(x, box.y - 1): _top_of(box) for box, x in columns}
-        self._bottoms = {(x, box.y + box.height - 1): _bottom_of(box) for box, x in columns}
+        self._tops: dict[tuple[int, int], float] = {}
+        self._bottoms: dict[tuple[int, int], float] = {}
+        for box in found.boxes:
+            columns = range(box.x, box.x + box.width)
+            self._tops.update(dict.fromkeys(((x, box.y - 1) for x in columns), _top_of(box)))
+            self._bottoms.update(dict.fromkeys(((x, box.y + box.height - 1) for x in columns), _bottom_of(box)))
         # For each row with horizontal lines, the columns where vertical lines cross it.
         rows = sorted({wire.bus for wire in found.wires if wire.bus is not None})
         self._falls: dict[int, list[int]] = {row: [] for row in rows}
