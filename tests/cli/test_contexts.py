@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,12 +15,12 @@ from tests.cli.test_completion import offered
 from tests.client.fake_adapter import FakeAdapter, serving
 from typer.testing import CliRunner
 
+from kfadapter_embedded.dev import banner
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def cli(*arguments: str) -> Ended:
@@ -192,6 +193,20 @@ def test_an_odd_file(home: Path, content: bytes) -> None:
     with serving(FakeAdapter()) as target:
         assert cli("--target", target, "list").code == 0
     assert cli("--help").code == 0
+
+
+def test_dev_names_its_address_where_commands_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `kfadapter dev` prints to type next calls it, whatever context is the current one."""
+
+    def tried() -> str:
+        return next(line for line in banner("127.0.0.1:50051", "", Path()).splitlines() if line.startswith("try"))
+
+    assert tried().split() == ["try", "kfadapter", "list"]
+    cli("config", "set", "prod", "--target", "prod:1")
+    cli("config", "use", "prod")
+    assert tried().split() == ["try", "kfadapter", "--target", "127.0.0.1:50051", "list"]
+    monkeypatch.setenv("KFADAPTER_TARGET", "127.0.0.1:50051")
+    assert tried().split() == ["try", "kfadapter", "list"]
 
 
 def test_completion_offers_contexts() -> None:

@@ -129,6 +129,15 @@ def name_in_use(options: ClientOptions) -> str:
     return ""
 
 
+def usual_target() -> str:
+    """Returns the adapter that a command without options calls."""
+    from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
+
+    with suppress(CommandError):
+        return in_use(ClientOptions())[1].target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+    return ""
+
+
 def _behind(environment: Mapping[str, str], found: ClientOptions) -> ClientOptions:
     """A context without what the environment sets."""
     from kfadapter_grpc.client import credentials  # noqa: PLC0415  loads gRPC
