@@ -53,6 +53,8 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     ids = {**pipeline, **version, "run_id": failed, "experiment_id": free, "recurring_run_id": on}
     made: dict[str, object] = {"run_id": trained, "artifact_id": artifact.artifact_id}
     special: dict[str, dict[str, object]] = {
+        "PipelineService/Update": {**pipeline, "display_name": "updated"},
+        "PipelineService/UpdateVersion": {**pipeline, **version, "tags": {"updated": "yes"}},
         "PipelineService/Delete": {**pipeline, "force": True},
         "PipelineService/Download": pipeline,
         "RunService/Create": {**pipeline, "request_id": "faults-run"},
