@@ -51,7 +51,7 @@ SHOWN_BYTES = 256 * 1024
 YAML_BYTES = 4 * 2**20
 """Up to which size a file is sent as YAML; a larger one as JSON, as each MB takes a second to convert."""
 _CHUNK_BYTES = 256 * 1024
-_UPLOAD = ("file", "name", "version_name", "display_name", "description", "tags", "if_exists")
+_UPLOAD = ("file", "name", "version_name", "description", "tags", "if_exists")
 _IF_EXISTS = {one.value: one for one in IfExists}
 _SUFFIXES = re.compile(r"(\.tar)?\.\w+$")
 _UPDATE = ("display_name", "tags")
@@ -279,7 +279,6 @@ def upload(request: Request, form: FormData) -> Response:
             content,
             name=values["name"] or name,
             version_name=values["version_name"],
-            display_name=values["display_name"],
             description=values["description"],
             tags=pairs(values["tags"], "tags"),
             if_exists=_IF_EXISTS.get(values["if_exists"], IfExists.SKIP_IF_SAME),

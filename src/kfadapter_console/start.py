@@ -60,6 +60,7 @@ def show(request: Request) -> Response:
     values = {"once": str(uuid.uuid4()), "caching": "on"}
     if old:
         values["experiment_id"], values["description"] = old.experiment_id, old.description
+        values["caching"] = "" if old.caching_disabled else "on"
         values["labels"] = "\n".join(f"{key}={value}" for key, value in old.labels.items())
     given = old.parameters if old else {}
     for one in _declared(version):

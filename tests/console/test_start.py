@@ -196,6 +196,8 @@ def test_experiment_and_caching(visitor: Visitor, client: Client, typed: Pipelin
     }
     del form["caching"]
     run = _started(visitor, client, form)
+    assert run.caching_disabled
+    assert "caching" not in _opened(visitor.get(f"/start?like={run.run_id}"))
     assert (run.experiment_name, run.display_name, run.description) == ("새 실험", HOSTILE, "첫 줄\n둘째 줄")
     assert dict(run.labels) == {"팀": "가", "key": "a=b"}
     form = _form(visitor, typed, needed="x") | {"experiment_id": run.experiment_id}
