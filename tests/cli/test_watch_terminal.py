@@ -18,6 +18,8 @@ from tests.cli.test_process import PROGRAM, environment
 from typing_extensions import override
 
 from kfadapter.v1 import run_pb2
+from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.contract.errors import AdapterError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +46,18 @@ class HeldRuns(FakeRuns):
         yield from super().Watch(request, context)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130), (None, 0)])
-def test_the_terminal_is_restored(number: signal.Signals | None, code: int, fake: FakeAdapter) -> None:
-    """The whole window is used while runs are watched; at the end, by itself or a signal, it is as it was before."""
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (PermissionDeniedError("not yours"), ExitCode.NOT_ALLOWED),
+        (None, ExitCode.OK),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "an error", "its end"],
+)
+def test_the_terminal_is_restored(end: signal.Signals | AdapterError | None, code: int, fake: FakeAdapter) -> None:
+    """The whole window is used while runs are watched; afterwards the terminal is as it was, however that ended."""
     runs = HeldRuns()
     tasks = [
         run_pb2.RunTask(name=f"작업{index}", task_id=str(index), state=run_pb2.RUN_STATE_RUNNING) for index in range(9)
@@ -61,10 +72,11 @@ def test_the_terminal_is_restored(number: signal.Signals | None, code: int, fake
             while "작업2".encode() not in seen:
                 seen += os.read(ours, 65536)
             live = seen
-            if number is None:
-                runs.may_end.set()
+            if isinstance(end, signal.Signals):
+                process.send_signal(end)
             else:
-                process.send_signal(number)
+                runs.failures += [end] if end else []
+                runs.may_end.set()
             while LEFT not in seen or "작업8".encode() not in seen:
                 seen += os.read(ours, 65536)
             runs.may_end.set()

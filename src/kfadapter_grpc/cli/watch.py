@@ -7,6 +7,7 @@ import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.drawing import Followed, Lines, Screen
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
@@ -32,7 +33,8 @@ MOST_OUTPUTS = 20
 _LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")
 _SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks began, so there are no logs")
 _AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)
-_NEXT, _FILES = (other("runs", "show", RUN), other("logs", RUN)), other("artifacts", "list", RUN)
+_NEXT = other("runs", "show", RUN), other("logs", RUN)
+_FILES, _PAGE = other("artifacts", "list", RUN), other("runs", "open", RUN)
 _RETRY = other("retry", RUN, "--watch", words="runs its failed tasks again")
 
 
@@ -60,7 +62,9 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
         else:
             lines = Lines(sys.stdout if style == "table" and not how.quiet else None, several=len(followed) > 1)
             _follow(client, followed, lines, LogTails(client, lines.logged) if how.logs else None)
-    _print(followed, style, options)
+    # `kfadapter dev` serves the page, too.
+    has_page = "KFADAPTER_PAGE" in os.environ or is_loopback(client.target.rpartition(":")[0])
+    _print(followed, style, options, has_page=has_page)
     _judge(followed, options)
 
 
@@ -109,7 +113,7 @@ def _print_commands(run: Run, options: ClientOptions, *steps: Step) -> None:
         output.note(f"  {invocation.spell(step)}")
 
 
-def _print(followed: Sequence[Followed], style: Format, options: ClientOptions) -> None:
+def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, *, has_page: bool) -> None:
     runs = [one.run for one in followed if not one.is_gone]
     if style == "table":
         for run in runs:
@@ -118,7 +122,8 @@ def _print(followed: Sequence[Followed], style: Format, options: ClientOptions) 
             if run.state is RunState.SUCCEEDED:
                 has_files = any(one.artifacts for task in run.tasks for one in task.outputs)
                 output.note("next:")
-                _print_commands(run, options, *_NEXT, *([_FILES] if has_files else ()))
+                steps = (*_NEXT, *([_FILES] if has_files else ()), *([_PAGE] if has_page else ()))
+                _print_commands(run, options, *steps)
     elif style == "name":
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:
