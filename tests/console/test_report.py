@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.runs import Runs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PAGE = f"<h1>보고서</h1>{HOSTILE}<script>alert(2)</script><img src=http://192.0.2.1/x.png><form action=//x><button>go"
+PAGE = (
+    f"<meta http-equiv=refresh content='0;url=http://192.0.2.1/'><h1>보고서</h1>{HOSTILE}<script>alert(2)</script>"
+    "<img src=http://192.0.2.1/x.png><iframe src=http://192.0.2.1/></iframe>"
+)
 MARKDOWN = f"# 결과\n\n{HOSTILE}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 

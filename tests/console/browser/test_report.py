@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from tests.cli.conftest import Kfadapter
-from tests.console.test_report import failed_run, served
+from tests.console import test_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,27 +23,31 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="nee
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_opens_alone(tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
-    """It requests nothing but itself, runs nothing of what tasks wrote, fits a narrow window, and axe finds nothing."""
-    file = tmp_path / "보고서.html"
-    with served({"r0": failed_run()}) as target:
-        assert Kfadapter(target)("runs", "report", "r0", "-o", str(file)).code == 0
-    requested, dialogs = list[str](), list[str]()
+def test_opens_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: Literal["light", "dark"]) -> None:
+    """It loads nothing, runs nothing of what tasks wrote, fits a narrow window, and axe finds nothing."""
+    file, dialogs = tmp_path / "보고서.html", list[str]()
 
     def refuse(dialog: Dialog) -> None:
         dialogs.append(dialog.message)
         dialog.dismiss()
 
-    with sync_playwright() as playwright:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, sync_playwright() as playwright:
+        address = "{}:{}".format(*elsewhere.getsockname())
+        monkeypatch.setattr(test_report, "PAGE", test_report.PAGE.replace("192.0.2.1", address))
+        with test_report.served({"r0": test_report.failed_run()}) as target:
+            assert Kfadapter(target)("runs", "report", "r0", "-o", str(file)).code == 0
+        assert address in file.read_text("utf-8")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 800})
-        page.on("request", lambda request: requested.append(request.url))
         page.on("dialog", refuse)
         page.goto(file.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator("img, script").count() == 0
-        assert [frame.evaluate("document.body.innerText").split()[0] for frame in page.frames[1:]] == ["결과", "보고서"]
-        found = Axe().run(page).response["violations"]
+        words = [frame.evaluate("document.body.innerText").split()[:1] for frame in page.main_frame.child_frames]
+        assert words == [["결과"], ["보고서"]]
+        assert [one["id"] for one in Axe().run(page).response["violations"]] == []
         browser.close()
-    assert [one["id"] for one in found] == []
-    assert (requested, dialogs) == ([file.as_uri()], [])
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            elsewhere.accept()
+    assert dialogs == []
