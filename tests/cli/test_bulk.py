@@ -230,7 +230,9 @@ def old(runs: FakeRuns) -> FakeRuns:
 def test_prune(kfadapter: Kfadapter, old: FakeRuns, words: str, expected: str, printed: str) -> None:
     """Finished runs are deleted by age, and all but the newest; the one in progress never is."""
     ended = kfadapter("runs", "prune", *words.split(), "--yes")
-    assert (ended.code, ended.out, ended.err) == (0, printed, "")
+    assert (ended.code, ended.out) == (0, printed)
+    of = "1 run" if "--state" in words else "3 runs"
+    assert ended.err == f"to delete: {len(expected)} of {of} that have finished\n"
     assert "".join(changed(old)) == expected
 
 

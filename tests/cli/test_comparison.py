@@ -163,6 +163,26 @@ def test_changes_for_programs(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     assert added == ["parameter", "도시", "added", "", "", '{"type": "STRING", "optional": false}']
 
 
+def test_changed_lines(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """With `-o diff` the files are compared line by line, as YAML with code in blocks."""
+    stock(fake)
+    same = kfadapter("versions", "diff", "train", "-o", "diff")
+    assert (same.code, same.out, same.err) == (0, "", "the pipelines in train and 3 are the same\n")
+    files = [json.dumps({"code": f"a\n가 {number}\n"}).encode() for number in range(2)]
+    fake.on_call = lambda: setattr(fake, "file", files.pop(0)) if fake.calls[-1] == "Download" else None
+    ended = kfadapter("versions", "diff", "train", "2", "3", "-o", "diff")
+    assert ended.out.splitlines() == [
+        "--- 2",
+        "+++ 3",
+        "@@ -1,4 +1,4 @@",
+        " code: |",
+        "   a",
+        "-  가 0",
+        "+  가 1",
+        " ",
+    ]
+
+
 def test_the_only_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """A pipeline with one version has nothing to compare."""
     fake.add("alone")

@@ -155,6 +155,8 @@ def change_all(
 
     if not yes and chosen:
         _confirm(verb, chosen, of)
+    elif of:
+        out.note(f"to {verb}: {of}")
     done: list[str] = []
     failed: dict[str, AdapterError | CommandError] = {}
     try:

@@ -6,6 +6,8 @@ import csv
 import json
 import sys
 from datetime import datetime, timedelta
+from difflib import unified_diff
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output as out
@@ -14,12 +16,14 @@ from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs
 from kfadapter_grpc.contract.spec import SpecSummary
+from kfadapter_grpc.pipeline_yaml import write_yaml
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kfadapter_grpc.cli.option_types import TableFormat
+    from kfadapter_grpc.client import Client
     from kfadapter_grpc.comparison import ComparedRow, SpecChange, Value
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import Run
@@ -29,7 +33,7 @@ _NARROW = 12
 """The width that a value is broken at in a narrow table."""
 _SHORT_ID = 8
 """How many characters of an id are shown, or more if ids begin alike."""
-_CODE = "the code and the arguments of containers are not compared; kfadapter download shows them"
+_CODE = "the code and the arguments of containers are not compared; -o diff compares the files line by line"
 
 
 def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> None:
@@ -147,3 +151,20 @@ def _change_json(change: SpecChange) -> dict[str, Json]:
         "field": change.field,
         **{side: value for side, value in sides.items() if not isinstance(value, Missing)},
     }
+
+
+def print_changed_lines(client: Client, old: PipelineVersion, new: PipelineVersion) -> None:
+    """Prints the lines that differ between the files of two versions, as YAML with code in blocks."""
+    files: list[list[str]] = []
+    for version in (old, new):
+        stored, written = BytesIO(), BytesIO()
+        client.pipelines.download(
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id, to=stored
+        )
+        stored.seek(0)
+        write_yaml(stored, written)
+        files.append(written.getvalue().decode().split("\n"))
+    lines = list(unified_diff(files[0], files[1], old.name, new.name, lineterm=""))
+    out.print_names(lines)
+    if not lines:
+        out.note(f"the pipelines in {old.name} and {new.name} are the same")

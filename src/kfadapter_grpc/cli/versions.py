@@ -1,7 +1,7 @@
 """`kfadapter versions`: the versions of a pipeline."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +16,6 @@ from kfadapter_grpc.cli.option_types import (
     CreatedBefore,
     Limit,
     PipelineName,
-    TableFormat,
     order_by_fields,
 )
 from kfadapter_grpc.cli.options import ClientOptions
@@ -68,16 +67,22 @@ def diff(
     ] = "",
     *,
     by_id: ById = None,
-    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
+    output: Annotated[
+        Literal["table", "csv", "json", "diff"],
+        typer.Option("--output", "-o", help="Output format; diff compares the files line by line, code included."),
+    ] = "table",
 ) -> None:
     """Compare two versions of a pipeline: parameters, artifacts and tasks."""
-    from kfadapter_grpc.cli.comparison_view import print_changes
+    from kfadapter_grpc.cli.comparison_view import print_changed_lines, print_changes
 
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         new = find_version(client, ref, after or None)
         old = find_version(client, ref, before) if before else _before(client, ref, new)
-    print_changes(old, new, output)
+        if output == "diff":
+            print_changed_lines(client, old, new)
+        else:
+            print_changes(old, new, output)
 
 
 versions = group("List the versions of a pipeline, newest first; compare two.", list_, diff, lists_of=True)
