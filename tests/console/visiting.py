@@ -186,11 +186,36 @@ class Visitor:
         for given in reply.headers.getlist("set-cookie"):
             for name, value in SimpleCookie(given).items():
                 self.cookies[name] = value.value
-        if reply.headers.get("content-security-policy") == POLICY and "html" in reply.headers.get("content-type", ""):
+        is_page = "html" in reply.headers.get("content-type", "") and "content-disposition" not in reply.headers
+        if is_page and reply.headers["content-security-policy"] == POLICY:
             Html(reply.data.decode())
         if follow and reply.status in {302, 303, 307}:
             return self._send("GET", urljoin(url, reply.headers["location"]), None, {}, follow=True)
         return Answer(reply.status, reply.headers, reply.data, url)
+
+
+def addresses(visitor: Visitor, more: Sequence[str] = (), *, most: int = 400) -> dict[str, str]:
+    """Follows the links of the page; returns one address of each of its pages, by the route.
+
+    Args:
+        visitor: Gets the pages, which must all be found.
+        more: Addresses to begin with, besides `/`.
+        most: How many pages to get at most.
+    """
+    found: dict[str, str] = {}
+    waiting, seen = ["/", *more], set[str]()
+    while waiting and len(seen) < most:
+        address = waiting.pop(0).partition("#")[0]
+        if not address or address in seen:
+            continue
+        seen.add(address)
+        answer = visitor.get(address)
+        assert answer.status == 200, address
+        if "text/html" in answer.headers["content-type"] and "content-disposition" not in answer.headers:
+            shape = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", answer.path.partition("?")[0])
+            found.setdefault(re.sub(r"(?<=/tasks/).*?(?=/|$)", "TASK", shape), answer.path)
+            waiting += answer.html.links if answer.headers["content-security-policy"] == POLICY else []
+    return found
 
 
 @contextmanager

@@ -23,12 +23,13 @@ function replace(html) {
     }
     times(fresh);
     if (old.isEqualNode(fresh)) continue;
-    const focused = old.contains(document.activeElement) && document.activeElement.id;
+    const had = old.contains(document.activeElement) ? document.activeElement : null;
+    const focused = had?.id ? `#${CSS.escape(had.id)}` : had && `[href="${CSS.escape(had.getAttribute("href") ?? "")}"]`;
     const scrolled = [old, ...old.querySelectorAll("[id]")].filter((one) => one.id && (one.scrollTop || one.scrollLeft));
     const places = scrolled.map((one) => [one.id, one.scrollTop, one.scrollLeft]);
     old.replaceWith(fresh);
     for (const [id, top, left] of places) document.getElementById(id)?.scrollTo(left, top);
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    if (focused) (fresh.matches(focused) ? fresh : fresh.querySelector(focused))?.focus({ preventScroll: true });
   }
 }
 
