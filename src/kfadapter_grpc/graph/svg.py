@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from textwrap import indent
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
@@ -98,7 +99,7 @@ def svg(
         link: Returns where the box of a task leads to; no link if empty.
         ids: Precedes the path of a task in the id of its link; unique among the graphs of a page.
     """
-    found = layout(graph, DOCUMENT)
+    found = _layout(graph)
     width = found.width * _WIDTH + 2 * _MARGIN
     height = found.height * _HEIGHT + 2 * _MARGIN
     size = f'width="{width}" height="{height}"'
@@ -119,6 +120,12 @@ def svg(
             "</svg>\n",
         ]
     )
+
+
+@lru_cache(maxsize=32)
+def _layout(graph: Graph) -> Layout:
+    """Lays a graph out; a page asks again for the same one, which takes half a second for 300 tasks."""
+    return layout(graph, DOCUMENT)
 
 
 def _top_of(box: Box) -> float:

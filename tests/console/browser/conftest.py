@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 WAIT_MILLISECONDS = 30_000
 
@@ -46,8 +46,8 @@ def tab(chromium: Browser, page_url: str) -> Callable[..., AbstractContextManage
         )
         context.set_default_timeout(WAIT_MILLISECONDS)
         page = context.new_page()
-        # A Content-Security-Policy that is violated is reported as an error, too.
-        page.on("console", lambda said: problems.append(said.text) if said.type in {"error", "warning"} else None)
+        # A Content-Security-Policy that is violated is reported as an error, too; so is a form that is refused.
+        page.on("console", lambda said: problems.append(said.text) if is_problem(said) else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda sent: None if is_ours(sent.url, url) else problems.append(f"asked {sent.url}"))
         try:
@@ -57,6 +57,11 @@ def tab(chromium: Browser, page_url: str) -> Callable[..., AbstractContextManage
         assert problems == []
 
     return open_tab
+
+
+def is_problem(said: ConsoleMessage) -> bool:
+    """Whether a message of the console reports an error, other than that of a form with wrong values."""
+    return said.type in {"error", "warning"} and "responded with a status of 400" not in said.text
 
 
 def is_ours(address: str, url: str) -> bool:
