@@ -6,6 +6,7 @@ Each top-level element of a fragment has an id; console.js replaces the element 
 from __future__ import annotations
 
 import threading
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,7 @@ RETRY_MILLISECONDS = 3000
 """How long a browser waits before it connects again."""
 BEAT_SECONDS = 2.0
 """How often a stream without changes looks whether the browser is still there."""
+RESTS, SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 4, 0.3, 5.0
 BEAT = ""
 """A fragment that only shows that the stream is alive."""
 _MEDIA_TYPE = "text/event-stream"
@@ -82,8 +84,8 @@ def latest(
 ) -> Generator[S | None, None, None]:
     """Yields what a stream has come to, whenever that has changed, and None after `BEAT_SECONDS` without a change.
 
-    A thread of its own reads the stream, so that a browser that has left is noticed although nothing comes, and what
-    comes faster than it is shown is not sent.
+    A thread of its own reads the stream, so that a browser that has left is noticed although nothing comes. After each
+    state it rests `RESTS` times as long as showing it took; what comes meanwhile is one change.
 
     Args:
         items: The stream.
@@ -116,7 +118,10 @@ def latest(
             is_over = ended
             if is_over and failures:
                 raise failures[0]
+            began = time.monotonic()
             yield state if is_new else None
+            if is_new and not is_over:
+                time.sleep(min(max(RESTS * (time.monotonic() - began), SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS))
     finally:
         stop()
 

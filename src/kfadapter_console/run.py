@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from contextlib import suppress
 from http import HTTPStatus
@@ -43,9 +42,6 @@ MAX_ROWS = 300
 _MAX_DRAWN = 100
 """Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
 _MAX_RESULTS, _MAX_PICTURES = 100, 8
-_LONGEST_PAUSE_SECONDS = 5.0
-_RENDERING_SHARE = 4
-"""A stream rests so many times as long as it took to render."""
 
 
 class Line(NamedTuple):
@@ -93,7 +89,6 @@ def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
         if run is None:
             yield live.BEAT
             continue
-        began = time.monotonic()
         declared = declared_tasks(client, run) if declared is None or not run.pipeline_version_id else declared
         values = _values(request, run, declared)
         for part in PARTS:
@@ -101,7 +96,6 @@ def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
             if sent.get(part) != fragment:
                 yield fragment
             sent[part] = fragment
-        time.sleep(min(_RENDERING_SHARE * (time.monotonic() - began), _LONGEST_PAUSE_SECONDS))
 
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
@@ -255,6 +249,8 @@ def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
     if not any(one.task for one in rows):
         return "waiting", ""
     icon, name = page.ICONS.get(state, "·"), state.name.lower()
+    if any(one.hangs for one in rows):
+        return "paused", f"{icon} does not start"
     if len(rows) > 1:
         counts = [(one, sum(row.state is one for row in rows)) for one in page.ICONS]
         return name, "  ".join(f"{page.ICONS[one]} {count}" for one, count in counts if count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -147,7 +146,6 @@ def _growing(request: Request, run: Run, task: RunTask) -> Iterator[str]:
             fragment = page.text(request, "task_log.html", text=plain(kept), note="\n".join(notes))
             yield fragment if fragment != sent else live.BEAT
             sent = fragment
-            time.sleep(0.5)
     except AdapterError as error:
         yield page.text(request, "task_log.html", text="", note=error.message)
 
