@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from io import BytesIO
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from tests.console.conftest import EXAMPLES
 from tests.console.visiting import MAX_UPLOAD_BYTES, Visitor, page
 
 from kfadapter_console.pipelines import EXAMPLE
-from kfadapter_grpc.client import Client, PipelineNotFoundError
+from kfadapter_grpc.client import Client, Page, PipelineNotFoundError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,13 +184,18 @@ def test_upload_is_refused(visitor: Visitor, made: Made, values: dict[str, str],
     assert sent.get("tags", "") in answer.text
 
 
-def test_example(visitor: Visitor, client: Client) -> None:
-    """The example of the page is one of the repository's, and is stored once."""
+def test_example(visitor: Visitor, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no pipelines, the page says what to do and offers an example, one of the repository's."""
+    none = SimpleNamespace(page=lambda _: Page(()))
+    monkeypatch.setattr("kfadapter_grpc.client.pipelines.Pipelines.list", lambda *_, **__: none)
+    empty = visitor.get("/pipelines")
+    assert "There are no pipelines yet." in empty.words
+    assert [form.fields.keys() >= {"once", "csrf"} for form in empty.html.forms if form.action == "/upload"] == [
+        True
+    ] * 2
     assert EXAMPLE.read_bytes() == TRAIN
-    words = {
-        visitor.post("/upload", {"example": "", "name": "the example", "once": str(uuid.uuid4())}).status for _ in "12"
-    }
-    assert words == {200}
+    for _ in "12":
+        assert visitor.post("/upload", _fields(example="", name="the example")).status == 200
     assert client.pipelines.get("the example").version_count == 1
 
 
