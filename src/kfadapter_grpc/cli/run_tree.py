@@ -231,8 +231,9 @@ def _counts(row: Row) -> Iterator[str]:
 
 def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str) -> Iterator[tuple[str, str]]:
     """Yields the last lines of the logs of a task and of those hidden in it, with their paths below it."""
-    if row.state is RunState.RUNNING and row.task and row.task.task_id in tails:
-        yield path, tails[row.task.task_id]
+    tail = tails.get(row.task.task_id) if row.task and row.state is RunState.RUNNING else None
+    if tail is not None:  # one look: the threads that read logs change `tails` meanwhile
+        yield path, tail
     for one in hidden:
         is_iteration = row.kind is TaskKind.LOOP and one.task is None  # its name has that of the loop
         above = path.rpartition("/")[0] if is_iteration else path
