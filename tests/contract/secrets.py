@@ -86,7 +86,7 @@ class Stage:
     def __enter__(self) -> Self:
         self.kfp = ScriptedKfp()
         self.kfp.on("GET", "/healthz$", answers(200))
-        for method in ("GET", "POST", "DELETE"):
+        for method in ("GET", "POST", "PATCH", "DELETE"):
             self.kfp.on(method, "", self._behave)
         self.kfp.__enter__()
         self._log_path, self._log_begin = self.folder / "log", 0

@@ -46,7 +46,7 @@ def _by_caller(connection: Connection, received: Received) -> bool:
 def kfp() -> Iterator[ScriptedKfp]:
     """A KFP that authorizes Alice."""
     with ScriptedKfp() as server:
-        for method in ("GET", "POST", "DELETE"):
+        for method in ("GET", "POST", "PATCH", "DELETE"):
             server.on(method, "", _by_caller)
         yield server
 

@@ -104,7 +104,7 @@ def test_a_file_as_kubernetes_exchanges_it(kfp: ScriptedKfp, tmp_path: Path) -> 
     assert shown(kfp) == ["Bearer one", "Bearer two"]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 def test_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport: Transport, token_file: Path, method: str) -> None:
     """After a 401 the file is read again, changed or not; with another token, reads and writes are retried."""
     kfp.on(method, "/x", after_changing(token_file, "canary-2", accepts("canary-2")), accepts("canary-2"))
