@@ -167,6 +167,21 @@ def test_metrics_for_programs(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     assert (found[1]["each[0]/train/accuracy"], found[2]["each[0]/train/accuracy"]) == (1 / 3, None)
 
 
+def test_metrics_in_another_order(kfadapter: Kfadapter) -> None:
+    """Metrics can be sorted by, and chosen as columns, as everything else in the table."""
+    ended = kfadapter(
+        "runs", "metrics", "--sort", "each[0]/train/accuracy:desc", "--columns", "name,each[0]/train/accuracy"
+    )
+    assert [line.split("   ")[0].strip() for line in ended.out.splitlines()] == [
+        "NAME",
+        "이름 r2",
+        "이름 r1",
+        "이름 r0",
+    ]
+    unknown = kfadapter("runs", "metrics", "--sort", "each1/train/accuracy").err
+    assert "Did you mean 'each[1]/train/accuracy'?" in unknown
+
+
 def test_no_more_than_wanted(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """`--limit` limits the runs; stderr says that there may be more."""
     ended = kfadapter("runs", "metrics", "--limit", "2", "-o", "json")

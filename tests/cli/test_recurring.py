@@ -104,6 +104,16 @@ def test_its_last_start(
     assert "  FAILED  train-7-1\n" in shown
 
 
+def test_references(kfadapter: Kfadapter, recurring: FakeRecurringRuns) -> None:
+    """A recurring run is found by its name and the beginning of its id; a similar name is suggested."""
+    recurring.item = replace(DAILY, created_at=LAST)
+    for text in (ID, "매일", ID[:8]):
+        assert kfadapter("recurring", "enable", text, "-o", "name").out == f"{ID}\n"
+    assert kfadapter("recurring", "show", "없음").code == 5
+    assert "Did you mean '매일'?" in kfadapter("recurring", "show", "매일2").err
+    assert kfadapter("recurring", "delete", "없음", "--allow-missing").err == "not found: recurring run 없음\n"
+
+
 def test_names_stand_beside_ids(kfadapter: Kfadapter, recurring: FakeRecurringRuns, fake: FakeAdapter) -> None:
     """Pipeline, version and experiment are shown by name and id, or by id if the name is unknown."""
     version = fake.versions["train"][0]

@@ -41,6 +41,7 @@ FAILED = "@failed"
 SEARCHED = 1000
 """How many of the newest ones are searched."""
 PAGE = 200
+_FEW = 20
 _SHOWN = 10
 """How many candidates are shown."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -101,7 +102,8 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
 
     of = pipeline_id(client, pipeline) if pipeline else ""
     states = [RunState.FAILED] if failed else []
-    newest = next(client.runs.list(pipeline_id=of, states=states, page_size=1), None)
+    # KFP filters neither by pipeline nor by failures alone: the adapter reads runs in such pages until one matches.
+    newest = next(client.runs.list(pipeline_id=of, states=states, page_size=_FEW if of or failed else 1), None)
     if newest is None:
         raise CommandError(
             f"no{' failed' if failed else ''} runs{f' of {pipeline}' if pipeline else ''} yet",
@@ -311,7 +313,8 @@ def _by_beginning(text: str, what: str, newest: Iterable[Candidate]) -> str:
 def _only(text: str, what: str, newest: Iterable[Candidate], matches: Callable[[Candidate], bool]) -> str:
     """Returns the id of the only candidate that matches; empty if none does."""
     every = iter(newest)
-    found = [one for one in islice(every, SEARCHED) if matches(one)]
+    # A record that is added while pages are read moves the last one of a page onto the next one, too.
+    found = list({one.id: one for one in islice(every, SEARCHED) if matches(one)}.values())
     if not found and next(every, None):
         out.note(f"'{text}' was looked for among the newest {SEARCHED} {what} only; there are more")
     if len(found) > 1:
