@@ -336,6 +336,15 @@ def test_like_what_cannot_be_repeated(
     assert (ended.code, "it was started from a file" in ended.err) == (8, True)
 
 
+def test_like_needs_the_true_parameters(kfadapter: Kfadapter, runs: FakeRuns, old: run_pb2.Run) -> None:
+    """A parameter that the adapter could not return as it is has to be set; nothing is started with its replacement."""
+    old.warnings.append("parameters.deep.id: integer beyond 2^53; shown as text")
+    ended = kfadapter("run", "--like", old.run_id, "-p", "dee=1")
+    assert (ended.code, "why:   parameters.deep.id: integer beyond 2^53; shown as text\n" in ended.err) == (8, True)
+    assert kfadapter("run", "--like", old.run_id, "-p", "deep={}").code == 0
+    assert len(runs.runs) == 2
+
+
 @pytest.mark.parametrize("words", [[], ["train", "--like", "@latest"]])
 def test_run_needs_a_pipeline_or_a_run(kfadapter: Kfadapter, runs: FakeRuns, words: list[str]) -> None:
     """Neither and both are usage errors."""

@@ -34,10 +34,15 @@ from kfadapter_grpc.cli.streams import STDIN, native_path
 from kfadapter_grpc.cli.values import labels, pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json
+
+_PARAMETERS = ("parameters.", "parameters:")
+"""The beginnings of warnings about the values of parameters."""
 
 
 def run(
@@ -94,13 +99,15 @@ def run(
         else:
             old = Run(run_id="")
             found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
+        own = given.values(found)
+        _check_repeatable(old, own)
         started = client.runs.create(
             pipeline_id=found.pipeline_id,
             pipeline_version_id=found.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id if experiment else old.experiment_id,
             create_experiment=create_experiment,
-            parameters={**old.parameters, **given.values(found)},
+            parameters={**old.parameters, **own},
             display_name=display_name,
             description=description or old.description,
             labels={**old.labels, **own_labels},
@@ -169,6 +176,22 @@ def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion"
             next_step=again("--version", "NAME", words=f"takes another one; kfadapter versions {run.pipeline_id}"),
             exit_code=ExitCode.NOT_FOUND,
         ) from None
+
+
+def _check_repeatable(run: "Run", replaced: "Mapping[str, Json]") -> None:
+    """Checks that the adapter returned the parameters of a run as they are, except those that are replaced.
+
+    Raises:
+        CommandError: Some cannot be represented in a message, or were truncated.
+    """
+    known = tuple(f"parameters.{name}{after}" for name in replaced for after in (".", "[", ":"))
+    lost = [text for text in run.warnings if text.startswith(_PARAMETERS) and not text.startswith(known)]
+    if lost:
+        raise CommandError(
+            f"run '{run.display_name}' cannot be run again as it was",
+            why="\n".join(lost),
+            next_step=again("-p", "NAME=VALUE", words="sets such a parameter; --params FILE sets several"),
+        )
 
 
 def version_to_run(
