@@ -39,7 +39,10 @@ _MARKERS = (
 )
 """Series 5 to 9 have the same markers, hollow."""
 _LINE = Markup('<path class="{}" d="M{:g} {:g}L{:g} {:g}"/>')
-_BOX = Markup('<rect class="{}" x="{:g}" y="{:g}" width="{:g}" height="{:g}"/>')
+_SHADED = Markup(
+    '<g class="shade-{}"><title>{}</title><rect class="cell" x="{}" y="{}" width="{}" height="{}"/>'
+    '<text x="{}" y="{}" text-anchor="middle">{}</text></g>'
+)
 
 
 def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup:
@@ -117,9 +120,10 @@ def confusion_plot(matrix: ConfusionMatrix, title: str = "Confusion matrix") -> 
     """Draws a confusion matrix: counts, shaded by their share of their row; of more than 30 categories the first."""
     rows = [row.counts for row in matrix.rows]
     size = max(len(matrix.categories), len(rows), *map(len, rows), 0)
-    names = [*matrix.categories, *(f"#{at + 1}" for at in range(len(matrix.categories), size))][:MAX_CATEGORIES]
-    side = 48 if len(names) <= 10 else 36  # noqa: PLR2004  larger cells would not fit a page
-    width = _width(names)
+    numbered = (f"#{at + 1}" for at in range(len(matrix.categories), size))
+    names = [*map(one_line, matrix.categories), *numbered][:MAX_CATEGORIES]
+    are_few = len(names) <= 10  # noqa: PLR2004  larger cells and all counts in words would be too much for a page
+    side, width = 48 if are_few else 36, _width(names)
     left, top, edge = _MARGIN + 20 + width, _MARGIN + 20 + max(width, side), len(names) * side
     drawn = [_text("Predicted", left + edge / 2, _MARGIN + 8, "middle", style="axis-name")]
     drawn.append(_text("Actual", _MARGIN + 8, top + edge / 2, "middle", style="axis-name", up=True))
@@ -132,13 +136,12 @@ def confusion_plot(matrix: ConfusionMatrix, title: str = "Confusion matrix") -> 
         for column, (predicted, x) in enumerate(zip(names, range(left, left + edge, side), strict=True)):
             count = counts[column] if column < len(counts) else None
             share = count / total if count and 0 < count <= total < math.inf else 0.0
-            shown = "–" if count is None else _count(count)
-            whole = f"actual {actual}, predicted {predicted}: {shown if count is None else f'{count:.15g}'}"
-            said += [one_line(whole)] if count else []
-            cell = _text(shown, x + side / 2, y + side / 2 + 4, "middle", whole=f"{whole} ({share:.1%} of the row)")
-            shade = min(math.ceil(share * _SHADES), _SHADES)
+            whole = f"actual {actual}, predicted {predicted}: {'–' if count is None else f'{count:.15g}'}"
+            said += [whole] if count and (are_few or row == column) else []
+            shade, middle = min(math.ceil(share * _SHADES), _SHADES), (x + side // 2, y + side // 2 + 4)
+            told = f"{whole} ({share:.1%} of the row)"
             drawn.append(
-                Markup('<g class="shade-{}">{}{}</g>').format(shade, _BOX.format("cell", x, y, side, side), cell)
+                _SHADED.format(shade, told, x, y, side, side, *middle, "–" if count is None else _count(count))
             )
     if size > MAX_CATEGORIES:
         said.append(f"{size - MAX_CATEGORIES} more categories are not shown")
@@ -209,7 +212,8 @@ def _marker(series: int, x: float, y: float) -> Markup:
 
 def _axis(marks: Sequence[Decimal], left: float, bottom: float, height: float) -> Iterator[Markup]:
     """The frame, the lines of the horizontal axis and its numbers; only the outer ones if not all fit."""
-    yield _BOX.format("frame", left, bottom - height, _AXIS, height)
+    box = Markup('<rect class="frame" x="{:g}" y="{:g}" width="{}" height="{:g}"/>')
+    yield box.format(left, bottom - height, _AXIS, height)
     shown = [f"{float(mark):.10g}" for mark in marks]
     fit = len("".join(shown)) * _CELL < _AXIS
     for mark, number in zip(marks, shown, strict=True):
