@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from grpc import StatusCode
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse
@@ -23,6 +24,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from kfadapter_console.security import CSRF_FIELD
 from kfadapter_grpc.client import CallFailedError
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.folding import counted
 from kfadapter_grpc.times import shown_age, shown_duration
 
 if TYPE_CHECKING:
@@ -133,6 +135,11 @@ def static(name: str) -> str:
     return f"/static/{name}?{hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]}"
 
 
+def markdown(source: str) -> str:
+    """Returns Markdown as HTML; HTML inside it is escaped."""
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(source))
+
+
 # --- filters of templates -------------------------------------------------------------------------------------------
 
 ICONS = {
@@ -189,5 +196,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters.update(value=shown_value, exact=exact, iso=iso, age=age, duration=duration, length=length_of)
+TEMPLATES.filters.update(
+    value=shown_value, exact=exact, iso=iso, age=age, duration=duration, length=length_of, counted=counted
+)
 TEMPLATES.globals.update(icons=ICONS, link=path, static=static)

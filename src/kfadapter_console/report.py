@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
@@ -85,8 +84,7 @@ def _document(calls: Client, run_id: str, artifact: RunArtifact) -> tuple[str, s
     if len(data) > MAX_DOCUMENT_BYTES:
         return "", f"It has more than {MAX_DOCUMENT_BYTES // 1024} KiB: download it instead."
     text = _FRAME.sub("&lt;", data.decode("utf-8", "replace"))
-    is_markdown = artifact.type == "system.Markdown"
-    return MarkdownIt("commonmark", {"html": False}).enable("table").render(text) if is_markdown else text, ""
+    return page.markdown(text) if artifact.type == "system.Markdown" else text, ""
 
 
 ROUTES = [Route("/runs/{run_id}/report.html", show)]

@@ -15,9 +15,8 @@ from starlette.routing import Route
 from kfadapter_console import live, page
 from kfadapter_console.compare import drawn, outputs_of
 from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
-from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.folding import combined, folded_tasks, progress, rows_of
+from kfadapter_grpc.folding import combined, counted, folded_tasks, progress, rows_of
 from kfadapter_grpc.graph import graph_of, svg
 from kfadapter_grpc.times import shown_duration
 
@@ -138,11 +137,9 @@ def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, o
         "run": run,
         "progress": progress(rows),
         "troubled": troubled(rows),
-        "warnings": _warnings(run, rows),
         "picture": graph(run, rows, declared, closed, link) if declared else "",
         "lines": lines[:MAX_ROWS],
         "cut": len(lines) - MAX_ROWS,
-        "counted": counted,
         "unfold": unfold,
         "query": urlencode([("etag", run.etag), *(("unfold", one) for one in sorted(unfolded))]),
         "metrics": run.metrics[:_MAX_RESULTS],
@@ -174,31 +171,6 @@ def _lines(rows: Iterable[Row], unfolded: Collection[str], depth: int = 0) -> It
         inside = row.rows if is_open else [one for one in row.rows if one.needs_attention]
         yield Line(row, depth, len(row.rows) - len(inside), toggle if folds else "", is_open and folds)
         yield from _lines(inside, unfolded, depth + 1)
-
-
-def counted(row: Row) -> str:
-    """Counts the rows of a loop or group: `12/300, 4 running, 1 failed`."""
-    counts = row.counts
-    done = sum(count for state, count in counts.items() if state.is_over)
-    noted = [f"{counts[state]} {state.value.lower()}" for state in (RunState.RUNNING, RunState.FAILED) if counts[state]]
-    return ", ".join([f"{done}/{row.total or len(row.rows)}", *noted])
-
-
-def _warnings(run: Run, rows: Iterable[Row]) -> list[str]:
-    """Returns the warnings of a run and of its tasks, each once."""
-    paths: dict[str, list[str]] = {}
-    for row in flat(rows):
-        for text in row.task.warnings if row.task and not row.hangs else ():
-            paths.setdefault(text, []).append(row.path)
-    said = "\n".join(run.warnings)
-    return [
-        *run.warnings,
-        *(
-            f"{some[0]}{f' and {len(some) - 1} more' if len(some) > 1 else ''}: {text}"
-            for text, some in paths.items()
-            if text not in said
-        ),
-    ]
 
 
 # --- the graph -------------------------------------------------------------------------------------------------------
@@ -291,7 +263,6 @@ def tasks(request: Request) -> Response:
         here=here,
         lines=[Line(row) for row in found[first : first + MAX_ROWS]],
         more=MAX_ROWS,
-        counted=counted,
     )
 
 

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, StreamingResponse
@@ -218,8 +217,7 @@ def view(request: Request) -> Response:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{content.name} is too large to be shown.")
     shown = text.decode("utf-8", "replace")
     if artifact.type == "system.Markdown":
-        body = MarkdownIt("commonmark", {"html": False}).enable("table").render(shown)
-        shown = page.text(request, "markdown.html", title=content.name, body=Markup(body))  # noqa: S704  it escapes
+        shown = page.text(request, "markdown.html", title=content.name, body=Markup(page.markdown(shown)))  # noqa: S704  it escapes
     return HTMLResponse(shown, headers={"content-security-policy": _VIEW_POLICY})
 
 

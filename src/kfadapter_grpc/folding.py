@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 _CHANNEL = "pipelinechannel--"
 """The prefix of the inputs that the compiler gives to a loop."""
+_COUNTED = (
+    RunState.RUNNING,
+    RunState.FAILED,
+    RunState.CANCELING,
+    RunState.CANCELED,
+    RunState.SKIPPED,
+    RunState.OMITTED,
+    RunState.PAUSED,
+)
+"""The states that are counted beside a folded group, in this order."""
 _FIRST_OF = (RunState.FAILED, RunState.CANCELING, RunState.RUNNING)
 _LAST_OF = (RunState.CANCELED, RunState.SUCCEEDED, RunState.SKIPPED, RunState.OMITTED)
 
@@ -201,6 +211,20 @@ def progress(rows: Sequence[Row]) -> tuple[int, int]:
         done, of = progress(row.rows) if is_group else (int(row.state.is_over), 1)
         finished, total = finished + done, total + of
     return finished, total
+
+
+def counted(row: Row) -> str:
+    """Counts the rows of a loop or a group: `12/300, 4 running, 1 failed`.
+
+    If a group holds just another one, what is inside that one is counted.
+    """
+    while row.kind is not TaskKind.LOOP and len(row.rows) == 1 and row.rows[0].rows:
+        (row,) = row.rows
+    counts = row.counts
+    words = [f"{sum(number for state, number in counts.items() if state.is_over)}/{row.total}"]
+    words += [f"{counts[state]} {state.value.lower()}" for state in _COUNTED if counts[state]]
+    hanging = sum(one.hangs for one in row.rows)
+    return ", ".join([*words, f"{hanging} hanging"] if hanging else words)
 
 
 def combined(states: Iterable[RunState]) -> RunState:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
+from tests import made_runs
 from tests.cli.fake_runs import FakeRuns, serving_all
 from tests.client.fake_adapter import FakeAdapter
 from tests.console.run_pipelines import HOSTILE, compile_to
@@ -15,6 +16,7 @@ from tests.console.visiting import page
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.pipeline_pb2 import TASK_KIND_LOOP
 from kfadapter_console import page as page_module
+from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
@@ -338,6 +340,18 @@ def test_artifacts(visitor: Visitor, story: Run) -> None:
     scores = quote(found["scores"].artifact_id)
     assert visitor.get(f"{here}/view?id={scores}").status == 404
     assert visitor.get(f"{here}/download?id=nothing").status == 404
+
+
+def test_folders_and_hostile_file_names() -> None:
+    """A folder is downloaded as a tar archive; a file name of the store does not leave the header."""
+    folder = ArtifactContent("a/모델\r\nx: y", "application/x-tar", is_directory=True, entry_count=1)
+    runs, store = made_runs.FakeRuns({"r0": made_runs.run_of("r0")}), made_runs.Store(folder, b"tar" * 1000)
+    with made_runs.serving_artifacts(runs, store) as target, page(target) as visitor:
+        found = visitor.get(f"/runs/r0/artifact/download?id={made_runs.ID}")
+    assert found.body == b"tar" * 1000
+    name = quote("모델\r\nx: y.tar")
+    assert found.headers["content-disposition"] == f"attachment; filename*=UTF-8''{name}"
+    assert "x" not in found.headers
 
 
 def test_states_have_icons() -> None:

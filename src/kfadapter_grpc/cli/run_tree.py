@@ -14,7 +14,7 @@ from kfadapter_grpc.cli.output import is_utf8
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.folding import Row, progress, shown_state
+from kfadapter_grpc.folding import Row, counted, progress, shown_state
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
@@ -33,16 +33,6 @@ HANGING = "!"
 """The mark before a task whose pod does not start."""
 _GAP = "  "
 _INDENT = "  "
-_COUNTED = (
-    RunState.RUNNING,
-    RunState.FAILED,
-    RunState.CANCELING,
-    RunState.CANCELED,
-    RunState.SKIPPED,
-    RunState.OMITTED,
-    RunState.PAUSED,
-)
-"""The states that are counted beside a folded group, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +189,7 @@ def _mark(row: Row, marks: Marks) -> str:
 def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
     time = shown_duration((row.finished_at or now) - row.started_at) if row.started_at else ""
     if row.rows and row.state is not RunState.PENDING:
-        yield f"[{', '.join(_counts(row))}]"
+        yield f"[{counted(row)}]"
         yield time
     else:
         yield f"{shown_state(row.state):<9}"
@@ -211,22 +201,6 @@ def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
         yield f"{row.task.attempts} attempts"
     if row.problem:
         yield short_error(row.problem, marks)
-
-
-def _counts(row: Row) -> Iterator[str]:
-    """Yields how many have finished, of how many, and how many are in each state worth a look.
-
-    If a group holds just another one, what is inside that one is counted.
-    """
-    while row.kind is not TaskKind.LOOP and len(row.rows) == 1 and row.rows[0].rows:
-        (row,) = row.rows
-    counts = row.counts
-    yield f"{sum(number for state, number in counts.items() if state.is_over)}/{row.total}"
-    for state in _COUNTED:
-        if counts[state]:
-            yield f"{counts[state]} {state.value.lower()}"
-    if hanging := sum(one.hangs for one in row.rows):
-        yield f"{hanging} hanging"
 
 
 def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str) -> Iterator[tuple[str, str]]:
