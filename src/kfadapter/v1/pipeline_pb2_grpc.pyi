@@ -49,9 +49,9 @@ class PipelineServiceStub:
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
-    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
-    from there 60 s plus 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB
+    for Upload (of `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first
+    message and from there 60 s plus 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
     KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.
@@ -205,9 +205,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
-    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
-    from there 60 s plus 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB
+    for Upload (of `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first
+    message and from there 60 s plus 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
     KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.
@@ -357,9 +357,9 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB for Upload (of
-    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
-    from there 60 s plus 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for updates and deletions, 60 s plus 2 s per MB
+    for Upload (of `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first
+    message and from there 60 s plus 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
     KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.

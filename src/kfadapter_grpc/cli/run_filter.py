@@ -53,7 +53,8 @@ class RunFilter:
         str, typer.Option("--recurring", metavar="NAME|ID", help="Only runs that this recurring run started.")
     ] = ""
     state: Annotated[
-        list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
+        list[StateChoice] | None,
+        typer.Option("--state", case_sensitive=False, help="Only runs in this state; may be repeated."),
     ] = None
     created_after: CreatedAfter = ""
     finished_after: Annotated[
