@@ -11,7 +11,7 @@ from tests.cli.test_process import PROGRAM, environment
 from typer.testing import CliRunner
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli import completion
+from kfadapter_grpc.cli import completion, references
 from kfadapter_grpc.cli.app import app
 
 if TYPE_CHECKING:
@@ -242,3 +242,14 @@ def test_runs(fake: FakeAdapter) -> None:
         assert offered(target, "fish", "logs", "@failed:t") == ["@failed:train"]
         assert offered(target, "bash", "logs", "@failed:t") == ["train"]
         assert offered(target, "fish", "terminate", ids[0][:-1])[-1] == ids[0]
+
+
+def test_a_search_that_ends_is_silent(monkeypatch: pytest.MonkeyPatch, fake: FakeAdapter) -> None:
+    """While a line is completed, no note says that a run was looked for among the newest only."""
+    monkeypatch.setattr(references, "SEARCHED", 1)
+    runs = FakeRuns()
+    for _ in range(3):
+        runs.add("r")
+    with serving_all(fake, runs) as target:
+        assert offered(target, "fish", "artifacts", "get", "abcdef", "") == []
+        assert runs.requests

@@ -5,8 +5,10 @@ It is fast or offers nothing, and prints no messages, which would appear within 
 
 from __future__ import annotations
 
+import io
 import os
 import re
+from contextlib import redirect_stderr
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +149,7 @@ def _typed(context: typer.Context, name: str, place: int) -> str:
 
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
-        with _options(context).client() as client:
+        with redirect_stderr(io.StringIO()), _options(context).client() as client:
             found = [name for name in dict.fromkeys(ask(client)) if name.startswith(wanted) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no answer in time, no such pipeline: nothing to offer
         return []
