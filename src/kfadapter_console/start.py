@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -142,13 +143,14 @@ def _form(
 def _field(parameter: Parameter, values: Mapping[str, str]) -> dict[str, object]:
     """Returns what the template shows of a parameter."""
     text, choices = values.get(PREFIX + parameter.name, ""), _choices(parameter)
+    lines = re.split("[\r\n]", text)  # an input of one line would lose either
     return {
         "parameter": parameter,
         "words": _WORDS.get(parameter.type) or parameter.declared_type or "text",
         "text": text,
         "default": (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else "",
         "choices": [one for one in choices if one],
-        "rows": min(len(text) // SHORT + text.count("\n") + 1, 12) if len(text) > SHORT or "\n" in text else 0,
+        "rows": min(len(text) // SHORT + len(lines), 12) if len(text) > SHORT or len(lines) > 1 else 0,
         "can_be_empty": parameter.type is ParameterType.STRING and (not choices or "" in choices),
         "is_empty": values.get(EMPTY + parameter.name),
         "required": not (parameter.has_default or parameter.optional),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.console.conftest import EXAMPLES
 
 if TYPE_CHECKING:
     from tests.console.conftest import Made
@@ -212,7 +213,7 @@ def test_run_again(visitor: Visitor, client: Client, typed: PipelineVersion) -> 
         "count": 7,
         "rate": 1e-7,
         "flag": False,
-        "plain": "새",
+        "plain": "새\r줄",
     }
     old = client.runs.create(
         pipeline_id=typed.pipeline_id,
@@ -224,6 +225,7 @@ def test_run_again(visitor: Visitor, client: Client, typed: PipelineVersion) -> 
     )
     opened = visitor.get(f"/start?like={old.run_id}")
     form = _opened(opened)
+    assert re.search('<textarea [^>]*name="parameters.plain"', opened.text)
     run = _started(visitor, client, form)
     assert dict(run.parameters) == values
     assert (run.experiment_name, dict(run.labels)) == ("다시", {"a": "b"})
@@ -233,7 +235,7 @@ def test_run_again(visitor: Visitor, client: Client, typed: PipelineVersion) -> 
 
 
 def test_run_again_with_another_version(visitor: Visitor, client: Client, made: Made) -> None:
-    """With another version, what that one does not declare is named; if the version was deleted, the latest is used."""
+    """With another version, what that one does not declare is named."""
     older, newer = (client.pipelines.get_version(made.train, version_name=name) for name in ("train", "2"))
     old = client.runs.create(
         pipeline_id=newer.pipeline_id,
@@ -245,3 +247,17 @@ def test_run_again_with_another_version(visitor: Visitor, client: Client, made: 
     assert _opened(shown)["parameters.dataset_seed"] == "1"
     assert visitor.get(f"/start?like={uuid.uuid4()}").status == 404
     assert visitor.get("/start").path == "/pipelines"
+
+
+def test_run_again_without_its_version(visitor: Visitor, client: Client, typed: PipelineVersion) -> None:
+    """If the version of the run was deleted, the latest is used."""
+    older, newer = (
+        client.pipelines.upload(EXAMPLES / "metrics.yaml", name="again", version_name=name).version for name in "가나"
+    )
+    old = client.runs.create(pipeline_id=older.pipeline_id, pipeline_version_id=older.pipeline_version_id)
+    client.pipelines.delete_version(pipeline_id=older.pipeline_id, pipeline_version_id=older.pipeline_version_id)
+    opened = visitor.get(f"/start?like={old.run_id}")
+    assert "It was of another version." in opened.words
+    assert _opened(opened)["version_id"] == newer.pipeline_version_id
+    gone = f"/start?pipeline_id={typed.pipeline_id}&version_id={older.pipeline_version_id}"
+    assert visitor.get(gone).status == 404
