@@ -37,6 +37,11 @@ class Installation:
         return [manifest for manifest in self.made if manifest["kind"] == kind]
 
     @property
+    def services(self) -> list[Manifest]:
+        """The Services of the adapter's pods."""
+        return [one for one in self.all("Service") if one["metadata"]["name"] != "kfadapter-console"]
+
+    @property
     def pod(self) -> dict[str, Any]:
         """The spec of its pods."""
         spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]

@@ -26,10 +26,10 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Tested are three overlays, one installation with all eight components, and two examples of the documentation."""
+    """Tested are three overlays, one installation with all nine components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http", "pod-logs", "artifact-stores")
-    assert len(list(manifests.components())) == len(components)
+    of_pods = ("tls", "mutual-tls", "tokens", "monitoring", "pod-logs", "artifact-stores")
+    assert {one.name for one in manifests.components()} == {*of_pods, "notify", "legacy-http", "console"}
 
 
 def test_pods_are_restricted(installed: Installation) -> None:
@@ -98,7 +98,7 @@ def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
     listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
     for port in installed.adapter["ports"]:
         assert port["containerPort"] == installed.port_of(listens[port["name"]])
-    for service in installed.all("Service"):
+    for service in installed.services:
         for port in service["spec"]["ports"]:
             assert port["port"] == installed.ports[port["targetPort"]]
     assert ("health" in installed.ports) != installed.setting("health_listen").startswith("127.")
@@ -196,7 +196,7 @@ def test_policy_and_services_are_about_the_pods(installed: Installation) -> None
         deployment["selector"]["matchLabels"],
         installed.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         installed.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        *(service["spec"]["selector"] for service in installed.all("Service")),
+        *(service["spec"]["selector"] for service in installed.services),
         *(one["labelSelector"]["matchLabels"] for one in installed.pod["topologySpreadConstraints"]),
     ]
     assert selectors == [{"app.kubernetes.io/name": "kfadapter"}] * len(selectors)
@@ -233,7 +233,7 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
 
 def test_headless_service_is_headless(installed: Installation) -> None:
     """One Service has a cluster IP, the other is headless; both declare gRPC."""
-    services = {service["metadata"]["name"]: service["spec"] for service in installed.all("Service")}
+    services = {service["metadata"]["name"]: service["spec"] for service in installed.services}
     assert set(services) == {"kfadapter", "kfadapter-headless"}
     assert services["kfadapter-headless"]["clusterIP"] == "None"
     assert "clusterIP" not in services["kfadapter"]
@@ -247,7 +247,7 @@ def test_prometheus_finds_each_pod_once(kustomize: None) -> None:
     installed = installation(EVERYTHING)
     monitor = installed.one("ServiceMonitor")["spec"]
     wanted = monitor["selector"]["matchLabels"].items()
-    (found,) = [one for one in installed.all("Service") if wanted <= one["metadata"]["labels"].items()]
+    (found,) = [one for one in installed.services if wanted <= one["metadata"]["labels"].items()]
     assert {one["port"] for one in monitor["endpoints"]} <= {port["name"] for port in found["spec"]["ports"]}
 
 
