@@ -37,6 +37,7 @@ templates_path = ["templates"]
 NAVIGATION = {
     "Guides": (
         "docs/getting-started",
+        "docs/console",
         "docs/live-view",
         "docs/deploy",
         "docs/security",
