@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,18 @@ def test_the_page_comes_and_goes_with_dev(number: signal.Signals, tmp_path: Path
         assert running.process.communicate(timeout=SECONDS) == ("", "")  # the page has closed stderr, too
         assert running.process.returncode == (-9 if number == signal.SIGKILL else 0)
         assert _is_refused(url)
+
+
+def test_dev_stops_quietly_while_a_live_page_is_open(tmp_path: Path) -> None:
+    """Live pages end with dev, soon and without a word."""
+    with dev(tmp_path, "--page-port", "0") as running:
+        run = running.run("run", "tests/data/pipelines/sleeps.yaml", "-o", "name").stdout.decode().strip()
+        url = f"{_line(running)}/runs/{run}/live"
+        with closing(urllib3.request("GET", url, retries=False, timeout=SECONDS, preload_content=False)) as live:
+            assert live.read(20).startswith(b"retry: ")
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.communicate(timeout=SECONDS) == ("", "")
+            assert running.process.returncode == 0
 
 
 def test_a_named_port_must_be_free(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import grpc
 from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, CannotConnectError, error_from_rpc
 from kfadapter_grpc.codec import to_message, to_page, to_record
-from kfadapter_grpc.contract.errors import AdapterError, DrainingError, KfpUnavailableError
+from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, DrainingError, KfpUnavailableError
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
@@ -209,7 +209,10 @@ class Connection:
         call, metadata = self._rpc(rpc), self.metadata(request_id)
         with self._lock:
             self._open()
-            answers = call(message, timeout=seconds, metadata=metadata)
+            try:
+                answers = call(message, timeout=seconds, metadata=metadata)
+            except ValueError:  # how gRPC says that the channel was closed, here by the client that shares it
+                raise CallCancelledError("the client was closed") from None
             self._streams.add(answers)
         try:
             yield from answers
