@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail("no chromium is installed")
         pytest.skip("no Chromium: install the package chromium, or set KFADAPTER_TEST_CHROMIUM to its path")
+    expect.set_options(timeout=WAIT_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])  # root has no sandbox
         yield browser
@@ -46,7 +47,7 @@ def tab(chromium: Browser, page_url: str) -> Callable[..., AbstractContextManage
         )
         context.set_default_timeout(WAIT_MILLISECONDS)
         page = context.new_page()
-        # A Content-Security-Policy that is violated is reported as an error, too; so is a form that is refused.
+        # A Content-Security-Policy that is violated is reported as an error, too; so is what is refused.
         page.on("console", lambda said: problems.append(said.text) if is_problem(said) else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda sent: None if is_ours(sent.url, url) else problems.append(f"asked {sent.url}"))
@@ -60,8 +61,9 @@ def tab(chromium: Browser, page_url: str) -> Callable[..., AbstractContextManage
 
 
 def is_problem(said: ConsoleMessage) -> bool:
-    """Whether a message of the console reports an error, other than that of a form with wrong values."""
-    return said.type in {"error", "warning"} and "responded with a status of 400" not in said.text
+    """Whether a message of the console reports an error, other than that of a wrong value or a missing adapter."""
+    told = ("responded with a status of 400", "responded with a status of 503", "net::ERR_INCOMPLETE_CHUNKED_ENCODING")
+    return said.type in {"error", "warning"} and not any(one in said.text for one in told)
 
 
 def is_ours(address: str, url: str) -> bool:

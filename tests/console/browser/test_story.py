@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Page, expect
 from tests.console.conftest import EXAMPLES, PIPELINES
+from tests.console.visiting import page as served
+from tests.legacy_http.calling import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,17 @@ def test_a_whole_story(tab: Callable[..., AbstractContextManager[Page]], tmp_pat
         _ends(page, "FAILED")
         page.get_by_role("link", name="boom").first.click()
         expect(page.locator("main")).to_contain_text("RuntimeError: broken on purpose")
+
+
+def test_the_adapter_restarts(embedded_url: str, tab: Callable[..., AbstractContextManager[Page]]) -> None:
+    """While the adapter is away a page says so, and shows what was wanted once it is back, by itself."""
+    with serving(embedded_url) as first:
+        address = first.address
+    with served(address) as visitor, tab(url=visitor.url) as page:
+        page.goto("/pipelines")
+        expect(page.get_by_role("heading", level=1)).to_have_text("The adapter is unreachable")
+        with serving(embedded_url, listen=address):
+            expect(page.get_by_role("heading", level=1)).to_have_text("Pipelines", timeout=ENDS_MILLISECONDS)
 
 
 def _upload(page: Page, file: Path, name: str) -> None:
