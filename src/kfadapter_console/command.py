@@ -70,7 +70,13 @@ def console(*, options: ClientOptions, how: ConsoleOptions) -> None:
     how.check()
     from kfadapter_console.process import run  # noqa: PLC0415  of the extra `console`
 
-    run(options.client(), how)
+    client = options.client()
+    if client.has_token and not (how.insecure_listen or is_loopback(split_address(how.listen)[0])):
+        raise SettingsError(
+            f"others can reach {how.listen}, and would act with the token of this command; leave it out, so that each"
+            " user logs in, listen on 127.0.0.1, or accept the risk with --insecure-listen"
+        )
+    run(client, how)
 
 
 def report(

@@ -113,6 +113,11 @@ class Client:
         """Whether the connection uses TLS and the adapter's certificate is verified."""
         return self._connection.tls is not None
 
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a token of this client's own."""
+        return self._connection.has_token
+
     def certificate_end(self) -> float:
         """Returns when the adapter's certificate expires, in seconds since 1970.
 

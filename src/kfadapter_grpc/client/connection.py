@@ -111,6 +111,11 @@ class Connection:
         """How the adapter is verified; None for plain text."""
         return self._credentials.tls
 
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a token of this connection's own."""
+        return bool(self._credentials.token)
+
     def channel_to_any(self) -> grpc.Channel:
         """Creates a separate channel, also to an adapter that reports NOT_SERVING."""
         return self._new_channel(("grpc.inhibit_health_checking", 1))
