@@ -38,6 +38,7 @@ NAVIGATION = {
     "Guides": (
         "docs/getting-started",
         "docs/console",
+        "docs/every-day",
         "docs/live-view",
         "docs/deploy",
         "docs/security",
