@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from starlette.routing import Route
 
 from kfadapter_console import page
 from kfadapter_console.plots import confusion_plot, metric_plot, roc_plot
-from kfadapter_grpc.comparison import MISSING, RowKind, compare_runs
+from kfadapter_grpc.comparison import MAX_RUNS, MISSING, RowKind, compare_runs, read_runs
 from kfadapter_grpc.contract.run_paths import paths_of
 
 if TYPE_CHECKING:
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from kfadapter_grpc.client import MetricsSlice, Run, RunArtifact
-    from kfadapter_grpc.comparison import Value
+    from kfadapter_grpc.comparison import ComparedRow, Value
 
-MAX_RUNS = 10
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins so is a formula in a spreadsheet."""
 _LONGEST = 200
@@ -80,7 +78,7 @@ def show(request: Request) -> Response:
         runs=runs,
         rows=rows,
         kinds=RowKind,
-        shown=_shown,
+        shown=shown,
         all="all" in query,
         here="?" + urlencode([("run", run.run_id) for run in runs]),
         metrics=sorted(metrics),
@@ -118,12 +116,19 @@ def _runs(request: Request) -> list[Run]:
     ids = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))
     if len(ids) > MAX_RUNS:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"{len(ids)} runs are too many: compare up to {MAX_RUNS}.")
-    with ThreadPoolExecutor(max_workers=MAX_RUNS) as threads:
-        found = [*threads.map(page.client(request).runs.get, ids)]
+    found = read_runs(page.client(request), ids)
     return sorted(found, key=lambda run: run.created_at or datetime.min.replace(tzinfo=timezone.utc))
 
 
-def _shown(value: Value) -> str:
+def shown(row: ComparedRow) -> list[str]:
+    """Formats the values of a row: numbers short, unless they would look the same and are not."""
+    texts = [*map(_text, row.values)]
+    if row.differs and len({*texts}) == 1:
+        return [repr(value) if isinstance(value, float) else _text(value) for value in row.values]
+    return texts
+
+
+def _text(value: Value) -> str:
     if value is MISSING:
         return "–"
     if isinstance(value, datetime):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.client.metrics import metric_key, metric_names
+from kfadapter_grpc.contract.errors import AdapterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
+    from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Artifact, Json, Parameter, SpecSummary, Task
+
+
+MAX_RUNS = 10
+"""How many runs are compared at most."""
 
 
 class Missing(enum.Enum):
@@ -50,6 +57,33 @@ class ComparedRow:
     name: str
     values: tuple[Value, ...]
     differs: bool
+
+
+def read_runs(client: Client, run_ids: Sequence[str]) -> list[Run]:
+    """Reads runs to compare, in the given order.
+
+    KFP records the parameters that a run was given. The defaults of the others are added from its version, if that
+    still exists.
+
+    Raises:
+        AdapterError: A run cannot be read.
+    """
+    with ThreadPoolExecutor(MAX_RUNS) as threads:
+        runs = [*threads.map(client.runs.get, run_ids)]
+        versions = {(run.pipeline_id, run.pipeline_version_id) for run in runs if run.pipeline_version_id}
+        defaults = dict(threads.map(lambda version: (version, _defaults(client, *version)), versions))
+    return [
+        replace(run, parameters={**defaults.get((run.pipeline_id, run.pipeline_version_id), {}), **run.parameters})
+        for run in runs
+    ]
+
+
+def _defaults(client: Client, pipeline_id: str, version_id: str) -> dict[str, Json]:
+    try:
+        spec = client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=version_id).spec
+    except AdapterError:  # it was deleted; the comparison says less, but is not wrong
+        return {}
+    return {one.name: one.default for one in spec.parameters if one.has_default} if spec else {}
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[ComparedRow, ...]:

@@ -12,6 +12,8 @@ import pytest
 from tests.console.visiting import page
 from tests.made_runs import AT, FakeRuns, Store, run_of, serving_artifacts
 
+from kfadapter_console import compare
+from kfadapter_grpc.comparison import ComparedRow, RowKind
 from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
 from kfadapter_grpc.services.runs import RunServicer
@@ -104,3 +106,10 @@ def test_bounds(visitor: Visitor) -> None:
     refused = visitor.get(f"/compare?{many}&run=twin")
     assert (refused.status, "11 runs are too many" in refused.words) == (400, True)
     assert visitor.get("/compare?run=r0&run=gone").status == 404
+
+
+def test_numbers_that_look_the_same() -> None:
+    """Numbers are short unless they differ further behind."""
+    row = ComparedRow(RowKind.METRIC, "loss", (0.1, 0.100000001), True)
+    assert compare.shown(row) == ["0.1", "0.100000001"]
+    assert compare.shown(replace(row, values=(0.123456789, 7.0))) == ["0.123457", "7"]

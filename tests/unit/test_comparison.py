@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kfadapter_grpc.client import Client, VersionNotFoundError
 from kfadapter_grpc.comparison import (
     MISSING,
     ChangeKind,
@@ -17,6 +20,7 @@ from kfadapter_grpc.comparison import (
     compare_runs,
     compare_specs,
     is_same,
+    read_runs,
 )
 from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Run, RunState
@@ -221,3 +225,27 @@ def test_changes_of_a_spec() -> None:
         SpecChange(task, "each/train", changed, "max_retries", MISSING, 2),
         SpecChange(task, "check", ChangeKind.ADDED, after={"kind": "unknown", "caching_enabled": False}),
     )
+
+
+def test_defaults_of_parameters() -> None:
+    """KFP records given parameters only; the defaults come from the version, as long as that exists."""
+    epochs = Parameter("epochs", ParameterType.NUMBER_INTEGER, has_default=True, default=20)
+    required = Parameter("seed", ParameterType.NUMBER_INTEGER)
+    runs = {
+        name: Run(name, pipeline_id="p", pipeline_version_id=version, parameters=given)
+        for name, version, given in (("a", "1", {}), ("b", "1", {"epochs": 50}), ("c", "gone", {}), ("file", "", {}))
+    }
+
+    def version(*, pipeline_id: str, pipeline_version_id: str) -> object:
+        if pipeline_version_id != "1":
+            raise VersionNotFoundError("it was deleted")
+        return SimpleNamespace(pipeline_id=pipeline_id, spec=SpecSummary(parameters=(epochs, required)))
+
+    client = SimpleNamespace(runs=SimpleNamespace(get=runs.__getitem__), pipelines=SimpleNamespace(get_version=version))
+    read = read_runs(cast("Client", client), ["b", "a", "file", "c"])
+    assert [(run.run_id, run.parameters) for run in read] == [
+        ("b", {"epochs": 50}),
+        ("a", {"epochs": 20}),
+        ("file", {}),
+        ("c", {}),
+    ]

@@ -25,9 +25,6 @@ from kfadapter_grpc.cli.run_changes import archive, delete, prune, unarchive
 from kfadapter_grpc.cli.run_filter import Selection
 from kfadapter_grpc.cli.values import Period
 
-MOST_COMPARED = 10
-"""How many runs are compared at most."""
-
 
 def list_(options: ClientOptions, which: Selection, *, created_before: CreatedBefore = "", listed: ListOptions) -> None:
     """List runs, newest first."""
@@ -83,11 +80,12 @@ def compare(
 ) -> None:
     """Compare runs: state, pipeline, duration, parameters and metrics."""
     from kfadapter_grpc.cli.comparison_view import print_compared
+    from kfadapter_grpc.comparison import MAX_RUNS, read_runs
 
-    if not 1 < len(run) <= MOST_COMPARED:
-        raise typer.BadParameter(f"compare 2 to {MOST_COMPARED} runs, not {len(run)}")
+    if not 1 < len(run) <= MAX_RUNS:
+        raise typer.BadParameter(f"compare 2 to {MAX_RUNS} runs, not {len(run)}")
     with options.client() as client:
-        found = [client.runs.get(run_id(client, one)) for one in run]
+        found = read_runs(client, [run_id(client, one) for one in run])
     print_compared(found, output, every=every)
 
 
