@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,6 +194,21 @@ def test_an_odd_file(home: Path, content: bytes) -> None:
     with serving(FakeAdapter()) as target:
         assert cli("--target", target, "list").code == 0
     assert cli("--help").code == 0
+
+
+def test_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home directory, as in a container, has no contexts; commands and errors work all the same."""
+
+    def unknown(_: int) -> object:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    ended = cli("--timeout", "0.2", "list")
+    assert (ended.code, ended.err.startswith("error: cannot connect to 127.0.0.1:50051")) == (3, True), ended.err
+    ended = cli("config", "set", "a", "--target", "a:1")
+    assert (ended.code, ended.err.splitlines()[0]) == (ExitCode.REFUSED, "error: contexts cannot be stored")
 
 
 def test_dev_names_its_address_where_commands_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,9 +68,20 @@ class Contexts:
 
 
 def path() -> Path:
-    """Returns where the file is."""
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(home).expanduser() / "kfadapter" / "contexts.json"
+    """Returns where the file is.
+
+    Raises:
+        CommandError: The user has no home directory, as in some containers.
+    """
+    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    try:
+        return Path(folder).expanduser() / "kfadapter" / "contexts.json"
+    except RuntimeError:
+        raise CommandError(
+            "contexts cannot be stored",
+            why="they are in ~/.config, and this user has no home directory",
+            next_step="set XDG_CONFIG_HOME to a folder, or name the adapter: --target HOST:PORT",
+        ) from None
 
 
 def is_name(text: str) -> bool:
@@ -79,23 +90,27 @@ def is_name(text: str) -> bool:
 
 
 def read() -> Contexts:
-    """Reads the file; without one there are no contexts.
+    """Reads the file; without one, or without a home directory, there are no contexts.
 
     Raises:
         CommandError: It is not such a file.
     """
     try:
-        document = json.loads(path().read_bytes())
+        file = path()
+    except CommandError:
+        return Contexts({})
+    try:
+        document = json.loads(file.read_bytes())
         contexts = {name: _from_json(name, one) for name, one in document["contexts"].items()}
         current = document.get("current", "")
         if current not in {"", *contexts}:
             raise ValueError(f"the current context '{current}' is none of them")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # as another user's home is
         return Contexts({})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise CommandError(
-            f"{path()} does not hold contexts",
+            f"{file} does not hold contexts",
             why=why,
             next_step="correct the file, or delete it and set its contexts again: kfadapter config set NAME ...",
             exit_code=ExitCode.USAGE,
