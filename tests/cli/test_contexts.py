@@ -205,8 +205,9 @@ def test_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    ended = cli("--timeout", "0.2", "list")
-    assert (ended.code, ended.err.startswith("error: cannot connect to 127.0.0.1:50051")) == (3, True), ended.err
+    ended = cli("list", "--columns", "NOTHING")
+    assert ended.err.startswith("error: "), ended.err
+    assert cli("config", "list").code == 0
     ended = cli("config", "set", "a", "--target", "a:1")
     assert (ended.code, ended.err.splitlines()[0]) == (ExitCode.REFUSED, "error: contexts cannot be stored")
 
