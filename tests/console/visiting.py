@@ -210,7 +210,7 @@ def addresses(visitor: Visitor, more: Sequence[str] = (), *, most: int = 400) ->
             continue
         seen.add(address)
         answer = visitor.get(address)
-        assert answer.status == 200, address
+        assert answer.status == 200, (address, answer.words)
         if "text/html" in answer.headers["content-type"] and "content-disposition" not in answer.headers:
             shape = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", answer.path.partition("?")[0])
             found.setdefault(re.sub(r"(?<=/tasks/).*?(?=/|$)", "TASK", shape), answer.path)
