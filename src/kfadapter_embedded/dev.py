@@ -73,18 +73,7 @@ def dev(
         from kfadapter_grpc.server import run  # noqa: PLC0415
 
         url = _answering(kfp)
-        settings = Settings.load(
-            listen=f"{HOST}:{port}",
-            metrics_listen="off",  # a local trial is not scraped, and one port less can collide
-            kfp_url=url,
-            artifact_folder=folder / "runs",
-            log_level=log_level,
-            grace_seconds=GRACE_SECONDS,
-        )
-        # On loopback this adapter uses plain text without authentication, regardless of the environment.
-        settings = dataclasses.replace(
-            settings, tls_certificate=None, tls_key=None, tls_client_ca=None, token_file=None
-        )
+        settings = _settings(port, url, folder, log_level)
 
         def ready(address: str) -> None:
             sys.stdout.write(banner(address, url, folder, "" if no_page else _page_line(listener, page_port)))
@@ -95,6 +84,19 @@ def dev(
 
         with _watched(kfp, folder) as watch:
             run(settings, ready)
+
+
+def _settings(port: int, url: str, folder: Path, log_level: LogLevel) -> Settings:
+    """Returns the settings of an adapter on loopback: plain text, no authentication, whatever the environment says."""
+    settings = Settings.load(
+        listen=f"{HOST}:{port}",
+        metrics_listen="off",  # a local trial is not scraped, and one port less can collide
+        kfp_url=url,
+        artifact_folder=folder / "runs",
+        log_level=log_level,
+        grace_seconds=GRACE_SECONDS,
+    )
+    return dataclasses.replace(settings, tls_certificate=None, tls_key=None, tls_client_ca=None, token_file=None)
 
 
 @contextlib.contextmanager
