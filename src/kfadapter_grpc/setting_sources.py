@@ -24,8 +24,10 @@ CLIENT_VARIABLES = (
     "client_certificate",
     "client_key",
     "client_token_file",
+    "context",
     "debug",
     "insecure_token",
+    "page",
     "server_name",
     "target",
     "tls",
@@ -34,7 +36,7 @@ CLIENT_VARIABLES = (
 """The variables of the client and the command line, without the prefix and in lower case."""
 OTHER_VARIABLES = ("config", "family", "places", *CLIENT_VARIABLES)
 """Those that are not settings of the server."""
-SIBLINGS = ("notify_", "legacy_http_")
+SIBLINGS = ("console_", "legacy_http_", "notify_")
 """The prefixes of variables of other processes."""
 REMOVED = {
     "legacy_http": "the Flask adapter's routes have a process of their own, beside this one: "

@@ -33,8 +33,8 @@ PROGRAM = [sys.executable, "-c", "from kfadapter_grpc.cli import main; main()"]
 
 
 def environment(target: str, **more: str) -> dict[str, str]:
-    """The environment of a child: a target, UTF-8, and no variables that affect colors or gRPC's log."""
-    foreign = {"NO_COLOR", "FORCE_COLOR", "TERM", "GRPC_VERBOSITY"}
+    """The environment of a child: a target, UTF-8, and no variables that affect colors, size or gRPC's log."""
+    foreign = {"NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "GRPC_VERBOSITY"}
     kept = {key: value for key, value in os.environ.items() if key not in foreign}
     return {**kept, "KFADAPTER_TARGET": target, "TERM": "xterm", "PYTHONUTF8": "1", **more}
 

@@ -40,7 +40,7 @@ def test_the_main_job(adapter: Adapter, name: str) -> None:
     got = json.loads(adapter.printed("get", name, "-o", "json"))
     assert (got["name"], got["version_count"], got["latest_version"]["name"]) == (name, 2, "2")
     spec = got["latest_version"]["spec"]
-    assert (spec["format"], spec["schema_version"], spec["sdk_version"]) == ("kfp_v2", "2.1.0", "kfp-2.17.0")
+    assert (spec["format"], spec["schema_version"], spec["sdk_version"]) == ("kfp_v2", "2.1.0", "kfp-2.17.3")
     parameters = {p["name"]: (p["type"], p.get("default_value"), p["optional"]) for p in spec["parameters"]}
     assert parameters == {
         "dataset_seed": ("NUMBER_INTEGER", None, False),
@@ -68,7 +68,7 @@ def test_get_for_a_person(adapter: Adapter, name: str) -> None:
     adapter.printed("upload", TRAIN, "--name", name, "--description", "학습 파이프라인")
     shown = adapter.printed("get", name)
     assert "학습 파이프라인" in shown
-    assert "KFP v2 (schema 2.1.0, kfp-2.17.0)" in shown
+    assert "KFP v2 (schema 2.1.0, kfp-2.17.3)" in shown
     assert re.search(r'^title +string +"첫 번째 모델" +optional +What the report', shown, re.MULTILINE)
     assert re.search(r"^dataset_seed +integer +required", shown, re.MULTILINE)
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 WAIT_MILLISECONDS = 30_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would keep the process's other tests from running theirs
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, or the one of KFADAPTER_CHROMIUM; without it tests are skipped, in CI they fail."""
+    """The system's Chromium, or that of KFADAPTER_TEST_CHROMIUM; without it tests are skipped, in CI they fail."""
     program = os.environ.get("KFADAPTER_TEST_CHROMIUM") or shutil.which("chromium")
     if program is None:
         if os.environ.get("CI"):
