@@ -83,10 +83,13 @@ def test_a_run_with_warnings(local: Adapter, collecting: str) -> None:
     *_, title, warning = done.stdout.decode().splitlines()
     assert (done.returncode, title) == (0, "WARNINGS")
     assert warning.startswith("task 'see-list': KFP 2.5 and KFP 2.17: 'x' collects from 'for-loop-1'")
-    run = json.loads(local.printed("runs", "show", "@latest", "-o", "json"))
+    started = next(line for line in done.stderr.decode().splitlines() if line.startswith("started run "))
+    run_id = started.removeprefix("started run ")
+    run = json.loads(local.printed("runs", "show", run_id, "-o", "json"))
     of_tasks = {task["display_name"]: task.get("warnings", []) for task in run["tasks"]}
+    assert "see-list" in of_tasks, run
     assert [f"task 'see-list': {text}" for text in of_tasks["see-list"]] == run["warnings"] == [warning]
-    assert f"warning: {of_tasks['see-list'][0]}" in local.printed("logs", "@latest", "see-list")
+    assert f"warning: {of_tasks['see-list'][0]}" in local.printed("logs", run_id, "see-list")
 
 
 def test_a_strict_run(tmp_path: Path, collecting: str) -> None:

@@ -2,6 +2,7 @@
 
 A text is an id, a name, or the first characters of an id, at least 6; for runs also `@latest` and `@failed`, the
 newest (failed) run that is not archived, and `@latest:PIPELINE` and `@failed:PIPELINE`, the newest of one pipeline.
+KFP's times have whole seconds, so of runs that were created within one second any may be the newest.
 A text in the format of a whole id is always taken as an id. An exact name precedes the beginning of an id.
 
 What it costs: an id, no call. The name of a pipeline, version or experiment, no call, or one if it could be the
