@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import suppress
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +13,6 @@ from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console.compare import drawn, outputs_of
-from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.folding import combined, counted, folded_tasks, progress, rows_of
 from kfadapter_grpc.graph import graph_of, svg
@@ -99,14 +97,8 @@ def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
     """Returns the tasks that the run's pipeline declares, or else what its own tasks show of them."""
-    if run.pipeline_id and run.pipeline_version_id:
-        with suppress(PipelineNotFoundError, VersionNotFoundError):
-            found = client.pipelines.get_version(
-                pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id
-            )
-            if found.spec and found.spec.tasks:
-                return found.spec.tasks
-    return folded_tasks(run)
+    version = client.pipelines.try_version_of(run)
+    return version.spec.tasks if version and version.spec and version.spec.tasks else folded_tasks(run)
 
 
 def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, object]:

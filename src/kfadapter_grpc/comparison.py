@@ -6,6 +6,7 @@ import enum
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -70,20 +71,17 @@ def read_runs(client: Client, run_ids: Sequence[str]) -> list[Run]:
     """
     with ThreadPoolExecutor(MAX_RUNS) as threads:
         runs = [*threads.map(client.runs.get, run_ids)]
-        versions = {(run.pipeline_id, run.pipeline_version_id) for run in runs if run.pipeline_version_id}
-        defaults = dict(threads.map(lambda version: (version, _defaults(client, *version)), versions))
-    return [
-        replace(run, parameters={**defaults.get((run.pipeline_id, run.pipeline_version_id), {}), **run.parameters})
-        for run in runs
-    ]
+        started = {run.pipeline_version_id: run for run in runs}  # one of each version
+        defaults = dict(zip(started, threads.map(lambda run: _defaults(client, run), started.values()), strict=True))
+    return [replace(run, parameters={**defaults[run.pipeline_version_id], **run.parameters}) for run in runs]
 
 
-def _defaults(client: Client, pipeline_id: str, version_id: str) -> dict[str, Json]:
-    try:
-        spec = client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=version_id).spec
-    except AdapterError:  # it was deleted; the comparison says less, but is not wrong
-        return {}
-    return {one.name: one.default for one in spec.parameters if one.has_default} if spec else {}
+def _defaults(client: Client, run: Run) -> dict[str, Json]:
+    with suppress(AdapterError):  # without them the comparison says less, but is not wrong
+        version = client.pipelines.try_version_of(run)
+        if version and version.spec:
+            return {one.name: one.default for one in version.spec.parameters if one.has_default}
+    return {}
 
 
 def compare_runs(runs: Sequence[Run]) -> tuple[ComparedRow, ...]:

@@ -10,7 +10,8 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.client import Client, VersionNotFoundError
+from kfadapter_grpc.client import Client, PipelineVersion, VersionNotFoundError
+from kfadapter_grpc.client.pipelines import Pipelines
 from kfadapter_grpc.comparison import (
     MISSING,
     ChangeKind,
@@ -236,12 +237,14 @@ def test_defaults_of_parameters() -> None:
         for name, version, given in (("a", "1", {}), ("b", "1", {"epochs": 50}), ("c", "gone", {}), ("file", "", {}))
     }
 
-    def version(*, pipeline_id: str, pipeline_version_id: str) -> object:
-        if pipeline_version_id != "1":
-            raise VersionNotFoundError("it was deleted")
-        return SimpleNamespace(pipeline_id=pipeline_id, spec=SpecSummary(parameters=(epochs, required)))
+    class Versions(Pipelines):
+        def get_version(self, name: str = "", *, pipeline_version_id: str = "", **_: str) -> PipelineVersion:
+            if pipeline_version_id != "1":
+                raise VersionNotFoundError("it was deleted")
+            return PipelineVersion("1", "p", name, spec=SpecSummary(parameters=(epochs, required)))
 
-    client = SimpleNamespace(runs=SimpleNamespace(get=runs.__getitem__), pipelines=SimpleNamespace(get_version=version))
+    pipelines = Versions.__new__(Versions)
+    client = SimpleNamespace(runs=SimpleNamespace(get=runs.__getitem__), pipelines=pipelines)
     read = read_runs(cast("Client", client), ["b", "a", "file", "c"])
     assert [(run.run_id, run.parameters) for run in read] == [
         ("b", {"epochs": 50}),

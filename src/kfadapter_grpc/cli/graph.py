@@ -4,7 +4,6 @@
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,18 +85,13 @@ def _of_run(
     client: "Client", run: str
 ) -> tuple["SpecSummary | None", tuple[str, str], Mapping[tuple[str, ...], "Merged"]]:
     """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
-    from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
     from kfadapter_grpc.contract.spec import SpecSummary
     from kfadapter_grpc.folding import folded_tasks, merged_tasks
 
     found = client.runs.get(run_id(client, run))
     outcomes = merged_tasks(found)
-    if found.pipeline_id and found.pipeline_version_id:
-        with suppress(PipelineNotFoundError, VersionNotFoundError):
-            version = client.pipelines.get_version(
-                pipeline_id=found.pipeline_id, pipeline_version_id=found.pipeline_version_id
-            )
-            return version.spec, ("version", version.name), outcomes
+    if version := client.pipelines.try_version_of(found):
+        return version.spec, ("version", version.name), outcomes
     out.note(
         "the run was started from a file, or its version was deleted, so its own tasks are drawn; "
         "they are connected where one takes an output of another"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.addresses import is_loopback
@@ -69,14 +69,12 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
 
 
 def _declared(client: Client, run: Run) -> Sequence[Task]:
-    """Returns the declared tasks; none if the pipeline was deleted."""
-    if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
-        return ()
-    try:
-        version = client.pipelines.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
-    except AdapterError:
-        return ()
-    return version.spec.tasks if version.spec else ()
+    """Returns the declared tasks; none if they cannot be read, or are not needed any more."""
+    if not run.state.is_over:
+        with suppress(AdapterError):
+            version = client.pipelines.try_version_of(run)
+            return version.spec.tasks if version and version.spec else ()
+    return ()
 
 
 def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tails: LogTails | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,7 +14,7 @@ from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.codec import to_message, to_record
-from kfadapter_grpc.contract.errors import AdapterError, DrainingError
+from kfadapter_grpc.contract.errors import AdapterError, DrainingError, PipelineNotFoundError, VersionNotFoundError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import (
     DeletePipelineRequest,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.contract.runs import Run
 
 UNKNOWN_SIZE_BYTES = 32 * 2**20
 """What a stream of unknown length is taken to hold when its deadline is set: KFP's own limit."""
@@ -121,6 +122,13 @@ class Pipelines(Resource):
         """
         version = VersionRef(pipeline_version_id, version_name)
         return self._ask(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
+
+    def try_version_of(self, run: Run) -> PipelineVersion | None:
+        """Returns the version that a run was started from; None if it was deleted, or if the run is of a file."""
+        if run.pipeline_id and run.pipeline_version_id:
+            with suppress(PipelineNotFoundError, VersionNotFoundError):
+                return self.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
+        return None
 
     def update(
         self,
