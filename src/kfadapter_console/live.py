@@ -25,7 +25,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_STREAMS = 32
-"""How many streams are open at once. Each holds a thread of its own; others are told to come again."""
+"""How many streams are open at once. Each holds a thread of its own; further ones get 503, and the browser retries."""
 RETRY_MILLISECONDS = 3000
 """How long a browser waits before it connects again."""
 BEAT_SECONDS = 2.0

@@ -355,5 +355,5 @@ def test_folders_and_hostile_file_names() -> None:
 
 
 def test_states_have_icons() -> None:
-    """Each state of a run has an icon, so that colour alone never tells it."""
+    """Each state of a run has an icon, so that colour alone never shows it."""
     assert set(RunState) - {RunState.UNKNOWN} == set(page_module.ICONS)

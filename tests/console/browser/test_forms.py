@@ -26,7 +26,7 @@ _PASTE = """(field, text) => {
 def test_values_are_checked_while_typed(
     made: Made, client: Client, tab: Callable[..., AbstractContextManager[Page]]
 ) -> None:
-    """A wrong value is told while it is typed, and no more once it is right; pasted lines are kept."""
+    """A wrong value is reported while it is typed, until it is right; pasted lines are kept."""
     with tab() as page:
         page.goto(f"/start?pipeline_id={client.pipelines.get(made.train).pipeline_id}")
         for name, text, told in [

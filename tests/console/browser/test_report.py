@@ -46,6 +46,6 @@ def test_opens_alone(
         assert [one["id"] for one in Axe().run(page).response["violations"]] == []
         page.close()
         elsewhere.setblocking(False)
-        with pytest.raises(BlockingIOError):  # nobody has connected
+        with pytest.raises(BlockingIOError):  # there is no connection
             elsewhere.accept()
     assert dialogs == []
