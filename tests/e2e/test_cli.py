@@ -121,7 +121,7 @@ def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None
         file.write_bytes(body)
         receipt = json.loads(adapter.printed("upload", str(file), "--name", name, "-o", "json"))
         assert receipt["bytes"] == len(body)
-    adapter.printed("upload", "examples/train.py", "--name", name)
+    adapter.printed("upload", "examples/train.py", "--name", name, "--new-version")
     adapter.printed("upload", "-", "--name", name, "--new-version", stdin=text)
     assert json.loads(adapter.printed("get", name, "-o", "json"))["version_count"] == 6
 
