@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def make_app(
-    client: Client, *, hosts: Iterable[str], read_only: bool = False, max_upload_bytes: int, secure: bool = False
-) -> ASGIApp:
+def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, max_upload_bytes: int) -> ASGIApp:
     """Builds the application.
 
     Args:
@@ -53,7 +51,6 @@ def make_app(
         hosts: The names under which the page is served, besides those of loopback.
         read_only: Refuse whatever changes something.
         max_upload_bytes: Maximum size of an uploaded file.
-        secure: Whether it is served by HTTPS.
     """
     app = Starlette(
         routes=[
@@ -83,9 +80,8 @@ def make_app(
     app.state.sessions = Sessions()
     app.state.read_only = read_only
     app.state.max_upload_bytes = max_upload_bytes
-    app.state.secure = secure
     # Outside of the application, as the page of an unexpected error is made outside of its middleware.
-    return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)
+    return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
 
 
 class _Static(StaticFiles):
@@ -117,6 +113,8 @@ _WAYS_OUT = {
     HTTPStatus.GATEWAY_TIMEOUT: ("No answer in time", "Try again; Health shows what is slow."),
 }
 """What an error's page is titled, and what to do, by its status."""
+_PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""After them a form can be sent again; its idempotency key is made of what it holds."""
 
 
 def _failed(request: Request, error: Exception) -> Response:
@@ -158,12 +156,16 @@ def _error_page(
 ) -> Response:
     """Renders an error with a link to where the request came from, or to itself if it changes nothing."""
     came_from = urlsplit(request.headers.get("referer", ""))
-    ways = {
+    ways: dict[str, object] = {
+        "here": _address(request),
         "again": _address(request) if request.method in {"GET", "HEAD"} else "",
         "before": page.local(urlunsplit(("", "", *came_from[2:4], "")))
         if came_from.netloc == request.url.netloc
         else "",
     }
+    sent: list[tuple[str, object]] = getattr(request.state, "sent", [])
+    is_complete = all(isinstance(value, str) for _, value in sent)  # a file is gone
+    ways["fields"] = sent if is_complete and status in _PASSING else []
     return page.render(request, "error.html", status, title=title, advice=advice, error=error, code=int(status), **ways)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.security import SESSION_SECONDS, cookie_name
+from kfadapter_console.security import SESSION_SECONDS, cookie_name, is_https
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError
 
@@ -42,7 +42,7 @@ def log_in(request: Request, form: FormData) -> Response:
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="lax",
-        secure=request.app.state.secure,
+        secure=is_https(request.scope),
     )
     return found
 

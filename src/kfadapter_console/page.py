@@ -108,6 +108,7 @@ def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Reques
                 raise HTTPException(
                     HTTPStatus.FORBIDDEN, "The form is out of date, or the browser sent no cookie. Reload its page."
                 )
+            request.state.sent = form.multi_items()
             return await run_in_threadpool(handler, request, form)
 
     return endpoint

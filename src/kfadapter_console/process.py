@@ -56,7 +56,6 @@ def run(client: Client, options: ConsoleOptions) -> None:
             hosts=[options.host or host],
             read_only=options.read_only,
             max_upload_bytes=options.max_upload_bytes,
-            secure=options.tls_certificate is not None,
         )
         tls = _tls(options) if options.tls_certificate else None
         stages.enter_context(PageServer(app, listener, tls))

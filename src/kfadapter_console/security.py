@@ -21,6 +21,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -38,6 +39,8 @@ MAX_SESSIONS = 1000
 """How many logins are remembered; the oldest is forgotten first."""
 FORM_BYTES = 1 << 20
 """How large a form without a file may be."""
+BODY_SECONDS, SLOWEST_BYTES_PER_SECOND = 30, 64 * 1024
+"""How long a form may take to arrive, and how fast the most that it may hold arrives at least."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -97,14 +100,11 @@ class Sessions:
 class Guard:
     """Checks each request before the application sees it, and completes the headers of each answer."""
 
-    def __init__(
-        self, app: ASGIApp, *, hosts: Iterable[str], read_only: bool, max_upload_bytes: int, secure: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], read_only: bool, max_upload_bytes: int) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
         self._read_only = read_only
         self._max_upload_bytes = max_upload_bytes
-        self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses a request, or passes it on with its session."""
@@ -122,7 +122,7 @@ class Guard:
                     given.setdefault(name, value)
                 is_page = given.get("content-type", "").startswith("text/html")
                 if is_page and not session and cookie not in given.get("set-cookie", ""):
-                    secure = "; Secure" if self._secure else ""
+                    secure = "; Secure" if is_https(scope) else ""
                     value = f"{cookie}={scope['state']['session']}; Path=/; HttpOnly; SameSite=Lax{secure}"
                     given.append("set-cookie", value)
             await send(message)
@@ -177,12 +177,19 @@ def _foreign(scope: Scope, headers: Headers) -> str:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """Ends a body that is longer than allowed, also one without Content-Length."""
-    left = limit
+    """Ends a body that is longer than allowed, also one without Content-Length, and one that arrives too slowly."""
+    left, seconds, is_complete = limit, BODY_SECONDS + limit / SLOWEST_BYTES_PER_SECOND, False
+    end = time.monotonic() + seconds
 
     async def read() -> Message:
-        nonlocal left
-        message = await receive()
+        nonlocal left, is_complete
+        try:
+            with fail_after(None if is_complete else end - time.monotonic()):
+                message = await receive()
+        except TimeoutError:
+            words = f"The request did not arrive within {seconds:.0f} seconds."
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, words) from None
+        is_complete = not message.get("more_body")
         left -= len(message.get("body", b""))
         if left < 0:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"More than {limit} bytes were sent.")
@@ -196,6 +203,11 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def is_https(scope: Scope) -> bool:
+    """Whether the browser used HTTPS: to this page, or to what ends TLS before it (who lies harms their own cookie)."""
+    return scope["scheme"] == "https" or Headers(scope=scope).get("x-forwarded-proto") == "https"
 
 
 def cookie_name(scope: Scope) -> str:

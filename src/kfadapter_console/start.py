@@ -56,9 +56,13 @@ def show(request: Request) -> Response:
         raise HTTPException(HTTPStatus.FORBIDDEN, "This page is read-only.")
     if not {"pipeline_id", "like"} & request.query_params.keys():
         return page.back("/pipelines")
-    client = page.client(request)
-    version, old = _subject(client, request.query_params)
-    values = {"once": str(uuid.uuid4()), "caching": "on"}
+    subject = _subject(page.client(request), request.query_params)
+    return _form(request, subject, {"once": str(uuid.uuid4())} | _initial(*subject))
+
+
+def _initial(version: PipelineVersion, old: Run | None) -> dict[str, str]:
+    """Returns what the form holds before anything is typed."""
+    values = {"caching": "on"}
     if old:
         values["experiment_id"], values["description"] = old.experiment_id, old.description
         values["caching"] = "" if old.caching_disabled else "on"
@@ -70,7 +74,7 @@ def show(request: Request) -> Response:
             values[EMPTY + one.name] = "on" if given[one.name] == "" else ""
         elif one.has_default and not _choices(one):
             values[PREFIX + one.name] = _text(one.default)
-    return _form(request, (version, old), values)
+    return values
 
 
 def _subject(client: Client, where: Mapping[str, str]) -> tuple[PipelineVersion, Run | None]:
@@ -158,10 +162,14 @@ def _field(parameter: Parameter, values: Mapping[str, str]) -> dict[str, object]
 
 
 def start(request: Request, form: FormData) -> Response:
-    """Starts the run, or shows the form again with what is wrong."""
+    """Starts the run, or shows the form again: with what is wrong, or for another version with what was typed."""
     client = page.client(request)
     values = {name: text_of(form, name) for name in form}
     version, old = _subject(client, values)
+    if "choose" in form or values.get("shown", version.pipeline_version_id) != version.pipeline_version_id:
+        before = _initial(*_subject(client, values | {"version_id": values.get("shown", "")}))
+        typed = {name: text for name, text in values.items() if text != before.get(name)}
+        return _form(request, (version, old), _initial(version, old) | {"caching": values.get("caching", "")} | typed)
     declared = _declared(version)
     try:
         run = client.runs.create(

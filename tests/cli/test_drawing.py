@@ -66,11 +66,11 @@ def drawn(
     size: tuple[int, int] = (80, 24),
     marks: Marks = UNICODE,
     tails: Mapping[str, str] | None = None,
-    reachable: bool = True,
+    missing: str = "",
 ) -> list[str]:
     """Draws runs."""
     followed = [Followed(run, DECLARED) for run in runs]
-    return [line.text for line in picture(followed, NOW, size, marks, tails=tails, reachable=reachable)]
+    return [line.text for line in picture(followed, NOW, size, marks, tails=tails, missing=missing)]
 
 
 def test_a_run_is_folded() -> None:
@@ -132,7 +132,9 @@ def test_a_picture_fits_into_any_window(width: int, height: int, marks: Marks, m
         monkeypatch.setattr(output, "encodable", lambda text: text.encode("ascii", "backslashreplace").decode())
     long = [replace(task("이름이" * 40, RunState.FAILED, 3, "원인 " * 90), task_id=str(number)) for number in range(30)]
     run = replace(running(*TASKS, *long), display_name="아주 긴 이름 " * 20)
-    lines = drawn(run, run, size=(width, height), marks=marks, tails={"fit1": "손실 " * 50}, reachable=False)
+    lines = drawn(
+        run, run, size=(width, height), marks=marks, tails={"fit1": "손실 " * 50}, missing="Kubeflow Pipelines"
+    )
     assert len(lines) == height
     assert all(cell_len(line) <= width for line in lines)
     assert marks is UNICODE or all(map(str.isascii, lines))
@@ -174,7 +176,9 @@ def test_the_last_line_of_a_log() -> None:
 
 def test_an_unreachable_kfp_is_said_first() -> None:
     """While Kubeflow Pipelines is unreachable, the first line says so."""
-    assert drawn(running(*TASKS), reachable=False)[0] == "Kubeflow Pipelines is unreachable; waiting for it"
+    assert (
+        drawn(running(*TASKS), missing="Kubeflow Pipelines")[0] == "Kubeflow Pipelines is unreachable; waiting for it"
+    )
 
 
 def test_an_error_may_not_steer_the_terminal() -> None:

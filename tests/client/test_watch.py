@@ -134,6 +134,22 @@ def test_comes_back(client: Client, fake: FakeWatches) -> None:
     assert [dict(asked.known_etags) for asked in fake.watched] == [{}, {"a": "a1"}, {"a": "a1"}]
 
 
+def test_says_when_it_cannot_come_back(client: Client, fake: FakeWatches) -> None:
+    """A caller learns that reconnecting failed, once more for each failure, and that the stream goes on."""
+    said: list[bool | str] = []
+    fake.telling = [
+        ([changed("a", pb.RUN_STATE_RUNNING, "a1")], draining()),
+        ([], draining()),
+        ([], draining()),
+        ([changed("a", pb.RUN_STATE_RUNNING, "a2")], draining()),
+        ([changed("a", pb.RUN_STATE_SUCCEEDED, "a3")], None),
+    ]
+    for event in client.runs.watch("a", on_connection=said.append):
+        assert isinstance(event, RunChanged)
+        said.append(event.run.etag)
+    assert said == ["a1", False, False, True, "a2", "a3"]
+
+
 def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> None:
     """If all runs are gone, the watch ends even if it was cut off."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], draining())]

@@ -224,11 +224,12 @@ def test_static_files_are_stored(visitor: Visitor) -> None:
 
 def test_the_cookie(target: str) -> None:
     """Scripts cannot read the cookie, other sites' forms do not send it, and with HTTPS it is sent by that only."""
-    for secure in (False, True):
-        with page(target, secure=secure) as visitor:
-            cookie = visitor.get("/login").headers["set-cookie"]
-        assert "; HttpOnly; SameSite=Lax" in cookie
-        assert ("Secure" in cookie) == secure
+    with page(target) as visitor:
+        for scheme in ("http", "https"):
+            visitor.cookies.clear()
+            cookie = visitor.get("/login", headers={"x-forwarded-proto": scheme}).headers["set-cookie"]
+            assert "; HttpOnly; SameSite=Lax" in cookie
+            assert ("Secure" in cookie) == (scheme == "https")
 
 
 # --- read-only ------------------------------------------------------------------------------------------------------
@@ -388,10 +389,23 @@ def test_a_slow_head_is_given_up(target: str, monkeypatch: pytest.MonkeyPatch) -
         assert visitor.raw("GET /login HTTP/1.1\nHost: 127.0") == b""
 
 
+def test_a_slow_body_is_given_up(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form that does not arrive in time is refused, and its connection is free again."""
+    monkeypatch.setattr(security, "BODY_SECONDS", -security.FORM_BYTES / security.SLOWEST_BYTES_PER_SECOND + 0.2)
+    with page(target) as visitor:
+        host = visitor.url.removeprefix("http://")
+        head = f"POST /login HTTP/1.1\nHost: {host}\nContent-Type: application/x-www-form-urlencoded\n"
+        assert visitor.raw(f"{head}Content-Length: 100\n\n", b"token=").startswith(b"HTTP/1.1 408 ")
+
+
 def test_an_unreachable_adapter(kfp: ScriptedKfp) -> None:
-    """Without an adapter pages say so, with what to do; the page itself is alive."""
+    """Without an adapter pages say so, with what to do; what a form holds can be sent again."""
     del kfp
     with unanswered() as visitor:
+        answer = visitor.post("/start", {"pipeline_id": "p", "parameters.이름": '<"한글">', "once": "1"})
+        assert answer.status == 503
+        assert ("/start", "post") in [(form.action, form.method) for form in answer.html.forms]
+        assert 'name="parameters.이름" value="&lt;&#34;한글&#34;&gt;"' in answer.text
         answer = visitor.post("/login", {"token": "x"})
         assert answer.status == 401
         assert "127.0.0.1:1" in answer.words

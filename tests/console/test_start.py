@@ -249,6 +249,21 @@ def test_run_again_with_another_version(visitor: Visitor, client: Client, made: 
     assert visitor.get("/start").path == "/pipelines"
 
 
+def test_what_was_typed_is_kept_for_another_version(visitor: Visitor, client: Client, made: Made) -> None:
+    """The form of another version has its own defaults, and what was typed; nothing starts until it was shown."""
+    older, newer = (client.pipelines.get_version(made.train, version_name=name) for name in ("train", "2"))
+    typed = _form(visitor, older, epochs="7") | {"description": "설명", "version_id": newer.pipeline_version_id}
+    typed.pop("caching")
+    for more in ({}, {"choose": "1"}):
+        shown = visitor.post("/start", typed | more)
+        assert shown.status == 200
+        form = _opened(shown)
+        assert (form["parameters.epochs"], form["description"]) == ("7", "설명")
+        assert (form["version_id"], form["shown"]) == (newer.pipeline_version_id, newer.pipeline_version_id)
+        assert form["parameters.patience"]
+        assert "caching" not in form
+
+
 def test_run_again_without_its_version(visitor: Visitor, client: Client, typed: PipelineVersion) -> None:
     """If the version of the run was deleted, the latest is used."""
     older, newer = (

@@ -226,11 +226,10 @@ def page(
     hosts: Sequence[str] = ("127.0.0.1",),
     read_only: bool = False,
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
-    secure: bool = False,
 ) -> Iterator[Visitor]:
     """Serves the page in front of an adapter, on a free port; yields a visitor."""
     client = Client(target, tls=False, token=token or None)
-    app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes, secure=secure)
+    app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
     with (
         closing(bound_socket("127.0.0.1:0", "--listen")) as listener,
         PageServer(app, listener),

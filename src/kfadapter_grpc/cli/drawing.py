@@ -30,7 +30,7 @@ TIMES_A_SECOND = 4
 """How often the picture on a terminal is drawn anew."""
 _LAST_LINES = 100
 """How long the picture of the end may be, on a terminal that can be scrolled."""
-_UNREACHABLE = "Kubeflow Pipelines is unreachable; waiting for it"
+_UNREACHABLE = "{} is unreachable; waiting for it"
 _STYLES = {
     RunState.SUCCEEDED: "green",
     RunState.FAILED: "red",
@@ -79,7 +79,7 @@ class Lines:
         """Writes to `stream`, or only notes; `several` prefixes each task with the run's name."""
         self._stream = stream
         self._several = several
-        self._is_reachable = True
+        self._missing = ""
         self._lock = threading.Lock()
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
@@ -96,11 +96,11 @@ class Lines:
         """Prints a line of a task's log."""
         self._print(datetime.now(timezone.utc), f"{self._name(run, path)} | {line}")
 
-    def reached(self, *, kfp: bool) -> None:
-        """Prints when Kubeflow Pipelines becomes unreachable and reachable again."""
-        if kfp is not self._is_reachable:
-            output.note(_UNREACHABLE if not kfp else "Kubeflow Pipelines answers again")
-        self._is_reachable = kfp
+    def misses(self, what: str) -> None:
+        """Prints when something becomes unreachable and reachable again."""
+        if what != self._missing:
+            output.note(_UNREACHABLE.format(what) if what else f"{self._missing} answers again")
+        self._missing = what
 
     def _name(self, run: Run, path: str) -> str:
         return f"{_name(run)}/{path}" if self._several else path
@@ -124,7 +124,7 @@ class Screen:
         self._tails = tails
         self._console = output.console(stream)
         self._marks = marks_for(stream)
-        self._is_reachable = True
+        self._missing = ""
         self._live = Live(
             console=self._console,
             screen=True,
@@ -147,14 +147,14 @@ class Screen:
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
         """Does nothing: all of it is drawn anew, often enough."""
 
-    def reached(self, *, kfp: bool) -> None:
-        """Shows whether Kubeflow Pipelines is reachable."""
-        self._is_reachable = kfp
+    def misses(self, what: str) -> None:
+        """Shows what is unreachable; empty if nothing is."""
+        self._missing = what
 
     def _text(self, height: int, tails: Mapping[str, str]) -> Text:
         now = datetime.now(timezone.utc)
         size = self._console.width, height
-        lines = picture(self._followed, now, size, self._marks, tails=tails, reachable=self._is_reachable)
+        lines = picture(self._followed, now, size, self._marks, tails=tails, missing=self._missing)
         return Text("\n", no_wrap=True, overflow="crop").join(map(_styled, lines))
 
 
@@ -165,7 +165,7 @@ def picture(
     marks: Marks,
     *,
     tails: Mapping[str, str] | None = None,
-    reachable: bool = True,
+    missing: str = "",
 ) -> list[Line]:
     """Draws runs.
 
@@ -175,10 +175,10 @@ def picture(
         size: The maximum of columns and lines.
         marks: The marks of the output.
         tails: The last lines of the logs of tasks, by their id.
-        reachable: Whether Kubeflow Pipelines is.
+        missing: What is unreachable.
     """
     width, height = size
-    lines = [] if reachable else [Line(_UNREACHABLE, Rank.RUN, RunState.CANCELING)]
+    lines = [Line(_UNREACHABLE.format(missing), Rank.RUN, RunState.CANCELING)] if missing else []
     for one in followed:
         head = run_line(one.run, one.rows, now, marks, width)
         lines.append(replace(head, text=output.encodable(head.text)))

@@ -79,7 +79,11 @@ def _declared(client: Client, run: Run) -> Sequence[Task]:
 
 def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tails: LogTails | None) -> None:
     by_id = {one.run.run_id: one for one in followed}
-    with closing(client.runs.watch([*by_id], tasks=True)) as events:
+
+    def connected(is_open: bool) -> None:
+        drawing.misses("" if is_open else "the adapter")
+
+    with closing(client.runs.watch([*by_id], tasks=True, on_connection=connected)) as events:
         for event in events:
             if isinstance(event, RunChanged) and event.run.run_id in by_id:
                 one = by_id[event.run.run_id]
@@ -89,7 +93,7 @@ def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tail
             elif isinstance(event, RunGone) and event.run_id in by_id:
                 by_id[event.run_id].is_gone = True
             elif isinstance(event, Heartbeat):
-                drawing.reached(kfp=event.kfp_reachable)
+                drawing.misses("" if event.kfp_reachable else "Kubeflow Pipelines")
 
 
 @contextmanager

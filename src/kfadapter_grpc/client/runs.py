@@ -302,6 +302,7 @@ class Runs(Resource):
         where: RunFilter | None = None,
         tasks: bool = False,
         known_etags: Mapping[str, str] | None = None,
+        on_connection: Callable[[bool], None] | None = None,
     ) -> Generator[RunEvent, None, None]:
         """Yields events of runs: first the current state of each run, then each change.
 
@@ -314,6 +315,7 @@ class Runs(Resource):
             where: A filter instead, which also matches new runs; the watch does not end by itself.
             tasks: Include tasks; a change of a task then counts as a change of the run.
             known_etags: Known etags by run id: runs that still have them are not sent at first.
+            on_connection: Called with False when reconnecting has failed, and with True when the stream goes on.
 
         Raises:
             InvalidFieldError: Neither ids nor a filter were passed, or both, or too many ids.
@@ -323,7 +325,7 @@ class Runs(Resource):
         if bool(ids) == (where is not None):
             raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
         what = self._here(RunIds(tuple(ids)) if where is None else where)
-        return watch(self._connection, WatchRunsRequest(what, known_etags or {}, tasks))
+        return watch(self._connection, WatchRunsRequest(what, known_etags or {}, tasks), on_connection=on_connection)
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Waits until a run has finished; returns it without its tasks.

@@ -22,7 +22,7 @@ from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from kfadapter.v1 import run_pb2
     from kfadapter_grpc.client.connection import Connection
@@ -38,15 +38,24 @@ _PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedEr
 
 
 def watch(
-    connection: Connection, request: WatchRunsRequest, end: float | None = None
+    connection: Connection,
+    request: WatchRunsRequest,
+    end: float | None = None,
+    on_connection: Callable[[bool], None] | None = None,
 ) -> Generator[RunEvent, None, None]:
     """Watches runs; reconnects with the etags that the caller has seen when the stream breaks.
+
+    Args:
+        connection: The adapter.
+        request: What to watch.
+        end: The time of `time.monotonic` at which to end.
+        on_connection: Called with False when reconnecting has failed, and with True when the stream goes on.
 
     Raises:
         AdapterError: It cannot be started, or restarting failed 10 times in a row.
         DeadlineError: `end`, a time of `time.monotonic`, has passed.
     """
-    watching = _Watching(connection, request)
+    watching = _Watching(connection, request, on_connection)
     while True:
         try:
             yield from watching.once(end)
@@ -54,6 +63,8 @@ def watch(
             watching.failures += 1
             if watching.failures >= WATCH_ATTEMPTS:
                 raise
+            if watching.failures > 1 and on_connection is not None:
+                on_connection(False)
             _pause(watching.failures, error, end)
         else:
             return
@@ -97,8 +108,11 @@ class _Watching:
         failures: The number of failed starts in a row.
     """
 
-    def __init__(self, connection: Connection, request: WatchRunsRequest) -> None:
+    def __init__(
+        self, connection: Connection, request: WatchRunsRequest, on_connection: Callable[[bool], None] | None
+    ) -> None:
         self.failures = 0
+        self._on_connection = on_connection
         self._connection = connection
         self._request = request
         self._known = dict(request.known_etags)  # the latest last
@@ -119,6 +133,8 @@ class _Watching:
 
     def _was_open(self) -> None:
         """The count restarts, although there may have been nothing to send."""
+        if self.failures > 1 and self._on_connection is not None:
+            self._on_connection(True)
         self.failures = 0
 
     def _note(self, event: RunEvent) -> None:
