@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 
-from kfadapter.v1 import artifact_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter.v1 import artifact_pb2, experiment_pb2, identity_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _FILES: tuple[FileDescriptor, ...] = (
     artifact_pb2.DESCRIPTOR,
     experiment_pb2.DESCRIPTOR,
     recurring_run_pb2.DESCRIPTOR,
+    identity_pb2.DESCRIPTOR,
 )
 
 VERSION_KEY = "x-kfadapter-version"
@@ -81,8 +82,13 @@ class RpcMethod:
         return f"/{self.service}/{self.name}"
 
     @property
-    def role(self) -> Role:
-        """The role that its caller needs, if callers have roles: a reader suffices for calls without side effects."""
+    def role(self) -> Role | None:
+        """The role that its caller needs, if callers have roles: a reader suffices for calls without side effects.
+
+        None: no role, as for WhoAmI.
+        """
+        if self.service == identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name:
+            return None
         return Role.READER if self.read_only else Role.WRITER
 
     @property

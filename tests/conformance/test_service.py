@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.conformance.calling import Api
 
 SERVICES = sorted({method.service for method in METHODS.values()})
-TAKES_NOTHING = frozenset({"List", "ListMetrics"})
+TAKES_NOTHING = frozenset({"List", "ListMetrics", "WhoAmI"})
 """The methods for which an empty request is a good one."""
 
 

@@ -42,6 +42,7 @@ ROWS: dict[type[AdapterError], Row] = {
     errors.ArtifactNotFoundError: Row(grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND", "artifact"),
     errors.ArtifactNotReadableError: Row(grpc.StatusCode.FAILED_PRECONDITION, "ARTIFACT_NOT_READABLE", "artifact"),
     errors.ArtifactStoreUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "ARTIFACT_STORE_UNAVAILABLE"),
+    errors.IssuerUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "ISSUER_UNAVAILABLE", retry_after=2.0),
     errors.ArtifactChangedError: Row(grpc.StatusCode.ABORTED, "ARTIFACT_CHANGED", "artifact"),
     errors.ExperimentNotFoundError: Row(grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND", "experiment"),
     errors.RecurringRunNotFoundError: Row(grpc.StatusCode.NOT_FOUND, "RECURRING_RUN_NOT_FOUND", "recurring run"),

@@ -19,8 +19,8 @@ from tests.system.records import HELLO, NAME, one_of_each, upload
 from tests.system.scenario import Finding, Stage, at_most, none, scenario, shown
 
 from kfadapter.v1 import pipeline_pb2, run_pb2
+from kfadapter_grpc import methods
 from kfadapter_grpc.client import Client, HealthStatus
-from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import Behaviour
     from tests.system.between import Meets
 
+METHODS = {path: method for path, method in methods.METHODS.items() if method.role}
+"""The RPCs that call KFP."""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
 """The page that holds the table."""
 CALLS_AT_ONCE = 48

@@ -10,7 +10,7 @@ from google.protobuf.json_format import ParseDict
 
 from kfadapter.v1.pipeline_pb2 import UploadPipelineMetadata, UploadPipelineRequest
 from kfadapter_grpc.client import Client, IntervalSchedule, RunState
-from kfadapter_grpc.methods import MESSAGES
+from kfadapter_grpc.methods import MESSAGES, METHODS
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -75,6 +75,8 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     }
     requests: dict[str, tuple[Message, ...]] = {}
     for path, (kind, _) in MESSAGES.items():
+        if METHODS[path].role is None:
+            continue  # calls no KFP
         fields = {key: one for key, one in ids.items() if key in kind.DESCRIPTOR.fields_by_name}
         requests[path] = (request(path, **special.get(path.removeprefix("/kfadapter.v1."), fields)),)
     return {**requests, "/kfadapter.v1.PipelineService/Upload": upload(HELLO.read_bytes(), "new", "faults-upload")}

@@ -17,10 +17,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfadapter.v1 import artifact_pb2, experiment_pb2, recurring_run_pb2, run_pb2
+from kfadapter.v1 import artifact_pb2, experiment_pb2, identity_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.codec import read_request, to_message, to_record
-from kfadapter_grpc.contract import artifacts, experiments, pipelines, recurring_runs, run_outputs, runs, spec, watches
+from kfadapter_grpc.contract import (
+    artifacts,
+    call,
+    experiments,
+    identity,
+    pipelines,
+    recurring_runs,
+    run_outputs,
+    runs,
+    spec,
+    watches,
+)
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ListExperimentsRequest
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, Pipeline
@@ -37,7 +48,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS: dict[str, Descriptor] = {
     name: one
-    for file in (pb, run_pb2, artifact_pb2, experiment_pb2, recurring_run_pb2)
+    for file in (pb, run_pb2, artifact_pb2, experiment_pb2, recurring_run_pb2, identity_pb2)
     for name, one in file.DESCRIPTOR.message_types_by_name.items()
 }
 FRAMES = {
@@ -56,6 +67,7 @@ FRAMES = {
 """The messages of streams and pages, which services/ and client/ read and make themselves."""
 OTHER_NAMES = {
     "PipelineSpecSummary": SpecSummary,
+    "WhoAmIResponse": identity.WhoAmI,
     "DeletePipelineResponse": pipelines.DeleteResult,
     "DeletePipelineVersionResponse": pipelines.DeleteVersionResult,
 }
@@ -64,7 +76,7 @@ NOT_SENT = {("Parameter", "literals"), ("RunOutput", "artifact"), ("RunOutput", 
 
 
 def _record_of(name: str) -> type[Any]:
-    modules = (pipelines, runs, run_outputs, watches, artifacts, experiments, recurring_runs, spec)
+    modules = (pipelines, runs, run_outputs, watches, artifacts, experiments, recurring_runs, spec, call, identity)
     return OTHER_NAMES.get(name) or next(getattr(module, name) for module in modules if hasattr(module, name))
 
 

@@ -23,6 +23,7 @@ STATUSES = {
     "ARTIFACT_NOT_FOUND": 404,
     "ARTIFACT_NOT_READABLE": 409,
     "ARTIFACT_STORE_UNAVAILABLE": 503,
+    "ISSUER_UNAVAILABLE": 503,
     "ARTIFACT_CHANGED": 409,
     "EXPERIMENT_NOT_FOUND": 404,
     "RECURRING_RUN_NOT_FOUND": 404,
@@ -80,8 +81,8 @@ def test_whose_fault_it_is() -> None:
     """Statuses from 500 on are for faults of KFP and of the adapter, which the caller cannot correct."""
     ours = {reason for reason, status in STATUSES.items() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
     assert ours == {
-        "ARTIFACT_STORE_UNAVAILABLE", "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "KFP_ERROR",
-        "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
+        "ARTIFACT_STORE_UNAVAILABLE", "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "ISSUER_UNAVAILABLE",
+        "KFP_ERROR", "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
         "KFP_UNAVAILABLE", "STORAGE_FULL", "UNSUPPORTED_BY_KFP",
     }  # fmt: skip
 

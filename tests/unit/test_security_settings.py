@@ -10,7 +10,7 @@ from tests.certificates import CertificateAuthority, Pair
 
 from kfadapter_grpc.auth.certificates import server_certificate
 from kfadapter_grpc.auth.client_names import ClientNames
-from kfadapter_grpc.contract.call import Caller, Role
+from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.settings import Settings
 
@@ -205,7 +205,13 @@ def test_names_and_roles(names: list[str], role: Role | None) -> None:
 
 def test_any_name() -> None:
     """`*` lets every certificate of the CA call; a name that is listed takes precedence."""
-    assert ClientNames("*", "viewer").try_caller(["viewer"]) == Caller("viewer", Role.READER)
-    assert ClientNames("manager", "*").try_caller(["manager"]) == Caller("manager", Role.WRITER)
-    assert ClientNames("manager", "*").try_caller(["other"]) == Caller("other", Role.READER)
-    assert ClientNames("*", "").try_caller([]) == Caller("a certificate without a name", Role.WRITER)
+
+    def found(writers: str, readers: str, *names: str) -> tuple[str, Role | None]:
+        caller = ClientNames(writers, readers).try_caller(names)
+        assert caller
+        return caller.name, caller.role
+
+    assert found("*", "viewer", "viewer") == ("viewer", Role.READER)
+    assert found("manager", "*", "manager") == ("manager", Role.WRITER)
+    assert found("manager", "*", "other") == ("other", Role.READER)
+    assert found("*", "") == ("a certificate without a name", Role.WRITER)

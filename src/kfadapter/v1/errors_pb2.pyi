@@ -93,9 +93,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
     """RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Wait as RetryInfo says, then retry."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 25
-    """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one. Send the metadata
-    `authorization: Bearer TOKEN` with a token from the adapter's operator or, where the adapter forwards it to KFP,
-    with one that KFP accepts. The adapter refuses without calling KFP.
+    """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one; or credentials of two
+    identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an issuer
+    that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value `fault` of
+    ErrorInfo's metadata says what is wrong with a token. The adapter refuses without calling KFP.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 26
     """PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
@@ -132,6 +133,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
     ERROR_REASON_ARTIFACT_CHANGED: _ErrorReason.ValueType  # 40
     """ABORTED: the artifact was changed while it was read. Read it again from the start."""
+    ERROR_REASON_ISSUER_UNAVAILABLE: _ErrorReason.ValueType  # 41
+    """UNAVAILABLE: the token cannot be verified at the moment, because its issuer's keys or the Kubernetes API server are
+    unreachable. Retry as RetryInfo says; the token may be valid.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, independent of the wording of its message."""
@@ -195,9 +200,10 @@ ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 36
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Wait as RetryInfo says, then retry."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 25
-"""UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one. Send the metadata
-`authorization: Bearer TOKEN` with a token from the adapter's operator or, where the adapter forwards it to KFP,
-with one that KFP accepts. The adapter refuses without calling KFP.
+"""UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one; or credentials of two
+identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an issuer
+that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value `fault` of
+ErrorInfo's metadata says what is wrong with a token. The adapter refuses without calling KFP.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 26
 """PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
@@ -234,4 +240,8 @@ ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
 ERROR_REASON_ARTIFACT_CHANGED: ErrorReason.ValueType  # 40
 """ABORTED: the artifact was changed while it was read. Read it again from the start."""
+ERROR_REASON_ISSUER_UNAVAILABLE: ErrorReason.ValueType  # 41
+"""UNAVAILABLE: the token cannot be verified at the moment, because its issuer's keys or the Kubernetes API server are
+unreachable. Retry as RetryInfo says; the token may be valid.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

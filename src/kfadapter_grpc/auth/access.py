@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.call import Caller, Role
+from kfadapter_grpc.contract.call import Caller, Grant, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
+from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,22 +46,33 @@ class Access:
         """
         holder = _holder(self._names, names()) if self._names else None
         bearer = _bearer(self._tokens(), authorization) if self._tokens else None
-        if holder and bearer and not holder.role.allows(bearer.role):
-            return Caller(bearer.name, holder.role)
+        if holder and bearer:
+            identity = replace(bearer.identity, certificate_names=holder.identity.certificate_names)
+            return Caller(identity, _weaker(holder, bearer))
         return bearer or holder
 
 
-def authorize(caller: Caller | None, needed: Role, method: str) -> None:
+def _weaker(one: Caller, other: Caller) -> tuple[Grant, ...]:
+    """What both may do; each has one role in all namespaces."""
+    role = one.role
+    return other.grants if role and all(role.allows(grant.role) for grant in other.grants) else one.grants
+
+
+def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
     """Returns if the caller may make the call; None may, as then callers are not authenticated.
 
     Raises:
         PermissionDeniedError: The role does not allow it.
     """
-    if caller is not None and not caller.role.allows(needed):
+    if caller is None or needed is None:
+        return
+    role = caller.role
+    if role is None or not role.allows(needed):
+        held = role.value if role else "none"
         raise PermissionDeniedError(
-            f"'{caller.name}' calls as a {caller.role.value}, and {method.lstrip('/')} needs a {needed.value}; ask the "
-            "adapter's operator for that role",
-            metadata={"caller": caller.name, "role": caller.role.value, "needed": needed.value},
+            f"'{caller.name}' calls {f'as a {held}' if role else 'without a role'}, and {method.lstrip('/')} needs a "
+            f"{needed.value}; ask the adapter's operator for that role",
+            metadata={"caller": caller.name, "role": held, "needed": needed.value},
         )
 
 
@@ -97,4 +110,4 @@ def _bearer(tokens: Tokens, authorization: Sequence[str | bytes]) -> Caller:
             "operator for a new one",
             metadata={"name": entry.name, "last_day": str(entry.last_day)},
         )
-    return Caller(entry.name, entry.role)
+    return Caller(Identity(entry.name, Way.TOKEN_FILE), (Grant("*", entry.role),))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.call import Caller, Role
+from kfadapter_grpc.contract.call import Caller, Grant, Role
+from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +34,12 @@ class ClientNames:
         for listed, role in self._lists:
             for name in names:
                 if name in listed:
-                    return Caller(name, role)
+                    return _caller(name, names, role)
         for listed, role in self._lists:
             if ANY in listed:
-                return Caller(next(iter(names), "a certificate without a name"), role)
+                return _caller(next(iter(names), "a certificate without a name"), names, role)
         return None
+
+
+def _caller(name: str, names: Sequence[str], role: Role) -> Caller:
+    return Caller(Identity(name, Way.CERTIFICATE, certificate_names=tuple(names)), (Grant("*", role),))

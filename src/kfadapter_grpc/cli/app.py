@@ -24,6 +24,7 @@ COMMANDS: Table = {
         f"{CLI}.token:token",
         "Create a token: the token on stdout, the line for the adapter's --token-file on stderr.",
     ),
+    "whoami": (f"{CLI}.whoami:whoami", "Show who the adapter takes you for, and your roles."),
     "doctor": (
         "kfadapter_grpc.doctor.command:doctor",
         "Check an installation and say what to do: an adapter, or the server itself.",

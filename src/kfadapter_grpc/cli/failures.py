@@ -52,6 +52,7 @@ HINTS: dict[str, Step] = {
     "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows what its tasks made"),
     "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows metadata, metrics and location"),
     "ARTIFACT_STORE_UNAVAILABLE": again(words="tries it again; kfadapter doctor shows which part is unreachable"),
+    "ISSUER_UNAVAILABLE": again(words="tries it again; the adapter's log says why the token cannot be verified"),
     "ARTIFACT_CHANGED": again(words="reads it anew"),
     "EXPERIMENT_NOT_FOUND": other(
         "experiments", words="shows the experiments there are; kfadapter run --create-experiment makes one"

@@ -15,6 +15,7 @@ from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, De
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.contract.artifacts import ArtifactContent, ArtifactEntry, MetricsOfRun
+from kfadapter_grpc.contract.call import Grant, Role
 from kfadapter_grpc.contract.errors import (
     AdapterError,
     AmbiguousNameError,
@@ -33,6 +34,7 @@ from kfadapter_grpc.contract.errors import (
     InvalidPageTokenError,
     InvalidPipelineFileError,
     InvalidUploadError,
+    IssuerUnavailableError,
     KfpError,
     KfpRejectedCredentialsError,
     KfpTimeoutError,
@@ -59,6 +61,7 @@ from kfadapter_grpc.contract.errors import (
     VersionNotFoundError,
 )
 from kfadapter_grpc.contract.experiments import Experiment, ExperimentRef
+from kfadapter_grpc.contract.identity import Way, WhoAmI
 from kfadapter_grpc.contract.listing import Page, StorageState, View
 from kfadapter_grpc.contract.pipelines import DeleteResult, DeleteVersionResult, IfExists, Pipeline, PipelineVersion
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
@@ -127,6 +130,7 @@ __all__ = [
     "ExperimentNotFoundError",
     "ExperimentRef",
     "FieldViolation",
+    "Grant",
     "HealthStatus",
     "Heartbeat",
     "IfExists",
@@ -136,6 +140,7 @@ __all__ = [
     "InvalidPageTokenError",
     "InvalidPipelineFileError",
     "InvalidUploadError",
+    "IssuerUnavailableError",
     "KfpError",
     "KfpRejectedCredentialsError",
     "KfpTimeoutError",
@@ -162,6 +167,7 @@ __all__ = [
     "RecurringRunNotFoundError",
     "RequestIdReusedError",
     "RocPoint",
+    "Role",
     "Run",
     "RunArtifact",
     "RunChanged",
@@ -194,4 +200,6 @@ __all__ = [
     "VersionExistsError",
     "VersionNotFoundError",
     "View",
+    "Way",
+    "WhoAmI",
 ]

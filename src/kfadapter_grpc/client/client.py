@@ -10,6 +10,7 @@ from kfadapter_grpc.client.artifacts import Artifacts
 from kfadapter_grpc.client.connection import Connection
 from kfadapter_grpc.client.credentials import make_credentials
 from kfadapter_grpc.client.experiments import Experiments
+from kfadapter_grpc.client.identity import IdentityCalls
 from kfadapter_grpc.client.pipelines import Pipelines
 from kfadapter_grpc.client.recurring_runs import RecurringRuns
 from kfadapter_grpc.client.runs import Runs
@@ -43,6 +44,7 @@ class Client:
         artifacts: Outputs of their tasks.
         experiments: Experiments.
         recurring_runs: Recurring runs.
+        identity: Who the adapter takes the client for.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Client:
         self.artifacts = Artifacts(connection, namespace)
         self.experiments = Experiments(connection, namespace)
         self.recurring_runs = RecurringRuns(connection, namespace)
+        self.identity = IdentityCalls(connection, namespace)
 
     @property
     def target(self) -> str:

@@ -7,10 +7,13 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kfadapter_grpc.contract.identity import Identity
 
 
 class Role(enum.Enum):
@@ -27,16 +30,45 @@ class Role(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated caller.
+class Grant:
+    """A role in the namespaces that match a pattern; `*` matches all, also the empty one of a single-user KFP."""
 
-    Attributes:
-        name: The operator's name for the caller: the name of a token, or the one in a client certificate.
-        role: The caller's permissions.
-    """
-
-    name: str
+    namespace: str
     role: Role
+
+
+ANYTHING = (Grant("*", Role.WRITER),)
+"""What callers may do that need not authenticate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller, and what it may do."""
+
+    identity: Identity
+    grants: tuple[Grant, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name in logs and limits."""
+        return self.identity.name
+
+    def role_in(self, namespace: str) -> Role | None:
+        """Returns the highest role in a namespace; None: the caller may not even know what is in it."""
+        return _highest(grant.role for grant in self.grants if fnmatchcase(namespace, grant.namespace))
+
+    @property
+    def role(self) -> Role | None:
+        """The highest role in any namespace."""
+        return _highest(grant.role for grant in self.grants)
+
+
+def _highest(roles: Iterable[Role]) -> Role | None:
+    found = None
+    for role in roles:
+        if found is None or role.allows(found):
+            found = role
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +123,7 @@ class Call:
 
     Attributes:
         request_id: Identifies the call in logs, errors and requests to KFP.
+        caller: The caller; None if callers are not authenticated.
         authorization: The caller's credentials for KFP, if they are forwarded; None: the adapter's own are used.
         usage: The usage of the call.
     """
@@ -101,9 +134,11 @@ class Call:
         seconds: float,
         authorization: Authorization | None = None,
         usage: Usage | None = None,
+        caller: Caller | None = None,
     ) -> None:
         """Starts the call's clock; it may take `seconds`. Its usage is added to `usage`, or to its own."""
         self.request_id = request_id
+        self.caller = caller
         self.authorization = authorization
         self.usage = usage or Usage()
         self._deadline = time.monotonic() + seconds
@@ -126,7 +161,7 @@ class Call:
 
         Its usage is added to that of this call.
         """
-        return Call(self.request_id, seconds, self.authorization, self.usage)
+        return Call(self.request_id, seconds, self.authorization, self.usage, self.caller)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[Call]:

@@ -312,6 +312,14 @@ class UnauthenticatedError(AdapterError):
     reason = "UNAUTHENTICATED"
 
 
+class IssuerUnavailableError(AdapterError):
+    """The token cannot be verified at the moment: its issuer, or the Kubernetes API server, is unreachable."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "ISSUER_UNAVAILABLE"
+    retry_after = 2.0
+
+
 class PermissionDeniedError(AdapterError):
     """The caller lacks the permission."""
 

@@ -71,7 +71,7 @@ class Admission:
             OverloadedError: All slots for calls of this kind are taken, or the rest is reserved for other callers.
             DrainingError: The server is about to stop.
         """
-        kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
+        kind, caller = rpc.method.kind, rpc.call.caller.name if rpc.call.caller else rpc.context.peer()
         self._enter(kind, caller)
         try:
             yield

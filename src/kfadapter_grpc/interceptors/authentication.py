@@ -40,8 +40,8 @@ class Authentication:
         """
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
-        rpc.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context))
-        authorize(rpc.caller, rpc.method.role, rpc.method.path)
+        rpc.call.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context))
+        authorize(rpc.call.caller, rpc.method.role, rpc.method.path)
         yield
 
 

@@ -13,7 +13,7 @@ from kfadapter_grpc.interceptors.requests import checked_request, checked_reques
 from kfadapter_grpc.methods import METHODS, RpcMethod
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.call import Call, Caller
+    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.errors import AdapterError
 
 TRequest = TypeVar("TRequest")
@@ -29,15 +29,13 @@ class Rpc:
     Attributes:
         method: The RPC.
         context: gRPC's context of the call.
-        call: The call's budget. The outermost layer, `identify`, sets it.
-        caller: The caller, if callers must authenticate; the authentication layer sets it, the log reads it.
+        call: The call's budget. The outermost layer, `identify`, sets it; the authentication layer sets its caller.
         failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 
     method: RpcMethod
     context: grpc.ServicerContext
     call: Call = field(init=False)
-    caller: Caller | None = None
     failure: AdapterError | None = None
 
 

@@ -50,7 +50,7 @@ class CallLog:
             code=call_code(rpc).name,
             seconds=round(seconds, 4),
             peer=rpc.context.peer(),
-            **({"caller": rpc.caller.name} if rpc.caller else {}),
+            **({"caller": rpc.call.caller.name} if rpc.call.caller else {}),
             **_used(rpc),
             **_why(rpc.failure),
         )

@@ -18,6 +18,7 @@ from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_
 from kfadapter_grpc.server.metrics import Metrics
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.services.experiments import ExperimentServicer
+from kfadapter_grpc.services.identity import IdentityServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
@@ -99,4 +100,5 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         ArtifactServicer(backend.artifacts, namespace, read=backend.artifact_bytes.read),
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
+        IdentityServicer(),
     ]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from kfadapter.v1 import artifact_pb2_grpc, experiment_pb2_grpc, pipeline_pb2_grpc, recurring_run_pb2_grpc, run_pb2_grpc
+from kfadapter.v1 import (
+    artifact_pb2_grpc,
+    experiment_pb2_grpc,
+    identity_pb2_grpc,
+    pipeline_pb2_grpc,
+    recurring_run_pb2_grpc,
+    run_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +24,7 @@ Servicer: TypeAlias = (
     | artifact_pb2_grpc.ArtifactServiceServicer
     | experiment_pb2_grpc.ExperimentServiceServicer
     | recurring_run_pb2_grpc.RecurringRunServiceServicer
+    | identity_pb2_grpc.IdentityServiceServicer
 )
 """Serves the calls of one service."""
 
@@ -28,6 +36,7 @@ _ADD: dict[type[object], Callable[..., None]] = {
     recurring_run_pb2_grpc.RecurringRunServiceServicer: (
         recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server
     ),
+    identity_pb2_grpc.IdentityServiceServicer: identity_pb2_grpc.add_IdentityServiceServicer_to_server,
 }
 
 

@@ -1,0 +1,45 @@
+"""The IdentityService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter.v1 import identity_pb2 as pb
+from kfadapter.v1.identity_pb2_grpc import IdentityServiceServicer
+from kfadapter_grpc.codec import to_message
+from kfadapter_grpc.contract.call import ANYTHING
+from kfadapter_grpc.contract.identity import WhoAmI
+from kfadapter_grpc.interceptors import current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from kfadapter_grpc.contract.call import Call
+
+
+class IdentityServicer(IdentityServiceServicer):
+    """Serves the calls of `kfadapter.v1.IdentityService`."""
+
+    def __init__(self, kfp_user: Callable[[Call], str] = lambda _: "") -> None:
+        """Shows `kfp_user` as the user that KFP sees."""
+        self._kfp_user = kfp_user
+
+    def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
+        """Returns the identity and the roles of the caller."""
+        call = current_call(context)
+        if call.caller is None:
+            return to_message(WhoAmI(grants=ANYTHING), pb.WhoAmIResponse)
+        who = call.caller.identity
+        shown = WhoAmI(
+            who.name,
+            who.way,
+            who.issuer,
+            who.subject,
+            who.groups,
+            call.caller.grants,
+            self._kfp_user(call),
+            who.certificate_names,
+        )
+        return to_message(shown, pb.WhoAmIResponse)

@@ -1,0 +1,36 @@
+"""The IdentityService: what the adapter knows about its caller."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import grpc
+from tests.contract.running import failure
+from tests.contract.tokens import TOKENS, token_file, token_lines
+
+from kfadapter.v1 import identity_pb2
+from kfadapter.v1.identity_pb2_grpc import IdentityServiceStub
+from kfadapter_grpc.client import Client, Grant, Role, Way, WhoAmI
+from kfadapter_grpc.services.identity import IdentityServicer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.contract.conftest import Serve
+
+
+def test_without_authentication(serve: Serve) -> None:
+    """Where callers are not authenticated, they have no name and may do everything."""
+    running = serve(IdentityServicer())
+    with closing(Client(running.server.address)) as client:
+        assert client.identity.who_am_i() == WhoAmI(grants=(Grant("*", Role.WRITER),))
+
+
+def test_by_token(serve: Serve, tmp_path: Path) -> None:
+    """A token of the token file has its name and its role, in all namespaces."""
+    running = serve(IdentityServicer(), token_file=token_file(tmp_path, token_lines("reader")))
+    with closing(Client(running.server.address, token=TOKENS["reader"])) as client:
+        assert client.identity.who_am_i() == WhoAmI("reader", Way.TOKEN_FILE, grants=(Grant("*", Role.READER),))
+    what = failure(lambda: IdentityServiceStub(running.channel).WhoAmI(identity_pb2.WhoAmIRequest()))
+    assert (what.code, what.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
