@@ -41,7 +41,7 @@ def overlays() -> Iterator[str]:
 
 def components() -> Iterator[Path]:
     """Yields the folders of the components that can be added to an overlay."""
-    for path in sorted(DEPLOY.rglob("kustomization.yaml")):
+    for path in sorted(DEPLOY.glob("components/*/kustomization.yaml")):
         if yaml.safe_load(path.read_text())["kind"] == "Component":
             yield path.parent
 

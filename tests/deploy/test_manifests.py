@@ -11,6 +11,8 @@ from tests.deploy.conftest import EVERYTHING, installation, names
 
 from kfadapter_grpc.addresses import split_address
 from kfadapter_grpc.kfp.artifact_stores import read_places
+from kfadapter_grpc.methods import CallKind
+from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
 from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
 UNITS = {"Mi": 2**20, "Gi": 2**30}
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
+CLUSTER_WIDE = {"Namespace", "ClusterRoleBinding"}
+LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "part-of")}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Tested are three overlays, one installation with all nine components, and two examples of the documentation."""
-    assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    of_pods = ("tls", "mutual-tls", "tokens", "monitoring", "pod-logs", "artifact-stores")
-    assert {one.name for one in manifests.components()} == {*of_pods, "notify", "legacy-http", "console"}
+    """Tested are three overlays, one installation with all components, and three examples of the documentation."""
+    assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1", "example 2"]
+    of_pods = {"tls", "mutual-tls", "tokens", "pod-logs", "token-review", "artifact-stores", "autoscaling", "istio"}
+    beside = {"monitoring", "certificate", "gateway", "notify", "legacy-http", "console"}
+    assert {one.name for one in manifests.components()} == of_pods | beside
 
 
 def test_pods_are_restricted(installed: Installation) -> None:
@@ -178,7 +183,7 @@ def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
 
 
 def test_rights_in_kubernetes(kustomize: None) -> None:
-    """With pod-logs the service account may only read logs of pods in its own namespace."""
+    """With pod-logs the service account reads logs of pods in its namespace, with token-review it reviews tokens."""
     del kustomize
     installed = installation(EVERYTHING)
     (role,), (binding,) = installed.all("Role"), installed.all("RoleBinding")
@@ -186,6 +191,8 @@ def test_rights_in_kubernetes(kustomize: None) -> None:
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     account = {"kind": "ServiceAccount", "name": installed.pod["serviceAccountName"], "namespace": "kubeflow"}
     assert binding["subjects"] == [account]
+    (review,) = installed.all("ClusterRoleBinding")
+    assert (review["roleRef"]["name"], review["subjects"]) == ("system:auth-delegator", [account])
 
 
 def test_policy_and_services_are_about_the_pods(installed: Installation) -> None:
@@ -199,7 +206,8 @@ def test_policy_and_services_are_about_the_pods(installed: Installation) -> None
         *(service["spec"]["selector"] for service in installed.services),
         *(one["labelSelector"]["matchLabels"] for one in installed.pod["topologySpreadConstraints"]),
     ]
-    assert selectors == [{"app.kubernetes.io/name": "kfadapter"}] * len(selectors)
+    own = {"app.kubernetes.io/name": "kfadapter", "app.kubernetes.io/instance": "kfadapter"}
+    assert selectors == [own] * len(selectors)
     assert selectors[0].items() <= labels.items()
 
 
@@ -207,7 +215,9 @@ def test_one_pod_may_go_at_a_time(installed: Installation) -> None:
     """There are two adapters, one of which stays during drains and rollouts; with an embedded KFP there is one."""
     deployment = installed.one("Deployment")["spec"]
     embedded = installed.name == "embedded"
-    assert deployment["replicas"] == (1 if embedded else 2)
+    scaler = next(iter(installed.all("HorizontalPodAutoscaler")), None)
+    assert (scaler["spec"]["minReplicas"] if scaler else deployment["replicas"]) == (1 if embedded else 2)
+    assert (scaler is None) == ("replicas" in deployment), "an apply would undo what the autoscaler sets"
     assert deployment["strategy"] == (
         {"type": "Recreate"} if embedded else {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     )
@@ -228,7 +238,8 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     stores = {8333, 9000} if installed.setting("artifact_stores") != "None" else set()
     of_kfp = kfp.port or {"http": 80, "https": 443}[kfp.scheme]
     of_mlmd = split_address(installed.setting("mlmd_address") or "mlmd:8080")[1]
-    assert outward == (set() if at_home else {53, of_kfp, of_mlmd, *kubernetes, *stores})
+    istiod = {15012} if installed.all("AuthorizationPolicy") else set()
+    assert outward == (set() if at_home else {53, of_kfp, of_mlmd, *kubernetes, *stores, *istiod})
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:
@@ -251,9 +262,50 @@ def test_prometheus_finds_each_pod_once(kustomize: None) -> None:
     assert {one["port"] for one in monitor["endpoints"]} <= {port["name"] for port in found["spec"]["ports"]}
 
 
+def test_recommended_labels(installed: Installation) -> None:
+    """All objects but ConfigMaps and namespaces, and all pods, carry the labels that Kubernetes recommends."""
+    labelled = [one for one in installed.made if one["kind"] not in ("ConfigMap", "Namespace")]
+    labelled += [one["spec"]["template"] for one in installed.all("Deployment")]
+    for manifest in labelled:
+        assert set(manifest["metadata"]["labels"]) >= LABELS
+
+
+def test_the_certificate_has_all_names(everything: Installation) -> None:
+    """The certificate has each Service's name in every form, and every host that a client in the installation calls."""
+    (certificate,) = (one["spec"] for one in everything.all("Certificate"))
+    names = {*certificate["dnsNames"], *certificate["ipAddresses"]}
+    services = [one["metadata"]["name"] for one in everything.services]
+    domains = ("", ".kubeflow", ".kubeflow.svc", ".kubeflow.svc.cluster.local")
+    assert names == {service + domain for service in services for domain in domains} | {"localhost", "127.0.0.1"}
+    targets = [target for one in everything.all("ConfigMap") if (target := one["data"].get("KFADAPTER_TARGET"))]
+    assert len(targets) == len(("notify", "legacy-http", "console"))
+    assert {target.rpartition(":")[0] for target in targets} <= names
+    secret = volume_at(everything, "/etc/kfadapter/tls")["secret"]["secretName"]
+    assert certificate["secretName"] == secret
+
+
+def test_scaling_follows_the_catalog(everything: Installation) -> None:
+    """Adapters are added at half of the limits for calls in flight, by the metric's name and kinds."""
+    metrics = [one["pods"] for one in everything.one("HorizontalPodAutoscaler")["spec"]["metrics"] if "pods" in one]
+    found = {one["metric"]["selector"]["matchLabels"]["kind"]: int(one["target"]["averageValue"]) for one in metrics}
+    assert {one["metric"]["name"] for one in metrics} == {catalog.INFLIGHT.name}
+    limits = {CallKind.UNARY: "max_unary_calls", CallKind.STREAM: "max_streams"}
+    assert found == {kind.value: int(everything.setting(limit)) // 2 for kind, limit in limits.items()}
+
+
+def test_outer_policies_are_about_the_port_for_calls(everything: Installation) -> None:
+    """Gateway and mesh lead to the adapter's Service and pods, at the ports for calls and metrics."""
+    (backend,) = everything.one("GRPCRoute")["spec"]["rules"][0]["backendRefs"]
+    assert backend == {"name": everything.one("Service")["metadata"]["name"], "port": everything.ports["grpc"]}
+    policy = everything.one("AuthorizationPolicy")["spec"]
+    assert policy["selector"] == everything.one("Deployment")["spec"]["selector"]
+    ports = [port for rule in policy["rules"] for to in rule["to"] for port in to["operation"]["ports"]]
+    assert ports == [str(everything.ports["grpc"]), str(everything.ports["metrics"])]
+
+
 def test_everything_goes_into_one_namespace(installed: Installation) -> None:
     """An installation is in KFP's namespace, as its policy assumes, or in one that it creates."""
-    found = {one["metadata"]["namespace"] for one in installed.made if one["kind"] != "Namespace"}
+    found = {one["metadata"]["namespace"] for one in installed.made if one["kind"] not in CLUSTER_WIDE}
     made = {one["metadata"]["name"] for one in installed.all("Namespace")}
     assert found == (made or {"kubeflow"})
 
