@@ -98,8 +98,8 @@ def call_of(received: Received) -> str:
     return received.headers.get("x-request-id", "")
 
 
-class _Between(ScriptedKfp):
-    """A proxy of the KFP at a URL."""
+class Between(ScriptedKfp):
+    """A proxy of the KFP at a URL; subclasses say what happens to a request."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Between(ScriptedKfp):
             yield behind
 
 
-class FaultyKfp(_Between):
+class FaultyKfp(Between):
     """A proxy that makes some requests fail."""
 
     def __init__(self, url: str) -> None:
@@ -198,7 +198,7 @@ class Moment:
     lost: str = ""
 
 
-class Tripwire(_Between):
+class Tripwire(Between):
     """Forwards requests; at one moment it first runs an action, after which the connection breaks."""
 
     def __init__(self, url: str) -> None:
