@@ -62,6 +62,7 @@ NAVIGATION = {
         "docs/robustness",
         "docs/adr/README",
         "CONTRIBUTING",
+        "docs/releasing",
         "SECURITY",
         "CODE_OF_CONDUCT",
         "CHANGELOG",
