@@ -108,6 +108,14 @@ def test_the_wheel_has_all_that_runs_and_nothing_else(files: Mapping[str, Path])
     assert f"{information}/licenses/LICENSE" in names
 
 
+def test_the_source_distribution_has_what_the_wheel_is_built_from(files: Mapping[str, Path]) -> None:
+    """Sources, contract, metadata and the pages that they name, and no tests."""
+    with tarfile.open(files[".tar.gz"]) as archive:
+        names = {name.split("/")[1] for name in archive.getnames()}
+    pages = {"README.md", "CHANGELOG.md", "LICENSE", "SECURITY.md"}
+    assert names == {"src", "protos", "pyproject.toml", "PKG-INFO", ".gitignore"} | pages
+
+
 def test_the_container_context_is_what_the_dockerfile_copies(files: Mapping[str, Path]) -> None:
     """Every COPY finds its source, and the image is told the version of the release."""
     with tarfile.open(files["-container.tar.gz"]) as context:
