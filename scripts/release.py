@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ def release(folder: Path) -> None:
     _pack(folder / f"{NAME}-{version}-protos.tar.gz", _entries(protos), epoch)
     _pack(folder / f"{NAME}-{version}-container.tar.gz", _container(version), epoch)
     if (ROOT / "deploy/chart").is_dir():
-        _chart(folder, version, epoch)
+        _pack(folder / f"kfadapter-{semantic(version)}.tgz", _chart(version), epoch)
     for installation in INSTALLATIONS:
         _bill(installation, folder / f"{NAME}-{version}-{installation}.cdx.json")
     statement = provenance(version, {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())})
@@ -115,27 +114,34 @@ def _installed(name: str) -> str:
 
 
 def _container(version: str) -> Mapping[str, tuple[bytes, int]]:
-    """What the Dockerfile reads, for `docker build - <FILE`: it is told its version, as git is left behind."""
+    """What the Dockerfile reads, for `docker build - <FILE`; it gets its version, as git is left behind."""
     ignored = (ROOT / ".dockerignore").read_text("utf-8")
     paths = ["Dockerfile", ".dockerignore", *re.findall(r"^!(.+)$", ignored, re.MULTILINE)]
-    entries = dict(_entries({path: path for path in _files(*paths)}))
-    dockerfile, mode = entries["Dockerfile"]
-    told = re.sub(rb"(?m)^ARG VERSION=$", f"ARG VERSION={version}".encode(), dockerfile)
-    return entries | {"Dockerfile": (told, mode)}
+    entries = _entries({path: path for path in _files(*paths)})
+    return _edited(entries, "Dockerfile", {"ARG VERSION=": version})
 
 
-def _chart(folder: Path, version: str, epoch: int) -> None:
-    """Packs deploy/chart by helm, which writes the time of each file, and packs that anew."""
-    helm = _output(ROOT / "scripts/helm").strip()
-    with tempfile.TemporaryDirectory() as name:
-        # As helm takes them: 1.2.4.dev5+g0123abc is 1.2.4-dev.5+g0123abc.
-        semantic = re.sub(r"\.?(dev|rc|a|b)(\d+)", r"-\1.\2", version, count=1)
-        options = ("--version", semantic, "--app-version", version, "--destination", name)
-        _output(helm, "package", ROOT / "deploy/chart", *options)
-        (packed,) = Path(name).iterdir()
-        with tarfile.open(packed) as archive:
-            entries = {one.name: (opened.read(), 0o644) for one in archive if (opened := archive.extractfile(one))}
-        _pack(folder / packed.name, entries, epoch)
+def _chart(version: str) -> Mapping[str, tuple[bytes, int]]:
+    """What `helm package` would pack: but that writes the time at which it does."""
+    entries = _entries({path: path.replace("deploy/chart", "kfadapter", 1) for path in _files("deploy/chart")})
+    return _edited(entries, "kfadapter/Chart.yaml", {"version: ": semantic(version), "appVersion: ": version})
+
+
+def semantic(version: str) -> str:
+    """Returns a version as Helm takes it: 1.2.4.dev5+g0123abc is 1.2.4-dev.5+g0123abc."""
+    return re.sub(r"\.?(dev|rc|a|b)(\d+)", r"-\1.\2", version, count=1)
+
+
+def _edited(
+    entries: Mapping[str, tuple[bytes, int]], name: str, values: Mapping[str, str]
+) -> Mapping[str, tuple[bytes, int]]:
+    """Returns the entries with other values on lines of one of them, by what the lines start with."""
+    content, mode = entries[name]
+    for start, value in values.items():
+        content, found = re.subn(rb"(?m)^" + re.escape(start.encode()) + rb".*$", (start + value).encode(), content)
+        if found != 1:
+            sys.exit(f"release: {name} has {found} lines that start with {start!r}")
+    return {**entries, name: (content, mode)}
 
 
 def _bill(installation: str, path: Path) -> None:

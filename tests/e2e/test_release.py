@@ -130,6 +130,15 @@ def test_the_container_context_is_what_the_dockerfile_copies(files: Mapping[str,
     assert files[".tar.gz"].name == f"kfadapter_grpc-{re.findall(r'(?m)^ARG VERSION=(.+)$', dockerfile)[0]}.tar.gz"
 
 
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("1.2.3", "1.2.3"), ("1.2.3rc1", "1.2.3-rc.1"), ("1.2.4.dev5+g0123abc", "1.2.4-dev.5+g0123abc")],
+)
+def test_the_chart_has_a_semantic_version(version: str, told: str) -> None:
+    """Helm takes no other."""
+    assert release.semantic(version) == told
+
+
 @pytest.mark.parametrize("installation", release.INSTALLATIONS)
 def test_a_bill_of_materials_lists_its_lock(files: Mapping[str, Path], installation: str) -> None:
     """CycloneDX with every package of the lock, its version and the hashes of its files."""
