@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.client.blocking import BlockingClient
 from tests.client.fake_adapter import FakeAdapter, serving
 
 from kfadapter_grpc.client import Client
@@ -26,8 +27,15 @@ def target(fake: FakeAdapter) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(params=[Client, BlockingClient])
+def connect(request: pytest.FixtureRequest) -> type[Client]:
+    """The class of the client: Client, and AsyncClient called in the same way."""
+    kind: type[Client] = request.param
+    return kind
+
+
 @pytest.fixture
-def client(target: str) -> Iterator[Client]:
+def client(connect: type[Client], target: str) -> Iterator[Client]:
     """A client of the fake adapter."""
-    with Client(target) as made:
+    with connect(target) as made:
         yield made

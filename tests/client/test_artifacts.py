@@ -43,9 +43,9 @@ def store() -> Store:
 
 
 @pytest.fixture
-def client(runs: FakeRuns, store: Store) -> Iterator[Client]:
+def client(connect: type[Client], runs: FakeRuns, store: Store) -> Iterator[Client]:
     """A client of an adapter that has them."""
-    with serving_artifacts(runs, store) as address, Client(address) as made:
+    with serving_artifacts(runs, store) as address, connect(address) as made:
         yield made
 
 

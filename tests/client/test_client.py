@@ -238,6 +238,7 @@ FLAT = """
 """
 
 
+@pytest.mark.parametrize("connect", [Client], indirect=True)
 def test_calls_by_their_names_of_before(client: Client, fake: FakeAdapter) -> None:
     """The earlier names of all calls still work; other names are unknown."""
     assert all(callable(getattr(client, name)) for name in FLAT.split())

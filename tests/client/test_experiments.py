@@ -89,14 +89,14 @@ def fake() -> FakeExperiments:
 
 
 @pytest.fixture
-def client(fake: FakeExperiments) -> Iterator[Client]:
+def client(connect: type[Client], fake: FakeExperiments) -> Iterator[Client]:
     """A client of a server with it, for the namespace `team-a`."""
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         experiment_pb2_grpc.add_ExperimentServiceServicer_to_server(fake, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with Client(f"127.0.0.1:{port}", namespace="team-a") as made:
+        with connect(f"127.0.0.1:{port}", namespace="team-a") as made:
             yield made
         server.stop(None).wait(10)
 

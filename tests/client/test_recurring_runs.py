@@ -90,14 +90,14 @@ def fake() -> FakeRecurringRuns:
 
 
 @pytest.fixture
-def client(fake: FakeRecurringRuns) -> Iterator[Client]:
+def client(connect: type[Client], fake: FakeRecurringRuns) -> Iterator[Client]:
     """A client of a server with it, for the namespace `team-a`."""
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server(fake, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with Client(f"127.0.0.1:{port}", namespace="team-a") as made:
+        with connect(f"127.0.0.1:{port}", namespace="team-a") as made:
             yield made
         server.stop(None).wait(10)
 

@@ -115,14 +115,14 @@ def fake() -> FakeRuns:
 
 
 @pytest.fixture
-def client(fake: FakeRuns) -> Iterator[Client]:
+def client(connect: type[Client], fake: FakeRuns) -> Iterator[Client]:
     """A client of a server with it, for the namespace `team-a`."""
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         run_pb2_grpc.add_RunServiceServicer_to_server(fake, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with Client(f"127.0.0.1:{port}", namespace="team-a") as made:
+        with connect(f"127.0.0.1:{port}", namespace="team-a") as made:
             yield made
         server.stop(None).wait(10)
 

@@ -89,14 +89,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWatches:
 
 
 @pytest.fixture
-def client(fake: FakeWatches) -> Iterator[Client]:
+def client(connect: type[Client], fake: FakeWatches) -> Iterator[Client]:
     """A client of a server with it, with a timeout that applies to other calls only."""
     with ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
         run_pb2_grpc.add_RunServiceServicer_to_server(fake, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        with Client(f"127.0.0.1:{port}", namespace="team-a", timeout=20) as client:
+        with connect(f"127.0.0.1:{port}", namespace="team-a", timeout=20) as client:
             yield client
         server.stop(None).wait()
 
@@ -183,6 +183,7 @@ def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
     assert len(fake.watched) == 1
 
 
+@pytest.mark.parametrize("connect", [Client], indirect=True)
 def test_closing_a_callers_client_ends_its_streams(client: Client, fake: FakeWatches) -> None:
     """A stream that another thread reads ends when its caller's client is closed; the shared channel stays open."""
     gate = threading.Event()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from grpc import StatusCode
 
 from kfadapter_grpc.client.artifact_files import ArtifactReceipt, Destination
-from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, Pages, Resource, repeated
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS
 from kfadapter_grpc.client.download import write_all
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError
-from kfadapter_grpc.codec import to_page, to_record
+from kfadapter_grpc.client.resource import Resource
+from kfadapter_grpc.codec import to_record
 from kfadapter_grpc.contract.artifacts import (
     ArtifactContent,
     GetArtifactRequest,
@@ -30,7 +31,9 @@ from kfadapter_grpc.contract.runs import RunFilter
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from kfadapter_grpc.contract.listing import Page
+    from kfadapter.v1 import artifact_pb2 as pb
+    from kfadapter_grpc.client.resource import Pages
+    from kfadapter_grpc.contract.errors import AdapterError
 
 BROKEN = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
 """After these a read continues where it ended."""
@@ -74,14 +77,12 @@ class Artifacts(Resource):
             run_id=run_id, filter=selected, task=task, type=type, name=name, page_size=page_size
         )
 
-        def read(token: str) -> Page[RunArtifact]:
-            answer = self._connection.unary(replace(request, page_token=token))
+        def warn(answer: pb.ListArtifactsResponse) -> None:
             if on_warning is not None:
                 for text in answer.warnings:
                     on_warning(text)
-            return to_page(answer, RunArtifact)
 
-        return Pages(read)
+        return self._list(request, RunArtifact, warn)
 
     def get(self, run_id: str, artifact_id: str) -> RunArtifact:
         """Gets an artifact of a run, an input or an output of its tasks.
@@ -130,7 +131,12 @@ class Artifacts(Resource):
             ArtifactNotReadableError: The adapter cannot read its bytes.
             ArtifactStoreUnavailableError: The store is unreachable or failed; `offset` continues.
         """
-        with closing(self._parts(ReadArtifactRequest(run_id, artifact_id, path, offset, length))) as parts:
+        return self._bytes(ReadArtifactRequest(run_id, artifact_id, path, offset, length), on_content)
+
+    def _bytes(
+        self, request: ReadArtifactRequest, on_content: Callable[[ArtifactContent], None] | None
+    ) -> Generator[bytes, None, None]:
+        with closing(self._parts(request)) as parts:
             for part in parts:
                 if isinstance(part, bytes):
                     yield part
@@ -169,7 +175,15 @@ class Artifacts(Resource):
             ArtifactChangedError: It changed while it was read, or the received bytes differ from what was announced.
             OSError: The file cannot be written.
         """
-        request = ReadArtifactRequest(run_id, artifact_id, path)
+        return self._save(ReadArtifactRequest(run_id, artifact_id, path), to, force, progress)
+
+    def _save(
+        self,
+        request: ReadArtifactRequest,
+        to: str | os.PathLike[str] | BinaryIO,
+        force: bool,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> ArtifactReceipt:
         if not isinstance(to, (str, os.PathLike)):
             with closing(self._continued(request, progress)) as parts:
                 content = cast("ArtifactContent", next(parts))
@@ -182,45 +196,73 @@ class Artifacts(Resource):
                 content = cast("ArtifactContent", next(parts))
                 return destination.save(content, cast("Iterator[bytes]", parts))
 
-        return repeated(receive, BROKEN, lambda: destination.is_folder)
+        return self._repeated(receive, BROKEN, lambda: destination.is_folder)
 
     def _continued(
         self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None
     ) -> Generator[ArtifactContent | bytes, None, None]:
         """Yields the announcement, then all bytes; the read of a file is resumed if the connection breaks."""
-        announced: ArtifactContent | None = None
-        done = failures = 0
-        while True:
+        reading = Reading(request, progress)
+        while not reading.is_complete:
             try:
-                for part in self._parts(replace(request, offset=done)):
-                    if isinstance(part, bytes):
-                        done, failures = done + len(part), 0
-                        if progress is not None:
-                            progress(done, announced.size if announced else None)
-                    elif announced is not None:
-                        _ensure_same(part, announced)
-                        continue
-                    else:
-                        announced = part
-                    yield part
-                break
+                for part in self._parts(reading.request):
+                    if reading.takes(part):
+                        yield part
+                reading.end()
             except BROKEN as error:
-                failures += 1
-                if announced is None or announced.is_directory or failures > _REPEATS:
-                    raise
-                time.sleep(min(error.retry_after or _PAUSE_SECONDS, MAX_PAUSE_SECONDS))
-        if announced is None:
-            raise CallFailedError("the answer is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
-        if announced.size not in {None, done}:
-            raise ArtifactChangedError(f"{done} bytes arrived instead of {announced.size}; download it again")
+                time.sleep(reading.pause(error))
 
     def _parts(self, request: ReadArtifactRequest) -> Generator[ArtifactContent | bytes, None, None]:
         with closing(self._connection.server_stream(request, None)) as messages:
-            for message in messages:
-                is_chunk = message.WhichOneof("part") == "chunk"
-                yield message.chunk if is_chunk else to_record(message.content, ArtifactContent)
+            yield from map(part_of, messages)
 
 
-def _ensure_same(now: ArtifactContent, before: ArtifactContent) -> None:
-    if now != before:
-        raise ArtifactChangedError("the artifact was changed while it was read; download it again")
+def part_of(message: pb.ReadArtifactResponse) -> ArtifactContent | bytes:
+    """Returns what a message of a read holds."""
+    return message.chunk if message.WhichOneof("part") == "chunk" else to_record(message.content, ArtifactContent)
+
+
+class Reading:
+    """A read of an artifact, across its streams.
+
+    Attributes:
+        request: The request for what is missing.
+        is_complete: Whether all has arrived.
+    """
+
+    def __init__(self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None) -> None:
+        self.request = request
+        self.is_complete = False
+        self._progress = progress
+        self._announced: ArtifactContent | None = None
+        self._failures = 0
+
+    def takes(self, part: ArtifactContent | bytes) -> bool:
+        """Whether the reader gets a part: a repeated announcement must be the same, and is dropped."""
+        if isinstance(part, bytes):
+            self.request = replace(self.request, offset=self.request.offset + len(part))
+            self._failures = 0
+            if self._progress is not None:
+                self._progress(self.request.offset, self._announced.size if self._announced else None)
+            return True
+        is_first = self._announced is None
+        if not is_first and part != self._announced:
+            raise ArtifactChangedError("the artifact was changed while it was read; download it again")
+        self._announced = part
+        return is_first
+
+    def pause(self, error: AdapterError) -> float:
+        """Returns how many seconds to wait before the rest is read, or raises the error."""
+        self._failures += 1
+        if self._announced is None or self._announced.is_directory or self._failures > _REPEATS:
+            raise error
+        return min(error.retry_after or _PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+
+    def end(self) -> None:
+        """Checks that all has arrived."""
+        if self._announced is None:
+            raise CallFailedError("the answer is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
+        done = self.request.offset
+        if self._announced.size not in {None, done}:
+            raise ArtifactChangedError(f"{done} bytes arrived instead of {self._announced.size}; download it again")
+        self.is_complete = True

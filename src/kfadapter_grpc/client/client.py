@@ -30,6 +30,11 @@ TARGET_VARIABLE = "KFADAPTER_TARGET"
 """The environment variable that names another address."""
 
 
+def address_of(target: str | None) -> str:
+    """Returns the address of the adapter to call."""
+    return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+
+
 class Client:
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
@@ -75,7 +80,7 @@ class Client:
         Raises:
             CredentialsError: The token is invalid, or would be sent to another machine without TLS.
         """
-        address = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+        address = address_of(target)
         credentials = make_credentials(
             address, tls=tls, token=token, token_file=token_file, insecure_token=insecure_token
         )

@@ -6,28 +6,25 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
 
 from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, CannotConnectError, error_from_rpc
-from kfadapter_grpc.codec import to_message, to_page, to_record
-from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, DrainingError, KfpUnavailableError
+from kfadapter_grpc.codec import to_message
+from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError, KfpUnavailableError
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from types import ModuleType
 
     from google.protobuf.message import Message
 
     from kfadapter_grpc.client.credentials import Credentials, Tls
-    from kfadapter_grpc.contract.listing import ListRequest, Page
     from kfadapter_grpc.methods import RpcMethod
 
-R = TypeVar("R")
 
 MARGIN_SECONDS = 2.0
 """What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
@@ -35,7 +32,8 @@ MAX_REPLY_BYTES = 64 * 2**20
 """The largest message that is taken: a page of 1000 versions with their specs is well below."""
 OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 """After these, a write may have had its effect."""
-_REPEATS = 2
+REPEATS = 2
+"""How often an idempotent call is retried."""
 MAX_PAUSE_SECONDS = 2.0
 
 
@@ -82,12 +80,15 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
     ]
 
 
-class Connection:
-    """A channel to one adapter. Safe to use from several threads.
+class BaseConnection:
+    """A channel to one adapter, opened when first needed, and what its calls send along.
 
     Attributes:
         target: The adapter's address.
     """
+
+    library: ClassVar[ModuleType] = grpc
+    """The module of gRPC whose channel it has."""
 
     def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
         """Connects at the first call.
@@ -102,7 +103,7 @@ class Connection:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._closed = False
-        self._channel: grpc.Channel | None = None
+        self._channel: Any = None
         self._rpcs: dict[str, Any] = {}
         self._streams: set[grpc.Call] = set()
 
@@ -112,19 +113,70 @@ class Connection:
         return self._credentials.tls
 
     @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
     def has_token(self) -> bool:
         """Whether calls carry a token of this connection's own."""
         return bool(self._credentials.token)
 
-    def channel_to_any(self) -> grpc.Channel:
+    def channel_to_any(self) -> Any:  # noqa: ANN401 - likewise
         """Creates a separate channel, also to an adapter that reports NOT_SERVING."""
         return self._new_channel(("grpc.inhibit_health_checking", 1))
 
-    def close(self) -> None:
-        """Closes the channel and cancels its calls. Idempotent."""
+    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """Returns the metadata of a call: its id and the caller's token."""
+        return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
+
+    def _detach(self) -> Any:  # noqa: ANN401 - a channel of the library
+        """Returns the channel for the last time, None if there is none; calls raise from then on."""
         with self._lock:
             self._closed = True
             channel, self._channel, self._rpcs = self._channel, None, {}
+        return channel
+
+    def rpc_of(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
+        """Returns the callable of an RPC; connects on first use.
+
+        Raises:
+            RuntimeError: The connection was closed.
+        """
+        with self._lock:
+            channel = self._open()
+            if rpc.path not in self._rpcs:
+                shape = (
+                    f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
+                )
+                request, reply = MESSAGES[rpc.path]
+                self._rpcs[rpc.path] = getattr(channel, shape)(rpc.path, request.SerializeToString, reply.FromString)
+            return self._rpcs[rpc.path]
+
+    def _open(self) -> Any:  # noqa: ANN401 - a channel of the library
+        """The lock must be held."""
+        if self._closed:
+            message = "the client is closed"
+            raise RuntimeError(message)
+        if self._channel is None:
+            self._channel = self._new_channel()
+        return self._channel
+
+    def _new_channel(self, *more: tuple[str, str | int]) -> Any:  # noqa: ANN401 - likewise
+        options = [*channel_options(self.target), *more]
+        return self._credentials.channel(self.target, options, self.library)
+
+    def within(self, default: float) -> float | None:
+        """The deadline in seconds: `default` unless a timeout was set; None for none."""
+        return default if self._timeout is None else self._timeout
+
+
+class Connection(BaseConnection):
+    """A channel to one adapter and its calls. Safe to use from several threads."""
+
+    def close(self) -> None:
+        """Closes the channel and cancels its calls. Idempotent."""
+        channel = self._detach()
         if channel is not None:
             channel.close()
 
@@ -163,8 +215,10 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        rpc, message = _sent(request)
-        return self.call(self._rpc(rpc), message, rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds)
+        rpc, message = sent(request)
+        return self.call(
+            self.rpc_of(rpc), message, rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds
+        )
 
     def trailers(self, request: object, seconds: float) -> dict[str, str | bytes]:
         """Makes the call for a request, and returns the trailing metadata of the response.
@@ -172,8 +226,8 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        rpc, message = _sent(request)
-        _, call = self._answered(self._rpc(rpc), message, seconds)
+        rpc, message = sent(request)
+        _, call = self._answered(self.rpc_of(rpc), message, seconds)
         return dict(call.trailing_metadata() or ())
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float) -> Any:  # noqa: ANN401
@@ -194,7 +248,7 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        return self.endless_stream(request, None if seconds is None else self._within(seconds + MARGIN_SECONDS))
+        return self.endless_stream(request, None if seconds is None else self.within(seconds + MARGIN_SECONDS))
 
     def endless_stream(
         self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
@@ -210,8 +264,8 @@ class Connection:
             AdapterError: The call failed.
         """
         request_id = new_request_id()
-        rpc, message = _sent(request)
-        call, metadata = self._rpc(rpc), self.metadata(request_id)
+        rpc, message = sent(request)
+        call, metadata = self.rpc_of(rpc), self.metadata(request_id)
         with self._lock:
             self._open()
             try:
@@ -236,56 +290,20 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        request_id, within = new_request_id(), self._within(seconds + MARGIN_SECONDS)
+        request_id, within = new_request_id(), self.within(seconds + MARGIN_SECONDS)
         try:
-            return self._rpc(rpc)(messages, timeout=within, metadata=self.metadata(request_id))
+            return self.rpc_of(rpc)(messages, timeout=within, metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
-
-    def _rpc(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
-        """Returns the callable of an RPC; connects on first use.
-
-        Raises:
-            RuntimeError: The connection was closed.
-        """
-        with self._lock:
-            channel = self._open()
-            if rpc.path not in self._rpcs:
-                shape = (
-                    f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
-                )
-                request, reply = MESSAGES[rpc.path]
-                self._rpcs[rpc.path] = getattr(channel, shape)(rpc.path, request.SerializeToString, reply.FromString)
-            return self._rpcs[rpc.path]
-
-    def _open(self) -> grpc.Channel:
-        """The lock must be held."""
-        if self._closed:
-            message = "the client is closed"
-            raise RuntimeError(message)
-        if self._channel is None:
-            self._channel = self._new_channel()
-        return self._channel
 
     def _answered(
         self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float
     ) -> tuple[Any, grpc.Call]:
         request_id = new_request_id()
         try:
-            return rpc.with_call(message, timeout=self._within(seconds), metadata=self.metadata(request_id))
+            return rpc.with_call(message, timeout=self.within(seconds), metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
-
-    def _new_channel(self, *more: tuple[str, str | int]) -> grpc.Channel:
-        return self._credentials.channel(self.target, [*channel_options(self.target), *more])
-
-    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call: its id and the caller's token."""
-        return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
-
-    def _within(self, default: float) -> float | None:
-        """The deadline in seconds: `default` unless a timeout was set; None for none."""
-        return default if self._timeout is None else self._timeout
 
 
 class _RequestConnection(Connection):
@@ -319,74 +337,15 @@ class _RequestConnection(Connection):
         for stream in streams:
             stream.cancel()
 
-    def _within(self, default: float) -> float | None:
-        allowed = super()._within(default)
+    def within(self, default: float) -> float | None:
+        allowed = super().within(default)
         return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
 
 
-def _sent(request: object) -> tuple[RpcMethod, Message]:
+def sent(request: object) -> tuple[RpcMethod, Message]:
     """The RPC for a request, a record, and its message."""
     rpc = METHOD_OF_REQUEST[type(request).__name__]
     return rpc, to_message(request, MESSAGES[rpc.path][0])
-
-
-class Pages(Iterator[R]):
-    """A listing: yields all items, requesting pages as they are needed."""
-
-    def __init__(self, read: Callable[[str], Page[R]]) -> None:
-        self._read = read
-        self._items = self._all()
-
-    def __next__(self) -> R:
-        return next(self._items)
-
-    def page(self, token: str = "") -> Page[R]:
-        """Requests one page: the first, or that of the previous page's `next_token`."""
-        return self._read(token)
-
-    def _all(self) -> Iterator[R]:
-        page = self._read("")
-        yield from page.items
-        while page.next_token:
-            page = self._read(page.next_token)
-            yield from page.items
-
-
-class Resource:
-    """The calls of one service, in the client's namespace."""
-
-    def __init__(self, connection: Connection, namespace: str) -> None:
-        self._connection = connection
-        self._namespace = namespace
-
-    def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
-        """Makes a call, and returns its response as a record."""
-        return to_record(self._connection.unary(self._here(request), seconds), kind)
-
-    def _list(self, request: ListRequest, kind: type[R]) -> Pages[R]:
-        here = self._here(request)
-        return Pages(lambda token: to_page(self._connection.unary(replace(here, page_token=token)), kind))
-
-    def _here(self, request: R) -> R:
-        """The request with the client's namespace, unless it has one."""
-        elsewhere = getattr(request, "namespace", "elsewhere")
-        return request if elsewhere else replace(request, namespace=self._namespace)  # type: ignore[type-var] # a record
-
-
-def repeated(
-    call: Callable[[], R],
-    errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
-    can_repeat: Callable[[], bool] = lambda: True,
-) -> R:
-    """Makes an idempotent call, and retries it at most twice, after these errors."""
-    for _ in range(_REPEATS):
-        try:
-            return call()
-        except errors as error:
-            if not can_repeat():
-                raise
-            time.sleep(min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
-    return call()
 
 
 def new_request_id() -> str:

@@ -9,7 +9,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -156,17 +156,17 @@ class Credentials:
                 f"the risk with insecure_token (--insecure-token, {INSECURE_TOKEN_VARIABLE})"
             )
 
-    def channel(self, target: str, options: Sequence[tuple[str, str | int]]) -> grpc.Channel:
-        """Creates a channel.
+    def channel(self, target: str, options: Sequence[tuple[str, str | int]], library: Any = grpc) -> Any:  # noqa: ANN401
+        """Creates a channel of `library`: `grpc` or `grpc.aio`.
 
         Raises:
             CredentialsError: A file is invalid.
         """
         if self.tls is None:
-            return grpc.insecure_channel(target, options)
+            return library.insecure_channel(target, options)
         name = self.tls.server_name
         more = [("grpc.ssl_target_name_override", name)] if name else []
-        return grpc.secure_channel(target, self.tls.credentials(), [*options, *more])
+        return library.secure_channel(target, self.tls.credentials(), [*options, *more])
 
 
 def make_credentials(

@@ -48,30 +48,42 @@ class Reception:
         self.begun = False
         self._target = target
         self._progress = progress
+        self._announced: DownloadReceipt | None = None
+        self._digest, self._size = hashlib.sha256(), 0
 
-    def take(self, messages: Iterator[pipeline_pb2.DownloadPipelineResponse]) -> DownloadReceipt:
-        """Writes all received bytes, to the end of the stream.
+    def take(self, message: pipeline_pb2.DownloadPipelineResponse) -> None:
+        """Takes the announcement, or writes the bytes of a later message.
 
         Raises:
-            AdapterError: The call failed.
-            ChecksumMismatchError: The received bytes differ from what was announced.
+            CallFailedError: Nothing was announced.
             OSError: Writing fails.
         """
-        first = next(messages, None)
-        if first is None or first.WhichOneof("payload") != "info":
+        if message.WhichOneof("payload") == "info":
+            self._announced = DownloadReceipt(message.info.total_bytes, message.info.sha256)
+            return
+        announced = self._expected()
+        self.begun = True
+        self._digest.update(message.chunk)
+        self._size += write_all(self._target, message.chunk)
+        if self._progress is not None:
+            self._progress(self._size, announced.size)
+
+    def receipt(self) -> DownloadReceipt:
+        """Returns the receipt, once the stream has ended.
+
+        Raises:
+            CallFailedError: Nothing was announced.
+            ChecksumMismatchError: The received bytes differ from what was announced.
+        """
+        receipt = DownloadReceipt(self._size, self._digest.hexdigest())
+        _compare(receipt, self._expected())
+        return receipt
+
+    def _expected(self) -> DownloadReceipt:
+        if self._announced is None:
             fault = "the answer does not begin with the size and the checksum of what follows"
             raise CallFailedError(fault, status=StatusCode.UNKNOWN, request_id="", metadata={})
-        digest, size = hashlib.sha256(), 0
-        for message in messages:
-            self.begun = True
-            digest.update(message.chunk)
-            size += len(message.chunk)
-            write_all(self._target, message.chunk)
-            if self._progress is not None:
-                self._progress(size, first.info.total_bytes)
-        receipt = DownloadReceipt(size, digest.hexdigest())
-        _compare(receipt, DownloadReceipt(first.info.total_bytes, first.info.sha256))
-        return receipt
+        return self._announced
 
 
 def write_all(target: BinaryIO, chunk: bytes) -> int:

@@ -105,7 +105,7 @@ def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> Ada
         target: The called address, for the message.
         request_id: The id sent with the call.
     """
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return _without_details(StatusCode.UNKNOWN, str(error), target, request_id)
     trailers = dict(error.trailing_metadata() or ())
     raw = trailers.get(DETAILS_KEY)

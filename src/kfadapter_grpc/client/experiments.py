@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.client.connection import Resource
+from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.contract.experiments import (
     ArchiveExperimentRequest,
     CreateExperimentRequest,
@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.experiments import (
 )
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.client.resource import Pages
 
 
 class Experiments(Resource):
@@ -89,4 +89,4 @@ class Experiments(Resource):
             ExperimentNotFoundError: The experiment does not exist, and `allow_missing` is not set.
         """
         request = DeleteExperimentRequest(experiment_id, allow_missing)
-        return bool(self._connection.unary(request).experiment_id)
+        return self._read(request, lambda answer: bool(answer.experiment_id))

@@ -46,6 +46,11 @@ def check(connection: Connection, service: str) -> HealthStatus:
     with connection.channel_to_any() as channel:
         rpc = health_pb2_grpc.HealthStub(channel).Check
         reply = connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
+    return status_of(reply)
+
+
+def status_of(reply: health_pb2.HealthCheckResponse) -> HealthStatus:
+    """Returns what a response of a health service says."""
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
     return HealthStatus.SERVING if serving else HealthStatus.NOT_SERVING
 

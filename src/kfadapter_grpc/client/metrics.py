@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
 
     from kfadapter_grpc.contract.artifacts import MetricsOfRun
@@ -18,8 +18,13 @@ Rows: TypeAlias = "list[dict[str, Json | datetime]]"
 RUN_COLUMNS = ("run_id", "display_name", "state", "created_at")
 
 
-def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) -> Rows:
-    """Returns the metrics of runs as a table, with columns for these parameters."""
+def metrics_table(
+    runs: Sequence[MetricsOfRun], parameters: Sequence[str] = (), on_warning: Callable[[str], None] | None = None
+) -> Rows:
+    """Returns the metrics of runs as a table, with columns for these parameters; reports those that were not read."""
+    for run in runs:
+        if on_warning and run.source and run.source.state.is_missing:
+            on_warning(f"run {run.run_id}: {run.source.message}")
     of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
     taken = {*RUN_COLUMNS, *of_parameters.values()}
     columns = metric_names((one for run in runs for one in run.metrics), taken)

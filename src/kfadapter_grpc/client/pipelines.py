@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
-from kfadapter_grpc.client.connection import Resource, new_request_id, repeated
+from kfadapter_grpc.client.connection import new_request_id
 from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
+from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.codec import to_message, to_record
 from kfadapter_grpc.contract.errors import AdapterError, DrainingError, PipelineNotFoundError, VersionNotFoundError
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.client.resource import Pages
     from kfadapter_grpc.contract.runs import Run
 
 UNKNOWN_SIZE_BYTES = 32 * 2**20
 """What a stream of unknown length is taken to hold when its deadline is set: KFP's own limit."""
+DOWNLOAD_STREAM_SECONDS = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES)
+"""The deadline of a download."""
 
 
 class Pipelines(Resource):
@@ -277,6 +280,14 @@ class Pipelines(Resource):
             if_exists=if_exists,
             request_id=request_id or new_request_id(),
         )
+        return self._store(source, request, progress)
+
+    def _store(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        request: UploadPipelineMetadata,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> UploadReceipt:
         if not isinstance(source, (str, os.PathLike)):
             stream = UploadMessages(to_message(request, pipeline_pb2.UploadPipelineMetadata), source, progress)
             try:
@@ -286,7 +297,7 @@ class Pipelines(Resource):
         path = Path(source)
         size, sha256 = measure(path)
         metadata = to_message(replace(request, total_bytes=size, sha256=sha256), pipeline_pb2.UploadPipelineMetadata)
-        return repeated(lambda: self._attempt(path, metadata, progress))
+        return self._repeated(lambda: self._attempt(path, metadata, progress))
 
     def download(
         self,
@@ -319,26 +330,28 @@ class Pipelines(Resource):
             ChecksumMismatchError: The received bytes differ from what was announced.
             OSError: The file cannot be written.
         """
-        if isinstance(to, (str, os.PathLike)):
-            with replaced(Path(to)) as file:
-                return self.download(
-                    name,
-                    to=file,
-                    pipeline_id=pipeline_id,
-                    version_name=version_name,
-                    pipeline_version_id=pipeline_version_id,
-                    progress=progress,
-                )
         version = VersionRef(pipeline_version_id, version_name)
         request = self._here(DownloadPipelineRequest(PipelineRef(pipeline_id, name), version))
+        return self._receive(request, to, progress)
+
+    def _receive(
+        self,
+        request: DownloadPipelineRequest,
+        to: str | os.PathLike[str] | BinaryIO,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> DownloadReceipt:
+        if isinstance(to, (str, os.PathLike)):
+            with replaced(Path(to)) as file:
+                return self._receive(request, file, progress)
         reception = Reception(to, progress)
 
         def receive() -> DownloadReceipt:
-            seconds = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES)
-            with closing(self._connection.server_stream(request, seconds)) as stream:
-                return reception.take(stream)
+            with closing(self._connection.server_stream(request, DOWNLOAD_STREAM_SECONDS)) as stream:
+                for message in stream:
+                    reception.take(message)
+            return reception.receipt()
 
-        return repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
+        return self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
 
     def _attempt(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.client.connection import Resource
+from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.parameters import check_sendable
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.recurring_runs import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.client.resource import Pages
     from kfadapter_grpc.contract.recurring_runs import Schedule
     from kfadapter_grpc.contract.spec import Json
 
@@ -147,4 +147,4 @@ class RecurringRuns(Resource):
             RecurringRunNotFoundError: The recurring run does not exist, and `allow_missing` is not set.
         """
         request = DeleteRecurringRunRequest(recurring_run_id, allow_missing)
-        return bool(self._connection.unary(request).recurring_run_id)
+        return self._read(request, lambda answer: bool(answer.recurring_run_id))

@@ -34,7 +34,8 @@ MAX_KNOWN = 1000
 """How many etags a watch brings along when it comes back: as many as the contract takes."""
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
-_PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
+PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
+"""After these a watch is restarted."""
 
 
 def watch(
@@ -53,19 +54,18 @@ def watch(
 
     Raises:
         AdapterError: It cannot be started, or restarting failed 10 times in a row.
-        DeadlineError: `end`, a time of `time.monotonic`, has passed.
+        DeadlineError: `end` has passed.
     """
-    watching = _Watching(connection, request, on_connection)
-    while True:
+    watching = Watching(request, end, on_connection)
+    while wanted := watching.next_request():
         try:
-            yield from watching.once(end)
-        except _PASSING as error:
-            watching.failures += 1
-            if watching.failures >= WATCH_ATTEMPTS:
-                raise
-            if watching.failures > 1 and on_connection is not None:
-                on_connection(False)
-            _pause(watching.failures, error, end)
+            with closing(connection.endless_stream(wanted, watching.seconds_left(), watching.was_open)) as messages:
+                for message in messages:
+                    event = watching.event(message)
+                    if event is not None:
+                        yield event
+        except PASSING as error:
+            time.sleep(watching.pause(error))
         else:
             return
 
@@ -77,67 +77,92 @@ def wait(connection: Connection, which: RunIds, timeout: float | None) -> Run:
         RunNotFoundError: The run does not exist, or was deleted meanwhile.
         DeadlineError: It has not finished within the timeout.
     """
-    (run_id,) = which.run_ids
-    end = None if timeout is None else time.monotonic() + timeout
-    state = "unknown yet"
+    waiting = Waiting(which, timeout)
     try:
-        with closing(watch(connection, WatchRunsRequest(which), end)) as events:
+        with closing(watch(connection, WatchRunsRequest(which), waiting.end)) as events:
             for event in events:
-                if isinstance(event, RunGone):
+                if waiting.has_ended(event):
                     break
-                if isinstance(event, RunChanged):
-                    if event.run.state.is_over:
-                        return event.run
-                    state = event.run.state.value
     except DeadlineError as error:
-        words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
-        if isinstance(error.__cause__, AdapterError):
-            words = f"{words}; at last: {error.__cause__.message}"
-        raise DeadlineError(words, metadata={"run_id": run_id}) from error
-    raise RunNotFoundError(
-        f"not found: run {run_id}; it may have been deleted; list the runs",
-        metadata={"run_id": run_id},
-        resource_name=run_id,
-    )
+        raise waiting.too_late(error) from error
+    return waiting.result()
 
 
-class _Watching:
-    """A watch across its streams.
+class Waiting:
+    """Waits for the end of one run.
 
     Attributes:
-        failures: The number of failed starts in a row.
+        end: The time of `time.monotonic` at which to give up.
     """
 
+    def __init__(self, which: RunIds, timeout: float | None) -> None:
+        (self._run_id,) = which.run_ids
+        self._timeout = timeout
+        self._run: Run | None = None
+        self.end = None if timeout is None else time.monotonic() + timeout
+
+    def has_ended(self, event: RunEvent) -> bool:
+        """Whether the run has finished, or was deleted."""
+        if isinstance(event, RunChanged):
+            self._run = event.run
+            return event.run.state.is_over
+        return isinstance(event, RunGone)
+
+    def too_late(self, error: DeadlineError) -> DeadlineError:
+        """Returns the error that says how the run stands."""
+        state = self._run.state.value if self._run else "unknown yet"
+        words = f"run {self._run_id} was not over within {self._timeout:g} s; its state is {state}, and it goes on"
+        if isinstance(error.__cause__, AdapterError):
+            words = f"{words}; at last: {error.__cause__.message}"
+        return DeadlineError(words, metadata={"run_id": self._run_id})
+
+    def result(self) -> Run:
+        """Returns the run.
+
+        Raises:
+            RunNotFoundError: It does not exist, or was deleted meanwhile.
+        """
+        if self._run is not None and self._run.state.is_over:
+            return self._run
+        raise RunNotFoundError(
+            f"not found: run {self._run_id}; it may have been deleted; list the runs",
+            metadata={"run_id": self._run_id},
+            resource_name=self._run_id,
+        )
+
+
+class Watching:
+    """A watch across its streams: what to request next, and when."""
+
     def __init__(
-        self, connection: Connection, request: WatchRunsRequest, on_connection: Callable[[bool], None] | None
+        self, request: WatchRunsRequest, end: float | None, on_connection: Callable[[bool], None] | None
     ) -> None:
-        self.failures = 0
-        self._on_connection = on_connection
-        self._connection = connection
         self._request = request
+        self._end = end
+        self._on_connection = on_connection
+        self._failures = 0  # in a row
         self._known = dict(request.known_etags)  # the latest last
 
-    def once(self, end: float | None) -> Generator[RunEvent, None, None]:
-        """Watches until the stream breaks; records what the caller has seen."""
+    def next_request(self) -> WatchRunsRequest | None:
+        """Returns the request with what the caller has seen; None if all runs were deleted."""
         if isinstance(self._request.what, RunIds) and not self._request.what.run_ids:
-            return  # all were deleted
-        request = replace(self._request, known_etags=dict(list(self._known.items())[-MAX_KNOWN:]))
-        seconds = None if end is None else end - time.monotonic()
-        with closing(self._connection.endless_stream(request, seconds, self._was_open)) as messages:
-            for message in messages:
-                self._was_open()
-                event = _event(message)
-                if event is not None:
-                    self._note(event)
-                    yield event
+            return None
+        return replace(self._request, known_etags=dict(list(self._known.items())[-MAX_KNOWN:]))
 
-    def _was_open(self) -> None:
-        """The count restarts, although there may have been nothing to send."""
-        if self.failures > 1 and self._on_connection is not None:
+    def seconds_left(self) -> float | None:
+        """Returns the deadline of the next stream."""
+        return None if self._end is None else self._end - time.monotonic()
+
+    def was_open(self) -> None:
+        """The count of failures restarts, although there may have been nothing to send."""
+        if self._failures > 1 and self._on_connection is not None:
             self._on_connection(True)
-        self.failures = 0
+        self._failures = 0
 
-    def _note(self, event: RunEvent) -> None:
+    def event(self, message: run_pb2.RunEvent) -> RunEvent | None:
+        """Returns the event of a message, None for an unknown kind, and remembers it."""
+        self.was_open()
+        event = _event(message)
         if isinstance(event, RunChanged):
             self._known.pop(event.run.run_id, None)
             self._known[event.run.run_id] = event.run.etag
@@ -148,6 +173,25 @@ class _Watching:
             if isinstance(what := self._request.what, RunIds):
                 left = tuple(one for one in what.run_ids if one != event.run_id)
                 self._request = replace(self._request, what=replace(what, run_ids=left))
+        return event
+
+    def pause(self, error: AdapterError) -> float:
+        """Returns how many seconds to wait before the watch is restarted.
+
+        Raises:
+            AdapterError: The error, if it was the tenth in a row.
+            DeadlineError: No time is left.
+        """
+        self._failures += 1
+        if self._failures >= WATCH_ATTEMPTS:
+            raise error
+        if self._failures > 1 and self._on_connection is not None:
+            self._on_connection(False)
+        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**self._failures)
+        seconds: float = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        if self._end is not None and time.monotonic() + seconds >= self._end:
+            raise DeadlineError(f"it was not over in time, and then: {error.message}") from error
+        return seconds
 
 
 def _event(message: run_pb2.RunEvent) -> RunEvent | None:
@@ -159,16 +203,3 @@ def _event(message: run_pb2.RunEvent) -> RunEvent | None:
     if kind == "gone":
         return RunGone(message.gone.run_id, at)
     return Heartbeat(message.heartbeat.kfp_reachable, at) if kind == "heartbeat" else None
-
-
-def _pause(failures: int, error: AdapterError, end: float | None) -> None:
-    """Waits before the watch is restarted.
-
-    Raises:
-        DeadlineError: No time is left.
-    """
-    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**failures)
-    seconds = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
-    if end is not None and time.monotonic() + seconds >= end:
-        raise DeadlineError(f"it was not over in time, and then: {error.message}") from error
-    time.sleep(seconds)
