@@ -40,6 +40,7 @@ NAVIGATION = {
         "docs/console",
         "docs/every-day",
         "docs/live-view",
+        "docs/python",
         "docs/deploy",
         "docs/security",
         "docs/observability",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.client.notebook import table_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.run_outputs import RunMetric
     from kfadapter_grpc.contract.spec import Json
 
-Rows: TypeAlias = "list[dict[str, Json | datetime]]"
-"""Rows with the same columns in the same order."""
+
+class Rows(list["dict[str, Json | datetime]"]):
+    """Rows with the same columns in the same order; a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        return table_html(self)
+
+
 RUN_COLUMNS = ("run_id", "display_name", "state", "created_at")
 
 
@@ -28,7 +36,7 @@ def metrics_table(
     of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
     taken = {*RUN_COLUMNS, *of_parameters.values()}
     columns = metric_names((one for run in runs for one in run.metrics), taken)
-    rows: Rows = []
+    rows = Rows()
     for run in runs:
         values = {metric_key(one): one.value for one in run.metrics}
         rows.append(
