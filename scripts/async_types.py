@@ -10,9 +10,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 CLIENT = Path(__file__).parent.parent / "src/kfadapter_grpc/client"
-RESOURCES = ("pipelines", "runs", "artifacts", "experiments", "recurring_runs")
+RESOURCES = ("pipelines", "runs", "artifacts", "experiments", "recurring_runs", "identity")
 WITHOUT_CALL = {"id_for"}
 """Methods that call nothing."""
 HEAD = """
@@ -64,20 +68,24 @@ def _stub() -> str:
         for one in ast.walk(tree)
         if isinstance(one, (ast.Import, ast.ImportFrom)) and "__future__" not in ast.unparse(one)
     }
-    declared = [one for tree in trees for one in tree.body if isinstance(one, ast.ClassDef)]
-    classes = [_class(one) for one in declared if one.name == "Client" or "Resource" in map(ast.unparse, one.bases)]
+    client, *resources = (
+        one
+        for tree in trees
+        for one in tree.body
+        if isinstance(one, ast.ClassDef) and (one.name == "Client" or "Resource" in map(ast.unparse, one.bases))
+    )
+    attributes = [f"    {name}: Async{one.name}" for name, one in zip(RESOURCES, resources, strict=True)]
     title = '"""The types of AsyncClient, made by scripts/async_types.py from those of Client."""'
+    classes = [_class(client, ["__init__"], attributes) + CLIENT_END]
+    for one in resources:
+        names = [each.name for each in one.body if isinstance(each, ast.FunctionDef) and each.name[0] != "_"]
+        classes.append(_class(one, names))
     return "\n".join([title, *sorted(imports), HEAD, *classes])
 
 
-def _class(declared: ast.ClassDef) -> str:
-    lines, is_client = [f"class Async{declared.name}:"], declared.name == "Client"
-    if is_client:
-        lines += [f"    {name}: Async{name.title().replace('_', '')}" for name in RESOURCES]
-    for one in declared.body:
-        if isinstance(one, ast.FunctionDef) and (one.name == "__init__" if is_client else one.name[0] != "_"):
-            lines.append(_method(one))
-    return "\n".join(lines) + (CLIENT_END if is_client else "")
+def _class(declared: ast.ClassDef, methods: Collection[str], attributes: Iterable[str] = ()) -> str:
+    bodies = (one for one in declared.body if isinstance(one, ast.FunctionDef) and one.name in methods)
+    return "\n".join([f"class Async{declared.name}:", *attributes, *map(_method, bodies)])
 
 
 def _method(declared: ast.FunctionDef) -> str:

@@ -22,6 +22,7 @@ from kfadapter_grpc.contract.artifacts import (
 from kfadapter_grpc.contract.experiments import (
     Experiment,
 )
+from kfadapter_grpc.contract.identity import WhoAmI
 from kfadapter_grpc.contract.listing import Page, View
 from kfadapter_grpc.contract.pipelines import (
     DeleteResult,
@@ -54,6 +55,7 @@ class AsyncClient:
     artifacts: AsyncArtifacts
     experiments: AsyncExperiments
     recurring_runs: AsyncRecurringRuns
+    identity: AsyncIdentityCalls
     def __init__(
         self,
         target: str | None = None,
@@ -278,3 +280,6 @@ class AsyncRecurringRuns:
     async def enable(self, recurring_run_id: str) -> RecurringRun: ...
     async def disable(self, recurring_run_id: str) -> RecurringRun: ...
     async def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool: ...
+
+class AsyncIdentityCalls:
+    async def who_am_i(self) -> WhoAmI: ...

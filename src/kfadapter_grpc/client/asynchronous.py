@@ -22,7 +22,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from kfadapter.v1 import pipeline_pb2
-from kfadapter_grpc.client import artifacts, experiments, pipelines, recurring_runs, runs
+from kfadapter_grpc.client import artifacts, experiments, identity, pipelines, recurring_runs, runs
 from kfadapter_grpc.client.artifact_files import ArtifactReceipt, Destination
 from kfadapter_grpc.client.client import address_of
 from kfadapter_grpc.client.connection import (
@@ -359,6 +359,10 @@ class _RecurringRuns(_Resource, recurring_runs.RecurringRuns):
     pass
 
 
+class _Identity(_Resource, identity.IdentityCalls):
+    pass
+
+
 class AsyncClient:
     """Calls an adapter; for one event loop. Use it in an `async with` statement, or close it.
 
@@ -382,6 +386,7 @@ class AsyncClient:
         self.artifacts = _Artifacts(self._connection, namespace)
         self.experiments = _Experiments(self._connection, namespace)
         self.recurring_runs = _RecurringRuns(self._connection, namespace)
+        self.identity = _Identity(self._connection, namespace)
 
     @property
     def target(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.client.connection import Resource
+from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.contract.identity import WhoAmI, WhoAmIRequest
 
 
