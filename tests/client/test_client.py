@@ -199,6 +199,7 @@ def test_the_public_names() -> None:
         "CredentialsError",
         "Tls",
     }
+    identity = {"Grant", "Role", "Way", "WhoAmI"}
     shared = {
         "PipelineVersion",
         "SpecSummary",
@@ -216,7 +217,7 @@ def test_the_public_names() -> None:
     runs |= {"ConfusionMatrix", "ConfusionRow", "MetricsSlice", "RocPoint", "RunInput", "RunMetric"}
     runs |= {"ArtifactContent", "ArtifactEntry", "ArtifactReceipt", "MetricsOfRun"}
     runs |= {"RunSource", "RunSources", "RunSourceState"}
-    assert set(kfadapter_grpc.client.__all__) == models | graph | runs | own | shared | faults
+    assert set(kfadapter_grpc.client.__all__) == models | graph | runs | own | shared | faults | identity
     assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
 
 

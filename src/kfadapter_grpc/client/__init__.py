@@ -13,7 +13,7 @@ from kfadapter_grpc.client.credentials import CredentialsError, Tls
 from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
-from kfadapter_grpc.client.notebook import register
+from kfadapter_grpc.client.notebook import register as _register
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.contract.artifacts import ArtifactContent, ArtifactEntry, MetricsOfRun
 from kfadapter_grpc.contract.call import Grant, Role
@@ -99,7 +99,7 @@ from kfadapter_grpc.contract.spec import (
 )
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunEvent, RunGone
 
-register()
+_register()
 
 __all__ = [
     "DEFAULT_TARGET",
