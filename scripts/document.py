@@ -118,6 +118,7 @@ deploy/kfadapter -- kfadapter doctor --server`. It reads the settings as `kfadap
 | settings | all mistakes, as `kfadapter serve --check` |
 | certificate | whether a reachable address has TLS, and when the certificate expires |
 | callers | whether callers are authenticated, and whether any token is still valid |
+| issuer, token review | whether the keys of each issuer can be fetched, and whether Kubernetes reviews tokens |
 | upload folder | whether it is on a disk, not in memory, with space for the maximum number of uploads |
 | address, health address | whether it is free, or an adapter already listens there |
 | metrics address | whether it is free, or an adapter already serves its metrics there; or that metrics are off |

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_key
 from kfadapter_grpc.auth.client_names import split_names
+from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens
 
@@ -31,6 +33,8 @@ SERVICE_ACCOUNT_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - a 
 SERVICE_ACCOUNT_AUDIENCE = "pipelines.kubeflow.org"
 """The audience that KFP expects in such a token, unless configured otherwise."""
 _SERVICE_AND_NAMESPACE = 2
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_OWN_HEADERS = frozenset({"authorization", "host", "content-length", "content-type", "connection", "transfer-encoding"})
 
 
 def token_path(kfp_credentials: str, kfp_token_file: Path | None) -> Path | None:
@@ -99,8 +103,10 @@ def _client_ca(tls_client_ca: Path | None) -> None:
         _parsed(tls_client_ca, check_ca)
 
 
-def _client_names(tls_client_readers: str, tls_client_names: str, tls_client_ca: Path | None) -> None:
-    named = split_names(tls_client_readers) | split_names(tls_client_names)
+def _client_names(
+    tls_client_readers: str, tls_client_names: str, tls_client_proxies: str, tls_client_ca: Path | None
+) -> None:
+    named = split_names(tls_client_readers) | split_names(tls_client_names) | split_names(tls_client_proxies)
     if tls_client_ca is None and named:
         raise ValueError("names in client certificates need tls_client_ca, the CA of the certificates that count")
     if tls_client_ca is not None and not named:
@@ -110,9 +116,43 @@ def _client_names(tls_client_readers: str, tls_client_names: str, tls_client_ca:
         )
 
 
+def _client_proxies(tls_client_proxies: str, token_file: Path | None, issuers: Path | None) -> None:
+    if split_names(tls_client_proxies) and not (token_file or issuers):
+        raise ValueError("proxies send their callers' tokens, so token_file or issuers must be set")
+
+
 def _tokens(token_file: Path | None) -> None:
     if token_file is not None:
         _parsed(token_file, parse_tokens)
+
+
+def _issuers(issuers: Path | None) -> None:
+    if issuers is not None:
+        _parsed(issuers, parse_issuers)
+
+
+def _user_header(kfp_user_header: str, kfp_credentials: str, kfp_url: str) -> None:
+    if not kfp_user_header:
+        return
+    if not _HEADER.fullmatch(kfp_user_header) or kfp_user_header.lower() in _OWN_HEADERS:
+        raise ValueError("must be the name of a header, as kubeflow-userid")
+    if kfp_credentials == "forward":
+        raise ValueError("Kubeflow Pipelines identifies callers by what forward sends; use one of the two")
+    _refuse_clear_text(kfp_url, "tell the caller's name")
+
+
+def _user_of_callers(
+    kfp_user_header: str, token_file: Path | None, issuers: Path | None, tls_client_ca: Path | None
+) -> None:
+    if kfp_user_header and not (token_file or issuers or tls_client_ca):
+        raise ValueError("needs authenticated callers: set token_file, issuers or tls_client_ca")
+
+
+def _user_prefix(kfp_user_prefix: str, kfp_user_header: str) -> None:
+    if kfp_user_prefix and not kfp_user_header:
+        raise ValueError("has no effect without kfp_user_header")
+    if not (kfp_user_prefix.isascii() and (kfp_user_prefix.isprintable())):
+        raise ValueError("must be printable ASCII")
 
 
 def _kfp_url(kfp_url: str) -> None:
@@ -126,21 +166,18 @@ def _kfp_url(kfp_url: str) -> None:
     _ = parts.port  # raises ValueError, in words, for an invalid port
 
 
-def _forwarded(kfp_credentials: str, token_file: Path | None) -> None:
-    if kfp_credentials == "forward" and token_file:
+def _forwarded(kfp_credentials: str, token_file: Path | None, issuers: Path | None) -> None:
+    if kfp_credentials == "forward" and (token_file or issuers):
         raise ValueError(
-            "forward would hand the tokens of token_file on to Kubeflow Pipelines, as a call carries one "
-            "authorization; authenticate callers by certificate (tls_client_ca), or leave it to Kubeflow Pipelines"
+            f"forward would hand the tokens of {'token_file' if token_file else 'issuers'} on to Kubeflow Pipelines, "
+            "as a call carries one authorization; authenticate callers by certificate (tls_client_ca), or leave it to "
+            "Kubeflow Pipelines"
         )
 
 
 def _in_clear_text(kfp_credentials: str, kfp_url: str) -> None:
-    parts = urlsplit(kfp_url)
-    if kfp_credentials != "none" and parts.scheme == "http" and not is_inside(parts.hostname or ""):
-        raise ValueError(
-            f"would send credentials to {parts.hostname} over http, where all on the way can read them; "
-            "use https, or a name inside the cluster"
-        )
+    if kfp_credentials != "none":
+        _refuse_clear_text(kfp_url, "send credentials")
 
 
 def _kfp_token(kfp_token_file: Path | None, kfp_credentials: str) -> None:
@@ -228,7 +265,12 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _client_ca_needs_tls,
     _client_ca,
     _client_names,
+    _client_proxies,
     _tokens,
+    _issuers,
+    _user_header,
+    _user_of_callers,
+    _user_prefix,
     _insecure_listen,
     _kfp_url,
     _forwarded,
@@ -258,6 +300,15 @@ def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
         return parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _refuse_clear_text(kfp_url: str, doing: str) -> None:
+    parts = urlsplit(kfp_url)
+    if parts.scheme == "http" and not is_inside(parts.hostname or ""):
+        raise ValueError(
+            f"would {doing} to {parts.hostname} over http, where all on the way can read them; "
+            "use https, or a name inside the cluster"
+        )
 
 
 def _has_content(path: Path) -> bool:

@@ -93,10 +93,23 @@ class Settings:
         typer.Option(metavar="NAMES", help="Names in client certificates that may only read."),
         "They need not be in `tls_client_names`.",
     ] = ""
+    tls_client_proxies: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Names in client certificates of proxies, which send their callers' tokens."
+        ),
+        "Beside any other certificate but those that `*` allows, a token must have the certificate's name.",
+    ] = ""
     token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Tokens of callers, which are then required."),
         "A file with hashes, made by `kfadapter token`.",
+    ] = None
+    issuers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Issuers of signed tokens (OIDC, Kubernetes); a token is then required."),
+        "TOML with `[[issuers]]` and `[token_review]` ([how](../security.md#signed-tokens)). It is re-read when it "
+        "changes. A token of `token_file` is as good.",
     ] = None
     health_listen: Annotated[
         str,
@@ -117,6 +130,17 @@ class Settings:
     kfp_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Bearer token for KFP."), "Re-read when it changes."
     ] = None
+    kfp_user_header: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Header that tells a multi-user KFP the caller's name, as kubeflow-userid."),
+        "The name is the authenticated one, never what a caller sends "
+        "([how](../security.md#impersonation)). If unset, KFP sees the adapter's own user.",
+    ] = ""
+    kfp_user_prefix: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="Precedes the name in that header."),
+        "KFP's KUBEFLOW_USERID_PREFIX.",
+    ] = ""
     kfp_ca_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="CAs of KFP's certificate."),

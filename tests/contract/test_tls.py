@@ -124,29 +124,33 @@ def test_common_name(serve: Serve, certified: Certified, connect: Connect) -> No
 
 
 def test_certificate_and_token(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """If certificate and token are required, both are checked, the token names the caller, the weaker role applies."""
-    names = {"tls_client_names": "manager", "tls_client_readers": "viewer"}
+    """If both are required, they must name one caller, unless `*` allows all, and the weaker role applies."""
+    names = {"tls_client_names": "*", "tls_client_readers": "writer, viewer"}
     file = token_file(certified.folder, token_lines("reader", "writer"))
     running = serve(Scripted(), **certified.mtls(**names, token_file=file))
-    stubs = {name: connect(running, certified.ca, certified.ca.issue(name)) for name in ("manager", "viewer", "other")}
+    stubs = {name: connect(running, certified.ca, certified.ca.issue(name)) for name in ("any", "writer", "viewer")}
     outcomes = {}
     for name, stub in stubs.items():
         for token in ("reader", "writer", "unknown"):
             metadata = bearer(TOKENS[token])
             it = failure(lambda stub=stub, sent=metadata: stub.Delete(DELETE, metadata=sent))  # type: ignore[misc]
-            outcomes[name, token] = it.reason, it.metadata.get("caller")
+            outcomes[name, token] = it.reason, it.metadata.get("caller"), it.metadata.get("fault")
     assert outcomes == {
-        ("manager", "reader"): ("PERMISSION_DENIED", "reader"),
-        ("manager", "writer"): ("UNSUPPORTED_BY_KFP", None),  # the response of the servicer behind these checks
-        ("manager", "unknown"): ("UNAUTHENTICATED", None),
-        ("viewer", "reader"): ("PERMISSION_DENIED", "reader"),
-        ("viewer", "writer"): ("PERMISSION_DENIED", "writer"),
-        ("viewer", "unknown"): ("UNAUTHENTICATED", None),
-        ("other", "reader"): ("PERMISSION_DENIED", None),
-        ("other", "writer"): ("PERMISSION_DENIED", None),
-        ("other", "unknown"): ("PERMISSION_DENIED", None),
+        ("any", "reader"): ("PERMISSION_DENIED", "reader", None),
+        ("any", "writer"): ("UNSUPPORTED_BY_KFP", None, None),  # the response of the servicer behind these checks
+        ("any", "unknown"): ("UNAUTHENTICATED", None, None),
+        ("writer", "reader"): ("UNAUTHENTICATED", None, "TWO_IDENTITIES"),
+        ("writer", "writer"): ("PERMISSION_DENIED", "writer", None),
+        ("writer", "unknown"): ("UNAUTHENTICATED", None, None),
+        ("viewer", "reader"): ("UNAUTHENTICATED", None, "TWO_IDENTITIES"),
+        ("viewer", "writer"): ("UNAUTHENTICATED", None, "TWO_IDENTITIES"),
+        ("viewer", "unknown"): ("UNAUTHENTICATED", None, None),
     }
-    assert works(lambda: stubs["viewer"].Get(GET, metadata=bearer(TOKENS["writer"])))
+    assert works(lambda: stubs["writer"].Get(GET, metadata=bearer(TOKENS["writer"])))
+    named = serve(Scripted(), **certified.mtls(tls_client_names="manager", token_file=file))
+    unlisted = connect(named, certified.ca, certified.ca.issue("other"))
+    it = failure(lambda: unlisted.Get(GET, metadata=bearer(TOKENS["writer"])))
+    assert it.reason == "PERMISSION_DENIED"
 
 
 def test_rotation(serve: Serve, certified: Certified, connect: Connect) -> None:
@@ -239,4 +243,6 @@ def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: b
     with capture_logs() as lines, AdapterServer(settings, [Scripted()], lambda: True):
         pass
     told = [line["event"] for line in lines if line["log_level"] == "warning"]
-    assert told == (["whoever reaches this address may do everything: set token_file or tls_client_ca"] * warned)
+    assert told == (
+        ["whoever reaches this address may do everything: set token_file, issuers or tls_client_ca"] * warned
+    )

@@ -198,18 +198,18 @@ def test_certificate_shows_no_key(files: Files) -> None:
 def test_names_and_roles(names: list[str], role: Role | None) -> None:
     """A listed name is a writer unless it is listed as a reader; names must match exactly."""
     known = ClientNames("manager, spiffe://cluster/ns/ml/sa/manager ,both,", "viewer,both")
-    caller = known.try_caller(names)
-    assert (caller.role if caller else None) is role
-    assert caller is None or caller.name in names
+    holder = known.try_holder(names)
+    assert (holder.role if holder else None) is role
+    assert holder is None or (holder.name in names and holder.is_caller)
 
 
 def test_any_name() -> None:
     """`*` lets every certificate of the CA call; a name that is listed takes precedence."""
 
     def found(writers: str, readers: str, *names: str) -> tuple[str, Role | None]:
-        caller = ClientNames(writers, readers).try_caller(names)
-        assert caller
-        return caller.name, caller.role
+        holder = ClientNames(writers, readers).try_holder(names)
+        assert holder
+        return holder.name, holder.role
 
     assert found("*", "viewer", "viewer") == ("viewer", Role.READER)
     assert found("manager", "*", "manager") == ("manager", Role.WRITER)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.auth.signed_tokens import TokenFault
+from kfadapter_grpc.auth.tokens import PREFIX, digest
 from kfadapter_grpc.contract.call import Caller, Grant, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
 from kfadapter_grpc.contract.identity import Identity, Way
@@ -12,8 +14,10 @@ from kfadapter_grpc.contract.identity import Identity, Way
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kfadapter_grpc.auth.client_names import ClientNames
+    from kfadapter_grpc.auth.bearers import SignedBearers
+    from kfadapter_grpc.auth.client_names import ClientNames, Holder
     from kfadapter_grpc.auth.tokens import Tokens
+    from kfadapter_grpc.contract.call import Call
 
 _SCHEME = "bearer"
 
@@ -21,41 +25,69 @@ _SCHEME = "bearer"
 class Access:
     """Authenticates callers by token, by client certificate, by both at once, or not at all."""
 
-    def __init__(self, tokens: Callable[[], Tokens] | None, names: ClientNames | None) -> None:
-        """Callers must satisfy all that is required.
+    def __init__(
+        self,
+        tokens: Callable[[], Tokens] | None = None,
+        names: ClientNames | None = None,
+        signed: SignedBearers | None = None,
+    ) -> None:
+        """Callers must satisfy all that is required: a token of either kind, and a certificate.
 
         Args:
-            tokens: Returns the tokens that are valid now; None if none is required.
+            tokens: Returns the tokens that are valid now; None if there is no token file.
             names: The names in client certificates that are allowed; None if no certificate is required.
+            signed: Verifies signed tokens; None if none is accepted.
         """
         self._tokens = tokens
         self._names = names
+        self._signed = signed
 
-    def caller(self, authorization: Sequence[str | bytes], names: Callable[[], Sequence[str]]) -> Caller | None:
+    def caller(
+        self, authorization: Sequence[str | bytes], names: Callable[[], Sequence[str]], call: Call
+    ) -> Caller | None:
         """Returns the caller; None if nothing is required.
 
-        If both are required, the token gives the name, and the call may do what both allow.
+        If a token is required, it gives the name. A certificate beside it must then allow any caller (`*`, a proxy), or
+        have the same name, and the call may do what both allow.
 
         Args:
             authorization: The values of the metadata `authorization`.
             names: Returns the names in the certificate of the connection.
+            call: The call, within which a token is verified.
 
         Raises:
-            UnauthenticatedError: The call has no valid token.
+            UnauthenticatedError: The call has no valid token, or those of two identities.
             PermissionDeniedError: No name in the certificate is allowed.
+            IssuerUnavailableError: The token cannot be verified at the moment.
         """
-        holder = _holder(self._names, names()) if self._names else None
-        bearer = _bearer(self._tokens(), authorization) if self._tokens else None
-        if holder and bearer:
-            identity = replace(bearer.identity, certificate_names=holder.identity.certificate_names)
-            return Caller(identity, _weaker(holder, bearer))
-        return bearer or holder
+        shown = tuple(names()) if self._names else ()
+        holder = _holder(self._names, shown) if self._names else None
+        if self._tokens is None and self._signed is None:
+            return _of_certificate(holder, shown) if holder else None
+        bearer = self._bearer(_token(authorization), call)
+        if holder is None:
+            return bearer
+        if holder.is_caller and bearer.name not in shown:
+            raise TokenFault.TWO_IDENTITIES.error()
+        identity = replace(bearer.identity, certificate_names=shown)
+        weaker = [Grant(one.namespace, _weaker(one.role, holder.role)) for one in bearer.grants]
+        return Caller(identity, tuple(weaker))
 
-
-def _weaker(one: Caller, other: Caller) -> tuple[Grant, ...]:
-    """What both may do; each has one role in all namespaces."""
-    role = one.role
-    return other.grants if role and all(role.allows(grant.role) for grant in other.grants) else one.grants
+    def _bearer(self, text: str, call: Call) -> Caller:
+        entry = self._tokens().try_find(text) if self._tokens else None
+        if entry is None:
+            if self._signed is None or text.startswith(PREFIX):
+                raise UnauthenticatedError(
+                    "the token is none of this adapter's, or no longer; ask its operator for one"
+                )
+            return self._signed.caller(text, digest(text), call)
+        if entry.is_expired():
+            raise UnauthenticatedError(
+                f"the token of '{entry.name}' expired: its last day was {entry.last_day} (UTC); ask the adapter's "
+                "operator for a new one",
+                metadata={"name": entry.name, "last_day": str(entry.last_day)},
+            )
+        return Caller(Identity(entry.name, Way.TOKEN_FILE), (Grant("*", entry.role),))
 
 
 def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
@@ -88,26 +120,22 @@ def _token(authorization: Sequence[str | bytes]) -> str:
     return words[1]
 
 
-def _holder(known: ClientNames, names: Sequence[str]) -> Caller:
-    caller = known.try_caller(names)
-    if caller is None:
+def _holder(known: ClientNames, names: Sequence[str]) -> Holder:
+    holder = known.try_holder(names)
+    if holder is None:
         said = ", ".join(names) or "none"
         raise PermissionDeniedError(
             f"the names in the client certificate ({said}) may not call this adapter; its operator lists in "
             "tls_client_names who may",
             metadata={"names": said},
         )
-    return caller
+    return holder
 
 
-def _bearer(tokens: Tokens, authorization: Sequence[str | bytes]) -> Caller:
-    entry = tokens.try_find(_token(authorization))
-    if entry is None:
-        raise UnauthenticatedError("the token is none of this adapter's, or no longer; ask its operator for one")
-    if entry.is_expired():
-        raise UnauthenticatedError(
-            f"the token of '{entry.name}' expired: its last day was {entry.last_day} (UTC); ask the adapter's "
-            "operator for a new one",
-            metadata={"name": entry.name, "last_day": str(entry.last_day)},
-        )
-    return Caller(Identity(entry.name, Way.TOKEN_FILE), (Grant("*", entry.role),))
+def _of_certificate(holder: Holder, names: tuple[str, ...]) -> Caller:
+    grants = (Grant("*", holder.role),) if holder.role else ()
+    return Caller(Identity(holder.name, Way.CERTIFICATE, certificate_names=names), grants)
+
+
+def _weaker(role: Role, other: Role | None) -> Role:
+    return other if other and role.allows(other) else role

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.call import Caller, Grant, Role
-from kfadapter_grpc.contract.identity import Identity, Way
+from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,27 +19,40 @@ def split_names(text: str) -> frozenset[str]:
     return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The holder of an allowed certificate.
+
+    Attributes:
+        name: The name that is allowed.
+        role: Its role; None if it may do what the bearer of the token may.
+        is_caller: Whether it is the caller; otherwise, as with `*` and proxies, a token may name any other one.
+    """
+
+    name: str
+    role: Role | None
+    is_caller: bool
+
+
 class ClientNames:
     """The allowed names. A certificate has several: DNS names, URIs, a common name; one listed name suffices.
 
-    A reader has read access only, even if it is also a writer; an exact name takes precedence over `*`.
+    A proxy carries other callers' tokens. A reader has read access only, even if it is also a writer; an exact name
+    takes precedence over `*`.
     """
 
-    def __init__(self, writers: str, readers: str) -> None:
-        """Takes both lists, comma-separated."""
-        self._lists = ((split_names(readers), Role.READER), (split_names(writers), Role.WRITER))
+    def __init__(self, writers: str, readers: str, proxies: str = "") -> None:
+        """Takes the lists, comma-separated."""
+        lists = ((proxies, None), (readers, Role.READER), (writers, Role.WRITER))
+        self._lists = [(split_names(names), role) for names, role in lists]
 
-    def try_caller(self, names: Sequence[str]) -> Caller | None:
-        """Returns the caller whose certificate has these names; None if none of them is allowed."""
+    def try_holder(self, names: Sequence[str]) -> Holder | None:
+        """Returns the holder of a certificate with these names; None if none of them is allowed."""
         for listed, role in self._lists:
             for name in names:
                 if name in listed:
-                    return _caller(name, names, role)
+                    return Holder(name, role, is_caller=role is not None)
         for listed, role in self._lists:
             if ANY in listed:
-                return _caller(next(iter(names), "a certificate without a name"), names, role)
+                return Holder(next(iter(names), "a certificate without a name"), role, is_caller=False)
         return None
-
-
-def _caller(name: str, names: Sequence[str], role: Role) -> Caller:
-    return Caller(Identity(name, Way.CERTIFICATE, certificate_names=tuple(names)), (Grant("*", role),))

@@ -73,13 +73,15 @@ def _highest(roles: Iterable[Role]) -> Role | None:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The `authorization` with which a caller authenticates. It is a secret, and never shown.
+    """As whom KFP is called: with the caller's own credentials, or with the adapter's, in the caller's name.
 
     Attributes:
-        value: As it was sent (`Bearer TOKEN`).
+        value: The `authorization` that the caller sent (`Bearer TOKEN`), a secret; empty: the adapter's own is used.
+        user: The caller's name for KFP, if the adapter impersonates its callers.
     """
 
-    value: str = field(repr=False)
+    value: str = field(default="", repr=False)
+    user: str = ""
 
 
 class Usage:
@@ -124,7 +126,7 @@ class Call:
     Attributes:
         request_id: Identifies the call in logs, errors and requests to KFP.
         caller: The caller; None if callers are not authenticated.
-        authorization: The caller's credentials for KFP, if they are forwarded; None: the adapter's own are used.
+        authorization: As whom KFP is called; None: as the adapter.
         usage: The usage of the call.
     """
 

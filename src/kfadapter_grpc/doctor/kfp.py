@@ -40,7 +40,7 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         write: Also run the probes that create resources.
     """
     reached = reach(settings, namespace)
-    if settings.credentials.of_callers:
+    if settings.as_callers:
         yield from _way_without_credentials(reached, settings.url, namespace)
         return
     yield from _way(reached, settings.url, namespace)
@@ -78,7 +78,7 @@ def _way_without_credentials(reached: Reach, url: str, namespace: str) -> Iterat
     way = list(_way(reached, url, namespace))
     yield from way[: STAGES.index(Stage.CREDENTIALS)]
     step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access")
-    yield skipped("KFP credentials and facts", "each caller's own credentials are sent to Kubeflow Pipelines", step)
+    yield skipped("KFP credentials and facts", "Kubeflow Pipelines is called as each caller", step)
 
 
 def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:

@@ -19,7 +19,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
-from kfadapter_grpc.doctor import kfp, sources
+from kfadapter_grpc.doctor import issuers, kfp, sources
 from kfadapter_grpc.doctor.verdict import Verdict, certificate, failed, ok, skipped, warning
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
@@ -63,6 +63,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
     yield ok("settings", f"all are valid; {given} of {len(effective)} were given, the others are defaults")
     for check in LOCAL_CHECKS:
         yield check(settings)
+    yield from issuers.examine(settings)
     yield from kfp.examine(transport_settings(settings), settings.namespace, write=write)
     yield from sources.examine(settings)
 
@@ -128,6 +129,8 @@ def callers(settings: Settings) -> Verdict:
         if tokens.expired < len(tokens):
             return ok("callers", what)
         return failed("callers", what, why="no client can call", next_step=do("kfadapter token makes a new one"))
+    if settings.issuers is not None:
+        return ok("callers", f"are known by signed tokens of the issuers in {settings.issuers}")
     if settings.tls_client_ca is not None:
         return ok("callers", f"are known by certificates that lead to {settings.tls_client_ca}")
     if is_loopback(split_address(settings.listen)[0]):
@@ -136,7 +139,7 @@ def callers(settings: Settings) -> Verdict:
         "callers",
         "are not asked who they are",
         why=f"whoever reaches {settings.listen} may do everything",
-        next_step=do("set KFADAPTER_TOKEN_FILE or KFADAPTER_TLS_CLIENT_CA"),
+        next_step=do("set KFADAPTER_TOKEN_FILE, KFADAPTER_ISSUERS or KFADAPTER_TLS_CLIENT_CA"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
-from kfadapter_grpc.interceptors.authentication import Authentication, take_authorization
+from kfadapter_grpc.interceptors.authentication import Authentication, Impersonation, take_authorization
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled, identify
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
 from kfadapter_grpc.interceptors.errors import tell_errors
@@ -21,6 +21,7 @@ __all__ = [
     "Bounds",
     "CallInterceptor",
     "CallLog",
+    "Impersonation",
     "Layer",
     "Rpc",
     "caller_seconds",
@@ -34,6 +35,7 @@ def layers(
     admission: Admission,
     *,
     ask_as_caller: bool = False,
+    impersonation: Impersonation | None = None,
     observers: Sequence[Layer] = (),
 ) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
@@ -45,7 +47,8 @@ def layers(
         authentication: Authenticates and authorizes.
         admission: Bounds concurrency.
         ask_as_caller: Whether callers' credentials are forwarded to KFP.
+        impersonation: Has KFP called in the name of the caller; None: as the adapter.
         observers: Further layers that observe each call.
     """
-    as_caller = (take_authorization,) if ask_as_caller else ()
+    as_caller: Sequence[Layer] = (take_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
     return (identify, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.auth.access import authorize
 from kfadapter_grpc.contract.call import Authorization
-from kfadapter_grpc.contract.errors import UnauthenticatedError
+from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,10 +37,11 @@ class Authentication:
         Raises:
             UnauthenticatedError: The caller is unknown.
             PermissionDeniedError: The caller may not use the adapter, or not this RPC.
+            IssuerUnavailableError: The caller's token cannot be verified at the moment.
         """
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
-        rpc.call.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context))
+        rpc.call.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context), rpc.call)
         authorize(rpc.call.caller, rpc.method.role, rpc.method.path)
         yield
 
@@ -49,6 +50,35 @@ def certificate_names(context: grpc.ServicerContext) -> list[str]:
     """Returns the names in the client certificate of a connection: URIs, DNS names, the common name."""
     known = cast("Mapping[str, Iterable[bytes]]", context.auth_context())  # types-grpcio has it wrong
     return [value.decode("utf-8", "replace") for key in _NAMES for value in known.get(key, ()) if value]
+
+
+class Impersonation:
+    """The layer that has KFP called in the name of the authenticated caller; what a caller sends has no influence."""
+
+    def __init__(self, prefix: str) -> None:
+        """Precedes names with `prefix`, as KFP's KUBEFLOW_USERID_PREFIX says."""
+        self._prefix = prefix
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Sets the user that KFP sees.
+
+        Raises:
+            UnauthenticatedError: The caller has no name.
+            PermissionDeniedError: The name cannot be sent in a header.
+        """
+        if rpc.call.caller is None:
+            raise UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
+        name = rpc.call.caller.name
+        user = self._prefix + name
+        if not user.isascii() or not user.isprintable() or user != user.strip():
+            raise PermissionDeniedError(
+                f"'{name}' cannot be a user of Kubeflow Pipelines, as HTTP headers hold ASCII only; ask the adapter's "
+                "operator for another name",
+                metadata={"caller": name},
+            )
+        rpc.call.authorization = Authorization(user=user)
+        yield
 
 
 @contextmanager

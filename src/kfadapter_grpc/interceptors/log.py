@@ -88,6 +88,7 @@ def _why(failure: AdapterError | None) -> Mapping[str, object]:
     if failure is None:
         return {}
     if _level(failure) == logging.INFO:
-        return {"reason": failure.reason}
+        fault = failure.metadata.get("fault")
+        return {"reason": failure.reason, **({"fault": fault} if fault else {})}
     why: dict[str, object] = {"reason": failure.reason, "message": failure.message[:MAX_MESSAGE]}
     return {**why, "exc_info": failure.__cause__} if isinstance(failure, InternalError) and failure.__cause__ else why

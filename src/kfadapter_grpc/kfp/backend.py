@@ -55,7 +55,7 @@ class KfpBackend:
         without `artifact_bytes`, the bytes of artifacts cannot be read.
         """
         self._transport = Transport(settings)
-        self._asks_as_callers = settings.credentials.of_callers
+        self._asks_as_callers = settings.as_callers
         self._rest = rest = Rest(self._transport)
         self.pipelines = Pipelines(rest, place)
         self.experiments = Experiments(rest)

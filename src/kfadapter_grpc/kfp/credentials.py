@@ -1,7 +1,7 @@
 """Credentials for KFP: the `authorization` header of requests.
 
-KFP identifies its user by that header, or by one that the service mesh in front of it sets (`kubeflow-userid`), which
-is never sent from here: a mesh that trusts this process would believe it.
+A multi-user KFP identifies its user by that header, or by one that the service mesh in front of it sets
+(`kubeflow-userid`). The latter is sent only if configured, with the authenticated name of the caller.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ForwardedCredentials(Credentials):
 
     def header(self, call: Call) -> str:
         """Returns the caller's credentials."""
-        if call.authorization is None:
+        if call.authorization is None or not call.authorization.value:
             raise UnauthenticatedError("there are no credentials to send to Kubeflow Pipelines")
         return call.authorization.value
 

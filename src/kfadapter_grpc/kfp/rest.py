@@ -82,22 +82,29 @@ class Rest:
         page = is_page(answer)
         if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
             failure = read_failure(answer.status, answer.body, answer.retry_after)
-            raise KfpFailureError(operation, failure, as_caller=call.authorization is not None, request=request)
+            raise KfpFailureError(operation, failure, as_caller=_as_caller(call, answer.status), request=request)
         if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise NotAnApiError(answer, as_caller=call.authorization is not None)
+            raise NotAnApiError(answer, as_caller=_as_caller(call))
         return answer
 
     @contextmanager
     def open_raw(self, operation: Operation, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
         """Sends a request and streams the body of its response, within the block; raises as `ask_raw` does."""
-        as_caller = call.authorization is not None
         with self._transport.open(request, call, operation.value) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 body = b"".join(islice(answer.pieces, _ERROR_PIECES))
-                raise KfpFailureError(operation, read_failure(answer.status, body, None), as_caller=as_caller)
+                raise KfpFailureError(
+                    operation, read_failure(answer.status, body, None), as_caller=_as_caller(call, answer.status)
+                )
             if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=as_caller)
+                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=_as_caller(call))
             yield answer.pieces
+
+
+def _as_caller(call: Call, status: int = 0) -> bool:
+    """Whether a failure is about the caller's credentials or, where the adapter impersonates it, about its rights."""
+    who = call.authorization
+    return who is not None and (bool(who.value) or status == HTTPStatus.FORBIDDEN)
 
 
 @contextmanager

@@ -22,7 +22,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
-from kfadapter_grpc.contract.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.contract.errors import (
+    CallCancelledError,
+    KfpError,
+    KfpTimeoutError,
+    KfpUnavailableError,
+    UnauthenticatedError,
+)
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, words_for
 from kfadapter_grpc.kfp.credentials import Credentials
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
@@ -134,6 +140,7 @@ class TransportSettings:
         credentials: Sent with every request.
         tls: CAs and client certificate.
         observer: Observes every request when it has finished.
+        user_header: The header with the caller's name for KFP; empty: none is sent.
     """
 
     url: str
@@ -142,6 +149,12 @@ class TransportSettings:
     credentials: Credentials = field(default_factory=Credentials)
     tls: TlsFiles = field(default_factory=TlsFiles)
     observer: KfpObserver | None = None
+    user_header: str = ""
+
+    @property
+    def as_callers(self) -> bool:
+        """Whether KFP is called as the callers, so that only a call of theirs shows what it allows."""
+        return self.credentials.of_callers or bool(self.user_header)
 
 
 class Transport:
@@ -158,6 +171,7 @@ class Transport:
         self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
+        self._user_header = settings.user_header
         self._alarms = AlarmClock()
         self._closed = threading.Event()
 
@@ -303,6 +317,8 @@ class Transport:
         headers = {**self._headers, "X-Request-Id": call.request_id}
         if shown is not None:
             headers["Authorization"] = shown
+        if self._user_header and not (request.public and call.authorization is None):
+            headers[self._user_header] = _user(call)
         if request.body is not None:
             length = len(request.body) if isinstance(request.body, bytes) else request.content_length
             headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
@@ -361,6 +377,12 @@ class _Kept:
 def _seconds(value: str) -> float | None:
     """Parses a Retry-After in seconds; dates are not supported."""
     return float(value) if value.isdigit() and len(value) <= len("86400") else None
+
+
+def _user(call: Call) -> str:
+    if call.authorization is None or not call.authorization.user:
+        raise UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
+    return call.authorization.user
 
 
 def _cancelled() -> CallCancelledError:

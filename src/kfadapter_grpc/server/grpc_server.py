@@ -12,7 +12,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type:
 
 from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import Health, HealthMonitor
-from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
+from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, layers
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.server.side_services import HealthListener, add_reflection
@@ -101,8 +101,15 @@ class AdapterServer:
         self._security = Security(settings)
         self._health_listener = HealthListener(settings.health_listen, self._health.servicer, _OPTIONS)
         as_caller = settings.kfp_credentials == "forward"
+        impersonation = Impersonation(settings.kfp_user_prefix) if settings.kfp_user_header else None
         calls = CallInterceptor(
-            layers(self._security.authentication, self.admission, ask_as_caller=as_caller, observers=observers)
+            layers(
+                self._security.authentication,
+                self.admission,
+                ask_as_caller=as_caller,
+                impersonation=impersonation,
+                observers=observers,
+            )
         )
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         for servicer in servicers:

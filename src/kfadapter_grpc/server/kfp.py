@@ -71,6 +71,7 @@ def transport_settings(settings: Settings, observer: KfpObserver | None = None) 
         credentials=credentials(settings),
         tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
         observer=observer,
+        user_header=settings.kfp_user_header,
     )
 
 

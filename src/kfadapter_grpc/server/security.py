@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from kfadapter_grpc.auth.bearers import SignedBearers
     from kfadapter_grpc.settings import Settings
 
 
@@ -42,26 +43,30 @@ class Security:
         self._settings = settings
         try:
             tokens = _tokens(settings.token_file) if settings.token_file else None
+            self._signed = _signed(settings.issuers) if settings.issuers else None
             self._certificate = certificate = _certificate(settings)
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
-        names = ClientNames(settings.tls_client_names, settings.tls_client_readers) if settings.tls_client_ca else None
-        self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names))
+        listed = settings.tls_client_names, settings.tls_client_readers, settings.tls_client_proxies
+        names = ClientNames(*listed) if settings.tls_client_ca else None
+        self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names, self._signed))
         self.credentials = _Handshakes(certificate).credentials() if certificate else None
-        self._refresher = Refresher([one for one in (tokens, certificate) if one])
+        self._refresher = Refresher([one for one in (tokens, certificate, self._signed) if one])
 
     def start(self) -> None:
         """Starts re-reading changed files; logs a warning if callers are not authenticated."""
+        if self._signed:
+            self._signed.start()
         self._refresher.start()
         kfp_asks = self._settings.kfp_credentials == "forward"
-        open_to_all = not (self._settings.token_file or self._settings.tls_client_ca or kfp_asks)
+        open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_asks)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
             log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("whoever reaches this address may do everything: set token_file or tls_client_ca")
+            log.warning("whoever reaches this address may do everything: set token_file, issuers or tls_client_ca")
 
     def summary(self) -> dict[str, object]:
         """Returns what callers need: `tls` is off, on or mutual, `tokens` whether one is required."""
-        asked: dict[str, object] = {"tls": "off", "tokens": self._settings.token_file is not None}
+        asked: dict[str, object] = {"tls": "off", "tokens": _needs_token(self._settings)}
         if self._certificate:
             asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
             asked["certificate_expires"] = self._certificate.value.expires.isoformat()
@@ -70,6 +75,8 @@ class Security:
     def stop(self) -> None:
         """Stops re-reading."""
         self._refresher.stop()
+        if self._signed:
+            self._signed.stop()
 
 
 class _Handshakes:
@@ -105,6 +112,16 @@ def _certificate(settings: Settings) -> Reloaded[ServerCertificate] | None:
     if settings.tls_client_ca is not None:
         paths.append(settings.tls_client_ca)
     return Reloaded("the certificate", paths, server_certificate)
+
+
+def _needs_token(settings: Settings) -> bool:
+    return settings.token_file is not None or settings.issuers is not None
+
+
+def _signed(path: Path) -> SignedBearers:
+    from kfadapter_grpc.server.issuers import signed_bearers  # noqa: PLC0415  loads joserfc
+
+    return signed_bearers(path)
 
 
 def _tokens(path: Path) -> Reloaded[Tokens]:

@@ -12,19 +12,11 @@ from kfadapter_grpc.contract.identity import WhoAmI
 from kfadapter_grpc.interceptors import current_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc
-
-    from kfadapter_grpc.contract.call import Call
 
 
 class IdentityServicer(IdentityServiceServicer):
     """Serves the calls of `kfadapter.v1.IdentityService`."""
-
-    def __init__(self, kfp_user: Callable[[Call], str] = lambda _: "") -> None:
-        """Shows `kfp_user` as the user that KFP sees."""
-        self._kfp_user = kfp_user
 
     def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
         """Returns the identity and the roles of the caller."""
@@ -39,7 +31,7 @@ class IdentityServicer(IdentityServiceServicer):
             who.subject,
             who.groups,
             call.caller.grants,
-            self._kfp_user(call),
+            call.authorization.user if call.authorization else "",
             who.certificate_names,
         )
         return to_message(shown, pb.WhoAmIResponse)

@@ -119,7 +119,7 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
             asking = _Asking(transport, settings.url, seconds)
             reached = replace(reached, certificate_ends=asking.certificate_end())
             reached = _health(asking, reached)
-            if not settings.credentials.of_callers:
+            if not settings.as_callers:
                 _list(asking, namespace, multi_user=reached.multi_user)
     except _StoppedError as error:
         return replace(reached, stopped_at=error.stage, found=str(error), advice=error.advice)

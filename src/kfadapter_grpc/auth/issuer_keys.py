@@ -1,0 +1,266 @@
+"""The public keys of an issuer (JWKS): fetched in the background, kept while the issuer is unreachable, bounded.
+
+A call reads the keys that are there. Only a key that is unknown makes it wait, for WAIT_SECONDS at most and with a few
+others at most, for a fetch, and only if the last one began more than PAUSE_SECONDS ago.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+import structlog
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
+
+from kfadapter_grpc.addresses import is_loopback
+from kfadapter_grpc.auth.signed_tokens import MAX_HEADER_BYTES, MAX_TOKEN_BYTES, TokenFault
+from kfadapter_grpc.contract.errors import IssuerUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_grpc.auth.issuers import Issuer
+    from kfadapter_grpc.auth.signed_tokens import SignedToken
+
+REFRESH_SECONDS = 300.0
+"""How often keys are fetched: a key that an issuer withdraws is rejected after this time."""
+PAUSE_SECONDS = 10.0
+"""The least time between two fetches, whatever tokens come."""
+KEPT_SECONDS = 24 * 3600.0
+"""For how long keys are used after the last successful fetch."""
+FETCH_SECONDS = 5.0
+"""The time limit of a fetch: discovery, and then the keys."""
+WAIT_SECONDS = 2.0
+"""How long a call waits for a key that is unknown."""
+MAX_WAITING = 8
+"""How many calls wait for the keys of an issuer at once; others are refused, so that they never hold all threads."""
+MAX_BYTES = 256 * 1024
+"""The largest document that is read."""
+MAX_KEYS = 100
+RSA_BITS = range(2048, 8193)
+"""The sizes of RSA keys that are used: smaller ones are weak, larger ones slow."""
+Key: TypeAlias = RSAKey | ECKey | OKPKey
+_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+
+
+class FetchError(Exception):
+    """A document of an issuer could not be fetched; the message says why, for the log."""
+
+
+class Fetch(Protocol):
+    """Fetches documents over HTTP, without following redirects."""
+
+    def get(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
+        """Returns the body of a response with status 200, of MAX_BYTES at most.
+
+        Raises:
+            FetchError: There was none in time.
+        """
+        ...
+
+
+class IssuerKeys:
+    """The keys of one issuer. Safe to use from many threads; fetches on a thread of its own after `start`."""
+
+    def __init__(self, issuer: Issuer, fetch: Fetch) -> None:
+        self.issuer = issuer
+        self._fetch = fetch
+        self._changed = threading.Condition()
+        self._keys: dict[str, Key] | None = None
+        self._document = b""
+        self._fetched = self._begun = float("-inf")
+        self._fetches = self._waiting = 0
+        self._wanted = self._stopped = False
+        self._failure = "its keys have not been fetched yet"
+        self._log: FilteringBoundLogger = structlog.get_logger()
+        self._registry = jws.JWSRegistry(algorithms=issuer.algorithms, strict_check_header=False)
+        self._registry.max_header_length, self._registry.max_payload_length = MAX_HEADER_BYTES, MAX_TOKEN_BYTES
+        self._thread = threading.Thread(target=self._run, name="issuer-keys", daemon=True)
+
+    def start(self) -> None:
+        """Begins to fetch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; a fetch in progress ends by its time limit."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    @property
+    def generation(self) -> object:
+        """Changes when the keys change, and when they are too old to be used."""
+        return self._usable()
+
+    def verify(self, token: SignedToken) -> object:
+        """Verifies the signature, by an allowed algorithm; returns the generation of the keys.
+
+        Raises:
+            UnauthenticatedError: It is invalid.
+            IssuerUnavailableError: The key is unknown, and the keys cannot be fetched at the moment.
+        """
+        key, generation = self._key(token)
+        kind = _TYPES[token.algorithm[:2]]
+        if key.key_type != kind or (key.alg or token.algorithm) != token.algorithm:
+            raise TokenFault.ALGORITHM.error()
+        try:
+            jws.deserialize_compact(token.text, key, registry=self._registry)
+        except (JoseError, ValueError):
+            raise TokenFault.SIGNATURE.error() from None
+        return generation
+
+    def _usable(self) -> dict[str, Key] | None:
+        return self._keys if time.monotonic() - self._fetched < KEPT_SECONDS else None
+
+    def _key(self, token: SignedToken) -> tuple[Key, object]:
+        for fetch in (None, self._await_fetch):
+            if fetch:
+                fetch()
+            keys = self._usable() or {}
+            if (key := _find(keys, token)) is not None:
+                return key, keys
+        if self._failure:
+            raise IssuerUnavailableError(
+                "the token cannot be verified at the moment, as the keys of its issuer cannot be fetched; try again, "
+                "and if this persists, ask the adapter's operator, whose log has the cause"
+            )
+        raise TokenFault.UNKNOWN_KEY.error()
+
+    def _await_fetch(self) -> None:
+        """Has the keys fetched and waits for it, unless that was tried a moment ago."""
+        with self._changed:
+            if time.monotonic() - self._begun < PAUSE_SECONDS and not self._wanted:
+                return
+            if self._waiting >= MAX_WAITING:
+                raise IssuerUnavailableError("too many tokens wait for the keys of their issuer; try again")
+            before = self._fetches
+            self._wanted = True
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._fetches > before or self._stopped, WAIT_SECONDS)
+            finally:
+                self._waiting -= 1
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._begun, self._wanted = time.monotonic(), True
+            self.refresh()
+            with self._changed:
+                self._fetches += 1
+                self._wanted = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._stopped, PAUSE_SECONDS)
+                pause = (REFRESH_SECONDS if not self._failure else 3 * PAUSE_SECONDS) - PAUSE_SECONDS
+                self._changed.wait_for(lambda: self._stopped or self._wanted, pause)
+                if self._stopped:
+                    return
+
+    def refresh(self) -> None:
+        """Fetches the keys; if that fails, logs why, once, and keeps those that are known."""
+        try:
+            document = fetch_keys(self.issuer, self._fetch)
+            if document != self._document or self._keys is None:
+                self._keys, self._document = parse_keys(document), document
+                self._log.info("the keys of an issuer fetched", issuer=self.issuer.issuer, keys=len(self._keys))
+            elif self._failure:
+                self._log.info("the keys of an issuer can be fetched again", issuer=self.issuer.issuer)
+            self._fetched, self._failure = time.monotonic(), ""
+        except FetchError as error:
+            self._complain(str(error))
+        except Exception as fault:  # noqa: BLE001 - the thread must go on
+            self._log.error("the keys of an issuer could not be read", issuer=self.issuer.issuer, exc_info=fault)
+            self._failure = "internal"
+
+    def _complain(self, why: str) -> None:
+        if why != self._failure:
+            known = len(self._usable() or {})
+            self._log.error(
+                "the keys of an issuer cannot be fetched", issuer=self.issuer.issuer, why=why, keys_known=known
+            )
+        self._failure = why
+
+
+def _find(keys: Mapping[str, Key], token: SignedToken) -> Key | None:
+    """Returns the key that a token names; if it names none, the only one of the right type."""
+    if token.key_id:
+        return keys.get(token.key_id)
+    fitting = [key for key in keys.values() if key.key_type == _TYPES[token.algorithm[:2]]]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
+    """Fetches the JWKS of an issuer, which discovery finds unless its URL is set.
+
+    Raises:
+        FetchError: It cannot be fetched, or discovery is wrong.
+    """
+    end = time.monotonic() + FETCH_SECONDS
+    url = issuer.jwks_url
+    if not url:
+        where = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
+        found = _object(fetch.get(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
+        if found.get("issuer") != issuer.issuer:
+            raise FetchError(f"{where} is the document of another issuer: its 'issuer' differs from the configured one")
+        given = found.get("jwks_uri")
+        url = given if isinstance(given, str) else ""
+        parts = urlsplit(url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+            raise FetchError(f"{where} has no https:// URL as 'jwks_uri'")
+    return fetch.get(url, max(0.1, end - time.monotonic()), issuer.ca_file, issuer.token_file)
+
+
+def parse_keys(document: bytes) -> dict[str, Key]:
+    """Returns the usable keys of a JWKS by their ids; those without one by their thumbprints.
+
+    Raises:
+        FetchError: It is no JWKS, or has no usable key.
+    """
+    listed = _object(document, "the JWKS").get("keys")
+    if not isinstance(listed, list):
+        raise FetchError("the JWKS has no list 'keys'")
+    if len(listed) > MAX_KEYS:
+        raise FetchError(f"the JWKS has {len(listed)} keys, and {MAX_KEYS} are the most")
+    found: dict[str, Key] = {}
+    for one in listed:
+        key = _try_key(one)
+        if key is not None:
+            found.setdefault(key.kid or "", key)
+    if not found:
+        raise FetchError("the JWKS has no usable key for signatures (RSA from 2048 bits on, EC, Ed25519)")
+    return found
+
+
+def _try_key(one: object) -> Key | None:
+    """Reads a key for signatures; None if it is none, or one of an unknown kind."""
+    if not isinstance(one, dict) or one.get("kty") not in _TYPES.values() or one.get("use", "sig") != "sig":
+        return None
+    try:
+        key = JWKRegistry.import_key({name: value for name, value in one.items() if name not in _PRIVATE})
+        key.ensure_kid()
+        size = key.public_key.key_size if isinstance(key, RSAKey) else RSA_BITS[0]
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None
+    return key if isinstance(key, RSAKey | ECKey | OKPKey) and size in RSA_BITS else None
+
+
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "x5c", "x5u"})
+
+
+def _object(document: bytes, what: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        raise FetchError(f"{what} is not JSON") from None
+    if not isinstance(found, dict):
+        raise FetchError(f"{what} is not a JSON object")
+    return found

@@ -1,0 +1,141 @@
+"""Has the Kubernetes API server verify tokens (TokenReview), for a few seconds each."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times
+from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
+from kfadapter_grpc.contract.identity import Identity, Way
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_grpc.auth.issuers import TokenReview
+    from kfadapter_grpc.auth.signed_tokens import SignedToken
+    from kfadapter_grpc.contract.call import Call
+
+REVIEW_SECONDS = 3.0
+"""The time limit of a review."""
+MAX_REVIEWS = 8
+"""How many reviews are in flight at once."""
+MAX_KEPT = 10_000
+"""How many outcomes are kept."""
+SKEW_SECONDS = 60
+PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+    groups: list[str] | None = None
+
+
+class _Status(msgspec.Struct):
+    authenticated: bool = False
+    user: _User = msgspec.field(default_factory=_User)
+    audiences: list[str] | None = None
+
+
+class _Reviewed(msgspec.Struct):
+    status: _Status
+
+
+class Post(Protocol):
+    """Sends a JSON document to the Kubernetes API server."""
+
+    def __call__(self, path: str, body: bytes, call: Call) -> tuple[int, bytes]:
+        """Returns status and body of the response.
+
+        Raises:
+            AdapterError: There was none in time.
+        """
+        ...
+
+
+class Reviewer:
+    """Verifies tokens by TokenReview. Safe to use from many threads."""
+
+    def __init__(self, review: TokenReview, post: Post) -> None:
+        self.review = review
+        self._post = post
+        self._slots = threading.BoundedSemaphore(MAX_REVIEWS)
+        self._lock = threading.Lock()
+        self._kept: dict[bytes, tuple[float, Identity | None]] = {}
+        self._failure = ""
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def identity(self, token: SignedToken, digest: bytes, call: Call) -> Identity:
+        """Returns the identity of a token's bearer.
+
+        What needs no verification is checked first, so that garbage does not reach the API server.
+
+        Raises:
+            UnauthenticatedError: Kubernetes rejects the token.
+            IssuerUnavailableError: It cannot be asked at the moment.
+        """
+        check_times(token.claims, SKEW_SECONDS)
+        check_audience(token.claims, self.review.audiences)
+        found = self._try_kept(digest)
+        if found is None:
+            with call.within(REVIEW_SECONDS) as part:
+                if not self._slots.acquire(timeout=max(0.0, part.remaining())):
+                    raise self._unavailable("all slots for reviews are taken")
+                try:
+                    found = self._try_kept(digest) or self._keep(digest, self._ask(token, part))
+                finally:
+                    self._slots.release()
+        identity = found[1]
+        if identity is None:
+            raise TokenFault.REJECTED.error()
+        return identity
+
+    def _try_kept(self, digest: bytes) -> tuple[float, Identity | None] | None:
+        kept = self._kept.get(digest)
+        return kept if kept and time.monotonic() < kept[0] else None
+
+    def _keep(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
+        outcome = time.monotonic() + self.review.cache_seconds, identity
+        with self._lock:
+            self._kept.pop(digest, None)
+            self._kept[digest] = outcome
+            while len(self._kept) > MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+        return outcome
+
+    def _ask(self, token: SignedToken, call: Call) -> Identity | None:
+        spec = {"token": token.text, "audiences": list(self.review.audiences)}
+        document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        try:
+            status, body = self._post(PATH, json.dumps(document).encode(), call)
+            if status not in (200, 201):
+                raise self._unavailable(f"the Kubernetes API server responds with HTTP {status} to a TokenReview")
+            found = msgspec.json.decode(body, type=_Reviewed).status
+        except msgspec.MsgspecError:
+            raise self._unavailable("the Kubernetes API server's response is not a TokenReview") from None
+        except IssuerUnavailableError:
+            raise
+        except AdapterError as error:
+            raise self._unavailable(f"the Kubernetes API server cannot be reached ({error.reason})") from None
+        self._failure = ""
+        name = found.user.username
+        if not found.authenticated or not set(found.audiences or ()) & set(self.review.audiences):
+            return None
+        if not name or not name.isprintable() or len(name) > MAX_NAME:
+            return None
+        return Identity(name, Way.TOKEN_REVIEW, token.issuer, name, tuple(found.user.groups or ()), claims=token.claims)
+
+    def _unavailable(self, why: str) -> IssuerUnavailableError:
+        """Logs a cause once, not for each call."""
+        if why != self._failure:
+            self._failure = why
+            self._log.error("tokens cannot be reviewed", why=why, url=self.review.url)
+        return IssuerUnavailableError(
+            "the token cannot be verified at the moment, as the Kubernetes API server does not review it; try again, "
+            "and if this persists, ask the adapter's operator, whose log has the cause"
+        )

@@ -1,0 +1,68 @@
+"""Checks of the issuers whose signed tokens the server accepts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.auth.issuers import parse_issuers
+from kfadapter_grpc.cli.invocation import do
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.doctor.verdict import Verdict, failed, ok
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.auth.issuers import Issuer, TokenReview
+    from kfadapter_grpc.settings import Settings
+
+
+def examine(settings: Settings) -> Iterator[Verdict]:
+    """Yields whether the keys of each issuer can be fetched, and whether Kubernetes reviews tokens."""
+    if settings.issuers is None:
+        return
+    accepted = parse_issuers(settings.issuers.read_bytes())
+    yield from map(_keys, accepted.issuers)
+    if accepted.token_review is not None:
+        yield _review(accepted.token_review)
+
+
+def _keys(issuer: Issuer) -> Verdict:
+    from kfadapter_grpc.auth.issuer_keys import FetchError, fetch_keys, parse_keys  # noqa: PLC0415  loads joserfc
+    from kfadapter_grpc.server.issuers import Documents  # noqa: PLC0415
+
+    check = f"issuer {issuer.issuer}"
+    try:
+        keys = parse_keys(fetch_keys(issuer, Documents()))
+    except FetchError as error:
+        return failed(
+            check,
+            str(error),
+            why="its tokens cannot be verified",
+            next_step=do("correct issuer, jwks_url and ca_file in the file of issuers, or let the adapter reach it"),
+        )
+    role = f"their bearers are {issuer.role.value}s" if issuer.role else "their bearers have no role of the issuer"
+    return ok(check, f"{len(keys)} keys; tokens for {' or '.join(issuer.audiences)} are valid, and {role}")
+
+
+def _review(review: TokenReview) -> Verdict:
+    """Has a token reviewed that is none: whoever may create TokenReviews gets an answer."""
+    from kfadapter_grpc.auth.token_review import PATH, REVIEW_SECONDS  # noqa: PLC0415
+    from kfadapter_grpc.server.issuers import cause, reviews  # noqa: PLC0415
+
+    spec = {"token": "none", "audiences": list(review.audiences)}
+    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    try:
+        status, _ = reviews(review)(PATH, json.dumps(document).encode(), Call("doctor", REVIEW_SECONDS))
+        found = f"HTTP {status}"
+    except AdapterError as error:
+        status, found = 0, cause(error)
+    if status in (200, 201):
+        return ok("token review", f"{review.url} reviews tokens for {' or '.join(review.audiences)}")
+    return failed(
+        "token review",
+        f"{review.url} does not review tokens: {found}",
+        why="tokens of service accounts cannot be verified",
+        next_step=do("bind the adapter's service account to the ClusterRole system:auth-delegator"),
+    )

@@ -1,0 +1,84 @@
+"""Reaches issuers of tokens and the Kubernetes API over HTTP; connects as the settings' file of issuers says."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from kfadapter_grpc.auth.bearers import SignedBearers
+from kfadapter_grpc.auth.issuer_keys import MAX_BYTES, FetchError
+from kfadapter_grpc.auth.issuers import parse_issuers
+from kfadapter_grpc.auth.reloaded import Reloaded
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
+from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request, Transport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kfadapter_grpc.auth.issuers import TokenReview
+    from kfadapter_grpc.auth.token_review import Post
+
+_CONNECT_SECONDS = 3.0
+
+
+def signed_bearers(path: Path) -> SignedBearers:
+    """Reads the file of issuers; fetches nothing before the start.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is invalid.
+    """
+    return SignedBearers(Reloaded("the issuers", [path], parse_issuers), Documents(), reviews)
+
+
+class Documents:
+    """Fetches documents of issuers. Redirects are not followed: they would lead to another server than the set one."""
+
+    def get(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
+        """Returns the body of a response with status 200.
+
+        Raises:
+            FetchError: There was none in time.
+        """
+        parts = urlsplit(url)
+        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        with closing(_transport(f"{parts.scheme}://{parts.netloc}", ca_file, token_file)) as transport:
+            try:
+                answer = transport.send(Request("GET", path, limit=MAX_BYTES), Call("issuer-keys", seconds))
+            except AnswerTooLargeError:
+                raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
+            except KfpTimeoutError:
+                raise FetchError(f"{url}: no complete response within {seconds:.0f} s") from None
+            except AdapterError as error:
+                raise FetchError(f"{url}: {cause(error)}") from None
+        if answer.status != HTTPStatus.OK:
+            followed = "; redirects are not followed" if answer.location else ""
+            raise FetchError(f"{url}: HTTP {answer.status}{followed}")
+        return answer.body
+
+
+def reviews(review: TokenReview) -> Post:
+    """Returns how to send documents to the Kubernetes API server."""
+    transport = _transport(review.url, review.ca_file, review.token_file)
+
+    def post(path: str, body: bytes, call: Call) -> tuple[int, bytes]:
+        answer = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
+        return answer.status, answer.body
+
+    return post
+
+
+def cause(error: BaseException) -> str:
+    """Returns the innermost cause of a fault of a connection, in words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(getattr(error, "verify_message", "") or getattr(error, "strerror", "") or error or type(error).__name__)
+
+
+def _transport(url: str, ca_file: Path | None, token_file: Path | None) -> Transport:
+    credentials = TokenFile(token_file) if token_file else Credentials()
+    return Transport(TransportSettings(url, 1, _CONNECT_SECONDS, credentials, TlsFiles(ca_file)))
