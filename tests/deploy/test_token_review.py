@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -52,11 +53,19 @@ class Cluster:
         return self.kubectl("-n", "ml", "create", "token", account, *audiences)
 
 
+def free_pair() -> int:
+    """A free port that is followed by another free one: etcd takes both."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Starts it; the adapter may create TokenReviews."""
-    etcd = free_port()
-    port = next(one for one in iter(free_port, 0) if one not in (etcd, etcd + 1))  # etcd takes both
+    etcd = free_pair()
+    port = next(one for one in iter(free_port, 0) if one not in (etcd, etcd + 1))
     made = Cluster(tmp_path_factory.mktemp("kubernetes"), port)
     script = str(ROOT / "scripts" / "kubernetes")
     ports = {"PORT": str(port), "ETCD_PORT": str(etcd)}
