@@ -106,11 +106,12 @@ def test_a_changed_file(tmp_path: Path) -> None:
         file.write_text(text.replace("writer", "reader"))
         eventually(lambda: who(channel, signed).grants[0].role == identity_pb2.ROLE_READER)
         file.write_text(text.replace(issuer.url, "https://127.0.0.1:1"))
-        eventually(lambda: _fails(channel, signed))
+        eventually(lambda: fails(channel, signed))
         assert refusal(channel, *bearer(signed)).metadata["fault"] == "UNKNOWN_ISSUER"
 
 
-def _fails(channel: grpc.Channel, text: str) -> bool:
+def fails(channel: grpc.Channel, text: str) -> bool:
+    """Whether a token is refused."""
     try:
         who(channel, text)
     except grpc.RpcError:

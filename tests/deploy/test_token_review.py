@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from scripts.manifests import ROOT
-from tests.contract.running import failure
-from tests.contract.test_issuers import refusal, who
+from tests.contract.running import eventually, failure
+from tests.contract.test_issuers import fails, refusal, who
 from tests.contract.test_who_may_call import OWN, guarded
 from tests.contract.tokens import bearer
 from tests.deploy.test_pod_logs import MISSING, SECONDS, free_port
@@ -92,7 +92,8 @@ def _file(cluster: Cluster, way: str, account: str = "kfadapter") -> Path:
     """Writes the file of issuers for one of the two ways."""
     where = {"ca_file": str(cluster.folder / "apiserver.crt"), "token_file": str(cluster.folder / account)}
     values: dict[str, object] = {**where, "audiences": [AUDIENCE], "role": "writer"}
-    values |= {"issuer": cluster.url} if way == "issuer" else {"url": cluster.url, "cache_seconds": 0}
+    keys = f"{cluster.url}/openid/v1/jwks"  # discovery names an address on which it does not listen here
+    values |= {"issuer": cluster.url, "jwks_url": keys} if way == "issuer" else {"url": cluster.url, "cache_seconds": 0}
     head = "[[issuers]]" if way == "issuer" else "[token_review]"
     path = cluster.folder / f"{way}-{account}.toml"
     path.write_text("\n".join([head, *(f"{name} = {json.dumps(value)}" for name, value in values.items())]))
@@ -131,12 +132,13 @@ def test_service_accounts(cluster: Cluster, way: str) -> None:
 
 
 def test_a_deleted_account(cluster: Cluster) -> None:
-    """By TokenReview, the tokens of a deleted service account are refused at once."""
+    """By TokenReview, the tokens of a deleted service account are refused as soon as the API server does so (10 s)."""
     cluster.kubectl("-n", "ml", "create", "serviceaccount", "gone")
     with adapter(cluster, "review") as channel:
         valid = cluster.token("gone")
         assert who(channel, valid).name == "system:serviceaccount:ml:gone"
         cluster.kubectl("-n", "ml", "delete", "serviceaccount", "gone")
+        eventually(lambda: fails(channel, valid))
         assert refusal(channel, *bearer(valid)).metadata["fault"] == "REJECTED"
 
 

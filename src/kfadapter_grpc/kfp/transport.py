@@ -84,6 +84,7 @@ class Request:
         body: The bytes to send, or an iterable of them, from the beginning each time, with `content_length` set.
         content_type: Of the body.
         content_length: Of an iterable body.
+        accept: The media types of the response.
         keep: How many bytes of a longer response to keep at either end; the middle is read and dropped. 0: keep all.
         limit: The largest size of the response.
         public: Whether it may be called without credentials, where only callers have some.
@@ -96,6 +97,7 @@ class Request:
     body: bytes | Iterable[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/json"
     content_length: int | None = None
+    accept: str = "application/json"
     keep: int = 0
     limit: int = MAX_ANSWER_BYTES
     public: bool = False
@@ -164,7 +166,6 @@ class Transport:
         self._connections = Connections(settings.url, settings.tls, settings.pool_size)
         self._headers = {
             "Host": self._connections.host,
-            "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
         self._scheme = urlsplit(settings.url).scheme
@@ -314,7 +315,7 @@ class Transport:
         return self._credentials.header(call)
 
     def _head(self, request: Request, call: Call, shown: str | None) -> bytes:
-        headers = {**self._headers, "X-Request-Id": call.request_id}
+        headers = {**self._headers, "Accept": request.accept, "X-Request-Id": call.request_id}
         if shown is not None:
             headers["Authorization"] = shown
         if self._user_header and not (request.public and call.authorization is None):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.auth.token_review import Post
 
 _CONNECT_SECONDS = 3.0
+_ACCEPT = "application/json, application/jwk-set+json"
+"""Kubernetes returns its keys as the second one only."""
 
 
 def signed_bearers(path: Path) -> SignedBearers:
@@ -48,7 +50,8 @@ class Documents:
         path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
         with closing(_transport(f"{parts.scheme}://{parts.netloc}", ca_file, token_file)) as transport:
             try:
-                answer = transport.send(Request("GET", path, limit=MAX_BYTES), Call("issuer-keys", seconds))
+                request = Request("GET", path, accept=_ACCEPT, limit=MAX_BYTES)
+                answer = transport.send(request, Call("issuer-keys", seconds))
             except AnswerTooLargeError:
                 raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
             except KfpTimeoutError:
@@ -62,11 +65,11 @@ class Documents:
 
 
 def reviews(review: TokenReview) -> Post:
-    """Returns how to send documents to the Kubernetes API server."""
-    transport = _transport(review.url, review.ca_file, review.token_file)
+    """Returns how to send documents to the Kubernetes API server, each over a connection of its own."""
 
     def post(path: str, body: bytes, call: Call) -> tuple[int, bytes]:
-        answer = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
+        with closing(_transport(review.url, review.ca_file, review.token_file)) as transport:
+            answer = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
         return answer.status, answer.body
 
     return post
