@@ -6,6 +6,7 @@ document.py --check    fail if what is committed differs
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ca
 import yaml
 from scripts import api_reference, cli_reference
 
+from kfadapter_grpc.auth.rules import rules_schema
 from kfadapter_grpc.check import rules
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp.error_table import ROWS, Row
@@ -286,6 +288,7 @@ def all_pages() -> dict[Path, str]:
         REFERENCE / "doctor.md": doctor_page(),
         REFERENCE / "check.md": rules_page(),
         REFERENCE / "metrics.md": metrics_page(),
+        REFERENCE / "access-rules.schema.json": f"{json.dumps(rules_schema(), indent=2)}\n",
         **{REFERENCE / "api" / name: text for name, text in api_reference.pages().items()},
         **{REFERENCE / "cli" / name: text for name, text in cli_reference.pages().items()},
     }

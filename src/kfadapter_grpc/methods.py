@@ -83,13 +83,16 @@ class RpcMethod:
 
     @property
     def role(self) -> Role | None:
-        """The role that its caller needs, if callers have roles: a reader suffices for calls without side effects.
+        """The role that its caller needs, if callers have roles; None: no role, as for WhoAmI.
 
-        None: no role, as for WhoAmI.
+        A reader may make calls without side effects, an admin those that delete; without access rules, where there are
+        no admins, a writer may make the latter, too.
         """
         if self.service == identity_pb2.DESCRIPTOR.services_by_name["IdentityService"].full_name:
             return None
-        return Role.READER if self.read_only else Role.WRITER
+        if self.read_only:
+            return Role.READER
+        return Role.ADMIN if self.name.startswith("Delete") else Role.WRITER
 
     @property
     def kind(self) -> CallKind:

@@ -18,6 +18,7 @@ from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_
 from kfadapter_grpc.auth.client_names import split_names
 from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded import read_small
+from kfadapter_grpc.auth.rules import parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 
 if TYPE_CHECKING:
@@ -104,12 +105,16 @@ def _client_ca(tls_client_ca: Path | None) -> None:
 
 
 def _client_names(
-    tls_client_readers: str, tls_client_names: str, tls_client_proxies: str, tls_client_ca: Path | None
+    tls_client_readers: str,
+    tls_client_names: str,
+    tls_client_proxies: str,
+    tls_client_ca: Path | None,
+    access_rules: Path | None,
 ) -> None:
     named = split_names(tls_client_readers) | split_names(tls_client_names) | split_names(tls_client_proxies)
     if tls_client_ca is None and named:
         raise ValueError("names in client certificates need tls_client_ca, the CA of the certificates that count")
-    if tls_client_ca is not None and not named:
+    if tls_client_ca is not None and not (named or access_rules):
         raise ValueError(
             "no client could call: list names in tls_client_names or tls_client_readers; * stands for every "
             "certificate of tls_client_ca"
@@ -153,6 +158,16 @@ def _user_prefix(kfp_user_prefix: str, kfp_user_header: str) -> None:
         raise ValueError("has no effect without kfp_user_header")
     if not (kfp_user_prefix.isascii() and (kfp_user_prefix.isprintable())):
         raise ValueError("must be printable ASCII")
+
+
+def _access_rules(
+    access_rules: Path | None, token_file: Path | None, issuers: Path | None, tls_client_ca: Path | None
+) -> None:
+    if access_rules is None:
+        return
+    _parsed(access_rules, parse_rules)
+    if not (token_file or issuers or tls_client_ca):
+        raise ValueError("needs authenticated callers: set token_file, issuers or tls_client_ca")
 
 
 def _kfp_url(kfp_url: str) -> None:
@@ -271,6 +286,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _user_header,
     _user_of_callers,
     _user_prefix,
+    _access_rules,
     _insecure_listen,
     _kfp_url,
     _forwarded,

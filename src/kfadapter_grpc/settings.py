@@ -111,6 +111,12 @@ class Settings:
         "TOML with `[[issuers]]` and `[token_review]` ([how](../security.md#signed-tokens)). It is re-read when it "
         "changes. A token of `token_file` is as good.",
     ] = None
+    access_rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rules: which caller may do what in which namespaces."),
+        "A YAML file, see [security](../security.md#access-rules). It replaces the roles of tokens and certificates; "
+        "a caller that no rule matches may do nothing. Re-read when it changes.",
+    ] = None
     health_listen: Annotated[
         str,
         typer.Option(metavar="HOST:PORT", help="Additional address for health checks without TLS."),

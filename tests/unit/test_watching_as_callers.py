@@ -47,6 +47,18 @@ def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: 
     assert set(watching.kfp.asked_as) == {ALICE, BOB}
 
 
+def test_an_update_reaches_no_cache_that_kfp_has_not_filled(watching: Watching) -> None:
+    """What a call learns of a run goes to those watches only to whose callers KFP has shown the run."""
+    watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
+    alice = watch(watching, ALICE, filtered=False)
+    watching.poll()
+    assert alice.told() == ["a RUNNING"]
+    bob = watch(watching, BOB, filtered=False)
+    watching.poller.update(watching.kfp.put("a", SUCCEEDED))
+    assert alice.told()[0] == "a SUCCEEDED"
+    assert "a SUCCEEDED" not in bob.told()
+
+
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("bob_first", [False, True])
 def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: bool, bob_first: bool) -> None:

@@ -66,6 +66,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_READER: _Role.ValueType  # 1
     """Call the RPCs without side effects."""
     ROLE_WRITER: _Role.ValueType  # 2
+    """Call all RPCs but those that delete, which it may call only where the adapter has no access rules."""
+    ROLE_ADMIN: _Role.ValueType  # 3
     """Call all RPCs."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
@@ -76,6 +78,8 @@ ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_READER: Role.ValueType  # 1
 """Call the RPCs without side effects."""
 ROLE_WRITER: Role.ValueType  # 2
+"""Call all RPCs but those that delete, which it may call only where the adapter has no access rules."""
+ROLE_ADMIN: Role.ValueType  # 3
 """Call all RPCs."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 

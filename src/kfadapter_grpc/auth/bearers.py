@@ -36,10 +36,13 @@ class SignedBearers:
     """Verifies signed tokens by the file of issuers. Safe to use from many threads.
 
     A verified token is remembered by its hash until it expires, its issuer's keys change, or the file does.
+
+    Attributes:
+        file: The file of issuers.
     """
 
     def __init__(self, file: Reloaded[Issuers], fetch: Fetch, post: Callable[[TokenReview], Post]) -> None:
-        self._file = file
+        self.file = file
         self._fetch = fetch
         self._post = post
         self._lock = threading.Lock()
@@ -63,8 +66,8 @@ class SignedBearers:
 
     def refresh(self) -> None:
         """Re-reads the file; the keys of unchanged issuers are kept."""
-        self._file.refresh()
-        if self._file.value is not self._of:
+        self.file.refresh()
+        if self.file.value is not self._of:
             self._apply()
 
     def caller(self, text: str, digest: bytes, call: Call) -> Caller:
@@ -103,7 +106,7 @@ class SignedBearers:
                 del self._verified[next(iter(self._verified))]
 
     def _apply(self) -> None:
-        wanted, old = self._file.value, self._keys
+        wanted, old = self.file.value, self._keys
         new = {one.issuer: IssuerKeys(one, self._fetch) for one in wanted.issuers}
         kept = {name: keys for name, keys in old.items() if name in new and new[name].issuer == keys.issuer}
         review = wanted.token_review

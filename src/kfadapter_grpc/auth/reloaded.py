@@ -37,6 +37,7 @@ class Reloaded(Generic[T]):
     each other; the next read finds the new ones.
 
     Attributes:
+        what: What the files contain, for the log.
         value: Their last valid contents.
     """
 
@@ -52,13 +53,18 @@ class Reloaded(Generic[T]):
             OSError: A file cannot be read.
             ValueError: The contents are invalid.
         """
-        self._what = what
+        self.what = what
         self._paths = tuple(paths)
         self._parse = parse
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._contents = self._read()
         self._mistake = ""
         self.value = parse(*self._contents)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the files are invalid now, so that their last valid contents are used."""
+        return bool(self._mistake)
 
     def refresh(self) -> None:
         """Reads the files again, and applies the contents if valid.
@@ -76,11 +82,11 @@ class Reloaded(Generic[T]):
             self._complain(str(error))
         else:
             self._contents, self._mistake = contents, ""
-            self._log.info(f"{self._what} re-read", files=self._files())
+            self._log.info(f"{self.what} re-read", files=self._files())
 
     def _complain(self, mistake: str) -> None:
         if mistake != self._mistake:
-            told = f"{self._what} not re-read; what was valid before stays valid"
+            told = f"{self.what} not re-read; what was valid before stays valid"
             self._log.error(told, files=self._files(), why=mistake)
         self._mistake = mistake
 

@@ -147,7 +147,7 @@ def _entry(words: list[str]) -> TokenEntry:
     name, role, hashed, *last_day = words
     if not is_name(name):
         raise TokenFileError("the name must be up to 128 characters that can be seen")
-    if role not in {one.value for one in Role}:
+    if role not in {Role.READER.value, Role.WRITER.value}:  # admins are for access rules
         raise TokenFileError("the role must be reader or writer")
     if not (hashed.startswith(_ALGORITHM) and _DIGEST.fullmatch(hashed[len(_ALGORITHM) :])):
         raise TokenFileError("the hash must be sha256: and 64 hexadecimal digits, as `kfadapter token` prints it")

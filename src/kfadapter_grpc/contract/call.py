@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.contract.errors import PermissionDeniedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -22,11 +24,16 @@ class Role(enum.Enum):
     READER = "reader"
     """Calls without side effects."""
     WRITER = "writer"
+    """Further all calls but those that delete; with access rules only. Without them, all calls."""
+    ADMIN = "admin"
     """All calls."""
 
     def allows(self, needed: Role) -> bool:
         """Returns whether this role includes `needed`."""
-        return self is Role.WRITER or needed is Role.READER
+        return _RANKS[self] >= _RANKS[needed]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,67 @@ class Caller:
 
     def role_in(self, namespace: str) -> Role | None:
         """Returns the highest role in a namespace; None: the caller may not even know what is in it."""
-        return _highest(grant.role for grant in self.grants if fnmatchcase(namespace, grant.namespace))
+        return _role_in(namespace, self.grants)
 
     @property
     def role(self) -> Role | None:
         """The highest role in any namespace."""
         return _highest(grant.role for grant in self.grants)
+
+    def limits(self, needed: Role) -> Limits | None:
+        """Returns the limits of a call that needs a role; None if the caller's role is the same everywhere."""
+        everywhere = _role_in(None, self.grants)
+        return None if everywhere and everywhere is self.role else Limits(self.name, self.grants, needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a call may do, where that depends on the namespace. The namespace None is one that KFP does not know.
+
+    Attributes:
+        name: The name of the caller.
+        grants: What the caller may do.
+        needed: The role that the call needs where it changes something.
+    """
+
+    name: str
+    grants: tuple[Grant, ...]
+    needed: Role
+
+    def can_see(self, namespace: str | None) -> bool:
+        """Whether the caller may know what is in a namespace."""
+        return _role_in(namespace, self.grants) is not None
+
+    def ensure(self, namespace: str | None) -> None:
+        """Returns if the call may change something in a namespace.
+
+        Raises:
+            PermissionDeniedError: The caller's role there does not allow it.
+        """
+        role = _role_in(namespace, self.grants)
+        if role is not None and role.allows(self.needed):
+            return
+        where = f"namespace '{namespace}'" if namespace else "what is in no namespace"
+        held = f"is a {role.value}" if role else "has no role"
+        raise PermissionDeniedError(
+            f"'{self.name}' {held} in {where}, and this call needs a {self.needed.value} there; ask the adapter's "
+            "operator for that role",
+            metadata={
+                "caller": self.name,
+                "role": role.value if role else "none",
+                "needed": self.needed.value,
+                "namespace": namespace or "",
+            },
+        )
+
+
+def _role_in(namespace: str | None, grants: Iterable[Grant]) -> Role | None:
+    """The highest role in a namespace; in one that is unknown, None, that in all namespaces."""
+    return _highest(
+        grant.role
+        for grant in grants
+        if grant.namespace == "*" or (namespace is not None and fnmatchcase(namespace, grant.namespace))
+    )
 
 
 def _highest(roles: Iterable[Role]) -> Role | None:
@@ -126,6 +188,7 @@ class Call:
     Attributes:
         request_id: Identifies the call in logs, errors and requests to KFP.
         caller: The caller; None if callers are not authenticated.
+        limits: What the call may do, if that depends on the namespace; None: it may be about everything.
         authorization: As whom KFP is called; None: as the adapter.
         usage: The usage of the call.
     """
@@ -137,10 +200,13 @@ class Call:
         authorization: Authorization | None = None,
         usage: Usage | None = None,
         caller: Caller | None = None,
+        *,
+        limits: Limits | None = None,
     ) -> None:
         """Starts the call's clock; it may take `seconds`. Its usage is added to `usage`, or to its own."""
         self.request_id = request_id
         self.caller = caller
+        self.limits = limits
         self.authorization = authorization
         self.usage = usage or Usage()
         self._deadline = time.monotonic() + seconds
@@ -163,7 +229,7 @@ class Call:
 
         Its usage is added to that of this call.
         """
-        return Call(self.request_id, seconds, self.authorization, self.usage, self.caller)
+        return Call(self.request_id, seconds, self.authorization, self.usage, self.caller, limits=self.limits)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[Call]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_certificate
+from kfadapter_grpc.auth.rules import parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import do
@@ -143,6 +144,14 @@ def callers(settings: Settings) -> Verdict:
     )
 
 
+def access_rules(settings: Settings) -> Verdict:
+    """Whether rules decide what callers may do in which namespaces; a mistake in their file is one of the settings."""
+    if settings.access_rules is None:
+        return ok("access rules", "none: the role of a caller is the same in all namespaces")
+    rules = parse_rules(settings.access_rules.read_bytes())
+    return ok("access rules", f"{len(rules)} rules in {settings.access_rules}; others may do nothing")
+
+
 def listening(settings: Settings) -> Verdict:
     """Whether the address is free, or an adapter already listens there."""
     taken = _taken if settings.tls_certificate is None else _taken_with_tls
@@ -242,6 +251,7 @@ def _mib(size: int) -> str:
 LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     shown_certificate,
     callers,
+    access_rules,
     upload_folder,
     listening,
     listening_for_health,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.auth.access import authorize
-from kfadapter_grpc.contract.call import Authorization
+from kfadapter_grpc.contract.call import Authorization, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import grpc
 
     from kfadapter_grpc.auth.access import Access
+    from kfadapter_grpc.auth.rules import Rules
     from kfadapter_grpc.interceptors.chain import Rpc
 
 AUTHORIZATION_KEY = "authorization"
@@ -26,9 +28,10 @@ _NAMES = ("peer_uri", "peer_dns", "x509_common_name")
 class Authentication:
     """The layer that authenticates and authorizes the caller; the log shows the name."""
 
-    def __init__(self, access: Access) -> None:
-        """Checks callers with `access`."""
+    def __init__(self, access: Access, rules: Callable[[], Rules] | None = None) -> None:
+        """Authenticates callers with `access`; `rules` returns what they may do, in place of their own roles."""
         self._access = access
+        self._rules = rules
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
@@ -41,8 +44,15 @@ class Authentication:
         """
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
-        rpc.call.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context), rpc.call)
-        authorize(rpc.call.caller, rpc.method.role, rpc.method.path)
+        caller = self._access.caller(authorization, lambda: certificate_names(rpc.context), rpc.call)
+        needed = rpc.method.role
+        if self._rules is None:
+            needed = Role.WRITER if needed is Role.ADMIN else needed
+        elif caller is not None:
+            caller = replace(caller, grants=self._rules().grants(caller.identity))
+            rpc.call.limits = caller.limits(needed or Role.READER)
+        rpc.call.caller = caller
+        authorize(caller, needed, rpc.method.path)
         yield
 
 

@@ -140,14 +140,14 @@ class Pipelines:
 
     def find_by_name(self, name: str, namespace: str, call: Call) -> PipelineJson | None:
         """Finds a pipeline by name in exactly this namespace; the empty one is the shared space."""
-        if _FITS_INTO_PATH.fullmatch(name):
+        # Without a namespace a multi-user KFP returns a pipeline of that name from any namespace.
+        if _FITS_INTO_PATH.fullmatch(name) and (namespace or call.limits is None):
             query = (("namespace", namespace),) if namespace else ()
             request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
             try:
                 found = self._rest.ask(Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"'{name}'"))
             except errors.PipelineNotFoundError:
                 return None
-            # Without a namespace a multi-user KFP returns a pipeline of that name from any namespace.
             if namespace or not found.namespace:
                 return found
         listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).pipelines

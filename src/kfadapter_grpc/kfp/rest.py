@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timezone
 from http import HTTPStatus
 from itertools import islice
@@ -18,6 +18,7 @@ from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.error_table import Context, explain, explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, is_page, read_failure
+from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
 from kfadapter_grpc.kfp.transport import Answer, AnswerTooLargeError, Request
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Rest:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._namespaces = Namespaces(self._send)
 
     def ask(
         self, operation: Operation, request: Request, kind: type[T], call: Call, context: Context = _NO_CONTEXT
@@ -74,10 +76,21 @@ class Rest:
             KfpFailureError, NotAnApiError: The failure response of KFP, or of something in its place.
             AdapterError: As for `Transport.send`.
         """
-        return decode(self.send_raw(operation, request, call).body, kind, operation.value)
+        if call.limits is None:
+            return decode(self._send(operation, request, call).body, kind, operation.value)
+        found = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
+        if operation in LISTS:
+            self._namespaces.keep_visible(operation, request, found, call, call.limits)
+        return found
 
     def send_raw(self, operation: Operation, request: Request, call: Call) -> Answer:
         """Sends a request and returns its response as it is; raises as `ask_raw` does."""
+        if call.limits is None:
+            return self._send(operation, request, call)
+        answer = self._namespaces.send(operation, request, call, call.limits)
+        return replace(answer, body=b"{}") if operation in LISTS else answer  # only `ask_raw` filters lists
+
+    def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
         answer = self._transport.send(request, call, operation.value)
         page = is_page(answer)
         if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
@@ -90,6 +103,8 @@ class Rest:
     @contextmanager
     def open_raw(self, operation: Operation, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
         """Sends a request and streams the body of its response, within the block; raises as `ask_raw` does."""
+        if call.limits is not None:
+            self._namespaces.check(operation, request, call, call.limits)
         with self._transport.open(request, call, operation.value) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 body = b"".join(islice(answer.pieces, _ERROR_PIECES))
@@ -184,7 +199,7 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class KfpPage(Generic[T]):
-    """A page of KFP: the items that match, the next token, KFP's total."""
+    """A page of KFP: the items that match, the next token, KFP's total; -1 if it is unknown."""
 
     items: list[T]
     next_token: str
@@ -238,7 +253,7 @@ def gather(
         token = page.next_token
         if not token or len(items) >= size:
             break
-    return Page(tuple(items), token, total)
+    return Page(tuple(items), token, total if total >= 0 else None)
 
 
 def smaller(size: int) -> int:

@@ -260,8 +260,10 @@ class Runs:
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
         """Counts the existing runs among these that are archived, or are not."""
-        query = ListQuery(1, predicates=(_one_of(run_ids), stored(archived=archived)))
-        return self._reader.list(query, call, namespace=namespace).total_size
+        where = stored(archived=archived)
+        query = ListQuery(1, predicates=(_one_of(run_ids), where))
+        total = self._reader.list(query, call, namespace=namespace).total_size
+        return total if total >= 0 else len(self._all(run_ids, (where,), namespace, call))
 
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads one run with all its fields but names."""

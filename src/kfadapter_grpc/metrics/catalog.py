@@ -127,6 +127,13 @@ KFP_ERRORS = Metric(
     ("operation", "reason"),
 )
 KFP_UP = Metric("kfadapter_kfp_up", "gauge", "1 while KFP responds to the health probe, sent every 2 s, otherwise 0.")
+RELOAD_FAILED = Metric(
+    "kfadapter_reload_failed",
+    "gauge",
+    "1 while a file is invalid since it has changed, so that its previous contents are used (tokens, issuers, "
+    "access_rules, certificate), otherwise 0.",
+    ("file",),
+)
 
 WATCHES = Metric("kfadapter_watches", "gauge", "Open watches of runs.")
 WATCHED_RUNS = Metric("kfadapter_watched_runs", "gauge", "Runs that they cover.")

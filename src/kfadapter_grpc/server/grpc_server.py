@@ -19,7 +19,7 @@ from kfadapter_grpc.server.side_services import HealthListener, add_reflection
 from kfadapter_grpc.services import add_servicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -122,6 +122,11 @@ class AdapterServer:
     def kfp_answers(self) -> bool:
         """Whether KFP responded to the last probe."""
         return self._health.kfp_answers
+
+    @property
+    def stale_files(self) -> Mapping[str, bool]:
+        """Whether each file of the security settings is invalid since it has changed, by what it contains."""
+        return self._security.stale()
 
     def __enter__(self) -> Self:
         self.start()

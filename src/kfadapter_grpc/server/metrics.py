@@ -71,6 +71,7 @@ class _ServerState(Collector):
         yield catalog.INFLIGHT.reading({(kind.value,): inflight.get(kind, 0) for kind in CallKind})
         yield catalog.LIMIT.reading({(kind.value,): admission.bounds.of(kind)[1] for kind in CallKind})
         yield catalog.KFP_UP.reading({(): float(self._server.kfp_answers)})
+        yield catalog.RELOAD_FAILED.reading({(what,): stale for what, stale in self._server.stale_files.items()})
         yield catalog.WATCHES.reading({(): figures.watches})
         yield catalog.WATCHED_RUNS.reading({(): figures.runs})
         yield catalog.WATCH_TICKS.reading({(): figures.polls})

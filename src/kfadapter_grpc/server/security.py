@@ -10,8 +10,9 @@ import structlog
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.access import Access
 from kfadapter_grpc.auth.certificates import ServerCertificate, server_certificate
-from kfadapter_grpc.auth.client_names import ClientNames
+from kfadapter_grpc.auth.client_names import ANY, ClientNames
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
+from kfadapter_grpc.auth.rules import Rules, parse_rules
 from kfadapter_grpc.auth.tokens import Tokens, parse_tokens
 from kfadapter_grpc.interceptors import Authentication
 from kfadapter_grpc.setting_sources import SettingsError
@@ -43,15 +44,21 @@ class Security:
         self._settings = settings
         try:
             tokens = _tokens(settings.token_file) if settings.token_file else None
+            rules = _rules(settings.access_rules) if settings.access_rules else None
             self._signed = _signed(settings.issuers) if settings.issuers else None
             self._certificate = certificate = _certificate(settings)
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
         listed = settings.tls_client_names, settings.tls_client_readers, settings.tls_client_proxies
+        if rules and not any(listed):
+            listed = (ANY, "", "")
         names = ClientNames(*listed) if settings.tls_client_ca else None
-        self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names, self._signed))
+        access = Access((lambda: tokens.value) if tokens else None, names, self._signed)
+        self.authentication = Authentication(access, (lambda: rules.value) if rules else None)
         self.credentials = _Handshakes(certificate).credentials() if certificate else None
-        self._refresher = Refresher([one for one in (tokens, certificate, self._signed) if one])
+        issuers = self._signed.file if self._signed else None
+        self._reloaded = [one for one in (tokens, rules, certificate, issuers) if one]
+        self._refresher = Refresher([one for one in (tokens, rules, certificate, self._signed) if one])
 
     def start(self) -> None:
         """Starts re-reading changed files; logs a warning if callers are not authenticated."""
@@ -71,6 +78,11 @@ class Security:
             asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
             asked["certificate_expires"] = self._certificate.value.expires.isoformat()
         return asked
+
+    def stale(self) -> dict[str, bool]:
+        """Returns whether each file is invalid since it has changed, by what it contains; false if there is none."""
+        stale = dict.fromkeys(("tokens", "access_rules", "certificate", "issuers"), False)
+        return stale | {one.what.removeprefix("the ").replace(" ", "_"): one.is_stale for one in self._reloaded}
 
     def stop(self) -> None:
         """Stops re-reading."""
@@ -126,3 +138,7 @@ def _signed(path: Path) -> SignedBearers:
 
 def _tokens(path: Path) -> Reloaded[Tokens]:
     return Reloaded("the tokens", [path], parse_tokens)
+
+
+def _rules(path: Path) -> Reloaded[Rules]:
+    return Reloaded("the access rules", [path], parse_rules)

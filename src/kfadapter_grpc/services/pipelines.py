@@ -52,6 +52,8 @@ class PipelineServicer(PipelineServiceServicer):
         has_deadline = caller_seconds(context) is not None
         metadata, chunks = _upload_stream(request_iterator)
         wanted = read_request(metadata, contract.UploadPipelineMetadata, self._namespace, "metadata.")
+        if call.limits is not None:
+            call.limits.ensure(wanted.namespace)  # before the file is received
         if not has_deadline:
             call.extend(upload_seconds(min(wanted.total_bytes or self._limits.max_bytes, self._limits.max_bytes)))
         sha256 = bytes.fromhex(wanted.sha256) or None

@@ -247,7 +247,7 @@ class Poll:
 
     def _new_call(self, scope: Scope) -> Call:
         self.requests += 1
-        self._call = Call(f"watch-{uuid.uuid4().hex}", REQUEST_SECONDS, scope.authorization)
+        self._call = Call(f"watch-{uuid.uuid4().hex}", REQUEST_SECONDS, scope.authorization, limits=scope.limits)
         if self._closed:
             self._call.cancel()
         return self._call

@@ -105,7 +105,7 @@ class WatchPoller:
         if isinstance(where, RunFilter) and where.experiment is not None:
             ref = ExperimentRef(experiment_id=self._runs.experiment_id(where.experiment, call))
             request = replace(request, what=replace(where, experiment=ref))
-        watch = Watch(request, EventQueue(self._now), call.authorization)
+        watch = Watch(request, EventQueue(self._now), call.authorization, call.limits)
         forget = call.on_cancel(lambda: watch.events.fail(CallCancelledError("the client cancelled the call")))
         try:
             self._add(watch)
@@ -123,10 +123,12 @@ class WatchPoller:
     def update(self, run: Run) -> None:
         """Sends the current state of a run to all of its watches: it may have changed by the next poll.
 
-        The termination of a run is visible only while the run stops: servers report its end as a failure.
+        The termination of a run is visible only while the run stops: servers report its end as a failure. A cache that
+        KFP has not yet shown the run to may belong to callers that must not see it.
         """
         for cache in self._registry.caches():
-            cache.update([run])
+            if cache.known([run.run_id]):
+                cache.update([run])
 
     def drain(self) -> None:
         """Ends all watches with DRAINING, and opens no more. No-op if repeated."""

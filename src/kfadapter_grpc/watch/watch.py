@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from kfadapter_grpc.contract.call import Authorization
+    from kfadapter_grpc.contract.call import Authorization, Limits
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.watches import RunChanged, RunEvent, WatchRunsRequest
 
@@ -32,10 +32,12 @@ class Scope:
     Attributes:
         namespace: The namespace of the runs.
         authorization: The caller's own credentials for KFP; None: the adapter's.
+        limits: What the caller may see, if that depends on the namespace; without the caller's name.
     """
 
     namespace: str
     authorization: Authorization | None = None
+    limits: Limits | None = None
 
 
 class EventQueue:
@@ -122,12 +124,16 @@ class Watch:
     """
 
     def __init__(
-        self, request: WatchRunsRequest, events: EventQueue, authorization: Authorization | None = None
+        self,
+        request: WatchRunsRequest,
+        events: EventQueue,
+        authorization: Authorization | None = None,
+        limits: Limits | None = None,
     ) -> None:
         what = request.what
         self.where = what if isinstance(what, RunFilter) else None
         self.with_tasks = request.tasks
-        self.scope = Scope(what.namespace, authorization)
+        self.scope = Scope(what.namespace, authorization, replace(limits, name="") if limits else None)
         self.events = events
         self.run_ids: set[str] = set()
         self.begun = False

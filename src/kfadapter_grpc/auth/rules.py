@@ -1,0 +1,302 @@
+"""Access rules: who may do what in which namespaces, from a YAML file that is re-read when it changes.
+
+All rules that match a caller add up; per namespace the highest role counts. The JSON schema of the file is made from
+the types below (`scripts/document.py` writes it).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import yaml
+from msgspec import UNSET, UnsetType
+
+from kfadapter_grpc.contract.call import Grant, Role
+from kfadapter_grpc.contract.identity import Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kfadapter_grpc.contract.identity import Identity
+    from kfadapter_grpc.contract.spec import Json
+
+MAX_RULES = 500
+"""The most rules in a file: each call is compared with all of them, about 1 µs each."""
+_NAMESPACE = re.compile(r"[a-z0-9*-]{0,63}")
+_MOST_TOLD = 5
+_SCALARS = (str, bool, int, float)
+
+Texts: TypeAlias = str | list[str]
+"""A pattern, or several of which one must match. `*` stands for any text, everything else for itself."""
+_Test: TypeAlias = "Callable[[Identity], bool]"
+
+
+class RulesError(ValueError):
+    """A rules file is invalid; the message has the line numbers."""
+
+
+def _told(text: str) -> Any:  # noqa: ANN401 - msgspec.Meta, in the position of any annotation
+    return msgspec.Meta(description=text)
+
+
+class Match(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Which callers a rule is for. All conditions must hold; of a list one suffices. `*` in a text is any text."""
+
+    issuer: Annotated[Texts | UnsetType, _told("The issuer (`iss`) of the token.")] = UNSET
+    subject: Annotated[Texts | UnsetType, _told("The token's subject (`sub`).")] = UNSET
+    groups: Annotated[Texts | UnsetType, _told("A group in the token.")] = UNSET
+    claims: Annotated[
+        dict[str, Any] | UnsetType,
+        _told("Claims of the token: a text, a number, a boolean, a list of them, or claims within."),
+    ] = UNSET
+    certificate: Annotated[
+        Texts | UnsetType, _told("A name in the client certificate: DNS name, URI or common name.")
+    ] = UNSET
+    token: Annotated[Texts | UnsetType, _told("A name in the token file.")] = UNSET
+    way: Annotated[
+        Literal["token-file", "certificate", "issuer", "token-review"] | UnsetType,
+        _told("How the caller authenticates."),
+    ] = UNSET
+
+
+class Rule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A rule: who gets which roles."""
+
+    match: Annotated[
+        Match | Literal["everyone"], _told("The callers; `everyone` is every caller that is authenticated.")
+    ]
+    grants: Annotated[
+        dict[str, Role],
+        _told(
+            "The role (reader, writer or admin) per namespace or pattern (`team-*`); the empty text is what is in no "
+            "namespace: shared pipelines, and everything in a single-user KFP; `*` is all of them."
+        ),
+    ]
+    description: str = ""
+
+
+class RulesFile(msgspec.Struct, forbid_unknown_fields=True):
+    """Access rules of the adapter: who may do what in which namespaces."""
+
+    rules: list[Rule]
+
+
+class Rules:
+    """The rules of a file."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = [(tuple(_tests(rule.match)), rule.grants) for rule in rules]
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def grants(self, identity: Identity) -> tuple[Grant, ...]:
+        """Returns what a caller may do: the highest role per pattern, sorted by pattern; empty if no rule matches."""
+        found: dict[str, Role] = {}
+        for tests, grants in self._rules:
+            if all(test(identity) for test in tests):
+                for namespace, role in grants.items():
+                    if namespace not in found or role.allows(found[namespace]):
+                        found[namespace] = role
+        return tuple(Grant(namespace, found[namespace]) for namespace in sorted(found))
+
+
+# --- matching -------------------------------------------------------------------------------------------------------
+
+
+def _tests(match: Match | str) -> Iterator[_Test]:
+    """The conditions of a rule; none for everyone."""
+    if isinstance(match, str):
+        return
+    if match.issuer is not UNSET:
+        yield _one_of(match.issuer, lambda who: (who.issuer,))
+    if match.subject is not UNSET:
+        yield _one_of(match.subject, lambda who: (who.subject,))
+    if match.groups is not UNSET:
+        yield _one_of(match.groups, lambda who: who.groups)
+    if match.certificate is not UNSET:
+        yield _one_of(match.certificate, lambda who: who.certificate_names)
+    if match.token is not UNSET:
+        yield _one_of(match.token, lambda who: (who.name,) if who.way is Way.TOKEN_FILE else ())
+    if match.way is not UNSET:
+        way = Way(match.way)
+        yield lambda who: who.way is way
+    if match.claims is not UNSET:
+        claims = match.claims
+        yield lambda who: _holds(claims, who.claims)
+
+
+def _one_of(patterns: Texts, values: Callable[[Identity], Iterable[str]]) -> _Test:
+    """Whether one of the values matches one of the patterns; what a caller does not have, an empty text, never does."""
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    return lambda who: any(value and fits(value, pattern) for value in values(who) for pattern in wanted)
+
+
+def fits(text: str, pattern: str) -> bool:
+    """Whether a text matches a pattern, in which `*` stands for any text. Takes linear time, unlike a regex."""
+    first, *others = pattern.split("*")
+    if not others:
+        return text == pattern
+    *middle, last = others
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:
+        at = text.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
+
+
+def _holds(wanted: Any, claim: Json) -> bool:  # noqa: ANN401 - a condition of any kind
+    if isinstance(wanted, dict):
+        return isinstance(claim, Mapping) and all(
+            key in claim and _holds(one, claim[key]) for key, one in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return any(_holds(one, claim) for one in wanted)
+    if isinstance(claim, list | tuple):
+        return any(_holds(wanted, one) for one in claim if isinstance(one, _SCALARS))
+    if isinstance(wanted, str):
+        return isinstance(claim, str) and fits(claim, wanted)
+    return isinstance(claim, bool) is isinstance(wanted, bool) and wanted == claim
+
+
+def rules_schema() -> dict[str, Any]:
+    """Returns the JSON schema of a rules file, for editors."""
+    made = msgspec.json.schema(RulesFile)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Access rules", **made}
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def parse_rules(data: bytes) -> Rules:
+    """Parses a rules file.
+
+    Raises:
+        RulesError: It is not YAML, or a rule is invalid.
+    """
+    document = _Document(data)
+    if not isinstance(document.value, dict) or not isinstance(document.value.get("rules"), list):
+        raise RulesError("line 1: it must hold a list named `rules`")
+    if unknown := [key for key in document.value if key != "rules"]:
+        raise RulesError(f"line {document.line((unknown[0],))}: there is no `{unknown[0]}`, only `rules`")
+    found = document.value["rules"]
+    if not 0 < len(found) <= MAX_RULES:
+        raise RulesError(f"it holds {len(found)} rules; 1 to {MAX_RULES} are allowed")
+    mistakes: list[str] = []
+    rules: list[Rule] = []
+    for index, one in enumerate(found):
+        try:
+            rule = msgspec.convert(one, Rule)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at ")
+            mistakes.append(f"line {document.line(('rules', index, *_steps(path)))}: {text}")
+            continue
+        mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in _wrong(rule)]
+        rules.append(rule)
+    if mistakes:
+        more = f"; and {len(mistakes) - _MOST_TOLD} more" if len(mistakes) > _MOST_TOLD else ""
+        raise RulesError("; ".join(mistakes[:_MOST_TOLD]) + more)
+    return Rules(rules)
+
+
+def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What the types of a rule cannot express."""
+    if not rule.grants:
+        yield ("grants",), "it grants nothing; name namespaces with a role, as `team-a: writer`"
+    for namespace in rule.grants:
+        if not _NAMESPACE.fullmatch(namespace):
+            yield ("grants", namespace), f"`{namespace}` is not a namespace, or a pattern such as `team-*`"
+    if isinstance(rule.match, str):
+        return
+    given = {name: value for name, value in msgspec.structs.asdict(rule.match).items() if value is not UNSET}
+    if not given:
+        yield ("match",), "it is empty; `match: everyone` is for every authenticated caller"
+    for name, value in given.items():
+        if value in ("", []) or (isinstance(value, list) and "" in value):
+            yield ("match", name), f"`{name}` has an empty value; `*` is any"
+    if "claims" in given:
+        yield from _wrong_claims(given["claims"], ("match", "claims"))
+
+
+def _wrong_claims(wanted: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not wanted:
+        yield path, "it names no claim"
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            yield from _wrong_claims(value, (*path, name))
+        elif not value and value is not False and value != 0:
+            yield (*path, name), f"the claim `{name}` has an empty value; `*` is any text"
+        elif not all(isinstance(one, _SCALARS) for one in (value if isinstance(value, list) else [value])):
+            yield (
+                (*path, name),
+                f"the claim `{name}` must be a text, a number, a boolean, a list of them, or claims within",
+            )
+
+
+def _steps(path: str) -> list[str | int]:
+    """The steps of a path of msgspec (`$.match.groups[1]`, `$.grants[...]`)."""
+    steps = re.findall(r"\.(\w+)|\[(\d+)\]", path)
+    return [name or int(index) for name, index in steps]
+
+
+class _Document:
+    """A YAML document with the line of each value; without aliases, and without a key twice.
+
+    Attributes:
+        value: The document as plain values.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._lines: dict[tuple[str | int, ...], int] = {}
+        self._seen: set[int] = set()
+        try:
+            self._loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+            node = self._loader.get_single_node()
+            self.value = self._read(node, ()) if node is not None else None
+        except UnicodeDecodeError:
+            raise RulesError("it is not UTF-8 text") from None
+        except yaml.MarkedYAMLError as error:
+            at = error.problem_mark or error.context_mark
+            raise RulesError(f"line {at.line + 1 if at else 1}: {error.problem or error.context}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            if isinstance(error, RulesError):
+                raise
+            raise RulesError(f"it is not valid YAML: {str(error).splitlines()[0]}") from None
+
+    def line(self, path: tuple[str | int, ...]) -> int:
+        """Returns the line of a value, or of what it is in."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+    def _read(self, node: yaml.Node, path: tuple[str | int, ...]) -> object:
+        line = node.start_mark.line + 1
+        if id(node) in self._seen:
+            raise RulesError(
+                f"line {line}: an anchor and its aliases (`&`, `*`) cannot be used; quote a text that begins so"
+            )
+        self._seen.add(id(node))
+        self._lines.setdefault(path, line)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._read(one, (*path, index)) for index, one in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            return self._loader.construct_object(node)
+        found: dict[str, object] = {}
+        for key, value in node.value:
+            at = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise RulesError(f"line {at}: a key must be a text")
+            name = str(key.value)
+            if name in found:
+                raise RulesError(f"line {at}: `{name}` stands there twice")
+            inside = (*path, name)
+            self._lines[inside] = at
+            found[name] = self._read(value, inside)
+        return found

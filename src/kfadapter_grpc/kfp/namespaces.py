@@ -1,0 +1,244 @@
+"""Which namespace a resource of KFP is in, and whether a call may use it.
+
+To a call whose caller has roles in some namespaces only, KFP appears to hold nothing of the others. Every request to
+KFP passes here: lists lose what is in other namespaces, and all else gets the very failure that KFP reports for an
+unknown id. So whatever is made of the responses, existence does not leak. Calls without such limits never come here.
+
+Runs and recurring runs are in the namespace of their experiment; a single-user KFP reports another one for the latter.
+A namespace never changes, so it is cached.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+import msgspec
+
+from kfadapter_grpc.kfp.decoding import decode
+from kfadapter_grpc.kfp.failures import Failure, KfpFailureError
+from kfadapter_grpc.kfp.failures import Operation as Op
+from kfadapter_grpc.kfp.transport import Answer, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kfadapter_grpc.contract.call import Call, Limits
+
+MAX_KNOWN = 20_000
+"""How many resources' namespaces are cached."""
+
+_V2 = "/apis/v2beta1"
+_PIPELINES, _RUNS, _EXPERIMENTS, _RECURRING_RUNS = "pipelines", "runs", "experiments", "recurringruns"
+_RESOURCE = re.compile(rf"/apis/v\d\w*/({_PIPELINES}|{_RUNS}|{_EXPERIMENTS}|{_RECURRING_RUNS})/([^/:]+)([/:].*)?")
+_LOOKUP = {
+    _PIPELINES: Op.GET_PIPELINE,
+    _RUNS: Op.GET_RUN,
+    _EXPERIMENTS: Op.GET_EXPERIMENT,
+    _RECURRING_RUNS: Op.GET_RECURRING_RUN,
+}
+_NAMED_BY_KFP = {_PIPELINES: "Pipeline", _RUNS: "Run", _EXPERIMENTS: "Experiment", _RECURRING_RUNS: "Job"}
+_GONE = 404
+
+OPEN = frozenset({Op.HEALTH, Op.PROBE})
+"""Operations that concern no resource."""
+LISTS = {
+    Op.LIST_PIPELINES: "pipelines",
+    Op.LIST_EXPERIMENTS: "experiments",
+    Op.LIST_RUNS: "runs",
+    Op.LIST_RECURRING_RUNS: "recurring_runs",
+}
+"""Lists of resources, which are filtered, and the attributes that hold their items."""
+IN_PATH = frozenset(
+    {
+        *(Op.GET_PIPELINE, Op.UPDATE_PIPELINE, Op.DELETE_PIPELINE),
+        *(Op.GET_VERSION, Op.LIST_VERSIONS, Op.UPDATE_VERSION, Op.DELETE_VERSION),
+        *(Op.GET_RUN, Op.TERMINATE_RUN, Op.RETRY_RUN, Op.ARCHIVE_RUN, Op.UNARCHIVE_RUN, Op.DELETE_RUN, Op.READ_LOG),
+        *(Op.GET_EXPERIMENT, Op.ARCHIVE_EXPERIMENT, Op.UNARCHIVE_EXPERIMENT, Op.DELETE_EXPERIMENT),
+        *(Op.GET_RECURRING_RUN, Op.ENABLE_RECURRING_RUN, Op.DISABLE_RECURRING_RUN, Op.DELETE_RECURRING_RUN),
+    }
+)
+"""Operations on a resource whose id is in the path."""
+IN_QUERY = {Op.CHEAP_VERSIONS: "resource_key.id", Op.UPLOAD_VERSION: "pipelineid"}
+"""Operations on a pipeline whose id is in the query."""
+BY_NAMESPACE = frozenset({Op.GET_BY_NAME, Op.UPLOAD, Op.CREATE_PIPELINE, Op.CREATE_EXPERIMENT})
+"""Operations that name a namespace; without one they concern the shared one."""
+BY_EXPERIMENT = frozenset({Op.CREATE_RUN, Op.CREATE_RECURRING_RUN})
+"""Operations that create something in an experiment, from a pipeline."""
+_OF_VERSIONS = frozenset({Op.GET_VERSION, Op.UPDATE_VERSION, Op.DELETE_VERSION})
+
+
+class _OwnerJson(msgspec.Struct):
+    """The part of any resource that shows its namespace."""
+
+    namespace: str = ""
+    experiment_id: str = ""
+
+
+class Namespaces:
+    """Limits calls to the namespaces of their callers. Safe to use from many threads."""
+
+    def __init__(self, send: Callable[[Op, Request, Call], Answer]) -> None:
+        """Reads resources of unknown namespace by `send`."""
+        self._send = send
+        self._known: OrderedDict[tuple[str, str], str | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def send(self, operation: Op, request: Request, call: Call, limits: Limits) -> Answer:
+        """Sends a request that the limits allow; lists still need `keep_visible`.
+
+        Raises:
+            KfpFailureError: What the request is about is in another namespace, or does not exist.
+            PermissionDeniedError: The caller's role in the namespace does not allow the call.
+        """
+        found = _RESOURCE.fullmatch(request.path)
+        is_lookup = request.method == "GET" and operation in _LOOKUP.values() and request.path.startswith(_V2)
+        if found and is_lookup and not found[3]:
+            return self._looked_up(operation, request, call, limits, (found[1], found[2]))
+        self.check(operation, request, call, limits)
+        query = dict(request.query)
+        named = query.get("namespace", "") if operation in LISTS and "experiment_id" not in query else ""
+        if named and not limits.can_see(named):
+            return Answer(200, b"{}")
+        answer = self._send(operation, request, call)
+        if operation is Op.GET_BY_NAME and not limits.can_see(decode(answer.body, _OwnerJson).namespace):
+            raise _unknown(operation, request)  # a single-user KFP ignores the requested namespace
+        return answer
+
+    def check(self, operation: Op, request: Request, call: Call, limits: Limits) -> None:
+        """Checks a request before it is sent; raises as `send` does."""
+        query = dict(request.query)
+        if operation in OPEN:
+            return
+        if operation in LISTS:
+            if experiment_id := query.get("experiment_id", ""):
+                self._ensure(operation, request, call, limits, (_EXPERIMENTS, _segment(experiment_id)))
+        elif operation in IN_PATH and (found := _RESOURCE.fullmatch(request.path)):
+            self._ensure(operation, request, call, limits, (found[1], found[2]))
+        elif operation in IN_QUERY:
+            self._ensure(operation, request, call, limits, (_PIPELINES, _segment(query[IN_QUERY[operation]])))
+        elif operation is Op.GET_BY_NAME:
+            if not limits.can_see(query.get("namespace", "")):
+                raise _unknown(operation, request)
+        elif operation in BY_NAMESPACE:
+            limits.ensure(query.get("namespace", "") or str(_body(request).get("namespace", "")))
+        elif operation in BY_EXPERIMENT:
+            self._check_creation(operation, request, call, limits)
+        else:
+            raise NotImplementedError(f"no rule for {operation}")
+
+    def _check_creation(self, operation: Op, request: Request, call: Call, limits: Limits) -> None:
+        body = _body(request)
+        reference = cast("dict[str, str]", body.get("pipeline_version_reference") or {})
+        if pipeline_id := reference.get("pipeline_id", ""):
+            self._ensure(operation, request, call, limits, (_PIPELINES, _segment(pipeline_id)), is_read=True)
+        if experiment_id := str(body.get("experiment_id", "")):
+            self._ensure(operation, request, call, limits, (_EXPERIMENTS, _segment(experiment_id)))
+        else:
+            limits.ensure(str(body.get("namespace", "")))
+
+    def keep_visible(self, operation: Op, request: Request, found: object, call: Call, limits: Limits) -> None:
+        """Removes what is in other namespaces from a decoded list; its total is then unknown, -1."""
+        attribute, page = LISTS[operation], cast("Any", found)
+        kind = attribute.replace("_", "")
+        items = getattr(page, attribute)
+        namespaces = [self._namespace_in(kind, item, call) for item in items]
+        kept = [item for item, namespace in zip(items, namespaces, strict=True) if limits.can_see(namespace)]
+        setattr(page, attribute, kept)
+        is_scoped = any(dict(request.query).get(one) for one in ("namespace", "experiment_id"))
+        if len(kept) < len(items) or not (is_scoped or not any(namespaces)):
+            page.total_size = -1
+
+    # --- namespaces of resources ------------------------------------------------------------------------------------
+
+    def _ensure(
+        self,
+        operation: Op,
+        request: Request,
+        call: Call,
+        limits: Limits,
+        resource: tuple[str, str],
+        *,
+        is_read: bool = False,
+    ) -> None:
+        try:
+            namespace = self._namespace_of(*resource, call)
+        except LookupError:
+            raise _unknown(operation, request, *resource) from None
+        if not limits.can_see(namespace):
+            raise _unknown(operation, request, *resource)
+        if request.method != "GET" and not is_read:
+            limits.ensure(namespace)
+
+    def _looked_up(
+        self, operation: Op, request: Request, call: Call, limits: Limits, resource: tuple[str, str]
+    ) -> Answer:
+        """Reads a resource, which shows its own namespace."""
+        try:
+            answer, namespace = self._read(resource, operation, request, call)
+        except LookupError:
+            raise _unknown(operation, request, *resource) from None
+        if not limits.can_see(namespace):
+            raise _unknown(operation, request, *resource)
+        return answer
+
+    def _namespace_of(self, kind: str, key: str, call: Call) -> str | None:
+        """The namespace of a resource by its id; None if it is in none that KFP knows.
+
+        Raises:
+            LookupError: The resource does not exist.
+        """
+        with self._lock:
+            if (kind, key) in self._known:
+                self._known.move_to_end((kind, key))
+                return self._known[kind, key]
+        request = Request("GET", f"{_V2}/{kind}/{key}")
+        return self._read((kind, key), _LOOKUP[kind], request, call)[1]
+
+    def _read(
+        self, resource: tuple[str, str], operation: Op, request: Request, call: Call
+    ) -> tuple[Answer, str | None]:
+        try:
+            answer = self._send(operation, request, call)
+        except KfpFailureError as error:
+            if error.failure.status != _GONE:
+                raise
+            raise LookupError from error
+        namespace = self._namespace_in(resource[0], decode(answer.body, _OwnerJson), call)
+        self._remember(resource, namespace)
+        return answer, namespace
+
+    def _namespace_in(self, kind: str, found: Any, call: Call) -> str | None:  # noqa: ANN401 - a record of any kind
+        if kind in {_PIPELINES, _EXPERIMENTS}:
+            return cast("str", found.namespace)
+        try:
+            return (
+                self._namespace_of(_EXPERIMENTS, _segment(found.experiment_id), call) if found.experiment_id else None
+            )
+        except LookupError:
+            return None  # runs outlive their experiment
+
+    def _remember(self, resource: tuple[str, str], namespace: str | None) -> None:
+        with self._lock:
+            self._known[resource] = namespace
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _body(request: Request) -> dict[str, object]:
+    return cast("dict[str, object]", json.loads(request.body)) if isinstance(request.body, bytes) else {}
+
+
+def _unknown(operation: Op, request: Request, kind: str = _PIPELINES, key: str = "") -> KfpFailureError:
+    """The failure with which KFP reports an unknown id."""
+    name = request.path.rpartition("/")[2]
+    text = f"PipelineVersion {name}" if operation in _OF_VERSIONS else f"{_NAMED_BY_KFP[kind]} {key or name}"
+    return KfpFailureError(operation, Failure(_GONE, f"{text} not found", f"{text} not found"), request=request)

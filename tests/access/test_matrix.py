@@ -1,0 +1,135 @@
+"""Every RPC x every role x every namespace: what a caller gets follows from one table, and nothing else leaks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.access.conftest import ROLES, caller_in
+from tests.access.requests import CASES, Beyond
+from tests.access.team_kfp import ABSENT, NAMESPACES, OTHER, OWN, SHARED, key, name
+
+from kfadapter_grpc.kfp import namespaces
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.methods import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.access.conftest import Adapter, Outcome
+
+    from kfadapter_grpc.contract.call import Role
+
+_WHERE = {"own": OWN, "shared": SHARED}
+_CODES = {
+    Beyond.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Beyond.DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    Beyond.OPEN: grpc.StatusCode.OK,
+}
+_KINDS = ("pipelines", "versions", "runs", "experiments", "recurringruns")
+
+
+def test_every_rpc_has_a_case() -> None:
+    """A new RPC is refused here until the table says what it needs, and the adapter agrees with the table."""
+    assert CASES.keys() == METHODS.keys()
+    assert {path: case.needs for path, case in CASES.items()} == {path: one.role for path, one in METHODS.items()}
+
+
+def test_every_operation_has_a_rule() -> None:
+    """A new request to KFP is refused for callers with limits until it has a rule, which only one place can give."""
+    rules = (
+        namespaces.OPEN,
+        namespaces.LISTS,
+        namespaces.IN_PATH,
+        namespaces.IN_QUERY,
+        namespaces.BY_NAMESPACE,
+        namespaces.BY_EXPERIMENT,
+    )
+    assert sorted(one.name for rule in rules for one in rule) == sorted(one.name for one in Operation)
+
+
+def test_the_table_is_in_the_guide() -> None:
+    """docs/security.md has the same roles."""
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|(.*?)\|(.*?)\|(.*?)\|$", text, re.MULTILINE)
+    shown = {
+        f"/kfadapter.v1.{service}/{method}": role
+        for service, *columns in rows
+        for role, methods in zip(("reader", "writer", "admin"), columns, strict=True)
+        for method in re.findall(r"\w+", methods)
+    }
+    assert shown == {path: case.needs.value for path, case in CASES.items() if case.needs}
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_matrix(adapter: Adapter, path: str) -> None:
+    """All cells of an RPC: its role suffices in its namespaces, a lower one nowhere, and others do not exist."""
+    wrong = [
+        f"{role.value if role else 'none'} in {where}, about {namespace or 'shared'}: {found.code} {found.message}"
+        for role in ROLES
+        for where in _WHERE
+        for namespace in NAMESPACES
+        for by_name in ((False, True) if CASES[path].by_name else (False,))
+        if not _is_right(
+            path,
+            role,
+            found := adapter.about(path, caller_in(role, where), namespace, by_name=by_name),
+            namespace,
+            where,
+        )
+    ]
+    assert not wrong, wrong
+
+
+def _is_right(path: str, role: Role | None, found: Outcome, namespace: str, where: str) -> bool:
+    case, own = CASES[path], _WHERE[where]
+    if case.needs is not None and (role is None or not role.allows(case.needs)):
+        return found.code is grpc.StatusCode.PERMISSION_DENIED
+    if found.code is not grpc.StatusCode.OK or case.beyond is Beyond.OPEN:
+        return (namespace != own or case.needs is None) and found.code is _CODES[case.beyond]
+    if namespace == own:
+        return any(one.ByteSize() for one in found.responses) and not _foreign(found, own)
+    if case.beyond is Beyond.GONE:
+        return [one.WhichOneof("event") for one in found.responses] == ["gone"]
+    if namespace == SHARED:  # a list that names no namespace holds what is visible in all of them
+        return not _foreign(found, own) and not _total(found)
+    return case.beyond is Beyond.EMPTY and not any(map(len, _lists(found)))
+
+
+def _lists(found: Outcome) -> list[Sequence[object]]:
+    return [getattr(one, field.name) for one in found.responses for field in one.DESCRIPTOR.fields if field.is_repeated]
+
+
+def _foreign(found: Outcome, namespace: str) -> bool:
+    """Whether a response contains an id or the name of something outside of a namespace."""
+    text = b"".join(one.SerializeToString() for one in found.responses)
+    ids = [key(kind, one) for one in NAMESPACES if one != namespace for kind in _KINDS]
+    return any(one.encode() in text for one in (*ids, *(name(one) for one in NAMESPACES if one != namespace)))
+
+
+def _total(found: Outcome) -> bool:
+    return any("total_size" in one.DESCRIPTOR.fields_by_name and one.HasField("total_size") for one in found.responses)
+
+
+@pytest.mark.parametrize("path", [path for path, case in CASES.items() if case.beyond is not Beyond.OPEN])
+def test_what_is_foreign_is_as_what_is_absent(adapter: Adapter, path: str) -> None:
+    """Byte by byte the same response, whether an id or a name belongs to another namespace or to nothing."""
+    for caller in ("reader in own", "writer in own", "admin in own"):
+        for by_name in (False, True) if CASES[path].by_name else (False,):
+            foreign = adapter.about(path, caller, OTHER, by_name=by_name)
+            absent = adapter.about(path, caller, ABSENT, by_name=by_name)
+            assert _neutral(foreign, OTHER) == _neutral(absent, ABSENT), caller
+
+
+def _neutral(found: Outcome, namespace: str) -> tuple[object, ...]:
+    """A response in which the ids and the name of a namespace stand for themselves."""
+    for event in found.responses:
+        event.ClearField("observed_at") if "observed_at" in event.DESCRIPTOR.fields_by_name else None
+    texts = [found.status, *(one.SerializeToString(deterministic=True) for one in found.responses)]
+    for number, kind in enumerate(_KINDS):
+        texts = [one.replace(key(kind, namespace).encode(), b"%036d" % number) for one in texts]
+    # Both names and namespaces have six letters, so that lengths are the same, too.
+    return found.code, [one.replace(namespace.encode(), b"xxxxxx") for one in texts]
