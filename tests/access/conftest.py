@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -68,9 +68,14 @@ class Adapter:
     kfp: TeamKfp
 
     def call(self, path: str, caller: str, messages: Iterable[Message]) -> Outcome:
+        """Calls an RPC with the token of a caller."""
+        return self.send(path, messages, token(caller))
+
+    def send(self, path: str, messages: Iterable[Message], bearer: str = "") -> Outcome:
         """Calls an RPC, always with the same request id."""
         method, (request, response) = METHODS[path], MESSAGES[path]
-        metadata = (("authorization", f"Bearer {token(caller)}"), ("x-request-id", REQUEST_ID))
+        shown = (("authorization", f"Bearer {bearer}"),) if bearer else ()
+        metadata = (*shown, ("x-request-id", REQUEST_ID))
         kinds = {False: "unary", True: "stream"}
         make = getattr(self.channel, f"{kinds[method.client_streaming]}_{kinds[method.server_streaming]}")
         stub = make(path, request_serializer=request.SerializeToString, response_deserializer=response.FromString)
@@ -103,14 +108,21 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
     tokens.write_text("\n".join(lines), "utf-8")
     made = [{"match": {"token": name.replace(" ", "-")}, "grants": grants} for name, grants in GRANTS.items()]
     rules.write_text(json.dumps({"rules": made}), "utf-8")
-    settings = Settings.load(config=None, listen="127.0.0.1:0", token_file=tokens, access_rules=rules)
     kfp = TeamKfp(folder)
-    with kfp.server:
-        backend = KfpBackend(TransportSettings(kfp.server.url), SpoolPlace(), None, ArtifactBytes(folder=folder))
-        with closing(backend), closing(WatchPoller(backend.runs)) as watches:
-            served = servicers(backend, watches, UploadLimits(), "")
-            with (
-                AdapterServer(settings, served, backend.is_alive, watches.drain) as server,
-                grpc.insecure_channel(server.address) as channel,
-            ):
-                yield Adapter(channel, kfp)
+    with (
+        kfp.server,
+        running(kfp, token_file=tokens, access_rules=rules) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield Adapter(channel, kfp)
+
+
+@contextmanager
+def running(kfp: TeamKfp, **settings: object) -> Iterator[AdapterServer]:
+    """Runs an adapter before a KFP."""
+    loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
+    backend = KfpBackend(TransportSettings(kfp.server.url), SpoolPlace(), None, ArtifactBytes(folder=kfp.folder))
+    with closing(backend), closing(WatchPoller(backend.runs)) as watches:
+        served = servicers(backend, watches, UploadLimits(), "")
+        with AdapterServer(loaded, served, backend.is_alive, watches.drain) as server:
+            yield server

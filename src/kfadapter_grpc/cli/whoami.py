@@ -34,4 +34,4 @@ def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
 
 
 def _where(pattern: str) -> str:
-    return "all namespaces" if pattern == "*" else pattern
+    return {"*": "all namespaces", "": "no namespace"}.get(pattern, pattern)
