@@ -112,7 +112,7 @@ def _token(authorization: Sequence[str | bytes]) -> str:
     if not authorization:
         raise UnauthenticatedError(
             "this adapter answers only who has a token; send the metadata 'authorization: Bearer TOKEN' with one from "
-            "its operator"
+            "its operator, or from an issuer that it accepts"
         )
     words = authorization[0].split() if isinstance(authorization[0], str) else []
     if len(authorization) > 1 or len(words) != 2 or words[0].lower() != _SCHEME:  # noqa: PLR2004 - scheme and token

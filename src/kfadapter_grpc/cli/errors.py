@@ -16,6 +16,7 @@ SERVER = (
     "cryptography",
     "grpc_reflection",
     "httptools",
+    "joserfc",
     "msgspec",
     "structlog",
 )
