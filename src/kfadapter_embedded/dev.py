@@ -18,8 +18,8 @@ from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, again, do
-from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.daemon import LogLevel
+from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from kfadapter_grpc.cli import errors as extras
 from kfadapter_grpc.cli.command import command
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.serve import serve
-from kfadapter_grpc.cli.streams import state_folder
+from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.setting_sources import REMOVED, declared
 from kfadapter_grpc.settings import Settings
 

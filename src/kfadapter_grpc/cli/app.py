@@ -25,6 +25,8 @@ COMMANDS: Table = {
         "Create a token: the token on stdout, the line for the adapter's --token-file on stderr.",
     ),
     "whoami": (f"{CLI}.whoami:whoami", "Show who the adapter takes you for, and your roles."),
+    "login": (f"{CLI}.login:login", "Log in at the issuer of a context, with a browser on any machine."),
+    "logout": (f"{CLI}.login:logout", "Forget the login of a context."),
     "doctor": (
         "kfadapter_grpc.doctor.command:doctor",
         "Check an installation and say what to do: an adapter, or the server itself.",

@@ -1,8 +1,10 @@
 """`kfadapter config`: named contexts, the adapters that you work with."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,7 +15,7 @@ from kfadapter_grpc.cli.option_types import Output
 from kfadapter_grpc.cli.options import ClientOptions, context_names
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.cli.contexts import Contexts
+    from kfadapter_grpc.cli.contexts import Contexts, TokenSource
 
 Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Context.", autocompletion=context_names)]
 
@@ -32,10 +34,28 @@ def set_(
         "insecure_token",
     ],
     name: Name,
+    *,
+    issuer: Annotated[
+        str, typer.Option(metavar="URL", help="OpenID Connect issuer of your token; see kfadapter login.")
+    ] = "",
+    client_id: Annotated[str, typer.Option(metavar="ID", help="The public client to log in with at the issuer.")] = "",
+    scope: Annotated[str, typer.Option(metavar="TEXT", help="Scopes to request [openid offline_access].")] = "",
+    exec_: Annotated[
+        str,
+        typer.Option(
+            "--exec",
+            metavar="COMMAND",
+            help="A command with its arguments, quoted, that prints your token as exec plugins of kubectl do.",
+        ),
+    ] = "",
+    exec_env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for that command; may be repeated.")
+    ] = None,
 ) -> None:
     """Create a context, or change the given options of one.
 
-    Paths are stored, not what the files hold.
+    Paths are stored, not what the files hold. A token comes from --token-file, from a login at --issuer, or from
+    --exec; the one given last counts.
     """
     from kfadapter_grpc.cli import contexts
 
@@ -45,13 +65,23 @@ def set_(
     known = contexts.read()
     given = {one: getattr(options, one) for one in contexts.KEPT}
     absolute = {one: value.expanduser().absolute() for one, value in given.items() if isinstance(value, Path)}
-    made = known.contexts.get(name, ClientOptions()).override(given | absolute)
+    old = known.contexts.get(name, contexts.Context())
+    source = _source(old.source, {"issuer": issuer, "client_id": client_id, "scope": scope}, exec_, exec_env or [])
+    if source and options.token_file:
+        raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
+    made = old.override(given | absolute)
+    if source:
+        made = replace(made, source=source, token_file=None)
+    elif options.token_file:
+        made = replace(made, source=None)
     if not made.target:
         raise typer.BadParameter("a new context needs --target HOST:PORT")
     contexts.Contexts({**known.contexts, name: made}, known.current).write()
     out.print_line(f"context {name} is set: {made.target}")
     if name != known.current:
         out.note(f"kfadapter config use {name} makes it the current one; --context {name} uses it once")
+    if issuer:
+        out.note(f"log in: {shlex.join(['kfadapter', '--context', name, 'login'])}")
 
 
 def use(
@@ -71,6 +101,8 @@ def use(
 
 def list_(*, output: Output = "table") -> None:
     """List contexts."""
+    from kfadapter_grpc.cli import contexts
+
     known = _read()
     names = sorted(known.contexts)
     if output == "name":
@@ -88,12 +120,12 @@ def list_(*, output: Output = "table") -> None:
                 one.target or "",
                 one.namespace,
                 "yes" if one.tls or one.ca or one.client_certificate or one.server_name else "",
-                str(one.token_file or ""),
+                contexts.token_of(one),
             )
             for name, one in found
         ]
-        steps = (out.Step("TOKEN FILE", 12), out.Step("TOKEN FILE", 0))
-        out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN FILE"), rows, steps=steps)
+        steps = (out.Step("TOKEN", 12), out.Step("TOKEN", 0))
+        out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN"), rows, steps=steps)
 
 
 def show(
@@ -108,6 +140,8 @@ def show(
     name, known = name or _used(options), _read()
     known.get(name)
     shown = _shown(known, name)
+    if exec_ := shown.pop("exec", None) if output == "table" else None:
+        shown["exec"] = shlex.join([exec_["command"], *exec_.get("args", [])])
     texts = {key: "yes" if value is True else str(value or "") for key, value in shown.items()}
     fields = [(key.replace("_", " ").capitalize(), text) for key, text in texts.items()]
     out.print_record(shown, output, name=name, table=lambda: out.print_fields(fields))
@@ -153,7 +187,40 @@ def _used(options: ClientOptions) -> str:
     return name
 
 
-def _shown(known: "Contexts", name: str) -> dict[str, str | bool]:
+def _shown(known: "Contexts", name: str) -> dict[str, Any]:
     from kfadapter_grpc.cli import contexts
 
-    return {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
+    shown = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
+    if env := shown.get("exec", {}).get("env"):
+        shown["exec"] = {**shown["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
+    return shown
+
+
+def _source(old: "TokenSource | None", login: dict[str, str], exec_: str, exec_env: list[str]) -> "TokenSource | None":
+    """Returns where the token comes from if that was given, or changed; otherwise None."""
+    from kfadapter_grpc.client.exec_plugin import ExecPlugin
+    from kfadapter_grpc.client.login import Login
+
+    login = {name: value for name, value in login.items() if value}
+    if login and (exec_ or exec_env):
+        raise typer.BadParameter("one of --issuer and --exec gives the token")
+    if login:
+        kept = {"issuer": old.issuer, "client_id": old.client_id, "scope": old.scope} if isinstance(old, Login) else {}
+        if not {"issuer", "client_id"} <= (kept | login).keys():
+            raise typer.BadParameter("--issuer URL and --client-id ID go together")
+        return Login(**kept | login)
+    if not (exec_ or exec_env):
+        return None
+    pairs = [one.partition("=") for one in exec_env]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise typer.BadParameter("--exec-env is NAME=VALUE")
+    try:
+        words = shlex.split(exec_) if exec_ else [old.command, *old.args] if isinstance(old, ExecPlugin) else []
+    except ValueError as error:
+        raise typer.BadParameter(f"--exec cannot be split into words: {error}") from None
+    if not words:
+        raise typer.BadParameter("--exec is a command with its arguments")
+    if "/" in words[0]:
+        words[0] = str(Path(words[0]).expanduser().absolute())
+    env = {} if exec_ or not isinstance(old, ExecPlugin) else old.env
+    return ExecPlugin(words[0], tuple(words[1:]), {**env, **{name: value for name, _, value in pairs}})

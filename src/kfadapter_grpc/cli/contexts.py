@@ -1,4 +1,4 @@
-"""Named contexts: adapters by name, in one file, which holds paths of token files but no tokens.
+"""Named contexts: adapters by name, in one file, which says where tokens come from but holds none.
 
 A context named by --context precedes the environment, as options do; KFADAPTER_CONTEXT and the current context follow
 it, and apply only where neither --target nor KFADAPTER_TARGET names an address: what is meant for one adapter, a
@@ -13,15 +13,21 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.text import did_you_mean
+from kfadapter_grpc.folders import config_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kfadapter_grpc.client.exec_plugin import ExecPlugin
+    from kfadapter_grpc.client.login import Login
+
+TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
+"""What returns the token of a context that has no token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
 """The environment variable that names a context."""
 KEPT = (
@@ -31,17 +37,25 @@ KEPT = (
 """The options that a context keeps."""
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")
 _FLAGS = ("tls", "insecure_token")
+_LOGIN = ("issuer", "client_id", "scope")
 _NAME = re.compile(r"\w[\w.@-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Context(ClientOptions):
+    """Options under a name, and what returns the token if it is not in a file."""
+
+    source: TokenSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
     """All contexts by their names; `current` is empty if none is."""
 
-    contexts: Mapping[str, ClientOptions]
+    contexts: Mapping[str, Context]
     current: str = ""
 
-    def get(self, name: str) -> ClientOptions:
+    def get(self, name: str) -> Context:
         """Returns a context.
 
         Raises:
@@ -73,9 +87,8 @@ def path() -> Path:
     Raises:
         CommandError: The user has no home directory, as in some containers.
     """
-    folder = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     try:
-        return Path(folder).expanduser() / "kfadapter" / "contexts.json"
+        return config_folder() / "contexts.json"
     except RuntimeError:
         raise CommandError(
             "contexts cannot be stored",
@@ -118,7 +131,7 @@ def read() -> Contexts:
     return Contexts(contexts, current)
 
 
-def in_use(options: ClientOptions) -> tuple[str, ClientOptions]:
+def in_use(options: ClientOptions) -> tuple[str, Context]:
     """Returns the name of the context to use, if any, and the options together with those of the context.
 
     Raises:
@@ -127,14 +140,17 @@ def in_use(options: ClientOptions) -> tuple[str, ClientOptions]:
     from kfadapter_grpc.client.client import TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
 
     environment = os.environ
+    given = {one.name: getattr(options, one.name) for one in fields(options)}
     if not options.context and (options.target or environment.get(TARGET_VARIABLE)):
-        return "", options
+        return "", Context().override(given)
     known = read()
     name = options.context or environment.get(CONTEXT_VARIABLE, "") or known.current
     if not name:
-        return "", options
+        return "", Context().override(given)
     found = known.get(name) if options.context else _behind(environment, known.get(name))
-    return name, found.override({one.name: getattr(options, one.name) for one in fields(options)})
+    if options.token_file:
+        found = replace(found, source=None)
+    return name, found.override(given)
 
 
 def name_in_use(options: ClientOptions) -> str:
@@ -153,34 +169,81 @@ def usual_target() -> str:
     return ""
 
 
-def _behind(environment: Mapping[str, str], found: ClientOptions) -> ClientOptions:
+def _behind(environment: Mapping[str, str], found: Context) -> Context:
     """A context without what the environment sets."""
     from kfadapter_grpc.client import credentials  # noqa: PLC0415  loads gRPC
 
+    tokens = (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE)
     variables = {
         "tls": (credentials.TLS_VARIABLE,),
         "ca": (credentials.CA_VARIABLE,),
         "server_name": (credentials.SERVER_NAME_VARIABLE,),
         "client_certificate": (credentials.CERTIFICATE_VARIABLE,),
         "client_key": (credentials.KEY_VARIABLE,),
-        "token_file": (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE),
+        "token_file": tokens,
+        "source": tokens,
         "insecure_token": (credentials.INSECURE_TOKEN_VARIABLE,),
     }
-    unset = ClientOptions()
+    unset = Context()
     is_set = {name: getattr(unset, name) for name, names in variables.items() if any(map(environment.get, names))}
     return replace(found, **is_set)
 
 
-def to_json(context: ClientOptions) -> dict[str, str | bool]:
+def token_of(context: Context) -> str:
+    """Returns where a context's token comes from, in a few words; empty if it has none."""
+    source = context.source
+    if source is None:
+        return str(context.token_file or "")
+    return f"login: {source.issuer}" if hasattr(source, "issuer") else f"exec: {source.command}"
+
+
+def to_json(context: Context) -> dict[str, Any]:
     """Returns what a context sets."""
     set_ = {name: getattr(context, name) for name in KEPT if getattr(context, name)}
-    return {name: str(value) if name in _PATHS else value for name, value in set_.items()}
+    made = {name: str(value) if name in _PATHS else value for name, value in set_.items()}
+    source = context.source
+    if source is None:
+        return made
+    if hasattr(source, "issuer"):
+        return made | {name: getattr(source, name) for name in _LOGIN}
+    exec_ = {"command": source.command, "args": list(source.args), "env": dict(source.env)}
+    return made | {"exec": {name: value for name, value in exec_.items() if value}}
 
 
-def _from_json(name: str, given: Any) -> ClientOptions:  # noqa: ANN401  whatever the file holds
+def _from_json(name: str, given: Any) -> Context:  # noqa: ANN401  whatever the file holds
+    try:
+        source = _source(given)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"context '{name}': {error}") from None
+    given = {field: value for field, value in given.items() if field not in {*_LOGIN, "exec"}}
     for field, value in given.items():
         if field not in KEPT:
             raise ValueError(f"context '{name}' has '{field}', which is none of {', '.join(KEPT)}")
         if type(value) is not (bool if field in _FLAGS else str):
             raise ValueError(f"'{field}' of context '{name}' is {'a text' if field in _FLAGS else 'no text'}")
-    return ClientOptions().override({one: Path(value) if one in _PATHS else value for one, value in given.items()})
+    options = {one: Path(value) if one in _PATHS else value for one, value in given.items()}
+    return Context(source=source).override(options)
+
+
+def _source(given: Mapping[str, Any]) -> TokenSource | None:
+    """Reads where the token comes from."""
+    login = {name: given[name] for name in _LOGIN if name in given}
+    exec_ = given.get("exec", {})
+    if sum(map(bool, (login, exec_, given.get("token_file")))) > 1:
+        raise ValueError("one of 'issuer', 'exec' and 'token_file' can give the token")
+    if not (login or exec_):
+        return None
+    from kfadapter_grpc.client.exec_plugin import ExecPlugin  # noqa: PLC0415  loads gRPC
+    from kfadapter_grpc.client.login import Login  # noqa: PLC0415
+
+    if login:
+        if not all(isinstance(value, str) for value in login.values()) or not {"issuer", "client_id"} <= login.keys():
+            raise ValueError("'issuer' and 'client_id' are texts, and go together")
+        return Login(**login)
+    try:
+        texts = [exec_.get("command"), *exec_.get("args", []), *exec_.get("env", {}).values()]
+    except (AttributeError, TypeError):
+        texts = [None]
+    if not all(isinstance(one, str) for one in texts) or exec_.keys() - {"command", "args", "env"}:
+        raise ValueError("'exec' has a text 'command', a list 'args' and an object 'env' of texts")
+    return ExecPlugin(exec_["command"], tuple(exec_.get("args", ())), exec_.get("env", {}))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 
 from grpc import StatusCode
 
-from kfadapter_grpc.cli.contexts import name_in_use
+from kfadapter_grpc.cli.contexts import in_use, name_in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, do, manual, other, start
 from kfadapter_grpc.cli.references import similar_name
 from kfadapter_grpc.cli.text import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
-from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.client.login import Login
+from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
 from kfadapter_grpc.daemon.listening import ServerStartError
 from kfadapter_grpc.setting_sources import SettingsError
 
@@ -84,7 +87,8 @@ HINTS: dict[str, Step] = {
     "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or make room on KFP's disk"),
     "OVERLOADED": again(words="in a few seconds"),
     "UNAUTHENTICATED": do(
-        "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one"
+        "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one, or "
+        "names the issuer for kfadapter login"
     ),
     "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
     "KFP_UNAVAILABLE": again(
@@ -125,13 +129,26 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
     if isinstance(error, AdapterError):
         what = f"{error.message}\n{_similar_name(error, invocation)}"
         where = f", context {context}" if context else ""
-        print_parts(what, reason_and_cause(error) + where, invocation.spell(next_step(error)))
+        advice = _token_step(error, invocation) or next_step(error)
+        print_parts(what, reason_and_cause(error) + where, invocation.spell(advice))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error, context)
     step = error.next_step
     print_parts(error.what, error.why, invocation.spell(step) if isinstance(step, Step) else step)
     return error.exit_code
+
+
+def _token_step(error: AdapterError, invocation: Invocation) -> Step | None:
+    """Returns how to get a valid token, if the context says where it comes from."""
+    if error.reason == UnauthenticatedError.reason:
+        with suppress(CommandError):
+            source = in_use(invocation.options)[1].source
+            if isinstance(source, Login):
+                return other("login")
+            if source is not None:
+                return do(f"try what makes the token by itself: {shlex.join([source.command, *source.args])}")
+    return None
 
 
 def _similar_name(error: AdapterError, invocation: Invocation) -> str:

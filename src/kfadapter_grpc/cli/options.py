@@ -15,6 +15,8 @@ from kfadapter_grpc.cli.streams import utf8
 from kfadapter_grpc.setting_sources import shown
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kfadapter_grpc.client import Client
 
 Flags: TypeAlias = Mapping[str, Any]
@@ -138,7 +140,7 @@ class ClientOptions:
             one.annotation.__metadata__[0].hidden = one.name not in visible
         return made
 
-    def override(self, given: Mapping[str, object]) -> "ClientOptions":
+    def override(self, given: Mapping[str, object]) -> "Self":
         """Replaces those in `given`, by name; ignores other names."""
         return replace(self, **{name: given[name] for name in self.names() if given.get(name)})  # type: ignore[arg-type]
 
@@ -187,6 +189,7 @@ class ClientOptions:
             timeout=used.timeout,
             namespace=used.namespace,
             tls=credentials.Tls.try_from_environment({**os.environ, **{k: v for k, v in given.items() if v}}),
+            token=used.source,
             token_file=used.token_file,
             insecure_token=used.insecure_token or None,
         )

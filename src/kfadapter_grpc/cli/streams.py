@@ -66,9 +66,3 @@ def native_path(text: str) -> Path:
     except UnicodeEncodeError:
         return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
     return Path(text)
-
-
-def state_folder() -> Path:
-    """The folder for persistent data of a user's program, by the XDG base directory specification."""
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"

@@ -16,7 +16,7 @@ from kfadapter_grpc.client.recurring_runs import RecurringRuns
 from kfadapter_grpc.client.runs import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -59,7 +59,7 @@ class Client:
         timeout: float | None = None,
         namespace: str = "",
         tls: bool | Tls | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         token_file: str | os.PathLike[str] | None = None,
         insecure_token: bool | None = None,
     ) -> None:
@@ -71,7 +71,8 @@ class Client:
             namespace: The namespace of all calls; empty means the adapter's own.
             tls: `Tls(...)`, or True for TLS configured by the environment; False for plain text. Defaults to TLS if
                 `KFADAPTER_TLS`, `KFADAPTER_CA` or another of its variables is set.
-            token: The caller's bearer token; defaults to `KFADAPTER_TOKEN`.
+            token: The caller's bearer token, or a function that returns it before each call, such as a
+                `login.Login` or an `exec_plugin.ExecPlugin`; defaults to `KFADAPTER_TOKEN`.
             token_file: A file with the token, read before each call; defaults to
                 `KFADAPTER_CLIENT_TOKEN_FILE`.
             insecure_token: Send the token to another machine even without TLS, where others can read it in transit;

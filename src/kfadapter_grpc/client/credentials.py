@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from kfadapter_grpc.contract.errors import UnauthenticatedError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -93,9 +95,11 @@ class Tls:
 
 
 class Token:
-    """A token, or a file with one, read before every call so that a new token takes effect."""
+    """A token, or what returns one before every call: a file or a function, so that a new token takes effect."""
 
-    def __init__(self, token: str | None = None, file: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, token: str | Callable[[], str] | None = None, file: str | os.PathLike[str] | None = None
+    ) -> None:
         """Takes one of both; without either, no token is sent.
 
         Raises:
@@ -104,6 +108,10 @@ class Token:
         if token is not None and file is not None:
             raise CredentialsError("give a token or a file that holds one, not both")
         self._file = None if file is None else Path(file)
+        self._source = token if callable(token) else None
+        if callable(token):
+            self._token = None
+            return
         where = "what was given" if file is None else f"what {os.fspath(file)} holds"
         self._token = _checked(where, token if self._file is None else _text(self._file))
 
@@ -117,13 +125,22 @@ class Token:
         return cls(environment.get(TOKEN_VARIABLE) or None, environment.get(TOKEN_FILE_VARIABLE) or None)
 
     def __bool__(self) -> bool:
-        return self._token is not None
+        return self._token is not None or self._source is not None
 
     def __repr__(self) -> str:
         return f"Token({'hidden' if self else 'none'})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. While the file cannot be read, the previous token is kept."""
+        """Returns the metadata of a call. While the file cannot be read, the previous token is kept.
+
+        Raises:
+            UnauthenticatedError: The function raises it, or returns what is no token.
+        """
+        if self._source is not None:
+            try:
+                return ((AUTHORIZATION_KEY, f"Bearer {_checked('what was returned', self._source())}"),)
+            except CredentialsError as error:
+                raise UnauthenticatedError(str(error)) from None
         if self._file is not None:
             with suppress(CredentialsError):
                 self._token = _checked("", _text(self._file))
@@ -173,7 +190,7 @@ def make_credentials(
     target: str,
     *,
     tls: bool | Tls | None,
-    token: str | None,
+    token: str | Callable[[], str] | None,
     token_file: str | os.PathLike[str] | None,
     insecure_token: bool | None,
 ) -> Credentials:

@@ -20,11 +20,11 @@ from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.cli.option_types import Format, Output
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.output import Step
-from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.cli.values import duration, optional_moment, shown_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.daemon import LogFormat, LogLevel
+from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
 from kfadapter_grpc.times import shown_duration
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError

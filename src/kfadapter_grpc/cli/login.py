@@ -1,0 +1,138 @@
+"""`kfadapter login` and `kfadapter logout`: a token of an OpenID Connect issuer, for a context."""
+# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import again, do, other
+from kfadapter_grpc.cli.options import ClientOptions
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client.login import Login
+    from kfadapter_grpc.client.oauth import Device, OAuthError
+
+_ENDS = {"access_denied": ExitCode.NOT_ALLOWED, "expired_token": ExitCode.TIMED_OUT}
+
+
+def login(
+    options: Annotated[ClientOptions, "context"],
+    *,
+    issuer: Annotated[str, typer.Option(metavar="URL", help="The issuer; kept in the context.")] = "",
+    client_id: Annotated[
+        str, typer.Option(metavar="ID", help="The public client to log in with; kept in the context.")
+    ] = "",
+    scope: Annotated[
+        str, typer.Option(metavar="TEXT", help="Scopes to request [openid offline_access]; kept in the context.")
+    ] = "",
+) -> None:
+    """Log in at the issuer of a context, with a browser on any machine.
+
+    Prints an address and a code to enter there, and waits (OAuth 2.0 device authorization). The tokens are stored
+    below the folder of the contexts, readable to you only; the token is refreshed by itself.
+    """
+    from kfadapter_grpc.cli import contexts
+    from kfadapter_grpc.client import credentials
+    from kfadapter_grpc.client.login import Login
+    from kfadapter_grpc.client.oauth import OAuthError
+
+    name, known = _context(options), contexts.read()
+    old = known.get(name).source
+    kept = {"issuer": old.issuer, "client_id": old.client_id, "scope": old.scope} if isinstance(old, Login) else {}
+    given = {key: value for key, value in (("issuer", issuer), ("client_id", client_id), ("scope", scope)) if value}
+    if not {"issuer", "client_id"} <= (kept | given).keys():
+        raise CommandError(
+            f"context {name} names no issuer to log in at",
+            why="--issuer and --client-id are missing, here and in the context; the adapter's operator knows both",
+            next_step=other("login", "--issuer", "URL", "--client-id", "ID"),
+            exit_code=ExitCode.USAGE,
+        )
+    made = Login(**kept | given)
+    try:
+        tokens = made.log_in(_show)
+    except OAuthError as error:
+        raise _failed(made, error) from None
+    if made != old:
+        changed = replace(known.get(name), source=made, token_file=None)
+        contexts.Contexts({**known.contexts, name: changed}, known.current).write()
+    user = f" as {tokens.user}" if tokens.user else ""
+    out.print_line(f"logged in at {made.issuer}{user}, for context {name}")
+    if not tokens.refresh_token and tokens.expires_at is not None:
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tokens.expires_at))
+        out.note(f"until {until}: the issuer gave no refresh token, so log in again then")
+    before = [one for one in (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE) if os.environ.get(one)]
+    if before and not options.context:
+        out.note(f"{before[0]} is set and takes precedence over it; unset it, or use --context {name}")
+
+
+def logout(options: Annotated[ClientOptions, "context"]) -> None:
+    """Forget the login of a context.
+
+    Deletes the tokens, and asks the issuer to revoke them.
+    """
+    from kfadapter_grpc.cli import contexts
+    from kfadapter_grpc.client.login import Login
+    from kfadapter_grpc.client.oauth import OAuthError
+
+    name = _context(options)
+    source = contexts.read().get(name).source
+    if not isinstance(source, Login):
+        raise CommandError(
+            f"context {name} has no issuer to log out from",
+            why="kfadapter login sets one",
+            next_step=other("config", "show", name),
+            exit_code=ExitCode.USAGE,
+        )
+    try:
+        was_there = source.log_out()
+    except OAuthError as error:
+        was_there = True
+        out.note(f"the tokens are deleted here, but the issuer may still accept them: {error}")
+    out.print_line(f"{'logged out' if was_there else 'was not logged in'} at {source.issuer}")
+
+
+def _context(options: ClientOptions) -> str:
+    from kfadapter_grpc.cli import contexts
+
+    name, _ = contexts.in_use(options)
+    if not name:
+        raise CommandError(
+            "a login belongs to a context, and none is in use",
+            why="so that a token is only sent to the adapter that it is for",
+            next_step="kfadapter config set NAME --target HOST:PORT --issuer URL --client-id ID\n"
+            "then kfadapter --context NAME login",
+            exit_code=ExitCode.USAGE,
+        )
+    return name
+
+
+def _show(device: "Device") -> None:
+    out.note(f"open   {device.complete_uri or device.uri}")
+    out.note(f"{'check' if device.complete_uri else 'enter'}  {device.user_code}")
+    if device.complete_uri:
+        out.note(f"or enter the code at {device.uri}")
+    out.note(f"waiting, at most {device.seconds / 60:.0f} min; Ctrl-C cancels")
+
+
+def _failed(made: "Login", error: "OAuthError") -> CommandError:
+    if error.passing:
+        return CommandError(
+            f"cannot connect to the issuer {made.issuer}",
+            why=str(error),
+            next_step=again(words="in a moment; for a CA of your own, SSL_CERT_FILE names its certificate"),
+            exit_code=ExitCode.CANNOT_CONNECT,
+        )
+    what = {"access_denied": "the login was denied", "expired_token": "the code was not entered in time"}
+    return CommandError(
+        what.get(error.code, f"cannot log in at {made.issuer}"),
+        why=str(error),
+        next_step=again(words="gets a new code")
+        if error.code in what
+        else do("check --issuer, --client-id and --scope"),
+        exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
+    )

@@ -1,0 +1,21 @@
+"""The folders of a user's files, by the XDG base directory specification."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def state_folder() -> Path:
+    """The folder for persistent data of a user's program."""
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"
+
+
+def config_folder() -> Path:
+    """The folder of contexts and logins.
+
+    Raises:
+        RuntimeError: The user has no home directory, as in some containers.
+    """
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "kfadapter"
