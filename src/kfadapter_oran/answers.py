@@ -98,9 +98,11 @@ def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
 
 
 def run_body(run: Run) -> dict[str, Json]:
-    """A run, in KFP's terms, with its metrics if any."""
-    metrics: dict[str, Json] = {"run_metrics": named_metrics(run.metrics)} if run.metrics else {}
-    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **metrics}
+    """A run, in KFP's terms, with its error and its metrics if any."""
+    more: dict[str, Json] = {"run_error": run.error} if run.error else {}
+    if run.metrics:
+        more["run_metrics"] = named_metrics(run.metrics)
+    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **more}
 
 
 def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Mapping[str, str]) -> dict[str, Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,25 +100,25 @@ class PipelineMgr:
     def get_all_pipelines(self) -> dict[str, Json]:
         """Lists all pipelines: `pipelines`, each with `display_name`, `pipeline_id`, `description`, `created_at`."""
         with self._raising("list the pipelines"):
-            return answers.pipelines_body(self._client.pipelines.list())
+            return answers.pipelines_body(self.client.pipelines.list())
 
     def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
         """Lists the names of all versions of a pipeline: `versions_list`, newest first."""
         with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
-            return answers.versions_body(self._client.pipelines.list_versions(pipeline_name))
+            return answers.versions_body(self.client.pipelines.list_versions(pipeline_name))
 
     def upload_pipeline_file(
         self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
     ) -> bool:
         """Uploads a file as a new pipeline or as a new version of it; True if the upload succeeded."""
         with self._raising(f"upload pipeline '{pipeline_name}'"):
-            self._client.pipelines.upload(filepath, name=pipeline_name, description=description or "")
+            self.client.pipelines.upload(filepath, name=pipeline_name, description=description or "")
         return True
 
     def get_experiments(self) -> dict[str, Json]:
         """Lists the ids of all experiments by name."""
         with self._raising("list the experiments"):
-            return answers.experiments_body(self._client.experiments.list())
+            return answers.experiments_body(self.client.experiments.list())
 
     def start_training(self, training_details: Mapping[str, Json], trainingjob_name: str | int) -> Response:
         """Starts a run for a training job.
@@ -131,15 +132,16 @@ class PipelineMgr:
             `run_status` is `scheduled` and `run_id` is the run; or a status other than 200 and a `message`.
         """
         with self._raising(f"start the run of training job '{trainingjob_name}'"):
-            return _answered(lambda: start_job(self._client, training_details, str(trainingjob_name), self.profile))
+            return _answered(lambda: start_job(self.client, training_details, str(trainingjob_name), self.profile))
 
     def terminate_training(self, run_id: str) -> Response:
         """Terminates any run; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
-            return _answered(lambda: answers.run_body(self._client.runs.terminate(str(run_id))))
+            return _answered(lambda: answers.run_body(self.client.runs.terminate(str(run_id))))
 
     @property
-    def _client(self) -> Client:
+    def client(self) -> Client:
+        """The client; tests of the training manager patch it."""
         return _client_of(self._target)
 
     @contextmanager
@@ -151,8 +153,18 @@ class PipelineMgr:
 
 
 def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], trainingjob_name: str | int) -> Response:
-    """Starts a run for a training job, with the adapter of the training manager's configuration."""
-    return _of(training_config_obj).start_training(dict_data, trainingjob_name)
+    """Starts a run for a training job, with the adapter of the training manager's configuration.
+
+    Raises:
+        ConnectionError: The adapter is unreachable or did not respond in time; that of `requests` if it is loaded, as
+            the training manager catches that.
+    """
+    try:
+        return _of(training_config_obj).start_training(dict_data, trainingjob_name)
+    except PipelineMgrError as error:
+        requests = sys.modules.get("requests")
+        kind = ConnectionError if requests is None else requests.exceptions.ConnectionError
+        raise kind(str(error)) from error
 
 
 def terminate_training(training_config_obj: Config, run_id: str) -> Response:
