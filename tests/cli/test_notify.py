@@ -42,7 +42,7 @@ def outbox(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TRAININGMGR_HOST", "TRAININGMGR_PORT"):
+    for name in ("TRAININGMGR_HOST", "TRAININGMGR_PORT", "K_SINK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -51,6 +51,8 @@ def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ((), "no receiver: set TRAININGMGR_HOST and TRAININGMGR_PORT"),
         (("--url", "tm:32002"), "is no URL of http or https"),
+        (("--format", "cloudevents"), "no receiver: give --url, or set K_SINK"),
+        (("--url", "http://x/", "--source", "a b"), "--source 'a b' is not a URI"),
         (("--url", "http://u:secret@x/"), "a user or a password does not belong into a URL"),
         ((*WITH_ALL, "--header", "no-value"), "the header 'no-value' is not of the form"),
         ((*WITH_ALL, "--header", "Host: x"), "the header 'Host' is the notifier's own"),

@@ -231,6 +231,14 @@ def test_a_run_of_no_job_is_nobodys() -> None:
     assert SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": ""})) is None
 
 
+def test_every_run_counts_for_events() -> None:
+    """For CloudEvents, runs without the label count, too; names and error are kept, the error in part if it is long."""
+    run = Run("r", state=RunState.FAILED, display_name="학습", pipeline_name="train", error="x" * 10_000)
+    found = SeenRun.try_of(run, every=True)
+    assert found is not None
+    assert (found.job, found.about) == ("", {"display_name": "학습", "pipeline_name": "train", "error": "x" * 4096})
+
+
 def test_what_is_taken_of_a_run() -> None:
     """A seen run has its job, state, latest end time, and earlier ends before retries."""
     history = (
@@ -257,11 +265,13 @@ def test_what_is_taken_of_a_run() -> None:
 
 
 def test_an_outbox_without_metrics(path: Path) -> None:
-    """The file of an older version is migrated: its notices have no metrics, new ones do."""
+    """The file of an older version is migrated: its notices have no metrics and no names, new ones do."""
     with closing(Database(path, create=True)) as database:
-        database.read("ALTER TABLE notices DROP COLUMN metrics")
+        for column in ("metrics", "about"):
+            database.read(f"ALTER TABLE notices DROP COLUMN {column}")
     with box(path) as made:
         made.outbox.take(seen("r", "RUNNING"))
-        written = made.outbox.take(replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}))
+        told = replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}, about={"display_name": "r"})
+        written = made.outbox.take(told)
         assert written is not None
-        assert written.metrics == {"정확도": 0.9}
+        assert (written.metrics, written.about, written.ended_at) == (told.metrics, told.about, at(minutes=1))

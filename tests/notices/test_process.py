@@ -57,6 +57,25 @@ def test_ends_are_told(on: Stage, receiver: Receiving) -> None:
         assert notifier.stop() == 0
 
 
+def test_events_of_every_run(on: Stage, receiver: Receiving) -> None:
+    """As CloudEvents, the ends of runs without a training job are reported, too, with name, pipeline and reason."""
+    receiver.answer = lambda _: Reply(202)
+    with notifying(on, receiver, "--format", "cloudevents", "--source", "/lab") as notifier:
+        notifier.wait_for("following")
+        runs = {on.end(on.run(None), "FAILED"): "failed", on.end(on.run("작업-1")): "succeeded"}
+        eventually(lambda: len(notifier.said("notice delivered")) >= 2)
+        events = {one.body["subject"]: one.body for one in receiver.received}
+        assert {run_id: one["type"] for run_id, one in events.items()} == {
+            run_id: f"io.kfadapter.run.{state}" for run_id, state in runs.items()
+        }
+        failed, succeeded = (events[run_id]["data"] for run_id in runs)
+        assert failed["error"]
+        assert failed["display_name"]
+        assert succeeded["trainingjob_id"] == "작업-1"
+        assert {failed["pipeline_id"], succeeded["pipeline_id"]} == {failed["pipeline_id"]} != {""}
+        assert notifier.stop() == 0
+
+
 @pytest.mark.parametrize("options", [(), ("--since", "2026-01-01")])
 def test_the_first_start(options: tuple[str, ...], on: Stage, receiver: Receiving) -> None:
     """Runs that finished before the first start are reported only with --since; runs then in progress always."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from tests.certificates import CertificateAuthority
 from tests.notices.receiving import TRAINING_FAILED, Receiving, Reply, raw_server, receiving
 
 from kfadapter_grpc.client.credentials import Token
+from kfadapter_grpc.contract.runs import RunState
 from kfadapter_oran.notices.database import Notice, NoticeStatus
+from kfadapter_oran.notices.messages import cloud_event
+from kfadapter_oran.notices.outbox import DELETED
 from kfadapter_oran.notices.receiver import (
     MAX_BODY_BYTES,
     Answer,
@@ -95,6 +99,49 @@ def test_metrics_are_posted(receiver: Receiving) -> None:
     told = replace(notice(), metrics={"정확도": 0.9})
     Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
     assert receiver.received[0].body["run_metrics"] == {"정확도": 0.9}
+
+
+def test_the_reason_is_posted(receiver: Receiving) -> None:
+    """The reason of a failure is posted as another field, which the training manager shows in its log."""
+    told = replace(notice("FAILED"), about={"error": "메모리 부족", "display_name": "r"})
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
+    assert receiver.received[0].body["run_error"] == "메모리 부족"
+
+
+def test_what_is_posted_as_an_event(receiver: Receiving) -> None:
+    """A CloudEvent in structured mode, with the id of the run and its state; 500 is never a delivery."""
+    about = {"display_name": "학습 1", "pipeline_name": "train", "error": "task x: exit code 1"}
+    told = replace(notice("FAILED"), job="", about=about, metrics={"정확도": 0.9}, ended_at=AT)
+    options = ReceiverOptions(Url.parse(receiver.url), event_source="https://kfp.example.com")
+    receiver.answer = lambda _: Reply(500, TRAINING_FAILED)
+    assert Receiver(options).tell(told).outcome is Outcome.REFUSED
+    (one,) = receiver.received
+    assert one.headers["content-type"] == "application/cloudevents+json"
+    assert one.headers["idempotency-key"] == "run-1:FAILED"
+    assert one.body == {
+        "specversion": "1.0",
+        "id": "run-1:FAILED",
+        "source": "https://kfp.example.com",
+        "type": "io.kfadapter.run.failed",
+        "subject": "run-1",
+        "time": "2026-01-02T00:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"run_id": "run-1", "state": "FAILED", **about, "metrics": {"정확도": 0.9}},
+    }
+    assert cloud_event(notice(), "/x")["data"]["trainingjob_id"] == "기지국"  # type: ignore[call-overload, index]
+
+
+@pytest.mark.parametrize("state", [*(one.value for one in RunState if one.is_over), DELETED])
+def test_events_follow_the_specification(state: str) -> None:
+    """Every event has the attributes and types that CloudEvents 1.0 and its JSON format require, and no others."""
+    event = cloud_event(notice(state), "/kfadapter")
+    for name, value in event.items():
+        assert re.fullmatch("[a-z0-9]{1,20}", name), name
+        assert name == "data" or (isinstance(value, str) and value and value.isprintable()), name
+    assert {"specversion", "id", "source", "type"} <= event.keys()
+    assert event["type"] == f"io.kfadapter.run.{state.lower()}"
+    assert datetime.fromisoformat(str(event["time"]).replace("Z", "+00:00")).tzinfo
+    assert isinstance(event["data"], dict)
 
 
 def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:

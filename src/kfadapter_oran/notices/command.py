@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -40,6 +40,8 @@ NOTIFICATION_PATH = "/trainingjob/pipelineNotification"
 """Where the training manager takes notices."""
 HOST_VARIABLE, PORT_VARIABLE = "TRAININGMGR_HOST", "TRAININGMGR_PORT"
 """The environment variables that name the training manager in deployments that exist."""
+SINK_VARIABLE = "K_SINK"
+"""The environment variable in which Knative's SinkBinding puts the URL of a receiver of CloudEvents."""
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*[\x21-\x7e])[ \t]*")
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 
@@ -58,9 +60,17 @@ class NotifyOptions:
         str,
         typer.Option(
             metavar="URL",
-            help="The receiver; defaults to the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+            help="The receiver; defaults to the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT, or for "
+            "CloudEvents to K_SINK, as Knative sets it.",
         ),
     ] = ""
+    format: Annotated[
+        Literal["training-manager", "cloudevents"],
+        typer.Option(help="What is posted: the training manager's JSON, or CloudEvents 1.0 of every run."),
+    ] = "training-manager"
+    source: Annotated[
+        str, typer.Option(metavar="URI", help="The source of CloudEvents: which adapter or cluster it is.")
+    ] = "/kfadapter"
     receiver_token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Holds a bearer token for the receiver, read before each notice."),
@@ -104,13 +114,17 @@ class NotifyOptions:
         names = {"headers", *(one.name for one in fields(self))}
         if unknown := [*unknown_variables(self.VARIABLES, names)]:
             raise SettingsError(*unknown)
+        events = self.format == "cloudevents"
+        if not self.source or not self.source.isascii() or not self.source.isprintable() or " " in self.source:
+            raise SettingsError(f"--source '{self.source}' is not a URI, such as https://kfp.example.com")
         try:
             found = ReceiverOptions(
-                Url.parse(self.url or _training_manager()),
+                Url.parse(self.url or (_sink() if events else _training_manager())),
                 _headers(headers),
                 _token(self.receiver_token_file),
                 self.receiver_ca,
                 self.receiver_timeout,
+                self.source if events else "",
             )
             self._check(found)
         except ValueError as error:
@@ -162,7 +176,8 @@ def notify(
 ) -> None:
     """Post the final states of training jobs' runs to the training manager.
 
-    Runs are those with the label trainingjob_id. Every end is reported at least once, through restarts and outages.
+    Runs are those with the label trainingjob_id, or every run with --format cloudevents. Every end is reported at least
+    once, through restarts and outages.
     """
     what = [name for name, given in (("--list", list_), ("--retry", retry), ("--discard", discard)) if given]
     if len(what) > 1:
@@ -191,6 +206,12 @@ def _training_manager() -> str:
             f"no receiver: set {HOST_VARIABLE} and {PORT_VARIABLE}, the training manager's, or give another --url"
         )
     return f"http://{host}:{port}{NOTIFICATION_PATH}"
+
+
+def _sink() -> str:
+    if not (sink := os.environ.get(SINK_VARIABLE, "")):
+        raise ValueError(f"no receiver: give --url, or set {SINK_VARIABLE} as Knative's SinkBinding does")
+    return sink
 
 
 def _headers(given: Sequence[str]) -> Mapping[str, str]:

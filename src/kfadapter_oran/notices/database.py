@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from kfadapter_grpc.contract.spec import Json
+
 VERSION = 1
 """The version of the schema."""
 BUSY_SECONDS = 10.0
 """How long one process waits for another one's write."""
-COLUMNS = "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics"
+COLUMNS = (
+    "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics, ended_at,"
+    " about"
+)
 """What `notice` reads."""
 # A notice stays the only one of its run and state until it is pruned (outbox.py documents when). `open_runs` are
 # runs that were seen and had not finished.
@@ -43,6 +48,7 @@ CREATE TABLE notices (
     settled_at REAL,
     answer TEXT NOT NULL DEFAULT '',
     metrics TEXT NOT NULL DEFAULT '{}',
+    about TEXT NOT NULL DEFAULT '{}',
     UNIQUE (run_id, state)
 );
 CREATE INDEX notices_by_status ON notices (status, next_at);
@@ -81,6 +87,8 @@ class Notice:
         settled_at: When it was delivered, parked, superseded or discarded.
         answer: The result of the last attempt, as text.
         metrics: The metrics of the run, by name.
+        ended_at: When the run ended.
+        about: The run's names and its error, by the names of a run's fields; those that are known.
     """
 
     id: int
@@ -94,7 +102,9 @@ class Notice:
     next_at: datetime
     settled_at: datetime | None
     answer: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    ended_at: datetime | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 class OutboxError(Exception):
@@ -172,9 +182,11 @@ class Database:
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {VERSION}")
-        elif not self.read("SELECT 1 FROM pragma_table_info('notices') WHERE name = 'metrics'"):
-            with self.writing() as connection:  # a new column, which older versions ignore
-                connection.execute("ALTER TABLE notices ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}'")
+        else:
+            for column in ("metrics", "about"):  # new ones, which older versions ignore
+                if not self.read("SELECT 1 FROM pragma_table_info('notices') WHERE name = ?", (column,)):
+                    with self.writing() as connection:
+                        connection.execute(f"ALTER TABLE notices ADD COLUMN {column} TEXT NOT NULL DEFAULT '{{}}'")
         if self._version() != VERSION:
             raise OutboxError(f"{self.path} was written by another version ({self._version()}, not {VERSION})")
 
@@ -209,7 +221,22 @@ def only_one(outbox: Path) -> Iterator[None]:
 
 def notice(row: Sequence[Any]) -> Notice:
     """Reads a row of `COLUMNS`."""
-    number, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics = row
+    (
+        number,
+        run_id,
+        job,
+        state,
+        status,
+        written_at,
+        attempts,
+        refusals,
+        next_at,
+        settled_at,
+        answer,
+        metrics,
+        ended_at,
+        about,
+    ) = row
     return Notice(
         number,
         run_id,
@@ -223,6 +250,8 @@ def notice(row: Sequence[Any]) -> Notice:
         None if settled_at is None else moment(settled_at),
         answer,
         json.loads(metrics),
+        moment(ended_at),
+        json.loads(about),
     )
 
 

@@ -62,13 +62,26 @@ class Follower:
         keep: timedelta,
         written: Callable[[], None],
         compare_seconds: float = COMPARE_SECONDS,
+        *,
+        every: bool = False,
     ) -> None:
-        """Calls `written` after a notice was written. Closes the client when stopped."""
+        """Calls `written` after a notice was written. Closes the client when stopped.
+
+        Args:
+            client: The client of the adapter.
+            outbox: Where notices are written.
+            keep: How long delivered notices are kept.
+            written: Called after each.
+            compare_seconds: How far apart comparisons are.
+            every: Whether runs without a training job are followed, too.
+        """
         self._client = client
         self._outbox = outbox
         self._keep = keep
         self._written = written
         self._compare_seconds = compare_seconds
+        self._every = every
+        self._labels = () if every else (JOB_LABEL,)
         self._stopped = threading.Event()
         self._compared = threading.Event()
         self.problem = ""
@@ -136,7 +149,7 @@ class Follower:
         token = ""
         while True:
             page = self._client.runs.list(
-                label_keys=[JOB_LABEL],
+                label_keys=self._labels,
                 states=states,
                 finished_after=finished_after,
                 archived=archived,
@@ -161,7 +174,7 @@ class Follower:
         self._compared.wait()  # only then the runs to watch are known
         if self._stopped.is_set():
             return
-        where = RunFilter(label_keys=frozenset({JOB_LABEL}), created_after=self._outbox.seen_up_to())
+        where = RunFilter(label_keys=frozenset(self._labels), created_after=self._outbox.seen_up_to())
         known = dict(list(self._outbox.open_runs().items())[-MAX_KNOWN:])
         with closing(self._client.runs.watch(where=where, known_etags=known)) as events:
             for event in events:
@@ -177,12 +190,12 @@ class Follower:
 
     def _take(self, run: Run, *, is_sure: bool = True) -> None:
         """Processes a run; after a new end the full run is read, once, for its metrics and its true state."""
-        seen = SeenRun.try_of(run)
+        seen = SeenRun.try_of(run, every=self._every)
         if seen is None:
             return
         if seen.is_over and self._outbox.is_new_end(seen):
             try:
-                seen = SeenRun.try_of(self._client.runs.get(run.run_id)) or seen
+                seen = SeenRun.try_of(self._client.runs.get(run.run_id), every=self._every) or seen
             except RunNotFoundError:
                 if not is_sure:
                     return  # the next comparison handles it as missing

@@ -29,6 +29,8 @@ GONE_SECONDS = 60.0
 LOOK_BACK = timedelta(hours=1)
 """How much later than others KFP may report a run's end."""
 _MOST_METRICS = 100
+_MOST_CHARACTERS = 4096
+_ABOUT = ("display_name", "pipeline_id", "pipeline_name", "pipeline_version_name", "experiment_name", "error")
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
 _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
@@ -48,6 +50,7 @@ class SeenRun:
         ended_at: The latest time at which KFP may have reported the end; if there is none, the creation time.
         earlier_ends: The final states before retries, and when they were reached.
         metrics: Its metrics by name, the first 100; empty if read from a list.
+        about: Its names and its error, as far as known.
     """
 
     run_id: str
@@ -59,12 +62,13 @@ class SeenRun:
     ended_at: datetime = _NEVER
     earlier_ends: tuple[tuple[str, datetime], ...] = ()
     metrics: Mapping[str, Json] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def try_of(cls, run: Run) -> SeenRun | None:
-        """Extracts what is needed of a run; None if it has no training job."""
-        job = run.labels.get(JOB_LABEL)
-        if not job:
+    def try_of(cls, run: Run, *, every: bool = False) -> SeenRun | None:
+        """Extracts what is needed of a run; None if it has no training job, unless every run counts."""
+        job = run.labels.get(JOB_LABEL, "")
+        if not job and not every:
             return None
         said = [one.at for one in run.state_history if one.at and one.state.is_over]
         ended_at = max([*said, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
@@ -78,6 +82,7 @@ class SeenRun:
             ended_at=ended_at,
             earlier_ends=tuple(_earlier_ends(run.state_history)),
             metrics=dict(islice(named_metrics(run.metrics).items(), _MOST_METRICS)),
+            about={name: value[:_MOST_CHARACTERS] for name in _ABOUT if (value := getattr(run, name))},
         )
 
 
@@ -147,9 +152,7 @@ class Outbox:
             ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
             if any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends):
                 return None  # it ended like this before, so long ago that the notice may have been pruned
-            return self._write(
-                connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), metrics=run.metrics
-            )
+            return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), run=run)
 
     def is_new_end(self, run: SeenRun) -> bool:
         """Whether a run has an end that is neither in the outbox nor too old."""
@@ -226,13 +229,14 @@ class Outbox:
         state: str,
         ended_at: float,
         *,
-        metrics: Mapping[str, Json] | None = None,
+        run: SeenRun | None = None,
     ) -> Notice | None:
         now = self._now()
+        facts = [json.dumps(one, ensure_ascii=False) for one in ((run.metrics, run.about) if run else ({}, {}))]
         made = connection.execute(
-            "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",
-            (run_id, job, state, ended_at, now, now, json.dumps(metrics or {}, ensure_ascii=False)),
+            "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics, about)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",
+            (run_id, job, state, ended_at, now, now, *facts),
         )
         if not made.rowcount:
             # A retried run ended as before, which was reported. The later end keeps the row from being pruned.

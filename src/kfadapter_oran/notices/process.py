@@ -80,7 +80,7 @@ def run(
         metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, state.registry, state.health))
         signals = stages.enter_context(StopSignals())
         sender = Sender(Deliveries(database, options.max_attempts), Receiver(receiver), state.count)
-        follower = Follower(client, box, keep, sender.wake)
+        follower = Follower(client, box, keep, sender.wake, every=bool(receiver.event_source))
         state.read_from(follower, sender)
         stages.callback(sender.stop, SENDER_SECONDS)
         stages.callback(follower.stop, FOLLOWER_SECONDS)

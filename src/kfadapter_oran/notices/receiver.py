@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from kfadapter_grpc.client.credentials import Token
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_oran.notices.messages import EVENT_CONTENT_TYPE, cloud_event, job_notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -123,6 +124,7 @@ class ReceiverOptions:
         token: The bearer token to send, if any.
         ca: The CAs of its certificate, in PEM; None for the system's.
         seconds: The timeout of one attempt.
+        event_source: The `source` of CloudEvents; if empty, the training manager's JSON is posted.
     """
 
     url: Url
@@ -130,6 +132,7 @@ class ReceiverOptions:
     token: Token = field(default_factory=Token)
     ca: Path | None = None
     seconds: float = 30.0
+    event_source: str = ""
 
 
 class Receiver:
@@ -141,8 +144,8 @@ class Receiver:
 
     def tell(self, notice: Notice) -> Attempt:
         """Posts a notice; never raises, whatever the receiver does."""
-        metrics = {"run_metrics": notice.metrics} if notice.metrics else {}
-        body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state, **metrics}
+        source = self._options.event_source
+        body = cloud_event(notice, source) if source else job_notice(notice)
         connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
         # A response that trickles in would never reach the socket's own timeout.
         guard = threading.Timer(self._options.seconds, connection.cut)
@@ -159,7 +162,7 @@ class Receiver:
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
         secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _SECRET_CHARACTERS]
-        return Attempt(meaning(notice.state, answer), _shown(answer, secrets))
+        return Attempt(meaning("" if source else notice.state, answer), _shown(answer, secrets))
 
     def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection.connect()
@@ -174,7 +177,7 @@ class Receiver:
     def _headers(self, notice: Notice) -> dict[str, str]:
         token = {name.title(): value for name, value in self._options.token.metadata()}
         return {
-            "Content-Type": "application/json",
+            "Content-Type": EVENT_CONTENT_TYPE if self._options.event_source else "application/json",
             "User-Agent": "kfadapter-notify",
             # The training manager ignores it; other receivers can detect duplicates with it.
             "Idempotency-Key": f"{notice.run_id}:{notice.state}",
@@ -184,14 +187,14 @@ class Receiver:
 
 
 def meaning(state: str, answer: Answer) -> Outcome:
-    """Interprets the response to a notice of this state.
+    """Interprets the response to a notice of this state; empty if the receiver is not the training manager.
 
     The training manager responds 500 to every notice of a failure, after recording it. The same response to a
     success means that it found no model and has not recorded the success.
     """
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome.DELIVERED
-    failure = state != RunState.SUCCEEDED.value
+    failure = state not in ("", RunState.SUCCEEDED.value)
     if failure and answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and _error_in(answer.body) == TRAINING_FAILED:
         return Outcome.DELIVERED
     return Outcome.AWAY if answer.status in _AWAY else Outcome.REFUSED
