@@ -70,6 +70,16 @@ def test_a_context_has_all_that_an_adapter_needs(secure: str, fake: FakeAdapter,
     assert cli("doctor", "-o", "json").out.startswith('[\n  {\n    "status": "ok",\n    "check": "context",')
 
 
+def test_payload_is_in_its_namespace(tmp_path: Path) -> None:
+    """`payload`, which calls no adapter, takes the namespace of the context, unless one is given."""
+    (tmp_path / "p.zip").write_bytes(b"PK")
+    cli("config", "set", "a", "-t", "a:1", "--namespace", "team-a")
+    cli("config", "use", "a")
+    for more, wanted in (((), "team-a"), (("-n", "b"), "b")):
+        first = json.loads(cli("payload", "p.zip", *more).out.splitlines()[0])
+        assert first["metadata"]["namespace"] == wanted
+
+
 def test_errors_name_the_context_and_repeat_it(secure: str, fake: FakeAdapter) -> None:
     """Errors name the context in use, and their commands have --context if it was given."""
     cli("config", "set", "prod", "-t", secure, "--ca", "ca.pem")

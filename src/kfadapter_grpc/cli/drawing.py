@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -116,7 +117,7 @@ class Lines:
 class Screen:
     """Draws runs on the whole terminal during the `with` block, and a final time below what it showed before.
 
-    The terminal is restored on errors, Ctrl-C and SIGTERM.
+    The terminal is restored on errors, Ctrl-C and SIGTERM, and while the process is stopped by Ctrl-Z.
     """
 
     def __init__(self, followed: Sequence[Followed], stream: TextIO, tails: Mapping[str, str]) -> None:
@@ -136,13 +137,23 @@ class Screen:
 
     def __enter__(self) -> Screen:  # noqa: PYI034  typing.Self is newer than Python 3.10
         self._at_sigterm = signal.signal(signal.SIGTERM, _exit)
+        self._at_stop = signal.signal(signal.SIGTSTP, self._suspend)
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        signal.signal(signal.SIGTSTP, self._at_stop)
         signal.signal(signal.SIGTERM, self._at_sigterm)
         self._console.print(self._text(max(self._console.height, _LAST_LINES), {}))
+
+    def _suspend(self, number: int, _: FrameType | None) -> None:
+        """Leaves the screen before Ctrl-Z stops this process, and takes it again when the process is continued."""
+        self._live.stop()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)
+        self._live.start()
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
         """Does nothing: all of it is drawn anew, often enough."""

@@ -135,7 +135,9 @@ def upload(
 
 def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
     """Print an upload as JSON messages, for grpcurl -d @."""
-    request = how.request(file, options.namespace)
+    from kfadapter_grpc.cli.contexts import in_use
+
+    request = how.request(file, in_use(options)[1].namespace)
     with pipeline_files(file, how.function, options.timeout) as files:
         if len(files) > 1:
             raise several(files, file, "one upload stores one pipeline")
