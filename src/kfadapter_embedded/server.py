@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from kfadapter_grpc.telemetry.otlp import Telemetry
+
 from .application import application
 from .execution import SCRATCH, Steps
 from .progress import Progress
@@ -26,6 +28,7 @@ from .runner_pool import MOST_RUNS, RunnerPool
 from .runs import Runs
 from .schedules import Scheduler
 from .store import Store
+from .traces import RequestSpans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,8 +137,15 @@ def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limi
         StoreError: the folder contains data that cannot be used.
     """
     tempfile.tempdir = str(folder)  # uploads belong on the same disk as the data
-    with contextlib.closing(Store(folder / "kfp.sqlite")) as store, _executing(store, folder, limits) as runs:
-        server = _Server(application(store, folder, runs), listener)
+    with (
+        contextlib.closing(Store(folder / "kfp.sqlite")) as store,
+        _executing(store, folder, limits) as runs,
+        Telemetry("kfadapter-embedded-kfp") as telemetry,
+    ):
+        app = application(store, folder, runs)
+        if telemetry.tracer:
+            app.add_middleware(RequestSpans, telemetry=telemetry)
+        server = _Server(app, listener)
         if exit_with_parent:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
         asyncio.run(server.serve(sockets=[listener]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 import uuid
@@ -127,8 +128,8 @@ class BaseConnection:
         return self._new_channel(("grpc.inhibit_health_checking", 1))
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call: its id and the caller's token."""
-        return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
+        """Returns the metadata of a call: its id, the caller's token, and the context of a current span."""
+        return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata(), *_span_context())
 
     def _detach(self) -> Any:  # noqa: ANN401 - a channel of the library
         """Returns the channel for the last time, None if there is none; calls raise from then on."""
@@ -340,6 +341,17 @@ class _RequestConnection(Connection):
     def within(self, default: float) -> float | None:
         allowed = super().within(default)
         return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
+
+
+def _span_context() -> tuple[tuple[str, str], ...]:
+    """The context of the current span of OpenTelemetry, if the program uses it: then it is imported already."""
+    if "opentelemetry.trace" not in sys.modules:
+        return ()
+    from opentelemetry.propagate import inject  # noqa: PLC0415  not in the base install
+
+    headers: dict[str, str] = {}
+    inject(headers)
+    return tuple(headers.items())
 
 
 def sent(request: object) -> tuple[RpcMethod, Message]:

@@ -191,6 +191,7 @@ class Call:
         limits: What the call may do, if that depends on the namespace; None: it may be about everything.
         authorization: As whom KFP is called; None: as the adapter.
         usage: The usage of the call.
+        trace: Its trace, for `kfadapter_grpc.telemetry.spans`; None if it is not traced.
     """
 
     def __init__(
@@ -202,6 +203,7 @@ class Call:
         caller: Caller | None = None,
         *,
         limits: Limits | None = None,
+        trace: object | None = None,
     ) -> None:
         """Starts the call's clock; it may take `seconds`. Its usage is added to `usage`, or to its own."""
         self.request_id = request_id
@@ -209,6 +211,7 @@ class Call:
         self.limits = limits
         self.authorization = authorization
         self.usage = usage or Usage()
+        self.trace = trace
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._cancelled = False
@@ -229,7 +232,15 @@ class Call:
 
         Its usage is added to that of this call.
         """
-        return Call(self.request_id, seconds, self.authorization, self.usage, self.caller, limits=self.limits)
+        return Call(
+            self.request_id,
+            seconds,
+            self.authorization,
+            self.usage,
+            self.caller,
+            limits=self.limits,
+            trace=self.trace,
+        )
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[Call]:

@@ -15,7 +15,7 @@ import structlog
 from kfadapter_grpc.version import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from structlog.typing import Processor
     from typing_extensions import Self
@@ -33,33 +33,42 @@ _SHARED: tuple[Processor, ...] = (
 
 
 @contextmanager
-def logging_to_stderr(log_format: Literal["console", "json"], level: str) -> Iterator[LogWriter]:
+def logging_to_stderr(
+    log_format: Literal["console", "json"], level: str, processors: Sequence[Processor] = ()
+) -> Iterator[LogWriter]:
     """Sends all log lines of this process to stderr during the block; the first one has the versions."""
     with LogWriter(sys.stderr) as lines:
-        configure_logging(log_format, level, lines)
+        configure_logging(log_format, level, lines, processors)
         structlog.get_logger().info("starting", **running())
         yield lines
 
 
-def configure_logging(log_format: Literal["console", "json"], level: str, stream: LogWriter | TextIO) -> None:
+def configure_logging(
+    log_format: Literal["console", "json"],
+    level: str,
+    stream: LogWriter | TextIO,
+    processors: Sequence[Processor] = (),
+) -> None:
     """Sends all log lines of this process to one stream, those of structlog and of libraries, in one format.
 
     Args:
         log_format: `console` for people, `json` for programs: one object per line.
         level: The minimum level (`info`).
         stream: The output.
+        processors: What else each line goes through before it is written.
     """
+    shared = (*_SHARED, *processors)
     number = _LEVELS[level]
     renderer = _json() if log_format == "json" else _console()
     structlog.configure(
-        processors=[*_SHARED, *renderer],
+        processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[strip, *renderer]))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[strip, *renderer]))
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 
 

@@ -36,6 +36,7 @@ def layers(
     *,
     ask_as_caller: bool = False,
     impersonation: Impersonation | None = None,
+    outer: Sequence[Layer] = (),
     observers: Sequence[Layer] = (),
 ) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
@@ -48,7 +49,8 @@ def layers(
         admission: Bounds concurrency.
         ask_as_caller: Whether callers' credentials are forwarded to KFP.
         impersonation: Has KFP called in the name of the caller; None: as the adapter.
+        outer: Layers around the log, whose lines are inside them: traces.
         observers: Further layers that observe each call.
     """
     as_caller: Sequence[Layer] = (take_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
-    return (identify, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)
+    return (identify, *outer, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)

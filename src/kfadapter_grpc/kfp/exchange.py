@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.contract.errors import AdapterError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.telemetry.traces import SentSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,19 @@ class Exchange:
     """
 
     def __init__(
-        self, call: Call, alarms: AlarmClock, operation: str = "", observer: KfpObserver | None = None
+        self,
+        call: Call,
+        alarms: AlarmClock,
+        operation: str = "",
+        observer: KfpObserver | None = None,
+        span: SentSpan | None = None,
     ) -> None:
+        """Prepares it; `span` describes the request, and ends with it."""
         self._call = call
         self._alarms = alarms
         self._operation = operation
         self._observer = observer
+        self._span = span
         self._observed = False
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
@@ -83,6 +92,8 @@ class Exchange:
         self._alarm.cancel()
         if isinstance(error, AdapterError):
             self._observe(0, error.reason)
+        if self._span is not None:
+            self._span.end()
 
     def use(self, connection: socket.socket) -> None:
         """Records the socket in use.
@@ -109,6 +120,10 @@ class Exchange:
         self._observed = True
         seconds = time.perf_counter() - self._began
         self._call.usage.add_kfp(seconds)
+        if self._span is not None and status:
+            self._span.answered("http.response.status_code", status, is_error=status >= HTTPStatus.BAD_REQUEST)
+        elif self._span is not None:
+            self._span.failed(reason)
         if self._observer is not None:
             self._observer(KfpRequest(self._operation, status, reason, seconds))
 

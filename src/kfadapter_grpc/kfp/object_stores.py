@@ -25,6 +25,7 @@ from kfadapter_grpc.auth.reloaded import Reloaded, read_small
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, ensure_few
 from kfadapter_grpc.kfp.artifact_stores import choose, read_places
+from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -158,7 +159,7 @@ class ObjectPlace:
     def file(self, path: str) -> ArtifactFile | None:
         """Finds a file by its path inside, or the artifact itself if it is one."""
         try:
-            found = self._wait(_get(self._client(), self._name(path), {"head": True}))
+            found = self._wait("HeadObject", _get(self._client(), self._name(path), {"head": True}))
         except FileNotFoundError:
             return None
         kind = str(found.attributes.get("Content-Type") or "")
@@ -169,7 +170,7 @@ class ObjectPlace:
         prefix, found = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
-            while page := self._wait(_page(pages)):
+            while page := self._wait("ListObjects", _page(pages)):
                 found += [
                     ArtifactFile(one["path"][len(prefix) :], one["size"], one["e_tag"] or "", "", one["last_modified"])
                     for one in page
@@ -209,7 +210,7 @@ class ObjectPlace:
         options: GetOptions = {"range": (start, end)}
         if file.stamp and not file.stamp.startswith("W/"):
             options["if_match"] = file.stamp
-        found = self._wait(_get(self._client(), self._name(file.path), options))
+        found = self._wait("GetObject", _get(self._client(), self._name(file.path), options))
         if (found.meta["e_tag"] or "", found.meta["size"]) != (file.stamp, file.size):
             raise _changed()
         room = asyncio.Semaphore(_AHEAD)
@@ -228,12 +229,24 @@ class ObjectPlace:
     def _client(self) -> S3Store | GCSStore:
         return self._stores.client(self._place)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, operation: str, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for the response to a request, whose span ends when it begins; obstore can send no `traceparent`."""
+
         async def done(arrived: Arrivals[T]) -> None:
             arrived.put(await work)
 
-        with self._begun(done) as arrived:
-            return self._next(arrived)
+        place = {"kfadapter.bucket": f"{self._place.scheme}://{self._place.bucket}", "kfadapter.key": self._key}
+        span = sent_span(self._call, operation, place)
+        try:
+            with self._begun(done) as arrived:
+                return self._next(arrived)
+        except Exception as error:
+            if span is not None:
+                span.failed(error.reason if isinstance(error, errors.AdapterError) else type(error).__name__)
+            raise
+        finally:
+            if span is not None:
+                span.end()
 
     @contextmanager
     def _begun(self, work: Callable[[Arrivals[T]], Coroutine[Any, Any, None]]) -> Iterator[Arrivals[T]]:

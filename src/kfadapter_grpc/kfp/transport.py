@@ -33,12 +33,14 @@ from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFi
 from kfadapter_grpc.kfp.credentials import Credentials
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
 from kfadapter_grpc.kfp.http1 import AnswerReader, request_head, send
+from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
     import socket
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.exchange import KfpObserver
+    from kfadapter_grpc.telemetry.traces import SentSpan
 
 Query: TypeAlias = Sequence[tuple[str, str]]
 
@@ -168,7 +170,8 @@ class Transport:
             "Host": self._connections.host,
             "Accept-Encoding": "identity",
         }
-        self._scheme = urlsplit(settings.url).scheme
+        self._url = urlsplit(settings.url)
+        self._scheme = self._url.scheme
         self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
@@ -206,14 +209,14 @@ class Transport:
         attempts = _READ_ATTEMPTS if request.repeatable else 1
         for attempt in range(1, attempts):
             try:
-                answer = self._send_once(request, call, operation, shown, fresh=attempt > 1)
+                answer = self._send_once(request, call, operation, shown, resends=attempt - 1, fresh=attempt > 1)
             except KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
                 return answer
-        return self._send_once(request, call, operation, shown, fresh=True)
+        return self._send_once(request, call, operation, shown, resends=attempts - 1, fresh=True)
 
     @contextmanager
     def open(self, request: Request, call: Call, operation: str = "") -> Iterator[OpenAnswer]:
@@ -234,11 +237,12 @@ class Transport:
     @contextmanager
     def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[OpenAnswer]:
         connection: socket.socket | None = None
-        with Exchange(call, self._alarms, operation, self._observer) as exchange:
+        span = self._span(request, call, operation)
+        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=True)
-                send(connection, self._head(request, call, shown), b"")
+                send(connection, self._head(request, call, shown, span), b"")
                 reader = AnswerReader()
                 pieces = reader.pieces(connection)
                 first = next(pieces, b"")
@@ -274,14 +278,17 @@ class Transport:
             return False
         return not call.cancelled_within(seconds) and not self._closed.is_set()
 
-    def _send_once(self, request: Request, call: Call, operation: str, shown: str | None, *, fresh: bool) -> Answer:
+    def _send_once(
+        self, request: Request, call: Call, operation: str, shown: str | None, *, resends: int, fresh: bool
+    ) -> Answer:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        with Exchange(call, self._alarms, operation, self._observer) as exchange:
+        span = self._span(request, call, operation, resends)
+        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
             try:
-                answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
+                answer = self._exchange(request, exchange, call, self._head(request, call, shown, span), fresh=fresh)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._scheme) from error
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
@@ -314,8 +321,25 @@ class Transport:
             return None
         return self._credentials.header(call)
 
-    def _head(self, request: Request, call: Call, shown: str | None) -> bytes:
+    def _span(self, request: Request, call: Call, operation: str, resends: int = 0) -> SentSpan | None:
+        """The span of a request; its URL is without the query, which may hold filters and page tokens."""
+        if call.trace is None:
+            return None
+        attributes: dict[str, str | int] = {
+            "http.request.method": request.method,
+            "url.full": self._url._replace(path=self._connections.path + request.path).geturl(),
+            "server.address": self._url.hostname or "",
+            "server.port": self._url.port or (443 if self._scheme == "https" else 80),
+            "kfadapter.operation": operation,
+        }
+        if resends:
+            attributes["http.request.resend_count"] = resends
+        return sent_span(call, request.method, attributes)
+
+    def _head(self, request: Request, call: Call, shown: str | None, span: SentSpan | None) -> bytes:
         headers = {**self._headers, "Accept": request.accept, "X-Request-Id": call.request_id}
+        if span is not None:
+            headers |= span.headers
         if shown is not None:
             headers["Authorization"] = shown
         if self._user_header and not (request.public and call.authorization is None):

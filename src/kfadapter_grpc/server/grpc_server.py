@@ -75,6 +75,7 @@ class AdapterServer:
         probe: Callable[[], bool],
         on_drain: Callable[[], None] = lambda: None,
         *,
+        outer: Sequence[Layer] = (),
         observers: Sequence[Layer] = (),
     ) -> None:
         """Builds the server; it listens after the start.
@@ -84,6 +85,7 @@ class AdapterServer:
             servicers: One for each service.
             probe: Returns whether KFP responds, within a few seconds.
             on_drain: Ends calls that would not end by themselves; called when new calls are no longer accepted.
+            outer: Layers around the log's.
             observers: Layers that observe the outcome of each call.
 
         Raises:
@@ -108,6 +110,7 @@ class AdapterServer:
                 self.admission,
                 ask_as_caller=as_caller,
                 impersonation=impersonation,
+                outer=outer,
                 observers=observers,
             )
         )

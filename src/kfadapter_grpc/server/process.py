@@ -22,6 +22,7 @@ from kfadapter_grpc.services.identity import IdentityServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.telemetry.otlp import Telemetry, log_state
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
 
@@ -52,11 +53,14 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
     """
     with ExitStack() as stages:  # closed in reverse order: health is switched off before what it reports
         # 1. The process itself: the log, also for the following stages, and memory.
-        lines = stages.enter_context(logging_to_stderr(settings.log_format, settings.log_level))
+        telemetry = stages.enter_context(Telemetry("kfadapter"))
+        lines = stages.enter_context(logging_to_stderr(settings.log_format, settings.log_level, telemetry.processors))
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
+        log_state(telemetry, log.warning)
         # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
+        telemetry.export(metrics.registry)
         endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
         # 3. KFP, without requests yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
@@ -72,6 +76,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
             served,
             backend.is_alive,
             watches.drain,
+            outer=telemetry.layers(),
             observers=[metrics.calls],
         )
         metrics.read_from(server, watches, lines)

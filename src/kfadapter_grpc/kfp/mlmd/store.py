@@ -13,6 +13,7 @@ import grpc
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.metadata_store_pb2_grpc import MetadataStoreServiceStub
 from kfadapter_grpc.kfp.mlmd.records import RecordedRun, artifact, event, execution
+from kfadapter_grpc.telemetry.spans import rpc_attributes, sent_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ IDS_AT_ONCE = 500
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 """As in KFP's own clients of the store."""
 _LEAST_SECONDS = 0.001
+_SERVICE = pb.DESCRIPTOR.services_by_name["MetadataStoreService"].full_name
 _MAX_BACKOFF_MS = 5_000
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -137,8 +139,10 @@ class MetadataStore:
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, call: Call
     ) -> _Response:
         """Sends a request, within the remaining time of the call, and ends it when the client cancels the call."""
-        begun = time.monotonic()
-        answer = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS))
+        begun, name = time.monotonic(), f"{_SERVICE}/{type(request).__name__.removesuffix('Request')}"
+        span = sent_span(call, name, rpc_attributes(name))
+        metadata = tuple(span.headers.items()) if span else None
+        answer = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS), metadata=metadata)
         forget = call.on_cancel(answer.cancel)
         try:
             response: _Response = answer.result()
@@ -149,6 +153,10 @@ class MetadataStore:
         finally:
             forget()
             call.usage.add_kfp(time.monotonic() - begun)
+            if span is not None:
+                code = answer.code().name
+                span.answered("rpc.response.status_code", code, is_error=code != "OK")
+                span.end()
         return response
 
     def _follow_ca(self) -> None:

@@ -1,0 +1,134 @@
+"""Traces: the layer with the span of each call, and the spans of the requests that the adapter sends for it.
+
+Names and attributes follow the semantic conventions (1.44) for RPC and HTTP. The messages of a stream are no events.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from grpc import StatusCode
+from opentelemetry import context as contexts
+from opentelemetry.trace import SpanKind, Status, set_span_in_context
+from opentelemetry.trace import StatusCode as SpanStatus
+
+from kfadapter_grpc.interceptors.log import call_code
+from kfadapter_grpc.telemetry.spans import rpc_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import TextMapPropagator
+    from opentelemetry.trace import Span, Tracer
+
+    from kfadapter_grpc.interceptors import Rpc
+
+_SERVER_FAULTS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""The codes that make a server's span an error; the others are faults of the client."""
+
+
+class CallTraces:
+    """The layer with the span of a call: continues the caller's trace, or begins one. It is outside the log's."""
+
+    def __init__(self, tracer: Tracer, propagator: TextMapPropagator) -> None:
+        """Makes spans with `tracer`; callers' contexts are read, and ours sent, by `propagator`."""
+        self._tracer = tracer
+        self._propagator = propagator
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Makes the span. gRPC runs every call in a contextvars.Context of its own: there is nothing to detach."""
+        method = rpc.method.path.lstrip("/")
+        carrier = {key: value for key, value in rpc.context.invocation_metadata() or () if isinstance(value, str)}
+        parent = self._propagator.extract(carrier)
+        attributes = {
+            **rpc_attributes(method),
+            **_peer(rpc.context.peer()),
+            "kfadapter.request_id": rpc.call.request_id,
+        }
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
+        context = set_span_in_context(span, parent)
+        contexts.attach(context)
+        rpc.call.trace = Trace(self._tracer, self._propagator, context)
+        try:
+            yield
+        finally:
+            if span.is_recording():
+                _describe(span, rpc)
+            span.end()
+
+
+class Trace:
+    """The trace of a call, under whose span the requests that are sent for it begin theirs."""
+
+    def __init__(self, tracer: Tracer, propagator: TextMapPropagator, context: Context) -> None:
+        """Begins spans within `context`."""
+        self._tracer = tracer
+        self._propagator = propagator
+        self._context = context
+
+    def sent(self, name: str, attributes: Mapping[str, str | int]) -> SentSpan:
+        """Begins the span of a request."""
+        span = self._tracer.start_span(name, self._context, SpanKind.CLIENT, dict(attributes))
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers, set_span_in_context(span, self._context))
+        return SentSpan(span, headers)
+
+
+class SentSpan:
+    """The span of one request that the adapter sends.
+
+    Attributes:
+        headers: What continues the trace at the other end (`traceparent`).
+    """
+
+    def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
+        """Describes `span`."""
+        self._span = span
+        self.headers = headers
+
+    def answered(self, attribute: str, status: str | int, *, is_error: bool) -> None:
+        """Records the status of the response as `attribute`."""
+        self._span.set_attribute(attribute, status)
+        if is_error:
+            self.failed(str(status))
+
+    def failed(self, error: str) -> None:
+        """Records why there was no response, or that it is an error, in one word."""
+        self._span.set_attribute("error.type", error)
+        self._span.set_status(Status(SpanStatus.ERROR))
+
+    def end(self) -> None:
+        """Ends it."""
+        self._span.end()
+
+
+def _describe(span: Span, rpc: Rpc) -> None:
+    code, failure = call_code(rpc), rpc.failure
+    span.set_attribute("rpc.response.status_code", code.name)
+    if code is not StatusCode.OK:
+        span.set_attribute("error.type", code.name)
+    if failure is not None:
+        span.set_attribute("kfadapter.reason", failure.reason)
+    if rpc.call.caller is not None:
+        span.set_attribute("enduser.id", rpc.call.caller.name)
+    if code in _SERVER_FAULTS:
+        span.set_status(Status(SpanStatus.ERROR, failure.reason if failure else None))
+
+
+def _peer(peer: str) -> dict[str, str | int]:
+    """The attributes of the other end of a connection, which gRPC calls `ipv4:10.1.2.3:4567` or `ipv6:[::1]:4567`."""
+    host, colon, port = peer.partition(":")[2].rpartition(":")
+    address = host.replace("%5B", "").replace("%5D", "").strip("[]")
+    return {"network.peer.address": address, "network.peer.port": int(port)} if colon and port.isdigit() else {}
