@@ -20,6 +20,7 @@ from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded import read_small
 from kfadapter_grpc.auth.rules import parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
+from kfadapter_grpc.daemon.appended_file import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,6 +267,18 @@ def _artifact_folder(artifact_folder: Path | None) -> None:
         raise ValueError(f"{artifact_folder} is not a folder")
 
 
+def _audit_log(audit_log: str) -> None:
+    if audit_log not in ("", OFF, *STREAMS):
+        folder = Path(audit_log).parent
+        if Path(audit_log).is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise ValueError(f"{audit_log} cannot be written: it must be a file in a folder that can be written to")
+
+
+def _audit_reads(audit_reads: bool, audit_log: str) -> None:
+    if audit_reads and audit_log in ("", OFF):
+        raise ValueError("it has no effect without audit_log")
+
+
 def _upload_dir(upload_dir: Path | None) -> None:
     if upload_dir is not None and not (upload_dir.is_dir() and os.access(upload_dir, os.W_OK)):
         raise ValueError(f"{upload_dir} is not a folder that can be written to")
@@ -299,6 +312,8 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _artifact_stores,
     _artifact_folder,
     _upload_dir,
+    _audit_log,
+    _audit_reads,
 )
 
 

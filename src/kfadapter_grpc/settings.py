@@ -224,6 +224,17 @@ class Settings:
         typer.Option("--ready-needs-kfp", help="Health of the services follows KFP."),
         "Otherwise only that of the name `kfp` does.",
     ] = False
+    audit_log: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Audit log: a file, 'stderr', 'stdout', or 'off'."),
+        "JSON lines: who did what to which resource ([fields](../observability.md#audit-log)). A file that was moved "
+        "is made anew.",
+    ] = "off"
+    audit_reads: Annotated[
+        bool,
+        typer.Option("--audit-reads", help="Record calls that only read in the audit log, too."),
+        "Otherwise calls that change something, refused ones among them.",
+    ] = False
     log_format: Annotated[
         LogFormat, typer.Option(help="Log format."), "Defaults to `console` in a terminal, otherwise to `json`."
     ] = field(default_factory=lambda: "console" if sys.stderr.isatty() else "json")

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 import structlog
 
@@ -82,6 +82,18 @@ def _console() -> tuple[Processor, ...]:
     return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
 
 
+class Lines(Protocol):
+    """Where lines are written to: a text stream, or a file of lines."""
+
+    def write(self, text: str, /) -> int:
+        """Writes a text."""
+        ...
+
+    def flush(self) -> None:
+        """Sends it on."""
+        ...
+
+
 class LogWriter:
     """A text stream for log lines; a context manager that flushes the queue on exit.
 
@@ -92,8 +104,9 @@ class LogWriter:
         dropped: The number of lines dropped so far.
     """
 
-    def __init__(self, stream: TextIO, most_lines: int = MOST_LINES) -> None:
-        """Writes to `stream`, which the caller owns."""
+    def __init__(self, stream: Lines, most_lines: int = MOST_LINES, name: str = "log") -> None:
+        """Writes to `stream`, which the caller owns; `name` is what lines are called in the report of dropped ones."""
+        self._name = name
         self._stream = stream
         self._most_lines = most_lines
         self._lines: deque[str] = deque()
@@ -101,7 +114,7 @@ class LogWriter:
         self._waiting = threading.Event()
         self._closed = threading.Event()
         self._writing = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -148,4 +161,5 @@ class LogWriter:
         finally:
             self._writing.release()
         if dropped:
-            structlog.get_logger().warning("log lines were dropped, because they were not read", lines=dropped)
+            text = f"{self._name} lines were dropped, because they were not read"
+            structlog.get_logger().warning(text, lines=dropped)

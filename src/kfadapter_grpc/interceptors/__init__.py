@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
+from kfadapter_grpc.interceptors.audit import AuditLog
 from kfadapter_grpc.interceptors.authentication import Authentication, Impersonation, take_authorization
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled, identify
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REQUEST_ID_KEY",
     "Admission",
+    "AuditLog",
     "Authentication",
     "Bounds",
     "CallInterceptor",

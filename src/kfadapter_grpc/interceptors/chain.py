@@ -30,12 +30,18 @@ class Rpc:
         method: The RPC.
         context: gRPC's context of the call.
         call: The call's budget. The outermost layer, `identify`, sets it; the authentication layer sets its caller.
+        request: The request; of a stream the first message. None until it has arrived.
+        response: The response, if the call returns one message.
+        trace_id: The id of its trace, if it is traced.
         failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 
     method: RpcMethod
     context: grpc.ServicerContext
     call: Call = field(init=False)
+    request: object | None = None
+    response: object | None = None
+    trace_id: str = ""
     failure: AdapterError | None = None
 
 
@@ -91,21 +97,22 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _answering_once(self, behavior: Behavior, method: RpcMethod) -> Behavior:
         def answer(request: object, context: grpc.ServicerContext) -> object:
             with ExitStack() as stack:
-                rpc = self._enter(stack, method, context)
-                return behavior(_checked(request, rpc), context)
+                rpc = self._enter(stack, method, context, request)
+                rpc.response = behavior(_checked(request, rpc), context)
+                return rpc.response
 
         return answer
 
     def _answering_stream(self, behavior: Behavior, method: RpcMethod) -> Behavior:
         def answers(request: object, context: grpc.ServicerContext) -> Iterator[object]:
             with ExitStack() as stack:
-                rpc = self._enter(stack, method, context)
+                rpc = self._enter(stack, method, context, request)
                 yield from behavior(_checked(request, rpc), context)
 
         return answers
 
-    def _enter(self, stack: ExitStack, method: RpcMethod, context: grpc.ServicerContext) -> Rpc:
-        rpc = Rpc(method, context)
+    def _enter(self, stack: ExitStack, method: RpcMethod, context: grpc.ServicerContext, request: object) -> Rpc:
+        rpc = Rpc(method, context, request=None if method.client_streaming else request)
         for layer in self._layers:
             stack.enter_context(layer(rpc))
         return rpc
@@ -128,5 +135,11 @@ def _behavior(handler: grpc.RpcMethodHandler[TRequest, TResponse]) -> Behavior:
 
 def _checked(request: object, rpc: Rpc) -> object:
     if rpc.method.client_streaming:
-        return checked_requests(cast("Iterator[object]", request), rpc.call, rpc.context)
+        return _keeping_first(checked_requests(cast("Iterator[object]", request), rpc.call, rpc.context), rpc)
     return checked_request(request)
+
+
+def _keeping_first(requests: Iterator[object], rpc: Rpc) -> Iterator[object]:
+    for rpc.request in requests:
+        yield rpc.request
+        yield from requests

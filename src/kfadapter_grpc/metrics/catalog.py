@@ -145,6 +145,11 @@ WATCH_QUESTIONS = Metric(
 LINES_DROPPED = Metric(
     "kfadapter_log_lines_dropped_total", "counter", "Log lines that were dropped, because the log was not read."
 )
+AUDIT_LOST = Metric(
+    "kfadapter_audit_lines_lost_total",
+    "counter",
+    "Lines of the audit log that were lost: it could not be written, or was written too slowly.",
+)
 THREADS = Metric("kfadapter_threads", "gauge", "Threads of the process.")
 BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; its labels are versions.", ("version", "python", "grpc"))
 

@@ -13,7 +13,7 @@ from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.metrics.calls import CallMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import Metric as Family
 
@@ -50,19 +50,24 @@ class Metrics:
         if request.reason:
             self._errors.labels(operation, request.reason).inc()
 
-    def read_from(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
-        """Also collects the state of the server."""
-        self.registry.register(_ServerState(server, watches, lines))
+    def read_from(
+        self, server: AdapterServer, watches: WatchPoller, lines: LogWriter, audit_lost: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Also collects the state of the server; `audit_lost` returns how many lines of the audit log were lost."""
+        self.registry.register(_ServerState(server, watches, lines, audit_lost))
 
 
 class _ServerState(Collector):
     """Values read at each scrape from their owners: calls, KFP's health, watches, the log, the build."""
 
-    def __init__(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
+    def __init__(
+        self, server: AdapterServer, watches: WatchPoller, lines: LogWriter, audit_lost: Callable[[], int]
+    ) -> None:
         """Reads them from these objects, without holding a lock that would delay calls."""
         self._server = server
         self._watches = watches
         self._lines = lines
+        self._audit_lost = audit_lost
 
     def collect(self) -> Iterator[Family]:
         """Yields the current values."""
@@ -77,5 +82,6 @@ class _ServerState(Collector):
         yield catalog.WATCH_TICKS.reading({(): figures.polls})
         yield catalog.WATCH_QUESTIONS.reading({(): figures.requests})
         yield catalog.LINES_DROPPED.reading({(): self._lines.dropped})
+        yield catalog.AUDIT_LOST.reading({(): self._audit_lost()})
         yield catalog.THREADS.reading({(): threading.active_count()})
         yield catalog.BUILD.reading({catalog.running(): 1})

@@ -12,6 +12,7 @@ import structlog
 from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
+from kfadapter_grpc.server.audit import Audit
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
@@ -58,6 +59,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         log_state(telemetry, log.warning)
+        audit = stages.enter_context(Audit(settings))
         # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
         telemetry.export(metrics.registry)
@@ -77,9 +79,9 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
             backend.is_alive,
             watches.drain,
             outer=telemetry.layers(),
-            observers=[metrics.calls],
+            observers=[*audit.layers, metrics.calls],
         )
-        metrics.read_from(server, watches, lines)
+        metrics.read_from(server, watches, lines, audit.lost)
         stages.enter_context(server)
         leave_out_what_is_loaded()
         addresses = {"address": server.address, "metrics": endpoint.address}

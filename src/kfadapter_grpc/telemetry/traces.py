@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 from opentelemetry import context as contexts
-from opentelemetry.trace import SpanKind, Status, set_span_in_context
+from opentelemetry.trace import SpanKind, Status, format_trace_id, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from kfadapter_grpc.interceptors.log import call_code
@@ -61,6 +61,7 @@ class CallTraces:
         context = set_span_in_context(span, parent)
         contexts.attach(context)
         rpc.call.trace = Trace(self._tracer, self._propagator, context)
+        rpc.trace_id = format_trace_id(span.get_span_context().trace_id)
         try:
             yield
         finally:

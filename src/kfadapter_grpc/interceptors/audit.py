@@ -1,0 +1,115 @@
+"""The audit log: one line for each call that changes something, or for every call: who did what to which resource.
+
+A line has names and ids, never values of parameters, contents or credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import Message
+
+from kfadapter_grpc.interceptors.log import call_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kfadapter_grpc.interceptors.chain import Rpc
+    from kfadapter_grpc.methods import RpcMethod
+
+MAX_NAME = 256
+"""How many characters of a name or an id are kept: what was refused may be longer than what KFP takes."""
+_VERSION = "pipeline_version"
+_PARTS = ("version", "pipeline", "metadata")
+"""The fields of messages of uploads in which names and ids are."""
+
+
+class AuditLog:
+    """The layer that writes the line when the call has ended; outside the errors, so that it sees refusals, too."""
+
+    def __init__(self, write: Callable[[str], object], *, reads: bool) -> None:
+        """Writes lines with `write`, which must not wait; of calls that only read, if `reads`."""
+        self._write = write
+        self._reads = reads
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Writes the line of a call."""
+        try:
+            yield
+        finally:
+            if self._reads or not rpc.method.read_only:
+                self._write(json.dumps(record(rpc), ensure_ascii=False) + "\n")
+
+
+def record(rpc: Rpc) -> dict[str, object]:
+    """What is recorded of a finished call; what is unknown is absent."""
+    caller = rpc.call.caller.identity if rpc.call.caller else None
+    fields = {
+        "time": datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
+        "request_id": rpc.call.request_id,
+        "trace_id": rpc.trace_id,
+        "caller": caller.name if caller else "",
+        "caller_way": caller.way.value if caller else "",
+        "caller_issuer": caller.issuer if caller else "",
+        "peer": rpc.context.peer(),
+        "method": rpc.method.path.lstrip("/"),
+        **resource(rpc.method, *_messages(rpc)),
+        "code": call_code(rpc).name,
+        "reason": rpc.failure.reason if rpc.failure else "",
+    }
+    return {key: _cut(value) for key, value in fields.items() if value}
+
+
+def resource(method: RpcMethod, *messages: Message) -> dict[str, str]:
+    """The resource that a call is about: from its response, if it has one, then from its request.
+
+    A version is named together with its pipeline, its parent. An upload is about a version.
+    """
+    kind = resource_type(method)
+    if kind == _VERSION:
+        return {
+            "resource_type": kind,
+            "resource_id": _first(messages, "pipeline_version_id"),
+            "resource_name": _first(messages, "version_name"),
+            "parent_id": _first(messages, "pipeline_id"),
+            "parent_name": _first(messages[-1:], "name"),
+            "namespace": _first(messages, "namespace"),
+        }
+    return {
+        "resource_type": kind,
+        "resource_id": _first(messages, f"{kind}_id"),
+        "resource_name": _first(messages, f"{kind}_name", "name", "display_name"),
+        "namespace": _first(messages, "namespace"),
+    }
+
+
+def resource_type(method: RpcMethod) -> str:
+    """The kind of resource, as ids are called: `pipeline_version` of `pipeline_version_id`."""
+    if method.client_streaming or "Version" in method.name:
+        return _VERSION
+    service = method.service.rpartition(".")[2].removesuffix("Service")
+    return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in service).lstrip("_")
+
+
+def _messages(rpc: Rpc) -> list[Message]:
+    """The response and the request, each behind its parts."""
+    found = []
+    for message in (rpc.response, rpc.request):
+        if isinstance(message, Message):
+            known = message.DESCRIPTOR.fields_by_name
+            found += [getattr(message, part) for part in _PARTS if part in known and message.HasField(part)]
+            found.append(message)
+    return [one for one in found if isinstance(one, Message)]
+
+
+def _first(messages: tuple[Message, ...], *fields: str) -> str:
+    values = (getattr(message, field, "") for message in messages for field in fields)
+    return next((value for value in values if value and isinstance(value, str)), "")
+
+
+def _cut(value: object) -> object:
+    return value if not isinstance(value, str) or len(value) <= MAX_NAME else f"{value[:MAX_NAME]}…"
