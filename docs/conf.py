@@ -44,6 +44,7 @@ NAVIGATION = {
         "docs/deploy",
         "docs/security",
         "docs/observability",
+        "docs/runbooks",
         "docs/training-manager",
         "docs/embedded",
     ),

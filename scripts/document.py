@@ -265,7 +265,7 @@ def metrics_page() -> str:
         + LEGACY_HTTP_METRICS_HEAD
         + "".join(map(_metric_line, LEGACY_HTTP_CATALOG))
         + ALERTS_HEAD
-        + "".join(_alert_line(one) for it in groups for one in it["rules"])
+        + "".join(_alert_line(one) for it in groups for one in it["rules"] if "alert" in one)
     )
 
 

@@ -1,9 +1,12 @@
-"""The alert rules: valid for Prometheus, and about metrics that exist."""
+"""Alert rules, recording rules and the dashboard: valid for Prometheus, and about metrics that exist."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import promql_parser
@@ -13,16 +16,19 @@ import yaml
 from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 
-FILE = Path(__file__).parents[2] / "deploy" / "alerts" / "kfadapter.rules.yaml"
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "deploy" / "alerts" / "kfadapter.rules.yaml"
+DASHBOARD = ROOT / "deploy" / "dashboards" / "kfadapter.json"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
 SCRAPED = {"namespace", "instance", "pod", "job"}
 """Labels that come from scraping."""
-PROCESS = {"process_open_fds", "process_max_fds"}
+PROCESS = {"process_open_fds", "process_max_fds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 """Metrics of the Prometheus client library."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One alert rule."""
+    """One alert rule, or a recording rule, whose name is that of the series."""
 
     alert: str
     expr: str
@@ -31,7 +37,8 @@ class Rule:
     wait: str
 
 
-def rules() -> list[Rule]:
+@cache
+def all_rules() -> list[Rule]:
     """All rules of the file; fails if it has keys that Prometheus does not know."""
     document = yaml.safe_load(FILE.read_text())
     assert set(document) == {"groups"}
@@ -39,11 +46,25 @@ def rules() -> list[Rule]:
     for group in document["groups"]:
         assert set(group) == {"name", "rules"}
         for rule in group["rules"]:
-            assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
-            found.append(Rule(rule["alert"], rule["expr"], rule["labels"], rule["annotations"], rule.get("for", "1s")))
+            assert set(rule) <= {"alert", "record", "expr", "for", "labels", "annotations"}
+            assert ("alert" in rule) != ("record" in rule)
+            name, notes = rule.get("alert") or rule["record"], rule.get("annotations", {})
+            found.append(Rule(name, rule["expr"], rule["labels"], notes, rule.get("for", "1s")))
     return found
 
 
+def rules() -> list[Rule]:
+    """The alerts."""
+    return [rule for rule in all_rules() if ":" not in rule.alert]
+
+
+@cache
+def recorded() -> dict[str, set[str]]:
+    """The labels of each series that the rules record."""
+    return {rule.alert: {*rule.labels, "namespace"} for rule in all_rules() if ":" in rule.alert}
+
+
+@cache
 def series() -> dict[str, Metric]:
     """The metrics that can be queried, by the names of series."""
     ends = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -67,6 +88,8 @@ def selectors(expr: str) -> list[promql_parser.VectorSelector]:
 
 def allowed(name: str) -> set[str]:
     """The labels that a series may have."""
+    if name in recorded():
+        return recorded()[name]
     return {*SCRAPED, "le"} if name in PROCESS else {*SCRAPED, "le", *series()[name].labels}
 
 
@@ -77,7 +100,72 @@ def test_the_file_has_rules() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.alert)
+def runbooks() -> list[str]:
+    """The headings of the page of runbooks."""
+    return re.findall(r"^## (Kfadapter\w+)$", RUNBOOKS.read_text(), re.MULTILINE)
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """There is one section for each alert, in their order, and each alert links to its own."""
+    assert runbooks() == [rule.alert for rule in rules()]
+    for rule in rules():
+        assert rule.annotations["runbook_url"] == f"docs/runbooks.md#{rule.alert.lower()}"
+
+
+def test_what_is_recorded() -> None:
+    """Each objective is recorded for the same windows, and every recorded series is used by an alert."""
+    names = [(rule.alert, rule.labels["slo"]) for rule in all_rules() if ":" in rule.alert]
+    assert sorted(names) == sorted(itertools.product(recorded(), {"availability", "latency"}))
+    used = {
+        (one.name, matcher.value)
+        for rule in rules()
+        for one in selectors(rule.expr)
+        for matcher in one.matchers.matchers
+    }
+    assert set(names) <= used
+
+
+def queries() -> list[tuple[str, str]]:
+    """Each query of the dashboard, without Grafana's variables, and how its lines are named."""
+    document = json.loads(DASHBOARD.read_text())
+    targets = [target for panel in document["panels"] for target in panel.get("targets", [])]
+    return [
+        (one["expr"].replace("$__rate_interval", "5m").replace("$namespace", "x"), one["legendFormat"])
+        for one in targets
+    ]
+
+
+@pytest.mark.parametrize(("expr", "legend"), queries())
+def test_a_query_of_the_dashboard(expr: str, legend: str) -> None:
+    """It is PromQL, about series and labels that exist, and so is the name of its lines."""
+    asked = selectors(expr)
+    assert asked
+    for one in asked:
+        assert one.name in {*series(), *PROCESS, *recorded()}
+        assert {matcher.name for matcher in one.matchers.matchers} <= allowed(str(one.name))
+    known = {label for one in asked for label in allowed(str(one.name))}
+    named = set(re.findall(r"{{(\w+)}}", legend))
+    grouped = {label.strip() for text in re.findall(r"\bby \(([^)]*)\)", expr) for label in text.split(",")}
+    assert grouped | named <= known
+    assert named <= grouped or not grouped
+
+
+def test_the_dashboard_as_a_whole() -> None:
+    """Panels have ids of their own and do not cover each other; every metric of the adapter is shown."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    cells = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    shown = {series()[str(one.name)] for expr, _ in queries() for one in selectors(expr) if one.name in series()}
+    assert {one.name for one in CATALOG if one not in shown} <= {"grpc_server_started_total"}
+
+
+@pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: f"{rule.alert}-{rule.labels.get('slo', '')}")
 class TestRule:
     """Each rule."""
 
@@ -86,7 +174,7 @@ class TestRule:
         asked = selectors(rule.expr)
         assert asked
         for one in asked:
-            assert one.name in {*series(), *PROCESS}
+            assert one.name in {*series(), *PROCESS, *recorded()}
             assert {matcher.name for matcher in one.matchers.matchers} <= allowed(str(one.name))
 
     def test_it_groups_by_labels_that_exist(self, rule: Rule) -> None:
@@ -107,9 +195,12 @@ class TestRule:
             assert {matcher.value for matcher in one.matchers.matchers if matcher.name == "reason"} <= reasons
 
     def test_it_says_what_to_do(self, rule: Rule) -> None:
-        """It has a name of ours, a severity, a delay that Prometheus can parse, a summary and a description."""
+        """An alert has a name of ours, a severity, a delay that Prometheus can parse, a summary and a description."""
+        if ":" in rule.alert:
+            assert re.fullmatch(r"kfadapter:\w+:ratio_rate\w+", rule.alert)
+            return
         assert re.fullmatch(r"Kfadapter[A-Z]\w+", rule.alert)
         assert rule.labels["severity"] in {"warning", "critical"}
         assert promql_parser.parse_duration(rule.wait) is not None
-        assert set(rule.annotations) == {"summary", "description"}
-        assert all(text.endswith(".") for text in rule.annotations.values())
+        assert set(rule.annotations) == {"runbook_url", "summary", "description"}
+        assert all(rule.annotations[name].endswith(".") for name in ("summary", "description"))
