@@ -19,6 +19,7 @@ from benchmarks import (
     spec_summary,
     startup,
     steps,
+    telemetry,
     upload,
 )
 from benchmarks.results import Figure, Row, absolute
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "startup": startup.run,
     "memory": memory.run,
     "own_cost": own_cost.run,
+    "telemetry": telemetry.run,
     "get": get.run,
     "list_versions": list_versions.run,
     "upload": upload.run,

@@ -96,8 +96,7 @@ def test_every_write(recorded: Callable[[RpcMethod], Line], path: str) -> None:
     assert line["code"] == "OK"
     assert (line["resource_type"], line["resource_id"]) == (kind, f"the {kind}_id")
     if kind == "pipeline_version":
-        assert line["resource_name"] == "the version_name"
-        assert line.get("parent_id") == "the pipeline_id" or line["parent_name"] == "the name"
+        assert (line["resource_name"], line["parent_name"]) == ("the version_name", "the name")
     assert {"time", "request_id", "peer"} <= line.keys()
     assert "description" not in json.dumps(line)
 

@@ -57,34 +57,31 @@ def record(rpc: Rpc) -> dict[str, object]:
         "caller_issuer": caller.issuer if caller else "",
         "peer": rpc.context.peer(),
         "method": rpc.method.path.lstrip("/"),
-        **resource(rpc.method, *_messages(rpc)),
+        **resource(rpc.method, _with_parts(rpc.response), _with_parts(rpc.request)),
         "code": call_code(rpc).name,
         "reason": rpc.failure.reason if rpc.failure else "",
     }
     return {key: _cut(value) for key, value in fields.items() if value}
 
 
-def resource(method: RpcMethod, *messages: Message) -> dict[str, str]:
+def resource(method: RpcMethod, answers: list[Message], requests: list[Message]) -> dict[str, str]:
     """The resource that a call is about: from its response, if it has one, then from its request.
 
     A version is named together with its pipeline, its parent. An upload is about a version.
     """
-    kind = resource_type(method)
-    if kind == _VERSION:
-        return {
-            "resource_type": kind,
-            "resource_id": _first(messages, "pipeline_version_id"),
-            "resource_name": _first(messages, "version_name"),
-            "parent_id": _first(messages, "pipeline_id"),
-            "parent_name": _first(messages[-1:], "name"),
-            "namespace": _first(messages, "namespace"),
-        }
-    return {
+    kind, messages = resource_type(method), [*answers, *requests]
+    found = {
         "resource_type": kind,
         "resource_id": _first(messages, f"{kind}_id"),
         "resource_name": _first(messages, f"{kind}_name", "name", "display_name"),
         "namespace": _first(messages, "namespace"),
     }
+    if kind == _VERSION:  # in requests, `name` is that of the pipeline
+        of_version = [one for one in answers if f"{kind}_id" in one.DESCRIPTOR.fields_by_name]
+        found["resource_name"] = _first(requests, "version_name") or _first(of_version, "name")
+        found["parent_id"] = _first(messages, "pipeline_id")
+        found["parent_name"] = _first([*requests, *(one for one in answers if one not in of_version)], "name")
+    return found
 
 
 def resource_type(method: RpcMethod) -> str:
@@ -95,18 +92,15 @@ def resource_type(method: RpcMethod) -> str:
     return "".join(f"_{sign.lower()}" if sign.isupper() else sign for sign in service).lstrip("_")
 
 
-def _messages(rpc: Rpc) -> list[Message]:
-    """The response and the request, each behind its parts."""
-    found = []
-    for message in (rpc.response, rpc.request):
-        if isinstance(message, Message):
-            known = message.DESCRIPTOR.fields_by_name
-            found += [getattr(message, part) for part in _PARTS if part in known and message.HasField(part)]
-            found.append(message)
-    return [one for one in found if isinstance(one, Message)]
+def _with_parts(message: object) -> list[Message]:
+    """A message behind its parts; none before it has arrived."""
+    if not isinstance(message, Message):
+        return []
+    known = message.DESCRIPTOR.fields_by_name
+    return [*(getattr(message, part) for part in _PARTS if part in known and message.HasField(part)), message]
 
 
-def _first(messages: tuple[Message, ...], *fields: str) -> str:
+def _first(messages: list[Message], *fields: str) -> str:
     values = (getattr(message, field, "") for message in messages for field in fields)
     return next((value for value in values if value and isinstance(value, str)), "")
 
