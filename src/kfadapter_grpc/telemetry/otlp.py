@@ -6,6 +6,7 @@ of their own, so a collector that is slow or unreachable delays no call: what do
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -86,6 +87,8 @@ class Telemetry:
         self._ends: list[Callable[[], object]] = []
         if not self.signals or self.missing:
             return
+        # Otherwise a collector that is unreachable makes a warning for each repetition, besides the error at its end.
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         try:
             self._resource = _resource(service)
             if "traces" in self.signals:
