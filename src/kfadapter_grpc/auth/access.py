@@ -101,9 +101,10 @@ def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
     role = caller.role
     if role is None or not role.allows(needed):
         held = role.value if role else "none"
+        how = f"as {role.holder}" if role else "without a role"
         raise PermissionDeniedError(
-            f"'{caller.name}' calls {f'as a {held}' if role else 'without a role'}, and {method.lstrip('/')} needs a "
-            f"{needed.value}; ask the adapter's operator for that role",
+            f"'{caller.name}' calls {how}, and {method.lstrip('/')} needs {needed.holder}; ask the adapter's "
+            "operator for that role",
             metadata={"caller": caller.name, "role": held, "needed": needed.value},
         )
 

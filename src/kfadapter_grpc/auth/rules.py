@@ -27,6 +27,7 @@ MAX_RULES = 500
 """The most rules in a file: each call is compared with all of them, about 1 µs each."""
 _NAMESPACE = re.compile(r"[a-z0-9*-]{0,63}")
 _MOST_TOLD = 5
+_ROLES = tuple(role.value for role in Role)
 _SCALARS = (str, bool, int, float)
 
 Texts: TypeAlias = str | list[str]
@@ -192,6 +193,9 @@ def parse_rules(data: bytes) -> Rules:
     mistakes: list[str] = []
     rules: list[Rule] = []
     for index, one in enumerate(found):
+        if wrong := list(_wrong_roles(one)):
+            mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in wrong]
+            continue
         try:
             rule = msgspec.convert(one, Rule)
         except msgspec.ValidationError as error:
@@ -204,6 +208,14 @@ def parse_rules(data: bytes) -> Rules:
         more = f"; and {len(mistakes) - _MOST_TOLD} more" if len(mistakes) > _MOST_TOLD else ""
         raise RulesError("; ".join(mistakes[:_MOST_TOLD]) + more)
     return Rules(rules)
+
+
+def _wrong_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Values that are no roles; msgspec does not say of which namespace."""
+    grants = rule.get("grants") if isinstance(rule, dict) else None
+    for namespace, role in grants.items() if isinstance(grants, dict) else ():
+        if role not in _ROLES:
+            yield ("grants", namespace), f"`{role}` is no role; there are {', '.join(_ROLES)}"
 
 
 def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:

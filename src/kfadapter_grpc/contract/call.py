@@ -32,6 +32,11 @@ class Role(enum.Enum):
         """Returns whether this role includes `needed`."""
         return _RANKS[self] >= _RANKS[needed]
 
+    @property
+    def holder(self) -> str:
+        """One who has this role, in words: `a reader`."""
+        return f"{'an' if self is Role.ADMIN else 'a'} {self.value}"
+
 
 _RANKS = {role: rank for rank, role in enumerate(Role)}
 
@@ -103,9 +108,9 @@ class Limits:
         if role is not None and role.allows(self.needed):
             return
         where = f"namespace '{namespace}'" if namespace else "what is in no namespace"
-        held = f"is a {role.value}" if role else "has no role"
+        held = f"is {role.holder}" if role else "has no role"
         raise PermissionDeniedError(
-            f"'{self.name}' {held} in {where}, and this call needs a {self.needed.value} there; ask the adapter's "
+            f"'{self.name}' {held} in {where}, and this call needs {self.needed.holder} there; ask the adapter's "
             "operator for that role",
             metadata={
                 "caller": self.name,

@@ -149,7 +149,10 @@ def access_rules(settings: Settings) -> Verdict:
     if settings.access_rules is None:
         return ok("access rules", "none: the role of a caller is the same in all namespaces")
     rules = parse_rules(settings.access_rules.read_bytes())
-    return ok("access rules", f"{len(rules)} rules in {settings.access_rules}; others may do nothing")
+    return ok(
+        "access rules",
+        f"{settings.access_rules} is valid; callers that match none of its {len(rules)} rules may do nothing",
+    )
 
 
 def listening(settings: Settings) -> Verdict:
