@@ -200,3 +200,12 @@ def test_the_client_gives_up_a_server_that_does_not_answer(monkeypatch: pytest.M
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with Client(address, timeout=WAIT_SECONDS) as client, pytest.raises(CannotConnectError):
             client.pipelines.upload(io.BytesIO(b"x"), name="x")  # which is not retried: a stream cannot be read again
+
+
+def test_more_headers_than_accepted(serve: Serve) -> None:
+    """A call with more than 16 KiB of metadata is refused by gRPC; the next one on the connection is served."""
+    stub = serve(Scripted()).stub
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.Get(pb.GetPipelineRequest(name="hello"), metadata=(("x-large", "a" * 20_000),), timeout=WAIT_SECONDS)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stub.Get(pb.GetPipelineRequest(name="hello"), timeout=WAIT_SECONDS).name == "hello"

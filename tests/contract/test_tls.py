@@ -103,6 +103,14 @@ def test_tls(serve: Serve, certified: Certified, connect: Connect) -> None:
     assert not works(lambda: connect(running, CertificateAuthority()).Get(GET, timeout=WAIT_SECONDS))
 
 
+def test_the_certificate_of_another_host(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """A client connects only to a server whose certificate names the host that it has connected to."""
+    settings = certified.tls()
+    certified.ca.issue("elsewhere").write(certified.folder, "server")
+    running = serve(Scripted(), **settings)
+    assert not works(lambda: connect(running, certified.ca).Get(GET, timeout=WAIT_SECONDS))
+
+
 def test_mtls(serve: Serve, certified: Certified, connect: Connect) -> None:
     """A client without a certificate, or with one of another CA or an expired one, gets no connection."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="manager"))
@@ -176,7 +184,7 @@ def test_rotation_of_the_callers_ca(serve: Serve, certified: Certified, connect:
     assert not works(lambda: connect(running, old, old.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
 
 
-@pytest.mark.parametrize("broken", ["rubbish", "another key", "expired", "gone"])
+@pytest.mark.parametrize("broken", ["rubbish", "another key", "half-written", "expired", "gone"])
 def test_a_broken_certificate_is_not_taken_up(
     serve: Serve, certified: Certified, connect: Connect, broken: str
 ) -> None:
@@ -187,6 +195,9 @@ def test_a_broken_certificate_is_not_taken_up(
             (certified.folder / "server.pem").unlink()
         elif broken == "expired":
             certified.ca.issue("localhost", days=(-3, -1)).write(certified.folder, "server")
+        elif broken == "half-written":
+            pair = certified.ca.issue("localhost")
+            (certified.folder / "server.pem").write_bytes(pair.certificate[: len(pair.certificate) // 2])
         else:
             key = b"rubbish" if broken == "rubbish" else certified.ca.issue("x").key
             (certified.folder / "server.key").write_bytes(key)

@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system import bad_input, disk, faults, histories, lines, overload, restarts
+from tests.system import bad_input, connections, disk, faults, histories, lines, overload, restarts
 from tests.system.scenario import Stage
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ SCENARIOS = {
     one.name: one
     for one in (
         overload.overload, overload.stream_overload, overload.fairness, overload.hostile_callers,
-        restarts.drain, lines.broken_lines, faults.faults, bad_input.bad_input, bad_input.cancels,
-        restarts.kills, histories.histories, disk.disk, lines.soak,
+        connections.connections, restarts.drain, lines.broken_lines, faults.faults, bad_input.bad_input,
+        bad_input.cancels, restarts.kills, histories.histories, disk.disk, lines.soak,
     )
 }  # fmt: skip
 """The scenarios by name, in the order in which they are run."""

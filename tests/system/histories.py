@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import threading
@@ -70,7 +71,7 @@ class UnreliableKfp(Between):
             connection.wait(slow)  # it is sent on even if the adapter has given up meanwhile
         try:
             _, answer = self._ask(received)
-        except OSError:
+        except (OSError, http.client.HTTPException):  # KFP was killed
             return False
         if dice < 0.06:
             return False
