@@ -197,7 +197,7 @@ class History:
         self._record(f"run/{request_id}", "watch", began, shown, reads=True, state=state)
         return ended
 
-    def list_runs(self, adapter: int, request_ids: Collection[str]) -> None:
+    def list_runs(self, adapter: int, request_ids: Collection[str]) -> Outcome:
         """Lists all runs, and records of each request id how many runs it has."""
         began, token, found = time.monotonic_ns(), "", Counter[str]()
         while True:
@@ -209,6 +209,7 @@ class History:
         for one in request_ids:
             shown = ended if found[one] or ended.code != OK else replace(ended, code="", reason="RUN_NOT_FOUND")
             self._record(f"run/{one}", "listed", began, shown, reads=True, count=found[one])
+        return ended
 
 
 def _versions(shown: Sequence[Any]) -> list[dict[str, str]]:
@@ -224,11 +225,18 @@ def _state(number: RunState.ValueType) -> str:
     return RunState.Name(number).removeprefix("RUN_STATE_").replace("UNSPECIFIED", "")
 
 
-def check(calls: Sequence[dict[str, object]]) -> list[str]:
-    """Checks a history; returns a line for each pipeline name and run whose calls no order explains."""
+def check(calls: Sequence[dict[str, object]], keep: Path | None = None) -> list[str]:
+    """Checks a history; returns a line for each pipeline name and run whose calls no order explains.
+
+    Their calls are written to the file `keep`, in the form in which the checker reads them.
+    """
     tool = subprocess.run([_ROOT / "scripts" / "history-checker"], check=True, capture_output=True, text=True)
     lines = "".join(f"{json.dumps(one)}\n" for one in calls)
     checked = subprocess.run([tool.stdout.strip()], input=lines, capture_output=True, text=True, check=False)
     if checked.returncode not in {0, 1}:
         raise RuntimeError(checked.stderr)
-    return checked.stdout.splitlines()
+    found = checked.stdout.splitlines()
+    if keep is not None and found:
+        keys = {one.partition(": ")[0] for one in found}
+        keep.write_text("".join(f"{json.dumps(one)}\n" for one in calls if one["key"] in keys), encoding="utf-8")
+    return found
