@@ -11,6 +11,7 @@ import threading
 import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
 
 import pytest
 from tests.repository.conftest import call, pipeline_file
@@ -87,6 +88,19 @@ def test_a_broken_answer_to_a_stored_version_is_a_success(scripted: ScriptedKfp,
         == VERSION
     )
     assert scripted.paths("DELETE") == []
+
+
+@pytest.mark.parametrize(("request_id", "sought"), [("", '"key":"name"'), ("mine", '"key":"tags.kfadapter_request"')])
+def test_a_broken_answer_is_not_taken_for_another_upload_of_the_same_content(
+    scripted: ScriptedKfp, before_scripted: Pipelines, request_id: str, sought: str
+) -> None:
+    """Another upload of the same bytes may have taken the version's name: with a request id, that is looked up."""
+    _new_pipeline(scripted, resets()).on("GET", VERSIONS, NO_VERSIONS)
+    with pytest.raises(errors.KfpUnavailableError):
+        before_scripted.upload(UploadPipelineMetadata("p", request_id=request_id), pipeline_file(), call())
+    (path,) = [unquote_plus(one) for one in scripted.paths("GET") if "/versions?" in one]
+    assert sought in path.replace(" ", "")
+    assert '"key":"tags.kfadapter_sha256"' in path.replace(" ", "")
 
 
 class BrokenDisk(io.BytesIO):

@@ -331,8 +331,13 @@ class Uploader:
             return self._arrived(error, job, pipeline_id, name)
 
     def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
-        """Searches for a version that may have been stored; if it does not exist, raises the failure, with advice."""
-        where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
+        """Searches for a version that may have been stored; if it does not exist, raises the failure, with advice.
+
+        Another upload of the same content may have taken the name, so a request id tells more than that.
+        """
+        request_id = job.request.request_id
+        ours = equals(f"tags.{tags.REQUEST}", request_id) if request_id else equals("name", name)
+        where = (ours, equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
             version = self._versions.find_where(pipeline_id, where, spare_call(job.call))
         except errors.UnsupportedByKfpError:
