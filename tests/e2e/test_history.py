@@ -92,6 +92,7 @@ BAD = {
     "nor among the pipelines": [stored(1, 0, 1), line("listed", 2, 3, pipeline="")],
     "an upload is listed twice": [stored(1, 0, 1), listed(2, 3, 1, 1)],
     "a repeated upload returns another version": [stored(1, 0, 1), {**stored(1, 2, 3), "version": "v2"}],
+    "an upload returns the version of another": [stored(1, 0, 9), {**stored(2, 0, 9), "version": "v1"}],
     "a version appears, disappears and appears": [stored(1, 0, 9), listed(1, 2, 1), listed(3, 4), listed(5, 6, 1)],
     "a version nobody uploaded": [stored(1, 0, 1), listed(2, 3, 1, 2)],
     "a deleted pipeline is listed": [stored(1, 0, 1), deleted(2, 3), listed(4, 5, 1)],

@@ -193,8 +193,12 @@ func (now name) as(pipeline string) name {
 	return now
 }
 
-// with returns the name with one more version; nothing if its pipeline is another one, or was deleted.
+// with returns the name with one more version; nothing if its pipeline is another one, or was deleted, or if the
+// version is another upload's.
 func (now name) with(version Version, pipeline string) []name {
+	if version.ID != notKnown && slices.ContainsFunc(now.versions, func(one Version) bool { return one.ID == version.ID }) {
+		return nil
+	}
 	if len(now.versions) == 0 {
 		if slices.Contains(now.gone, pipeline) {
 			return nil
