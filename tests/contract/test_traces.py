@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,25 +18,32 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.responses import PlainTextResponse
 from tests.contract.running import Scripted, eventually
+from tests.mlmd import FakeStore
 from tests.scripted_kfp import ScriptedKfp, answers, resets
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
+from kfadapter_embedded.traces import RequestSpans
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import InternalError, PipelineNotFoundError
 from kfadapter_grpc.daemon.log import configure_logging
 from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreSettings
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.telemetry.logs import add_trace
-from kfadapter_grpc.telemetry.traces import CallTraces
+from kfadapter_grpc.telemetry.otlp import Telemetry
+from kfadapter_grpc.telemetry.traces import CallTraces, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from opentelemetry.sdk.trace import ReadableSpan
+    from starlette.types import Message
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 GET = pb.GetPipelineRequest(name="hello")
@@ -183,6 +192,56 @@ def test_the_client_continues_a_trace(traced: Traced) -> None:
     *_, call = traced.ended(2)
     assert call.parent is not None
     assert f"{call.context.trace_id:032x}" == PARENT.split("-")[1]
+
+
+def test_ml_metadata() -> None:
+    """A request to ML Metadata is a span, and carries the trace on."""
+    store, provider = FakeStore(), TracerProvider(shutdown_on_exit=False)
+    headers: list[dict[str, str | bytes]] = []
+    store.before = lambda _, context: headers.append(dict(context.invocation_metadata() or ()))
+    spans = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    parent = TraceContextTextMapPropagator().extract({"traceparent": PARENT})
+    call = Call("r", 10, trace=Trace(provider.get_tracer("test"), TraceContextTextMapPropagator(), parent))
+    with closing(MetadataStore(StoreSettings(store.start()))) as reading:
+        assert reading.run("unknown", call) is None
+    store.stop()
+    (span,) = spans.get_finished_spans()
+    name = "ml_metadata.MetadataStoreService/GetContextByTypeAndName"
+    assert (span.name, span.kind) == (name, SpanKind.CLIENT)
+    assert dict(span.attributes or {}) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": name,
+        "rpc.response.status_code": "OK",
+    }
+    assert headers[0]["traceparent"] == f"00-{PARENT.split('-')[1]}-{span.context.span_id:016x}-01"
+
+
+def test_the_embedded_kfp_continues_a_trace() -> None:
+    """A request with a trace is a span of it; one without, as a health check, is none."""
+    spans = InMemorySpanExporter()
+    sent: list[Message] = []
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    telemetry = Telemetry("kfp")
+    telemetry.tracer, telemetry.propagator = provider.get_tracer("test"), TraceContextTextMapPropagator()
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = RequestSpans(PlainTextResponse("no", 500), telemetry)
+    scope = {"type": "http", "method": "GET", "path": "/x", "scheme": "http"}
+    for headers in ([], [(b"traceparent", PARENT.encode())]):
+        asyncio.run(app({**scope, "headers": headers}, receive, send))
+    (span,) = spans.get_finished_spans()
+    assert span.parent is not None
+    assert f"{span.parent.span_id:016x}" == PARENT.split("-")[2]
+    assert (span.attributes or {})["http.response.status_code"] == 500
+    assert span.status.status_code is StatusCode.ERROR
+    assert [one["status"] for one in sent if one["type"] == "http.response.start"] == [500, 500]
 
 
 def _parent() -> trace.SpanContext:

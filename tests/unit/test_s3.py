@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tests.artifact_reading import read, unpacked
 
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import ArtifactChangedError, ArtifactNotFoundError, ArtifactNotReadableError
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.object_stores import ObjectStores
+from kfadapter_grpc.telemetry.traces import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +85,22 @@ def test_a_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401  boto3 
     assert read(source, f"{ROOT}/학습/model", offset=999_985)[1] == b"56789"
     assert read(source, f"{ROOT}/학습/model", offset=3, length=4)[1] == b"3456"
     assert read(source, f"{ROOT}/학습/model", offset=999_990)[1] == b""
+
+
+def test_spans(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
+    """Each request for a call that is traced is a span, which names the bucket and the key; a failed one says why."""
+    s3.put_object(Bucket="mlpipeline", Key="v2/artifacts/model", Body=b"0123456789")
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    trace = Trace(provider.get_tracer("test"), TraceContextTextMapPropagator(), Context())
+    read(source, f"{ROOT}/model", call=Call("r", 10, trace=trace))
+    with pytest.raises(ArtifactNotFoundError):
+        read(source, f"{ROOT}/nothing", call=Call("r", 10, trace=trace))
+    found = [(one.name, dict(one.attributes or {})) for one in spans.get_finished_spans()]
+    of_model = {"kfadapter.bucket": "minio://mlpipeline", "kfadapter.key": "v2/artifacts/model"}
+    assert found[:2] == [("HeadObject", of_model), ("GetObject", of_model)]
+    name, attributes = found[2]
+    assert (name, attributes["error.type"]) == ("HeadObject", "FileNotFoundError")
 
 
 def test_an_empty_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
