@@ -253,6 +253,8 @@ def histories(stage: Stage) -> Iterator[Finding]:
     yield shown("of unknown outcome", sum(one["outcome"] == "unknown" for one in history.calls))
     odd = {" ".join(end): ends for end, ends in history.ends.items() if end[1] not in EXPECTED}
     yield none("ends that neither faults nor kills explain", odd)
+    for error, times in history.kfp_errors.items():  # of a KFP that is killed and restarted
+        yield shown(error[:200], times)
     yield none("names and runs that could not be read at the end", unread)
     yield none("names and runs whose calls no order explains", [*unexplained, f"see {kept}"] if unexplained else 0)
     yield shown("seconds of the check", time.monotonic() - checked)

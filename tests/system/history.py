@@ -37,7 +37,7 @@ _TOLD = {"PIPELINE_NOT_FOUND": MISSING, "RUN_NOT_FOUND": MISSING} | {
 }
 """Reasons that say what is the case; after any other one the outcome is unknown."""
 EXPECTED = frozenset(
-    {OK, "KFP_UNAVAILABLE", "KFP_TIMEOUT", "NAME_CONTESTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", *_TOLD}
+    {OK, "KFP_ERROR", "KFP_UNAVAILABLE", "KFP_TIMEOUT", "NAME_CONTESTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", *_TOLD}
 )
 """The ends of calls that a faulty KFP and killed adapters explain."""
 _NOT_SENT = "failed to connect"
@@ -49,6 +49,7 @@ class History:
     Attributes:
         calls: The calls as the checker reads them.
         ends: How often the calls of each RPC ended in which way.
+        kfp_errors: What KFP_ERROR said, and how often.
     """
 
     def __init__(self, *targets: str) -> None:
@@ -58,6 +59,7 @@ class History:
         self._lock = threading.Lock()
         self.calls: list[dict[str, object]] = []
         self.ends: Counter[tuple[str, str]] = Counter()
+        self.kfp_errors: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +79,8 @@ class History:
     def _count(self, rpc: str, ended: Outcome) -> None:
         with self._lock:
             self.ends[rpc, ended.reason or ended.code] += 1
+            if ended.reason == "KFP_ERROR":
+                self.kfp_errors[f"{rpc}: {ended.message}"] += 1
 
     def _record(self, key: str, op: str, began: int, ended: Outcome, *, reads: bool = False, **fields: object) -> None:
         """Records a call, unless it certainly had no effect and returned nothing."""

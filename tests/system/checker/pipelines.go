@@ -77,11 +77,14 @@ func pipelineStep(now name, call Call) []name {
 			return now.unless(len(now.versions) > 0 || slices.Contains(now.gone, call.Pipeline))
 		}
 		return now.holds(call.Pipeline, nil, len(now.versions))
-	case "drop": // the first step of Delete without force: the only version is deleted
-		if len(now.versions) == 1 {
-			return []name{now, {pipeline: now.pipeline, gone: now.gone}}
+	case "drop": // the first step of Delete without force: a version is deleted, the only one that it had seen
+		next := []name{now}
+		for n := range now.versions {
+			one := now
+			one.versions = slices.Delete(slices.Clone(now.versions), n, n+1)
+			next = append(next, one)
 		}
-		return []name{now}
+		return next
 	case "delete": // the second step: a pipeline without versions is deleted
 		switch call.Outcome {
 		case "PIPELINE_HAS_VERSIONS":
