@@ -162,7 +162,9 @@ class WhoAmIResponse(_message.Message):
 
     @_builtins.property
     def certificate_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names in the client certificate of the connection, whatever way the caller authenticated."""
+        """The names in the caller's own client certificate, also beside a token. Not those in the certificate of a proxy that
+        sent the call, nor beside a token those in one that the adapter accepts from any caller.
+        """
 
     def __init__(
         self,

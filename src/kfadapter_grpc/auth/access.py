@@ -69,7 +69,8 @@ class Access:
             return bearer
         if holder.is_caller and bearer.name not in shown:
             raise TokenFault.TWO_IDENTITIES.error()
-        identity = replace(bearer.identity, certificate_names=shown)
+        # A certificate that is not the caller's own says nothing about the caller, so no rule may match it.
+        identity = replace(bearer.identity, certificate_names=shown if holder.is_caller else ())
         weaker = [Grant(one.namespace, _weaker(one.role, holder.role)) for one in bearer.grants]
         return Caller(identity, tuple(weaker))
 

@@ -31,7 +31,8 @@ class Identity:
         subject: The token's subject.
         groups: The groups in the token.
         claims: All claims of the token; only those of a verified token.
-        certificate_names: The names in the connection's client certificate, whatever way the caller authenticated.
+        certificate_names: The names in the caller's own client certificate, whatever way the caller authenticated;
+            empty for that of a proxy, and for any that `*` allows beside a token.
     """
 
     name: str
