@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,11 +22,14 @@ from kfadapter.v1.identity_pb2_grpc import IdentityServiceStub
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.auth import issuer_keys
+from kfadapter_grpc.doctor.issuers import examine
+from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.server.process import servicers
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.contract.running import Told
     from tests.scripted_kfp import Behaviour
@@ -165,6 +169,41 @@ def test_a_token_larger_than_metadata(tmp_path: Path) -> None:
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_the_doctor(tmp_path: Path) -> None:
+    """The doctor shows for each issuer how many keys there are and for whom tokens are; or why there are none."""
+    with issued(tmp_path, "rsa", "ec") as (_, file):
+        (verdict,) = examine(Settings.load(issuers=file))
+        assert verdict.status is Status.OK
+        assert verdict.what == "2 keys; tokens for kfadapter are valid, and their bearers are writers"
+    (verdict,) = examine(Settings.load(issuers=file))
+    assert (verdict.status, "Connection refused" in verdict.what) == (Status.FAILED, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tls_client_proxies": "gateway"}, "token_file or issuers must be set"),
+        ({"kfp_user_header": "kubeflow-userid"}, "needs authenticated callers"),
+        ({"kfp_user_header": "kubeflow userid"}, "the name of a header"),
+        ({"kfp_user_header": "Authorization"}, "the name of a header"),
+        ({"kfp_user_header": "x", "kfp_credentials": "forward"}, "use one of the two"),
+        ({"kfp_user_header": "x", "kfp_url": "http://kfp.example.org"}, "over http"),
+        ({"kfp_user_prefix": "x"}, "has no effect"),
+        ({"issuers": "/nowhere"}, "cannot be read"),
+    ],
+)
+def test_mistakes_in_settings(settings: dict[str, Any], said: str) -> None:
+    """Settings that would not do what they seem to are refused."""
+    with pytest.raises(SettingsError, match=said):
+        Settings.load(**{name: Path(one) if name == "issuers" else one for name, one in settings.items()})
+
+
+def test_forwarded_tokens(tmp_path: Path) -> None:
+    """Tokens for the adapter are not forwarded to KFP."""
+    with issued(tmp_path, "rsa") as (_, file), pytest.raises(SettingsError, match="tokens of issuers"):
+        Settings.load(issuers=file, kfp_credentials="forward")
+
+
 # --- certificates and tokens -----------------------------------------------------------------------------------------
 
 
@@ -214,7 +253,6 @@ def impersonating(folder: Path, kfp: ScriptedKfp, prefix: str = "") -> Iterator[
     """An adapter that impersonates its callers; yields its issuer and a channel."""
     from kfadapter_grpc.server import AdapterServer  # noqa: PLC0415
     from kfadapter_grpc.server.kfp import connect_as_set  # noqa: PLC0415
-    from kfadapter_grpc.settings import Settings  # noqa: PLC0415
     from kfadapter_grpc.upload import UploadLimits  # noqa: PLC0415
     from kfadapter_grpc.watch import WatchPoller  # noqa: PLC0415
 
