@@ -15,7 +15,7 @@ from scripts.manifests import Manifest, ManifestError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KUBERNETES = ("1.29", "1.37")
+KUBERNETES = ("1.29", manifests.KUBERNETES)
 """The oldest release that we support, and the newest that there are schemas of."""
 PROMETHEUS_OPERATOR = "monitoring.coreos.com/v1"
 """The API version whose resources are no part of Kubernetes."""

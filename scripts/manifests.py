@@ -1,4 +1,4 @@
-"""Builds the manifests in deploy/ with kustomize."""
+"""Builds the manifests in deploy/ with kustomize and Helm."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "chart"
 ADAPTER = "kfadapter"
 """What the adapter is called: its Deployment, its container, its Service, its ConfigMap."""
+KUBERNETES = "1.37"
+"""The newest release that there are schemas of."""
 BUILD_SECONDS = 60
 CLONE = "../kfadapter-grpc"
 """Where the example of docs/deploy.md expects this repository."""
@@ -84,6 +87,16 @@ def build_text(kustomization: str) -> list[Manifest]:
         return _build(folder)
 
 
+def chart(namespace: str, *arguments: str, release: str = ADAPTER) -> list[Manifest]:
+    """Builds the Helm chart; `arguments` choose the values.
+
+    Raises:
+        ManifestError: It cannot be built.
+    """
+    where = ("--namespace", namespace, "--kube-version", KUBERNETES)
+    return list(filter(None, yaml.safe_load_all(run("helm", "template", release, str(CHART), *where, *arguments))))
+
+
 def examples() -> list[str]:
     """Finds the kustomizations that docs/deploy.md shows."""
     text = (ROOT / "docs" / "deploy.md").read_text()
@@ -125,13 +138,22 @@ def image_variables() -> dict[str, str]:
     return dict(_IMAGE_VARIABLE.findall((ROOT / "Dockerfile").read_text()))
 
 
-def _build(folder: Path) -> list[Manifest]:
-    tool = subprocess.run([ROOT / "scripts" / "kustomize"], capture_output=True, text=True, check=False)  # noqa: S603
-    if tool.returncode:
-        raise ManifestError(tool.stderr.strip())
-    done = subprocess.run(  # noqa: S603  the pinned one
-        [tool.stdout.strip(), "build", str(folder)], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
+def run(program: str, *arguments: str) -> str:
+    """Runs a pinned program; returns its output.
+
+    Raises:
+        ManifestError: It cannot be installed, or fails.
+    """
+    here = {**os.environ, "HELM_CONFIG_HOME": "/nonexistent"}  # no settings of the user
+    found = subprocess.run([ROOT / "scripts" / program], capture_output=True, text=True, check=False)  # noqa: S603
+    if found.returncode:
+        raise ManifestError(found.stderr.strip())
+    command = [found.stdout.strip(), *arguments]
+    done = subprocess.run(command, env=here, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)  # noqa: S603
     if done.returncode:
-        raise ManifestError(f"{folder}: {done.stderr.strip()}")
-    return list(yaml.safe_load_all(done.stdout))
+        raise ManifestError(f"{program} {' '.join(arguments)}: {done.stdout}{done.stderr}".strip())
+    return done.stdout
+
+
+def _build(folder: Path) -> list[Manifest]:
+    return list(yaml.safe_load_all(run("kustomize", "build", str(folder))))

@@ -97,7 +97,18 @@ def names() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def kustomize() -> None:
     """Provides the pinned kustomize; if it cannot be installed, tests that need it are skipped, in CI they fail."""
-    found = subprocess.run([ROOT / "scripts" / "kustomize"], capture_output=True, text=True, check=False)
+    provide("kustomize")
+
+
+@pytest.fixture(scope="session")
+def helm() -> None:
+    """Provides the pinned helm, likewise."""
+    provide("helm")
+
+
+def provide(tool: str) -> None:
+    """Installs a pinned program, or skips."""
+    found = subprocess.run([ROOT / "scripts" / tool], capture_output=True, text=True, check=False)
     if found.returncode != 0 and not os.environ.get("CI"):
         pytest.skip(found.stderr.strip())
     assert found.returncode == 0, found.stderr

@@ -33,7 +33,7 @@ SCENARIOS = {
     for one in (
         overload.overload, overload.stream_overload, overload.fairness, overload.hostile_callers,
         connections.connections, restarts.drain, lines.broken_lines, faults.faults, bad_input.bad_input,
-        bad_input.cancels, restarts.kills, histories.histories, disk.disk, lines.soak,
+        bad_input.cancels, restarts.kills, restarts.replicas, histories.histories, disk.disk, lines.soak,
     )
 }  # fmt: skip
 """The scenarios by name, in the order in which they are run."""

@@ -324,7 +324,7 @@ class Crowd:
             failure = None
             try:
                 part(self, chance)
-            except (AdapterError, RuntimeError) as error:  # RuntimeError: the client is closed
+            except (AdapterError, RuntimeError, ValueError) as error:  # the latter two: the client is closed
                 failure = (part.__name__, getattr(error, "reason", ""), str(error))
             with self._lock:
                 if failure is None:

@@ -20,6 +20,8 @@ HELLO = _PIPELINES / "hello_world.yaml"
 """A pipeline of one step."""
 CONTAINER = _PIPELINES / "container_step.yaml"
 """A pipeline whose step cannot run on this machine: a run of it fails at once."""
+SLEEPS = _PIPELINES / "sleeps.yaml"
+"""A pipeline whose step sleeps for a given time."""
 NAME = "stored"
 """The name of the pipeline that is there."""
 
@@ -31,7 +33,7 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     """
     with Client(target) as client:
         stored = client.pipelines.upload(HELLO, name=NAME)
-        client.pipelines.upload(_PIPELINES / "sleeps.yaml", name="sleeps")
+        client.pipelines.upload(SLEEPS, name="sleeps")
         client.pipelines.upload(CONTAINER, name="container")
         train = client.pipelines.upload(_PIPELINES / "train_and_report.yaml", name="train").pipeline.pipeline_id
         running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from benchmarks.pipeline_text import KIB
 from tests.system.between import Moment, Step, Tripwire
 from tests.system.load import Crowd, Repeated
-from tests.system.records import CONTAINER, HELLO, stored_versions
+from tests.system.records import CONTAINER, HELLO, SLEEPS, stored_versions
 from tests.system.scenario import Finding, Stage, at_least, at_most, exactly, none, scenario, shown
 
-from kfadapter_grpc.client import AdapterError, Client, HealthStatus, InvalidPipelineFileError, RunFilter
+from kfadapter_grpc.client import AdapterError, Client, HealthStatus, InvalidPipelineFileError, RunFilter, RunState
 
 if TYPE_CHECKING:
     import random
@@ -80,6 +80,51 @@ def drain(stage: Stage) -> Iterator[Finding]:
     yield shown("uploads that succeeded", ended["upload"])
     yield at_least("watches that were ended with DRAINING and came back", watches, times)
     yield none("calls, uploads and watches that failed", failures)
+
+
+READERS, WRITERS, FOLLOWERS = 8, 2, 8
+"""How many callers read, write, and watch one run, while an adapter is killed."""
+
+
+@scenario(not_covered="callers with stubs of their own: their writes end with UNAVAILABLE, and are theirs to repeat.")
+def replicas(stage: Stage) -> Iterator[Finding]:
+    """If one of two adapters is killed under load, no call fails, writes are done once, watches end with the run."""
+    times, url = stage.scaled(20, 1), stage.embedded(stage.folder / "kfp").url
+    running, written, last = [_serving(stage, url), _serving(stage, url)], dict[str, str](), list[RunState]()
+    target = "ipv4:" + ",".join(adapter.target for adapter in running)
+    with Client(target) as client:
+        client.pipelines.upload(HELLO, name="instant")
+        client.pipelines.upload(SLEEPS, name="sleeps")
+        followed = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
+
+    def write(crowd: Crowd, chance: random.Random) -> None:
+        name = f"written-{chance.getrandbits(64):x}"
+        written[name] = crowd.client.pipelines.upload(HELLO, name=name).version.pipeline_version_id
+
+    def follow(crowd: Crowd, _: random.Random) -> None:
+        last.append(crowd.client.runs.wait(followed).state)
+        crowd.stopped.wait()
+
+    with Crowd(stage, target, (_call, READERS), (write, WRITERS), (follow, FOLLOWERS)) as crowd:
+        for number in range(times):
+            time.sleep(SETTLE_SECONDS)
+            os.kill(running[number % 2].pid, signal.SIGKILL)
+            time.sleep(stage.chance("restart", number).uniform(0, 1))
+            running[number % 2] = _serving(stage, url, running[number % 2])
+        crowd.client.runs.terminate(followed)
+        end = time.monotonic() + 10 * stage.slack
+        while len(last) < FOLLOWERS and time.monotonic() < end:
+            time.sleep(0.05)
+        ended, failures = crowd.ended.copy(), dict(crowd.failures)
+    stored = stored_versions(target)
+    yield shown("adapters that were killed", times)
+    yield at_least("calls that succeeded", ended["_call"], 100 * times)
+    yield at_least("writes that were acknowledged", len(written), times)
+    yield none("calls, writes and watches that failed", failures)
+    wrong = [name for name, one in written.items() if stored.get(name) != [one]]
+    wrong += [name for name in stored if name.startswith("written-") and len(stored[name]) != 1]
+    yield none("writes that are lost, doubled or half-made", wrong)
+    yield exactly("watches that ended in the last state", last.count(RunState.CANCELED), FOLLOWERS)
 
 
 def _serving(stage: Stage, url: str, after: Adapter | None = None) -> Adapter:
