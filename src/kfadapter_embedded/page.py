@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.folders import page_note
+
 from .child import piped
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def served(listener: socket.socket, target: str, max_upload_bytes: int) -> Itera
     What the page reports goes to this process' own standard error.
     """
     with listener:
-        number = listener.fileno()
+        number, port = listener.fileno(), listener.getsockname()[1]
         child = subprocess.Popen(  # noqa: S603  # this interpreter and this package
             [sys.executable, "-m", _MODULE, str(number), target, str(max_upload_bytes)],
             stdin=subprocess.PIPE,
@@ -57,9 +59,15 @@ def served(listener: socket.socket, target: str, max_upload_bytes: int) -> Itera
             start_new_session=True,  # Ctrl-C in a terminal goes to this process only
             env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
+    with suppress(OSError, RuntimeError):  # without a home, `kfadapter runs open` needs --page
+        note = page_note(target)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(f"http://{HOST}:{port}")
     try:
         yield
     finally:
+        with suppress(OSError, RuntimeError):
+            page_note(target).unlink(missing_ok=True)
         piped(child.stdin).close()
         try:
             child.wait(STOP_SECONDS)

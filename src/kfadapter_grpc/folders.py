@@ -12,6 +12,11 @@ def state_folder() -> Path:
     return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"
 
 
+def page_note(adapter: str) -> Path:
+    """The file in which `kfadapter dev` notes the address of its page while it runs, by the address of its adapter."""
+    return state_folder() / "pages" / adapter.replace(":", "-")
+
+
 def config_folder() -> Path:
     """The folder of contexts and logins.
 

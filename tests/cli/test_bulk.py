@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -17,9 +18,11 @@ from tests.cli.test_process import PROGRAM, environment, in_terminal
 from kfadapter.v1 import common_pb2, run_pb2
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.contract.errors import KfpUnavailableError, PermissionDeniedError, RunNotRetryableError
+from kfadapter_grpc.folders import page_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import grpc
     from google.protobuf.message import Message
@@ -275,6 +278,18 @@ def test_prune_spares_a_run_that_was_retried(
 
 
 # --- open -----------------------------------------------------------------------------------------------------------
+
+
+def test_open_the_page_of_dev(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of a running `kfadapter dev` is found by its adapter; a note that was left behind counts for nothing."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    note = page_note(kfadapter.target)
+    note.parent.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as page:
+        address = f"http://127.0.0.1:{page.getsockname()[1]}"
+        note.write_text(address)
+        assert kfadapter("runs", "open", "--print").out == f"{address}/runs\n"
+    assert kfadapter("runs", "open", "--print").out == "http://127.0.0.1:8080/runs\n"
 
 
 def test_open(kfadapter: Kfadapter, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def test_the_page_comes_and_goes_with_dev(number: signal.Signals, tmp_path: Path
     with dev(tmp_path, "--page-port", "0") as running:
         url = _line(running)
         assert _get(url) == "ok\n"
+        assert running.printed("runs", "open", "--print") == f"{url}/runs\n"
         assert running.target in _get(url, "/health")
         running.process.send_signal(number)
         assert running.process.communicate(timeout=SECONDS) == ("", "")  # the page has closed stderr, too

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import itertools
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -24,6 +25,9 @@ from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.run_changes import archive, delete, prune, unarchive
 from kfadapter_grpc.cli.run_filter import Selection
 from kfadapter_grpc.cli.values import Period
+
+_PAGE = "http://127.0.0.1:8080"
+"""Where the page is unless told otherwise."""
 
 
 def list_(options: ClientOptions, which: Selection, *, created_before: CreatedBefore = "", listed: ListOptions) -> None:
@@ -97,23 +101,43 @@ def open_(
     *,
     page: Annotated[
         str,
-        typer.Option("--page", metavar="URL", envvar="KFADAPTER_PAGE", help="Address of the page."),
-    ] = "http://127.0.0.1:8080",
+        typer.Option(
+            "--page",
+            metavar="URL",
+            envvar="KFADAPTER_PAGE",
+            help=f"Address of the page; defaults to that of kfadapter dev, or {_PAGE}.",
+        ),
+    ] = "",
     only_print: Annotated[bool, typer.Option("--print", help="Only print the address.")] = False,
 ) -> None:
     """Open the page of a run, or of all runs, in a browser."""
     import webbrowser
     from urllib.parse import quote
 
-    if not page.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"'{page}' is no address of the page; write http://127.0.0.1:8080")
-    address = f"{page.rstrip('/')}/runs"
-    if run:
-        with options.client() as client:
+    with options.client() as client:
+        page = page or _page_of(client.target)
+        if not page.startswith(("http://", "https://")):
+            raise typer.BadParameter(f"'{page}' is no address of the page; write {_PAGE}")
+        address = f"{page.rstrip('/')}/runs"
+        if run:
             address += f"/{quote(run_id(client, run), safe='')}"
     out.print_line(address)
     if not only_print and not webbrowser.open(address):
         out.note("found no browser; open the address in one")
+
+
+def _page_of(adapter: str) -> str:
+    """Returns where `kfadapter dev` serves the page in front of an adapter, if it does; otherwise the usual address."""
+    import socket
+
+    from kfadapter_grpc.folders import page_note
+
+    with suppress(OSError, ValueError, RuntimeError):
+        page = page_note(adapter).read_text("utf-8")
+        host, _, port = page.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), 0.5):
+            return page
+    return _PAGE
 
 
 def show(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
