@@ -169,6 +169,14 @@ def test_a_run_of_a_pipeline_elsewhere(adapter: Adapter, pipeline: str, experime
     assert expected == ("OK" if found.code is grpc.StatusCode.OK else reason(found))
 
 
+@pytest.mark.parametrize(("namespace", "code"), [(OWN, "OK"), (OTHER, "PERMISSION_DENIED"), ("", "PERMISSION_DENIED")])
+def test_request_ids_of_a_namespace(adapter: Adapter, namespace: str, code: str) -> None:
+    """A run's id is derived from namespace and request id: a caller cannot take, or try, those of another namespace."""
+    ids: dict[str, Any] = {"pipeline_id": key("pipelines", OWN), "experiment_id": key("experiments", OWN)}
+    request = run_pb2.CreateRunRequest(**ids, request_id="nightly", namespace=namespace)
+    assert adapter.call(RUNS + "Create", "writer in own", [request]).code.name == code
+
+
 def test_patterns_beside_a_role_everywhere(adapter: Adapter) -> None:
     """The highest role counts; an unknown id stays unknown to a caller that sees everything."""
     path = PIPELINES + "Delete"

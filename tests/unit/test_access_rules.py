@@ -190,6 +190,8 @@ def test_many_rules_are_fast() -> None:
     assert len(rules) == MAX_RULES
     began = time.perf_counter()
     assert not rules.grants(PERSON)
+    assert not rules.grants(replace(PERSON, groups=("z",)))
+    assert rules.grants(replace(PERSON, groups=("y",))) == (Grant("a", Role.READER),)
     assert time.perf_counter() - began < 0.1
 
 

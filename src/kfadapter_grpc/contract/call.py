@@ -126,7 +126,8 @@ def _role_in(namespace: str | None, grants: Iterable[Grant]) -> Role | None:
     return _highest(
         grant.role
         for grant in grants
-        if grant.namespace == "*" or (namespace is not None and fnmatchcase(namespace, grant.namespace))
+        if grant.namespace in {"*", namespace}
+        or (namespace is not None and "*" in grant.namespace and fnmatchcase(namespace, grant.namespace))
     )
 
 

@@ -79,6 +79,8 @@ class RunCreator:
         """Starts a run, or finds the one that an earlier call with this request id started."""
         if not request.request_id:
             return self._start(request, str(uuid.uuid4()), call)
+        if call.limits is not None:  # the ids that are derived for a namespace are for its callers only
+            call.limits.ensure(request.namespace)
         run_id = run_id_for(request.request_id, request.namespace)
         with self._turns.taken((run_id,), call):
             earlier = self._find(run_id, call)
