@@ -45,6 +45,7 @@ NAVIGATION = {
         "docs/security",
         "docs/observability",
         "docs/runbooks",
+        "docs/languages",
         "docs/training-manager",
         "docs/embedded",
     ),

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from typer.main import get_command
 
 from kfadapter_grpc.cli.app import Program, app
 from kfadapter_grpc.cli.errors import MEANINGS
+from kfadapter_grpc.client.connection import service_config
 from kfadapter_grpc.methods import METHODS, SERVICES
 
 if TYPE_CHECKING:
@@ -116,3 +118,10 @@ def test_every_exit_code_is_listed(cli: dict[str, str]) -> None:
     """The table of exit codes is complete."""
     for code, meaning in MEANINGS.items():
         assert f"| {code.value} | {meaning} |\n" in cli["README.md"]
+
+
+def test_the_service_config_for_other_languages() -> None:
+    """The service config of the page about languages is that of the Python client: it retries every read."""
+    page = (Path(__file__).parents[2] / "docs" / "languages.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert json.loads(block) == json.loads(service_config())

@@ -253,6 +253,19 @@ def test_floor_of_protobuf() -> None:
     assert None not in found
 
 
+def test_java_gets_one_class_of_each_name() -> None:
+    """The class that Java makes of each proto file has another name than all messages, enums and services."""
+    texts = [(path, path.read_text()) for path in PROTOS.glob("*.proto")]
+    declared = re.compile(r"^(?:message|enum|service) (\w+)", re.MULTILINE)
+    types = Counter(name for _, text in texts for name in declared.findall(text))
+    assert set(types.values()) == {1}
+    for path, text in texts:
+        named = re.search(r'java_outer_classname = "(\w+)"', text)
+        name = named[1] if named else path.stem.title().replace("_", "")
+        # A name that the file itself declares gets OuterClass appended by protoc.
+        assert name in declared.findall(text) or not types[name], name
+
+
 def _reasons() -> set[str]:
     names = set(errors_pb2.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
     return {name.removeprefix("ERROR_REASON_") for name in names}
