@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # type: ignore[import-untyped]
 
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError
@@ -17,8 +21,11 @@ from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from google.protobuf.descriptor import FileDescriptor
+    from google.protobuf.message import Message
     from structlog.typing import FilteringBoundLogger
 
+HEALTH_SERVICE = "grpc.health.v1.Health"
 KFP_NAME = "kfp"
 """The service name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
@@ -32,6 +39,44 @@ _REJECTED = (
 )
 STALLED_SECONDS = 5.0
 """The time limit for a watcher to read an update, before its watch is cancelled."""
+_LIST = """
+message_type { name: "HealthListRequest" }
+message_type {
+  name: "HealthListResponse"
+  field {
+    name: "statuses" number: 1 label: LABEL_REPEATED type_name: ".grpc.health.v1.HealthListResponse.StatusesEntry"
+  }
+  nested_type {
+    name: "StatusesEntry"
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: ".grpc.health.v1.HealthCheckResponse" }
+    options { map_entry: true }
+  }
+}
+"""
+
+
+def _descriptor() -> FileDescriptor:
+    """Returns health.proto with List, which grpcio-health-checking has only in its releases for protobuf 7."""
+    declared: FileDescriptor = health_pb2.DESCRIPTOR
+    if "HealthListRequest" in declared.message_types_by_name:
+        return declared
+    file = FileDescriptorProto()
+    declared.CopyToProto(file)
+    text_format.Merge(_LIST, file)
+    package = f".{file.package}"
+    file.service[0].method.add(
+        name="List", input_type=f"{package}.HealthListRequest", output_type=f"{package}.HealthListResponse"
+    )
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindFileByName(file.name)
+
+
+DESCRIPTOR = _descriptor()
+"""The file that declares the service; reflection shows it."""
+_HealthListRequest = GetMessageClass(DESCRIPTOR.message_types_by_name["HealthListRequest"])
+_HealthListResponse = GetMessageClass(DESCRIPTOR.message_types_by_name["HealthListResponse"])
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -71,6 +116,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             context.set_code(grpc.StatusCode.NOT_FOUND)
             context.set_details(f"not found: service '{request.service}'")
         return HealthCheckResponse(status=status)
+
+    def List(self, request: Message, context: grpc.ServicerContext) -> Message:  # noqa: ARG002, N802
+        """Returns the status of all names."""
+        response = _HealthListResponse()
+        with self._changed:
+            for name, status in self._statuses.items():
+                response.statuses[name].status = status  # type: ignore[attr-defined] # a class made at run time
+        return response
 
     def Watch(  # noqa: N802
         self,
@@ -126,6 +179,15 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         now = {watch: self._statuses.get(watch.name, HealthCheckResponse.SERVICE_UNKNOWN) for watch in self._watches}
         ready = {watch: status for watch, status in now.items() if not watch.sending_since}
         return {watch: status for watch, status in ready.items() if self._watches[watch] != status}
+
+
+def add_health(servicer: HealthServicer, server: grpc.Server) -> None:
+    """Adds the health service to `server`."""
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    handler = grpc.unary_unary_rpc_method_handler(
+        servicer.List, _HealthListRequest.FromString, _HealthListResponse.SerializeToString
+    )
+    server.add_registered_method_handlers(HEALTH_SERVICE, {"List": handler})
 
 
 class _Watch:

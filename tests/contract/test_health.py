@@ -1,21 +1,23 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError, KfpUnavailableError
-from kfadapter_grpc.health import Health, HealthMonitor, HealthServicer
+from kfadapter_grpc.health import DESCRIPTOR, Health, HealthMonitor, HealthServicer
 from kfadapter_grpc.methods import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from google.protobuf.message import Message
     from tests.contract.conftest import Serve
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -85,6 +87,20 @@ def test_unknown_name(serve: Serve) -> None:
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
     assert next(watch(running, "nobody")).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+def test_list(serve: Serve) -> None:
+    """List returns the status of every name that Check knows."""
+    running = serve(Scripted(), Kfp(answers=False).probe)
+    message = {name: GetMessageClass(one) for name, one in DESCRIPTOR.message_types_by_name.items()}
+    ask: grpc.UnaryUnaryMultiCallable[Message, Any] = running.channel.unary_unary(
+        "/grpc.health.v1.Health/List",
+        message["HealthListRequest"].SerializeToString,
+        message["HealthListResponse"].FromString,
+    )
+    answer = ask(message["HealthListRequest"](), timeout=WAIT_SECONDS)
+    found = {name: one.status for name, one in answer.statuses.items()}
+    assert found == {**dict.fromkeys(OWN_NAMES, SERVING), "kfp": NOT_SERVING}
 
 
 def test_drain_is_seen(serve: Serve) -> None:

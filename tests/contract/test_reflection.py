@@ -1,24 +1,26 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type: ignore[import-untyped]
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
 from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc.health import HEALTH_SERVICE
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.side_services import MAX_STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from google.protobuf.descriptor import FileDescriptor
     from tests.contract.conftest import Serve
 
+PROTOS = Path(__file__).parents[2] / "protos" / "kfadapter" / "v1"
 LIST = reflection_pb2.ServerReflectionRequest(list_services="")
 
 
@@ -47,30 +49,55 @@ def test_both_versions_are_served(serve: Serve, version: str) -> None:
 
 
 def test_every_symbol_is_found(serve: Serve) -> None:
-    """Each method, message, field, enum and enum value of the contract leads to the file that declares it."""
+    """Each service, method, message, field, oneof, enum and enum value leads to the file that declares it."""
     stub = reflection_pb2_grpc.ServerReflectionStub(serve(Scripted()).channel)
-    files = {pb.DESCRIPTOR, *pb.DESCRIPTOR.dependencies}
-    wanted = {name: file.name for file in files for name in _symbols(file)}
-    assert {"kfadapter.v1.PipelineService.Upload", "kfadapter.v1.VIEW_FULL"} <= wanted.keys()
+    listed = [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in (*SERVICES, HEALTH_SERVICE)
+    ]
+    answers = list(stub.ServerReflectionInfo(iter(listed), timeout=WAIT_SECONDS))
+    files = {one.name: one for answer in answers for one in _files(answer)}
+    assert {path.name for path in PROTOS.glob("*.proto")} - {"errors.proto"} <= {Path(name).name for name in files}
+    wanted = {symbol: name for name, file in files.items() for symbol in _symbols(file)}
+    assert {
+        "kfadapter.v1.PipelineService.Upload",
+        "kfadapter.v1.VIEW_FULL",
+        "kfadapter.v1.Run.LabelsEntry.key",
+        "google.protobuf.Value.kind",
+        "grpc.health.v1.Health.List",
+        "grpc.health.v1.HealthCheckResponse.ServingStatus.SERVING",
+    } <= wanted.keys()
     questions = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in wanted]
-    for (name, file), answer in zip(
-        wanted.items(), stub.ServerReflectionInfo(iter(questions), timeout=WAIT_SECONDS), strict=True
-    ):
-        found = answer.file_descriptor_response.file_descriptor_proto
-        assert file in {FileDescriptorProto.FromString(one).name for one in found}, name
+    found = stub.ServerReflectionInfo(iter(questions), timeout=WAIT_SECONDS)
+    for (name, file), answer in zip(wanted.items(), found, strict=True):
+        assert file in {one.name for one in _files(answer)}, name
 
 
-def _symbols(file: FileDescriptor) -> Iterator[str]:
-    for service in file.services_by_name.values():
-        yield service.full_name
-        yield from (method.full_name for method in service.methods)
-    for enum in file.enum_types_by_name.values():
-        yield enum.full_name
-        yield from (f"{scope}.{value.name}" for value in enum.values for scope in (file.package, enum.full_name))
-    for message in file.message_types_by_name.values():
-        yield message.full_name
-        yield from (field.full_name for field in message.fields)
-        yield from (oneof.full_name for oneof in message.oneofs)
+def _files(answer: reflection_pb2.ServerReflectionResponse) -> list[FileDescriptorProto]:
+    return [FileDescriptorProto.FromString(one) for one in answer.file_descriptor_response.file_descriptor_proto]
+
+
+def _symbols(file: FileDescriptorProto) -> Iterator[str]:
+    for service in file.service:
+        yield f"{file.package}.{service.name}"
+        yield from (f"{file.package}.{service.name}.{method.name}" for method in service.method)
+    yield from _enums(file.package, file.enum_type)
+    yield from _messages(file.package, file.message_type)
+
+
+def _messages(scope: str, messages: Iterable[DescriptorProto]) -> Iterator[str]:
+    for message in messages:
+        name = f"{scope}.{message.name}"
+        yield name
+        yield from (f"{name}.{one.name}" for one in message.field)
+        yield from (f"{name}.{one.name}" for one in message.oneof_decl)
+        yield from _enums(name, message.enum_type)
+        yield from _messages(name, message.nested_type)
+
+
+def _enums(scope: str, enums: Iterable[EnumDescriptorProto]) -> Iterator[str]:
+    for enum in enums:
+        yield f"{scope}.{enum.name}"
+        yield from (f"{place}.{one.name}" for one in enum.value for place in (scope, f"{scope}.{enum.name}"))
 
 
 @pytest.mark.parametrize("name", ["kfadapter.v1.PipelineService.Nothing", "kfadapter.v1", "", "a.b", "\0"])

@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE  # type: ignore[import-untyped]
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 
 from kfadapter_grpc.daemon.listening import bind
-from kfadapter_grpc.health import Health, HealthMonitor
+from kfadapter_grpc.health import HEALTH_SERVICE, Health, HealthMonitor, add_health
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, layers
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.security import Security
@@ -117,7 +115,7 @@ class AdapterServer:
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         for servicer in servicers:
             add_servicer(servicer, self._server)
-        add_HealthServicer_to_server(self._health.servicer, self._server)
+        add_health(self._health.servicer, self._server)
         if settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
 

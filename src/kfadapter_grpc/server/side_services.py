@@ -14,25 +14,24 @@ import grpc
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, ReflectionServicer  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha.reflection_pb2_grpc import (  # type: ignore[import-untyped]
     add_ServerReflectionServicer_to_server,
 )
 
+from kfadapter_grpc import health
 from kfadapter_grpc.daemon.listening import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from google.protobuf.descriptor import Descriptor, FileDescriptor
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
     from grpc_reflection.v1alpha.reflection_pb2 import (  # type: ignore[import-untyped]
         ServerReflectionRequest,
         ServerReflectionResponse,
     )
 
-    from kfadapter_grpc.health import HealthServicer
 
 MAX_STREAMS = 8
 """Reflection streams served at once: each holds a thread for as long as its caller likes."""
@@ -46,7 +45,7 @@ class HealthListener:
         address: The listen address; empty if it does not listen.
     """
 
-    def __init__(self, listen: str, servicer: HealthServicer, options: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, listen: str, servicer: health.HealthServicer, options: Sequence[tuple[str, int]]) -> None:
         """Listens on `listen`, HOST:PORT, when started; not at all if empty."""
         self.address = listen
         self._servicer = servicer
@@ -64,7 +63,7 @@ class HealthListener:
             return
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
         self._server = grpc.server(self._threads, options=self._options)
-        add_HealthServicer_to_server(self._servicer, self._server)
+        health.add_health(self._servicer, self._server)
         port = bind(self._server, self.address, None, "--health-listen")
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._server.start()
@@ -100,15 +99,16 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
 
 
 class _Pool:
-    """The descriptors of some services, also by the symbols that protobuf's pool (upb) does not find.
+    """The descriptors of some services by all of their symbols.
 
-    These are methods, fields, oneofs and enum values; the latter by both of their names, beside and below their enum.
+    Protobuf's pool (upb) finds neither methods nor fields, oneofs and enum values, and has no List of health.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
         self._pool: DescriptorPool = Default()
         self._symbols: dict[str, FileDescriptor] = {}
         self._seen: set[str] = set()
+        self._add(health.DESCRIPTOR)
         for service in services:
             self._add(self._pool.FindServiceByName(service).file)
 
@@ -121,27 +121,30 @@ class _Pool:
         Raises:
             KeyError: None declares it.
         """
-        return self._symbols.get(name) or self._pool.FindFileContainingSymbol(name)
+        return self._symbols[name]
 
     def _add(self, file: FileDescriptor) -> None:
         if file.name in self._seen:
             return
         self._seen.add(file.name)
         for service in file.services_by_name.values():
-            self._symbols |= dict.fromkeys((one.full_name for one in service.methods), file)
-        for enum in file.enum_types_by_name.values():
-            scopes = (file.package, enum.full_name)
-            self._symbols |= {f"{scope}.{value.name}": file for value in enum.values for scope in scopes}
-        for message in file.message_types_by_name.values():
-            self._add_message(message, file)
+            names = (service.full_name, *(method.full_name for method in service.methods))
+            self._symbols |= dict.fromkeys(names, file)
+        declared = _symbols(file.package, file.message_types_by_name.values(), file.enum_types_by_name.values())
+        self._symbols |= dict.fromkeys(declared, file)
         for one in file.dependencies:
             self._add(one)
 
-    def _add_message(self, message: Descriptor, file: FileDescriptor) -> None:
-        inside = [*message.fields_by_name, *message.oneofs_by_name, *message.enum_values_by_name]
-        self._symbols |= {f"{message.full_name}.{name}": file for name in inside}
-        for nested in message.nested_types:
-            self._add_message(nested, file)
+
+def _symbols(scope: str, messages: Iterable[Descriptor], enums: Iterable[EnumDescriptor]) -> Iterator[str]:
+    """Yields what is declared in a scope; enum values by both of their names, beside and below their enum."""
+    for enum in enums:
+        yield enum.full_name
+        yield from (f"{place}.{value.name}" for value in enum.values for place in (scope, enum.full_name))
+    for message in messages:
+        yield message.full_name
+        yield from (f"{message.full_name}.{name}" for name in (*message.fields_by_name, *message.oneofs_by_name))
+        yield from _symbols(message.full_name, message.nested_types, message.enum_types)
 
 
 def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
