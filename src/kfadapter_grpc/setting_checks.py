@@ -82,6 +82,11 @@ def _health_listen(health_listen: str) -> None:
         split_address(health_listen)
 
 
+def _channelz_listen(channelz_listen: str) -> None:
+    if channelz_listen and not is_loopback(split_address(channelz_listen)[0]):
+        raise ValueError(f"channelz has no authentication, and others can reach {channelz_listen}; use 127.0.0.1")
+
+
 def _certificate(tls_certificate: Path | None) -> None:
     if tls_certificate is not None:
         _parsed(tls_certificate, check_certificate)
@@ -288,6 +293,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _listen,
     _metrics_listen,
     _health_listen,
+    _channelz_listen,
     _certificate,
     _key,
     _client_ca_needs_tls,

@@ -122,6 +122,11 @@ class Settings:
         typer.Option(metavar="HOST:PORT", help="Additional address for health checks without TLS."),
         "Kubernetes' gRPC probes cannot use TLS.",
     ] = ""
+    channelz_listen: Annotated[
+        str,
+        typer.Option(metavar="HOST:PORT", help="Loopback address for channelz."),
+        "It shows connections, peers and counts of calls to every caller on this machine, for grpcdebug and grpcurl.",
+    ] = ""
     insecure_listen: Annotated[
         bool,
         typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS."),

@@ -155,6 +155,13 @@ def test_token_file(files: Files) -> None:
     )
 
 
+def test_channelz_listen() -> None:
+    """Channelz is served on loopback only."""
+    assert load(channelz_listen="127.0.0.1:50053").channelz_listen == "127.0.0.1:50053"
+    assert mistake(channelz_listen="50053").startswith("channelz_listen (KFADAPTER_CHANNELZ_LISTEN): must be HOST:PORT")
+    assert "channelz has no authentication" in mistake(channelz_listen="0.0.0.0:50053")
+
+
 def test_health_listen() -> None:
     """The health listener needs an address of the same form; it may be reachable from other machines."""
     assert load(health_listen="0.0.0.0:50052").health_listen == "0.0.0.0:50052"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SERVER = (
     "certifi",
     "cryptography",
+    "grpc_channelz",
     "grpc_reflection",
     "httptools",
     "joserfc",

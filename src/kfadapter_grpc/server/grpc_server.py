@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,7 +14,7 @@ from kfadapter_grpc.health import HEALTH_SERVICE, Health, HealthMonitor, add_hea
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, layers
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.security import Security
-from kfadapter_grpc.server.side_services import HealthListener, add_reflection
+from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_reflection
 from kfadapter_grpc.services import add_servicer
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ class AdapterServer:
         self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
         self._stopping = threading.Event()
         self._security = Security(settings)
-        self._health_listener = HealthListener(settings.health_listen, self._health.servicer, _OPTIONS)
+        serve_health = partial(add_health, self._health.servicer)
+        self._health_listener = SideListener(settings.health_listen, "--health-listen", serve_health, _OPTIONS)
+        self._channelz = SideListener(settings.channelz_listen, "--channelz-listen", add_channelz, _OPTIONS)
         as_caller = settings.kfp_credentials == "forward"
         impersonation = Impersonation(settings.kfp_user_prefix) if settings.kfp_user_header else None
         calls = CallInterceptor(
@@ -115,7 +118,7 @@ class AdapterServer:
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         for servicer in servicers:
             add_servicer(servicer, self._server)
-        add_health(self._health.servicer, self._server)
+        serve_health(self._server)
         if settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
 
@@ -148,6 +151,7 @@ class AdapterServer:
         port = bind(self._server, self._settings.listen, self._security.credentials)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._health_listener.start()
+        self._channelz.start()
         self._server.start()
         self._security.start()
         self._monitor.start()
@@ -155,9 +159,9 @@ class AdapterServer:
         return port
 
     def who_may_call(self) -> dict[str, object]:
-        """Returns, for the log, what callers need, and the address of health checks without TLS."""
-        where = {"health_address": self._health_listener.address} if self._health_listener.address else {}
-        return {**self._security.summary(), **where}
+        """Returns, for the log, what callers need, and the addresses of health checks without TLS and of channelz."""
+        where = {"health_address": self._health_listener.address, "channelz_address": self._channelz.address}
+        return {**self._security.summary(), **{key: address for key, address in where.items() if address}}
 
     def drain(self) -> bool:
         """Drains the server: NOT_SERVING, a pause, no new calls, the grace period for calls in flight.
@@ -182,6 +186,7 @@ class AdapterServer:
         # The response of a finished handler may still be in transit: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
         self._health_listener.stop()
+        self._channelz.stop()
         self._security.stop()
         self._monitor.stop()
         self._health.servicer.close()

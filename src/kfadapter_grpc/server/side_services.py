@@ -1,4 +1,4 @@
-"""Services besides the contract: health on its own address, and reflection, for grpcurl.
+"""Services besides the contract: health and channelz on their own addresses, and reflection, for grpcurl.
 
 Probes without TLS support, such as those of Kubernetes, check health at the second address. Reflection is served as
 grpc.reflection.v1 and as v1alpha, which have the same messages under two names.
@@ -24,7 +24,7 @@ from kfadapter_grpc import health
 from kfadapter_grpc.daemon.listening import bind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
     from grpc_reflection.v1alpha.reflection_pb2 import (  # type: ignore[import-untyped]
@@ -38,17 +38,20 @@ MAX_STREAMS = 8
 _THREADS = 2
 
 
-class HealthListener:
-    """Serves the server's health service, and nothing else, on another address.
+class SideListener:
+    """Serves some services, and nothing else, in plain text on another address.
 
     Attributes:
         address: The listen address; empty if it does not listen.
     """
 
-    def __init__(self, listen: str, servicer: health.HealthServicer, options: Sequence[tuple[str, int]]) -> None:
-        """Listens on `listen`, HOST:PORT, when started; not at all if empty."""
+    def __init__(
+        self, listen: str, option: str, add: Callable[[grpc.Server], None], options: Sequence[tuple[str, int]]
+    ) -> None:
+        """Listens on `listen`, HOST:PORT, when started; not at all if empty. `option` sets it; `add` adds services."""
         self.address = listen
-        self._servicer = servicer
+        self._option = option
+        self._add = add
         self._options = options
         self._server: grpc.Server | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -61,10 +64,10 @@ class HealthListener:
         """
         if not self.address:
             return
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="health")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="side")
         self._server = grpc.server(self._threads, options=self._options)
-        health.add_health(self._servicer, self._server)
-        port = bind(self._server, self.address, None, "--health-listen")
+        self._add(self._server)
+        port = bind(self._server, self.address, None, self._option)
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._server.start()
 
@@ -74,6 +77,15 @@ class HealthListener:
             self._server.stop(None)
             self._threads.shutdown(wait=False)
             self._server = None
+
+
+def add_channelz(server: grpc.Server) -> None:
+    """Adds channelz, which shows the connections of this process, and reflection of it to `server`."""
+    from grpc_channelz.v1 import channelz_pb2  # type: ignore[import-untyped]  # noqa: PLC0415  only where it is served
+    from grpc_channelz.v1.channelz import add_channelz_servicer  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    add_channelz_servicer(server)
+    add_reflection([service.full_name for service in channelz_pb2.DESCRIPTOR.services_by_name.values()], server)
 
 
 class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
