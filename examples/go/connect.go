@@ -101,9 +101,9 @@ func (file tokenFile) GetRequestMetadata(context.Context, ...string) (map[string
 func (tokenFile) RequireTransportSecurity() bool { return true }
 
 // startTracing exports traces if OTEL_EXPORTER_OTLP_ENDPOINT is set; the returned function sends what is left.
-func startTracing(ctx context.Context) (func(context.Context) error, error) {
+func startTracing(ctx context.Context) (func(), error) {
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" {
-		return func(context.Context) error { return nil }, nil
+		return func() {}, nil
 	}
 	exporter, err := otlptracegrpc.New(ctx)
 	if err != nil {
@@ -112,5 +112,9 @@ func startTracing(ctx context.Context) (func(context.Context) error, error) {
 	provider := trace.NewTracerProvider(trace.WithBatcher(exporter)) // named by OTEL_SERVICE_NAME
 	otel.SetTracerProvider(provider)
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	return provider.Shutdown, nil
+	return func() {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		provider.Shutdown(within) // without a collector, the trace is lost
+	}, nil
 }

@@ -44,7 +44,7 @@ func command(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	defer shutdown(context.WithoutCancel(ctx))
+	defer shutdown()
 	ctx, span := otel.Tracer("kfadapter-go").Start(ctx, words[0])
 	defer span.End()
 	connection, err := connect()
