@@ -32,7 +32,19 @@ LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "componen
 def test_everything_there_is_is_looked_at() -> None:
     """Tested are three overlays, one installation with all components, and three examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1", "example 2"]
-    of_pods = {"tls", "mutual-tls", "tokens", "pod-logs", "token-review", "artifact-stores", "autoscaling", "istio"}
+    of_pods = {
+        "issuers",
+        "access-rules",
+        "otel",
+        "tls",
+        "mutual-tls",
+        "tokens",
+        "pod-logs",
+        "token-review",
+        "artifact-stores",
+        "autoscaling",
+        "istio",
+    }
     beside = {"monitoring", "certificate", "gateway", "notify", "legacy-http", "console"}
     assert {one.name for one in manifests.components()} == of_pods | beside
 
@@ -86,7 +98,8 @@ def test_all_containers_are_of_one_image(installed: Installation) -> None:
 
 def test_variables_are_settings(installed: Installation) -> None:
     """Every variable of the adapter is a setting: it would not start with another."""
-    assert set(manifests.variables(installed.made)) <= {one.variable for one in declared(Settings).values()}
+    own = {name for name in manifests.variables(installed.made) if not name.startswith("OTEL_")}
+    assert own <= {one.variable for one in declared(Settings).values()}
 
 
 def test_variables_come_from_the_config_map(installed: Installation) -> None:
@@ -235,11 +248,12 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     kfp = urlsplit(installed.setting("kfp_url"))
     at_home = kfp.hostname == "127.0.0.1"
     kubernetes = {443, 6443} if installed.all("Role") else set()
+    collector = {4317, 4318} if "OTEL_EXPORTER_OTLP_ENDPOINT" in installed.environment else set()
     stores = {8333, 9000} if installed.setting("artifact_stores") != "None" else set()
     of_kfp = kfp.port or {"http": 80, "https": 443}[kfp.scheme]
     of_mlmd = split_address(installed.setting("mlmd_address") or "mlmd:8080")[1]
     istiod = {15012} if installed.all("AuthorizationPolicy") else set()
-    assert outward == (set() if at_home else {53, of_kfp, of_mlmd, *kubernetes, *stores, *istiod})
+    assert outward == (set() if at_home else {53, of_kfp, of_mlmd, *kubernetes, *stores, *istiod, *collector})
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:

@@ -65,6 +65,8 @@ def mount(folder: Path, authority: CertificateAuthority) -> None:
         "tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
         "client-ca": {"ca.crt": authority.certificate},
         "tokens": {"tokens": token_lines("reader").encode()},
+        "issuers": {"issuers.toml": b'[[issuers]]\nissuer = "https://login.example"\naudiences = ["kfadapter"]\n'},
+        "access-rules": {"rules.yaml": b'rules: [{match: everyone, grants: {"*": reader}}]'},
         "artifact-stores": {"stores.yaml": (DEPLOY / "components" / "artifact-stores" / "stores.yaml").read_bytes()},
     }
     volumes = {folder / "etc" / "kfadapter" / name: files for name, files in contents.items()}

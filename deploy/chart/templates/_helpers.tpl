@@ -57,9 +57,13 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* Rules of policies: the Kubernetes API server, which is no pod; istiod; DNS: the cluster's, or the node's own cache; the adapter. */ -}}
+{{- /* Rules of policies: the Kubernetes API server, which is no pod; issuers' keys; istiod; DNS: the cluster's, or the node's own cache; the adapter. */ -}}
 {{- define "to.kubernetes" -}}
 ports: [{protocol: TCP, port: 443}, {protocol: TCP, port: 6443}]
+{{- end -}}
+
+{{- define "to.issuers" -}}
+ports: [{protocol: TCP, port: 443}]
 {{- end -}}
 
 {{- define "to.istiod" -}}
