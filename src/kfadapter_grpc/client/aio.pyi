@@ -63,7 +63,7 @@ class AsyncClient:
         timeout: float | None = None,
         namespace: str = "",
         tls: bool | Tls | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         token_file: str | os.PathLike[str] | None = None,
         insecure_token: bool | None = None,
     ) -> None: ...
