@@ -79,7 +79,7 @@ def mistakes_of(kubectl: Kubectl, namespace: str, made: list[Manifest]) -> Itera
     restricted = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(restricted))
     applied = kubectl("apply", "--server-side", "--validate=strict", "-n", namespace, "-f", "-", text=text)
-    if applied.returncode or "Warning" in applied.stderr:
+    if applied.returncode or "would violate PodSecurity" in applied.stderr:
         yield from applied.stderr.splitlines()
     for deployment in (one for one in made if one["kind"] == "Deployment"):
         pod = {**deployment["spec"]["template"], "apiVersion": "v1", "kind": "Pod"}

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,22 +46,38 @@ def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None
 
 @pytest.mark.parametrize("name", ["multi-user", EVERYTHING])
 def test_with_tls(name: str, tmp_path: Path, embedded_url: str, kustomize: None) -> None:
-    """With TLS, tokens and optionally client certificates, probes still succeed, and calls need all of these."""
+    """With TLS, tokens and optionally client certificates probes succeed, calls need all, and clients find the name."""
     del kustomize
-    authority = CertificateAuthority()
-    mount(tmp_path, authority)
+    installed, authority = installation(name), CertificateAuthority()
+    mount(tmp_path, authority, *certificate_names(installed))
     certificate, key = authority.issue("training-manager").write(tmp_path, "caller")
     tls = Tls(ca=authority.write(tmp_path), certificate=certificate, key=key)
-    with serving(installation(name), tmp_path, embedded_url) as (_, target):
+    with serving(installed, tmp_path, embedded_url) as (_, target):
         with Client(target, tls=tls) as nobody, pytest.raises(UnauthenticatedError):
             next(nobody.pipelines.list())
         with Client(target, tls=tls, token=TOKENS["reader"]) as client:
             assert "Default" in {one.name for one in client.experiments.list()}
+        for host in hosts_called(installed):
+            with Client(target, tls=replace(tls, server_name=host)) as client:
+                assert client.health() is HealthStatus.SERVING
 
 
-def mount(folder: Path, authority: CertificateAuthority) -> None:
+def certificate_names(installed: Installation) -> list[str]:
+    """The names of the certificate: those of its Certificate, or one that the test has made."""
+    for one in installed.all("Certificate"):
+        return [*one["spec"]["dnsNames"], *one["spec"]["ipAddresses"]]
+    return ["127.0.0.1"]
+
+
+def hosts_called(installed: Installation) -> set[str]:
+    """The hosts by which notifier, page and gateway call the adapter."""
+    targets = (one["data"].get("KFADAPTER_TARGET", "") for one in installed.all("ConfigMap"))
+    return {target.rpartition(":")[0] for target in targets if target}
+
+
+def mount(folder: Path, authority: CertificateAuthority, *names: str) -> None:
     """Mounts Secrets and ConfigMaps as Kubernetes does: files are links into a folder that is replaced as a whole."""
-    pair = authority.issue("127.0.0.1")
+    pair = authority.issue(*names)
     contents = {
         "tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
         "client-ca": {"ca.crt": authority.certificate},
