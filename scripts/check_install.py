@@ -1,6 +1,6 @@
 """Uses an installed wheel: run by the Python of its environment, which has nothing else; scripts/check-pythons does.
 
-check_install.py EXTRAS PIPELINE    with the extras that were installed, separated by commas, and a pipeline to run
+check_install.py EXTRAS PIPELINE    with the extras that were installed, separated by commas, and examples/train.py
 
 KFADAPTER_TARGET names an adapter, for what calls one.
 """
@@ -108,7 +108,7 @@ def _develop(data: str, pipeline: str) -> None:
     port = str(_free_port())
     with _started(KFADAPTER, "dev", "--data", data, "--port", port, "--kfp-port", "0", "--page-port", "0"):
         _call("--target", f"{HOST}:{port}")
-        _run(KFADAPTER, "--target", f"{HOST}:{port}", "run", pipeline, "--watch")
+        _run(KFADAPTER, "--target", f"{HOST}:{port}", "run", pipeline, "-p", "dataset_seed=7", "--watch")
 
 
 def _answer(command: list[str], path: str, data: str) -> None:
