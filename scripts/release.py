@@ -53,8 +53,7 @@ def release(folder: Path) -> None:
     protos = {path: path.removeprefix("protos/") for path in _files("protos/kfadapter")}
     _pack(folder / f"{NAME}-{version}-protos.tar.gz", _entries(protos), epoch)
     _pack(folder / f"{NAME}-{version}-container.tar.gz", _container(version), epoch)
-    if (ROOT / "deploy/chart").is_dir():
-        _pack(folder / f"kfadapter-{semantic(version)}.tgz", _chart(version), epoch)
+    _pack(folder / f"kfadapter-{semantic(version)}.tgz", _chart(version), epoch)
     for installation in INSTALLATIONS:
         _bill(installation, folder / f"{NAME}-{version}-{installation}.cdx.json")
     statement = provenance(version, {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())})

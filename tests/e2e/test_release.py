@@ -10,10 +10,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from scripts import release
 
 if TYPE_CHECKING:
@@ -54,14 +56,17 @@ def _release(clone: Path, into: Path, variables: Mapping[str, str], umask: int) 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, bytes]]:
     """The files of two releases of one commit, made in two clones."""
-    made: list[Mapping[str, bytes]] = []
-    for name, variables, umask in ODD_PLACES:
+
+    def make(place: tuple[str, Mapping[str, str], int]) -> Mapping[str, bytes]:
+        name, variables, umask = place
         clone = _clone(tmp_path_factory.mktemp("release") / name)
         into = tmp_path_factory.mktemp("dist") / name / "dist"
         done = _release(clone, into, variables, umask)
         assert done.returncode == 0, done.stderr
-        made.append({path.name: path.read_bytes() for path in into.iterdir()})
-    return made
+        return {path.name: path.read_bytes() for path in into.iterdir()}
+
+    with ThreadPoolExecutor() as at_once:
+        return list(at_once.map(make, ODD_PLACES))
 
 
 @pytest.fixture
@@ -128,6 +133,17 @@ def test_the_container_context_is_what_the_dockerfile_copies(files: Mapping[str,
     for source in sources:
         assert any(name == source or name.startswith(f"{source}/") for name in names), source
     assert files[".tar.gz"].name == f"kfadapter_grpc-{re.findall(r'(?m)^ARG VERSION=(.+)$', dockerfile)[0]}.tar.gz"
+
+
+def test_the_chart_is_that_of_the_release(files: Mapping[str, Path]) -> None:
+    """The whole folder of the chart, with the version of the release and, as `appVersion`, of the image."""
+    version = files[".tar.gz"].name.removeprefix("kfadapter_grpc-").removesuffix(".tar.gz")
+    with tarfile.open(files[f"kfadapter-{release.semantic(version)}.tgz"]) as archive:
+        names = archive.getnames()
+        chart = yaml.safe_load(archive.extractfile("kfadapter/Chart.yaml") or pytest.fail("no Chart.yaml"))
+    tracked = _git(ROOT, "ls-files", "deploy/chart").splitlines()
+    assert sorted(names) == sorted(path.replace("deploy/chart", "kfadapter", 1) for path in tracked)
+    assert (chart["version"], chart["appVersion"]) == (release.semantic(version), version)
 
 
 @pytest.mark.parametrize(
