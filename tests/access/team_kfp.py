@@ -52,9 +52,11 @@ class TeamKfp:
 
     Attributes:
         folder: Where the artifact's file is.
+        multi_user: Whether it says that it has several users.
     """
 
     folder: Path
+    multi_user: bool = True
     server: ScriptedKfp = field(default_factory=ScriptedKfp)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class TeamKfp:
     def _routes(self) -> list[tuple[str, str, Callable[..., Behaviour]]]:
         kinds = "|".join(_KINDS)
         return [
+            ("GET", rf"{_V2}/healthz", lambda *_: answers(200, {"multi_user": self.multi_user})),
             ("GET", rf"{_V2}/pipelines/names/(.+)", self._pipeline_named),
             ("POST", rf"{_V2}/pipelines/upload_version", self._uploaded),
             ("GET", rf"{_V2}/pipelines/([^/]+)/versions", self._versions),

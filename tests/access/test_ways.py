@@ -125,6 +125,24 @@ def _review(name: str) -> Behaviour:
     return answers(201, {"status": {"authenticated": True, "user": user, "audiences": [AUDIENCE]}})
 
 
+def test_a_single_user_kfp(tmp_path: Path) -> None:
+    """A KFP that ignores namespaces has everything in none, whatever a call names; nothing is created elsewhere."""
+    kfp = TeamKfp(tmp_path, multi_user=False)
+    tokens = _written(tmp_path / "tokens", TokenEntry("trainer", Role.READER, digest("kfa_known")).line())
+    rule = {"match": "everyone", "grants": {OWN: "writer"}}
+    rules = _written(tmp_path / "rules.yaml", json.dumps({"rules": [rule]}))
+    with (
+        kfp.server,
+        running(kfp, token_file=tokens, access_rules=rules) as server,
+        grpc.insecure_channel(server.address, (("grpc.use_local_subchannel_pool", 1),)) as channel,
+    ):
+        adapter = Adapter(channel, kfp)
+        for path in ("/kfadapter.v1.PipelineService/Upload", "/kfadapter.v1.ExperimentService/Create"):
+            found = adapter.send(path, CASES[path].messages(OWN), "kfa_known")
+            assert found.code is grpc.StatusCode.PERMISSION_DENIED
+        assert not kfp.server.paths("POST")
+
+
 def test_a_changed_file(kfp: TeamKfp, tmp_path: Path) -> None:
     """Changes of the rules apply while the server runs; a mistake in them changes nothing, and is reported."""
     tokens = _written(tmp_path / "tokens", TokenEntry("trainer", Role.READER, digest("kfa_known")).line())

@@ -79,6 +79,12 @@ class _OwnerJson(msgspec.Struct):
     experiment_id: str = ""
 
 
+class _HealthJson(msgspec.Struct):
+    """KFP's health; every KFP says whether it keeps namespaces apart."""
+
+    multi_user: bool = True
+
+
 class Namespaces:
     """Limits calls to the namespaces of their callers. Safe to use from many threads."""
 
@@ -87,6 +93,7 @@ class Namespaces:
         self._send = send
         self._known: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._is_multi_user: bool | None = None
 
     def send(self, operation: Op, request: Request, call: Call, limits: Limits) -> Answer:
         """Sends a request that the limits allow; lists still need `keep_visible`.
@@ -101,7 +108,8 @@ class Namespaces:
             return self._looked_up(operation, request, call, limits, (found[1], found[2]))
         self.check(operation, request, call, limits)
         query = dict(request.query)
-        named = query.get("namespace", "") if operation in LISTS and "experiment_id" not in query else ""
+        is_listed = operation in LISTS and "experiment_id" not in query
+        named = self._effective(query.get("namespace", ""), call) if is_listed else ""
         if named and not limits.can_see(named):
             return Answer(200, b"{}")
         answer = self._send(operation, request, call)
@@ -122,10 +130,11 @@ class Namespaces:
         elif operation in IN_QUERY:
             self._ensure(operation, request, call, limits, (_PIPELINES, _segment(query[IN_QUERY[operation]])))
         elif operation is Op.GET_BY_NAME:
-            if not limits.can_see(query.get("namespace", "")):
+            if not limits.can_see(self._effective(query.get("namespace", ""), call)):
                 raise _unknown(operation, request)
         elif operation in BY_NAMESPACE:
-            limits.ensure(query.get("namespace", "") or str(_body(request).get("namespace", "")))
+            named = query.get("namespace", "") or str(_body(request).get("namespace", ""))
+            limits.ensure(self._effective(named, call))
         elif operation in BY_EXPERIMENT:
             self._check_creation(operation, request, call, limits)
         else:
@@ -139,7 +148,7 @@ class Namespaces:
         if experiment_id := str(body.get("experiment_id", "")):
             self._ensure(operation, request, call, limits, (_EXPERIMENTS, _segment(experiment_id)))
         else:
-            limits.ensure(str(body.get("namespace", "")))
+            limits.ensure(self._effective(str(body.get("namespace", "")), call))
 
     def keep_visible(self, operation: Op, request: Request, found: object, call: Call, limits: Limits) -> None:
         """Removes what is in other namespaces from a decoded list; its total is then unknown, -1."""
@@ -152,6 +161,13 @@ class Namespaces:
         is_scoped = any(dict(request.query).get(one) for one in ("namespace", "experiment_id"))
         if len(kept) < len(items) or not (is_scoped or not any(namespaces)):
             page.total_size = -1
+
+    def _effective(self, namespace: str, call: Call) -> str:
+        """The namespace that KFP uses if a request names one: a single-user KFP ignores it."""
+        if namespace and self._is_multi_user is None:
+            answer = self._send(Op.HEALTH, Request("GET", f"{_V2}/healthz"), call)
+            self._is_multi_user = decode(answer.body, _HealthJson).multi_user
+        return namespace if self._is_multi_user else ""
 
     # --- namespaces of resources ------------------------------------------------------------------------------------
 
