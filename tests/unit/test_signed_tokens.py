@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.auth.issuers import TokenReview
     from kfadapter_grpc.auth.token_review import Post
 
-NOW = int(time.time())
 SECONDS = 30.0
 
 
@@ -71,6 +70,11 @@ def ask(bearers: SignedBearers, text: str) -> Caller:
     return bearers.caller(text, digest(text), Call("test", SECONDS))
 
 
+def now() -> int:
+    """The time, in seconds since 1970; a test may run long after this module is loaded."""
+    return int(time.time())
+
+
 def test_valid(bearers: SignedBearers) -> None:
     """A valid token has the identity that its claims say, also the second time, when it is remembered."""
     for text in (token(), token(by="ec"), token(kid=None), token(typ="at+jwt"), token(claims(aud=["x", AUDIENCE]))):
@@ -79,7 +83,7 @@ def test_valid(bearers: SignedBearers) -> None:
             assert (who.name, who.way, who.issuer, who.subject) == ("alice", Way.ISSUER, ISSUER, "alice")
             assert who.groups == ("ml", "한국어")
     assert ask(bearers, token()).role_in("any") is Role.WRITER
-    assert ask(bearers, token(claims(exp=NOW - 30, nbf=NOW + 30, iat=NOW + 30))).name == "alice"
+    assert ask(bearers, token(claims(exp=now() - 30, nbf=now() + 30, iat=now() + 30))).name == "alice"
 
 
 def _hmac_with_public_key() -> str:
@@ -106,13 +110,13 @@ def _raw(**changed: object) -> bytes:
 
 
 BAD: dict[str, tuple[Callable[[], str], str]] = {
-    "expired": (lambda: token(claims(exp=NOW - 61)), "EXPIRED"),
+    "expired": (lambda: token(claims(exp=now() - 61)), "EXPIRED"),
     "no exp": (lambda: token(claims(exp=None)), "CLAIMS"),
-    "exp is a text": (lambda: token(claims(exp=str(NOW + 300))), "CLAIMS"),
+    "exp is a text": (lambda: token(claims(exp=str(now() + 300))), "CLAIMS"),
     "exp is true": (lambda: token(claims(exp=True)), "CLAIMS"),
-    "exp is infinite": (lambda: token(_raw().replace(str(NOW)[:6].encode(), b"1e999", 1)), "MALFORMED|CLAIMS"),
-    "nbf in the future": (lambda: token(claims(nbf=NOW + 3600)), "NOT_YET_VALID"),
-    "iat in the future": (lambda: token(claims(iat=NOW + 3600)), "NOT_YET_VALID"),
+    "exp is infinite": (lambda: token(_raw().replace(str(now())[:6].encode(), b"1e999", 1)), "MALFORMED|CLAIMS"),
+    "nbf in the future": (lambda: token(claims(nbf=now() + 3600)), "NOT_YET_VALID"),
+    "iat in the future": (lambda: token(claims(iat=now() + 3600)), "NOT_YET_VALID"),
     "wrong aud": (lambda: token(claims(aud="other")), "AUDIENCE"),
     "no aud": (lambda: token(claims(aud=None)), "AUDIENCE"),
     "empty aud": (lambda: token(claims(aud=[])), "AUDIENCE"),

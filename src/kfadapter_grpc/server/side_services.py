@@ -133,7 +133,8 @@ class _Pool:
         Raises:
             KeyError: None declares it.
         """
-        return self._symbols[name]
+        # Clients also look for what is only ever packed into Any: the details of errors.
+        return self._symbols.get(name) or self._pool.FindFileContainingSymbol(name)
 
     def _add(self, file: FileDescriptor) -> None:
         if file.name in self._seen:
