@@ -71,14 +71,6 @@ def test_the_terminal_is_restored(end: signal.Signals | AdapterError | None, cod
             seen = b""
             while "작업2".encode() not in seen:
                 seen += os.read(ours, 65536)
-            if end is None:  # Ctrl-Z, then fg
-                for number, wanted in ((signal.SIGTSTP, (LEFT,)), (signal.SIGCONT, (ENTERED, "작업2".encode()))):
-                    process.send_signal(number)
-                    seen = b""
-                    while not all(part in seen for part in wanted):
-                        seen += os.read(ours, 65536)
-                    if number == signal.SIGTSTP:  # SIGCONT does nothing before the process has stopped
-                        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
             live = seen
             if isinstance(end, signal.Signals):
                 process.send_signal(end)
