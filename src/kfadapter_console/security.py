@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 import secrets
 import threading
@@ -25,6 +24,8 @@ from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
+
+from kfadapter_grpc.addresses import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -156,7 +157,7 @@ class Guard:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
-        return name in self._hosts or _is_loopback(name)
+        return name in self._hosts or is_loopback(name)
 
     def _limit(self, headers: Headers) -> int:
         """The largest body: only a multipart form has a file."""
@@ -196,13 +197,6 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         return message
 
     return read
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 def is_https(scope: Scope) -> bool:

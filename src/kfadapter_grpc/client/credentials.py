@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import ssl
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.contract.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -219,10 +219,7 @@ def is_this_machine(target: str) -> bool:
     address = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target)
     host = address.rpartition(":")[0] if re.search(r":\d+$", address) else address
     host = host.removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host)
 
 
 def _is_on(text: str) -> bool:

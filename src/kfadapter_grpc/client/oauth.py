@@ -6,7 +6,6 @@ Every exchange has a deadline and a maximum size; redirects are not followed. Er
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import re
 import threading
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
+
+from kfadapter_grpc.addresses import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +126,7 @@ def check_url(text: str) -> str:
         raise ValueError(f"'{text}' is not a URL of https")
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError(f"the URL of {host} must not have a user, a password or a fragment")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"'{text}' must be https: others could read the tokens on their way")
     return text
 
@@ -303,7 +304,7 @@ def _exchange(url: str, body: bytes | None = None) -> tuple[int, Mapping[str, An
 def _request(url: str, body: bytes | None) -> tuple[int, bytes]:
     headers = {"Accept": "application/json", "User-Agent": "kfadapter"}
     request = urllib.request.Request(url, body, headers)  # noqa: S310 - checked by check_url
-    proxies = urllib.request.ProxyHandler({} if _is_loopback(urlsplit(url).hostname or "") else None)
+    proxies = urllib.request.ProxyHandler({} if is_loopback(urlsplit(url).hostname or "") else None)
     try:
         with urllib.request.build_opener(_NoRedirects, proxies).open(request, timeout=SECONDS) as response:
             return response.status, response.read(MAX_BYTES + 1)
@@ -316,13 +317,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Makes a redirect an error: secrets go nowhere but where they were meant to go."""
 
     redirect_request: Callable[..., None] = lambda *_: None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _text(said: Mapping[str, Any], name: str) -> str:
