@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kfadapter_grpc.auth.issuer_keys import IssuerKeys
 from kfadapter_grpc.auth.signed_tokens import TokenFault, check_audience, check_times, identity_of, read_token
 from kfadapter_grpc.auth.token_review import Reviewer
+from kfadapter_grpc.auth.tokens import keep_newest
 from kfadapter_grpc.contract.call import Caller, Grant
 
 if TYPE_CHECKING:
@@ -100,10 +101,7 @@ class SignedBearers:
         with self._lock:
             if self._keys.get(verified.keys.issuer.issuer) is not verified.keys:
                 return  # the file has changed
-            self._verified.pop(digest, None)
-            self._verified[digest] = verified
-            while len(self._verified) > MAX_VERIFIED:
-                del self._verified[next(iter(self._verified))]
+            keep_newest(self._verified, digest, verified, MAX_VERIFIED)
 
     def _apply(self) -> None:
         wanted, old = self.file.value, self._keys

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times
+from kfadapter_grpc.auth.tokens import keep_newest
 from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
 from kfadapter_grpc.contract.identity import Identity, Way
 
@@ -29,6 +30,8 @@ MAX_KEPT = 10_000
 """How many outcomes are kept."""
 SKEW_SECONDS = 60
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+REVIEWED = (200, 201)
+"""The HTTP statuses of a review, whatever its outcome."""
 
 
 class _User(msgspec.Struct):
@@ -56,6 +59,13 @@ class Post(Protocol):
             AdapterError: There was none in time.
         """
         ...
+
+
+def review_document(token: str, review: TokenReview) -> bytes:
+    """Returns the TokenReview to post for a token."""
+    spec = {"token": token, "audiences": list(review.audiences)}
+    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    return json.dumps(document).encode()
 
 
 class Reviewer:
@@ -102,18 +112,13 @@ class Reviewer:
     def _keep(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
         outcome = time.monotonic() + self.review.cache_seconds, identity
         with self._lock:
-            self._kept.pop(digest, None)
-            self._kept[digest] = outcome
-            while len(self._kept) > MAX_KEPT:
-                del self._kept[next(iter(self._kept))]
+            keep_newest(self._kept, digest, outcome, MAX_KEPT)
         return outcome
 
     def _ask(self, token: SignedToken, call: Call) -> Identity | None:
-        spec = {"token": token.text, "audiences": list(self.review.audiences)}
-        document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
         try:
-            status, body = self._post(PATH, json.dumps(document).encode(), call)
-            if status not in (200, 201):
+            status, body = self._post(PATH, review_document(token.text, self.review), call)
+            if status not in REVIEWED:
                 raise self._unavailable(f"the Kubernetes API server responds with HTTP {status} to a TokenReview")
             found = msgspec.json.decode(body, type=_Reviewed).status
         except msgspec.MsgspecError:

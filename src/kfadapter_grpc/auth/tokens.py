@@ -12,8 +12,11 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from typing import TypeVar
 
 from kfadapter_grpc.contract.call import Role
+
+T = TypeVar("T")
 
 PREFIX = "kfa_"
 """Begins every token, so that people and scanners for leaked secrets know one when they see it."""
@@ -70,6 +73,14 @@ def new_token() -> str:
 def digest(token: str) -> bytes:
     """Returns the hash of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def keep_newest(kept: dict[bytes, T], digest: bytes, outcome: T, most: int) -> None:
+    """Keeps what a token was found to be, by its hash, and forgets the oldest of more than `most`."""
+    kept.pop(digest, None)
+    kept[digest] = outcome
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def is_name(text: str) -> bool:

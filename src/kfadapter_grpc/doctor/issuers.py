@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.auth.issuers import parse_issuers
@@ -48,17 +47,15 @@ def _keys(issuer: Issuer) -> Verdict:
 
 def _review(review: TokenReview) -> Verdict:
     """Has a token reviewed that is none: whoever may create TokenReviews gets an answer."""
-    from kfadapter_grpc.auth.token_review import PATH, REVIEW_SECONDS  # noqa: PLC0415
+    from kfadapter_grpc.auth.token_review import PATH, REVIEW_SECONDS, REVIEWED, review_document  # noqa: PLC0415
     from kfadapter_grpc.server.issuers import cause, reviews  # noqa: PLC0415
 
-    spec = {"token": "none", "audiences": list(review.audiences)}
-    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
     try:
-        status, _ = reviews(review)(PATH, json.dumps(document).encode(), Call("doctor", REVIEW_SECONDS))
+        status, _ = reviews(review)(PATH, review_document("none", review), Call("doctor", REVIEW_SECONDS))
         found = f"HTTP {status}"
     except AdapterError as error:
         status, found = 0, cause(error)
-    if status in (200, 201):
+    if status in REVIEWED:
         return ok("token review", f"{review.url} reviews tokens for {' or '.join(review.audiences)}")
     return failed(
         "token review",
