@@ -149,14 +149,14 @@ def _user_header(kfp_user_header: str, kfp_credentials: str, kfp_url: str) -> No
         raise ValueError("must be the name of a header, as kubeflow-userid")
     if kfp_credentials == "forward":
         raise ValueError("Kubeflow Pipelines identifies callers by what forward sends; use one of the two")
-    _refuse_clear_text(kfp_url, "tell the caller's name")
+    _refuse_clear_text(kfp_url, "send the caller's name")
 
 
 def _user_of_callers(
     kfp_user_header: str, token_file: Path | None, issuers: Path | None, tls_client_ca: Path | None
 ) -> None:
-    if kfp_user_header and not (token_file or issuers or tls_client_ca):
-        raise ValueError("needs authenticated callers: set token_file, issuers or tls_client_ca")
+    if kfp_user_header:
+        _ensure_callers(token_file, issuers, tls_client_ca)
 
 
 def _user_prefix(kfp_user_prefix: str, kfp_user_header: str) -> None:
@@ -172,8 +172,7 @@ def _access_rules(
     if access_rules is None:
         return
     _parsed(access_rules, parse_rules)
-    if not (token_file or issuers or tls_client_ca):
-        raise ValueError("needs authenticated callers: set token_file, issuers or tls_client_ca")
+    _ensure_callers(token_file, issuers, tls_client_ca)
 
 
 def _kfp_url(kfp_url: str) -> None:
@@ -337,6 +336,11 @@ def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
         return parse(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _ensure_callers(*files: Path | None) -> None:
+    if not any(files):
+        raise ValueError("needs authenticated callers: set token_file, issuers or tls_client_ca")
 
 
 def _refuse_clear_text(kfp_url: str, doing: str) -> None:

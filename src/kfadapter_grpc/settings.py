@@ -143,7 +143,7 @@ class Settings:
     ] = None
     kfp_user_header: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Header that tells a multi-user KFP the caller's name, as kubeflow-userid."),
+        typer.Option(metavar="NAME", help="Header with the caller's name for a multi-user KFP, as kubeflow-userid."),
         "The name is the authenticated one, never what a caller sends "
         "([how](../security.md#impersonation)). If unset, KFP sees the adapter's own user.",
     ] = ""

@@ -2,7 +2,7 @@
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -205,7 +205,7 @@ def _source(old: "TokenSource | None", login: dict[str, str], exec_: str, exec_e
     if login and (exec_ or exec_env):
         raise typer.BadParameter("one of --issuer and --exec gives the token")
     if login:
-        kept = {"issuer": old.issuer, "client_id": old.client_id, "scope": old.scope} if isinstance(old, Login) else {}
+        kept = asdict(old) if isinstance(old, Login) else {}
         if not {"issuer", "client_id"} <= (kept | login).keys():
             raise typer.BadParameter("--issuer URL and --client-id ID go together")
         return Login(**kept | login)

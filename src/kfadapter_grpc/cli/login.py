@@ -3,7 +3,7 @@
 
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +43,7 @@ def login(
 
     name, known = _context(options), contexts.read()
     old = known.get(name).source
-    kept = {"issuer": old.issuer, "client_id": old.client_id, "scope": old.scope} if isinstance(old, Login) else {}
+    kept = asdict(old) if isinstance(old, Login) else {}
     given = {key: value for key, value in (("issuer", issuer), ("client_id", client_id), ("scope", scope)) if value}
     if not {"issuer", "client_id"} <= (kept | given).keys():
         raise CommandError(
