@@ -1,4 +1,4 @@
-"""Makes the files of a release from a clean checkout, byte for byte alike wherever it runs (docs/releasing.md).
+"""Makes the files of a release from a clean checkout, the same bytes everywhere (docs/reference/releases.md).
 
 release.py [FOLDER]    into dist/, or into that folder
 

@@ -19,7 +19,7 @@ from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "alerts" / "kfadapter.rules.yaml"
 DASHBOARD = ROOT / "deploy" / "dashboards" / "kfadapter.json"
-RUNBOOKS = ROOT / "docs" / "runbooks.md"
+RUNBOOKS = ROOT / "docs" / "reference" / "runbooks.md"
 SCRAPED = {"namespace", "instance", "pod", "job"}
 """Labels that come from scraping."""
 PROCESS = {"process_open_fds", "process_max_fds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
@@ -109,7 +109,7 @@ def test_every_alert_has_a_runbook() -> None:
     """There is one section for each alert, in their order, and each alert links to its own."""
     assert runbooks() == [rule.alert for rule in rules()]
     for rule in rules():
-        assert rule.annotations["runbook_url"] == f"docs/runbooks.md#{rule.alert.lower()}"
+        assert rule.annotations["runbook_url"] == f"docs/reference/runbooks.md#{rule.alert.lower()}"
 
 
 def test_what_is_recorded() -> None:
