@@ -118,7 +118,7 @@ def _is_address(host: str) -> bool:
 
 
 def _health(**more: str) -> Callable[[Request], Response]:
-    body = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, **more}
+    body = {"commit_sha": "unknown", "tag_name": "embedded", "multi_user": False, **more}
     return lambda _request: json_response(body)
 
 

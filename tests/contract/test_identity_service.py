@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 def test_without_authentication(serve: Serve) -> None:
     """Where callers are not authenticated, they have no name and may do everything."""
-    running = serve(IdentityServicer())
+    running = serve(IdentityServicer(lambda: "2.17.0"))
     with closing(Client(running.server.address)) as client:
-        assert client.identity.who_am_i() == WhoAmI(grants=(Grant("*", Role.WRITER),))
+        assert client.identity.who_am_i() == WhoAmI(grants=(Grant("*", Role.WRITER),), kfp_version="2.17.0")
 
 
 def test_by_token(serve: Serve, tmp_path: Path) -> None:
     """A token of the token file has its name and its role, in all namespaces."""
-    running = serve(IdentityServicer(), token_file=token_file(tmp_path, token_lines("reader")))
+    running = serve(IdentityServicer(lambda: "2.17.0"), token_file=token_file(tmp_path, token_lines("reader")))
     with closing(Client(running.server.address, token=TOKENS["reader"])) as client:
-        assert client.identity.who_am_i() == WhoAmI("reader", Way.TOKEN_FILE, grants=(Grant("*", Role.READER),))
+        found = WhoAmI("reader", Way.TOKEN_FILE, grants=(Grant("*", Role.READER),), kfp_version="2.17.0")
+        assert client.identity.who_am_i() == found
     what = failure(lambda: IdentityServiceStub(running.channel).WhoAmI(identity_pb2.WhoAmIRequest()))
     assert (what.code, what.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.responses import PlainTextResponse
 from tests.contract.running import Scripted, eventually
+from tests.legacy_http.calling import gateway
 from tests.mlmd import FakeStore
 from tests.scripted_kfp import ScriptedKfp, answers, resets
 
@@ -192,6 +193,17 @@ def test_the_client_continues_a_trace(traced: Traced) -> None:
     *_, call = traced.ended(2)
     assert call.parent is not None
     assert f"{call.context.trace_id:032x}" == PARENT.split("-")[1]
+
+
+def test_gateways_pass_a_trace_on(traced: Traced) -> None:
+    """A request to the legacy HTTP gateway continues in its call; what gRPC cannot send is left out."""
+    traced.kfp.on("GET", "/x", answers(200))
+    with gateway(traced.server) as made:
+        made.caller.say("GET", "/pipelineIds/hello", traceparent=PARENT, tracestate="caf\xe9=1")
+    *_, call = traced.ended(2)
+    assert call.parent is not None
+    assert f"{call.parent.span_id:016x}" == PARENT.split("-")[2]
+    assert not call.parent.trace_state
 
 
 def test_ml_metadata() -> None:

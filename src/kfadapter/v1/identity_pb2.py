@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkfadapter/v1/identity.proto\x12\x0ckfadapter.v1\"<\n\x05Grant\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.kfadapter.v1.Role\"\x0f\n\rWhoAmIRequest\"\xc1\x01\n\x0eWhoAmIResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03way\x18\x02 \x01(\x0e\x32\x11.kfadapter.v1.Way\x12\x0e\n\x06issuer\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12#\n\x06grants\x18\x06 \x03(\x0b\x32\x13.kfadapter.v1.Grant\x12\x10\n\x08kfp_user\x18\x07 \x01(\t\x12\x19\n\x11\x63\x65rtificate_names\x18\x08 \x03(\t*w\n\x03Way\x12\x13\n\x0fWAY_UNSPECIFIED\x10\x00\x12\x0c\n\x08WAY_NONE\x10\x01\x12\x12\n\x0eWAY_TOKEN_FILE\x10\x02\x12\x13\n\x0fWAY_CERTIFICATE\x10\x03\x12\x0e\n\nWAY_ISSUER\x10\x04\x12\x14\n\x10WAY_TOKEN_REVIEW\x10\x05*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_WRITER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x32[\n\x0fIdentityService\x12H\n\x06WhoAmI\x12\x1b.kfadapter.v1.WhoAmIRequest\x1a\x1c.kfadapter.v1.WhoAmIResponse\"\x03\x90\x02\x01\x42\x39\n\x0ckfadapter.v1P\x01Z\x18kfadapter/v1;kfadapterv1\xaa\x02\x0cKfadapter.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bkfadapter/v1/identity.proto\x12\x0ckfadapter.v1\"<\n\x05Grant\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.kfadapter.v1.Role\"\x0f\n\rWhoAmIRequest\"\xd6\x01\n\x0eWhoAmIResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x03way\x18\x02 \x01(\x0e\x32\x11.kfadapter.v1.Way\x12\x0e\n\x06issuer\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x0e\n\x06groups\x18\x05 \x03(\t\x12#\n\x06grants\x18\x06 \x03(\x0b\x32\x13.kfadapter.v1.Grant\x12\x10\n\x08kfp_user\x18\x07 \x01(\t\x12\x19\n\x11\x63\x65rtificate_names\x18\x08 \x03(\t\x12\x13\n\x0bkfp_version\x18\t \x01(\t*w\n\x03Way\x12\x13\n\x0fWAY_UNSPECIFIED\x10\x00\x12\x0c\n\x08WAY_NONE\x10\x01\x12\x12\n\x0eWAY_TOKEN_FILE\x10\x02\x12\x13\n\x0fWAY_CERTIFICATE\x10\x03\x12\x0e\n\nWAY_ISSUER\x10\x04\x12\x14\n\x10WAY_TOKEN_REVIEW\x10\x05*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_WRITER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x32[\n\x0fIdentityService\x12H\n\x06WhoAmI\x12\x1b.kfadapter.v1.WhoAmIRequest\x1a\x1c.kfadapter.v1.WhoAmIResponse\"\x03\x90\x02\x01\x42\x39\n\x0ckfadapter.v1P\x01Z\x18kfadapter/v1;kfadapterv1\xaa\x02\x0cKfadapter.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\014kfadapter.v1P\001Z\030kfadapter/v1;kfadapterv1\252\002\014Kfadapter.V1'
   _globals['_IDENTITYSERVICE'].methods_by_name['WhoAmI']._loaded_options = None
   _globals['_IDENTITYSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\220\002\001'
-  _globals['_WAY']._serialized_start=320
-  _globals['_WAY']._serialized_end=439
-  _globals['_ROLE']._serialized_start=441
-  _globals['_ROLE']._serialized_end=519
+  _globals['_WAY']._serialized_start=341
+  _globals['_WAY']._serialized_end=460
+  _globals['_ROLE']._serialized_start=462
+  _globals['_ROLE']._serialized_end=540
   _globals['_GRANT']._serialized_start=45
   _globals['_GRANT']._serialized_end=105
   _globals['_WHOAMIREQUEST']._serialized_start=107
   _globals['_WHOAMIREQUEST']._serialized_end=122
   _globals['_WHOAMIRESPONSE']._serialized_start=125
-  _globals['_WHOAMIRESPONSE']._serialized_end=318
-  _globals['_IDENTITYSERVICE']._serialized_start=521
-  _globals['_IDENTITYSERVICE']._serialized_end=612
+  _globals['_WHOAMIRESPONSE']._serialized_end=339
+  _globals['_IDENTITYSERVICE']._serialized_start=542
+  _globals['_IDENTITYSERVICE']._serialized_end=633
 # @@protoc_insertion_point(module_scope)

@@ -142,6 +142,7 @@ class WhoAmIResponse(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     KFP_USER_FIELD_NUMBER: _builtins.int
     CERTIFICATE_NAMES_FIELD_NUMBER: _builtins.int
+    KFP_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name in the adapter's log. Empty if the adapter does not authenticate callers."""
     way: Global___Way.ValueType
@@ -152,6 +153,12 @@ class WhoAmIResponse(_message.Message):
     """The token's subject; empty for other ways."""
     kfp_user: _builtins.str
     """The user that KFP sees, if the adapter impersonates its callers; otherwise empty."""
+    kfp_version: _builtins.str
+    """The version that the Kubeflow Pipelines behind the adapter reported to the last health check, such as `2.17.0`;
+    `embedded` for the one of `kfadapter dev`. In words if it reports none, as it is set by the deployer. Empty before
+    the first health check, where a health check needs credentials that the adapter has not, and for callers without
+    roles.
+    """
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The groups in the token."""
@@ -177,10 +184,11 @@ class WhoAmIResponse(_message.Message):
         grants: _abc.Iterable[Global___Grant] | None = ...,
         kfp_user: _builtins.str = ...,
         certificate_names: _abc.Iterable[_builtins.str] | None = ...,
+        kfp_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_names", b"certificate_names", "grants", b"grants", "groups", b"groups", "issuer", b"issuer", "kfp_user", b"kfp_user", "name", b"name", "subject", b"subject", "way", b"way"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_names", b"certificate_names", "grants", b"grants", "groups", b"groups", "issuer", b"issuer", "kfp_user", b"kfp_user", "kfp_version", b"kfp_version", "name", b"name", "subject", b"subject", "way", b"way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,6 +30,7 @@ def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
         ("Certificate", "\n".join(found.certificate_names)),
         ("Roles", "\n".join(f"{one.role.value} in {_where(one.namespace)}" for one in found.grants) or "none"),
         ("User of KFP", found.kfp_user),
+        ("Version of KFP", found.kfp_version),
     ]
 
 

@@ -16,7 +16,7 @@ from kfadapter_grpc.client.recurring_runs import RecurringRuns
 from kfadapter_grpc.client.runs import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -87,19 +87,28 @@ class Client:
         )
         self._use(Connection(address, timeout, credentials), namespace)
 
-    def on_behalf(self, *, request_id: str, authorization: Sequence[str] = (), seconds: float | None = None) -> Client:
+    def on_behalf(
+        self,
+        *,
+        request_id: str,
+        authorization: Sequence[str] = (),
+        seconds: float | None = None,
+        trace: Mapping[str, str] | None = None,
+    ) -> Client:
         """Returns a client over the same channel for one request of another caller; for gateways.
 
         Args:
             request_id: Sent with every call, for the adapter's log.
             authorization: The caller's `authorization`; if empty, this client's own token is sent.
             seconds: Deadline of all calls together; if unset, each has the deadline of the contract.
+            trace: The request's headers, of which `traceparent` and `tracestate` (W3C Trace Context) are sent on.
 
         Raises:
             CredentialsError: The authorization would be sent to another machine without TLS.
         """
         client = Client.__new__(Client)
-        client._use(self._connection.on_behalf(request_id, authorization, seconds), self._namespace)  # noqa: SLF001
+        connection = self._connection.on_behalf(request_id, authorization, seconds, trace or {})
+        client._use(connection, self._namespace)  # noqa: SLF001
         return client
 
     def _use(self, connection: Connection, namespace: str) -> None:

@@ -18,7 +18,7 @@ from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError, Kf
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from types import ModuleType
 
     from google.protobuf.message import Message
@@ -36,6 +36,8 @@ OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 REPEATS = 2
 """How often an idempotent call is retried."""
 MAX_PAUSE_SECONDS = 2.0
+_MAX_TRACE = 512
+"""The longest header with the context of a trace that is sent on."""
 
 
 def service_config() -> str:
@@ -181,13 +183,16 @@ class Connection(BaseConnection):
         if channel is not None:
             channel.close()
 
-    def on_behalf(self, request_id: str, authorization: Sequence[str], seconds: float | None) -> Connection:
+    def on_behalf(
+        self, request_id: str, authorization: Sequence[str], seconds: float | None, trace: Mapping[str, str]
+    ) -> Connection:
         """Returns a connection over the same channel for one request of another caller.
 
         Args:
             request_id: Sent with every call.
             authorization: The caller's `authorization`; if empty, this connection's own token is sent.
             seconds: Deadline of all calls together; None for this connection's own.
+            trace: Headers that may have the context of a trace.
 
         Raises:
             CredentialsError: The authorization would be sent to another machine without TLS.
@@ -202,7 +207,7 @@ class Connection(BaseConnection):
             self._timeout,
             self._credentials,
             channel=channel,
-            metadata=((REQUEST_ID_KEY, request_id), *who),
+            metadata=((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)),
             seconds=seconds,
         )
 
@@ -352,6 +357,14 @@ def _span_context() -> tuple[tuple[str, str], ...]:
     headers: dict[str, str] = {}
     inject(headers)
     return tuple(headers.items())
+
+
+def _trace_context(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The W3C trace context in headers. The adapter checks `traceparent`; gRPC allows visible ASCII only."""
+    for key in ("traceparent", "tracestate"):
+        value = headers.get(key, "")
+        if 0 < len(value) <= _MAX_TRACE and value.isascii() and value.isprintable():
+            yield key, value
 
 
 def sent(request: object) -> tuple[RpcMethod, Message]:

@@ -51,7 +51,12 @@ class WhoAmIRequest:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """The caller's identity and roles; `kfp_user` is the user that KFP sees, if the adapter impersonates callers."""
+    """The caller's identity and roles, and the version of KFP.
+
+    Attributes:
+        kfp_user: The user that KFP sees, if the adapter impersonates callers.
+        kfp_version: What KFP reports to health checks; empty if unknown.
+    """
 
     name: str = ""
     way: Way = Way.NONE
@@ -61,3 +66,4 @@ class WhoAmI:
     grants: tuple[Grant, ...] = ()
     kfp_user: str = ""
     certificate_names: tuple[str, ...] = ()
+    kfp_version: str = ""

@@ -22,6 +22,8 @@ from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kfadapter_grpc.kfp.mlmd.store import StoreSettings
     from kfadapter_grpc.spool import SpoolPlace
 
@@ -39,6 +41,7 @@ class KfpBackend:
         artifacts: The artifacts of tasks.
         artifact_bytes: The bytes of artifacts.
         recurring_runs: The recurring runs.
+        version: The version that KFP reported to the last health check; empty before.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class KfpBackend:
         Pod logs come from the Kubernetes API of `kubernetes`, if set, outputs of tasks from ML Metadata at `mlmd`;
         without `artifact_bytes`, the bytes of artifacts cannot be read.
         """
+        self.version = ""
         self._transport = Transport(settings)
         self._asks_as_callers = settings.as_callers
         self._rest = rest = Rest(self._transport)
@@ -84,7 +88,7 @@ class KfpBackend:
         """
         request, call = Request("GET", f"{V2}/healthz", public=True), Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS)
         try:
-            self._rest.ask(Operation.HEALTH, request, dict[str, object], call)
+            self.version = version_of(self._rest.ask(Operation.HEALTH, request, dict[str, object], call))
         except KfpRejectedCredentialsError:
             if not self._asks_as_callers:
                 raise
@@ -102,3 +106,12 @@ class KfpBackend:
             self._pod_logs.close()
         self._outputs.close()
         self._transport.close()
+
+
+def version_of(health: Mapping[str, object]) -> str:
+    """The tag in a health check, if the deployer set one; else what it shows: 2.5 does not name its pipeline store."""
+    tag = health.get("tag_name")
+    if isinstance(tag, str) and tag not in ("", "unknown"):
+        return tag
+    is_newer = health.get("pipeline_store") is not None
+    return "newer than 2.5 (version unknown)" if is_newer else "about 2.5 (by its responses)"

@@ -107,5 +107,5 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         ArtifactServicer(backend.artifacts, namespace, read=backend.artifact_bytes.read),
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
-        IdentityServicer(),
+        IdentityServicer(lambda: backend.version),
     ]

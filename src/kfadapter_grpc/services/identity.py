@@ -12,17 +12,23 @@ from kfadapter_grpc.contract.identity import WhoAmI
 from kfadapter_grpc.interceptors import current_call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc
 
 
 class IdentityServicer(IdentityServiceServicer):
     """Serves the calls of `kfadapter.v1.IdentityService`."""
 
+    def __init__(self, kfp_version: Callable[[], str]) -> None:
+        """Gets the version of KFP from `kfp_version`."""
+        self._kfp_version = kfp_version
+
     def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
         """Returns the identity and the roles of the caller."""
         call = current_call(context)
         if call.caller is None:
-            return to_message(WhoAmI(grants=ANYTHING), pb.WhoAmIResponse)
+            return to_message(WhoAmI(grants=ANYTHING, kfp_version=self._kfp_version()), pb.WhoAmIResponse)
         who = call.caller.identity
         shown = WhoAmI(
             who.name,
@@ -33,5 +39,6 @@ class IdentityServicer(IdentityServiceServicer):
             call.caller.grants,
             call.authorization.user if call.authorization else "",
             who.certificate_names,
+            self._kfp_version() if call.caller.grants else "",
         )
         return to_message(shown, pb.WhoAmIResponse)

@@ -193,6 +193,7 @@ class LegacyHttp:
                 request_id=request.state.request_id,
                 authorization=request.headers.getlist("authorization"),
                 seconds=seconds,
+                trace=request.headers,
             )
         except CredentialsError as error:
             raise HTTPException(HTTPStatus.FORBIDDEN, str(error)) from None

@@ -23,6 +23,7 @@ from kfadapter_grpc.contract.errors import (
     KfpTimeoutError,
     KfpUnavailableError,
 )
+from kfadapter_grpc.kfp.backend import version_of
 from kfadapter_grpc.kfp.connections import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError, speaks_no_tls
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
@@ -197,7 +198,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
         raise _StoppedError(Stage.API, "the health check is answered, but not by Kubeflow Pipelines", _URL)
     return replace(
         reached,
-        version=_version(health),
+        version=version_of(msgspec.structs.asdict(health)),
         multi_user=health.multi_user,
         skew_seconds=_skew(answer.date),
         seconds=took,
@@ -284,13 +285,6 @@ def _let_in(answer: Answer, forbidden: Stage) -> None:
     if answer.status == HTTPStatus.FORBIDDEN:
         advice = "grant the adapter access to it, or set another namespace (KFADAPTER_NAMESPACE)"
         raise _StoppedError(forbidden, "the adapter has no access to it (HTTP 403)", advice)
-
-
-def _version(health: HealthJson) -> str:
-    """Its tag, if the build has one; else what the response itself shows: 2.5 does not name its pipeline store."""
-    if health.tag_name not in ("", "unknown"):
-        return health.tag_name
-    return "newer than 2.5 (version unknown)" if health.pipeline_store is not None else "about 2.5 (by its responses)"
 
 
 def _skew(date: str) -> float | None:
