@@ -108,6 +108,7 @@ rejected credentials, 8 for anything else.
 | version | whether adapter and client have the same version |
 | clock | the difference between the two clocks |
 | reflection | whether grpcurl works without the .proto files |
+| container engine | on this machine, with the extra `embedded`: which engine `kfadapter dev` uses, or what to install |
 
 ## On the server
 
@@ -120,6 +121,7 @@ deploy/kfadapter -- kfadapter doctor --server`. It reads the settings as `kfadap
 | settings | all mistakes, as `kfadapter serve --check` |
 | certificate | whether a reachable address has TLS, and when the certificate expires |
 | callers | whether callers are authenticated, and whether any token is still valid |
+| access rules | whether some can match no caller: those that compare claims, for example, without issuers |
 | issuer, token review | whether the keys of each issuer can be fetched, and whether Kubernetes reviews tokens |
 | upload folder | whether it is on a disk, not in memory, with space for the maximum number of uploads |
 | address, health address | whether it is free, or an adapter already listens there |

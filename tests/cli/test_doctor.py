@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
+from tests.embedded.stand_in_engine import StandInEngine
 from tests.old_kfp import OldKfp
 from tests.recorded_runs import in_v1beta1, recorded
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
@@ -27,8 +28,9 @@ from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.watches import RunGone
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
-from kfadapter_grpc.doctor.caller import CHECKS, examine
+from kfadapter_grpc.doctor.caller import CHECKS, container_engine, examine
 from kfadapter_grpc.doctor.server import (
+    access_rules,
     callers,
     file_system,
     listening,
@@ -128,19 +130,38 @@ def verdicts(out: str, status: str) -> dict[str, dict[str, str]]:
 # --- from the client's side ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A container engine."""
+    with StandInEngine() as found:
+        monkeypatch.setenv("DOCKER_HOST", found.url)
+        yield
+
+
+@pytest.mark.usefixtures("engine")
 def test_a_caller_with_nothing_to_complain_of(adapter: str) -> None:
     """A healthy adapter passes all checks, with exit code 0."""
     ended = Kfadapter(adapter)("doctor", "-o", "json")
     assert (ended.code, ended.err) == (ExitCode.OK, "")
-    assert statuses(ended.out) == dict.fromkeys((check.name for check in CHECKS), "ok")
+    assert statuses(ended.out) == dict.fromkeys((*(check.name for check in CHECKS), "container engine"), "ok")
     assert all(set(verdict) == {"status", "check", "what", "why", "next"} for verdict in json.loads(ended.out))
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_line_for_each_check(adapter: str) -> None:
     """The table has a header and a line for each check."""
     lines = Kfadapter(adapter)("doctor").out.splitlines()
     assert lines[0].split() == ["STATUS", "CHECK", "WHAT", "WHY", "NEXT"]
-    assert [line.split()[1] for line in lines[1:]] == [check.name for check in CHECKS]
+    assert [line.split()[1] for line in lines[1:]] == [*(check.name for check in CHECKS), "container"]
+
+
+def test_no_container_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """For an adapter on this machine, a missing engine is a warning that says what to do; others need none."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    (found,) = container_engine(FakeClient("localhost:50051"))
+    assert (found.status, f"{tmp_path}/docker.sock does not answer" in found.what) == (Status.WARNING, True)
+    assert "install and start Docker or Podman" in found.advice()
+    assert list(container_engine(FakeClient("adapter.example:50051"))) == []
 
 
 def test_nobody_there() -> None:
@@ -509,6 +530,24 @@ def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
     tokens.write_text(old + "\n" + TokenEntry("new", Role.READER, digest("b" * 43)).line() + "\n")
     verdict = callers(Settings.load(token_file=tokens))
     assert (verdict.status, "2 tokens" in verdict.what, "1 of them expired" in verdict.what) == (Status.OK, True, True)
+
+
+def test_rules_that_match_no_caller(tmp_path: Path) -> None:
+    """Rules whose conditions no configured way of authentication makes known are a warning that names the settings."""
+    rules, tokens = tmp_path / "rules.yaml", tmp_path / "tokens"
+    tokens.write_text(TokenEntry("ci", Role.READER, digest("a" * 43)).line())
+    of_tokens = "rules:\n- {match: everyone, grants: {a: reader}}\n- {match: {token: ci}, grants: {b: writer}}\n"
+    rules.write_text(of_tokens)
+    settings = Settings.load(token_file=tokens, access_rules=rules)
+    assert (access_rules(settings).status, "its 2 rules" in access_rules(settings).what) == (Status.OK, True)
+    rules.write_text(
+        of_tokens
+        + "- {match: {claims: {team: a}}, grants: {c: writer}}\n"
+        + "- {match: {way: certificate}, grants: {d: writer}}\n"
+    )
+    verdict = access_rules(settings)
+    assert (verdict.status, "2 of the 4 rules" in verdict.what) == (Status.WARNING, True)
+    assert "callers with issuers and tls_client_ca" in verdict.why
 
 
 def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:

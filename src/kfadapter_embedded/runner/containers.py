@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -294,3 +295,11 @@ def _tag(image: str) -> str:
 def _words(fault: Exception) -> str:
     text = fault.explanation if isinstance(fault, APIError) else ""
     return str(text or fault).strip()[:500]
+
+
+if __name__ == "__main__":  # for `kfadapter doctor`, which imports nothing of this package
+    try:
+        engine = find_engine(os.environ)
+    except NoEngineError as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"{engine.name} at {engine.url}\n")

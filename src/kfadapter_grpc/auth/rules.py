@@ -88,9 +88,14 @@ class RulesFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rules:
-    """The rules of a file. Safe to use from many threads."""
+    """The rules of a file. Safe to use from many threads.
+
+    Attributes:
+        matches: Which callers each rule is for.
+    """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
+        self.matches = [rule.match for rule in rules]
         self._rules = [(tuple(_tests(rule.match)), rule.grants) for rule in rules]
         self._kept: dict[tuple[object, ...], tuple[Identity, tuple[Grant, ...]]] = {}
 

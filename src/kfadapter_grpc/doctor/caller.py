@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 _KFP = "kfp"
+_ENGINE = "container engine"
+_ENGINE_SECONDS = 120  # of at most nine sockets each is given 10 s
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
@@ -54,6 +59,23 @@ def examine(client: Client) -> Iterator[Verdict]:
         if verdict.status in (Status.FAILED, Status.SKIPPED):
             bad.add(check.name)
         yield verdict
+
+
+def container_engine(client: Client) -> Iterator[Verdict]:
+    """Yields which container engine runs steps of `kfadapter dev`, if the adapter may be one and the extra is there."""
+    if not client.target.startswith(_LOOPBACK) or find_spec("docker") is None:
+        return
+    command = [sys.executable, "-m", "kfadapter_embedded.runner.containers"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=_ENGINE_SECONDS, check=False)  # noqa: S603
+    if found.returncode == 0:
+        yield ok(_ENGINE, f"kfadapter dev runs steps in containers by {found.stdout.strip()}")
+        return
+    yield warning(
+        _ENGINE,
+        found.stderr.strip(),
+        why="kfadapter dev refuses pipelines with steps that are no Python components, but with --steps process",
+        next_step=do("install and start Docker or Podman, or name another engine in DOCKER_HOST"),
+    )
 
 
 def _looked(check: Check, client: Client) -> Verdict:

@@ -56,7 +56,7 @@ def doctor(
         with options.client() as client:
             name, _ = contexts.in_use(options)
             context = [ok("context", f"{name}, of {contexts.path()}")] if name else []
-            _print([*context, *caller.examine(client)], output)
+            _print([*context, *caller.examine(client), *caller.container_engine(client)], output)
 
 
 def _print(verdicts: "list[Verdict]", style: str) -> None:

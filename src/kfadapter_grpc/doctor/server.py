@@ -10,9 +10,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_certificate
-from kfadapter_grpc.auth.rules import parse_rules
+from kfadapter_grpc.auth.rules import Match, parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import do
@@ -34,6 +36,13 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 """File systems that keep files in memory."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _METRICS = "metrics address"
+_KNOWN_BY = {
+    **dict.fromkeys(("issuer", "subject", "groups", "claims"), "issuers"),
+    "certificate": "tls_client_ca",
+    "token": "token_file",
+}
+"""The settings that make known what a condition of an access rule compares."""
+_WAYS = {"issuer": "issuers", "token-review": "issuers", "certificate": "tls_client_ca", "token-file": "token_file"}
 _ANSWER_BYTES = 4 * 2**20
 _ASK_SECONDS = 3
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
@@ -148,11 +157,29 @@ def access_rules(settings: Settings) -> Verdict:
     """Whether rules decide what callers may do in which namespaces; a mistake in their file is one of the settings."""
     if settings.access_rules is None:
         return ok("access rules", "none: the role of a caller is the same in all namespaces")
-    rules = parse_rules(settings.access_rules.read_bytes())
+    matches = parse_rules(settings.access_rules.read_bytes()).matches
+    missing = [unset for match in matches if (unset := _unset(match, settings))]
+    if missing:
+        return warning(
+            "access rules",
+            f"{len(missing)} of the {len(matches)} rules in {settings.access_rules} match no caller",
+            why=f"what they compare is only known of callers with {' and '.join(sorted(set().union(*missing)))}",
+            next_step=do("set it, or remove these rules"),
+        )
     return ok(
         "access rules",
-        f"{settings.access_rules} is valid; callers that match none of its {len(rules)} rules may do nothing",
+        f"{settings.access_rules} is valid; callers that match none of its {len(matches)} rules may do nothing",
     )
+
+
+def _unset(match: Match | str, settings: Settings) -> set[str]:
+    """The settings that are unset, and without which no caller can match."""
+    if isinstance(match, str):
+        return set()
+    needed = {setting for name, setting in _KNOWN_BY.items() if getattr(match, name) is not UNSET}
+    if match.way is not UNSET:
+        needed.add(_WAYS[match.way])
+    return {setting for setting in needed if getattr(settings, setting) is None}
 
 
 def listening(settings: Settings) -> Verdict:
