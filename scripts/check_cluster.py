@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CRDS = {
-    "sigs.k8s.io/gateway-api@v1.4.0": "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml",
+    "sigs.k8s.io/gateway-api@v1.4.0": "config/crd/standard/*.yaml",
     "github.com/cert-manager/cert-manager@v1.19.0": "deploy/crds/cert-manager.io_certificates.yaml",
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
         "example/prometheus-operator-crd/monitoring.coreos.com_*.yaml"
@@ -69,7 +69,6 @@ def installations() -> Iterator[tuple[str, str, list[Manifest]]]:
     yield "chart with rights", NAMESPACE, manifests.chart(NAMESPACE, "--set", every)
     for number, text in enumerate(manifests.examples(), start=1):
         yield f"example {number} of docs/deploy.md", NAMESPACE, manifests.build_text(text)
-    yield "alerts", NAMESPACE, [manifests.alerts()]
 
 
 def mistakes_of(kubectl: Kubectl, namespace: str, made: list[Manifest]) -> Iterator[str]:

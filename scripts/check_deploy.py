@@ -45,13 +45,12 @@ def main() -> int:
 
 
 def installations() -> Iterator[tuple[str, list[Manifest]]]:
-    """Yields, by name, each overlay, one with all components, the examples of the documentation, and the alerts."""
+    """Yields, by name, each overlay, one with all components, and the examples of the documentation."""
     for overlay in manifests.overlays():
         yield f"overlays/{overlay}", manifests.build(overlay)
     yield "single-user with all components", manifests.build_with(*manifests.components())
     for number, text in enumerate(manifests.examples(), start=1):
         yield f"example {number} of docs/deploy.md", manifests.build_text(text)
-    yield "alerts", [manifests.alerts()]
 
 
 def mistakes_in(manifest: Manifest) -> Iterator[str]:

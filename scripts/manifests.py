@@ -44,7 +44,7 @@ def overlays() -> Iterator[str]:
 
 def components() -> Iterator[Path]:
     """Yields the folders of the components that can be added to an overlay."""
-    for path in sorted(DEPLOY.glob("components/*/kustomization.yaml")):
+    for path in sorted(DEPLOY.rglob("kustomization.yaml")):
         if yaml.safe_load(path.read_text())["kind"] == "Component":
             yield path.parent
 
@@ -101,13 +101,6 @@ def examples() -> list[str]:
     """Finds the kustomizations that docs/deploy.md shows."""
     text = (ROOT / "docs" / "deploy.md").read_text()
     return [textwrap.dedent(block) for block in _KUSTOMIZATION.findall(text)]
-
-
-def alerts() -> Manifest:
-    """Converts the alert rules for the Prometheus operator, as docs/deploy.md does."""
-    rules = yaml.safe_load((DEPLOY / "alerts" / "kfadapter.rules.yaml").read_text())
-    head = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": ADAPTER}}
-    return {**head, "spec": rules}
 
 
 def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:

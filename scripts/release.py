@@ -155,8 +155,9 @@ def _files(*paths: str) -> list[str]:
 
 def _entries(names: Mapping[str, str]) -> Mapping[str, tuple[bytes, int]]:
     """Reads files of the checkout: bytes and mode by the name that each gets."""
-    modes = {line.split("\t")[1]: line[:6] for line in _git("ls-files", "-sz", "--", *names).rstrip("\0").split("\0")}
-    return {new: ((ROOT / path).read_bytes(), int(modes[path][-3:], 8)) for path, new in names.items()}
+    modes = {line.split("\t")[1]: line[3:6] for line in _git("ls-files", "-sz", "--", *names).rstrip("\0").split("\0")}
+    # A symbolic link, whose mode is 000, becomes the file.
+    return {new: ((ROOT / path).read_bytes(), int(modes[path], 8) or 0o644) for path, new in names.items()}
 
 
 def _pack(path: Path, entries: Mapping[str, tuple[bytes, int]], epoch: int) -> None:

@@ -45,8 +45,8 @@ def test_everything_there_is_is_looked_at() -> None:
         "autoscaling",
         "istio",
     }
-    beside = {"monitoring", "certificate", "gateway", "notify", "legacy-http", "console"}
-    assert {one.name for one in manifests.components()} == of_pods | beside
+    beside = {"monitoring", "alerts", "dashboards", "certificate", "gateway", "gateway-tls", "notify", "legacy-http"}
+    assert {one.name for one in manifests.components()} == {*of_pods, *beside, "console"}
 
 
 def test_pods_are_restricted(installed: Installation) -> None:
@@ -311,10 +311,15 @@ def test_outer_policies_are_about_the_port_for_calls(everything: Installation) -
     """Gateway and mesh lead to the adapter's Service and pods, at the ports for calls and metrics."""
     (backend,) = everything.one("GRPCRoute")["spec"]["rules"][0]["backendRefs"]
     assert backend == {"name": everything.one("Service")["metadata"]["name"], "port": everything.ports["grpc"]}
+    policy = everything.one("BackendTLSPolicy")["spec"]
+    (target,) = policy["targetRefs"]
+    ports = {one["name"]: one["port"] for one in everything.one("Service")["spec"]["ports"]}
+    assert {"name": target["name"], "port": ports[target["sectionName"]]} == backend
+    assert policy["validation"]["hostname"] in everything.one("Certificate")["spec"]["dnsNames"]
     policy = everything.one("AuthorizationPolicy")["spec"]
     assert policy["selector"] == everything.one("Deployment")["spec"]["selector"]
-    ports = [port for rule in policy["rules"] for to in rule["to"] for port in to["operation"]["ports"]]
-    assert ports == [str(everything.ports["grpc"]), str(everything.ports["metrics"])]
+    reached = [port for rule in policy["rules"] for to in rule["to"] for port in to["operation"]["ports"]]
+    assert reached == [str(everything.ports["grpc"]), str(everything.ports["metrics"])]
 
 
 def test_everything_goes_into_one_namespace(installed: Installation) -> None:

@@ -141,6 +141,9 @@ def test_the_chart_is_that_of_the_release(files: Mapping[str, Path]) -> None:
     with tarfile.open(files[f"kfadapter-{release.semantic(version)}.tgz"]) as archive:
         names = archive.getnames()
         chart = yaml.safe_load(archive.extractfile("kfadapter/Chart.yaml") or pytest.fail("no Chart.yaml"))
+        linked = archive.extractfile("kfadapter/files/kfadapter.json") or pytest.fail("a link")
+        assert linked.read() == (ROOT / "deploy/dashboards/kfadapter.json").read_bytes()
+        assert {member.mode for member in archive.getmembers()} == {0o644}
     tracked = _git(ROOT, "ls-files", "deploy/chart").splitlines()
     assert sorted(names) == sorted(path.replace("deploy/chart", "kfadapter", 1) for path in tracked)
     assert (chart["version"], chart["appVersion"]) == (release.semantic(version), version)
