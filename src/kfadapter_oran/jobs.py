@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.parameters import typed_values
-from kfadapter_oran.answers import execution_body
+from kfadapter_oran.responses import execution_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

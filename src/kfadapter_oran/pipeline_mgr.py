@@ -15,7 +15,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.client import TARGET_VARIABLE
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_oran import answers
+from kfadapter_oran import responses
 from kfadapter_oran.jobs import ArgumentProfile, start_job
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Response:
     @property
     def headers(self) -> dict[str, str]:
         """The headers: the content type."""
-        return {"content-type": answers.CONTENT_TYPE}
+        return {"content-type": responses.CONTENT_TYPE}
 
     @property
     def text(self) -> str:
@@ -100,12 +100,12 @@ class PipelineMgr:
     def get_all_pipelines(self) -> dict[str, Json]:
         """Lists all pipelines: `pipelines`, each with `display_name`, `pipeline_id`, `description`, `created_at`."""
         with self._raising("list the pipelines"):
-            return answers.pipelines_body(self.client.pipelines.list())
+            return responses.pipelines_body(self.client.pipelines.list())
 
     def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
         """Lists the names of all versions of a pipeline: `versions_list`, newest first."""
         with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
-            return answers.versions_body(self.client.pipelines.list_versions(pipeline_name))
+            return responses.versions_body(self.client.pipelines.list_versions(pipeline_name))
 
     def upload_pipeline_file(
         self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
@@ -118,7 +118,7 @@ class PipelineMgr:
     def get_experiments(self) -> dict[str, Json]:
         """Lists the ids of all experiments by name."""
         with self._raising("list the experiments"):
-            return answers.experiments_body(self.client.experiments.list())
+            return responses.experiments_body(self.client.experiments.list())
 
     def start_training(self, training_details: Mapping[str, Json], trainingjob_name: str | int) -> Response:
         """Starts a run for a training job.
@@ -137,7 +137,7 @@ class PipelineMgr:
     def terminate_training(self, run_id: str) -> Response:
         """Terminates any run; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
-            return _answered(lambda: answers.run_body(self.client.runs.terminate(str(run_id))))
+            return _answered(lambda: responses.run_body(self.client.runs.terminate(str(run_id))))
 
     @property
     def client(self) -> Client:
@@ -179,8 +179,8 @@ def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
     except (CannotConnectError, DeadlineError):
         raise
     except AdapterError as error:
-        status = answers.http_status(error)
-        return Response(status, answers.error_body(status, error.message, error.reason, error.request_id))
+        status = responses.http_status(error)
+        return Response(status, responses.error_body(status, error.message, error.reason, error.request_id))
 
 
 def _client_of(target: str) -> Client:

@@ -255,5 +255,5 @@ def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: b
         pass
     told = [line["event"] for line in lines if line["log_level"] == "warning"]
     assert told == (
-        ["whoever reaches this address may do everything: set token_file, issuers or tls_client_ca"] * warned
+        ["anyone who reaches this address may do everything: set token_file, issuers or tls_client_ca"] * warned
     )

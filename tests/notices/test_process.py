@@ -223,7 +223,7 @@ def test_a_receiver_that_is_down_for_a_while(on: Stage) -> None:
         notifier.wait_for("following")
         run_id = on.end(on.run(), "FAILED")
         line = notifier.wait_for("notice not delivered")
-        assert (line["outcome"], line["answer"]) == ("away", "no answer: Connection refused")
+        assert (line["outcome"], line["answer"]) == ("away", "no response: Connection refused")
         on.retry(run_id)
         on.end(run_id)
         eventually(lambda: notifier.metric('kfadapter_notify_notices{status="pending"}') == 2)

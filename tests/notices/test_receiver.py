@@ -21,11 +21,11 @@ from kfadapter_oran.notices.messages import cloud_event
 from kfadapter_oran.notices.outbox import DELETED
 from kfadapter_oran.notices.receiver import (
     MAX_BODY_BYTES,
-    Answer,
     Attempt,
     Outcome,
     Receiver,
     ReceiverOptions,
+    ReceiverResponse,
     Url,
     UrlError,
     meaning,
@@ -53,9 +53,9 @@ def receiver() -> Iterator[Receiving]:
         yield running
 
 
-def tell(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
+def posted(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
     """Posts a notice."""
-    return Receiver(ReceiverOptions(Url.parse(url), **options)).tell(notice(state))  # type: ignore[arg-type]
+    return Receiver(ReceiverOptions(Url.parse(url), **options)).post(notice(state))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def tell(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
 )
 def test_what_answers_mean(state: str, status: int, body: bytes, outcome: Outcome) -> None:
     """2xx and the training manager's own answer to a failed run mean delivered; any other answer does not."""
-    assert meaning(state, Answer(status, body)) is outcome
+    assert meaning(state, ReceiverResponse(status, body)) is outcome
 
 
 def test_what_is_posted(receiver: Receiving) -> None:
     """The training manager gets the three fields it reads, as JSON; the idempotency key identifies duplicates."""
-    attempt = tell(receiver.url, headers={"X-Team": "a"})
+    attempt = posted(receiver.url, headers={"X-Team": "a"})
     assert attempt == Attempt(Outcome.DELIVERED, "200 {}")
     (one,) = receiver.received
     assert one.path == "/trainingjob/pipelineNotification"
@@ -97,14 +97,14 @@ def test_what_is_posted(receiver: Receiving) -> None:
 def test_metrics_are_posted(receiver: Receiving) -> None:
     """The metrics of a run are posted as a fourth field."""
     told = replace(notice(), metrics={"정확도": 0.9})
-    Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(told)
     assert receiver.received[0].body["run_metrics"] == {"정확도": 0.9}
 
 
 def test_the_reason_is_posted(receiver: Receiving) -> None:
     """The reason of a failure is posted as another field, which the training manager shows in its log."""
     told = replace(notice("FAILED"), about={"error": "메모리 부족", "display_name": "r"})
-    Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(told)
     assert receiver.received[0].body["run_error"] == "메모리 부족"
 
 
@@ -114,7 +114,7 @@ def test_what_is_posted_as_an_event(receiver: Receiving) -> None:
     told = replace(notice("FAILED"), job="", about=about, metrics={"정확도": 0.9}, ended_at=AT)
     options = ReceiverOptions(Url.parse(receiver.url), event_source="https://kfp.example.com")
     receiver.answer = lambda _: Reply(500, TRAINING_FAILED)
-    assert Receiver(options).tell(told).outcome is Outcome.REFUSED
+    assert Receiver(options).post(told).outcome is Outcome.REFUSED
     (one,) = receiver.received
     assert one.headers["content-type"] == "application/cloudevents+json"
     assert one.headers["idempotency-key"] == "run-1:FAILED"
@@ -146,7 +146,7 @@ def test_events_follow_the_specification(state: str) -> None:
 
 def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:
     """The training manager's error answer to a failed run means delivered."""
-    assert tell(receiver.url, "FAILED").outcome is Outcome.DELIVERED
+    assert posted(receiver.url, "FAILED").outcome is Outcome.DELIVERED
 
 
 def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp
     receiver.answer = lambda one: Reply(403, one.headers["authorization"].encode())
     options = ReceiverOptions(Url.parse(receiver.url), {"X-Key": SECRET + "-2"}, Token(file=file))
     told = Receiver(options)
-    assert told.tell(notice()) == Attempt(Outcome.REFUSED, "403 Bearer ***")
+    assert told.post(notice()) == Attempt(Outcome.REFUSED, "403 Bearer ***")
     assert SECRET not in repr(options)
     file.write_text("another-token")
-    told.tell(notice())
+    told.post(notice())
     file.unlink()
-    told.tell(notice())
+    told.post(notice())
     assert [one.headers["authorization"] for one in receiver.received] == [
         f"Bearer {SECRET}",
         *["Bearer another-token"] * 2,
@@ -171,16 +171,16 @@ def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp
 def test_redirects_are_not_followed(receiver: Receiving) -> None:
     """Redirects are not followed, not even with GET."""
     receiver.answer = lambda _: Reply(302, headers={"Location": receiver.url})
-    assert tell(receiver.url).outcome is Outcome.REFUSED
+    assert posted(receiver.url).outcome is Outcome.REFUSED
     assert len(receiver.received) == 1
 
 
 def test_an_answer_without_end(receiver: Receiving) -> None:
     """Only the beginning of an answer's body is read."""
     receiver.answer = lambda _: Reply(200, b"x" * 50_000_000)
-    assert len(tell(receiver.url).said) <= 204
+    assert len(posted(receiver.url).said) <= 204
     receiver.answer = lambda _: Reply(500, TRAINING_FAILED.ljust(MAX_BODY_BYTES + 1))
-    assert tell(receiver.url, "FAILED").outcome is Outcome.DELIVERED
+    assert posted(receiver.url, "FAILED").outcome is Outcome.DELIVERED
 
 
 @contextmanager
@@ -216,23 +216,23 @@ def misbehaving(how: str) -> Iterator[str]:
 def test_what_is_no_answer(how: str) -> None:
     """A receiver that stalls, drips, hangs up or speaks another protocol soon counts as away, without an exception."""
     with misbehaving(how) as url:
-        attempt = tell(url, seconds=SHORT_SECONDS)
+        attempt = posted(url, seconds=SHORT_SECONDS)
     assert attempt.outcome is Outcome.AWAY
-    assert attempt.said.startswith("no answer: ")
+    assert attempt.said.startswith("no response: ")
     if how in {"says nothing", "drips"}:
-        assert attempt.said == "no answer: not in time"
+        assert attempt.said == "no response: not in time"
 
 
 def test_headers_that_drip() -> None:
     """A receiver that has sent status 200 has the notice, even if its headers never end; the timeout still applies."""
     with misbehaving("drips headers") as url:
-        assert tell(url, seconds=SHORT_SECONDS).outcome is Outcome.DELIVERED
+        assert posted(url, seconds=SHORT_SECONDS).outcome is Outcome.DELIVERED
 
 
 def test_nobody_there() -> None:
     """A port without a listener and an unresolvable name count as away."""
-    assert tell("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no answer: Connection refused")
-    assert tell("http://nowhere.invalid/").outcome is Outcome.AWAY
+    assert posted("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no response: Connection refused")
+    assert posted("http://nowhere.invalid/").outcome is Outcome.AWAY
 
 
 @pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"])
@@ -244,7 +244,7 @@ def test_a_status_counts_though_its_body_breaks_off(rest: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + rest)
 
     with raw_server(serve) as url:
-        assert tell(url).outcome is Outcome.DELIVERED
+        assert posted(url).outcome is Outcome.DELIVERED
 
 
 def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
                 secured.sendall(b"0")
 
     with raw_server(serve) as url:
-        attempt = tell(url.replace("http:", "https:"), ca=ca, seconds=SHORT_SECONDS)
+        attempt = posted(url.replace("http:", "https:"), ca=ca, seconds=SHORT_SECONDS)
         done.set()
-    assert attempt == Attempt(Outcome.AWAY, "no answer: not in time")
+    assert attempt == Attempt(Outcome.AWAY, "no response: not in time")
 
 
 def test_https(tmp_path: Path) -> None:
@@ -278,9 +278,9 @@ def test_https(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_bytes(authority.certificate)
     with receiving(pair) as running:
-        assert tell(running.url, ca=ca).outcome is Outcome.DELIVERED
+        assert posted(running.url, ca=ca).outcome is Outcome.DELIVERED
         for wrong in (other, None):
-            attempt = tell(running.url, ca=wrong)
+            attempt = posted(running.url, ca=wrong)
             assert attempt.outcome is Outcome.AWAY
             assert "certificate verify failed" in attempt.said.lower().replace("_", " ")
         assert len(running.received) == 1
@@ -289,7 +289,7 @@ def test_https(tmp_path: Path) -> None:
 def test_a_tls_that_hangs() -> None:
     """The timeout also applies to a TLS handshake that stalls."""
     with misbehaving("says nothing") as url:
-        assert tell(url.replace("http:", "https:"), seconds=SHORT_SECONDS).said == "no answer: not in time"
+        assert posted(url.replace("http:", "https:"), seconds=SHORT_SECONDS).said == "no response: not in time"
 
 
 @pytest.mark.parametrize(
@@ -320,5 +320,5 @@ def test_urls() -> None:
 
 def test_a_query_is_sent(receiver: Receiving) -> None:
     """The path is requested with the query of the URL."""
-    tell(f"{receiver.url}?a=1")
+    posted(f"{receiver.url}?a=1")
     assert [one.path for one in receiver.received] == ["/trainingjob/pipelineNotification?a=1"]

@@ -29,7 +29,7 @@ class FakeReceiver:
         self.told: list[tuple[str, str]] = []
         self.answer: Callable[[Notice], Attempt] = lambda _: Attempt(Outcome.DELIVERED, "200")
 
-    def tell(self, notice: Notice) -> Attempt:
+    def post(self, notice: Notice) -> Attempt:
         """Receives a notice."""
         self.told.append((notice.run_id, notice.state))
         return self.answer(notice)

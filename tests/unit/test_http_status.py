@@ -13,7 +13,7 @@ from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Run, RunState
-from kfadapter_oran.answers import CLIENT_CLOSED_REQUEST, http_status, run_body
+from kfadapter_oran.responses import CLIENT_CLOSED_REQUEST, http_status, run_body
 
 STATUSES = {
     "PIPELINE_NOT_FOUND": 404,

@@ -14,7 +14,7 @@ import requests
 from kfadapter_grpc.client import InvalidPipelineFileError, PermissionDeniedError, Pipeline
 from kfadapter_grpc.contract.runs import Run, RunState
 from kfadapter_grpc.training_manager import PipelineMgr, training_start
-from kfadapter_oran import answers
+from kfadapter_oran import responses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,5 +78,5 @@ def test_an_unreachable_adapter(loaded: bool, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_reason_of_a_failure() -> None:
     """A run's body has the reason of its failure, as far as known."""
-    body = answers.run_body(Run("1", "r", RunState.FAILED, "메모리 부족"))
+    body = responses.run_body(Run("1", "r", RunState.FAILED, "메모리 부족"))
     assert body == {"run_id": "1", "run_name": "r", "run_status": "FAILED", "run_error": "메모리 부족"}

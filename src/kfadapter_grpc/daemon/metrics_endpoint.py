@@ -44,7 +44,7 @@ MAX_REQUEST_BYTES = 16 * 1024
 REQUEST_SECONDS = 5.0
 """How long a request may take to arrive."""
 ANSWER_SECONDS = 10.0
-"""How long an answer may take to leave."""
+"""How long a response may take to be sent."""
 REST = 4
 """After metrics were written, none are for so many times as long as that took: a fifth of a core goes there at most."""
 _POLL_SECONDS = 0.1
@@ -122,10 +122,10 @@ class MetricsEndpoint:
                     status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
                     return status, "application/json", body
                 headers: list[tuple[str, str]] = []
-                asked = {**environ, "REQUEST_METHOD": "GET"}
-                body = b"".join(self._metrics(asked, lambda _, given: headers.extend(given)))
+                request = {**environ, "REQUEST_METHOD": "GET"}
+                body = b"".join(self._metrics(request, lambda _, given: headers.extend(given)))
                 return HTTPStatus.OK, dict(headers)["Content-Type"], body
-            except Exception:  # noqa: BLE001 - whoever asks must hear that something is wrong
+            except Exception:  # noqa: BLE001 - a scrape must show that something is wrong
                 self._log.exception("metrics cannot be written")
                 return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
             finally:

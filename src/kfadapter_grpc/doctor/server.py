@@ -148,7 +148,7 @@ def callers(settings: Settings) -> Verdict:
     return warning(
         "callers",
         "are not asked who they are",
-        why=f"whoever reaches {settings.listen} may do everything",
+        why=f"anyone who reaches {settings.listen} may do everything",
         next_step=do("set KFADAPTER_TOKEN_FILE, KFADAPTER_ISSUERS or KFADAPTER_TLS_CLIENT_CA"),
     )
 

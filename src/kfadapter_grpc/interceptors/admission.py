@@ -101,7 +101,9 @@ class Admission:
         name, limit = self.bounds.of(kind)
         with self._changed:
             if self._draining:
-                raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
+                raise DrainingError(
+                    "this adapter is shutting down; try again; another replica, or the restarted one, responds"
+                )
             taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
             if taken >= limit:
                 raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)

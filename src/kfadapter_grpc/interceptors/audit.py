@@ -64,12 +64,12 @@ def record(rpc: Rpc) -> dict[str, object]:
     return {key: _cut(value) for key, value in fields.items() if value}
 
 
-def resource(method: RpcMethod, answers: list[Message], requests: list[Message]) -> dict[str, str]:
+def resource(method: RpcMethod, responses: list[Message], requests: list[Message]) -> dict[str, str]:
     """The resource that a call is about: from its response, if it has one, then from its request.
 
     A version is named together with its pipeline, its parent. An upload is about a version.
     """
-    kind, messages = resource_type(method), [*answers, *requests]
+    kind, messages = resource_type(method), [*responses, *requests]
     found = {
         "resource_type": kind,
         "resource_id": _first(messages, f"{kind}_id"),
@@ -77,10 +77,10 @@ def resource(method: RpcMethod, answers: list[Message], requests: list[Message])
         "namespace": _first(messages, "namespace"),
     }
     if kind == _VERSION:  # in requests, `name` is that of the pipeline
-        of_version = [one for one in answers if f"{kind}_id" in one.DESCRIPTOR.fields_by_name]
+        of_version = [one for one in responses if f"{kind}_id" in one.DESCRIPTOR.fields_by_name]
         found["resource_name"] = _first(requests, "version_name") or _first(of_version, "name")
         found["parent_id"] = _first(messages, "pipeline_id")
-        found["parent_name"] = _first([*requests, *(one for one in answers if one not in of_version)], "name")
+        found["parent_name"] = _first([*requests, *(one for one in responses if one not in of_version)], "name")
     return found
 
 

@@ -104,7 +104,7 @@ def take_authorization(rpc: Rpc) -> Iterator[None]:
     values = [value for key, value in metadata if key == AUTHORIZATION_KEY and isinstance(value, str) and value.strip()]
     if len(values) != 1:
         raise UnauthenticatedError(
-            "this adapter asks Kubeflow Pipelines as its callers, and the call carries "
+            "this adapter forwards its callers' credentials to Kubeflow Pipelines, and the call has "
             f"{'more than one' if values else 'no'} authorization; "
             "send `authorization: Bearer TOKEN` with a token that Kubeflow Pipelines knows"
         )

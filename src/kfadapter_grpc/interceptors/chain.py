@@ -86,7 +86,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _wrapped(
         self, handler: grpc.RpcMethodHandler[TRequest, TResponse], method: RpcMethod
     ) -> grpc.RpcMethodHandler[TRequest, TResponse]:
-        wrap = self._answering_stream if handler.response_streaming else self._answering_once
+        wrap = self._streaming if handler.response_streaming else self._unary
         make = _FACTORIES[handler.request_streaming, handler.response_streaming]
         return make(
             wrap(_behavior(handler), method),
@@ -94,22 +94,22 @@ class CallInterceptor(grpc.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    def _answering_once(self, behavior: Behavior, method: RpcMethod) -> Behavior:
-        def answer(request: object, context: grpc.ServicerContext) -> object:
+    def _unary(self, behavior: Behavior, method: RpcMethod) -> Behavior:
+        def respond(request: object, context: grpc.ServicerContext) -> object:
             with ExitStack() as stack:
                 rpc = self._enter(stack, method, context, request)
                 rpc.response = behavior(_checked(request, rpc), context)
                 return rpc.response
 
-        return answer
+        return respond
 
-    def _answering_stream(self, behavior: Behavior, method: RpcMethod) -> Behavior:
-        def answers(request: object, context: grpc.ServicerContext) -> Iterator[object]:
+    def _streaming(self, behavior: Behavior, method: RpcMethod) -> Behavior:
+        def respond(request: object, context: grpc.ServicerContext) -> Iterator[object]:
             with ExitStack() as stack:
                 rpc = self._enter(stack, method, context, request)
                 yield from behavior(_checked(request, rpc), context)
 
-        return answers
+        return respond
 
     def _enter(self, stack: ExitStack, method: RpcMethod, context: grpc.ServicerContext, request: object) -> Rpc:
         rpc = Rpc(method, context, request=None if method.client_streaming else request)

@@ -90,8 +90,8 @@ def _status(error: AdapterError, request_id: str, length: int, count: int) -> st
 
 
 def _details(error: AdapterError, length: int, count: int) -> Iterator[Message]:
-    told = list(error.metadata.items())[:count]
-    metadata = {_cut(key, length): _cut(value, length) for key, value in told}
+    items = list(error.metadata.items())[:count]
+    metadata = {_cut(key, length): _cut(value, length) for key, value in items}
     yield error_details_pb2.ErrorInfo(domain=ERROR_DOMAIN, reason=error.reason, metadata=metadata)
     if error.violations:
         bad_request = error_details_pb2.BadRequest()
@@ -111,5 +111,5 @@ def _details(error: AdapterError, length: int, count: int) -> Iterator[Message]:
 
 def _cut(text: str, length: int) -> str:
     """Truncates a text, and replaces what UTF-8 cannot encode."""
-    sayable = text.encode("utf-8", "replace").decode("utf-8")
-    return sayable if len(sayable) <= length else sayable[: length - 1] + "…"
+    encodable = text.encode("utf-8", "replace").decode("utf-8")
+    return encodable if len(encodable) <= length else encodable[: length - 1] + "…"

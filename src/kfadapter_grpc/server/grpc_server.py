@@ -31,7 +31,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 CHUNK_FRAMING_BYTES = 64 * 1024
 """What may surround a chunk of the largest size in its message."""
 FLUSH_SECONDS = 1.0
-"""How long answers that are on their way have to leave when the server stops."""
+"""How long responses in flight have to complete when the server stops."""
 SPARE_THREADS = 16
 """Threads beyond the bounds: for health checks, reflection, and for refusing calls beyond the bounds."""
 

@@ -51,17 +51,17 @@ class Documents:
         with closing(_transport(f"{parts.scheme}://{parts.netloc}", ca_file, token_file)) as transport:
             try:
                 request = Request("GET", path, accept=_ACCEPT, limit=MAX_BYTES)
-                answer = transport.send(request, Call("issuer-keys", seconds))
+                response = transport.send(request, Call("issuer-keys", seconds))
             except AnswerTooLargeError:
                 raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
             except KfpTimeoutError:
                 raise FetchError(f"{url}: no complete response within {seconds:.0f} s") from None
             except AdapterError as error:
                 raise FetchError(f"{url}: {cause(error)}") from None
-        if answer.status != HTTPStatus.OK:
-            followed = "; redirects are not followed" if answer.location else ""
-            raise FetchError(f"{url}: HTTP {answer.status}{followed}")
-        return answer.body
+        if response.status != HTTPStatus.OK:
+            followed = "; redirects are not followed" if response.location else ""
+            raise FetchError(f"{url}: HTTP {response.status}{followed}")
+        return response.body
 
 
 def reviews(review: TokenReview) -> Post:
@@ -69,8 +69,8 @@ def reviews(review: TokenReview) -> Post:
 
     def post(path: str, body: bytes, call: Call) -> tuple[int, bytes]:
         with closing(_transport(review.url, review.ca_file, review.token_file)) as transport:
-            answer = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
-        return answer.status, answer.body
+            response = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
+        return response.status, response.body
 
     return post
 

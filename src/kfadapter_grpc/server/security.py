@@ -69,15 +69,15 @@ class Security:
         open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_asks)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
             log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("whoever reaches this address may do everything: set token_file, issuers or tls_client_ca")
+            log.warning("anyone who reaches this address may do everything: set token_file, issuers or tls_client_ca")
 
     def summary(self) -> dict[str, object]:
         """Returns what callers need: `tls` is off, on or mutual, `tokens` whether one is required."""
-        asked: dict[str, object] = {"tls": "off", "tokens": _needs_token(self._settings)}
+        required: dict[str, object] = {"tls": "off", "tokens": _needs_token(self._settings)}
         if self._certificate:
-            asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
-            asked["certificate_expires"] = self._certificate.value.expires.isoformat()
-        return asked
+            required["tls"] = "mutual" if self._settings.tls_client_ca else "on"
+            required["certificate_expires"] = self._certificate.value.expires.isoformat()
+        return required
 
     def stale(self) -> dict[str, bool]:
         """Returns whether each file is invalid since it has changed, by what it contains; false if there is none."""

@@ -99,7 +99,7 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
     def ServerReflectionInfo(  # noqa: N802 - gRPC's name
         self, request_iterator: Iterator[ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[ServerReflectionResponse]:
-        """Answers requests one by one."""
+        """Serves requests one by one."""
         if not self._places.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"{MAX_STREAMS} others use reflection; try again when one of them has ended")

@@ -1,6 +1,6 @@
 """The spans of what the adapter sends for a call: to KFP, to ML Metadata, to an object store.
 
-The place where those ask. Nothing of OpenTelemetry is imported unless the call is traced.
+Callers get spans from here. Nothing of OpenTelemetry is imported unless the call is traced.
 """
 
 from __future__ import annotations

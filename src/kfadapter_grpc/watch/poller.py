@@ -219,4 +219,4 @@ def _pause(quiet: int) -> float:
 
 
 def _draining() -> DrainingError:
-    return DrainingError("this adapter is shutting down; watch again, another one or the next one answers")
+    return DrainingError("this adapter is shutting down; watch again; another replica, or the restarted one, responds")

@@ -26,10 +26,10 @@ from starlette.routing import Route, compile_path
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError, DrainingError, InternalError, OverloadedError
 from kfadapter_grpc.methods import upload_seconds
-from kfadapter_oran.answers import error_body, http_status
 from kfadapter_oran.legacy_http import limits
 from kfadapter_oran.legacy_http.body import Body, UploadForm
-from kfadapter_oran.legacy_http.routes import ROUTES, Asked
+from kfadapter_oran.legacy_http.routes import ROUTES, RouteRequest
+from kfadapter_oran.responses import error_body, http_status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -89,7 +89,7 @@ class LegacyHttp:
         body = Body(receive, announced=int(length) if length else None, awaits_continue="expect" in headers)
         state = scope["state"] = {"request_id": request_id, "route": NO_ROUTE, "reason": "", "body": body}
 
-        async def answer(message: Message) -> None:
+        async def respond(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -99,9 +99,9 @@ class LegacyHttp:
 
         with self._counted():
             try:
-                await self._routed(scope, receive, answer)
+                await self._routed(scope, receive, respond)
             finally:
-                self.tell(scope["method"], scope["client"][0], state, status, time.perf_counter() - began)
+                self.log(scope["method"], scope["client"][0], state, status, time.perf_counter() - began)
         await body.linger()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -115,10 +115,10 @@ class LegacyHttp:
         state = {"request_id": str(uuid.uuid4()), "route": NO_ROUTE, "reason": HTTPStatus(status).name}
         response = _Json(error_body(status, message, state["reason"], state["request_id"]), status)
         response.raw_headers += _last_headers(state["request_id"])
-        self.tell("", peer, state, status, 0.0)
+        self.log("", peer, state, status, 0.0)
         return response
 
-    def tell(self, method: str, peer: str, state: Mapping[str, Any], status: int, seconds: float) -> None:
+    def log(self, method: str, peer: str, state: Mapping[str, Any], status: int, seconds: float) -> None:
         """Logs a request, and counts it."""
         self._observe(state["route"], status)
         log = self._log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
@@ -160,19 +160,21 @@ class LegacyHttp:
             if route.handler is None:
                 return HTMLResponse("Okay")
             self._check_welcome(request)
-            handler, asked = route.handler, await self._asked(request, route.takes)
-            return await self._work(request, lambda: handler(asked))
+            handler, parsed = route.handler, await self._read(request, route.takes)
+            return await self._work(request, lambda: handler(parsed))
 
         return endpoint
 
     def _check_welcome(self, request: Request) -> None:
         if self._draining:
-            raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
+            raise DrainingError(
+                "this adapter is shutting down; try again; another replica, or the restarted one, responds"
+            )
         if request.headers.get("origin"):
             # Otherwise any page that a user opens could call an adapter on the same machine on behalf of the user.
             raise HTTPException(HTTPStatus.FORBIDDEN, "pages in browsers may not call this adapter")
 
-    async def _asked(self, request: Request, takes: str) -> Asked:
+    async def _read(self, request: Request, takes: str) -> RouteRequest:
         """Reads a request, except a file in its body."""
         body: Body = request.state.body
         content_type = request.headers.get("content-type", "")
@@ -197,7 +199,7 @@ class LegacyHttp:
             )
         except CredentialsError as error:
             raise HTTPException(HTTPStatus.FORBIDDEN, str(error)) from None
-        return Asked(
+        return RouteRequest(
             client=client,
             name=unquote(request.path_params.get("name", "")),
             details=details,
@@ -210,7 +212,7 @@ class LegacyHttp:
         """Makes the calls of a request on another thread; rejects the request if no slot is free."""
         peer = request.scope["client"][0]
         if self._working.total() >= limits.MAX_REQUESTS:
-            raise OverloadedError(f"{limits.MAX_REQUESTS} requests are being answered; wait a moment and try again")
+            raise OverloadedError(f"{limits.MAX_REQUESTS} requests are being served; wait a moment and try again")
         if self._working[peer] >= limits.MAX_REQUESTS - limits.MAX_REQUESTS // limits.SHARE:
             raise OverloadedError("the last slots are kept for other callers; wait a moment and try again")
         self._working[peer] += 1
@@ -221,7 +223,7 @@ class LegacyHttp:
 
     async def _broken(self, request: Request, fault: Exception) -> Response:
         request_id = request.state.request_id
-        self._log.error("a request could not be answered", request_id=request_id, exc_info=fault)
+        self._log.error("a request could not be served", request_id=request_id, exc_info=fault)
         return await _failed(request, InternalError.of(request_id))
 
 

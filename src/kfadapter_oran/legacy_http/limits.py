@@ -17,7 +17,7 @@ MAX_PARTS = 16
 FRAMING_BYTES = 128 * 1024
 """What may surround a file of the largest size in its form."""
 MAX_LISTED = 20_000
-"""The most entries of one answer: the Flask adapter's answers have no pages."""
+"""The most entries of one response: the Flask adapter's responses have no pages."""
 
 HEAD_SECONDS = 10.0
 """How long a request line and its headers may take to arrive, TLS handshake included."""
@@ -28,6 +28,6 @@ BODY_SECONDS = 30.0
 WORK_SECONDS = 60.0
 """How long all calls for one request may take together, uploads aside."""
 ANSWER_SECONDS = 30.0
-"""How long an answer may take to leave."""
+"""How long a response may take to be sent."""
 LINGER_SECONDS = 10.0
-"""How long the rest of a body is still read after its answer: many clients read the answer only then."""
+"""How long the rest of a body is read after the response: many clients read the response only then."""

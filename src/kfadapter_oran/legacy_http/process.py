@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 OPTION = "--listen"
 """The option for the address."""
 STOP_SECONDS = 1
-"""How long answers that are on their way have to leave when the server stops."""
+"""How long responses in flight have to complete when the server stops."""
 
 
 def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] | None) -> None:

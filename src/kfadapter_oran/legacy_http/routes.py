@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeAlias, Type
 from starlette.exceptions import HTTPException
 
 from kfadapter_grpc.contract.listing import View
-from kfadapter_oran import answers
+from kfadapter_oran import responses
 from kfadapter_oran.jobs import ArgumentProfile, start_job
 from kfadapter_oran.legacy_http import limits
 
@@ -25,7 +25,7 @@ _PAGE_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RouteRequest:
     """The request to a route.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked:
     request_id: str = ""
 
 
-Handler: TypeAlias = Callable[[Asked], "Mapping[str, Json]"]
+Handler: TypeAlias = Callable[[RouteRequest], "Mapping[str, Json]"]
 
 
 class LegacyRoute(NamedTuple):
@@ -57,69 +57,69 @@ class LegacyRoute(NamedTuple):
     takes: Literal["nothing", "json", "form"] = "nothing"
 
 
-def _delete_pipeline(asked: Asked) -> Mapping[str, Json]:
-    asked.client.pipelines.delete(pipeline_id=asked.name, force=True)
-    return {"id": asked.name, "status": "Deleted"}
+def _delete_pipeline(request: RouteRequest) -> Mapping[str, Json]:
+    request.client.pipelines.delete(pipeline_id=request.name, force=True)
+    return {"id": request.name, "status": "Deleted"}
 
 
-def _find_pipeline(asked: Asked) -> Mapping[str, Json]:
-    found = asked.client.pipelines.get(asked.name, view=View.BASIC)
+def _find_pipeline(request: RouteRequest) -> Mapping[str, Json]:
+    found = request.client.pipelines.get(request.name, view=View.BASIC)
     return {"name": found.name, "id": found.pipeline_id}
 
 
-def _upload(asked: Asked) -> Mapping[str, Json]:
-    assert asked.file is not None  # noqa: S101  the route takes a form
-    receipt = asked.client.pipelines.upload(
-        asked.file, name=asked.name, description=asked.description, request_id=asked.request_id
+def _upload(request: RouteRequest) -> Mapping[str, Json]:
+    assert request.file is not None  # noqa: S101  the route takes a form
+    receipt = request.client.pipelines.upload(
+        request.file, name=request.name, description=request.description, request_id=request.request_id
     )
     return {"name": receipt.pipeline.name, "id": receipt.pipeline.pipeline_id}
 
 
-def _start_run(asked: Asked) -> Mapping[str, Json]:
-    details = asked.details or {}
+def _start_run(request: RouteRequest) -> Mapping[str, Json]:
+    details = request.details or {}
     missing = [key for key in ("pipeline_name", "experiment_name", "arguments") if key not in details]
     if missing:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body lacks {', '.join(missing)}")
-    return start_job(asked.client, details, asked.name, ArgumentProfile.FLASK_ADAPTER, asked.request_id)
+    return start_job(request.client, details, request.name, ArgumentProfile.FLASK_ADAPTER, request.request_id)
 
 
-def _list_runs(asked: Asked) -> Mapping[str, Json]:
-    client = asked.client
+def _list_runs(request: RouteRequest) -> Mapping[str, Json]:
+    client = request.client
     runs = list(_all(client.runs.list(page_size=_PAGE_SIZE, order_by="created_at desc")))
     pipelines = {one.pipeline_id: one.name for one in _all(client.pipelines.list(page_size=_PAGE_SIZE))}
     experiments = {one.experiment_id: one.name for one in _all(client.experiments.list(page_size=_PAGE_SIZE))}
-    return answers.runs_body(runs, pipelines, experiments)
+    return responses.runs_body(runs, pipelines, experiments)
 
 
-def _find_experiment(asked: Asked) -> Mapping[str, Json]:
-    found = asked.client.experiments.get(asked.name)
+def _find_experiment(request: RouteRequest) -> Mapping[str, Json]:
+    found = request.client.experiments.get(request.name)
     return {"name": found.name, "id": found.experiment_id}
 
 
 ROUTES: tuple[LegacyRoute, ...] = (
     LegacyRoute(
-        "GET", "/pipelines", lambda it: answers.pipelines_body(_all(it.client.pipelines.list(page_size=_PAGE_SIZE)))
+        "GET", "/pipelines", lambda it: responses.pipelines_body(_all(it.client.pipelines.list(page_size=_PAGE_SIZE)))
     ),
     LegacyRoute(
-        "GET", "/pipelines/{name}", lambda it: answers.pipeline_body(it.client.pipelines.get(pipeline_id=it.name))
+        "GET", "/pipelines/{name}", lambda it: responses.pipeline_body(it.client.pipelines.get(pipeline_id=it.name))
     ),
     LegacyRoute("DELETE", "/pipelines/{name}", _delete_pipeline),
     LegacyRoute(
         "GET",
         "/pipelines/{name}/versions",
-        lambda it: answers.versions_body(_all(it.client.pipelines.list_versions(it.name, page_size=_PAGE_SIZE))),
+        lambda it: responses.versions_body(_all(it.client.pipelines.list_versions(it.name, page_size=_PAGE_SIZE))),
     ),
     LegacyRoute("GET", "/pipelineIds/{name}", _find_pipeline),
     LegacyRoute("POST", "/pipelineIds/{name}", _upload, "form"),
     LegacyRoute("POST", "/trainingjobs/{name}/execution", _start_run, "json"),
     LegacyRoute("GET", "/runs", _list_runs),
     # The full run: without its tasks, a terminated run may be shown as failed.
-    LegacyRoute("GET", "/runs/{name}", lambda it: answers.run_body(it.client.runs.get(it.name))),
-    LegacyRoute("DELETE", "/runs/{name}", lambda it: answers.run_body(it.client.runs.terminate(it.name))),
+    LegacyRoute("GET", "/runs/{name}", lambda it: responses.run_body(it.client.runs.get(it.name))),
+    LegacyRoute("DELETE", "/runs/{name}", lambda it: responses.run_body(it.client.runs.terminate(it.name))),
     LegacyRoute(
         "GET",
         "/experiments",
-        lambda it: answers.experiments_body(_all(it.client.experiments.list(page_size=_PAGE_SIZE))),
+        lambda it: responses.experiments_body(_all(it.client.experiments.list(page_size=_PAGE_SIZE))),
     ),
     LegacyRoute("GET", "/experiments/{name}", _find_experiment),
     LegacyRoute("GET", "/liveness", None),
@@ -138,5 +138,5 @@ def _all(things: Iterable[T]) -> Iterator[T]:
     for _ in iterator:
         raise HTTPException(
             HTTPStatus.INSUFFICIENT_STORAGE,
-            f"there are more than {limits.MAX_LISTED}, too many for one answer; list them over gRPC, page by page",
+            f"there are more than {limits.MAX_LISTED}, too many for one response; list them over gRPC, page by page",
         )

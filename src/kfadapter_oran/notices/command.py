@@ -289,7 +289,7 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
 
 _WHY_NOT = {
     NoticeStatus.PENDING: "it is sent again by itself",
-    NoticeStatus.DELIVERED: "the receiver repeats what it does whenever it is told",
+    NoticeStatus.DELIVERED: "the receiver repeats its work at each notice",
     NoticeStatus.SUPERSEDED: "a later end of the same run was delivered; the receiver would believe the older one",
     NoticeStatus.DISCARDED: "discarded by an operator",
 }
@@ -346,7 +346,7 @@ def _outbox_errors() -> Iterator[None]:
     except OutboxBusyError as error:
         raise CommandError(
             str(error),
-            why="two would tell everything twice",
+            why="two would send every notice twice",
             next_step=do("stop the other one; kfadapter notify --list looks beside it"),
         ) from None
     except OutboxError as error:

@@ -21,7 +21,7 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 """How far apart attempts become."""
 MAX_REFUSALS = 10
-"""After how many answers that are no delivery a notice is parked: some six minutes."""
+"""After how many responses that are not a success a notice is parked: some six minutes."""
 LATELY = 20
 """How many settled notices are listed."""
 _SHORTEST_SHARE = 0.5

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FOLLOWER_SECONDS = 2.0
 """How long the threads that follow runs get to end."""
 SENDER_SECONDS = 5.0
-"""How long attempts in flight get to be answered at the end."""
+"""How long attempts in flight get to end when the process stops."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.database import Notice
 
 TRAINING_FAILED = "Training Failed"
-"""What the training manager answers, with 500, to a notice of a failure that it has recorded."""
+"""The training manager's response, with status 500, to a notice of a failure that it has recorded."""
 CONNECT_SECONDS = 10.0
 """How long connecting to one address may take."""
 MAX_BODY_BYTES = 4096
-"""How much of an answer's body is read."""
+"""How much of a response's body is read."""
 _PORTS = {"http": 80, "https": 443}
 _AWAY = frozenset(
     {
@@ -55,7 +55,7 @@ class Outcome(enum.Enum):
     AWAY = "away"
     """It was unreachable or busy: worth trying for long."""
     REFUSED = "refused"
-    """The answer was no delivery: worth trying a few times, then a person must look."""
+    """The response was not a success: worth trying a few times, then a person must look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Url:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceiverResponse:
     """A response: its status, and up to 4096 bytes of its body, fewer if they did not arrive."""
 
     status: int
@@ -142,7 +142,7 @@ class Receiver:
         self._options = options
         self._tls = ssl.create_default_context(cafile=options.ca) if options.url.scheme == "https" else None
 
-    def tell(self, notice: Notice) -> Attempt:
+    def post(self, notice: Notice) -> Attempt:
         """Posts a notice; never raises, whatever the receiver does."""
         source = self._options.event_source
         body = cloud_event(notice, source) if source else job_notice(notice)
@@ -152,19 +152,19 @@ class Receiver:
         guard.daemon = True
         guard.start()
         try:
-            answer = self._exchange(connection, json.dumps(body).encode(), self._headers(notice))
+            response = self._exchange(connection, json.dumps(body).encode(), self._headers(notice))
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = "not in time" if connection.was_cut or isinstance(error, TimeoutError) else _words(error)
-            return Attempt(Outcome.AWAY, f"no answer: {why}")
+            return Attempt(Outcome.AWAY, f"no response: {why}")
         finally:
             guard.cancel()
             connection.cut()
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
         secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _SECRET_CHARACTERS]
-        return Attempt(meaning("" if source else notice.state, answer), _shown(answer, secrets))
+        return Attempt(meaning("" if source else notice.state, response), _shown(response, secrets))
 
-    def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
         connection.connect()
         connection.sock.settimeout(self._options.seconds)
         connection.request("POST", self._options.url.path, body, {**headers, "Connection": "close"})
@@ -172,7 +172,7 @@ class Receiver:
         said = b""
         with suppress(OSError, http.client.HTTPException):  # the status is known
             said = response.read(MAX_BODY_BYTES)
-        return Answer(response.status, said)
+        return ReceiverResponse(response.status, said)
 
     def _headers(self, notice: Notice) -> dict[str, str]:
         token = {name.title(): value for name, value in self._options.token.metadata()}
@@ -186,18 +186,18 @@ class Receiver:
         }
 
 
-def meaning(state: str, answer: Answer) -> Outcome:
+def meaning(state: str, response: ReceiverResponse) -> Outcome:
     """Interprets the response to a notice of this state; empty if the receiver is not the training manager.
 
     The training manager responds 500 to every notice of a failure, after recording it. The same response to a
     success means that it found no model and has not recorded the success.
     """
-    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+    if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome.DELIVERED
     failure = state not in ("", RunState.SUCCEEDED.value)
-    if failure and answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and _error_in(answer.body) == TRAINING_FAILED:
+    if failure and response.status == HTTPStatus.INTERNAL_SERVER_ERROR and _error_in(response.body) == TRAINING_FAILED:
         return Outcome.DELIVERED
-    return Outcome.AWAY if answer.status in _AWAY else Outcome.REFUSED
+    return Outcome.AWAY if response.status in _AWAY else Outcome.REFUSED
 
 
 def _error_in(body: bytes) -> object:
@@ -208,13 +208,13 @@ def _error_in(body: bytes) -> object:
     return said.get("Error") if isinstance(said, dict) else None
 
 
-def _shown(answer: Answer, secrets: Iterable[str]) -> str:
+def _shown(response: ReceiverResponse, secrets: Iterable[str]) -> str:
     """Formats a response on one line, with any echoed credentials removed."""
-    text = answer.body.decode("utf-8", "replace")
+    text = response.body.decode("utf-8", "replace")
     for secret in secrets:
         text = text.replace(secret, "***")
     text = _UNSHOWN.sub(" ", text).strip()[:_SHOWN_CHARACTERS]
-    return f"{answer.status} {text}".strip()
+    return f"{response.status} {text}".strip()
 
 
 class _Connection(http.client.HTTPConnection):

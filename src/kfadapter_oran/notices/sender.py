@@ -102,7 +102,7 @@ class Sender:
         with self._deliveries.claimed() as notice:
             if notice is None:
                 return False
-            attempt = self._receiver.tell(notice)
+            attempt = self._receiver.post(notice)
             self._observe(attempt.outcome)
             self._settle(notice, attempt)
             return True
