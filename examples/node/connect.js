@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { passOn } from "./tracing.js";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const files = ["kfadapter/v1/pipeline.proto", "kfadapter/v1/run.proto", "kfadapter/v1/artifact.proto", "google/rpc/details.proto"];
@@ -49,10 +50,10 @@ const options = {
 /** Connects by the environment variables that the kfadapter command reads, too. */
 export function connect(env = process.env) {
   const target = env.KFADAPTER_TARGET || "localhost:50051";
-  const share = { ...options };
+  const share = { ...options, interceptors: [passOn] };
   if (env.KFADAPTER_SERVER_NAME) share["grpc.ssl_target_name_override"] = env.KFADAPTER_SERVER_NAME;
   const pipelines = new PipelineService(target, credentials(env), share);
-  const same = { channelOverride: pipelines.getChannel() };
+  const same = { channelOverride: pipelines.getChannel(), interceptors: [passOn] };
   return {
     pipelines,
     runs: new RunService(target, null, same),

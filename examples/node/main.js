@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { download } from "./artifacts.js";
 import { call, connect } from "./connect.js";
 import { explain } from "./errors.js";
+import { traced } from "./tracing.js";
 import { upload } from "./upload.js";
 import { watch } from "./watch.js";
 
@@ -66,7 +67,7 @@ if (!wanted[name]?.includes(words.length)) {
 }
 const clients = connect();
 try {
-  await commands[name](clients, ...words);
+  await traced(name, () => commands[name](clients, ...words));
 } catch (error) {
   console.error(explain(error));
   process.exitCode = 1;

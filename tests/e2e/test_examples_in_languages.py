@@ -8,15 +8,23 @@ import re
 import shutil
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from tests.certificates import CertificateAuthority
 from tests.e2e.conftest import ROOT, SECONDS, dev, spawned
 from tests.e2e.test_security import make_token
 from tests.system.between import CuttingProxy
+
+from kfadapter.v1 import pipeline_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SAMPLE = "examples/passing_files.yaml"
+COLLECTOR = "opentelemetry.proto.collector.trace.v1"
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +131,42 @@ def test_a_refused_upload(example: Example, tmp_path: Path) -> None:
         file.truncate(64 * 2**20)
     code, _, err = example.run("upload", str(huge), "huge")
     assert (code, "reason: UPLOAD_TOO_LARGE" in err, "(100 %)" in err) == (1, True, False), err
+
+
+def test_a_trace(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a collector, the span of the command is exported, and the adapter receives its trace."""
+    spans, contexts = {}, []
+
+    def export(request: ExportTraceServiceRequest, _: grpc.ServicerContext) -> ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            (service,) = (one.value.string_value for one in resource.resource.attributes if one.key == "service.name")
+            spans.update(
+                {span.span_id.hex(): (service, span) for scope in resource.scope_spans for span in scope.spans}
+            )
+        return ExportTraceServiceResponse()
+
+    def get(_: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        contexts.append(str(dict(context.invocation_metadata())["traceparent"]))
+        return pb.Pipeline(name="one")
+
+    exported = grpc.unary_unary_rpc_method_handler(
+        export, ExportTraceServiceRequest.FromString, ExportTraceServiceResponse.SerializeToString
+    )
+    got = grpc.unary_unary_rpc_method_handler(get, pb.GetPipelineRequest.FromString, pb.Pipeline.SerializeToString)
+    collector = grpc.method_handlers_generic_handler(f"{COLLECTOR}.TraceService", {"Export": exported})
+    adapter = grpc.method_handlers_generic_handler("kfadapter.v1.PipelineService", {"Get": got})
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[collector, adapter])
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{target}")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    code, _, err = example.run("get", "one", TARGET=target)
+    server.stop(None)
+    assert code == 0, err
+    ((_, trace_id, parent, _),) = (one.split("-") for one in contexts)
+    assert {(service, span.trace_id.hex()) for service, span in spans.values()} == {("mine", trace_id)}
+    assert parent in spans
+    assert "get" in {span.name for _, span in spans.values()}
 
 
 def test_tls_and_token(example: Example, embedded_url: str, tmp_path: Path) -> None:
