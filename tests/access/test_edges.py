@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.message import Message
-    from tests.access.conftest import Adapter, Outcome
+    from tests.access.ways import Adapter, Outcome
 
 PIPELINES = "/kfadapter.v1.PipelineService/"
 RUNS = "/kfadapter.v1.RunService/"
@@ -74,9 +74,9 @@ def test_lists_without_a_namespace(adapter: Adapter, path: str) -> None:
     """They hold what is in the caller's namespaces; the total counts only what is shown, or is not set."""
     found = adapter.call(path, "mixed", [LISTS[path]])
     assert (names(found), total(found)) == ([OWN, OTHER], None)
-    found = adapter.call(path, "reader in shared", [LISTS[path]])
+    found = adapter.call(path, "reader-in-shared", [LISTS[path]])
     assert (names(found), total(found)) == ([SHARED], None)
-    found = adapter.call(path, "reader everywhere", [LISTS[path]])
+    found = adapter.call(path, "reader-everywhere", [LISTS[path]])
     assert (names(found), total(found)) == (list(NAMESPACES), 3)
 
 
@@ -84,7 +84,7 @@ def test_pages_of_a_filtered_list(adapter: Adapter) -> None:
     """Page by page a caller gets what is visible, each once, and never more than requested."""
     request, got = pipeline_pb2.ListPipelinesRequest(page_size=1), []
     while True:
-        (answer,) = adapter.call(PIPELINES + "List", "reader in shared", [request]).responses
+        (answer,) = adapter.call(PIPELINES + "List", "reader-in-shared", [request]).responses
         assert isinstance(answer, pipeline_pb2.ListPipelinesResponse)
         assert len(answer.pipelines) <= 1
         got += [one.name for one in answer.pipelines]
@@ -97,9 +97,9 @@ def test_pages_of_a_filtered_list(adapter: Adapter) -> None:
 def test_lists_of_an_experiment(adapter: Adapter) -> None:
     """A foreign experiment is as unknown as one that does not exist; the own one has its total."""
     for caller, namespace, expected in (
-        ("reader in own", OWN, grpc.StatusCode.OK),
-        ("reader in own", OTHER, grpc.StatusCode.NOT_FOUND),
-        ("reader in own", ABSENT, grpc.StatusCode.NOT_FOUND),
+        ("reader-in-own", OWN, grpc.StatusCode.OK),
+        ("reader-in-own", OTHER, grpc.StatusCode.NOT_FOUND),
+        ("reader-in-own", ABSENT, grpc.StatusCode.NOT_FOUND),
     ):
         where = run_pb2.RunFilter(experiment_id=key("experiments", namespace))
         found = adapter.call(RUNS + "List", caller, [run_pb2.ListRunsRequest(filter=where)])
@@ -111,12 +111,13 @@ def test_a_watch_of_a_filter(adapter: Adapter) -> None:
     """A watch shows own runs only; what it claims to know of foreign ones it is told not to exist."""
     known = {key("runs", OTHER): "etag", key("runs", ABSENT): "etag"}
     request = run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter(), known_etags=known)
-    stub = adapter.channel.unary_stream(
+    channel, token = adapter.shown["reader-in-own"]
+    stub = channel.unary_stream(
         RUNS + "Watch",
         request_serializer=run_pb2.WatchRunsRequest.SerializeToString,
         response_deserializer=run_pb2.RunEvent.FromString,
     )
-    stream = stub(request, metadata=(("authorization", "Bearer kfa_reader-in-own"),), timeout=60)
+    stream = stub(request, metadata=(("authorization", f"Bearer {token}"),), timeout=60)
     events = [next(stream) for _ in range(3)]
     stream.cancel()
     assert {one.gone.run_id or one.changed.run.run_id for one in events} == {*known, key("runs", OWN)}
@@ -129,7 +130,7 @@ def test_ids_in_a_page_token(adapter: Adapter) -> None:
     token = json.dumps(["", [key("runs", OTHER), key("runs", OWN)], 0])
     made = page(Page((), token), artifact_pb2.ListArtifactsResponse, request)
     request.page_token = made.next_page_token
-    found = adapter.call(ARTIFACTS + "List", "reader in own", [request])
+    found = adapter.call(ARTIFACTS + "List", "reader-in-own", [request])
     (answer,) = found.responses
     assert isinstance(answer, artifact_pb2.ListArtifactsResponse)
     assert [(one.run_id, one.artifact_id) for one in answer.artifacts] == [(key("runs", OWN), ARTIFACT)]
@@ -144,7 +145,7 @@ def test_versions_of_other_pipelines(adapter: Adapter) -> None:
         ("Download", pipeline_pb2.DownloadPipelineRequest(**ids)),
         ("DeleteVersion", pipeline_pb2.DeletePipelineVersionRequest(**ids)),
     ):
-        assert reason(adapter.call(PIPELINES + path, "admin in own", [request])) == "VERSION_NOT_FOUND"
+        assert reason(adapter.call(PIPELINES + path, "admin-in-own", [request])) == "VERSION_NOT_FOUND"
 
 
 @pytest.mark.parametrize(
@@ -174,13 +175,13 @@ def test_request_ids_of_a_namespace(adapter: Adapter, namespace: str, code: str)
     """A run's id is derived from namespace and request id: a caller cannot take, or try, those of another namespace."""
     ids: dict[str, Any] = {"pipeline_id": key("pipelines", OWN), "experiment_id": key("experiments", OWN)}
     request = run_pb2.CreateRunRequest(**ids, request_id="nightly", namespace=namespace)
-    assert adapter.call(RUNS + "Create", "writer in own", [request]).code.name == code
+    assert adapter.call(RUNS + "Create", "writer-in-own", [request]).code.name == code
 
 
 def test_patterns_beside_a_role_everywhere(adapter: Adapter) -> None:
     """The highest role counts; an unknown id stays unknown to a caller that sees everything."""
     path = PIPELINES + "Delete"
-    codes = [adapter.about(path, "admin of teams", namespace).code.name for namespace in (*NAMESPACES, ABSENT)]
+    codes = [adapter.about(path, "admin-of-teams", namespace).code.name for namespace in (*NAMESPACES, ABSENT)]
     assert codes == ["OK", "OK", "PERMISSION_DENIED", "NOT_FOUND"]
 
 
@@ -188,7 +189,7 @@ def test_missing_may_be_deleted(adapter: Adapter) -> None:
     """With `allow_missing`, a foreign resource is as missing as any."""
     for namespace in (OTHER, ABSENT):
         request = run_pb2.DeleteRunRequest(run_id=key("runs", namespace), allow_missing=True)
-        found = adapter.call(RUNS + "Delete", "admin in own", [request])
+        found = adapter.call(RUNS + "Delete", "admin-in-own", [request])
         assert found.responses == (run_pb2.DeleteRunResponse(),)
 
 
@@ -197,7 +198,7 @@ def test_a_run_without_an_experiment(adapter: Adapter) -> None:
     path = RUNS + "Get"
     codes = [
         adapter.call(path, caller, CASES[path].messages(ORPHAN)).code.name
-        for caller in ("reader in own", "reader in shared", "reader everywhere", "admin of teams")
+        for caller in ("reader-in-own", "reader-in-shared", "reader-everywhere", "admin-of-teams")
     ]
     assert codes == ["NOT_FOUND", "NOT_FOUND", "OK", "OK"]
 
@@ -206,8 +207,8 @@ def test_requests_to_kfp(adapter: Adapter) -> None:
     """A role that is the same everywhere costs no request; other ones a lookup, once."""
     path, request = RUNS + "Get", [run_pb2.GetRunRequest(run_id=key("runs", OWN))]
     sent = []
-    adapter.call(path, "reader in own", request)
-    for caller in ("reader in own", "admin everywhere"):
+    adapter.call(path, "reader-in-own", request)
+    for caller in ("reader-in-own", "admin-everywhere"):
         before = len(adapter.kfp.server.requests)
         assert adapter.call(path, caller, request).code is grpc.StatusCode.OK
         sent.append(len([one for one in adapter.kfp.server.requests[before:] if "healthz" not in one.path]))

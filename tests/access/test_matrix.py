@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.access.conftest import ROLES, caller_in
 from tests.access.requests import CASES, Beyond
 from tests.access.team_kfp import ABSENT, NAMESPACES, OTHER, OWN, SHARED, key, name
+from tests.access.ways import GRANTS, STRANGER, WAYS, known_by
 
+from kfadapter.v1 import identity_pb2
+from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.kfp import namespaces
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from tests.access.conftest import Adapter, Outcome
-
-    from kfadapter_grpc.contract.call import Role
+    from tests.access.ways import Adapter, Outcome
 
 _WHERE = {"own": OWN, "shared": SHARED}
 _CODES = {
@@ -64,24 +64,38 @@ def test_the_table_is_in_the_guide() -> None:
     assert shown == {path: case.needs.value for path, case in CASES.items() if case.needs}
 
 
-@pytest.mark.parametrize("path", CASES)
-def test_matrix(adapter: Adapter, path: str) -> None:
-    """All cells of an RPC: its role suffices in its namespaces, a lower one nowhere, and others do not exist."""
-    wrong = [
-        f"{role.value if role else 'none'} in {where}, about {namespace or 'shared'}: {found.code} {found.message}"
-        for role in ROLES
-        for where in _WHERE
-        for namespace in NAMESPACES
-        for by_name in ((False, True) if CASES[path].by_name else (False,))
-        if not _is_right(
-            path,
-            role,
-            found := adapter.about(path, caller_in(role, where), namespace, by_name=by_name),
-            namespace,
-            where,
-        )
-    ]
+@pytest.mark.parametrize("way", WAYS)
+def test_matrix(tmp_path: Path, way: str) -> None:
+    """All cells of all RPCs: a role suffices in its namespaces, a lower one nowhere, and others do not exist."""
+    with known_by(way, tmp_path) as adapter:
+        cells = [
+            (path, role, where, namespace, by_name)
+            for path, case in CASES.items()
+            for role in (None, *Role)
+            for where in (_WHERE if role else ("own",))
+            for namespace in NAMESPACES
+            for by_name in ((False, True) if case.by_name else (False,))
+        ]
+        wrong = []
+        for path, role, where, namespace, by_name in cells:
+            caller = f"{role.value}-in-{where}" if role else STRANGER
+            found = adapter.about(path, caller, namespace, by_name=by_name)
+            if not _is_right(path, role, found, namespace, where):
+                by = "name" if by_name else "id"
+                wrong.append(f"{path} as {caller}, by {by} in {namespace or 'shared'}: {found.code} {found.message}")
+        wrong += [text for caller in (STRANGER, *GRANTS) for text in _wrongly_known(adapter, caller, way)]
     assert not wrong, wrong
+
+
+def _wrongly_known(adapter: Adapter, caller: str, way: str) -> Iterator[str]:
+    """What WhoAmI should show of a caller, and does not."""
+    (who,) = adapter.about("/kfadapter.v1.IdentityService/WhoAmI", caller, OWN).responses
+    assert isinstance(who, identity_pb2.WhoAmIResponse)
+    if identity_pb2.Way.Name(who.way) != "WAY_" + way.partition(" ")[0].upper().replace("-", "_"):
+        yield f"{caller} is known by {who.way}"
+    granted = {one.namespace: identity_pb2.Role.Name(one.role) for one in who.grants}
+    if granted != {where: f"ROLE_{role.upper()}" for where, role in GRANTS.get(caller, {}).items()}:
+        yield f"{caller} has {granted}"
 
 
 def _is_right(path: str, role: Role | None, found: Outcome, namespace: str, where: str) -> bool:
@@ -89,7 +103,7 @@ def _is_right(path: str, role: Role | None, found: Outcome, namespace: str, wher
     if case.needs is not None and (role is None or not role.allows(case.needs)):
         return found.code is grpc.StatusCode.PERMISSION_DENIED
     if found.code is not grpc.StatusCode.OK or case.beyond is Beyond.OPEN:
-        return (namespace != own or case.needs is None) and found.code is _CODES[case.beyond]
+        return (namespace != own or case.needs is None) and found.code is _CODES.get(case.beyond)
     if namespace == own:
         return any(one.ByteSize() for one in found.responses) and not _foreign(found, own)
     if case.beyond is Beyond.GONE:
@@ -117,7 +131,7 @@ def _total(found: Outcome) -> bool:
 @pytest.mark.parametrize("path", [path for path, case in CASES.items() if case.beyond is not Beyond.OPEN])
 def test_what_is_foreign_is_as_what_is_absent(adapter: Adapter, path: str) -> None:
     """Byte by byte the same response, whether an id or a name belongs to another namespace or to nothing."""
-    for caller in ("reader in own", "writer in own", "admin in own"):
+    for caller in ("reader-in-own", "writer-in-own", "admin-in-own"):
         for by_name in (False, True) if CASES[path].by_name else (False,):
             foreign = adapter.about(path, caller, OTHER, by_name=by_name)
             absent = adapter.about(path, caller, ABSENT, by_name=by_name)
