@@ -17,7 +17,7 @@ from kfadapter_grpc.auth.bearers import SignedBearers
 from kfadapter_grpc.auth.issuer_keys import FetchError, IssuerKeys, fetch_keys, parse_keys
 from kfadapter_grpc.auth.issuers import Issuer, IssuersError, parse_issuers
 from kfadapter_grpc.auth.reloaded import Reloaded
-from kfadapter_grpc.auth.signed_tokens import read_token
+from kfadapter_grpc.auth.signed_tokens import identity_of, read_token
 from kfadapter_grpc.auth.tokens import digest
 from kfadapter_grpc.contract.call import Call, Caller, Role
 from kfadapter_grpc.contract.errors import IssuerUnavailableError, UnauthenticatedError
@@ -84,6 +84,30 @@ def test_valid(bearers: SignedBearers) -> None:
             assert who.groups == ("ml", "한국어")
     assert ask(bearers, token()).role_in("any") is Role.WRITER
     assert ask(bearers, token(claims(exp=now() - 30, nbf=now() + 30, iat=now() + 30))).name == "alice"
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "groups"),
+    [
+        ("realm_access.roles", {"realm_access": {"roles": ["ml", "한국어"]}}, ("ml", "한국어")),
+        ("resource_access.kfadapter.roles", {"resource_access": {"kfadapter": {"roles": "ml"}}}, ("ml",)),
+        ("https://example.com/groups", {"https://example.com/groups": ["ml"]}, ("ml",)),
+        (
+            "kubernetes.io.groups",
+            {"kubernetes.io": {"groups": ["ml"]}, "kubernetes": {"io": {"groups": ["x"]}}},
+            ("x",),
+        ),
+        ("realm_access.roles", {"realm_access.roles": ["first"], "realm_access": {"roles": ["ml"]}}, ("first",)),
+        ("realm_access.roles", {"realm_access": ["roles"]}, ()),
+        ("realm_access.roles", {}, ()),
+        ("groups.", {}, ()),
+        ("", {}, ()),
+    ],
+)
+def test_groups(path: str, changed: dict[str, object], groups: tuple[str, ...]) -> None:
+    """Groups are in the claim of this name, or where a path through claims leads."""
+    found = identity_of(read_token(token(claims(**changed))).claims, Issuer(ISSUER, (AUDIENCE,), groups_claim=path))
+    assert found.groups == groups
 
 
 def _hmac_with_public_key() -> str:

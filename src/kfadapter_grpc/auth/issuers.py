@@ -42,7 +42,7 @@ class Issuer:
         role: The role of all its callers in all namespaces; None: none, unless rules give one.
         name_claim: The claim with the caller's name.
         name_prefix: Precedes the name, so that two issuers never give the same name.
-        groups_claim: The claim with the groups; empty: no groups.
+        groups_claim: The claim with the groups, or a path to it (`realm_access.roles`); empty: no groups.
         algorithms: The allowed algorithms.
         jwks_url: Where its keys are; empty: discovery finds it.
         ca_file: The CAs of its certificate; None: the well-known ones.

@@ -141,13 +141,22 @@ def identity_of(claims: Mapping[str, Json], issuer: Issuer) -> Identity:
     subject, name = _text(claims, "sub"), _text(claims, issuer.name_claim)
     if issuer.name_claim == "email" and claims.get("email_verified", True) is not True:
         raise TokenFault.CLAIMS.error(" (email_verified)")
-    groups = claims.get(issuer.groups_claim, []) if issuer.groups_claim else []
+    groups = _at(issuer.groups_claim, claims) if issuer.groups_claim else []
     groups = [groups] if isinstance(groups, str) else groups
     if not isinstance(groups, list) or len(groups) > MAX_GROUPS or not all(map(_is_text, groups)):
         raise TokenFault.CLAIMS.error(f" ({issuer.groups_claim})")
     return Identity(
         issuer.name_prefix + name, Way.ISSUER, issuer.issuer, subject, tuple(cast("list[str]", groups)), claims
     )
+
+
+def _at(path: str, claims: Mapping[str, Json]) -> Json:
+    """The groups in a claim of this name, or in one within claims (`realm_access.roles`); empty if it is missing."""
+    if path in claims:
+        return claims[path]
+    first, _, rest = path.partition(".")
+    inside = claims.get(first)
+    return _at(rest, inside) if rest and isinstance(inside, dict) else []
 
 
 def _text(claims: Mapping[str, Json], name: str) -> str:
