@@ -9,9 +9,8 @@ import typer
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import require
-from kfadapter_grpc.cli.option_types import RunName
-from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import STDIN
+from kfadapter_grpc.cli.options import ClientOptions, RunName
+from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
 
 _CONSOLE = ("jinja2", "markdown_it", "python_multipart", "starlette", "uvicorn")
@@ -93,7 +92,7 @@ def report(
     """
     require(console=_CONSOLE)
     from kfadapter_console.report import report_of  # noqa: PLC0415  of the extra `console`
-    from kfadapter_grpc.cli.download import stdout  # noqa: PLC0415
+    from kfadapter_grpc.cli.output import stdout  # noqa: PLC0415
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.client.download import replaced  # noqa: PLC0415
 

@@ -11,12 +11,11 @@ import pytest
 from rich.cells import cell_len
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.drawing import Followed, picture
 from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.log_tails import MAX_STREAMS, LogTails, own_lines
+from kfadapter_grpc.cli.logs import MAX_STREAMS, LogTails, own_lines
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, Marks, short_error, task_lines
-from kfadapter_grpc.cli.watch import _judge
+from kfadapter_grpc.cli.watch import Followed, _judge, picture
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind

@@ -21,7 +21,7 @@ from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.token import token
+from kfadapter_grpc.cli.serve import token
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Role
 

@@ -12,7 +12,7 @@ from tests.contract.running import eventually
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box
 
 from kfadapter_grpc.client import CannotConnectError
-from kfadapter_grpc.client.resource import Pages
+from kfadapter_grpc.client.connection import Pages
 from kfadapter_grpc.contract.errors import (
     AdapterError,
     KfpError,

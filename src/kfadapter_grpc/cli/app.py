@@ -14,17 +14,17 @@ from kfadapter_grpc.cli.command import CONTEXT, Commands, Deferred, Table, decla
 from kfadapter_grpc.cli.completion import SHELL_VARIABLE, join_bash_words
 from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
+from kfadapter_grpc.cli.text import prepare_streams, utf8_arguments
 
 CLI = "kfadapter_grpc.cli"
 COMMANDS: Table = {
     "serve": (f"{CLI}.serve:serve", "Start the server in front of a Kubeflow Pipelines."),
     "health": (f"{CLI}.health:health", "Check the health of an adapter; for containers and scripts."),
     "token": (
-        f"{CLI}.token:token",
+        f"{CLI}.serve:token",
         "Create a token: the token on stdout, the line for the adapter's --token-file on stderr.",
     ),
-    "whoami": (f"{CLI}.whoami:whoami", "Show who the adapter takes you for, and your roles."),
+    "whoami": (f"{CLI}.login:whoami", "Show who the adapter takes you for, and your roles."),
     "login": (f"{CLI}.login:login", "Log in at the issuer of a context, with a browser on any machine."),
     "logout": (f"{CLI}.login:logout", "Forget the login of a context."),
     "doctor": (
@@ -38,20 +38,20 @@ COMMANDS: Table = {
     "upload": (f"{CLI}.upload:upload", "Upload a pipeline as a new pipeline or a new version."),
     "get": (f"{CLI}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
     "list": (f"{CLI}.pipelines:list_", "List pipelines, newest first."),
-    "versions": (f"{CLI}.versions:versions", "List the versions of a pipeline, newest first; compare two."),
+    "versions": (f"{CLI}.pipelines:versions", "List the versions of a pipeline, newest first; compare two."),
     "update": (
         f"{CLI}.pipelines:update",
         "Change the display name or the tags of a pipeline, or of one version.",
     ),
     "delete": (f"{CLI}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
-    "download": (f"{CLI}.download:download", "Download the file of a version, by default the latest."),
+    "download": (f"{CLI}.pipelines:download", "Download the file of a version, by default the latest."),
     "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline, or of a run."),
     "payload": (f"{CLI}.upload:payload", "Print an upload as JSON messages, for grpcurl -d @."),
     "run": (f"{CLI}.run:run", "Run a pipeline, or upload and run a file."),
     "watch": (f"{CLI}.runs:watch", "Watch runs until they have finished; the exit code is their outcome."),
     "logs": (f"{CLI}.runs:logs", "Print the logs of a run's tasks."),
-    "terminate": (f"{CLI}.run_changes:terminate", "Terminate runs; no-op for those that have finished."),
-    "retry": (f"{CLI}.run_changes:retry", "Retry failed runs from the tasks that failed."),
+    "terminate": (f"{CLI}.runs:terminate", "Terminate runs; no-op for those that have finished."),
+    "retry": (f"{CLI}.runs:retry", "Retry failed runs from the tasks that failed."),
     "runs": (f"{CLI}.runs:runs", "List, show, compare, archive, delete and prune runs; show their metrics."),
     "artifacts": (f"{CLI}.artifacts:artifacts", "List and download what the tasks of a run made."),
     "experiments": (f"{CLI}.experiments:experiments", "List, show, create, archive and delete experiments."),

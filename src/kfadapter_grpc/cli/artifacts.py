@@ -12,11 +12,9 @@ from kfadapter_grpc.cli.completion import output_names, task_paths
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, again, other
 from kfadapter_grpc.cli.listings import ListOptions
-from kfadapter_grpc.cli.option_types import RunName, TaskName
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName
 from kfadapter_grpc.cli.references import run_id
-from kfadapter_grpc.cli.streams import native_path
-from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.cli.text import native_path, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +65,6 @@ def get(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Download an artifact: a file, or a folder with all its files."""
-    from kfadapter_grpc.cli.download import stdout
-
     with options.client() as client:
         which = run_id(client, run)
         found = list(client.artifacts.list(which, task=task, name=name))
@@ -79,7 +75,7 @@ def get(
         if len(found) > 1 and not (is_folder and to != _STDOUT):
             raise _several(found, name)
         if to == _STDOUT:
-            with out.progress_bar(f"downloading {one_line(name)}") as progress, stdout() as stream:
+            with out.progress_bar(f"downloading {one_line(name)}") as progress, out.stdout() as stream:
                 client.artifacts.download(which, found[0].artifact_id, to=stream, path=path, progress=progress)
             return
         for number, one in enumerate(found):

@@ -1,4 +1,4 @@
-"""Work on several runs: they are named, or chosen by the filters of `runs list`, and changed one after the other.
+"""Which runs: named, or chosen by the filters of `runs list`; and work on several, one after the other.
 
 A failure does not end the work; what failed is shown at the end, and the exit code is then 8.
 """
@@ -11,24 +11,108 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.completion import run_names
+from kfadapter_grpc.cli.completion import pipeline_names, run_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again, remember
-from kfadapter_grpc.cli.option_types import RUN_REFERENCES, CreatedBefore, Format, StateChoice, Yes
-from kfadapter_grpc.cli.references import run_id
-from kfadapter_grpc.cli.run_filter import RunFilter
-from kfadapter_grpc.cli.values import Period
+from kfadapter_grpc.cli.references import (
+    experiment_reference,
+    find_version,
+    pipeline_id,
+    pipeline_reference,
+    recurring_run_id,
+    run_id,
+)
+from kfadapter_grpc.cli.values import Period, labels, past_moment
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.client.runs import RunsWhere
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.runs import Run
+
+NEWEST = 20
+"""How many runs are listed unless more are requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs are listed or changed."""
+
+    contains: opt.Contains = ""
+    experiment: opt.InExperiment = ""
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            "--pipeline", metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names
+        ),
+    ] = ""
+    version: Annotated[
+        str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
+    ] = ""
+    recurring: Annotated[
+        str, typer.Option("--recurring", metavar="NAME|ID", help="Only runs that this recurring run started.")
+    ] = ""
+    state: Annotated[
+        list[opt.StateChoice] | None,
+        typer.Option("--state", case_sensitive=False, help="Only runs in this state; may be repeated."),
+    ] = None
+    created_after: opt.CreatedAfter = ""
+    finished_after: Annotated[
+        str, typer.Option(metavar="TIME", help="Only runs that finished later, as --created-after.")
+    ] = ""
+    label: opt.Labels = None
+
+    def where(self, client: "Client", *, archived: bool = False, states: Sequence[opt.StateChoice] = ()) -> "RunsWhere":
+        """Converts them for the client, with the ids of what is named; `states` if none is set."""
+        from kfadapter_grpc.contract.runs import RunState
+
+        if self.version and not self.pipeline:
+            raise typer.BadParameter("--version needs --pipeline")
+        created, finished, own_labels = (
+            past_moment(self.created_after),
+            past_moment(self.finished_after),
+            labels(self.label),
+        )
+        in_experiment = experiment_reference(client, self.experiment)
+        of_pipeline, of_version = _pipeline(client, self.pipeline, self.version)
+        return {
+            "experiment_name": in_experiment.name,
+            "experiment_id": in_experiment.experiment_id,
+            "states": [RunState(one.value.upper()) for one in self.state or states],
+            "created_after": created,
+            "finished_after": finished,
+            "display_name_contains": self.contains,
+            "labels": own_labels,
+            "pipeline_id": of_pipeline,
+            "pipeline_version_id": of_version,
+            "recurring_run_id": recurring_run_id(client, self.recurring) if self.recurring else "",
+            "archived": archived,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(RunFilter):
+    """Which runs are listed, how many, and in which order."""
+
+    archived: opt.Archived = False
+    order_by: Annotated[str, opt.order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = ""
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
+
+
+def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
+    """Resolves the ids of the pipeline and the version of a filter."""
+    if version:
+        found = find_version(client, pipeline_reference(client, pipeline), version)
+        return found.pipeline_id, found.pipeline_version_id
+    return pipeline_id(client, pipeline) if pipeline else "", ""
+
 
 RunNames = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="RUN", help=f"Runs: {RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_names
+        metavar="RUN", help=f"Runs: {opt.RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_names
     ),
 ]
 _DONE = {
@@ -46,9 +130,9 @@ _ENDING = (ExitCode.CANNOT_CONNECT, ExitCode.NOT_ALLOWED)
 class Chosen(RunFilter):
     """Which runs are changed if they are not named, and whether to ask before."""
 
-    created_before: CreatedBefore = ""
+    created_before: opt.CreatedBefore = ""
     every: Annotated[bool, typer.Option("--all", help="All runs; else at least one filter is required.")] = False
-    yes: Yes = False
+    yes: opt.Yes = False
 
     @property
     def is_set(self) -> bool:
@@ -57,11 +141,7 @@ class Chosen(RunFilter):
 
 
 def only_one(run: list[str] | None, which: Chosen) -> str:
-    """Checks how the runs are chosen; returns the run if only one is named.
-
-    Raises:
-        BadParameter: Runs are both named and chosen by filters, or neither.
-    """
+    """Checks how the runs are chosen; returns the run if only one is named."""
     if run and (which.every or which.is_set):
         raise typer.BadParameter("name the runs, or choose them by filters, but not both")
     if not run and not which.every and not which.is_set:
@@ -77,19 +157,13 @@ def chosen_runs(
     run: list[str] | None,
     which: RunFilter,
     *,
-    states: Sequence[StateChoice] = (),
+    states: Sequence[opt.StateChoice] = (),
     archived: bool = False,
     allow_missing: bool = False,
 ) -> "Mapping[str, Run | None]":
     """Returns the runs by their ids: those that are named, or else what the listing has of those that match.
 
-    Args:
-        client: The adapter.
-        run: The runs, if they are named.
-        which: The filter otherwise.
-        states: The states if the filter has none.
-        archived: Choose among archived runs.
-        allow_missing: Leave out named runs that do not exist.
+    `states` apply if the filter has none; `allow_missing` leaves out named runs that do not exist.
     """
     if run:
         ids = (run_id(client, one, archived=archived, allow_missing=allow_missing) for one in run)
@@ -100,11 +174,7 @@ def chosen_runs(
 
 
 def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
-    """Asks for confirmation, with the number of runs and their states; named runs only need it to be deleted.
-
-    Raises:
-        CommandError: No terminal can answer.
-    """
+    """Asks for confirmation, with the number of runs and their states; named runs only need it to be deleted."""
     listed = [run for run in chosen.values() if run]
     if not listed and not (verb == "delete" and out.can_answer()):
         return
@@ -131,24 +201,14 @@ def change_all(
     verb: str,
     chosen: "Mapping[str, Run | None]",
     call: Callable[[str], object],
-    style: Format,
+    style: opt.Format,
     *,
     yes: bool,
     of: str = "",
 ) -> None:
     """Changes runs one after the other, and prints what was done; asks first if runs were chosen by a filter.
 
-    Args:
-        verb: What is done.
-        chosen: The runs by their ids.
-        call: Changes one.
-        style: The format.
-        yes: Do not ask.
-        of: Says how many of how many runs were chosen.
-
-    Raises:
-        CommandError: It failed for some, or was not confirmed.
-        AdapterError: The adapter is unreachable or refuses the caller, which ends the work.
+    An adapter that is unreachable or refuses the caller ends the work. `of` says how many of how many were chosen.
     """
     from kfadapter_grpc.cli.failures import exit_code, next_step
     from kfadapter_grpc.contract.errors import AdapterError
@@ -192,7 +252,7 @@ def _print(
     chosen: "Mapping[str, Run | None]",
     done: Sequence[str],
     failed: "Mapping[str, AdapterError | CommandError]",
-    style: Format,
+    style: opt.Format,
 ) -> None:
     """Prints what was done, what failed, and how many runs were not tried, as after Ctrl-C."""
     tried = {*done, *failed}

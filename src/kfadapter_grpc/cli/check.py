@@ -12,11 +12,9 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.option_types import File, Function
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions, File, Function
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
-from kfadapter_grpc.cli.streams import STDIN
-from kfadapter_grpc.cli.text import one_line, plain
+from kfadapter_grpc.cli.text import STDIN, one_line, plain
 
 if TYPE_CHECKING:
     from kfadapter_grpc.check.rules import Finding

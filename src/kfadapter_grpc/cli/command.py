@@ -32,7 +32,7 @@ from typer.main import get_command
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.options import SHARED, ClientOptions, Flags, field_parameters, flag_parameters
-from kfadapter_grpc.cli.streams import native_path
+from kfadapter_grpc.cli.text import native_path
 
 Function = Callable[..., None]
 Table = Mapping[str, tuple[str, str]]
@@ -142,9 +142,9 @@ class ListingGroup(TyperGroup):
         return offers
 
 
-def group(about: str, *functions: Function, lists_of: bool = False) -> ListingGroup:
-    """Creates a group of commands, each with its function's name."""
-    commands = [command(function) for function in functions]
+def group(about: str, *functions: Function, lists_of: bool = False, **named: Function) -> ListingGroup:
+    """Creates a group of commands, each with its function's name or the given one, which come first."""
+    commands = [*(command(function, name) for name, function in named.items()), *map(command, functions)]
     made = ListingGroup(commands=commands, help=about, rich_markup_mode=None)
     made.lists_of = lists_of
     return made
@@ -167,7 +167,8 @@ def _with_shared_options(function: Function) -> Function:
     for one in inspect.signature(function, eval_str=True).parameters.values():
         kind = getattr(one.annotation, "__origin__", one.annotation)
         if kind is ClientOptions:
-            made = shared = ClientOptions.parameters(getattr(one.annotation, "__metadata__", SHARED))
+            visible = getattr(one.annotation, "__metadata__", SHARED)
+            made = shared = ClientOptions.parameters(visible[0] if isinstance(visible[0], tuple) else visible)
         elif kind == Flags:
             kind = dict
             own += (made := flag_parameters(one.annotation.__metadata__[0]))

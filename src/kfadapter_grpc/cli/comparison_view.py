@@ -22,7 +22,7 @@ from kfadapter_grpc.times import shown_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.cli.option_types import TableFormat
+    from kfadapter_grpc.cli.options import TableFormat
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.comparison import ComparedRow, SpecChange, Value
     from kfadapter_grpc.contract.pipelines import PipelineVersion

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer  # noqa: TC002  Typer reads the annotations
 
-from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import utf8
+from kfadapter_grpc.cli.text import utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
@@ -38,34 +38,40 @@ _STEERING = frozenset("\\`$\"'")
 _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
 
 
-def _offers(ask: Callable[[Client, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
-    """Returns a completion of what `ask` returns for the client and the typed text."""
+def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[typer.Context, str], list[str]]]:
+    """Makes a completion of a function of the client, the text to complete and the arguments typed before it.
 
-    def offer(context: typer.Context, incomplete: str) -> list[str]:
-        wanted = utf8(incomplete)
-        return _offered(context, wanted, lambda client: ask(client, wanted))
+    Without these there is nothing to offer. A pipeline is given as a reference.
+    """
 
-    return offer
+    def decorate(ask: Callable[..., Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
+        def offer(context: typer.Context, incomplete: str) -> list[str]:
+            # If an option lacks its value, the words before it are not parsed yet.
+            typed = [
+                context.params.get(one) or next(iter(context.args[place:]), "") for place, one in enumerate(before)
+            ]
+            if not all(typed):
+                return []
+            wanted, words = utf8(incomplete), [utf8(str(one)) for one in typed]
+
+            def ask_about(client: Client) -> Iterable[str]:
+                from kfadapter_grpc.cli.references import pipeline_reference  # noqa: PLC0415
+
+                if before != ("pipeline",):
+                    return ask(client, wanted, *words)
+                return ask(client, wanted, pipeline_reference(client, words[0], by_id=context.params.get("by_id")))
+
+            return _offered(context, wanted, ask_about)
+
+        return offer
+
+    return decorate
 
 
-def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> Callable[..., list[str]]:
-    """Returns a completion of what `ask` returns for the client and the pipeline typed before."""
-
-    def offer(context: typer.Context, incomplete: str) -> list[str]:
-        from kfadapter_grpc.cli.references import pipeline_reference  # noqa: PLC0415
-
-        # The option still lacks its value, so the words before it are not parsed yet: the first is the pipeline.
-        typed = context.params.get("pipeline") or next(iter(context.args), "")
-        if not typed:
-            return []
-        by_id = context.params.get("by_id")
-
-        def ask_about(client: Client) -> Iterable[str]:
-            return ask(client, pipeline_reference(client, utf8(str(typed)), by_id=by_id))
-
-        return _offered(context, utf8(incomplete), ask_about)
-
-    return offer
+@_offers()
+def _pipeline_names(client: Client, wanted: str) -> Iterable[str]:
+    found = client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE)
+    return (one.name for one in found.page().items)
 
 
 def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -73,78 +79,73 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
     return [] if context.params.get("by_id") else _pipeline_names(context, incomplete)
 
 
-def _parameters(client: Client, ref: PipelineRef) -> Iterable[str]:
-    spec = client.pipelines.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
-    return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
+@_offers()
+def experiment_names(client: Client, wanted: str) -> Iterable[str]:
+    """Offers the names of experiments."""
+    found = client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE)
+    return (one.name for one in found.page().items)
 
 
-def _runs(client: Client, wanted: str) -> Iterable[str]:
-    """Yields what runs can be given by, names before ids."""
+@_offers()
+def recurring_run_names(client: Client, _: str) -> Iterable[str]:
+    """Offers names and ids of recurring runs."""
+    found = client.recurring_runs.list(page_size=_PAGE).page().items
+    return (name for one in found for name in (one.display_name, one.recurring_run_id))
+
+
+@_offers()
+def run_names(client: Client, wanted: str) -> Iterable[str]:
+    """Offers what runs can be given by, names before ids."""
     from kfadapter_grpc.cli.references import FAILED, LATEST  # noqa: PLC0415
 
     special, colon, pipeline = wanted.partition(":")
     if special in (LATEST, FAILED) and colon:
-        named = client.pipelines.list(name_contains=pipeline, order_by="name", page_size=_PAGE).page().items
-        return (f"{special}:{one.name}" for one in named)
+        named = client.pipelines.list(name_contains=pipeline, order_by="name", page_size=_PAGE)
+        return (f"{special}:{one.name}" for one in named.page().items)
     newest = client.runs.list(page_size=_PAGE).page().items
     return (LATEST, FAILED, *(one.display_name for one in newest), *(one.run_id for one in newest))
 
 
-_pipeline_names = _offers(
-    lambda client, wanted: (
-        one.name for one in client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
-    )
-)
-experiment_names = _offers(
-    lambda client, wanted: (
-        one.name for one in client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
-    )
-)
-run_names = _offers(_runs)
-recurring_run_names = _offers(
-    lambda client, _: (
-        name
-        for one in client.recurring_runs.list(page_size=_PAGE).page().items
-        for name in (one.display_name, one.recurring_run_id)
-    )
-)
-version_names = _offers_of_pipeline(
-    lambda client, ref: (
-        one.name
-        for one in client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE).page().items
-    )
-)
-parameter_names = _offers_of_pipeline(_parameters)
+@_offers("pipeline")
+def version_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
+    """Offers the versions of the pipeline."""
+    found = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=_PAGE)
+    return (one.name for one in found.page().items)
 
 
-def task_paths(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the paths of the tasks of the run typed before."""
+@_offers("pipeline")
+def parameter_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
+    """Offers the parameters of the pipeline."""
+    spec = client.pipelines.get_version(pipeline.name, pipeline_id=pipeline.pipeline_id).spec
+    return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
+
+
+@_offers("run")
+def task_paths(client: Client, _: str, run: str) -> Iterable[str]:
+    """Offers the paths of the tasks of the run."""
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.contract.run_paths import paths_of  # noqa: PLC0415
 
-    run = _typed(context, "run", 0)
-
-    def ask(client: Client) -> Iterable[str]:
-        return paths_of(client.runs.get(run_id(client, run)).tasks).values()
-
-    return _offered(context, utf8(incomplete), ask) if run else []
+    return paths_of(client.runs.get(run_id(client, run)).tasks).values()
 
 
-def output_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the artifacts of the task typed before."""
+@_offers("run", "task")
+def output_names(client: Client, _: str, run: str, task: str) -> Iterable[str]:
+    """Offers the artifacts of the task."""
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
 
-    run, task = _typed(context, "run", 0), _typed(context, "task", 1)
-
-    def ask(client: Client) -> Iterable[str]:
-        return dict.fromkeys(one.name for one in client.artifacts.list(run_id(client, run), task=task))
-
-    return _offered(context, utf8(incomplete), ask) if run and task else []
+    return (one.name for one in client.artifacts.list(run_id(client, run), task=task))
 
 
-def _typed(context: typer.Context, name: str, place: int) -> str:
-    """An argument typed before; if an option lacks its value, the words are not parsed yet."""
-    return utf8(str(context.params.get(name) or next(iter(context.args[place:]), "")))
+def context_names(incomplete: str) -> list[str]:
+    """Offers the names of contexts."""
+    from kfadapter_grpc.cli.contexts import read  # noqa: PLC0415
+    from kfadapter_grpc.cli.errors import CommandError  # noqa: PLC0415
+
+    try:
+        return [name for name in sorted(read().contexts) if name.startswith(utf8(incomplete))]
+    except (CommandError, OSError):
+        return []
 
 
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
@@ -158,6 +159,8 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
 
 def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name
     """Parses the line so far; options after the command take precedence over those before it."""
+    from kfadapter_grpc.cli.options import ClientOptions  # noqa: PLC0415  which imports this module
+
     outer = context.parent
     options = _options(outer) if outer is not None else ClientOptions()
     return replace(options.override(context.params), timeout=SECONDS)

@@ -2,37 +2,28 @@
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from kfadapter_grpc.cli import contexts
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.completion import context_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.option_types import Output
-from kfadapter_grpc.cli.options import ClientOptions, context_names
+from kfadapter_grpc.cli.options import ClientOptions, Output
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.cli.contexts import Contexts, TokenSource
+    from kfadapter_grpc.client.exec_plugin import ExecPlugin
+    from kfadapter_grpc.client.login import Login
 
 Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Context.", autocompletion=context_names)]
 
 
 def set_(
-    options: Annotated[
-        ClientOptions,
-        "target",
-        "namespace",
-        "tls",
-        "ca",
-        "server_name",
-        "client_certificate",
-        "client_key",
-        "token_file",
-        "insecure_token",
-    ],
+    options: Annotated[ClientOptions, contexts.KEPT],
     name: Name,
     *,
     issuer: Annotated[
@@ -57,21 +48,23 @@ def set_(
     Paths are stored, not what the files hold. A token comes from --token-file, from a login at --issuer, or from
     --exec; the one given last counts.
     """
-    from kfadapter_grpc.cli import contexts
-
     if not contexts.is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a context: letters, digits, '_', '.', '@' and '-', up to 63")
     options.check_target()
     known = contexts.read()
+    old = known.contexts.get(name, contexts.Context())
+    is_login, is_exec = bool(issuer or client_id or scope), bool(exec_ or exec_env)
+    if is_login and is_exec:
+        raise typer.BadParameter("one of --issuer and --exec gives the token")
+    if (is_login or is_exec) and options.token_file:
+        raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
     given = {one: getattr(options, one) for one in contexts.KEPT}
     absolute = {one: value.expanduser().absolute() for one, value in given.items() if isinstance(value, Path)}
-    old = known.contexts.get(name, contexts.Context())
-    source = _source(old.source, {"issuer": issuer, "client_id": client_id, "scope": scope}, exec_, exec_env or [])
-    if source and options.token_file:
-        raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
     made = old.override(given | absolute)
-    if source:
-        made = replace(made, source=source, token_file=None)
+    if is_login:
+        made = replace(made, source=_login(old, issuer, client_id, scope), token_file=None)
+    elif is_exec:
+        made = replace(made, source=_exec_plugin(old, exec_, exec_env or []), token_file=None)
     elif options.token_file:
         made = replace(made, source=None)
     if not made.target:
@@ -90,7 +83,6 @@ def use(
     ] = "",
 ) -> None:
     """Make a context the current one."""
-    from kfadapter_grpc.cli import contexts
     from kfadapter_grpc.client.client import DEFAULT_TARGET
 
     known = contexts.read()
@@ -101,9 +93,7 @@ def use(
 
 def list_(*, output: Output = "table") -> None:
     """List contexts."""
-    from kfadapter_grpc.cli import contexts
-
-    known = _read()
+    known = contexts.read()
     names = sorted(known.contexts)
     if output == "name":
         out.print_names(names)
@@ -137,7 +127,7 @@ def show(
     output: Output = "table",
 ) -> None:
     """Show a context."""
-    name, known = name or _used(options), _read()
+    name, known = name or _used(options), contexts.read()
     known.get(name)
     shown = _shown(known, name)
     if exec_ := shown.pop("exec", None) if output == "table" else None:
@@ -154,8 +144,6 @@ def current(options: Annotated[ClientOptions, "context"]) -> None:
 
 def delete(name: Name) -> None:
     """Delete a context; the files that it names stay."""
-    from kfadapter_grpc.cli import contexts
-
     known = contexts.read()
     known.get(name)
     rest = {one: value for one, value in known.contexts.items() if one != name}
@@ -166,14 +154,7 @@ def delete(name: Name) -> None:
 config = group("List, show, set, use and delete named contexts: adapters.", set_, use, list_, show, current, delete)
 
 
-def _read() -> "Contexts":
-    from kfadapter_grpc.cli import contexts
-
-    return contexts.read()
-
-
 def _used(options: ClientOptions) -> str:
-    from kfadapter_grpc.cli import contexts
     from kfadapter_grpc.client.client import TARGET_VARIABLE
 
     name, _ = contexts.in_use(options)
@@ -187,40 +168,34 @@ def _used(options: ClientOptions) -> str:
     return name
 
 
-def _shown(known: "Contexts", name: str) -> dict[str, Any]:
-    from kfadapter_grpc.cli import contexts
-
+def _shown(known: contexts.Contexts, name: str) -> dict[str, Any]:
     shown = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
     if env := shown.get("exec", {}).get("env"):
         shown["exec"] = {**shown["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
     return shown
 
 
-def _source(old: "TokenSource | None", login: dict[str, str], exec_: str, exec_env: list[str]) -> "TokenSource | None":
-    """Returns where the token comes from if that was given, or changed; otherwise None."""
-    from kfadapter_grpc.client.exec_plugin import ExecPlugin
-    from kfadapter_grpc.client.login import Login
+def _login(old: contexts.Context, issuer: str, client_id: str, scope: str) -> "Login":
+    if made := contexts.try_login(old, issuer, client_id, scope):
+        return made
+    raise typer.BadParameter("--issuer URL and --client-id ID go together")
 
-    login = {name: value for name, value in login.items() if value}
-    if login and (exec_ or exec_env):
-        raise typer.BadParameter("one of --issuer and --exec gives the token")
-    if login:
-        kept = asdict(old) if isinstance(old, Login) else {}
-        if not {"issuer", "client_id"} <= (kept | login).keys():
-            raise typer.BadParameter("--issuer URL and --client-id ID go together")
-        return Login(**kept | login)
-    if not (exec_ or exec_env):
-        return None
-    pairs = [one.partition("=") for one in exec_env]
+
+def _exec_plugin(old: contexts.Context, command: str, env: list[str]) -> "ExecPlugin":
+    """Makes the plugin of a new command, or the old one with more variables."""
+    from kfadapter_grpc.client.exec_plugin import ExecPlugin
+
+    pairs = [one.partition("=") for one in env]
     if not all(name and equals for name, equals, _ in pairs):
         raise typer.BadParameter("--exec-env is NAME=VALUE")
+    before = old.source if isinstance(old.source, ExecPlugin) and not command else None
     try:
-        words = shlex.split(exec_) if exec_ else [old.command, *old.args] if isinstance(old, ExecPlugin) else []
+        words = [before.command, *before.args] if before else shlex.split(command)
     except ValueError as error:
         raise typer.BadParameter(f"--exec cannot be split into words: {error}") from None
     if not words:
         raise typer.BadParameter("--exec is a command with its arguments")
     if "/" in words[0]:
         words[0] = str(Path(words[0]).expanduser().absolute())
-    env = {} if exec_ or not isinstance(old, ExecPlugin) else old.env
-    return ExecPlugin(words[0], tuple(words[1:]), {**env, **{name: value for name, _, value in pairs}})
+    kept = before.env if before else {}
+    return ExecPlugin(words[0], tuple(words[1:]), {**kept, **{name: value for name, _, value in pairs}})

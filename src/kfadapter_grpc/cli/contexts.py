@@ -11,12 +11,12 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import SECURITY, ClientOptions, variable
 from kfadapter_grpc.cli.text import did_you_mean
 from kfadapter_grpc.folders import config_folder
 
@@ -30,10 +30,7 @@ TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
 """What returns the token of a context that has no token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
 """The environment variable that names a context."""
-KEPT = (
-    *("target", "namespace", "tls", "ca", "server_name"),
-    *("client_certificate", "client_key", "token_file", "insecure_token"),
-)
+KEPT = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
 """The options that a context keeps."""
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")
 _FLAGS = ("tls", "insecure_token")
@@ -56,11 +53,7 @@ class Contexts:
     current: str = ""
 
     def get(self, name: str) -> Context:
-        """Returns a context.
-
-        Raises:
-            CommandError: It does not exist.
-        """
+        """Returns a context."""
         if name not in self.contexts:
             raise CommandError(
                 f"not found: context '{name}'.{did_you_mean(name, self.contexts)}",
@@ -82,11 +75,7 @@ class Contexts:
 
 
 def path() -> Path:
-    """Returns where the file is.
-
-    Raises:
-        CommandError: The user has no home directory, as in some containers.
-    """
+    """Returns where the file is; an error without a home directory, as in some containers."""
     try:
         return config_folder() / "contexts.json"
     except RuntimeError:
@@ -103,11 +92,7 @@ def is_name(text: str) -> bool:
 
 
 def read() -> Contexts:
-    """Reads the file; without one, or without a home directory, there are no contexts.
-
-    Raises:
-        CommandError: It is not such a file.
-    """
+    """Reads the file; without one, or without a home directory, there are no contexts."""
     try:
         file = path()
     except CommandError:
@@ -132,11 +117,7 @@ def read() -> Contexts:
 
 
 def in_use(options: ClientOptions) -> tuple[str, Context]:
-    """Returns the name of the context to use, if any, and the options together with those of the context.
-
-    Raises:
-        CommandError: The context does not exist, or the file is invalid.
-    """
+    """Returns the name of the context to use, if any, and the options together with those of the context."""
     from kfadapter_grpc.client.client import TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
 
     environment = os.environ
@@ -171,22 +152,22 @@ def usual_target() -> str:
 
 def _behind(environment: Mapping[str, str], found: Context) -> Context:
     """A context without what the environment sets."""
-    from kfadapter_grpc.client import credentials  # noqa: PLC0415  loads gRPC
+    from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE  # noqa: PLC0415  loads gRPC
 
-    tokens = (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE)
-    variables = {
-        "tls": (credentials.TLS_VARIABLE,),
-        "ca": (credentials.CA_VARIABLE,),
-        "server_name": (credentials.SERVER_NAME_VARIABLE,),
-        "client_certificate": (credentials.CERTIFICATE_VARIABLE,),
-        "client_key": (credentials.KEY_VARIABLE,),
-        "token_file": tokens,
-        "source": tokens,
-        "insecure_token": (credentials.INSECURE_TOKEN_VARIABLE,),
-    }
+    named = {one for one in (*SECURITY, "insecure_token") if environment.get(variable(one))}
+    if environment.get(TOKEN_VARIABLE) or environment.get(TOKEN_FILE_VARIABLE):
+        named |= {"token_file", "source"}
     unset = Context()
-    is_set = {name: getattr(unset, name) for name, names in variables.items() if any(map(environment.get, names))}
-    return replace(found, **is_set)
+    return replace(found, **{name: getattr(unset, name) for name in named})
+
+
+def try_login(old: Context, issuer: str, client_id: str, scope: str) -> Login | None:
+    """Returns the login of a context with what is given; None if an issuer or a client is not known."""
+    from kfadapter_grpc.client.login import Login  # noqa: PLC0415  loads gRPC
+
+    kept = asdict(old.source) if isinstance(old.source, Login) else {}
+    kept |= {name: value for name, value in zip(_LOGIN, (issuer, client_id, scope), strict=True) if value}
+    return Login(**kept) if {"issuer", "client_id"} <= kept.keys() else None
 
 
 def token_of(context: Context) -> str:

@@ -79,11 +79,7 @@ class CommandError(Exception):
 
 
 def require(**extras: Sequence[str]) -> None:
-    """Checks that the modules that a command needs are installed, by the extras that install them.
-
-    Raises:
-        CommandError: A module is missing.
-    """
+    """Checks that the modules that a command needs are installed, by the extras that install them."""
     missing = [module for modules in extras.values() for module in modules if find_spec(module) is None]
     if missing:
         raise CommandError(

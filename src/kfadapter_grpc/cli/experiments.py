@@ -5,23 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.listings import NAME_STEPS, Column, ListOptions, Table
-from kfadapter_grpc.cli.option_types import (
-    AllowMissing,
-    Archived,
-    Contains,
-    CreatedAfter,
-    CreatedBefore,
-    Description,
-    ExperimentName,
-    Format,
-    Limit,
-    Output,
-    Yes,
-    order_by_fields,
-)
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
 from kfadapter_grpc.cli.values import Period, shown_time
@@ -33,12 +20,12 @@ if TYPE_CHECKING:
 def list_(
     options: ClientOptions,
     *,
-    contains: Contains = "",
-    created_after: CreatedAfter = "",
-    created_before: CreatedBefore = "",
-    archived: Archived = False,
-    order_by: Annotated[str, order_by_fields("created_at, name or experiment_id", "name")] = "",
-    limit: Limit = 0,
+    contains: opt.Contains = "",
+    created_after: opt.CreatedAfter = "",
+    created_before: opt.CreatedBefore = "",
+    archived: opt.Archived = False,
+    order_by: Annotated[str, opt.order_by_fields("created_at, name or experiment_id", "name")] = "",
+    limit: opt.Limit = 0,
     listed: ListOptions,
 ) -> None:
     """List experiments, newest first."""
@@ -51,7 +38,7 @@ def list_(
         listed.print(created.select(found, newest_first=not order), table, limit=limit)
 
 
-def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
+def show(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Show an experiment."""
     with options.client() as client:
         ref = experiment_reference(client, experiment)
@@ -63,11 +50,11 @@ def create(
     options: ClientOptions,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name.")],
     *,
-    description: Description = "",
+    description: opt.Description = "",
     allow_existing: Annotated[
         bool, typer.Option("--allow-existing", help="Return the experiment of this name if it exists.")
     ] = False,
-    output: Output = "table",
+    output: opt.Output = "table",
 ) -> None:
     """Create an experiment."""
     with options.client() as client:
@@ -75,14 +62,14 @@ def create(
     _print(made, output)
 
 
-def archive(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
+def archive(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Archive an experiment and its runs."""
     with options.client() as client:
         found = client.experiments.archive(experiment_id(client, experiment))
     out.print_change(found, output, name=found.name, done=f"archived the experiment {found.name} and its runs")
 
 
-def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
+def unarchive(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
         found = client.experiments.unarchive(experiment_id(client, experiment))
@@ -92,11 +79,11 @@ def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Out
 
 def delete(
     options: ClientOptions,
-    experiment: ExperimentName,
+    experiment: opt.ExperimentName,
     *,
-    allow_missing: AllowMissing = False,
-    yes: Yes = False,
-    output: Output = "table",
+    allow_missing: opt.AllowMissing = False,
+    yes: opt.Yes = False,
+    output: opt.Output = "table",
 ) -> None:
     """Delete an experiment; its runs are kept."""
     from kfadapter_grpc.contract.errors import ExperimentNotFoundError
@@ -126,7 +113,7 @@ experiments = group(
 )
 
 
-def _print(found: "Experiment", style: Format) -> None:
+def _print(found: "Experiment", style: opt.Format) -> None:
     out.print_record(found, style, name=found.name, table=lambda: out.print_fields(_fields(found)))
 
 

@@ -116,12 +116,7 @@ def exit_code(error: AdapterError) -> ExitCode:
 
 
 def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
-    """Prints an error, with its traceback if KFADAPTER_DEBUG is set, and returns the exit code.
-
-    Args:
-        error: The exception that a command raised.
-        invocation: The command, for the next step; None if none was parsed yet.
-    """
+    """Prints an error, with its traceback if KFADAPTER_DEBUG is set, and returns the exit code."""
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     invocation = invocation or Invocation()

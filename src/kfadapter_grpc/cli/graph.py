@@ -11,8 +11,7 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_names
-from kfadapter_grpc.cli.option_types import ById, Version
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ById, ClientOptions, Version
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_id
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _width() -> int:
 
 def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:
     """Prints what the drawing cannot show."""
-    from kfadapter_grpc.cli.spec_view import some_of
+    from kfadapter_grpc.cli.pipeline_view import some_of
 
     if spec is None or not spec.tasks:
         out.note(f"{of[0]} '{of[1]}' has no tasks that could be drawn")

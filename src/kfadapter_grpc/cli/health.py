@@ -1,16 +1,13 @@
 """`kfadapter health`: one word on stdout, and an exit code that a container's HEALTHCHECK can use."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.client import Client, HealthStatus
 
 KFP_NAME = "kfp"
 """The name under which an adapter reports whether KFP answers."""
@@ -24,44 +21,34 @@ def health(
     ] = "",
 ) -> None:
     """Check the health of an adapter; for containers and scripts."""
-    from kfadapter_grpc.client import HealthStatus
-
-    with options.client() as client:
-        status = _ask(client, service)
-        typer.echo(status.value)
-        if status is not HealthStatus.SERVING:
-            raise _not_serving(client.target, service)
-
-
-def _ask(client: "Client", service: str) -> "HealthStatus":
     from grpc import StatusCode
 
-    from kfadapter_grpc.client import CallFailedError
-
-    try:
-        return client.health(service)
-    except CallFailedError as error:
-        if error.status is not StatusCode.NOT_FOUND:
-            raise
-        raise CommandError(
-            f"{client.target} has no service '{service}'",
-            why="NOT_FOUND",
-            next_step=other("health", words=f"asks for the server itself; the name {KFP_NAME} asks for KFP"),
-            exit_code=ExitCode.NOT_FOUND,
-        ) from None
-
-
-def _not_serving(target: str, service: str) -> CommandError:
     from kfadapter_grpc.cli.failures import HINTS
+    from kfadapter_grpc.client import CallFailedError, HealthStatus
 
+    with options.client() as client:
+        try:
+            status = client.health(service)
+        except CallFailedError as error:
+            if error.status is not StatusCode.NOT_FOUND:
+                raise
+            raise CommandError(
+                f"{client.target} has no service '{service}'",
+                why="NOT_FOUND",
+                next_step=other("health", words=f"asks for the server itself; the name {KFP_NAME} asks for KFP"),
+                exit_code=ExitCode.NOT_FOUND,
+            ) from None
+    typer.echo(status.value)
+    if status is HealthStatus.SERVING:
+        return
     if service == KFP_NAME:
-        return CommandError(
-            f"Kubeflow Pipelines is unreachable from {target}",
+        raise CommandError(
+            f"Kubeflow Pipelines is unreachable from {client.target}",
             why="NOT_SERVING: the adapter asks it every few seconds",
             next_step=HINTS["KFP_UNAVAILABLE"],
         )
-    return CommandError(
-        f"{service or target} does not serve",
+    raise CommandError(
+        f"{service or client.target} does not serve",
         why="NOT_SERVING: the adapter is shutting down, or it needs KFP (--ready-needs-kfp), which is unreachable",
         next_step=other("health", KFP_NAME, words="shows whether KFP is reachable; then the same command again"),
     )

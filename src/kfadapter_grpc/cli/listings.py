@@ -100,11 +100,7 @@ class Table(Generic[T]):
     document: Callable[[T], Json] | None = None
 
     def column(self, name: str) -> Column[T]:
-        """Finds a column by its key or title.
-
-        Raises:
-            BadParameter: It does not exist.
-        """
+        """Finds a column by its key or title."""
         known = {text.lower(): one for one in self.columns for text in (one.title, one.key)}
         found = known.get(name.strip().lower())
         if found is None:
@@ -134,11 +130,7 @@ class ListOptions:
     ] = ""
 
     def order_by(self, table: Table[T], order_by: str = "") -> str:
-        """Returns the order to request: `order_by` unless the records are sorted by a column that the server knows.
-
-        Raises:
-            BadParameter: Both are set.
-        """
+        """Returns the order to request: `order_by` unless the records are sorted by a column that the server knows."""
         if self.sort and order_by:
             raise typer.BadParameter("give either --sort or --order-by")
         # An unknown column is reported by `print`: those of metrics are only known when they are printed.
@@ -156,11 +148,7 @@ class ListOptions:
         return self.sort.endswith(_DESCENDING)
 
     def print(self, records: Iterable[T], table: Table[T], *, limit: int = 0) -> None:
-        """Prints records, at most `limit` unless it is 0; names are printed as they arrive.
-
-        Raises:
-            BadParameter: There is no such column, or the format has none.
-        """
+        """Prints records, at most `limit` unless it is 0; names are printed as they arrive."""
         chosen = [table.column(name) for name in self.columns.split(",") if name.strip()]
         found: Iterable[T] = islice(records, limit or None)
         if self.sort and (column := table.column(self._sorted_by)).key not in table.orders:
@@ -182,14 +170,7 @@ class ListOptions:
 
 
 def print_rows(records: Sequence[T], table: Table[T], chosen: Sequence[Column[T]] = (), *, wide: bool = False) -> None:
-    """Prints records as a table.
-
-    Args:
-        records: The records.
-        table: The definition.
-        chosen: Its columns to print; the default ones if empty.
-        wide: Whether to print all columns, uncut, with exact times.
-    """
+    """Prints records as a table: the chosen columns or the default ones; if `wide` all, uncut, with exact times."""
     now = datetime.now(timezone.utc)
     cells = {
         one.title: (one, [one.cell(record, now, wide=wide) for record in records])

@@ -1,21 +1,23 @@
-"""`kfadapter login` and `kfadapter logout`: a token of an OpenID Connect issuer, for a context."""
+"""`kfadapter login`, `logout` and `whoami`: tokens of an OpenID Connect issuer for a context, and what they grant."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_grpc.cli import contexts
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again, do, other
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions, Output
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client.login import Login
     from kfadapter_grpc.client.oauth import Device, OAuthError
+    from kfadapter_grpc.contract.identity import WhoAmI
 
 _ENDS = {"access_denied": ExitCode.NOT_ALLOWED, "expired_token": ExitCode.TIMED_OUT}
 
@@ -36,29 +38,25 @@ def login(
     Prints an address and a code to enter there, and waits (OAuth 2.0 device authorization). The tokens are stored
     below the folder of the contexts, readable to you only; the token is refreshed by itself.
     """
-    from kfadapter_grpc.cli import contexts
     from kfadapter_grpc.client import credentials
-    from kfadapter_grpc.client.login import Login
     from kfadapter_grpc.client.oauth import OAuthError
 
     name, known = _context(options), contexts.read()
-    old = known.get(name).source
-    kept = asdict(old) if isinstance(old, Login) else {}
-    given = {key: value for key, value in (("issuer", issuer), ("client_id", client_id), ("scope", scope)) if value}
-    if not {"issuer", "client_id"} <= (kept | given).keys():
+    old = known.get(name)
+    made = contexts.try_login(old, issuer, client_id, scope)
+    if made is None:
         raise CommandError(
             f"context {name} names no issuer to log in at",
             why="--issuer and --client-id are missing, here and in the context; the adapter's operator knows both",
             next_step=other("login", "--issuer", "URL", "--client-id", "ID"),
             exit_code=ExitCode.USAGE,
         )
-    made = Login(**kept | given)
     try:
         tokens = made.log_in(_show)
     except OAuthError as error:
         raise _failed(made, error) from None
-    if made != old:
-        changed = replace(known.get(name), source=made, token_file=None)
+    if made != old.source:
+        changed = replace(old, source=made, token_file=None)
         contexts.Contexts({**known.contexts, name: changed}, known.current).write()
     user = f" as {tokens.user}" if tokens.user else ""
     out.print_line(f"logged in at {made.issuer}{user}, for context {name}")
@@ -75,7 +73,6 @@ def logout(options: Annotated[ClientOptions, "context"]) -> None:
 
     Deletes the tokens, and asks the issuer to revoke them.
     """
-    from kfadapter_grpc.cli import contexts
     from kfadapter_grpc.client.login import Login
     from kfadapter_grpc.client.oauth import OAuthError
 
@@ -97,8 +94,6 @@ def logout(options: Annotated[ClientOptions, "context"]) -> None:
 
 
 def _context(options: ClientOptions) -> str:
-    from kfadapter_grpc.cli import contexts
-
     name, _ = contexts.in_use(options)
     if not name:
         raise CommandError(
@@ -136,3 +131,30 @@ def _failed(made: "Login", error: "OAuthError") -> CommandError:
         else do("check --issuer, --client-id and --scope"),
         exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
     )
+
+
+def whoami(options: ClientOptions, *, output: Output = "table") -> None:
+    """Show who the adapter takes you for, and your roles."""
+    with options.client() as client:
+        found = client.identity.who_am_i()
+    out.print_record(found, output, name=found.name, table=lambda: out.print_fields(_fields(found)))
+
+
+def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
+    from kfadapter_grpc.contract.identity import Way
+
+    return [
+        ("Name", found.name),
+        ("Authentication", "none: everyone may call" if found.way is Way.NONE else found.way.value),
+        ("Issuer", found.issuer),
+        ("Subject", found.subject),
+        ("Groups", "\n".join(found.groups)),
+        ("Certificate", "\n".join(found.certificate_names)),
+        ("Roles", "\n".join(f"{one.role.value} in {_where(one.namespace)}" for one in found.grants) or "none"),
+        ("User of KFP", found.kfp_user),
+        ("Version of KFP", found.kfp_version),
+    ]
+
+
+def _where(pattern: str) -> str:
+    return {"*": "all namespaces", "": "no namespace"}.get(pattern, pattern)

@@ -1,17 +1,27 @@
-"""Options as fields of a dataclass, and the options of every command that calls an adapter."""
+"""Options: as fields of a dataclass, those of every command that calls an adapter, and those of several commands."""
 
 import copy
+import enum
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import typer
 
-from kfadapter_grpc.cli.streams import utf8
+from kfadapter_grpc.cli.completion import (
+    context_names,
+    experiment_names,
+    parameter_names,
+    pipeline_names,
+    recurring_run_names,
+    run_names,
+    task_paths,
+    version_names,
+)
 from kfadapter_grpc.setting_sources import shown
 
 if TYPE_CHECKING:
@@ -23,8 +33,15 @@ Flags: TypeAlias = Mapping[str, Any]
 """Options by their names; None if one was not given."""
 SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
+SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
+"""Those of the connection."""
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
 """HOST:PORT with the schemes that gRPC resolves."""
+
+
+def variable(option: str) -> str:
+    """Returns the environment variable of one of `SECURITY`, or of `insecure_token`."""
+    return f"KFADAPTER_{option.upper()}"
 
 
 def field_parameters(kind: type) -> list[inspect.Parameter]:
@@ -53,17 +70,6 @@ def flag_parameters(settings: type) -> list[inspect.Parameter]:
         option.envvar = option.min = option.max = None
         made.append(one.replace(default=None, annotation=Annotated[type_ | None, option]))
     return made
-
-
-def context_names(incomplete: str) -> list[str]:
-    """Offers the names of contexts, for shell completion."""
-    from kfadapter_grpc.cli.contexts import read  # noqa: PLC0415  no other command reads the file for its help
-    from kfadapter_grpc.cli.errors import CommandError  # noqa: PLC0415
-
-    try:
-        return [name for name in sorted(read().contexts) if name.startswith(utf8(incomplete))]
-    except (CommandError, OSError):
-        return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,42 +160,150 @@ class ClientOptions:
                     yield str(value)
 
     def check_target(self) -> None:
-        """Checks the target.
-
-        Raises:
-            BadParameter: It is not an address.
-        """
+        """Checks the target."""
         if self.target and not _ADDRESS.fullmatch(self.target):
             raise typer.BadParameter(
                 f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
             )
 
     def client(self) -> "Client":
-        """Creates the client.
-
-        Raises:
-            BadParameter: The target is not an address.
-            CommandError: The context does not exist.
-            CredentialsError: The token is invalid, or would be sent to another machine without TLS.
-        """
+        """Creates the client."""
         from kfadapter_grpc.cli.contexts import in_use  # noqa: PLC0415
-        from kfadapter_grpc.client import Client, credentials  # noqa: PLC0415  loads gRPC, which `--help` does not need
+        from kfadapter_grpc.client import Client, Tls  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         self.check_target()
         _, used = in_use(self)
-        given = {
-            credentials.TLS_VARIABLE: "1" if used.tls else "",
-            credentials.CA_VARIABLE: str(used.ca or ""),
-            credentials.SERVER_NAME_VARIABLE: used.server_name,
-            credentials.CERTIFICATE_VARIABLE: str(used.client_certificate or ""),
-            credentials.KEY_VARIABLE: str(used.client_key or ""),
-        }
+        given = {variable(one): str(getattr(used, one)) for one in SECURITY if getattr(used, one)}
         return Client(
             used.target,
             timeout=used.timeout,
             namespace=used.namespace,
-            tls=credentials.Tls.try_from_environment({**os.environ, **{k: v for k, v in given.items() if v}}),
+            tls=Tls.try_from_environment({**os.environ, **given}),
             token=used.source,
             token_file=used.token_file,
             insecure_token=used.insecure_token or None,
         )
+
+
+Format: TypeAlias = Literal["table", "json", "yaml", "name"]
+"""How data is printed."""
+TableFormat: TypeAlias = Literal["table", "csv", "json"]
+"""How a table of numbers is printed."""
+
+
+class StateChoice(str, enum.Enum):
+    """The states of runs; in capitals, values of `contract.runs.RunState`. Typer does not accept a list of literals."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELING = "canceling"
+    CANCELED = "canceled"
+    PAUSED = "paused"
+
+
+RUN_REFERENCES = "its name, its id or the beginning of it, @latest or @failed, of a pipeline as @latest:NAME"
+"""What a run can be given by."""
+_REFERENCES = "its name, its id or the beginning of it"
+
+
+def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as `typer.Option`
+    """An option for the order of a list."""
+    shown = f": '{example} desc'" if example else ""
+    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; desc behind it turns it round{shown}.")
+
+
+def _argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401
+    return typer.Argument(metavar=metavar, help=what, autocompletion=names)
+
+
+def _reference(option: str, what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
+    return typer.Option(option, metavar="NAME|ID", help=f"{what}: {_REFERENCES}.", autocompletion=names)
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
+PipelineName = Annotated[str, _argument(f"Pipeline: {_REFERENCES}.", pipeline_names)]
+Version = Annotated[str, _reference("--version", "Version", version_names)]
+OneVersion = Annotated[str | None, _reference("--version", "Only this version", version_names)]
+ById = Annotated[bool | None, typer.Option("--id/--name", help="Take the reference as an id or as a name.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
+File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."),
+]
+Function = Annotated[
+    str | None, typer.Option("--function", metavar="NAME", help="Pipeline function of a .py; defaults to all.")
+]
+Description = Annotated[str, typer.Option("--description", help="Description.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="Parameter, converted to its declared type: number, true or false, JSON, text; may be repeated.",
+        autocompletion=parameter_names,
+    ),
+]
+ParameterFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--params",
+        metavar="FILE",
+        help="Parameters as JSON or YAML, which keep their types; - is stdin. Those of -p precede them.",
+    ),
+]
+PipelineOrFile = Annotated[
+    str,
+    _argument(
+        "Pipeline name or id, or a file: a path with a / or a suffix of pipeline files (.yaml, .py, ...).",
+        pipeline_names,
+        "PIPELINE|FILE",
+    ),
+]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
+RunName = Annotated[str, _argument(f"Run: {RUN_REFERENCES}.", run_names, "RUN")]
+TaskName = Annotated[str, _argument("Task: its name, its id or its path.", task_paths, "TASK")]
+RunDisplayName = Annotated[str, typer.Option("--display-name", help="Display name; generated if omitted.")]
+InExperiment = Annotated[str, _reference("--experiment", "Experiment", experiment_names)]
+ExperimentName = Annotated[str, _argument(f"Experiment: {_REFERENCES}.", experiment_names)]
+RecurringId = Annotated[str, _argument(f"Recurring run: {_REFERENCES}.", recurring_run_names)]
+ServiceAccount = Annotated[
+    str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
+]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run; the exit code is its outcome.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Archived ones instead of the others.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if it does not exist.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that contain this text.")]
+CreatedAfter = Annotated[
+    str,
+    typer.Option(
+        "--created-after",
+        "--since",
+        metavar="TIME",
+        help="Only newer ones: 2d for the last two days, 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC.",
+    ),
+]
+CreatedBefore = Annotated[
+    str,
+    typer.Option("--created-before", metavar="TIME", help="Only older ones, as --since; newer ones are read, too."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What is shown while runs are watched."""
+
+    logs: Annotated[bool, typer.Option("--logs", help="While watching, show what running tasks write.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="While watching, print no progress.")] = False
+
+    def check(self, *, watch: bool) -> None:
+        """Checks that they make sense; `watch` is whether runs are watched."""
+        if (self.logs or self.quiet) and not watch:
+            raise typer.BadParameter("--logs and --quiet need --watch")
+        if self.logs and self.quiet:
+            raise typer.BadParameter("use either --logs or --quiet")

@@ -9,7 +9,7 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TextIO, TypeVar
 
 import typer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from kfadapter_grpc.cli.option_types import Format
+    from kfadapter_grpc.cli.options import Format
 
 
 T = TypeVar("T")
@@ -120,6 +120,16 @@ def print_names(names: Iterable[str]) -> None:
     shown = plain if sys.stdout.isatty() else str
     for name in names:
         sys.stdout.write(shown(name) + "\n")
+
+
+@contextmanager
+def stdout() -> Iterator[BinaryIO]:
+    """Stdout, for bytes; on a terminal a final newline puts the next prompt on its own line."""
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
 
 
 def print_record(record: object, style: Format, *, name: str, table: Callable[[], None]) -> None:
@@ -245,14 +255,7 @@ def is_utf8(stream: TextIO | None = None) -> bool:
 
 
 def try_fit(natural: dict[str, int], steps: Sequence[Step], room: int, mark: int) -> dict[str, int] | None:
-    """Applies the steps in order until the columns fit; None if they do not fit after the last.
-
-    Args:
-        natural: The natural width of each column.
-        steps: The columns to shrink, in order.
-        room: The width of the terminal.
-        mark: The width of the mark for omitted columns.
-    """
+    """Applies the steps in order until the columns fit; None if they do not fit after the last."""
     widths = dict(natural)
     if _total(widths, mark) <= room:
         return widths

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import yaml
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.streams import STDIN
+from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ _EXAMPLE = 'write NAME: VALUE on each line (YAML), or {"NAME": VALUE, ...} (JSON
 
 
 def read_parameters(path: Path) -> dict[str, Json]:
-    """Reads the parameters in a file; `-` is the standard input.
-
-    Raises:
-        CommandError: It is no mapping, or has a value that cannot be sent.
-        OSError: It cannot be read.
-    """
+    """Reads the parameters in a file; `-` is the standard input."""
     name = "the standard input" if path == STDIN else str(path)
     with sys.stdin.buffer if path == STDIN else path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
@@ -88,11 +83,7 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    """Reads an integer.
-
-    Raises:
-        ValueError: It is beyond 2^53, or has more digits than Python reads.
-    """
+    """Reads an integer; ValueError beyond 2^53, or for more digits than Python reads."""
     number = int(text)
     if abs(number) > LARGEST_EXACT_INTEGER:
         raise ValueError(text)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.cli.output import waiting
-from kfadapter_grpc.cli.streams import STDIN, utf8
+from kfadapter_grpc.cli.text import STDIN, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,11 +66,7 @@ def is_file_name(text: str) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Checks that the file can be read.
-
-    Raises:
-        CommandError: It cannot be read.
-    """
+    """Checks that the file can be read."""
     if path == STDIN:
         return
     if not path.exists():
@@ -91,16 +87,7 @@ def check_readable(path: Path) -> None:
 
 @contextmanager
 def pipeline_files(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Yields the files to upload: the named file, or for a `.py` what its pipelines compile to.
-
-    Args:
-        path: The named file.
-        function: The pipeline of a `.py` to compile; defaults to all.
-        seconds: The timeout of a compilation, if longer than the default.
-
-    Raises:
-        CommandError: The file does not exist, or cannot be compiled.
-    """
+    """Yields the files to upload: the named file, or for a `.py` what its pipelines compile to in `seconds`."""
     check_readable(path)
     if path.suffix == ".py":
         with compiled(path, function, seconds) as made:
@@ -129,16 +116,7 @@ def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
 
 @contextmanager
 def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Compiles the pipelines of a file; the results are removed at the end of the block.
-
-    Args:
-        path: The file.
-        function: The pipeline to compile; defaults to all.
-        seconds: The timeout, if longer than `COMPILE_SECONDS`.
-
-    Raises:
-        CommandError: It cannot be compiled, or kfp is not installed.
-    """
+    """Compiles the pipelines of a file; the results are removed at the end of the block."""
     if not kfp_is_installed():
         raise CommandError(
             f"{path} must be compiled first",
@@ -174,22 +152,37 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         ) from None
     except FileNotFoundError:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        why = f"its process ended without a result ({how}){_last_words(said.end())}"
-        raise _not_compiled(path, why, _CORRECT) from None
+        lines = said.end().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
+        why = "\n".join([f"its process ended without a result ({how})", *filter(str.strip, lines)])
+        raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
-        raise _not_compiled(path, _told(result["fault"]), _step(result["fault"]))
+        raise _refused(path, result["fault"])
     return [PipelineFile(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
-    """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted.
+def _refused(path: Path, fault: dict[str, str]) -> CommandError:
+    """Returns the error: its position, as compilers have it, and the source line; what to install, name or correct."""
+    step: str | Step = _CORRECT
+    if fault.get("missing"):
+        step = f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
+    elif fault.get("instead"):
+        step = again("--function", fault["instead"])
+    where = f"{fault['where']}: " if fault["where"] else ""
+    why = f"{where}{fault['why']}\n{fault.get('line', '')}".rstrip("\n")
+    return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
 
-    Returns:
-        Its exit code and its output.
-    """
+
+def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
+    """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted."""
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written next to the user's file
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
+    }
     said = _Said()
     with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
-        command, env=_environment(), stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+        command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
     ) as child:  # fmt: skip
         try:
             code = child.wait(seconds)
@@ -197,15 +190,6 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
     return code, said
-
-
-def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written next to the user's file
-        "PYTHONIOENCODING": "utf-8",
-        "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
-    }
 
 
 class _Said:
@@ -231,28 +215,3 @@ class _Said:
         with reader:
             while data := reader.read(_SAID_BYTES):
                 self._bytes = (self._bytes + data)[-_SAID_BYTES:]
-
-
-def _not_compiled(path: Path, why: str, step: str | Step) -> CommandError:
-    return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
-
-
-def _step(fault: dict[str, str]) -> str | Step:
-    """Returns the next step after an error: install a missing package, name another function, or correct the file."""
-    if fault.get("missing"):
-        return f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
-    if fault.get("instead"):
-        return again("--function", fault["instead"])
-    return _CORRECT
-
-
-def _told(fault: dict[str, str]) -> str:
-    """Prefixes the message with the position, as compilers do, and adds the source line below."""
-    where = f"{fault['where']}: " if fault["where"] else ""
-    line = fault.get("line", "")
-    return f"{where}{fault['why']}" + (f"\n{line}" if line else "")
-
-
-def _last_words(said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").splitlines()
-    return "".join(f"\n{line}" for line in lines[-_LAST_LINES:] if line.strip())

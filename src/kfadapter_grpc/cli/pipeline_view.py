@@ -1,12 +1,15 @@
-"""Human-readable pipelines, versions and upload results."""
+"""Human-readable pipelines, versions and their contents: parameters, artifacts, tasks, resources."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.listings import NAME_STEPS, Column, Table, print_rows
-from kfadapter_grpc.cli.spec_view import print_spec, spec_fields
+from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.contract.pipelines import (
     ListPipelinesRequest,
@@ -14,11 +17,14 @@ from kfadapter_grpc.contract.pipelines import (
     Pipeline,
     PipelineVersion,
 )
+from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kfadapter_grpc.client import UploadReceipt
+    from kfadapter_grpc.contract.spec import Artifact, Parameter, SpecSummary, Task, TaskResources
 
 PIPELINES: Table[Pipeline] = Table(
     "pipelines",
@@ -49,13 +55,7 @@ VERSIONS: Table[PipelineVersion] = Table(
 
 
 def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
-    """Prints a pipeline, the contents of its latest version, and its newest versions.
-
-    Args:
-        pipeline: The pipeline in full.
-        newest: Its newest versions.
-        command_for_more: The command that lists all of them.
-    """
+    """Prints a pipeline, the contents of its latest version, and its newest versions."""
     latest = pipeline.latest_version
     spec = latest.spec if latest else None
     output.print_fields(
@@ -82,12 +82,7 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
 
 
 def print_version(version: PipelineVersion, pipeline: str) -> None:
-    """Prints a version and its contents.
-
-    Args:
-        version: The version with its spec.
-        pipeline: The name or id of its pipeline in the request.
-    """
+    """Prints a version and its contents."""
     spec = version.spec
     output.print_fields(
         [
@@ -140,3 +135,135 @@ def _other_than(name: str, text: str) -> str:
 def shown_tags(tags: Mapping[str, str]) -> str:
     """Writes tags, or labels, on one line."""
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
+
+
+LEAST_WIDTH = 20
+"""Where the terminal is narrower than this, the lines of the tasks are as long as this."""
+MOST_UNKNOWN = 8
+"""How many parts are named that were not understood; `-o json` names all."""
+
+_FORMATS = {
+    PipelineFormat.KFP_V2: "KFP v2",
+    PipelineFormat.ARGO_V1: "KFP v1, an Argo Workflow",
+    PipelineFormat.UNKNOWN: "unknown",
+}
+_NUMBERS = {ParameterType.NUMBER_INTEGER: "integer", ParameterType.NUMBER_DOUBLE: "double"}
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]+$")
+
+
+def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
+    """Returns the contents that need no table, as fields."""
+    if spec is None:
+        return []
+    versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
+    known = ", ".join(filter(None, versions))
+    images = (_DIGEST.sub(r"\1", task.image) for _, task in _placed(spec.tasks, ()) if task.image)
+    return [
+        ("Format", f"{_FORMATS[spec.format]} ({known})" if known else _FORMATS[spec.format]),
+        ("Images", "\n".join(dict.fromkeys(images))),
+        ("Unknown", f"this adapter does not know: {some_of(spec.unknown_parts)}" if spec.unknown_parts else ""),
+        ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
+    ]
+
+
+def print_spec(spec: SpecSummary | None) -> None:
+    """Prints a table for each kind of content, each after an empty line."""
+    if spec is None:
+        return
+    _print_table(
+        ("PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"),
+        [_parameter_row(one) for one in spec.parameters],
+        (Step("DESCRIPTION", 16), Step("DEFAULT", 12), Step("PARAMETER", 16)),
+    )
+    _print_table(
+        ("INPUT ARTIFACT", "TYPE", "NEEDED", "DESCRIPTION"),
+        [(one.name, _artifact_type(one), _needed(one.optional), one.description) for one in spec.input_artifacts],
+        (Step("DESCRIPTION", 16), Step("INPUT ARTIFACT", 16)),
+    )
+    _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
+    if spec.tasks:
+        style = UNICODE if output.is_utf8() else ASCII
+        tree = outline(graph_of(spec.tasks, output.encodable), output.width(LEAST_WIDTH), style)
+        output.print_section("TASKS", tree)
+    _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Step("NEEDS", 16), Step("TASK", 16)))
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequence[Step]) -> None:
+    """Prints a table without empty columns."""
+    if rows:
+        filled = [title for title, *cells in zip(head, *rows, strict=True) if any(cells)]
+        kept = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
+        output.print_line("")
+        output.print_table(filled, kept, steps=[step for step in steps if step.title in filled])
+
+
+def some_of(parts: Sequence[str]) -> str:
+    """Returns the first unsupported parts as text, and how to see the others."""
+    more = len(parts) - MOST_UNKNOWN
+    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
+
+
+def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:
+    default = json.dumps(parameter.default, ensure_ascii=False) if parameter.has_default else ""
+    needed = _needed(parameter.optional or parameter.has_default)
+    return parameter.name, _parameter_type(parameter), default, needed, parameter.description
+
+
+def _parameter_type(parameter: Parameter) -> str:
+    return _NUMBERS.get(parameter.type) or parameter.type.value.lower().replace("_", " ") or parameter.declared_type
+
+
+def _needed(optional: bool) -> str:
+    return "optional" if optional else "required"
+
+
+def _artifact_type(artifact: Artifact) -> str:
+    kind = artifact.type.removeprefix("system.")
+    return f"list of {kind}" if artifact.is_list else kind
+
+
+def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
+    artifacts = [(one.name, _artifact_type(one), one.description) for one in spec.output_artifacts]
+    return artifacts + [(one.name, _parameter_type(one), one.description) for one in spec.output_parameters]
+
+
+def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
+    """Yields the cluster resources that tasks request, for tasks that request any."""
+    for name, task in _named(tasks):
+        told = list(_resources(task.resources)) if task.resources else []
+        told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
+        if task.max_retries:
+            told.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
+        if told:
+            yield name, ", ".join(told)
+
+
+def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
+    """Yields every task by its name, prefixed with its groups if several have that name."""
+    placed = list(_placed(tasks, ()))
+    known = Counter(path[-1] for path, _ in placed)
+    for path, task in placed:
+        yield (" / ".join(path) if known[path[-1]] > 1 else path[-1]), task
+
+
+def _placed(tasks: Sequence[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
+    """Yields every task with its name, prefixed with its groups."""
+    for task in tasks:
+        path = (*above, task.display_name or task.name)
+        yield path, task
+        yield from _placed(task.tasks, path)
+
+
+def _resources(resources: TaskResources) -> Iterator[str]:
+    yield from _bounds("CPU", resources.cpu_request, resources.cpu_limit)
+    yield from _bounds("memory", resources.memory_request, resources.memory_limit)
+    if resources.accelerator_type or resources.accelerator_count:
+        yield f"{resources.accelerator_count or '1'} x {resources.accelerator_type or 'accelerator'}"
+
+
+def _bounds(name: str, request: str, limit: str) -> Iterator[str]:
+    if request and limit and request != limit:
+        yield f"{name} {request} to {limit}"
+    elif request or limit:
+        yield f"{name} {request or f'up to {limit}'}"

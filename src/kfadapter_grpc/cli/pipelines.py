@@ -1,32 +1,24 @@
-"""`kfadapter get`, `list`, `update` and `delete`: pipelines, and one version of them."""
+"""`kfadapter get`, `list`, `update`, `delete`, `versions` and `download`: pipelines and their versions."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, TypeAlias, cast
 
 import typer
 
+from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.completion import version_names
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
 from kfadapter_grpc.cli.listings import ListOptions
-from kfadapter_grpc.cli.option_types import (
-    AllowMissing,
-    ById,
-    Contains,
-    CreatedAfter,
-    CreatedBefore,
-    Format,
-    Limit,
-    OneVersion,
-    Output,
-    PipelineName,
-    Tags,
-    Yes,
-    order_by_fields,
-)
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, version_reference
+from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.cli.values import Period, tags
 
 if TYPE_CHECKING:
@@ -41,11 +33,11 @@ NEWEST = 5
 
 def get(
     options: ClientOptions,
-    pipeline: PipelineName,
+    pipeline: opt.PipelineName,
     *,
-    version: OneVersion = None,
-    by_id: ById = None,
-    output: Output = "table",
+    version: opt.OneVersion = None,
+    by_id: opt.ById = None,
+    output: opt.Output = "table",
 ) -> None:
     """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import pipeline_view as view
@@ -76,12 +68,12 @@ def _newest(client: "Client", pipeline: "Pipeline") -> Sequence["PipelineVersion
 def list_(
     options: ClientOptions,
     *,
-    contains: Contains = "",
-    created_after: CreatedAfter = "",
-    created_before: CreatedBefore = "",
-    tag: Tags = None,
-    order_by: Annotated[str, order_by_fields("created_at, name or pipeline_id", "name")] = "",
-    limit: Limit = 0,
+    contains: opt.Contains = "",
+    created_after: opt.CreatedAfter = "",
+    created_before: opt.CreatedBefore = "",
+    tag: opt.Tags = None,
+    order_by: Annotated[str, opt.order_by_fields("created_at, name or pipeline_id", "name")] = "",
+    limit: opt.Limit = 0,
     listed: ListOptions,
 ) -> None:
     """List pipelines, newest first."""
@@ -101,18 +93,18 @@ def list_(
 
 def update(
     options: ClientOptions,
-    pipeline: PipelineName,
+    pipeline: opt.PipelineName,
     *,
-    version: OneVersion = None,
-    by_id: ById = None,
+    version: opt.OneVersion = None,
+    by_id: opt.ById = None,
     display_name: Annotated[
         str | None, typer.Option("--display-name", help="Display name; '' resets it to the name.")
     ] = None,
-    tag: Tags = None,
+    tag: opt.Tags = None,
     remove_tag: Annotated[
         list[str] | None, typer.Option("--remove-tag", metavar="KEY", help="Remove a tag; may be repeated.")
     ] = None,
-    output: Output = "table",
+    output: opt.Output = "table",
 ) -> None:
     """Change the display name or the tags of a pipeline, or of one version."""
     from kfadapter_grpc.cli.pipeline_view import shown_tags
@@ -145,14 +137,14 @@ def update(
 
 def delete(
     options: ClientOptions,
-    pipeline: PipelineName,
+    pipeline: opt.PipelineName,
     *,
-    version: OneVersion = None,
-    by_id: ById = None,
+    version: opt.OneVersion = None,
+    by_id: opt.ById = None,
     force: Annotated[bool, typer.Option("--force", help="Delete it even if it has more than one version.")] = False,
-    allow_missing: AllowMissing = False,
-    yes: Yes = False,
-    output: Output = "table",
+    allow_missing: opt.AllowMissing = False,
+    yes: opt.Yes = False,
+    output: opt.Output = "table",
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
     asks = not yes and out.can_answer()
@@ -177,7 +169,7 @@ def delete(
 
 
 def _delete_version(
-    client: "Client", ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
+    client: "Client", ref: "PipelineRef", name: str, style: opt.Format, *, allow_missing: bool, asks: bool
 ) -> None:
     version = version_reference(client, ref, name)
     if asks:
@@ -211,3 +203,125 @@ def _question(client: "Client", ref: "PipelineRef", *, force: bool, allow_missin
 
 def _versions(count: int) -> str:
     return "1 version" if count == 1 else f"{count} versions"
+
+
+def list_versions(
+    options: ClientOptions,
+    pipeline: opt.PipelineName,
+    *,
+    by_id: opt.ById = None,
+    created_after: opt.CreatedAfter = "",
+    created_before: opt.CreatedBefore = "",
+    order_by: Annotated[str, opt.order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
+    limit: opt.Limit = 0,
+    listed: ListOptions,
+) -> None:
+    """List the versions of a pipeline, newest first."""
+    from kfadapter_grpc.cli.pipeline_view import VERSIONS
+
+    created, order = Period(created_after, created_before), listed.order_by(VERSIONS, order_by)
+    with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        found = client.pipelines.list_versions(
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order, page_size=created.page_size(limit)
+        )
+        listed.print(created.select(found, newest_first=not order), VERSIONS, limit=limit)
+
+
+def diff(
+    options: ClientOptions,
+    pipeline: opt.PipelineName,
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="BEFORE",
+            help="A version; defaults to the newest besides the latest.",
+            autocompletion=version_names,
+        ),
+    ] = "",
+    after: Annotated[
+        str,
+        typer.Argument(metavar="AFTER", help="A version; defaults to the latest.", autocompletion=version_names),
+    ] = "",
+    *,
+    by_id: opt.ById = None,
+    output: Annotated[
+        Literal["table", "csv", "json", "diff"],
+        typer.Option("--output", "-o", help="Output format; diff compares the files line by line, code included."),
+    ] = "table",
+) -> None:
+    """Compare two versions of a pipeline: parameters, artifacts and tasks."""
+    from kfadapter_grpc.cli.comparison_view import print_changed_lines, print_changes
+
+    with options.client() as client:
+        ref = pipeline_reference(client, pipeline, by_id=by_id)
+        new = find_version(client, ref, after or None)
+        old = find_version(client, ref, before) if before else _before(client, ref, new)
+        if output == "diff":
+            print_changed_lines(client, old, new)
+        else:
+            print_changes(old, new, output)
+
+
+versions = group("List the versions of a pipeline, newest first; compare two.", diff, list=list_versions, lists_of=True)
+
+
+def _before(client: "Client", ref: "PipelineRef", latest: "PipelineVersion") -> "PipelineVersion":
+    """Gets the newest version besides the latest."""
+    every = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id)
+    ids = (one.pipeline_version_id for one in every)
+    older = next((which for which in ids if which != latest.pipeline_version_id), None)
+    if older is None:
+        raise CommandError(
+            f"pipeline {ref} has no other version",
+            why=f"{latest.name} is its only version",
+            next_step=other("versions", PIPELINE, words="shows the versions there are"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    return find_version(client, ref, older)
+
+
+_MEMORY_BYTES = 1024 * 1024
+
+
+def download(
+    options: ClientOptions,
+    pipeline: opt.PipelineName,
+    *,
+    version: opt.Version = "",
+    by_id: opt.ById = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to a file, not to stdout.")] = None,
+    output: Annotated[
+        Literal["yaml", "json"],
+        typer.Option(
+            "--output", "-o", help="Output format; json is KFP's content, byte by byte; yaml takes a second per MB."
+        ),
+    ] = "yaml",
+) -> None:
+    """Download the file of a version, by default the latest."""
+    from kfadapter_grpc.client.download import replaced
+    from kfadapter_grpc.pipeline_yaml import write_yaml
+
+    to = None if to == STDIN else to
+    with (
+        out.stdout() if to is None else replaced(to) as target,
+        tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled,
+    ):
+        file = target if output == "json" else cast("BinaryIO", spooled)
+        with options.client() as client:
+            ref = pipeline_reference(client, pipeline, by_id=by_id)
+            which = version_reference(client, ref, version or None)
+            receipt = client.pipelines.download(
+                ref.name,
+                pipeline_id=ref.pipeline_id,
+                version_name=which.name,
+                pipeline_version_id=which.pipeline_version_id,
+                to=file,
+            )
+        written = f"{receipt.size} bytes, SHA-256 {receipt.sha256}"
+        if output == "yaml":
+            file.seek(0)
+            write_yaml(file, target)
+            written = "YAML"
+    if to is not None:
+        out.note(f"wrote {to} ({written})")

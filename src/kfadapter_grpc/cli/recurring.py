@@ -8,32 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.listings import TABULAR, Column, ListOptions, Table
-from kfadapter_grpc.cli.option_types import (
-    AllowMissing,
-    ById,
-    CreatedAfter,
-    CreatedBefore,
-    Description,
-    Format,
-    Function,
-    InExperiment,
-    Limit,
-    Output,
-    ParameterFile,
-    Parameters,
-    PipelineOrFile,
-    RecurringId,
-    RunDisplayName,
-    ServiceAccount,
-    Version,
-    Yes,
-    order_by_fields,
-)
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_reference, recurring_run_id
+from kfadapter_grpc.cli.run import Start
 from kfadapter_grpc.cli.values import (
     Period,
     duration,
@@ -56,11 +37,11 @@ _AT_ONCE = 8
 def list_(
     options: ClientOptions,
     *,
-    experiment: InExperiment = "",
-    created_after: CreatedAfter = "",
-    created_before: CreatedBefore = "",
-    order_by: Annotated[str, order_by_fields("created_at, display_name or recurring_run_id")] = "",
-    limit: Limit = 0,
+    experiment: opt.InExperiment = "",
+    created_after: opt.CreatedAfter = "",
+    created_before: opt.CreatedBefore = "",
+    order_by: Annotated[str, opt.order_by_fields("created_at, display_name or recurring_run_id")] = "",
+    limit: opt.Limit = 0,
     listed: ListOptions,
 ) -> None:
     """List recurring runs, newest first."""
@@ -81,7 +62,7 @@ def list_(
         listed.print(recurring, table)
 
 
-def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
+def show(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
     """Show a recurring run."""
     with options.client() as client:
         _print(client, client.recurring_runs.get(recurring_run_id(client, recurring_run)), output)
@@ -89,7 +70,7 @@ def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output =
 
 def create(
     options: ClientOptions,
-    pipeline: PipelineOrFile,
+    pipeline: opt.PipelineOrFile,
     *,
     cron: Annotated[
         str,
@@ -98,48 +79,43 @@ def create(
     every: Annotated[str, typer.Option("--every", metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
     start: Annotated[str, typer.Option("--start", metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
     end: Annotated[str, typer.Option("--end", metavar="TIME", help="End time.")] = "",
-    parameter: Parameters = None,
-    params: ParameterFile = None,
-    version: Version = "",
-    by_id: ById = None,
-    function: Function = None,
-    experiment: InExperiment = "",
-    display_name: RunDisplayName = "",
-    description: Description = "",
+    how: Start,
     max_concurrency: Annotated[
         int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for missed starts.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create it disabled.")] = False,
-    service_account: ServiceAccount = "",
-    output: Output = "table",
+    output: opt.Output = "table",
 ) -> None:
     """Create a recurring run of a pipeline, or of a file that is uploaded first."""
-    from kfadapter_grpc.cli.run import Given, version_to_run
+    from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 
-    schedule = _schedule(cron, every, optional_moment(start), optional_moment(end))
-    given = Given(parameter, params)
+    if bool(cron) == bool(every):
+        raise typer.BadParameter("give either --cron or --every")
+    times = optional_moment(start), optional_moment(end)
+    schedule = CronSchedule(cron, *times) if cron else IntervalSchedule(duration(every), *times)
+    parameters = how.parsed()
     with options.client() as client:
-        in_experiment = experiment_reference(client, experiment)
-        found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
+        in_experiment = experiment_reference(client, how.experiment)
+        found = how.version_of(client, pipeline, options.timeout)
         made = client.recurring_runs.create(
             schedule=schedule,
             pipeline_id=found.pipeline_id,
             pipeline_version_id=found.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id,
-            parameters=given.values(found),
-            display_name=display_name,
-            description=description,
+            parameters=parameters(found),
+            display_name=how.display_name,
+            description=how.description,
             max_concurrency=max_concurrency,
             catch_up=catch_up,
             enabled=not disabled,
-            service_account=service_account,
+            service_account=how.service_account,
         )
         _print(client, made, output)
 
 
-def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
+def enable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
     """Enable a recurring run."""
     with options.client() as client:
         found = client.recurring_runs.enable(recurring_run_id(client, recurring_run))
@@ -147,7 +123,7 @@ def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output
     out.print_change(found, output, name=found.recurring_run_id, done=done)
 
 
-def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
+def disable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
     """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
         found = client.recurring_runs.disable(recurring_run_id(client, recurring_run))
@@ -157,11 +133,11 @@ def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Outpu
 
 def delete(
     options: ClientOptions,
-    recurring_run: RecurringId,
+    recurring_run: opt.RecurringId,
     *,
-    allow_missing: AllowMissing = False,
-    yes: Yes = False,
-    output: Output = "table",
+    allow_missing: opt.AllowMissing = False,
+    yes: opt.Yes = False,
+    output: opt.Output = "table",
 ) -> None:
     """Delete a recurring run; runs that it started are kept."""
     with options.client() as client:
@@ -183,20 +159,7 @@ recurring = group(
 )
 
 
-def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime | None) -> "Schedule":
-    """Parses a schedule: a cron expression or an interval.
-
-    Raises:
-        BadParameter: Neither is set, or both are.
-    """
-    from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
-
-    if bool(cron) == bool(every):
-        raise typer.BadParameter("give either --cron or --every")
-    return CronSchedule(cron, start_at, end_at) if cron else IntervalSchedule(duration(every), start_at, end_at)
-
-
-def _print(client: "Client", found: "RecurringRun", style: Format) -> None:
+def _print(client: "Client", found: "RecurringRun", style: opt.Format) -> None:
     name = found.recurring_run_id
     out.print_record(found, style, name=name, table=lambda: out.print_fields(_fields(client, found)))
 

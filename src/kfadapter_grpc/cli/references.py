@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.experiments import ExperimentRef
     from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
-    from kfadapter_grpc.contract.runs import Run
 
 LATEST = "@latest"
 FAILED = "@failed"
@@ -47,6 +48,14 @@ _SHOWN = 10
 """How many candidates are shown."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _BEGINNING = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}", re.IGNORECASE)
+_FIELDS = {
+    "runs": ("display_name", "run_id"),
+    "pipelines": ("name", "pipeline_id"),
+    "versions": ("name", "pipeline_version_id"),
+    "experiments": ("name", "experiment_id"),
+    "recurring runs": ("display_name", "recurring_run_id"),
+}
+"""The fields for the name and the id of a record, by what the records are."""
 
 
 class Candidate(NamedTuple):
@@ -55,30 +64,28 @@ class Candidate(NamedTuple):
     name: str
     id: str
     created_at: datetime | None
-    state: str = ""
+    state: str
+
+
+def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
+    """Yields names and ids of records; `what` they are, in the plural."""
+    from kfadapter_grpc.folding import shown_state
+
+    name, key = _FIELDS[what]
+    for one in records:
+        state = shown_state(one.state) if what == "runs" else ""
+        yield Candidate(getattr(one, name), getattr(one, key), one.created_at, state)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
 def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: bool = False) -> str:
-    """Returns the id of a run, archived or not.
-
-    Args:
-        client: The adapter.
-        text: The reference.
-        archived: Search the archived ones first.
-        allow_missing: Return an empty text if none matches.
-
-    Raises:
-        BadParameter: It is empty, as from an unset shell variable.
-        CommandError: Several runs match, or none exists yet.
-        RunNotFoundError: No run matches, and the text cannot be an id.
-    """
-    from kfadapter_grpc.contract.errors import RunNotFoundError
+    """Returns the id of a run, archived ones first if `archived`; empty if `allow_missing` and none matches."""
+    from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.runs import RUN_ID
 
-    if not text:
+    if not text:  # as from an unset shell variable
         raise typer.BadParameter("an empty text is no run")
     special, _, pipeline = text.partition(":")
     if special in (LATEST, FAILED):
@@ -87,15 +94,15 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
         return text
     for kept in (archived, not archived):
         named = client.runs.list(display_name_contains=text, archived=kept, page_size=PAGE)
-        if found := _by_name(text, "runs", map(_run, named)) or _by_beginning(
-            text, "runs", map(_run, client.runs.list(archived=kept, page_size=PAGE))
+        if found := _by_name(text, "runs", named) or _by_beginning(
+            text, "runs", client.runs.list(archived=kept, page_size=PAGE)
         ):
             return found
     if RUN_ID.fullmatch(text):  # KFP accepts ids that are no UUIDs
         return text
     if allow_missing:
         return ""
-    raise RunNotFoundError(f"not found: run '{text}'", resource_name=text)
+    raise errors.RunNotFoundError(f"not found: run '{text}'", resource_name=text)
 
 
 def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> str:
@@ -115,18 +122,12 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
     return newest.run_id
 
 
-def _run(run: Run) -> Candidate:
-    from kfadapter_grpc.folding import shown_state
-
-    return Candidate(run.display_name, run.run_id, run.created_at, shown_state(run.state))
-
-
 # --- pipelines and versions -----------------------------------------------------------------------------------------
 
 
 def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) -> PipelineRef:
     """Returns a reference to a pipeline; `by_id`, if set, says that the text is an id, or that it is a name."""
-    from kfadapter_grpc.contract.errors import PipelineNotFoundError
+    from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.listing import View
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
@@ -136,20 +137,15 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
     if by_id is False or not _BEGINNING.fullmatch(text):
         return given
     if not by_id:
-        with suppress(PipelineNotFoundError):
+        with suppress(errors.PipelineNotFoundError):
             client.pipelines.get(text, view=View.BASIC)
             return given
-    newest = (Candidate(one.name, one.pipeline_id, one.created_at) for one in client.pipelines.list(page_size=PAGE))
-    found = _by_beginning(text, "pipelines", newest)
+    found = _by_beginning(text, "pipelines", client.pipelines.list(page_size=PAGE))
     return PipelineRef(pipeline_id=found) if found else given
 
 
 def pipeline_id(client: Client, text: str) -> str:
-    """Returns the id of a pipeline.
-
-    Raises:
-        PipelineNotFoundError: It does not exist.
-    """
+    """Returns the id of a pipeline that exists, or a whole id as it is."""
     from kfadapter_grpc.contract.listing import View
 
     ref = pipeline_reference(client, text)
@@ -157,53 +153,39 @@ def pipeline_id(client: Client, text: str) -> str:
 
 
 def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -> VersionRef:
-    """Returns a reference to a version of a pipeline; None is the latest.
-
-    Raises:
-        BadParameter: It is empty, as from an unset shell variable.
-    """
-    from kfadapter_grpc.contract.errors import VersionNotFoundError
+    """Returns a reference to a version of a pipeline; None is the latest."""
+    from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.pipelines import VersionRef
 
     given = _given_version(text)
     if text and not given.pipeline_version_id and _BEGINNING.fullmatch(text):
-        with suppress(VersionNotFoundError):
+        with suppress(errors.VersionNotFoundError):
             return VersionRef(find_version(client, pipeline, text).pipeline_version_id)
     return given
 
 
 def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> PipelineVersion:
-    """Gets a version of a pipeline by its reference; None is the latest.
+    """Gets a version of a pipeline by its reference; None is the latest."""
+    from kfadapter_grpc.contract import errors
 
-    Raises:
-        BadParameter: It is empty, as from an unset shell variable.
-        VersionNotFoundError: It does not exist.
-    """
-    from kfadapter_grpc.contract.errors import VersionNotFoundError
-
-    def get(version: VersionRef) -> PipelineVersion:
-        return client.pipelines.get_version(
-            pipeline.name,
-            pipeline_id=pipeline.pipeline_id,
-            version_name=version.name,
-            pipeline_version_id=version.pipeline_version_id,
-        )
-
+    of = {"name": pipeline.name, "pipeline_id": pipeline.pipeline_id}
+    version = _given_version(text)
     try:
-        return get(_given_version(text))
-    except VersionNotFoundError:
+        return client.pipelines.get_version(
+            **of, version_name=version.name, pipeline_version_id=version.pipeline_version_id
+        )
+    except errors.VersionNotFoundError:
         newest = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=PAGE)
-        versions = (Candidate(one.name, one.pipeline_version_id, one.created_at) for one in newest)
-        found = _by_beginning(text or "", "versions", versions)
+        found = _by_beginning(text or "", "versions", newest)
         if not found:
             raise
-        return get(_given_version(found))
+        return client.pipelines.get_version(**of, pipeline_version_id=found)
 
 
 def _given_version(text: str | None) -> VersionRef:
     from kfadapter_grpc.contract.pipelines import VersionRef
 
-    if text == "":
+    if text == "":  # as from an unset shell variable
         raise typer.BadParameter("an empty text is no version")
     return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
 
@@ -213,51 +195,38 @@ def _given_version(text: str | None) -> VersionRef:
 
 def experiment_reference(client: Client, text: str) -> ExperimentRef:
     """Returns a reference to an experiment; an empty text is the default one."""
-    from kfadapter_grpc.contract.errors import ExperimentNotFoundError
+    from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.experiments import ExperimentRef
 
     if _UUID.fullmatch(text):
         return ExperimentRef(experiment_id=text)
     if _BEGINNING.fullmatch(text):
-        with suppress(ExperimentNotFoundError):
+        with suppress(errors.ExperimentNotFoundError):
             client.experiments.get(text)
             return ExperimentRef(name=text)
         for kept in (False, True):
             newest = client.experiments.list(archived=kept, page_size=PAGE)
-            candidates = (Candidate(one.name, one.experiment_id, one.created_at) for one in newest)
-            if found := _by_beginning(text, "experiments", candidates):
+            if found := _by_beginning(text, "experiments", newest):
                 return ExperimentRef(experiment_id=found)
     return ExperimentRef(name=text)
 
 
 def experiment_id(client: Client, text: str) -> str:
-    """Returns the id of an experiment.
-
-    Raises:
-        ExperimentNotFoundError: It does not exist.
-    """
+    """Returns the id of an experiment that exists, or a whole id as it is."""
     ref = experiment_reference(client, text)
     return ref.experiment_id or client.experiments.get(ref.name).experiment_id
 
 
 def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) -> str:
-    """Returns the id of a recurring run; with `allow_missing` an empty text if none matches.
-
-    Raises:
-        CommandError: Several match.
-        RecurringRunNotFoundError: None matches.
-    """
-    from kfadapter_grpc.contract.errors import RecurringRunNotFoundError
+    """Returns the id of a recurring run; with `allow_missing` an empty text if none matches."""
+    from kfadapter_grpc.contract import errors
 
     if _UUID.fullmatch(text):
         return text
-    newest = [
-        Candidate(one.display_name, one.recurring_run_id, one.created_at)
-        for one in islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)
-    ]
+    newest = [*islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)]
     found = _by_name(text, "recurring runs", newest) or _by_beginning(text, "recurring runs", newest)
     if not found and not allow_missing:
-        raise RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
+        raise errors.RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
     return found
 
 
@@ -267,53 +236,43 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
 def similar_name(client: Client, error: AdapterError, pipeline: str) -> str:
     """Returns a sentence with the name that is most like one that was not found, among the newest; one call.
 
-    Args:
-        client: The adapter.
-        error: What was not found.
-        pipeline: The pipeline in the command, for its versions.
+    A version is searched among those of the pipeline in the command.
     """
     from kfadapter_grpc.contract import errors
 
-    def of_versions() -> Iterable[str]:
-        ref = pipeline_reference(client, pipeline)
-        newest = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=SEARCHED)
-        return (one.name for one in newest.page().items)
-
-    names: dict[type[AdapterError], Callable[[], Iterable[str]]] = {
-        errors.PipelineNotFoundError: lambda: (
-            one.name for one in client.pipelines.list(page_size=SEARCHED).page().items
-        ),
-        errors.VersionNotFoundError: of_versions,
-        errors.RunNotFoundError: lambda: (
-            one.display_name for one in client.runs.list(page_size=SEARCHED).page().items
-        ),
-        errors.ExperimentNotFoundError: lambda: (
-            one.name for one in client.experiments.list(page_size=SEARCHED).page().items
-        ),
-        errors.RecurringRunNotFoundError: lambda: (
-            one.display_name for one in client.recurring_runs.list(page_size=SEARCHED).page().items
-        ),
+    lists: dict[type[AdapterError], tuple[str, Callable[..., Pages[Any]]]] = {
+        errors.PipelineNotFoundError: ("pipelines", client.pipelines.list),
+        errors.VersionNotFoundError: ("versions", client.pipelines.list_versions),
+        errors.RunNotFoundError: ("runs", client.runs.list),
+        errors.ExperimentNotFoundError: ("experiments", client.experiments.list),
+        errors.RecurringRunNotFoundError: ("recurring runs", client.recurring_runs.list),
     }
-    text, find = error.resource_name, names.get(type(error))
-    return did_you_mean(text, find()) if find and text and not _UUID.fullmatch(text) else ""
+    text, found = error.resource_name, lists.get(type(error))
+    if not found or not text or _UUID.fullmatch(text):
+        return ""
+    what, newest = found
+    if what == "versions":
+        ref = pipeline_reference(client, pipeline)
+        newest = partial(newest, ref.name, pipeline_id=ref.pipeline_id)
+    return did_you_mean(text, (one.name for one in candidates(what, newest(page_size=SEARCHED).page().items)))
 
 
 # --- one of several -------------------------------------------------------------------------------------------------
 
 
-def _by_name(text: str, what: str, candidates: Iterable[Candidate]) -> str:
-    return _only(text, what, candidates, lambda one: one.name == text)
+def _by_name(text: str, what: str, records: Iterable[object]) -> str:
+    return _only(text, what, records, lambda one: one.name == text)
 
 
-def _by_beginning(text: str, what: str, newest: Iterable[Candidate]) -> str:
+def _by_beginning(text: str, what: str, newest: Iterable[object]) -> str:
     if not _BEGINNING.fullmatch(text):
         return ""
     return _only(text, what, newest, lambda one: one.id.lower().startswith(text.lower()))
 
 
-def _only(text: str, what: str, newest: Iterable[Candidate], matches: Callable[[Candidate], bool]) -> str:
+def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
     """Returns the id of the only candidate that matches; empty if none does."""
-    every = iter(newest)
+    every = candidates(what, newest)
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
     found = list({one.id: one for one in islice(every, SEARCHED) if matches(one)}.values())
     if not found and next(every, None):

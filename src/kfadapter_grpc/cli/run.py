@@ -1,40 +1,25 @@
 """`kfadapter run`: starts a run of a pipeline, or of a file, which is uploaded first."""
 # ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, again, other, remember
-from kfadapter_grpc.cli.option_types import (
-    ById,
-    Description,
-    Format,
-    Function,
-    InExperiment,
-    Labels,
-    Output,
-    ParameterFile,
-    Parameters,
-    PipelineOrFile,
-    RunDisplayName,
-    ServiceAccount,
-    Version,
-    Watch,
-    Watching,
-)
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
 from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference, run_id
-from kfadapter_grpc.cli.streams import STDIN, native_path
+from kfadapter_grpc.cli.text import STDIN, native_path
 from kfadapter_grpc.cli.values import labels, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
@@ -45,11 +30,58 @@ _PARAMETERS = ("parameters.", "parameters:")
 """The beginnings of warnings about the values of parameters."""
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run is started with, or each run of a recurring one."""
+
+    parameter: opt.Parameters = None
+    params: opt.ParameterFile = None
+    version: opt.Version = ""
+    by_id: opt.ById = None
+    function: opt.Function = None
+    experiment: opt.InExperiment = ""
+    display_name: opt.RunDisplayName = ""
+    description: opt.Description = ""
+    service_account: opt.ServiceAccount = ""
+
+    def parsed(self) -> "Callable[[PipelineVersion], dict[str, Json]]":
+        """Parses the parameters; returns what converts those typed to the types that a version declares.
+
+        They precede those in a file, which keep their types.
+        """
+        from kfadapter_grpc.cli.parameter_file import read_parameters
+        from kfadapter_grpc.contract.parameters import typed_values
+
+        typed, of_file = pairs(self.parameter), read_parameters(self.params) if self.params else {}
+        return lambda version: of_file | typed_values(typed, version.spec.parameters if version.spec else ())
+
+    def version_of(self, client: "Client", pipeline: str, seconds: float | None) -> "PipelineVersion":
+        """Returns the version to run; uploads a file unless its pipeline has a version with the same bytes."""
+        from kfadapter_grpc.cli.upload import already_stored, send
+        from kfadapter_grpc.contract.pipelines import IfExists
+
+        if self.by_id is not None or not is_file_name(pipeline):
+            return find_version(client, pipeline_reference(client, pipeline, by_id=self.by_id), self.version or None)
+        path = native_path(pipeline)
+        _check_file(path, self.version)
+        with pipeline_files(path, self.function, seconds) as files:
+            if len(files) > 1:
+                raise several(files, path, "a run is of one pipeline")
+            name = files[0].name
+            remember(pipeline=name)
+            receipt = send(client, files[0].path, name, if_exists=IfExists.SKIP_IF_SAME)
+        made = f"uploaded {name}, version {receipt.version.name} (new)"
+        out.note(made if receipt.version_created else already_stored(client, receipt))
+        return client.pipelines.get_version(
+            pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
+        )
+
+
 def run(
     options: ClientOptions,
-    pipeline: PipelineOrFile = "",
+    pipeline: opt.PipelineOrFile = "",
     *,
-    how: Watching,
+    how: opt.Watching,
     like: Annotated[
         str,
         typer.Option(
@@ -60,24 +92,16 @@ def run(
             autocompletion=run_names,
         ),
     ] = "",
-    parameter: Parameters = None,
-    params: ParameterFile = None,
-    version: Version = "",
-    by_id: ById = None,
-    function: Function = None,
-    experiment: InExperiment = "",
+    start: Start,
     create_experiment: Annotated[
         bool, typer.Option("--create-experiment", help="Create the experiment if it does not exist.")
     ] = False,
-    display_name: RunDisplayName = "",
-    description: Description = "",
-    label: Labels = None,
+    label: opt.Labels = None,
     request_id: Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the run.")] = "",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not reuse results of earlier runs.")] = False,
-    service_account: ServiceAccount = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate; a file is uploaded nevertheless.")] = False,
-    watch: Watch = False,
-    output: Output = "table",
+    watch: opt.Watch = False,
+    output: opt.Output = "table",
 ) -> None:
     """Run a pipeline, or upload and run a file.
 
@@ -90,31 +114,31 @@ def run(
     how.check(watch=watch)
     if bool(pipeline) == bool(like):
         raise typer.BadParameter("give either a PIPELINE or FILE, or --like RUN")
-    given, own_labels = Given(parameter, params), labels(label)
+    parameters, own_labels = start.parsed(), labels(label)
     with options.client() as client:
-        in_experiment = experiment_reference(client, experiment)
+        in_experiment = experiment_reference(client, start.experiment)
         if like:
             old = client.runs.get(run_id(client, like), view=View.BASIC)
-            found = _version_of(client, old, version)
+            found = _version_of(client, old, start.version)
         else:
             old = Run(run_id="")
-            found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
-        own = given.values(found)
+            found = start.version_of(client, pipeline, options.timeout)
+        own = parameters(found)
         _check_repeatable(old, own)
         started = client.runs.create(
             pipeline_id=found.pipeline_id,
             pipeline_version_id=found.pipeline_version_id,
             experiment_name=in_experiment.name,
-            experiment_id=in_experiment.experiment_id if experiment else old.experiment_id,
+            experiment_id=in_experiment.experiment_id if start.experiment else old.experiment_id,
             create_experiment=create_experiment,
             parameters={**old.parameters, **own},
-            display_name=display_name,
-            description=description or old.description,
+            display_name=start.display_name,
+            description=start.description or old.description,
             labels={**old.labels, **own_labels},
             request_id=request_id,
             validate_only=dry_run,
             caching=not (no_cache or old.caching_disabled),
-            service_account=service_account or old.service_account,
+            service_account=start.service_account or old.service_account,
         )
         if dry_run:
             _print_valid(started, output)
@@ -125,29 +149,8 @@ def run(
             print_started(client, started, output, options)
 
 
-class Given:
-    """Parameters as typed: `NAME=VALUE`, which precede those in a file."""
-
-    def __init__(self, texts: list[str] | None, file: Path | None) -> None:
-        """Parses both; their types are not known yet."""
-        from kfadapter_grpc.cli.parameter_file import read_parameters
-
-        self._texts = pairs(texts)
-        self._of_file = read_parameters(file) if file else {}
-
-    def values(self, version: "PipelineVersion") -> "dict[str, Json]":
-        """Converts the texts to the types that the version declares; those in a file keep theirs."""
-        from kfadapter_grpc.contract.parameters import typed_values
-
-        return {**self._of_file, **typed_values(self._texts, version.spec.parameters if version.spec else ())}
-
-
 def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion":
-    """Returns the version that a run was started from, or another one of its pipeline.
-
-    Raises:
-        CommandError: It was deleted, or the run was started from a file.
-    """
+    """Returns the version that a run was started from, or another one of its pipeline."""
     from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
@@ -179,11 +182,7 @@ def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion"
 
 
 def _check_repeatable(run: "Run", replaced: "Mapping[str, Json]") -> None:
-    """Checks that the adapter returned the parameters of a run as they are, except those that are replaced.
-
-    Raises:
-        CommandError: Some cannot be represented in a message, or were truncated.
-    """
+    """Checks that the adapter returned the parameters of a run as they are, except those that are replaced."""
     known = tuple(f"parameters.{name}{after}" for name in replaced for after in (".", "[", ":"))
     lost = [text for text in run.warnings if text.startswith(_PARAMETERS) and not text.startswith(known)]
     if lost:
@@ -192,42 +191,6 @@ def _check_repeatable(run: "Run", replaced: "Mapping[str, Json]") -> None:
             why="\n".join(lost),
             next_step=again("-p", "NAME=VALUE", words="sets such a parameter; --params FILE sets several"),
         )
-
-
-def version_to_run(
-    options: ClientOptions, client: "Client", text: str, version: str, *, by_id: bool | None, function: str | None
-) -> "PipelineVersion":
-    """Returns the version to run; uploads a file unless its pipeline has a version with the same bytes.
-
-    Args:
-        options: The adapter to upload a file to.
-        client: The adapter.
-        text: The pipeline's name or id, or the file.
-        version: The version's name or id; empty means the latest.
-        by_id: Whether `text` is an id or a name; None to decide by its format.
-        function: The pipeline of a `.py` to use.
-
-    Raises:
-        CommandError: The file cannot be read or compiled.
-    """
-    from kfadapter_grpc.cli.upload import already_stored, send
-    from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
-
-    if by_id is not None or not is_file_name(text):
-        return find_version(client, pipeline_reference(client, text, by_id=by_id), version or None)
-    path = native_path(text)
-    _check_file(path, version)
-    with pipeline_files(path, function, options.timeout) as files:
-        if len(files) > 1:
-            raise several(files, path, "a run is of one pipeline")
-        name = files[0].name
-        remember(pipeline=name)
-        receipt = send(client, files[0].path, UploadPipelineMetadata(name=name, if_exists=IfExists.SKIP_IF_SAME))
-    made = f"uploaded {name}, version {receipt.version.name} (new)"
-    out.note(made if receipt.version_created else already_stored(client, receipt))
-    return client.pipelines.get_version(
-        pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
-    )
 
 
 def _check_file(path: Path, version: str) -> None:
@@ -247,7 +210,7 @@ def _check_file(path: Path, version: str) -> None:
         )
 
 
-def print_started(client: "Client", started: "Run", style: Format, options: ClientOptions) -> None:
+def print_started(client: "Client", started: "Run", style: opt.Format, options: ClientOptions) -> None:
     """Prints a run that was just started; as a table with the names of pipeline, version and experiment, if known."""
     from kfadapter_grpc.cli.run_view import run_fields
     from kfadapter_grpc.contract.errors import AdapterError
@@ -263,7 +226,7 @@ def print_started(client: "Client", started: "Run", style: Format, options: Clie
     out.print_record(started, style, name=started.run_id, table=table)
 
 
-def _print_valid(checked: "Run", style: Format) -> None:
+def _print_valid(checked: "Run", style: opt.Format) -> None:
     """Prints that validation passed; no run exists, so there is neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
 

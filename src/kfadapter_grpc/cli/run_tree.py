@@ -104,15 +104,7 @@ class Line:
 
 
 def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: int = 0) -> Line:
-    """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings.
-
-    Args:
-        run: The run.
-        rows: Its tasks.
-        now: The end of the elapsed time of an unfinished run.
-        marks: The marks of the output.
-        width: The width of the output; 0 if it is unlimited.
-    """
+    """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings."""
     words = [cut(one_line(run.display_name) or run.run_id, _longest_name(width), marks), shown_state(run.state)]
     if run.created_at is not None:
         words.append(shown_duration((run.finished_at or now) - run.created_at))

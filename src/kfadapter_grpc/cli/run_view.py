@@ -91,12 +91,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
 
 
 def print_outputs(run: Run, most: int = 0) -> None:
-    """Prints the outputs of the tasks, if any, after an empty line.
-
-    Args:
-        run: The run with its tasks.
-        most: How many to print, metrics first, others only from outside of loops; 0 for all.
-    """
+    """Prints the outputs of the tasks, if any, after an empty line; with `most` metrics first, and none of loops."""
     paths = TaskPaths(run.tasks)
     rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
     shown = rows

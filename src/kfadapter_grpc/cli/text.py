@@ -1,15 +1,22 @@
-"""Text for terminals, with control characters escaped; and errors, which are three such texts."""
+"""Text from shells and disks, and for terminals, with control characters escaped; the standard streams."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
 from difflib import get_close_matches
+from io import FileIO, TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from kfadapter_grpc.cli.errors import CommandError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
@@ -57,3 +64,49 @@ def print_parts(what: str, why: str, next_step: str) -> None:
 def _block(text: str) -> str:
     """Aligns the lines of a text."""
     return "\n       ".join(plain(line) for line in text.splitlines() if line.strip())
+
+
+STDIN = Path("-")
+"""Stands for the standard input."""
+
+
+def prepare_streams() -> None:
+    """Makes the standard streams usable; fails if stdout is closed: the first file opened would become it."""
+    closed = sys.stdout is None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # a new file gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, TextIOWrapper(FileIO(os.devnull, mode), encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # characters that the encoding lacks must not raise
+    if closed:
+        raise CommandError(
+            "the standard output is closed",
+            why="there is nowhere to print to",
+            next_step="the same command without >&-; >/dev/null discards the output",
+        )
+
+
+def utf8(text: str) -> str:
+    """Decodes a text from the command line or the disk as UTF-8 if the locale could not; otherwise unchanged."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text).decode("utf-8", "surrogateescape")
+    return text
+
+
+def utf8_arguments(arguments: Sequence[str]) -> list[str]:
+    """Decodes arguments as UTF-8 if the locale could not; those that are not UTF-8 either are unchanged."""
+    return [utf8(argument) for argument in arguments]
+
+
+def native_path(text: str) -> Path:
+    """Undoes `utf8_arguments` for a path: encoded in the locale, as file names are. Empty is no path."""
+    if not text:
+        raise typer.BadParameter("an empty text is no path")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
+    return Path(text)

@@ -4,9 +4,9 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -15,11 +15,9 @@ from kfadapter_grpc.cli.check import warn_of
 from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
-from kfadapter_grpc.cli.option_types import Description, File, Format, Function, Tags
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions, Description, File, Format, Function, Tags
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
-from kfadapter_grpc.cli.streams import STDIN
-from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.cli.text import STDIN, one_line
 from kfadapter_grpc.cli.values import tags
 
 if TYPE_CHECKING:
@@ -69,14 +67,9 @@ class UploadOptions:
     request_id: Annotated[str, typer.Option(metavar="ID", help="Idempotency key of the upload.")] = ""
     function: Function = None
 
-    def request(self, path: Path, namespace: str = "") -> "UploadPipelineMetadata":
-        """Returns the first message of an upload; the name is empty unless it was set.
-
-        Raises:
-            BadParameter: --new-version contradicts --if-exists.
-            CommandError: The file is stdin, and no name was set.
-        """
-        from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
+    def arguments(self, path: Path) -> dict[str, Any]:
+        """Returns them as the client takes them; without a name unless it was set."""
+        from kfadapter_grpc.contract.pipelines import IfExists
 
         if self.new_version and self.if_exists not in {None, "new-version"}:
             raise typer.BadParameter(f"--new-version contradicts --if-exists {self.if_exists}; give one of them")
@@ -88,17 +81,15 @@ class UploadOptions:
                 next_step=again("--name", "NAME", words="with a name of your choice"),
                 exit_code=ExitCode.USAGE,
             )
-        return UploadPipelineMetadata(
-            name=self.name or "",
-            version_name=self.version_name,
-            description=self.description,
-            display_name=self.display_name,
-            tags=tags(self.tag),
-            code_source_url=self.code_source_url,
-            if_exists=IfExists(self.if_exists or ("new-version" if is_new else "skip-if-same")),
-            request_id=self.request_id,
-            namespace=namespace,
-        )
+        return {
+            "version_name": self.version_name,
+            "description": self.description,
+            "display_name": self.display_name,
+            "tags": tags(self.tag),
+            "code_source_url": self.code_source_url,
+            "if_exists": IfExists(self.if_exists or ("new-version" if is_new else "skip-if-same")),
+            "request_id": self.request_id,
+        }
 
     def name_for(self, file: PipelineFile) -> str:
         """Returns the name of a file's pipeline."""
@@ -118,7 +109,7 @@ def upload(
 
     If a version has the same bytes already, nothing is stored; --new-version stores them again.
     """
-    request = how.request(file)
+    given = how.arguments(file)
     with pipeline_files(file, how.function, options.timeout) as files:
         if how.name is not None and len(files) > 1:
             raise several(files, file, "--name is for one of them")
@@ -127,7 +118,7 @@ def upload(
             warn_of(one)
         try:
             with options.client() as client:
-                receipts.extend(_upload(client, one, replace(request, name=how.name_for(one)), how) for one in files)
+                receipts.extend(_upload(client, one, how, {**given, "name": how.name_for(one)}) for one in files)
         finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, several=len(files) > 1)
@@ -136,32 +127,31 @@ def upload(
 def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
     """Print an upload as JSON messages, for grpcurl -d @."""
     from kfadapter_grpc.cli.contexts import in_use
+    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
-    request = how.request(file, in_use(options)[1].namespace)
+    given = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
     with pipeline_files(file, how.function, options.timeout) as files:
         if len(files) > 1:
             raise several(files, file, "one upload stores one pipeline")
-        _print_messages(files[0].path, replace(request, name=how.name_for(files[0])))
+        _print_messages(files[0].path, UploadPipelineMetadata(name=how.name_for(files[0]), **given))
 
 
-def _upload(
-    client: "Client", file: PipelineFile, request: "UploadPipelineMetadata", how: UploadOptions
-) -> "UploadReceipt":
+def _upload(client: "Client", file: PipelineFile, how: UploadOptions, given: dict[str, Any]) -> "UploadReceipt":
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
-            receipt = send(client, stream, request)
+            receipt = send(client, stream, **given)
     else:
-        receipt = send(client, file.path, request)
+        receipt = send(client, file.path, **given)
     if receipt.duplicate_check_skipped and (how.if_exists == "skip-if-same" or how.request_id):
         out.note("warning: this Kubeflow Pipelines keeps no tags, so an earlier upload of the file was not looked for")
     if receipt.not_kept:
-        given = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
-        out.note(f"warning: this Kubeflow Pipelines did not keep what was given with {given}")
+        lost = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
+        out.note(f"warning: this Kubeflow Pipelines did not keep what was given with {lost}")
     if not receipt.version_created:
         out.note(f"{already_stored(client, receipt)}; --new-version stores it again")
-        if given := ", ".join(option for name, option in _OPTIONS.items() if getattr(request, name)):
-            out.note(f"warning: what was given with {given} was not stored; kfadapter update sets name and tags")
+        if lost := ", ".join(option for name, option in _OPTIONS.items() if given[name]):
+            out.note(f"warning: what was given with {lost} was not stored; kfadapter update sets name and tags")
     return receipt
 
 
@@ -173,22 +163,11 @@ def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
     return one_line(f"nothing was stored: version {version.name} of {pipeline.name} has the same bytes{later}")
 
 
-def send(client: "Client", source: Path | BinaryIO, request: "UploadPipelineMetadata") -> "UploadReceipt":
-    """Uploads a file, with a progress bar on a terminal."""
-    name = one_line(request.name)
-    with out.progress_bar(f"uploading {name}", f"storing {name}") as progress:
-        return client.pipelines.upload(
-            source,
-            name=request.name,
-            version_name=request.version_name,
-            description=request.description,
-            display_name=request.display_name,
-            tags=request.tags,
-            code_source_url=request.code_source_url,
-            if_exists=request.if_exists,
-            request_id=request.request_id,
-            progress=progress,
-        )
+def send(client: "Client", source: Path | BinaryIO, name: str, **given: Any) -> "UploadReceipt":  # noqa: ANN401
+    """Uploads a file, with a progress bar on a terminal; `given` is what else the client takes."""
+    shown = one_line(name)
+    with out.progress_bar(f"uploading {shown}", f"storing {shown}") as progress:
+        return client.pipelines.upload(source, name=name, progress=progress, **given)
 
 
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:

@@ -26,11 +26,7 @@ _DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9
 
 
 def duration(text: str) -> timedelta:
-    """Parses a duration: integers with w, d, h, m or s.
-
-    Raises:
-        BadParameter: It is invalid or zero.
-    """
+    """Parses a duration: integers with w, d, h, m or s."""
     found = _DURATION.fullmatch(text)
     counts = found.groups("0") if found else ("0",) * len(_SECONDS)
     seconds = sum(int(count) * unit for count, unit in zip(counts, _SECONDS, strict=True))
@@ -40,11 +36,7 @@ def duration(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times.
-
-    Raises:
-        BadParameter: It is invalid.
-    """
+    """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times."""
     try:
         told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
     except ValueError:
@@ -71,11 +63,7 @@ class Period:
     """
 
     def __init__(self, after: str, before: str) -> None:
-        """Parses two times, or durations before now; empty for no bound.
-
-        Raises:
-            BadParameter: One is invalid.
-        """
+        """Parses two times, or durations before now; empty for no bound."""
         self.after = past_moment(after)
         self.before = past_moment(before)
 
@@ -104,16 +92,7 @@ def page_size(limit: int) -> int:
 
 
 def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:
-    """Parses pairs; a value may contain further `=`.
-
-    Args:
-        texts: The pairs.
-        what: The format of a pair.
-        called: The prefix of a duplicate name in the error.
-
-    Raises:
-        BadParameter: Some have no `=` or no name, or a name is duplicated; all of them are listed.
-    """
+    """Parses pairs of the format `what`; a value may contain further `=`. All mistakes are reported at once."""
     values: dict[str, str] = {}
     wrong: list[str] = []
     for text in texts or ():

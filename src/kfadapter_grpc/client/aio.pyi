@@ -15,31 +15,14 @@ from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.metrics import Rows
 from kfadapter_grpc.client.runs import RunsWhere
 from kfadapter_grpc.client.upload import UploadReceipt
-from kfadapter_grpc.contract.artifacts import (
-    ArtifactContent,
-    MetricsOfRun,
-)
-from kfadapter_grpc.contract.experiments import (
-    Experiment,
-)
+from kfadapter_grpc.contract.artifacts import ArtifactContent, MetricsOfRun
+from kfadapter_grpc.contract.experiments import Experiment
 from kfadapter_grpc.contract.identity import WhoAmI
 from kfadapter_grpc.contract.listing import Page, View
-from kfadapter_grpc.contract.pipelines import (
-    DeleteResult,
-    DeleteVersionResult,
-    IfExists,
-    Pipeline,
-    PipelineVersion,
-)
-from kfadapter_grpc.contract.recurring_runs import (
-    RecurringRun,
-    Schedule,
-)
+from kfadapter_grpc.contract.pipelines import DeleteResult, DeleteVersionResult, IfExists, Pipeline, PipelineVersion
+from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
 from kfadapter_grpc.contract.run_outputs import RunArtifact
-from kfadapter_grpc.contract.runs import (
-    Run,
-    RunFilter,
-)
+from kfadapter_grpc.contract.runs import Run, RunFilter
 from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.contract.watches import RunEvent
 

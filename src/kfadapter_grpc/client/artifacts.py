@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from contextlib import closing
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -29,10 +28,10 @@ from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import RunFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from kfadapter.v1 import artifact_pb2 as pb
-    from kfadapter_grpc.client.resource import Pages
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.errors import AdapterError
 
 BROKEN = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
@@ -131,13 +130,13 @@ class Artifacts(Resource):
             ArtifactNotReadableError: The adapter cannot read its bytes.
             ArtifactStoreUnavailableError: The store is unreachable or failed; `offset` continues.
         """
-        return self._bytes(ReadArtifactRequest(run_id, artifact_id, path, offset, length), on_content)
+        return self._each(self._bytes(ReadArtifactRequest(run_id, artifact_id, path, offset, length), on_content))
 
-    def _bytes(
+    async def _bytes(
         self, request: ReadArtifactRequest, on_content: Callable[[ArtifactContent], None] | None
-    ) -> Generator[bytes, None, None]:
-        with closing(self._parts(request)) as parts:
-            for part in parts:
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._parts(request)) as parts:
+            async for part in parts:
                 if isinstance(part, bytes):
                     yield part
                 elif on_content is not None:
@@ -175,9 +174,9 @@ class Artifacts(Resource):
             ArtifactChangedError: It changed while it was read, or the received bytes differ from what was announced.
             OSError: The file cannot be written.
         """
-        return self._save(ReadArtifactRequest(run_id, artifact_id, path), to, force, progress)
+        return self._run(self._save(ReadArtifactRequest(run_id, artifact_id, path), to, force, progress))
 
-    def _save(
+    async def _save(
         self,
         request: ReadArtifactRequest,
         to: str | os.PathLike[str] | BinaryIO,
@@ -185,44 +184,42 @@ class Artifacts(Resource):
         progress: Callable[[int, int | None], None] | None,
     ) -> ArtifactReceipt:
         if not isinstance(to, (str, os.PathLike)):
-            with closing(self._continued(request, progress)) as parts:
-                content = cast("ArtifactContent", next(parts))
-                size = sum(write_all(to, cast("bytes", chunk)) for chunk in parts)
+            async with aclosing(self._continued(request, progress)) as parts:
+                content = cast("ArtifactContent", await anext(parts))
+                size = sum([write_all(to, cast("bytes", chunk)) async for chunk in parts])
             return ArtifactReceipt(None, size, content)
         destination = Destination(to, force=force)
 
-        def receive() -> ArtifactReceipt:
-            with closing(self._continued(request, progress)) as parts:
-                content = cast("ArtifactContent", next(parts))
-                return destination.save(content, cast("Iterator[bytes]", parts))
+        async def receive() -> ArtifactReceipt:
+            async with aclosing(self._continued(request, progress)) as parts:
+                content = cast("ArtifactContent", await anext(parts))
+                return await self._connection.in_thread(destination.save, content, parts)
 
-        return self._repeated(receive, BROKEN, lambda: destination.is_folder)
+        return await self._repeated(receive, BROKEN, lambda: destination.is_folder)
 
-    def _continued(
+    async def _continued(
         self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None
-    ) -> Generator[ArtifactContent | bytes, None, None]:
+    ) -> AsyncGenerator[ArtifactContent | bytes, None]:
         """Yields the announcement, then all bytes; the read of a file is resumed if the connection breaks."""
-        reading = Reading(request, progress)
+        reading = _Reading(request, progress)
         while not reading.is_complete:
             try:
-                for part in self._parts(reading.request):
-                    if reading.takes(part):
-                        yield part
+                async with aclosing(self._parts(reading.request)) as parts:
+                    async for part in parts:
+                        if reading.takes(part):
+                            yield part
                 reading.end()
             except BROKEN as error:
-                time.sleep(reading.pause(error))
+                await self._connection.sleep(reading.pause(error))
 
-    def _parts(self, request: ReadArtifactRequest) -> Generator[ArtifactContent | bytes, None, None]:
-        with closing(self._connection.server_stream(request, None)) as messages:
-            yield from map(part_of, messages)
-
-
-def part_of(message: pb.ReadArtifactResponse) -> ArtifactContent | bytes:
-    """Returns what a message of a read holds."""
-    return message.chunk if message.WhichOneof("part") == "chunk" else to_record(message.content, ArtifactContent)
+    async def _parts(self, request: ReadArtifactRequest) -> AsyncGenerator[ArtifactContent | bytes, None]:
+        async with aclosing(self._connection.stream(request, None)) as messages:
+            async for message in messages:
+                is_chunk = message.WhichOneof("part") == "chunk"
+                yield message.chunk if is_chunk else to_record(message.content, ArtifactContent)
 
 
-class Reading:
+class _Reading:
     """A read of an artifact, across its streams.
 
     Attributes:

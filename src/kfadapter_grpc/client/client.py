@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.client import health
 from kfadapter_grpc.client.artifacts import Artifacts
-from kfadapter_grpc.client.connection import Connection
+from kfadapter_grpc.client.connection import BaseConnection, Connection
 from kfadapter_grpc.client.credentials import make_credentials
 from kfadapter_grpc.client.experiments import Experiments
 from kfadapter_grpc.client.identity import IdentityCalls
@@ -35,7 +35,42 @@ def address_of(target: str | None) -> str:
     return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
 
 
-class Client:
+class BaseClient:
+    """The resources of an adapter, and what `Client` and `AsyncClient` share besides."""
+
+    def __init__(self, connection: BaseConnection, namespace: str) -> None:
+        self._connection = connection
+        self._namespace = namespace
+        self.pipelines = Pipelines(connection, namespace)
+        self.runs = Runs(connection, namespace)
+        self.artifacts = Artifacts(connection, namespace)
+        self.experiments = Experiments(connection, namespace)
+        self.recurring_runs = RecurringRuns(connection, namespace)
+        self.identity = IdentityCalls(connection, namespace)
+
+    @property
+    def target(self) -> str:
+        """The adapter's address."""
+        return self._connection.target
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled. Idempotent."""
+        return self._connection.run(self._connection.close())
+
+    def health(self, service: str = "") -> HealthStatus:
+        """Checks the adapter's health; the deadline is three seconds unless a timeout was set.
+
+        Args:
+            service: A service's full name (`kfadapter.v1.PipelineService`), or `kfp`: whether the adapter reaches KFP.
+                Empty means the adapter itself.
+
+        Raises:
+            CallFailedError: The service is unknown; `status` is NOT_FOUND.
+        """
+        return self._connection.run(health.check(self._connection, service))
+
+
+class Client(BaseClient):
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
     Connects at the first call. Every call has a deadline. Read-only calls are retried by gRPC
@@ -51,6 +86,8 @@ class Client:
         recurring_runs: Recurring runs.
         identity: Who the adapter takes the client for.
     """
+
+    _connection: Connection
 
     def __init__(
         self,
@@ -85,7 +122,7 @@ class Client:
         credentials = make_credentials(
             address, tls=tls, token=token, token_file=token_file, insecure_token=insecure_token
         )
-        self._use(Connection(address, timeout, credentials), namespace)
+        super().__init__(Connection(address, timeout, credentials), namespace)
 
     def on_behalf(
         self,
@@ -108,23 +145,8 @@ class Client:
         """
         client = Client.__new__(Client)
         connection = self._connection.on_behalf(request_id, authorization, seconds, trace or {})
-        client._use(connection, self._namespace)  # noqa: SLF001
+        BaseClient.__init__(client, connection, self._namespace)
         return client
-
-    def _use(self, connection: Connection, namespace: str) -> None:
-        self._connection = connection
-        self._namespace = namespace
-        self.pipelines = Pipelines(connection, namespace)
-        self.runs = Runs(connection, namespace)
-        self.artifacts = Artifacts(connection, namespace)
-        self.experiments = Experiments(connection, namespace)
-        self.recurring_runs = RecurringRuns(connection, namespace)
-        self.identity = IdentityCalls(connection, namespace)
-
-    @property
-    def target(self) -> str:
-        """The adapter's address."""
-        return self._connection.target
 
     @property
     def uses_tls(self) -> bool:
@@ -155,22 +177,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled. Idempotent."""
-        self._connection.close()
-
-    def health(self, service: str = "") -> HealthStatus:
-        """Checks the adapter's health; the deadline is three seconds unless a timeout was set.
-
-        Args:
-            service: A service's full name (`kfadapter.v1.PipelineService`), or `kfp`: whether the adapter reaches KFP.
-                Empty means the adapter itself.
-
-        Raises:
-            CallFailedError: The service is unknown; `status` is NOT_FOUND.
-        """
-        return health.check(self._connection, service)
 
     def adapter_version(self) -> str:
         """Returns the adapter's version, by listing one pipeline; empty if the adapter is too old to report it."""

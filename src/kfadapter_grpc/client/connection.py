@@ -1,13 +1,20 @@
-"""One channel to an adapter, created when first needed; its calls always have a deadline."""
+"""One channel to an adapter, created when first needed; its calls always have a deadline.
+
+Calls are coroutines, so that each is written once for `Client` and `AsyncClient`. Those of a `Connection` block instead
+of waiting for an event loop, so a single step runs all of one.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc
 
@@ -18,15 +25,16 @@ from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError, Kf
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
     from types import ModuleType
 
     from google.protobuf.message import Message
 
     from kfadapter_grpc.client.credentials import Credentials, Tls
+    from kfadapter_grpc.contract.listing import Page
     from kfadapter_grpc.methods import RpcMethod
 
-
+R = TypeVar("R")
 MARGIN_SECONDS = 2.0
 """What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
 MAX_REPLY_BYTES = 64 * 2**20
@@ -83,24 +91,42 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
     ]
 
 
-class BaseConnection:
-    """A channel to one adapter, opened when first needed, and what its calls send along.
+class Pages(Iterator[R]):
+    """A listing: yields all items, requesting pages as they are needed."""
+
+    def __init__(self, read: Callable[[str], Page[R]]) -> None:
+        self._read = read
+        self._items = self._all()
+
+    def __next__(self) -> R:
+        return next(self._items)
+
+    def page(self, token: str = "") -> Page[R]:
+        """Requests one page: the first, or that of the previous page's `next_token`."""
+        return self._read(token)
+
+    def _all(self) -> Iterator[R]:
+        page = self._read("")
+        yield from page.items
+        while page.next_token:
+            page = self._read(page.next_token)
+            yield from page.items
+
+
+class BaseConnection(ABC):
+    """A channel to one adapter, opened when first needed, and its calls.
 
     Attributes:
         target: The adapter's address.
     """
 
-    library: ClassVar[ModuleType] = grpc
+    library: ClassVar[ModuleType]
     """The module of gRPC whose channel it has."""
+    pages: ClassVar[type[Pages[Any]]]
+    """What a listing is."""
 
     def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
-        """Connects at the first call.
-
-        Args:
-            target: The address.
-            timeout: Deadline of a call in seconds; None means the contract's default.
-            credentials: The caller's credentials, and how to verify the adapter.
-        """
+        """Connects at the first call; `timeout` is the deadline of a call in seconds, by default the contract's."""
         self.target = target
         self._credentials = credentials
         self._timeout = timeout
@@ -108,7 +134,7 @@ class BaseConnection:
         self._closed = False
         self._channel: Any = None
         self._rpcs: dict[str, Any] = {}
-        self._streams: set[grpc.Call] = set()
+        self._streams: set[Any] = set()
 
     @property
     def tls(self) -> Tls | None:
@@ -116,16 +142,35 @@ class BaseConnection:
         return self._credentials.tls
 
     @property
-    def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
-    @property
     def has_token(self) -> bool:
         """Whether calls carry a token of this connection's own."""
         return bool(self._credentials.token)
 
-    def channel_to_any(self) -> Any:  # noqa: ANN401 - likewise
+    @abstractmethod
+    def run(self, call: Coroutine[Any, Any, R]) -> R:
+        """Returns what a caller of the client gets for a coroutine: its result, or the coroutine to await."""
+
+    @abstractmethod
+    def each(self, items: AsyncGenerator[R, None]) -> Generator[R, None, None]:
+        """Returns what a caller of the client iterates over."""
+
+    @abstractmethod
+    async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
+        """Returns the result of a call of gRPC's library."""
+
+    @abstractmethod
+    def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
+        """Yields the messages of a response stream."""
+
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Pauses."""
+
+    @abstractmethod
+    async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
+        """Does blocking work; an async generator among the arguments becomes an iterator for it."""
+
+    def channel_to_any(self) -> Any:  # noqa: ANN401 - a channel of the library
         """Creates a separate channel, also to an adapter that reports NOT_SERVING."""
         return self._new_channel(("grpc.inhibit_health_checking", 1))
 
@@ -133,12 +178,13 @@ class BaseConnection:
         """Returns the metadata of a call: its id, the caller's token, and the context of a current span."""
         return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata(), *_span_context())
 
-    def _detach(self) -> Any:  # noqa: ANN401 - a channel of the library
-        """Returns the channel for the last time, None if there is none; calls raise from then on."""
+    async def close(self) -> None:
+        """Closes the channel and cancels its calls. Idempotent."""
         with self._lock:
             self._closed = True
             channel, self._channel, self._rpcs = self._channel, None, {}
-        return channel
+        if channel is not None:
+            await self.result(channel.close())
 
     def rpc_of(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
         """Returns the callable of an RPC; connects on first use.
@@ -173,15 +219,114 @@ class BaseConnection:
         """The deadline in seconds: `default` unless a timeout was set; None for none."""
         return default if self._timeout is None else self._timeout
 
+    async def unary(self, request: object, seconds: float | None = None) -> Any:  # noqa: ANN401 - the message of the RPC
+        """Makes the call for a request, a record, and returns the response message.
+
+        The deadline is `seconds` unless a timeout was set; by default that of the RPC in the contract.
+        """
+        rpc, message = sent(request)
+        seconds = rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds
+        return await self.call(self.rpc_of(rpc), message, seconds)
+
+    async def call(self, rpc: Any, sending: Message | Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
+        """Makes any call with one response; the deadline is `seconds` unless a timeout was set.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        metadata = await self._metadata(request_id)
+        try:
+            return await self.result(rpc(sending, timeout=self.within(seconds), metadata=metadata))
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            raise self._failure(error, request_id) from None
+
+    async def stream(
+        self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[Any, None]:
+        """Makes the call for a request with a response stream, cancelled when the iterator is closed.
+
+        Args:
+            request: The request.
+            seconds: Deadline in seconds; None for none.
+            was_open: Called before the call fails, if the response had begun, even without messages.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        rpc, message = sent(request)
+        begin, metadata = self.rpc_of(rpc), await self._metadata(request_id)
+        with self._lock:
+            self._open()
+            try:
+                call = begin(message, timeout=seconds, metadata=metadata)
+            except ValueError:  # how gRPC says that the channel was closed, here by the client that shares it
+                raise CallCancelledError("the client was closed") from None
+            self._streams.add(call)
+        try:
+            async for answer in self.answers(call):
+                yield answer
+        except (grpc.RpcError, asyncio.CancelledError) as error:
+            if REQUEST_ID_KEY in [key for key, _ in await self.result(call.initial_metadata()) or ()]:
+                was_open()
+            raise self._failure(error, request_id) from None
+        finally:
+            call.cancel()
+            with self._lock:
+                self._streams.discard(call)
+
+    async def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """Returns the metadata of a call; a token may have to be read or fetched, which must not block a loop."""
+        return await self.in_thread(self.metadata, request_id) if self.has_token else self.metadata(request_id)
+
+    def _failure(self, error: BaseException, request_id: str) -> BaseException:
+        if isinstance(error, grpc.RpcError):
+            return error_from_rpc(error, target=self.target, request_id=request_id)
+        return CallCancelledError("the client was closed") if self._closed else error  # else the task was cancelled
+
 
 class Connection(BaseConnection):
-    """A channel to one adapter and its calls. Safe to use from several threads."""
+    """A channel to one adapter whose calls block. Safe to use from several threads."""
 
-    def close(self) -> None:
-        """Closes the channel and cancels its calls. Idempotent."""
-        channel = self._detach()
-        if channel is not None:
-            channel.close()
+    library: ClassVar[ModuleType] = grpc
+    pages: ClassVar[type[Pages[Any]]] = Pages
+
+    def run(self, call: Coroutine[Any, Any, R]) -> R:
+        """Runs a coroutine, which awaits only what blocks."""
+        try:
+            call.send(None)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        raise RuntimeError(call)
+
+    def each(self, items: AsyncGenerator[R, None]) -> Generator[R, None, None]:
+        """Yields the items as they come."""
+        try:
+            while True:
+                yield self.run(items.__anext__())
+        except StopAsyncIteration:
+            return
+        finally:
+            self.run(items.aclose())
+
+    async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
+        """Returns it: the call has blocked."""
+        return returned
+
+    async def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
+        """Yields the messages of a response stream."""
+        for answer in call:
+            yield answer
+
+    async def sleep(self, seconds: float) -> None:
+        """Pauses the thread."""
+        time.sleep(seconds)
+
+    async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
+        """Does the work in this thread."""
+        return work(*(self.each(one) if isinstance(one, AsyncGenerator) else one for one in arguments))
 
     def on_behalf(
         self, request_id: str, authorization: Sequence[str], seconds: float | None, trace: Mapping[str, str]
@@ -202,140 +347,26 @@ class Connection(BaseConnection):
         with self._lock:
             channel = self._open()
         who = [(AUTHORIZATION_KEY, value) for value in authorization] or self._credentials.token.metadata()
-        return _RequestConnection(
-            self.target,
-            self._timeout,
-            self._credentials,
-            channel=channel,
-            metadata=((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)),
-            seconds=seconds,
-        )
-
-    def unary(self, request: object, seconds: float | None = None) -> Any:  # noqa: ANN401 - the message of the RPC
-        """Makes the call for a request, a record, and returns the response message.
-
-        Args:
-            request: The request, of a type named as its message.
-            seconds: Deadline unless a timeout was set; defaults to that of the RPC in the contract.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        rpc, message = sent(request)
-        return self.call(
-            self.rpc_of(rpc), message, rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds
-        )
-
-    def trailers(self, request: object, seconds: float) -> dict[str, str | bytes]:
-        """Makes the call for a request, and returns the trailing metadata of the response.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        rpc, message = sent(request)
-        _, call = self._answered(self.rpc_of(rpc), message, seconds)
-        return dict(call.trailing_metadata() or ())
-
-    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float) -> Any:  # noqa: ANN401
-        """Makes any call with a deadline of `seconds` unless a timeout was set.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        return self._answered(rpc, message, seconds)[0]
-
-    def server_stream(self, request: object, seconds: float | None) -> Generator[Any, None, None]:
-        """Makes the call for a request with a response stream, cancelled when the iterator is closed.
-
-        Args:
-            request: The request.
-            seconds: Deadline unless a timeout was set; None for no deadline at all.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        return self.endless_stream(request, None if seconds is None else self.within(seconds + MARGIN_SECONDS))
-
-    def endless_stream(
-        self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
-    ) -> Generator[Any, None, None]:
-        """The same, but `seconds` is the only deadline, if set.
-
-        Args:
-            request: The request.
-            seconds: Deadline in seconds.
-            was_open: Called before the call fails, if the response had begun, even without messages.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        request_id = new_request_id()
-        rpc, message = sent(request)
-        call, metadata = self.rpc_of(rpc), self.metadata(request_id)
-        with self._lock:
-            self._open()
-            try:
-                answers = call(message, timeout=seconds, metadata=metadata)
-            except ValueError:  # how gRPC says that the channel was closed, here by the client that shares it
-                raise CallCancelledError("the client was closed") from None
-            self._streams.add(answers)
-        try:
-            yield from answers
-        except grpc.RpcError as error:
-            if REQUEST_ID_KEY in dict(answers.initial_metadata() or ()):
-                was_open()
-            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
-        finally:
-            answers.cancel()
-            with self._lock:
-                self._streams.discard(answers)
-
-    def client_stream(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
-        """Makes a call with a request stream and one response; the deadline is `seconds` unless a timeout was set.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        request_id, within = new_request_id(), self.within(seconds + MARGIN_SECONDS)
-        try:
-            return self.rpc_of(rpc)(messages, timeout=within, metadata=self.metadata(request_id))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
-
-    def _answered(
-        self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float
-    ) -> tuple[Any, grpc.Call]:
-        request_id = new_request_id()
-        try:
-            return rpc.with_call(message, timeout=self.within(seconds), metadata=self.metadata(request_id))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+        made = _RequestConnection(self.target, self._timeout, self._credentials)
+        made.share(channel, ((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)), seconds)
+        return made
 
 
 class _RequestConnection(Connection):
     """Calls on behalf of one request of another caller, over a shared channel that stays open."""
 
-    def __init__(
-        self,
-        target: str,
-        timeout: float | None,
-        credentials: Credentials,
-        *,
-        channel: grpc.Channel,
-        metadata: tuple[tuple[str, str], ...],
-        seconds: float | None,
-    ) -> None:
-        super().__init__(target, timeout, credentials)
+    def share(self, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], seconds: float | None) -> None:
+        """Uses the channel, with the request's own id and its caller's token in every call."""
         self._channel = channel
-        self._metadata = metadata
+        self._sent = metadata
         self._ends = None if seconds is None else time.monotonic() + seconds
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
-        """The metadata of every call: the request's own id and its caller's token."""
+        """Returns the same for every call."""
         del request_id
-        return self._metadata
+        return self._sent
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Cancels its response streams, also those that other threads read; leaves the channel open."""
         with self._lock:
             self._closed = True

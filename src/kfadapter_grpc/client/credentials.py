@@ -189,10 +189,10 @@ class Credentials:
 def make_credentials(
     target: str,
     *,
-    tls: bool | Tls | None,
-    token: str | Callable[[], str] | None,
-    token_file: str | os.PathLike[str] | None,
-    insecure_token: bool | None,
+    tls: bool | Tls | None = None,
+    token: str | Callable[[], str] | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    insecure_token: bool | None = None,
 ) -> Credentials:
     """Combines the arguments with the environment, which supplies the rest.
 

@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.experiments import (
 )
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.client.resource import Pages
+    from kfadapter_grpc.client.connection import Pages
 
 
 class Experiments(Resource):
@@ -88,5 +88,4 @@ class Experiments(Resource):
         Raises:
             ExperimentNotFoundError: The experiment does not exist, and `allow_missing` is not set.
         """
-        request = DeleteExperimentRequest(experiment_id, allow_missing)
-        return self._read(request, lambda answer: bool(answer.experiment_id))
+        return self._run(self._deleted(DeleteExperimentRequest(experiment_id, allow_missing), "experiment_id"))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from kfadapter_grpc.client.connection import new_request_id
+from kfadapter_grpc.client.connection import new_request_id, sent
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
 from kfadapter_grpc.methods import READ_SECONDS, SERVICES, VERSION_KEY
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.client.connection import Connection
+    from kfadapter_grpc.client.connection import BaseConnection, Connection
     from kfadapter_grpc.client.credentials import Tls
 
 HEALTH_SECONDS = 3.0
@@ -36,33 +36,23 @@ class HealthStatus(enum.Enum):
     """It does not: it is shutting down, or what it needs is unreachable."""
 
 
-def check(connection: Connection, service: str) -> HealthStatus:
-    """Returns the health of `service`; empty means the server as a whole.
-
-    Raises:
-        CallFailedError: The service is unknown (status NOT_FOUND), or the adapter has no health service.
-        AdapterError: The call failed.
-    """
-    with connection.channel_to_any() as channel:
+async def check(connection: BaseConnection, service: str) -> HealthStatus:
+    """Returns the health of `service`; empty means the server as a whole."""
+    channel = connection.channel_to_any()
+    try:
         rpc = health_pb2_grpc.HealthStub(channel).Check
-        reply = connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
-    return status_of(reply)
-
-
-def status_of(reply: health_pb2.HealthCheckResponse) -> HealthStatus:
-    """Returns what a response of a health service says."""
+        reply = await connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
+    finally:
+        await connection.result(channel.close())
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
     return HealthStatus.SERVING if serving else HealthStatus.NOT_SERVING
 
 
 def version(connection: Connection, namespace: str) -> str:
-    """Lists one pipeline; returns the adapter's version from the response; empty if missing.
-
-    Raises:
-        AdapterError: The call failed.
-    """
-    request = ListPipelinesRequest(page_size=1, namespace=namespace)
-    told = connection.trailers(request, READ_SECONDS).get(VERSION_KEY, "")
+    """Lists one pipeline; returns the adapter's version from the response; empty if missing."""
+    rpc, message = sent(ListPipelinesRequest(page_size=1, namespace=namespace))
+    _, call = connection.run(connection.call(connection.rpc_of(rpc).with_call, message, READ_SECONDS))
+    told = dict(call.trailing_metadata() or ()).get(VERSION_KEY, "")
     return told if isinstance(told, str) else ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from asyncio import CancelledError
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
-from kfadapter_grpc.client.connection import new_request_id
+from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.resource import Resource
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from kfadapter_grpc.client.resource import Pages
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.runs import Run
 
 UNKNOWN_SIZE_BYTES = 32 * 2**20
@@ -128,9 +129,13 @@ class Pipelines(Resource):
 
     def try_version_of(self, run: Run) -> PipelineVersion | None:
         """Returns the version that a run was started from; None if it was deleted, or if the run is of a file."""
+        return self._run(self._version_of(run))
+
+    async def _version_of(self, run: Run) -> PipelineVersion | None:
         if run.pipeline_id and run.pipeline_version_id:
+            pipeline, version = PipelineRef(run.pipeline_id), VersionRef(run.pipeline_version_id)
             with suppress(PipelineNotFoundError, VersionNotFoundError):
-                return self.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
+                return await self._record(GetPipelineVersionRequest(pipeline, version), PipelineVersion)
         return None
 
     def update(
@@ -280,9 +285,9 @@ class Pipelines(Resource):
             if_exists=if_exists,
             request_id=request_id or new_request_id(),
         )
-        return self._store(source, request, progress)
+        return self._run(self._store(source, request, progress))
 
-    def _store(
+    async def _store(
         self,
         source: str | os.PathLike[str] | BinaryIO,
         request: UploadPipelineMetadata,
@@ -291,13 +296,34 @@ class Pipelines(Resource):
         if not isinstance(source, (str, os.PathLike)):
             stream = UploadMessages(to_message(request, pipeline_pb2.UploadPipelineMetadata), source, progress)
             try:
-                return self._send(stream, UNKNOWN_SIZE_BYTES)
+                return await self._send(stream, UNKNOWN_SIZE_BYTES)
             finally:
                 stream.stop()
         path = Path(source)
-        size, sha256 = measure(path)
+        size, sha256 = await self._connection.in_thread(measure, path)
         metadata = to_message(replace(request, total_bytes=size, sha256=sha256), pipeline_pb2.UploadPipelineMetadata)
-        return self._repeated(lambda: self._attempt(path, metadata, progress))
+
+        async def attempt() -> UploadReceipt:
+            with path.open("rb", buffering=0) as file:
+                stream = UploadMessages(metadata, file, progress)
+                try:
+                    return await self._send(stream, size)
+                finally:
+                    stream.stop_and_wait()
+
+        return await self._repeated(attempt)
+
+    async def _send(self, stream: UploadMessages, size: int) -> UploadReceipt:
+        rpc = METHOD_OF_REQUEST[pipeline_pb2.UploadPipelineRequest.DESCRIPTOR.name]
+        try:
+            reply = await self._connection.call(
+                self._connection.rpc_of(rpc), stream, upload_seconds(size) + MARGIN_SECONDS
+            )
+        except (AdapterError, CancelledError) as error:
+            if stream.failure is not None:
+                raise stream.failure from error
+            raise
+        return replace(to_record(reply, UploadReceipt), request_id=stream.request_id)
 
     def download(
         self,
@@ -332,9 +358,9 @@ class Pipelines(Resource):
         """
         version = VersionRef(pipeline_version_id, version_name)
         request = self._here(DownloadPipelineRequest(PipelineRef(pipeline_id, name), version))
-        return self._receive(request, to, progress)
+        return self._run(self._receive(request, to, progress))
 
-    def _receive(
+    async def _receive(
         self,
         request: DownloadPipelineRequest,
         to: str | os.PathLike[str] | BinaryIO,
@@ -342,39 +368,17 @@ class Pipelines(Resource):
     ) -> DownloadReceipt:
         if isinstance(to, (str, os.PathLike)):
             with replaced(Path(to)) as file:
-                return self._receive(request, file, progress)
+                return await self._receive(request, file, progress)
         reception = Reception(to, progress)
 
-        def receive() -> DownloadReceipt:
-            with closing(self._connection.server_stream(request, DOWNLOAD_STREAM_SECONDS)) as stream:
-                for message in stream:
+        async def receive() -> DownloadReceipt:
+            seconds = self._connection.within(DOWNLOAD_STREAM_SECONDS + MARGIN_SECONDS)
+            async with aclosing(self._connection.stream(request, seconds)) as messages:
+                async for message in messages:
                     reception.take(message)
             return reception.receipt()
 
-        return self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
-
-    def _attempt(
-        self,
-        path: Path,
-        metadata: pipeline_pb2.UploadPipelineMetadata,
-        progress: Callable[[int, int | None], None] | None,
-    ) -> UploadReceipt:
-        with path.open("rb", buffering=0) as file:
-            stream = UploadMessages(metadata, file, progress)
-            try:
-                return self._send(stream, metadata.total_bytes)
-            finally:
-                stream.stop_and_wait()
-
-    def _send(self, stream: UploadMessages, size: int) -> UploadReceipt:
-        rpc = METHOD_OF_REQUEST[pipeline_pb2.UploadPipelineRequest.DESCRIPTOR.name]
-        try:
-            reply = self._connection.client_stream(rpc, stream, upload_seconds(size))
-        except AdapterError as error:
-            if stream.failure is not None:
-                raise stream.failure from error
-            raise
-        return replace(to_record(reply, UploadReceipt), request_id=stream.request_id)
+        return await self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
 
 
 def _mask(**given: object) -> tuple[str, ...]:

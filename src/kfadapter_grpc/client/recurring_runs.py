@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.recurring_runs import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.client.resource import Pages
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.recurring_runs import Schedule
     from kfadapter_grpc.contract.spec import Json
 
@@ -146,5 +146,4 @@ class RecurringRuns(Resource):
         Raises:
             RecurringRunNotFoundError: The recurring run does not exist, and `allow_missing` is not set.
         """
-        request = DeleteRecurringRunRequest(recurring_run_id, allow_missing)
-        return self._read(request, lambda answer: bool(answer.recurring_run_id))
+        return self._run(self._deleted(DeleteRecurringRunRequest(recurring_run_id, allow_missing), "recurring_run_id"))

@@ -2,92 +2,75 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, REPEATS
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, REPEATS, Pages
 from kfadapter_grpc.codec import to_page, to_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from kfadapter_grpc.client.connection import Connection
+    from kfadapter_grpc.client.connection import BaseConnection
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.listing import Page, PageOfListRequest
 
 R = TypeVar("R")
 
 
-class Pages(Iterator[R]):
-    """A listing: yields all items, requesting pages as they are needed."""
-
-    def __init__(self, read: Callable[[str], Page[R]]) -> None:
-        self._read = read
-        self._items = self._all()
-
-    def __next__(self) -> R:
-        return next(self._items)
-
-    def page(self, token: str = "") -> Page[R]:
-        """Requests one page: the first, or that of the previous page's `next_token`."""
-        return self._read(token)
-
-    def _all(self) -> Iterator[R]:
-        page = self._read("")
-        yield from page.items
-        while page.next_token:
-            page = self._read(page.next_token)
-            yield from page.items
-
-
 class Resource:
     """The calls of one service, in the client's namespace.
 
-    `AsyncClient` has the same resources: there `_read` and `_repeated` return awaitables, which other methods pass on.
+    Public methods return what `run`, `each` and `pages` of the connection make of coroutines: the results in `Client`,
+    awaitables and their like in `AsyncClient`.
     """
 
-    _pages: type[Pages[Any]] = Pages
-
-    def __init__(self, connection: Connection, namespace: str) -> None:
+    def __init__(self, connection: BaseConnection, namespace: str) -> None:
         self._connection = connection
         self._namespace = namespace
-
-    def _read(self, request: Any, read: Callable[[Any], R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
-        """Makes a call, and returns what `read` makes of its response message."""
-        return read(self._connection.unary(self._here(request), seconds))
-
-    def _repeated(
-        self,
-        call: Callable[[], R],
-        errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
-        can_repeat: Callable[[], bool] = lambda: True,
-    ) -> R:
-        """Makes an idempotent call, and retries it at most twice, after these errors."""
-        for _ in range(REPEATS):
-            try:
-                return call()
-            except errors as error:
-                if not can_repeat():
-                    raise
-                time.sleep(min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
-        return call()
+        self._run, self._each = connection.run, connection.each
 
     def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
         """Makes a call, and returns its response as a record."""
-        return self._read(request, lambda answer: to_record(answer, kind), seconds)
+        return self._run(self._record(request, kind, seconds))
 
     def _list(
         self, request: PageOfListRequest, kind: type[R], on_answer: Callable[[Any], None] = lambda _: None
     ) -> Pages[R]:
         """Returns a listing; `on_answer` gets each response message."""
 
-        def read(answer: Any) -> Page[R]:  # noqa: ANN401 - the message of a page
+        async def page(token: str) -> Page[R]:
+            answer = await self._answer(replace(request, page_token=token))
             on_answer(answer)
             return to_page(answer, kind)
 
-        return self._pages(lambda token: self._read(replace(request, page_token=token), read))
+        return self._connection.pages(lambda token: self._run(page(token)))
+
+    async def _answer(self, request: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 - messages
+        return await self._connection.unary(self._here(request), seconds)
+
+    async def _record(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401
+        return to_record(await self._answer(request, seconds), kind)
+
+    async def _deleted(self, request: Any, key: str) -> bool:  # noqa: ANN401
+        """Makes a call that deletes, and returns whether its response has an id: whether there was something."""
+        return bool(getattr(await self._answer(request), key))
+
+    async def _repeated(
+        self,
+        call: Callable[[], Awaitable[R]],
+        errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
+        can_repeat: Callable[[], bool] = lambda: True,
+    ) -> R:
+        """Makes an idempotent call, and retries it at most twice, after these errors."""
+        for _ in range(REPEATS):
+            try:
+                return await call()
+            except errors as error:
+                if not can_repeat():
+                    raise
+                await self._connection.sleep(min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
+        return await call()
 
     def _here(self, request: R) -> R:
         """The request with the client's namespace, unless it has one."""

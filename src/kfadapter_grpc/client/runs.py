@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.metrics import metrics_table
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.client.watch import wait, watch
+from kfadapter_grpc.codec import to_page
 from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListMetricsRequest, MetricsOfRun
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
@@ -35,13 +36,13 @@ from kfadapter_grpc.contract.watches import RunIds, WatchRunsRequest
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, WRITE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from typing_extensions import Unpack
 
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.client.metrics import Rows
-    from kfadapter_grpc.client.resource import Pages
     from kfadapter_grpc.contract.runs import RunState
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.contract.watches import RunEvent
@@ -126,7 +127,7 @@ class Runs(Resource):
             caching_enabled=None if caching else False,
             service_account=service_account,
         )
-        return self._repeated(lambda: self._ask(request, Run))
+        return self._run(self._repeated(lambda: self._record(request, Run)))
 
     def id_for(self, request_id: str, *, namespace: str = "") -> str:
         """Returns the id of the run that `create` starts with a request id, before or after the call.
@@ -202,13 +203,23 @@ class Runs(Resource):
         """
         size = min(limit, MAX_RUNS)
         request = ListMetricsRequest(self._where(**where), page_size=size, order_by=order_by)
-        rows = partial(metrics_table, parameters=tuple(parameters), on_warning=on_warning)
-        return self._collected(self._list(request, MetricsOfRun), limit or None, rows)
+        return self._run(self._metrics(request, limit, tuple(parameters), on_warning))
 
-    def _collected(
-        self, found: Pages[MetricsOfRun], limit: int | None, rows: Callable[[Sequence[MetricsOfRun]], Rows]
+    async def _metrics(
+        self,
+        request: ListMetricsRequest,
+        limit: int,
+        parameters: Sequence[str],
+        on_warning: Callable[[str], None] | None,
     ) -> Rows:
-        return rows([*islice(found, limit)])
+        found: list[MetricsOfRun] = []
+        is_more = True
+        while is_more:
+            page = to_page(await self._answer(request), MetricsOfRun)
+            found += page.items
+            request = replace(request, page_token=page.next_token)
+            is_more = page.next_token != "" and not 0 < limit <= len(found)
+        return metrics_table(found[: limit or None], parameters, on_warning)
 
     def _where(
         self,
@@ -297,7 +308,7 @@ class Runs(Resource):
         Raises:
             RunNotFoundError: The run does not exist, and `allow_missing` is not set.
         """
-        return self._read(DeleteRunRequest(run_id, allow_missing), lambda answer: bool(answer.run_id))
+        return self._run(self._deleted(DeleteRunRequest(run_id, allow_missing), "run_id"))
 
     def watch(
         self,
@@ -325,19 +336,12 @@ class Runs(Resource):
             InvalidFieldError: Neither ids nor a filter were passed, or both, or too many ids.
             ExperimentNotFoundError: The experiment does not exist.
         """
-        request = WatchRunsRequest(self._watched(run_ids, where), known_etags or {}, tasks)
-        return self._events(request, on_connection)
-
-    def _events(
-        self, request: WatchRunsRequest, on_connection: Callable[[bool], None] | None
-    ) -> Generator[RunEvent, None, None]:
-        return watch(self._connection, request, on_connection=on_connection)
-
-    def _watched(self, run_ids: str | Iterable[str], where: RunFilter | None) -> RunIds | RunFilter:
         ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
         if bool(ids) == (where is not None):
             raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
-        return self._here(RunIds(tuple(ids)) if where is None else where)
+        what = self._here(RunIds(tuple(ids)) if where is None else where)
+        request = WatchRunsRequest(what, known_etags or {}, tasks)
+        return self._each(watch(self._connection, request, on_connection=on_connection))
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Waits until a run has finished; returns it without its tasks.
@@ -350,10 +354,7 @@ class Runs(Resource):
             RunNotFoundError: The run does not exist, or was deleted meanwhile.
             DeadlineError: It did not finish in time; it continues.
         """
-        return self._wait(self._here(RunIds((run_id,))), timeout)
-
-    def _wait(self, which: RunIds, timeout: float | None) -> Run:
-        return wait(self._connection, which, timeout)
+        return self._run(wait(self._connection, self._here(RunIds((run_id,))), timeout))
 
     def read_logs(
         self,
@@ -381,16 +382,16 @@ class Runs(Resource):
             InvalidFieldError: The attempt does not exist, or several tasks have this name.
             UnsupportedByKfpError: The log is not available; the message says why and where to find it.
         """
-        return self._log(ReadLogsRequest(run_id, task, follow, attempt, iteration_index), on_note)
+        return self._each(self._log(ReadLogsRequest(run_id, task, follow, attempt, iteration_index), on_note))
 
-    def _log(self, request: ReadLogsRequest, on_note: Callable[[str], None] | None) -> Iterator[bytes]:
-        for message in self._connection.server_stream(request, log_seconds(request)):
-            if message.chunk:
-                yield message.chunk
-            if message.note and on_note is not None:
-                on_note(message.note)
-
-
-def log_seconds(request: ReadLogsRequest) -> float | None:
-    """Returns the deadline of reading a log; None for one that is followed."""
-    return None if request.follow else METHOD_OF_REQUEST[type(request).__name__].default_seconds
+    async def _log(
+        self, request: ReadLogsRequest, on_note: Callable[[str], None] | None
+    ) -> AsyncGenerator[bytes, None]:
+        seconds = METHOD_OF_REQUEST[type(request).__name__].default_seconds + MARGIN_SECONDS
+        within = None if request.follow else self._connection.within(seconds)
+        async with aclosing(self._connection.stream(request, within)) as messages:
+            async for message in messages:
+                if message.chunk:
+                    yield message.chunk
+                if message.note and on_note is not None:
+                    on_note(message.note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import closing
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -22,10 +22,10 @@ from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Callable
 
     from kfadapter.v1 import run_pb2
-    from kfadapter_grpc.client.connection import Connection
+    from kfadapter_grpc.client.connection import BaseConnection
     from kfadapter_grpc.contract.watches import RunEvent
 
 WATCH_ATTEMPTS = 10
@@ -38,12 +38,12 @@ PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedErr
 """After these a watch is restarted."""
 
 
-def watch(
-    connection: Connection,
+async def watch(
+    connection: BaseConnection,
     request: WatchRunsRequest,
     end: float | None = None,
     on_connection: Callable[[bool], None] | None = None,
-) -> Generator[RunEvent, None, None]:
+) -> AsyncGenerator[RunEvent, None]:
     """Watches runs; reconnects with the etags that the caller has seen when the stream breaks.
 
     Args:
@@ -56,82 +56,53 @@ def watch(
         AdapterError: It cannot be started, or restarting failed 10 times in a row.
         DeadlineError: `end` has passed.
     """
-    watching = Watching(request, end, on_connection)
+    watching = _Watching(request, end, on_connection)
     while wanted := watching.next_request():
+        left = None if end is None else end - time.monotonic()
         try:
-            with closing(connection.endless_stream(wanted, watching.seconds_left(), watching.was_open)) as messages:
-                for message in messages:
+            async with aclosing(connection.stream(wanted, left, watching.was_open)) as messages:
+                async for message in messages:
                     event = watching.event(message)
                     if event is not None:
                         yield event
         except PASSING as error:
-            time.sleep(watching.pause(error))
+            await connection.sleep(watching.pause(error))
         else:
             return
 
 
-def wait(connection: Connection, which: RunIds, timeout: float | None) -> Run:
+async def wait(connection: BaseConnection, which: RunIds, timeout: float | None) -> Run:
     """Waits until the only run of the request has finished.
 
     Raises:
         RunNotFoundError: The run does not exist, or was deleted meanwhile.
         DeadlineError: It has not finished within the timeout.
     """
-    waiting = Waiting(which, timeout)
+    (run_id,) = which.run_ids
+    state = "unknown yet"
+    end = None if timeout is None else time.monotonic() + timeout
     try:
-        with closing(watch(connection, WatchRunsRequest(which), waiting.end)) as events:
-            for event in events:
-                if waiting.has_ended(event):
+        async with aclosing(watch(connection, WatchRunsRequest(which), end)) as events:
+            async for event in events:
+                if isinstance(event, RunGone):
                     break
+                if isinstance(event, RunChanged):
+                    if event.run.state.is_over:
+                        return event.run
+                    state = event.run.state.value
     except DeadlineError as error:
-        raise waiting.too_late(error) from error
-    return waiting.result()
-
-
-class Waiting:
-    """Waits for the end of one run.
-
-    Attributes:
-        end: The time of `time.monotonic` at which to give up.
-    """
-
-    def __init__(self, which: RunIds, timeout: float | None) -> None:
-        (self._run_id,) = which.run_ids
-        self._timeout = timeout
-        self._run: Run | None = None
-        self.end = None if timeout is None else time.monotonic() + timeout
-
-    def has_ended(self, event: RunEvent) -> bool:
-        """Whether the run has finished, or was deleted."""
-        if isinstance(event, RunChanged):
-            self._run = event.run
-            return event.run.state.is_over
-        return isinstance(event, RunGone)
-
-    def too_late(self, error: DeadlineError) -> DeadlineError:
-        """Returns the error that says how the run stands."""
-        state = self._run.state.value if self._run else "unknown yet"
-        words = f"run {self._run_id} was not over within {self._timeout:g} s; its state is {state}, and it goes on"
+        words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
         if isinstance(error.__cause__, AdapterError):
             words = f"{words}; at last: {error.__cause__.message}"
-        return DeadlineError(words, metadata={"run_id": self._run_id})
-
-    def result(self) -> Run:
-        """Returns the run.
-
-        Raises:
-            RunNotFoundError: It does not exist, or was deleted meanwhile.
-        """
-        if self._run is not None and self._run.state.is_over:
-            return self._run
-        raise RunNotFoundError(
-            f"not found: run {self._run_id}; it may have been deleted; list the runs",
-            metadata={"run_id": self._run_id},
-            resource_name=self._run_id,
-        )
+        raise DeadlineError(words, metadata={"run_id": run_id}) from error
+    raise RunNotFoundError(
+        f"not found: run {run_id}; it may have been deleted; list the runs",
+        metadata={"run_id": run_id},
+        resource_name=run_id,
+    )
 
 
-class Watching:
+class _Watching:
     """A watch across its streams: what to request next, and when."""
 
     def __init__(
@@ -148,10 +119,6 @@ class Watching:
         if isinstance(self._request.what, RunIds) and not self._request.what.run_ids:
             return None
         return replace(self._request, known_etags=dict(list(self._known.items())[-MAX_KNOWN:]))
-
-    def seconds_left(self) -> float | None:
-        """Returns the deadline of the next stream."""
-        return None if self._end is None else self._end - time.monotonic()
 
     def was_open(self) -> None:
         """The count of failures restarts, although there may have been nothing to send."""

@@ -17,8 +17,7 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.contexts import in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import do, other
-from kfadapter_grpc.cli.option_types import Format, Output
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions, Format, Output
 from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.cli.values import duration, optional_moment, shown_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
