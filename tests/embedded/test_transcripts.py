@@ -55,6 +55,7 @@ def test_replay(still: Serving, name: str) -> None:
 NOT_REPLAYED = {
     "hanging_uploads": "2.17.0 does not answer; the embedded KFP refuses them as master does (400), in `bad_uploads`",
     "multi_user": "the embedded KFP knows no users",
+    "multi_user_roles": "the embedded KFP knows no users",
     "logs_multi_user": "the embedded KFP knows no users",
     "logs": "2.17.0 rewrites archived logs; the embedded KFP serves them as they were written (test_run_logs.py)",
     "run_states": "played by an executor (test_run_states.py)",

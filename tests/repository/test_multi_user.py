@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.repository.conftest import call, pipeline_file
-from tests.repository.played import played
+from tests.repository.played import placed, played
 from tests.scripted_kfp import Connection, Received, answers
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.call import Authorization, Call
+from kfadapter_grpc.contract.call import Authorization, Call, Grant, Limits, Role
+from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
-from kfadapter_grpc.kfp import ForwardedCredentials, TokenFile, connect
+from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, TokenFile, TransportSettings, connect
+from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,17 +71,65 @@ def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: Pipelines, who:
         before_scripted.list(TEAM_A, PageRequest(), call())
 
 
-@pytest.mark.parametrize(("who", "status"), [("nobody", "401"), ("a bad token", "401"), ("bob", "403")])
+REFUSED = [("nobody", "401"), ("a bad token", "401"), ("bob", "403"), ("vera", "403")]
+"""Whom KFP refuses an upload; vera may read in team-a."""
+
+
+def _refuses_uploads(scripted: ScriptedKfp, who: str) -> None:
+    """KFP's recorded answers to uploads, blurred, and to requests without a file, which are not."""
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME)
+    for path, note in (
+        (UPLOAD, "upload to team-a"),
+        (r"/upload_version\?", "version upload to team-a"),
+        (r"/pipelines/create$", "pipeline at no address"),
+        (r"/versions$", "version at no address"),
+    ):
+        scripted.on("POST", path, _played(f"{note} as {who}", "multi_user_roles"))
+
+
+@pytest.mark.parametrize(("who", "status"), REFUSED)
 def test_a_blurred_refusal_of_an_upload(
     scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
-    """KFP answers 400 "Failed to create a pipeline" to all of them; listing the namespace finds the actual reason."""
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
-    scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
+    """KFP answers 400 "Failed to create a pipeline" to all of them; a request without a file finds the reason."""
+    _refuses_uploads(scripted, who)
     before_scripted._uploader._keeps_tags = False  # then the upload is the only request, as recorded
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
         before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
+    assert scripted.paths("POST")[-1].endswith("/pipelines/create")
     assert scripted.paths("DELETE") == []
+
+
+@pytest.mark.parametrize(("who", "status"), REFUSED)
+def test_a_blurred_refusal_of_a_version(
+    scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
+) -> None:
+    """The same for a version of a pipeline that exists."""
+    _refuses_uploads(scripted, who)
+    scripted.first("GET", BY_NAME, _played("by name in team-a")).on("GET", CHEAP, _played("cheap versions as alice"))
+    before_scripted._uploader._keeps_tags = False
+    with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
+        before_scripted.upload(UploadPipelineMetadata("mine", namespace="team-a"), pipeline_file(), call())
+    assert scripted.paths("POST")[-1].endswith("/versions")
+
+
+def test_a_refusal_in_the_words_of_2_5(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
+    """KFP 2.5.0 says that it is about authorization (by its source), and not whether about the user or its rights."""
+    _refuses_uploads(scripted, "bob")
+    text = "Failed to create a pipeline due to authorization error: Authorization Failure: PermissionDenied"
+    scripted.first("POST", UPLOAD, answers(400, {"error_message": text, "error_details": text}))
+    before_scripted._uploader._keeps_tags = False
+    with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(403\)"):
+        before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
+
+
+def test_an_upload_refused_for_another_reason(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
+    """Where KFP lets the adapter upload, its blurred 400 is about something that it does not say."""
+    _refuses_uploads(scripted, "vera")
+    scripted.first("POST", r"/pipelines/create$", _played("pipeline at no address as alice", "multi_user_roles"))
+    before_scripted._uploader._keeps_tags = False
+    with pytest.raises(errors.KfpError, match=r"Failed to create a pipeline$"):
+        before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
 
 
 def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
@@ -153,34 +203,70 @@ def test_a_refused_caller(
     assert _asked_only_as_bob(scripted)
 
 
-@pytest.mark.parametrize(
-    ("who", "error"),
-    [
-        ("nobody", errors.UnauthenticatedError),
-        ("a bad token", errors.UnauthenticatedError),
-        ("bob", errors.PermissionDeniedError),
-    ],
-)
+@pytest.mark.parametrize(("who", "status"), REFUSED)
 def test_a_blurred_refusal_of_a_callers_upload(
-    scripted: ScriptedKfp, as_callers: Pipelines, who: str, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, as_callers: Pipelines, who: str, status: str
 ) -> None:
-    """The lookup after KFP's 400 uses the caller's credentials, too, and finds the actual reason."""
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
-    scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
+    """The request after KFP's 400 uses the caller's credentials, too, and finds the actual reason."""
+    _refuses_uploads(scripted, who)
     as_callers._uploader._keeps_tags = False
-    with pytest.raises(error):
+    with pytest.raises(errors.UnauthenticatedError if status == "401" else errors.PermissionDeniedError):
         as_callers.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), bobs_call())
-    assert scripted.paths("GET")[-1].startswith("/apis/v2beta1/pipelines?")
     assert _asked_only_as_bob(scripted)
+
+
+@pytest.mark.parametrize(("who", "status"), REFUSED)
+def test_a_blurred_refusal_of_an_impersonated_upload(scripted: ScriptedKfp, who: str, status: str) -> None:
+    """What KFP does not let a user do that the adapter names is about the user; an unknown one is about the adapter."""
+    _refuses_uploads(scripted, who)
+    settings = TransportSettings(scripted.url, user_header="kubeflow-userid")
+    in_name_of_bob = Call("r-bob", 20, Authorization(user="bob@example.org"))
+    with closing(KfpBackend(settings, SpoolPlace())) as backend:
+        backend.pipelines._uploader._keeps_tags = False
+        with pytest.raises(errors.KfpRejectedCredentialsError if status == "401" else errors.PermissionDeniedError):
+            backend.pipelines.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), in_name_of_bob)
+
+
+KINDS: dict[str, tuple[str, Callable[[KfpBackend, str, Call], object]]] = {
+    "pipelines": ("PB", lambda kfp, one, call: kfp.pipelines.get(PipelineRef(pipeline_id=one), View.BASIC, call)),
+    "experiments": ("EB", lambda kfp, one, call: kfp.experiments.get(ExperimentRef(experiment_id=one), call)),
+    "runs": ("RB", lambda kfp, one, call: kfp.runs.get_complete(one, call)),
+    "recurringruns": ("JB", lambda kfp, one, call: kfp.recurring_runs.get(one, call)),
+}
+
+
+@pytest.mark.parametrize("as_user", [False, True], ids=["as the adapter", "as the caller"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_kfp_refuses_where_rules_grant_nothing(scripted: ScriptedKfp, kind: str, *, as_user: bool) -> None:
+    """KFP's 403 shows that an id exists; by the rules it is as unknown as any, unless they grant something there."""
+    name, get = KINDS[kind]
+    foreign = placed(name)
+    unknown = "00000000-0000-4000-8000-000000000000"
+    scripted.on("GET", f"/{kind}/{foreign}$", _played(f"{kind} of team-b as alice", "multi_user_roles"))
+    scripted.on("GET", f"/{kind}/{unknown}$", _played(f"{kind} unknown as alice", "multi_user_roles"))
+    settings = TransportSettings(scripted.url, user_header="kubeflow-userid" if as_user else "")
+
+    def refusal(one: str, *namespaces: str) -> errors.AdapterError:
+        limits = Limits("alice@example.org", tuple(Grant(each, Role.READER) for each in namespaces), Role.READER)
+        who = Authorization(user="alice@example.org") if as_user else None
+        with closing(KfpBackend(settings, SpoolPlace())) as backend, pytest.raises(errors.AdapterError) as caught:
+            get(backend, one, Call("r-alice", 20, who, limits=limits))
+        return caught.value
+
+    hidden, missing = refusal(foreign, "team-a"), refusal(unknown, "team-a")
+    assert hidden.reason.endswith("_NOT_FOUND")
+    assert (type(hidden), hidden.message.replace(foreign, unknown)) == (type(missing), missing.message)
+    denied = errors.PermissionDeniedError if as_user else errors.KfpRejectedCredentialsError
+    assert type(refusal(foreign, "team-a", "team-b")) is denied
 
 
 def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
     """A pipeline created for a version that KFP then rejected is deleted with the caller's credentials."""
     pipeline = str(uuid.uuid4())
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", r"/pipelines/", _played("get by id as bob"))
+    _refuses_uploads(scripted, "bob")
     made = {"pipeline_id": pipeline, "name": "x", "namespace": "team-a", "display_name": "x", "tags": {"a": "b"}}
     scripted.on("POST", r"/pipelines$", answers(200, made))
-    scripted.on("POST", r"/upload_version", _played("version upload as bob")).on("DELETE", "", answers(200))
+    scripted.on("DELETE", "", answers(200))
     with pytest.raises(errors.PermissionDeniedError):
         as_callers.upload(
             UploadPipelineMetadata("x", namespace="team-a", tags={"a": "b"}), pipeline_file(), bobs_call()

@@ -42,7 +42,9 @@ _LOOKUP = {
     _RECURRING_RUNS: Op.GET_RECURRING_RUN,
 }
 _NAMED_BY_KFP = {_PIPELINES: "Pipeline", _RUNS: "Run", _EXPERIMENTS: "Experiment", _RECURRING_RUNS: "Job"}
-_GONE = 404
+_GONE, _FORBIDDEN = 404, 403
+_REFUSED_IN = re.compile(r"ResourceAttributes\{Namespace:([^,}]*),")
+"""The namespace in KFP's 403, which names what its user may not do."""
 
 OPEN = frozenset({Op.HEALTH, Op.PROBE})
 """Operations that concern no resource."""
@@ -112,7 +114,7 @@ class Namespaces:
         named = self._effective(query.get("namespace", ""), call) if is_listed else ""
         if named and not limits.can_see(named):
             return Answer(200, b"{}")
-        answer = self._send(operation, request, call)
+        answer = self._sent(operation, request, call)
         if operation is Op.GET_BY_NAME and not limits.can_see(decode(answer.body, _OwnerJson).namespace):
             raise _unknown(operation, request)  # a single-user KFP ignores the requested namespace
         return answer
@@ -161,6 +163,17 @@ class Namespaces:
         is_scoped = any(dict(request.query).get(one) for one in ("namespace", "experiment_id"))
         if len(kept) < len(items) or not (is_scoped or not any(namespaces)):
             page.total_size = -1
+
+    def _sent(self, operation: Op, request: Request, call: Call) -> Answer:
+        """Sends a request; what KFP refuses to show in a namespace that the limits hide is as unknown as all there."""
+        try:
+            return self._send(operation, request, call)
+        except KfpFailureError as error:
+            is_refused = error.failure.status == _FORBIDDEN and request.method == "GET"
+            where = _REFUSED_IN.search(error.failure.full_text) if is_refused else None
+            if where and call.limits and not call.limits.can_see(where[1]):
+                raise _unknown(operation, request) from error
+            raise
 
     def _effective(self, namespace: str, call: Call) -> str:
         """The namespace that KFP uses if a request names one: a single-user KFP ignores it."""
@@ -219,7 +232,7 @@ class Namespaces:
         self, resource: tuple[str, str], operation: Op, request: Request, call: Call
     ) -> tuple[Answer, str | None]:
         try:
-            answer = self._send(operation, request, call)
+            answer = self._sent(operation, request, call)
         except KfpFailureError as error:
             if error.failure.status != _GONE:
                 raise

@@ -358,15 +358,22 @@ class Uploader:
 
     def _look_at_target(self, pipeline_id: str, job: _Job) -> Seen:
         try:
-            self._pipelines.probe(pipeline_id, job.request.namespace, spare_call(job.call))
+            self._pipelines.probe_writing(pipeline_id, job.request.namespace, spare_call(job.call))
         except KfpFailureError as error:
-            return _TARGET_SEEN.get(error.failure.status, Seen.THERE)
+            return _TARGET_SEEN.get((error.failure.status, error.as_caller), Seen.THERE)
         except (NotAnApiError, errors.AdapterError):
             return Seen.THERE
         return Seen.THERE
 
 
-_TARGET_SEEN = {401: Seen.UNKNOWN_USER, 403: Seen.FORBIDDEN, 404: Seen.MISSING}
+_TARGET_SEEN = {
+    (401, False): Seen.UNKNOWN_ADAPTER,
+    (401, True): Seen.UNKNOWN_CALLER,
+    (403, False): Seen.FORBIDDEN_ADAPTER,
+    (403, True): Seen.FORBIDDEN_CALLER,
+    (404, False): Seen.MISSING,
+    (404, True): Seen.MISSING,
+}
 
 
 def _size_seen(size: int) -> Seen:

@@ -19,7 +19,7 @@ _WITH_PIPELINE = (
     *(_O.GET_PIPELINE, _O.GET_BY_NAME, _O.UPDATE_PIPELINE, _O.DELETE_PIPELINE),
     *(_O.LIST_VERSIONS, _O.CHEAP_VERSIONS),
 )
-_BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?$"
+_BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?($| due to authorization error)"
 
 NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
 NO_SUCH_VERSION = "not found: version {subject} of the pipeline; ListVersions returns its versions"
@@ -126,9 +126,8 @@ ROWS: tuple[Row, ...] = (
         _BLURRED_UPLOAD,
         errors.KfpRejectedCredentialsError,
         NOT_KNOWN,
-        ("multi_user: upload to team-a as nobody", "multi_user: upload to team-a as a bad token"),
-        seen=Seen.UNKNOWN_USER,
-        as_caller=False,
+        ("multi_user_roles: upload to team-a as nobody", "multi_user_roles: version upload to team-a as a bad token"),
+        seen=Seen.UNKNOWN_ADAPTER,
     ),
     Row(
         _UPLOADS,
@@ -136,9 +135,8 @@ ROWS: tuple[Row, ...] = (
         _BLURRED_UPLOAD,
         errors.UnauthenticatedError,
         CALLER_NOT_KNOWN,
-        ("multi_user: upload to team-a as a bad token",),
-        seen=Seen.UNKNOWN_USER,
-        as_caller=True,
+        ("multi_user_roles: upload to team-a as a bad token",),
+        seen=Seen.UNKNOWN_CALLER,
     ),
     Row(
         _UPLOADS,
@@ -146,9 +144,8 @@ ROWS: tuple[Row, ...] = (
         _BLURRED_UPLOAD,
         errors.KfpRejectedCredentialsError,
         NOT_ALLOWED,
-        ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
-        seen=Seen.FORBIDDEN,
-        as_caller=False,
+        ("multi_user_roles: upload to team-a as bob", "multi_user_roles: version upload to team-a as vera"),
+        seen=Seen.FORBIDDEN_ADAPTER,
     ),
     Row(
         _UPLOADS,
@@ -156,9 +153,8 @@ ROWS: tuple[Row, ...] = (
         _BLURRED_UPLOAD,
         errors.PermissionDeniedError,
         CALLER_NOT_ALLOWED,
-        ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
-        seen=Seen.FORBIDDEN,
-        as_caller=True,
+        ("multi_user_roles: upload to team-a as bob", "multi_user_roles: version upload to team-a as vera"),
+        seen=Seen.FORBIDDEN_CALLER,
     ),
     Row(
         (_O.UPLOAD_VERSION,),

@@ -21,7 +21,7 @@ KFP_PACKET_LIMIT = 16_777_216
 class Look(enum.Enum):
     """The check after a failure."""
 
-    TARGET = "is the target there, and may we see it?"
+    TARGET = "is the target there, and may we use it?"
     SIZE = "how large was the file?"
 
 
@@ -30,8 +30,10 @@ class Seen(enum.Enum):
 
     THERE = "there"
     MISSING = "missing"
-    UNKNOWN_USER = "KFP does not know us (401)"
-    FORBIDDEN = "KFP does not let us (403)"
+    UNKNOWN_ADAPTER = "KFP does not know the adapter (401)"
+    UNKNOWN_CALLER = "KFP does not know the caller (401)"
+    FORBIDDEN_ADAPTER = "KFP does not let the adapter do it (403)"
+    FORBIDDEN_CALLER = "KFP does not let the caller do it (403)"
     OVER_LIMIT = "over KFP's limit"
     OVER_PACKET = "over MySQL's default packet"
     SMALL = "within all limits"
@@ -89,8 +91,10 @@ class Context:
 LOOK_OF = {
     Seen.THERE: Look.TARGET,
     Seen.MISSING: Look.TARGET,
-    Seen.UNKNOWN_USER: Look.TARGET,
-    Seen.FORBIDDEN: Look.TARGET,
+    Seen.UNKNOWN_ADAPTER: Look.TARGET,
+    Seen.UNKNOWN_CALLER: Look.TARGET,
+    Seen.FORBIDDEN_ADAPTER: Look.TARGET,
+    Seen.FORBIDDEN_CALLER: Look.TARGET,
     Seen.OVER_LIMIT: Look.SIZE,
     Seen.OVER_PACKET: Look.SIZE,
 }
