@@ -144,7 +144,7 @@ def _edited(
 
 
 def _bill(installation: str, path: Path) -> None:
-    # Not validated: that takes ten times as long, and is of the tool's own output.
+    # Not validated here: that takes ten times as long, so a test does.
     options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--no-validate", "--of", "JSON", "-o"]
     _output(TOOLS / "cyclonedx-py", "requirements", f"requirements/{installation}.txt", *options, path)
 

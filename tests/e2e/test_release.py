@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from scripts import release
 
 if TYPE_CHECKING:
@@ -160,8 +162,10 @@ def test_the_chart_has_a_semantic_version(version: str, told: str) -> None:
 
 @pytest.mark.parametrize("installation", release.INSTALLATIONS)
 def test_a_bill_of_materials_lists_its_lock(files: Mapping[str, Path], installation: str) -> None:
-    """CycloneDX with every package of the lock, its version and the hashes of its files."""
-    bill = json.loads(files[f"-{installation}.cdx.json"].read_bytes())
+    """Valid CycloneDX with every package of the lock, its version and the hashes of its files."""
+    text = files[f"-{installation}.cdx.json"].read_text("utf-8")
+    bill = json.loads(text)
+    assert JsonStrictValidator(SchemaVersion.from_version(bill["specVersion"])).validate_str(text) is None
     lock = (ROOT / "requirements" / f"{installation}.txt").read_text()
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "kfadapter-grpc")
     told = sorted((one["name"], one["version"]) for one in bill["components"])
