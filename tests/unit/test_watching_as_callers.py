@@ -8,7 +8,13 @@ import pytest
 from tests.unit.watched import Reader, Watching
 
 from kfadapter_grpc.contract.call import Authorization
-from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    InvalidFieldError,
+    KfpError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.watch import poller as poller_module
@@ -102,6 +108,25 @@ def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) 
             one.told()
     assert other.told() == []  # a heartbeat, and KFP is not reported as unreachable
     assert "away" not in watch(watching, BOB, filtered=True).told()
+
+
+@pytest.mark.parametrize("error", [InvalidFieldError.of("namespace", "say which"), KfpError("a bad answer")])
+def test_what_fails_for_one_is_not_reported_to_others(watching: Watching, error: AdapterError) -> None:
+    """KFP is unreachable to those only whose requests failed, whoever else's did: a watch without a namespace, say."""
+    alice = watch(watching, ALICE, filtered=False)
+    watching.poll()
+    assert alice.told() == ["a RUNNING"]
+    watching.kfp.refused[BOB] = error
+    bob = watch(watching, BOB, filtered=False)
+    watching.poll()
+    later = watch(watching, ALICE, filtered=True)
+    watching.poll()
+    assert "away" not in (*alice.told(), *later.told())
+    if isinstance(error, InvalidFieldError):
+        with pytest.raises(InvalidFieldError):
+            bob.told()
+    else:
+        assert bob.told() == ["away"]
 
 
 def test_the_same_credentials_share(watching: Watching) -> None:

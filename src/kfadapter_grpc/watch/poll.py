@@ -86,7 +86,8 @@ class Poll:
     """Sends the due requests to KFP. For one thread.
 
     Attributes:
-        reachable: Whether KFP responded to everything in the last poll.
+        reachable: Whether KFP responded in the last poll.
+        failed: The scopes in which a request failed nevertheless, which says nothing about KFP to the others.
         moved: Whether something had changed in the last poll.
         behind: Whether the last poll left requests that are due at once.
         polls: The number of polls.
@@ -102,6 +103,7 @@ class Poll:
         self._call = Call("watch", 0)
         self._closed = False
         self.reachable, self.moved, self.behind = True, False, False
+        self.failed: set[Scope] = set()
         self.polls, self.requests = 0, 0
 
     def run(self, elapsed: float) -> None:
@@ -120,13 +122,14 @@ class Poll:
 
     def _send(self, requests: Iterator[_Request]) -> None:
         self.reachable, self.moved, self.behind = True, False, False
+        self.failed = set()
         try:
             for scope, send in requests:
                 self._try(scope, send)
         except _UNREACHABLE:
             self.reachable = False
         for watch in self._registry.watches():
-            watch.events.set_reachable(reachable=self.reachable)
+            watch.events.set_reachable(reachable=self.reachable and watch.scope not in self.failed)
 
     def _try(self, scope: Scope, send: Callable[[], None]) -> None:
         try:
@@ -135,7 +138,8 @@ class Poll:
             raise
         except AdapterError as error:  # the other requests may succeed nevertheless
             as_caller = scope.authorization is not None and isinstance(error, _OF_CALLERS)
-            self.reachable &= as_caller  # what one caller may not see says nothing about KFP to the others
+            if not as_caller:
+                self.failed.add(scope)
             if isinstance(error, _REFUSALS):
                 self._registry.fail(scope, error, for_good=as_caller)
 

@@ -184,7 +184,7 @@ class WatchPoller:
             else:
                 self._or_log(self._poll.run_first)
                 due = min(due, began + POLL_SECONDS)
-            if self._poll.behind and self._poll.reachable:
+            if self._poll.behind and self._poll.reachable and not self._poll.failed:
                 self._wake()
 
     def _or_log(self, look: Callable[[], object]) -> None:
