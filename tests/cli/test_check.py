@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 CORPUS = {name: content for name, content in files().items() if name.startswith("compiled/")}
 FOUND = {
+    "artifact_list_into_pipeline": {"error artifact-list-into-pipeline"},
+    "artifact_twice": {"error same-artifact-twice"},
+    "artifact_twice_into_pipeline": {"error same-artifact-twice"},
     "artifacts_imported": {"warning importer-metadata"},
+    "caching_one_of": {"warning one-of-unfinished-branch"},
+    "one_of_collected": {"warning collected-one-of"},
+    "one_of_in_condition": {"error undeclared-input"},
+    "one_of_inner_branch": {"warning one-of-unfinished-branch"},
     "artifacts_metadata": {"warning artifact-metadata"},
     "artifacts_metrics": {"warning artifact-metadata"},
     "artifacts_odd_metadata": {"warning artifact-metadata"},
@@ -66,8 +73,8 @@ FOUND = {
 All others are silent. Of those that KFP and the embedded KFP treat alike, three are here: texts with items of inner
 loops, which the SDK compiles so that both fail.
 """
-FAIL_OTHERWISE = {"ignored-failure-shared", "ignored-failure-twice"}
-"""Errors after which a task succeeds: another one is missing, or it ran twice."""
+FAIL_OTHERWISE = {"artifact-list-into-pipeline", "ignored-failure-shared", "ignored-failure-twice"}
+"""Errors after which a task succeeds: another one is missing, it ran twice, or it got one artifact of many."""
 STAYS = {("loops_outputs", "for-loop-6"), ("loops_outputs", "for-loop-3/see-text-4")}
 """Where a text with an item stays empty, or as it is."""
 
@@ -293,6 +300,11 @@ def test_final_status() -> None:
         ({"constant": "file:///data/a.csv"}, None, ["local-import"]),
         ({"runtimeParameter": "uri"}, {"componentInputParameter": "here"}, ["local-import"]),
         ({"runtimeParameter": "uri"}, {"componentInputParameter": "there"}, []),
+        (
+            {"runtimeParameter": "uri"},
+            {"componentInputParameter": "there", "parameterExpressionSelector": "x"},
+            ["importer-uri"],
+        ),
         ({"runtimeParameter": "uri"}, {"taskOutputParameter": {"producerTask": "a"}}, ["importer-uri"]),
     ],
 )

@@ -9,13 +9,14 @@ import pytest
 
 from kfadapter_embedded.execution import State
 from kfadapter_embedded.runner.inputs import given_inputs
-from kfadapter_embedded.runner.outcome import Outcome, dag_outcome, loop_outcome
+from kfadapter_embedded.runner.outcome import IMPORTED, Outcome, dag_outcome, loop_outcome
 from kfadapter_embedded.runner.outputs import Outputs
 from kfadapter_embedded.runner.places import Store, Tree
 from kfadapter_embedded.runner.spec import (
     Artifact,
     Component,
     Dag,
+    DagOutputs,
     Definitions,
     Executor,
     Importer,
@@ -23,11 +24,12 @@ from kfadapter_embedded.runner.spec import (
     Output,
     Parameter,
     Pipeline,
+    Selectors,
     Source,
     Task,
     TaskInputs,
 )
-from kfadapter_embedded.runner.values import ValueFaultError, Values
+from kfadapter_embedded.runner.values import RuntimeArtifact, ValueFaultError, Values
 from kfadapter_embedded.runner.warned import TaskWarnings, warn_of_upstream
 from kfadapter_grpc.check import rules
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 DONE, FAILED = Outcome(State.SUCCEEDED, known="COMPLETE"), Outcome(State.FAILED, "x", known="FAILED")
 NOT_TAKEN, OMITTED = Outcome(State.SKIPPED, known="CANCELED"), Outcome(State.SKIPPED)
 RUNNING, CACHED = Outcome(State.SUCCEEDED, known="RUNNING"), Outcome(State.SUCCEEDED, known="CACHED")
-DRIVER_FAILED = Outcome(State.FAILED, "x")
+DRIVER_FAILED, IMPORT = Outcome(State.FAILED, "x"), Outcome(State.SUCCEEDED, known=IMPORTED)
 # `metadata/client.go:UpdateDAGExecutionsState`; the launcher of each task that ends calls it.
 KNOWN = [
     ([DONE], "COMPLETE"),
@@ -54,6 +56,8 @@ KNOWN = [
     ([RUNNING, FAILED], "FAILED"),
     ([RUNNING, DONE], "RUNNING"),
     ([DONE, DRIVER_FAILED], "RUNNING"),
+    ([IMPORT], "RUNNING"),
+    ([IMPORT, DONE], "COMPLETE"),
     ([], "RUNNING"),
 ]
 
@@ -173,6 +177,29 @@ def test_what_is_collected() -> None:
     assert _loop({"x": [1]}, rule=rules.COLLECTED_SKIPPED, nested=True) is rules.COLLECTED_SKIPPED
 
 
+def test_what_a_cluster_cannot_collect_or_choose() -> None:
+    """Outputs of different branches, of imports, and of a branch that counts as running are recorded, too."""
+    ways = [Values({"x": 1}, ways={"x": ("branches", one)}) for one in ("a", "a", "b")]
+    component = Component(output_definitions=Definitions({"x": Parameter("LIST")}, {"d": Artifact()}))
+
+    def collected(*values: Values) -> dict[str, Rule | None]:
+        made = loop_outcome([Outcome(State.SUCCEEDED, values=one) for one in values], component, "loop")
+        return dict(made.values.collected)
+
+    assert collected(*ways[:2])["x"] is None
+    assert collected(*ways)["x"] is rules.COLLECTED_ONE_OF
+    imported = Values({"x": 1}, {"d": (RuntimeArtifact("d", {}, "gs://a/b"),)})
+    assert collected(imported)["d"] is rules.COLLECTED_IMPORTS
+
+    selectors = Selectors(value_from_oneof={"parameterSelectors": (Output(producer_subtask="a"),)})
+    dag = Dag({"a": Task()}, DagOutputs({"x": selectors}))
+    for known, rule in {"RUNNING": rules.ONE_OF_RUNNING, "COMPLETE": None, "CACHED": None}.items():
+        branch = Outcome(State.SUCCEEDED, values=Values({"": 1}), known=known)
+        values = dag_outcome(dag, {"a": branch}, is_branch=False).values
+        assert values.collected.get("x") is rule
+        assert collected(values)["x"] is rule
+
+
 def _warnings(task: str, tasks: dict[str, Task], **ended: Outcome) -> list[str]:
     """The rules that a task breaks, after the finished tasks."""
     components = {"c": Component(), "importer": Component(executor=Executor(importer=Importer()))}
@@ -203,6 +230,15 @@ def test_exit_hooks() -> None:
     assert _warnings("x", {"x": _ignoring("i"), "i": IMPORTER}, i=DONE) == ["ignored-failure-without-hook"]
     after = Task(component_ref={"name": "c"}, dependent_tasks=("x",))
     assert _warnings("after", {"x": _ignoring("a"), "after": after}, x=DONE) == ["ignored-failure-dependents"]
+
+
+def test_renamed_importer() -> None:
+    """What takes the artifact of an importer with a display name warns: KFP looks for another name."""
+    taken = Source(task_output_artifact=Output(producer_task="i", output_artifact_key="artifact"))
+    task = Task(component_ref={"name": "c"}, inputs=TaskInputs(artifacts={"x": taken}))
+    for name, found in {"i": [], "My data": ["importer-display-name"]}.items():
+        importer = Task(task_info={"name": name}, component_ref={"name": "importer"})
+        assert _warnings("t", {"t": task, "i": importer}, i=IMPORT) == found
 
 
 def test_taking_what_was_collected() -> None:

@@ -473,6 +473,14 @@ def test_loop_over_no_list() -> None:
     assert outcome.told() == "task a failed: the loop goes over {}, which is no list"
 
 
+@pytest.mark.parametrize(("raw", "count"), [('"[1, 2]"', 2), ('"{}"', 0), ('"null"', 0)])
+def test_loop_over_text(raw: str, count: int) -> None:
+    """The text of a list has items, the text of another value has none (`driver/util.go:getItems`)."""
+    leaves = Leaves()
+    outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": raw}}}}, leaves)
+    assert (outcome.told(), len(leaves.seen)) == ("", count)
+
+
 def test_many_iterations() -> None:
     """A loop of 2000 iterations runs each of them once."""
     leaves = Leaves()

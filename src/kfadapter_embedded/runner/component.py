@@ -31,7 +31,7 @@ from .command import (
     words_of,
 )
 from .importer import Imports, imported
-from .limits import limits_of, resolved
+from .limits import Limits, limits_of, resolved, task_config
 from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
@@ -97,10 +97,10 @@ class ComponentRunner:
         self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
     ) -> Outcome:
         """Executes a task, with the retries of its policy."""
-        if importer := component.executor.importer:
+        if component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                outcome = imported(importer, component, values, log, warnings)
+                outcome = imported(task, component, values, log, warnings)
                 _note(warnings.texts, log)
                 return replace(outcome, attempts=1)
         logs: list[RuntimeArtifact] = []
@@ -250,12 +250,14 @@ class _Attempt:
             if not self._contained:
                 words = tuple(_INSTALLS_KFP.sub("", one) for one in words)
         artifacts = (one for several in self.values.artifacts.values() for one in several)
+        own, limits = self.component.passed_through, limits_of(container, parameters)
+        variables = {one.get("name", ""): one.get("value", "") for one in container.env}
         return Command(
             number=self.number,
             words=words,
             image=str(resolved(container.image, parameters)),
-            variables={**self._pod, **{one.get("name", ""): one.get("value", "") for one in container.env}},
-            limits=limits_of(container, parameters),
+            variables={**self._pod, **(variables if own.get("ENV", True) else {})},
+            limits=limits if own.get("RESOURCES", True) else Limits(),
             inputs=tuple(Path(one.uri) for one in artifacts if one.uri.startswith("/")),
             tree=self.outputs.tree,
             pull=container.image_pull_policy,
@@ -276,6 +278,9 @@ class _Attempt:
                 self.warnings.warn(ARTIFACT_METADATA.text(attributes="the metadata", input=name))
             artifacts[name] = {"artifacts": [_taken(one) for one in several]}
         parameters = with_places(self.values, known)
+        for name, one in self.component.input_definitions.parameters.items():
+            if one.parameter_type == "TASK_CONFIG":
+                parameters[name] = task_config(self.component, self.container, self.values.parameters)
         inputs: JsonValue = {"parameterValues": parameters, "artifacts": artifacts}
         return {"inputs": inputs, "outputs": self.outputs.planned()}
 

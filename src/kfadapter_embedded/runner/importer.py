@@ -18,15 +18,16 @@ from kfadapter_embedded.json_text import sound_text, to_json
 from kfadapter_grpc.check.rules import IMPORTER_URI, LOCAL_IMPORT
 
 from .environment import ARTIFACT_STORES
-from .outcome import Outcome
+from .outcome import IMPORTED, Outcome
 from .placeholders import filled_metadata
 from .places import IMAGES, STORES
+from .spec import Importer
 from .task_api import recorded
-from .values import RuntimeArtifact, ValueFaultError, Values, as_text
+from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
     from .log import TaskLog
-    from .spec import Component, Importer
+    from .spec import Component, Task
     from .warned import TaskWarnings
 
 MOST_BYTES = 5 << 30
@@ -37,12 +38,14 @@ _BUCKET = re.compile(r"[a-z][a-z0-9]+:///?[^/?]+(?:/[^?]*)?(?:\?.+)?")
 _LAUNCHER = "failed to execute importer component: failed to create MLMD artifact from ImporterSpec"
 
 
-def imported(importer: Importer, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
+def imported(task: Task, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
     """Imports an artifact: nothing is downloaded, and a file of this machine must exist."""
+    importer = component.executor.importer or Importer()
     parameter = importer.artifact_uri.get("runtimeParameter", "")
-    uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
-    origin = values.origins.get(parameter)
-    if origin and origin.type != "COMPONENT_INPUT":
+    value = values.parameters.get(parameter)
+    uri = importer.artifact_uri.get("constant") or (value if isinstance(value, str) else "")
+    source = task.inputs.parameters.get(parameter)
+    if source and (not source.component_input_parameter or source.parameter_expression_selector):
         warnings.warn(IMPORTER_URI.text(input=parameter))
     declared = component.output_definitions.artifacts.items()
     parts = urlsplit(uri)
@@ -60,7 +63,8 @@ def imported(importer: Importer, component: Component, values: Values, log: Task
     }
     if not importer.reimport:
         made = {name: _reused(artifact) for name, artifact in made.items()}
-    return Outcome(State.SUCCEEDED, values=Values(artifacts={name: (one,) for name, one in made.items()}))
+    values = Values(artifacts={name: (one,) for name, one in made.items()})
+    return Outcome(State.SUCCEEDED, values=values, known=IMPORTED)
 
 
 def _fault(uri: str, titles: set[str]) -> str:
@@ -77,7 +81,7 @@ def _fault(uri: str, titles: set[str]) -> str:
 
 
 def _refused(fault: str) -> Outcome:
-    return Outcome(State.FAILED, fault, message=f"{_LAUNCHER}: {fault}")
+    return Outcome(State.FAILED, fault, message=f"{_LAUNCHER}: {fault}", known="RUNNING")
 
 
 class Imports:

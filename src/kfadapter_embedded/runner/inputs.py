@@ -88,7 +88,8 @@ def given_inputs(
     _warn_of_four_bytes(sources, component, parameters, warnings)
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
-    parameters = _typed(component, _with_items(component, parameters, warnings), skipped)
+    if not component.executor.importer:  # KFP's importer has no driver
+        parameters = _typed(component, _with_items(component, parameters, warnings), skipped)
     if component.executor.container and None in parameters.values():
         # A value that no task produced is unset in KFP, and cannot be encoded as JSON.
         raise ValueFaultError("proto: google.protobuf.Value: none of the oneof fields is set")
@@ -96,11 +97,9 @@ def given_inputs(
     origins = {
         name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()
     }
-    return Values(
-        parameters,
-        dict(_artifacts(task, component, values, done, warnings)),
-        {**dict.fromkeys(parameters, _by_default(parent)), **origins},
-    )
+    artifacts = dict(_artifacts(task, component, values, done, warnings))
+    _warn_of_artifacts(component, artifacts, warnings)
+    return Values(parameters, artifacts, {**dict.fromkeys(parameters, _by_default(parent)), **origins})
 
 
 def _resolved(
@@ -125,6 +124,8 @@ def _resolved(
         if value is not None or source.component_input_parameter is None:
             check_literals(value, expected.literals, name)
             parameters[name] = _selected(value, source, name, warnings)
+        elif component.executor.importer:
+            parameters[name] = None
         elif not expected.is_optional or source.parameter_expression_selector:
             raise ValueFaultError(f"the resolved input parameter is null: {source.component_input_parameter}")
         elif component.dag:
@@ -272,6 +273,22 @@ def _warn_of_four_bytes(
         if not source.component_input_parameter and (found := _FOUR_BYTES.search(as_text(parameters.get(name)))):
             rule = rules.FOUR_BYTES_OUTPUT if source.output else rules.FOUR_BYTES
             warnings.warn(rule.text(character=found[0], input=name))
+
+
+def _warn_of_artifacts(
+    component: Component, artifacts: Mapping[str, tuple[RuntimeArtifact, ...]], warnings: TaskWarnings
+) -> None:
+    """Warns of lists that go into a group, and of an artifact that comes twice."""
+    names: dict[str, list[str]] = {}
+    for name, several in artifacts.items():
+        if component.dag and len(several) > 1:
+            warnings.warn(rules.ARTIFACT_LIST_INTO_PIPELINE.text(input=name))
+        for one in several:
+            identity = str(one.records[0]["artifact_id"]) if one.records else one.uri
+            names.setdefault(identity, []).append(name)
+    for same in names.values():
+        if len(same) > 1:
+            warnings.warn(rules.SAME_ARTIFACT.text(inputs=" and ".join(f"'{name}'" for name in dict.fromkeys(same))))
 
 
 def _artifacts(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Container
+    from .spec import Component, Container
 
 _INPUT = re.compile(r"\$.inputs.parameters\['(.+?)'\]")
 _QUANTITY = re.compile(r"(?P<number>[+-]?[0-9.]+)(?P<suffix>[eEinumkKMGTP]*[-+]?[0-9]*)")
@@ -53,12 +53,51 @@ def limits_of(container: Container, parameters: Mapping[str, JsonValue]) -> Limi
                 text = f"{old}{unit}"
             if text is not None:
                 found[f"{kind}{bound}"] = quantity(text)
-    accelerator = fields.get("accelerator", {})
-    kind = resolved(accelerator.get("resourceType", ""), parameters) or accelerator.get("type", "")
-    count = resolved(accelerator.get("resourceCount", ""), parameters) or str(accelerator.get("count", "") or "")
+    kind, count = _accelerator(container, parameters)
     if kind and count:
         quantity(count)
     return Limits(found.get("CpuLimit", 0.0), int(found.get("MemoryLimit", 0)), kind)
+
+
+def task_config(component: Component, container: Container, parameters: Mapping[str, JsonValue]) -> JsonValue:
+    """The value of a component's `dsl.TaskConfig` (`driver/driver.go`: TaskConfig, initPodSpecPatch).
+
+    Settings of kfp-kubernetes are not in it.
+    """
+    config: dict[str, JsonValue] = dict.fromkeys(
+        ("affinity", "tolerations", "nodeSelector", "env", "volumes", "volumeMounts")
+    )
+    resources: dict[str, JsonValue] = {}
+    if "ENV" in component.passed_through:
+        config["env"] = [{name: value for name, value in one.items() if value} for one in container.env]
+    if "RESOURCES" in component.passed_through:
+        for bound in ("limits", "requests"):
+            given = _given(container, bound, parameters)
+            if given:
+                resources[bound] = given
+    return {**config, "resources": resources}
+
+
+def _given(container: Container, bound: str, parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The limits or requests of a step by Kubernetes' names."""
+    fields = container.resources
+    found: dict[str, JsonValue] = {}
+    for kind, unit in _UNITS.items():
+        suffix = bound.title().removesuffix("s")
+        old = fields.get(f"{kind.lower()}{suffix}", 0)
+        text = resolved(fields.get(f"resource{kind}{suffix}", ""), parameters) or (old and f"{old:g}{unit}")
+        if text:
+            found[kind.lower()] = text
+    kind, count = _accelerator(container, parameters)
+    return {**found, kind: count} if kind and count and bound == "limits" else found
+
+
+def _accelerator(container: Container, parameters: Mapping[str, JsonValue]) -> tuple[str, str]:
+    """The type and the number of accelerators that a step requests."""
+    fields = container.resources.get("accelerator", {})
+    kind = resolved(fields.get("resourceType", ""), parameters) or fields.get("type", "")
+    count = resolved(fields.get("resourceCount", ""), parameters) or str(fields.get("count", "") or "")
+    return kind, count
 
 
 def quantity(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .values import Origin, RuntimeArtifact, ValueFaultError, Values, as_text, load_json
@@ -13,17 +14,23 @@ if TYPE_CHECKING:
 
 
 def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:
-    """The items of a loop; raises ValueFaultError if they are not a list."""
+    """The items of a loop, in a list or in a text (`driver/util.go:getItems`).
+
+    Raises:
+        ValueFaultError: they are neither, or the text is not JSON.
+    """
     if "inputArtifact" in loop.items:
         return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))
-    items: JsonValue = loop.items.get("raw") or inputs.parameters.get(loop.items.get("inputParameter", ""))
-    try:
-        items = load_json(items) if isinstance(items, str) else items
-    except (ValueError, RecursionError):
-        items = None
-    if not isinstance(items, list):
-        raise ValueFaultError(f"the loop goes over {as_text(items)[:100]}, which is no list")
-    return items
+    raw = loop.items.get("raw")
+    given: JsonValue = raw or inputs.parameters.get(loop.items.get("inputParameter", ""))
+    with suppress(ValueError, RecursionError):
+        given = load_json(raw) if raw else given
+        found = load_json(given) if isinstance(given, str) else given
+        if isinstance(found, list):
+            return found
+        if isinstance(given, str):
+            return []  # the text of another value has no items
+    raise ValueFaultError(f"the loop goes over {as_text(given)[:100]}, which is no list")
 
 
 def with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values, origin: Origin) -> Values:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from .spec import Component, Dag
 
+IMPORTED = "IMPORTED"
+"""The state of an import, which is COMPLETE in ML Metadata, but whose end does not update that of its group."""
 LAUNCHER = "failed to execute component"
 """How KFP's launcher begins to say why a task failed."""
 
@@ -70,6 +72,7 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
     artifacts: dict[str, tuple[RuntimeArtifact, ...]] = {}
     origins: dict[str, Origin] = {}
     collected: dict[str, Rule | None] = {}
+    ways: dict[str, tuple[str, ...]] = {}
     for key, selectors in {**dag.outputs.parameters, **dag.outputs.artifacts}.items():
         for one in selectors.outputs:
             given = done[one.task].values if one.task in done else Values()
@@ -81,10 +84,13 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
             else:
                 artifacts[key] = several
             origins[key] = Origin("ONE_OF_OUTPUT" if is_branch or selectors.is_one_of else "OUTPUT", one.task)
+            ways[key] = (one.task, *given.ways.get(one.key, ()))
             if one.key in given.collected:
                 collected[key] = given.collected[one.key]
+            if selectors.is_one_of and done[one.task].known == "RUNNING":
+                collected[key] = rules.ONE_OF_RUNNING
             break
-    return _together(list(done.values()), len(dag.tasks), Values(parameters, artifacts, origins, collected))
+    return _together(list(done.values()), len(dag.tasks), Values(parameters, artifacts, origins, collected, ways))
 
 
 def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Outcome:
@@ -108,8 +114,14 @@ def _broken(key: str, given: list[Values], *, is_parameter: bool) -> Rule | None
     if not given:
         return rules.COLLECTED_EMPTY
     inner = {one.collected[key] for one in given if key in one.collected}
+    if rules.ONE_OF_RUNNING in inner:
+        return rules.ONE_OF_RUNNING
     if rules.COLLECTED_SKIPPED in inner or any(key not in {**one.parameters, **one.artifacts} for one in given):
         return rules.COLLECTED_SKIPPED
+    if any(not artifact.path for one in given for artifact in one.artifacts.get(key, ())):
+        return rules.COLLECTED_IMPORTS
+    if len({one.ways.get(key) for one in given}) > 1:
+        return rules.COLLECTED_ONE_OF
     return rules.COLLECTED_TWICE if inner and is_parameter else None
 
 
@@ -133,7 +145,7 @@ def _known(outcomes: list[Outcome], expected: int) -> str:
     """
     state, ended, failed = "RUNNING", 0, False
     for one in outcomes:
-        ended += one.known in {"COMPLETE", "CACHED", "CANCELED"}
+        ended += one.known in {"COMPLETE", "CACHED", "CANCELED", IMPORTED}
         failed = failed or one.known == "FAILED"
         if one.known in {"COMPLETE", "FAILED"}:
             state = "COMPLETE" if ended == expected else "FAILED" if failed else state

@@ -208,6 +208,7 @@ class Importer(_Message):
     artifact_uri: dict[str, str] = {}
     metadata: Any = None
     reimport: bool = False
+    download_to_workspace: bool = False
 
 
 class Executor(_Message):
@@ -222,6 +223,8 @@ class Component(_Message):
 
     Attributes:
         executor: the executor of its label; empty for a DAG.
+        task_config_passthroughs: the settings of its tasks that its `dsl.TaskConfig` gets, instead of the pod unless
+            `applyToTask` is set.
     """
 
     input_definitions: Definitions = msgspec.field(default_factory=Definitions)
@@ -229,6 +232,12 @@ class Component(_Message):
     dag: Dag | None = None
     executor_label: str = ""
     executor: Executor = msgspec.field(default_factory=Executor)
+    task_config_passthroughs: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def passed_through(self) -> dict[str, bool]:
+        """Settings such as ENV that its `dsl.TaskConfig` gets, and whether they hold for its own pod, too."""
+        return {one.get("field", ""): bool(one.get("applyToTask")) for one in self.task_config_passthroughs}
 
 
 class Pipeline(_Message):

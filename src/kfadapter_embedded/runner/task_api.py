@@ -41,8 +41,8 @@ def described(task: Task, component: Component, key: str) -> dict[str, JsonValue
     """What KFP's driver records of a task, independently of its inputs."""
     kind = _type(task, component)
     shown: dict[str, JsonValue] = {"display_name": _DISPLAYED.get(kind) or task.task_info.get("name") or key}
-    if kind == "IMPORTER":
-        shown["type_attributes"] = {"download_to_workspace": False}
+    if importer := component.executor.importer:
+        shown["type_attributes"] = {"download_to_workspace": importer.download_to_workspace}
     return {**shown, "type": kind}
 
 

@@ -65,13 +65,16 @@ class Values:
     Attributes:
         artifacts: An artifact is a list, usually of one.
         origins: Where each parameter and artifact comes from.
-        collected: The names of values collected from a loop, and the rule of KFP's that using them violates, if any.
+        collected: The names of values collected from a loop, and of those that KFP cannot hand on, with the rule that
+            using them violates, if any.
+        ways: For the values of a group, the tasks below it that they come through.
     """
 
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
     collected: Mapping[str, Rule | None] = field(default_factory=dict)
+    ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def only(self, name: str) -> Values:
         """Only the value of this name."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .outcome import Outcome
-    from .spec import Dag, Pipeline
+    from .spec import Dag, Output, Pipeline
 
 
 class TaskWarnings:
@@ -48,12 +48,12 @@ def warn_of_upstream(
     """Warns about dependencies that a cluster handles differently: lists that loops collected, and exit hooks.
 
     Raises:
-        ValueFaultError: in strict mode.
+        ValueFaultError: in strict mode, and for outputs that a group does not have (`resolveUpstreamParameters`).
     """
     task = dag.tasks[key]
     for name, source in {**task.inputs.parameters, **task.inputs.artifacts}.items():
-        if source.output and (rule := done[source.output.task].values.collected.get(source.output.key)):
-            warnings.warn(rule.text(input=name, loop=source.output.task))
+        if source.output:
+            _warn_of_output(pipeline, dag, name, source.output, done[source.output.task], warnings=warnings)
     for one in sorted(task.depends_on):
         if dag.tasks[one].always:
             warnings.warn(rules.IGNORED_DEPENDENTS.text(task=one))
@@ -65,3 +65,17 @@ def warn_of_upstream(
             warnings.warn(rules.IGNORED_SHARED.text(other=other, task=one))
     if task.always and len(task.depends_on) > 1:
         warnings.warn(rules.IGNORED_TWICE.text(count=str(len(task.depends_on))))
+
+
+def _warn_of_output(
+    pipeline: Pipeline, dag: Dag, name: str, output: Output, outcome: Outcome, *, warnings: TaskWarnings
+) -> None:
+    """Warns of an output that becomes the input `name`."""
+    producer = dag.tasks[output.task]
+    component = pipeline.component(producer)
+    if component.dag and output.key not in {**component.dag.outputs.parameters, **component.dag.outputs.artifacts}:
+        raise ValueFaultError(f"task, {output.task}, does not have a parameter_producer_task for {output.key!r}")
+    if component.executor.importer and producer.task_info.get("name", output.task) != output.task:
+        warnings.warn(rules.IMPORTER_DISPLAY_NAME.text(input=name, task=output.task))
+    if rule := outcome.values.collected.get(output.key):
+        warnings.warn(rule.text(input=name, loop=output.task))

@@ -14,7 +14,7 @@ from kfadapter_grpc.check.values import INPUT, fields, known, known_items, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.check.pipeline import Pipeline, Task
+    from kfadapter_grpc.check.pipeline import Group, Pipeline, Task
     from kfadapter_grpc.check.rules import Finding, Severity
     from kfadapter_grpc.contract.spec import Json
 
@@ -97,10 +97,55 @@ def _collected(task: Task) -> Found:
                     yield rules.COLLECTED_SKIPPED.found(task.path, input=plain(name), loop=loop)
                 if len(way.loops) > 1 and kind == "parameters":
                     yield rules.COLLECTED_TWICE.found(task.path, input=plain(name))
+                if way.loops and "importer" in way.task.executor:
+                    loop = way.loops[-1].path
+                    yield rules.COLLECTED_IMPORTS.found(task.path, "error", input=plain(name), loop=loop)
+                if way.is_one_of:
+                    yield rules.COLLECTED_ONE_OF.found(task.path, input=plain(name), loop=way.loops[-1].path)
 
 
 def _may_be_empty(loop: Task) -> bool:
     return not known_items(loop)
+
+
+def _one_of(task: Task) -> Found:
+    """Outputs of branches that may count as running after their end."""
+    for kind in ("parameters", "artifacts"):
+        for name, origin in task.origins(kind):
+            if origin.task is None or not any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name])):
+                continue
+            branches = origin.task.branches(origin.name, kind)
+            if any(one.below and _may_stay_running(one.below) for one in branches):
+                yield rules.ONE_OF_RUNNING.found(task.path, input=plain(name), loop=origin.task.name)
+
+
+def _may_stay_running(group: Group) -> bool:
+    """Whether perhaps no task that really runs is the last to end in a group, by whose end KFP sees its own."""
+    tasks = list(group.tasks.values())
+    before = {one for task in tasks for one in task.depends_on}
+    last = [one for one in tasks if one not in before]
+    late = [one for one in last if one.condition and one.depends_on]
+    return bool(late) or all(
+        _may_stay_running(one.below)
+        if one.below and not one.condition
+        else bool(one.condition) or "importer" in one.executor or inside(one.spec, "cachingOptions").get("enableCache")
+        for one in last
+    )
+
+
+def _given_artifacts(task: Task) -> Found:
+    """Artifacts that a task gets twice, and lists for a pipeline in the pipeline."""
+    given: dict[tuple[Task | None, str], list[str]] = {}
+    for name, origin in task.origins("artifacts"):
+        if origin.task:
+            given.setdefault((origin.task, origin.name), []).append(f"'{plain(name)}'")
+        if origin.task and task.below:
+            loops = (loop for way in origin.task.ways(origin.name, "artifacts") for loop in way.loops)
+            if any(len(known_items(loop) or "??") > 1 for loop in loops):
+                yield rules.ARTIFACT_LIST_INTO_PIPELINE.found(task.path, "error", input=plain(name))
+    for names in given.values():
+        if len(names) > 1:
+            yield rules.SAME_ARTIFACT.found(task.path, "error", inputs=" and ".join(names))
 
 
 def _optional(task: Task) -> Found:
@@ -195,11 +240,15 @@ def _imports_structs(task: Task) -> bool:
 
 
 def _importers(task: Task) -> Found:
-    """The source of an importer's address, and the metadata that it sets."""
+    """The source of an importer's address, the metadata that it sets, and importers under another name."""
+    for name, origin in task.origins("artifacts"):
+        made = origin.task if "taskOutputArtifact" in mapping(task.inputs("artifacts")[name]) else None
+        if made and "importer" in made.executor and inside(made.spec, "taskInfo").get("name", made.name) != made.name:
+            yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=plain(name), task=made.name)
     importer = inside(task.executor, "importer")
     address = inside(importer, "artifactUri")
     source = mapping(task.inputs("parameters").get(text(address.get("runtimeParameter"))))
-    if source and "componentInputParameter" not in source:
+    if source and ("componentInputParameter" not in source or source.get("parameterExpressionSelector")):
         yield rules.IMPORTER_URI.found(task.path, "error", input=text(address.get("runtimeParameter")))
     values = [address.get("constant"), *(known(task.group.origin(source)) if source else ())]
     for uri in filter(None, map(text, values)):
@@ -233,6 +282,8 @@ _CHECKS: tuple[Callable[[Task], Found], ...] = (
     fields,
     _loops,
     _collected,
+    _one_of,
+    _given_artifacts,
     _optional,
     _ignored,
     _ignored_outputs,

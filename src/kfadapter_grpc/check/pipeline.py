@@ -220,6 +220,12 @@ class Task:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return ast.Module([], [])
 
+    def branches(self, output: str, kind: str) -> list[Task]:
+        """The branches of which one provides an output of the group that it runs (`dsl.OneOf`)."""
+        selected = list(_selected(inside(self.component, "dag", "outputs", kind, output)))
+        tasks = self.below.tasks if self.below else {}
+        return [tasks[name] for name, _ in selected if name in tasks] if len(selected) > 1 else []
+
     def ways(self, output: str, kind: str) -> Iterator[Way]:
         """The ways to the tasks that make one of its outputs, through the groups in between."""
         waiting = [Way(self, output)]
@@ -236,7 +242,8 @@ class Task:
                 if found := below.tasks.get(producer):
                     loops = (*way.loops, task) if task.loop else way.loops
                     skipped = way.is_skipped or bool(loops and found.condition and len(selected) == 1)
-                    waiting.append(Way(found, key, loops, way.depth + 1, is_skipped=skipped))
+                    one_of = way.is_one_of or bool(loops and len(selected) > 1)
+                    waiting.append(Way(found, key, loops, way.depth + 1, is_skipped=skipped, is_one_of=one_of))
 
 
 @dataclass(frozen=True)
@@ -249,6 +256,7 @@ class Way:
         loops: The loops on the way.
         depth: The number of groups on the way.
         is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
+        is_one_of: Whether iterations may have come through different branches.
     """
 
     task: Task
@@ -256,12 +264,13 @@ class Way:
     loops: tuple[Task, ...] = ()
     depth: int = 0
     is_skipped: bool = False
+    is_one_of: bool = False
 
 
 def _selected(selectors: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """The outputs of tasks that provide an output of a group: the first of several that exists."""
     found = [selectors.get("valueFromParameter"), *items(inside(selectors, "valueFromOneof").get("parameterSelectors"))]
-    for one in [*found, *items(selectors.get("artifactSelectors"))]:
+    for one in (each for each in [*found, *items(selectors.get("artifactSelectors"))] if each):
         key = mapping(one).get("outputParameterKey") or mapping(one).get("outputArtifactKey")
         yield text(mapping(one).get("producerSubtask")), text(key)
 

@@ -194,6 +194,26 @@ COLLECTED_TWICE = Rule(  # driver/resolve.go:CollectInputs, breadth first, one l
     "it",
     "Collect in the inner loop, and let a component there return what belongs together.",
 )
+ONE_OF_RUNNING = Rule(  # driver/resolve.go:GetProducerTask; metadata/client.go:UpdateDAGExecutionsState
+    "one-of-unfinished-branch",
+    UP_TO_2_17,
+    "'{input}' takes dsl.OneOf of '{loop}'; a branch counts as finished only if a task that really ran was the last to "
+    "end in it, and not one from the cache, an importer, or a branch that was not taken; otherwise the driver fails "
+    "('No successful task found')",
+    "Call set_caching_options(False) for the last task of each branch, and let nothing come after it.",
+)
+COLLECTED_ONE_OF = Rule(  # driver/resolve.go:CollectInputs, workingOutputKey
+    "collected-one-of",
+    UP_TO_2_17,
+    "'{input}' collects dsl.OneOf from '{loop}'; if iterations took different branches, the driver crashes",
+    "Collect the output of a component that takes dsl.OneOf inside the loop.",
+)
+COLLECTED_IMPORTS = Rule(  # driver/resolve.go:CollectInputs, system.ImporterExecution
+    "collected-imports",
+    UP_TO_2_17,
+    "'{input}' collects from an importer in '{loop}'; the driver crashes",
+    "Collect the output of a component that takes what was imported, or import one folder.",
+)
 LOOP_OVER_ITEM_FIELD = Rule(  # driver/resolve.go:resolveInputs, isIterationDriver
     "loop-over-item-field",
     UP_TO_2_17,
@@ -226,6 +246,19 @@ ROOT_ARTIFACT = Rule(  # driver/resolve.go:resolveInputArtifact
     "the pipeline takes an artifact as '{input}', which no run can be given; the driver of each task that takes it "
     "fails, and the laptop refuses the pipeline",
     "Take its address as a text, and import it with dsl.importer.",
+)
+ARTIFACT_LIST_INTO_PIPELINE = Rule(  # metadata/client.go:GetInputArtifactsByExecutionID, one artifact for each name
+    "artifact-list-into-pipeline",
+    UP_TO_2_17,
+    "'{input}' hands a list of artifacts to a pipeline in the pipeline; tasks inside get only one of them",
+    "Give the list to a component outside that pipeline.",
+)
+SAME_ARTIFACT = Rule(  # metadata/client.go:CreateExecution; ML Metadata: Given event already exists
+    "same-artifact-twice",
+    UP_TO_2_17,
+    "it gets the same artifact twice, as {inputs}; ML Metadata takes an artifact once for each task, and the driver "
+    "fails ('Given event already exists', 'no execution found')",
+    "Hand the artifact over once, and use it twice inside.",
 )
 MISSING_ARTIFACT = Rule(  # driver/resolve.go:resolveInputArtifact
     "missing-artifact",
@@ -315,9 +348,16 @@ ARTIFACT_ELSEWHERE = Rule(  # component/launcher_v2.go:uploadOutputArtifacts, Lo
 IMPORTER_URI = Rule(  # component/importer_launcher.go: GetComponentInputParameter
     "importer-uri",
     UP_TO_2_17,
-    "the URI of an importer comes from a task, as '{input}', and the importer looks among the parameters of the group "
-    "around it ('parent DAG does not have input parameter')",
+    "the URI of an importer comes from a task or is a field of an item, as '{input}', and the importer looks among the "
+    "parameters of the group around it ('parent DAG does not have input parameter', 'empty artifact URI')",
     "Give the importer a constant or a parameter, or put it into a pipeline that takes the URI.",
+)
+IMPORTER_DISPLAY_NAME = Rule(  # component/importer_launcher.go:Execute, TaskName: l.task.GetTaskInfo().GetName()
+    "importer-display-name",
+    UP_TO_2_17,
+    "'{input}' comes from '{task}', an importer with a display name, under which KFP records it; the driver looks for "
+    "its own name and fails ('cannot find producer task')",
+    "Do not call set_display_name for importers.",
 )
 LOCAL_IMPORT = Rule(  # component/importer_launcher.go: objectstore.ParseProviderFromPath
     "local-import",
