@@ -1,7 +1,8 @@
 """A KFP that holds the same in two namespaces and in none, and that no call changes.
 
 It answers as a multi-user KFP does to an adapter that may do everything. So what a caller gets depends on the adapter
-alone. Without a namespace its lists hold everything, which is more than any KFP lists: so nothing depends on that.
+alone. It may also refuse what its user may not do, in the words of 2.17.0. Without a namespace its lists hold
+everything, which is more than any KFP lists: so nothing depends on that.
 """
 
 from __future__ import annotations
@@ -53,10 +54,12 @@ class TeamKfp:
     Attributes:
         folder: Where the artifact's file is.
         multi_user: Whether it says that it has several users.
+        allows: Whether the user named by the adapter may do something in a namespace.
     """
 
     folder: Path
     multi_user: bool = True
+    allows: Callable[[str, str], bool] = lambda _, __: True
     server: ScriptedKfp = field(default_factory=ScriptedKfp)
 
     def __post_init__(self) -> None:
@@ -67,6 +70,10 @@ class TeamKfp:
     def _serve(self, connection: Connection, received: Received) -> bool:
         parts = urlsplit(received.path)
         path, query = unquote(parts.path), dict(parse_qsl(parts.query))
+        user, namespace = received.headers.get("kubeflow-userid", ""), _concerned(received, path, query)
+        if namespace and not self.allows(user, namespace):
+            text = f"User '{user}' is not authorized (request: &ResourceAttributes{{Namespace:{namespace},Verb:get,}})"
+            return refused(403, 7, text)(connection, received)
         for method, pattern, serve in self._routes():
             found = re.fullmatch(pattern, path)
             if found and received.method in method.split("|"):
@@ -188,6 +195,18 @@ class TeamKfp:
         # As KFP, which checks no right here.
         del run_id, pod
         return answers(200, LOG, content_type="text/plain")
+
+
+def _concerned(received: Received, path: str, query: dict[str, str]) -> str:
+    """The namespace in which a request does something; empty if that is none, or unknown."""
+    if "/log" in path:
+        return ""  # as KFP, which checks no right here
+    body = json.loads(received.body) if received.body.startswith(b"{") else {}
+    shown = (*re.split("[/:]", path)[::-1], query.get("resource_key.id"), query.get("pipelineid"))
+    shown += (query.get("experiment_id"), body.get("experiment_id"))
+    kinds = (*_KINDS, "versions", "new pipelines")
+    found = (one for text in shown for kind in kinds for one in (OWN, OTHER) if text == key(kind, one))
+    return next(found, query.get("namespace") or body.get("namespace", ""))
 
 
 def _namespace_of(kind: str, wanted: str) -> str | None:

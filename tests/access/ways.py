@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -130,14 +131,22 @@ def _with_certificates(folder: Path, form: str) -> Known:
     )
 
 
+def _impersonated(folder: Path, stack: ExitStack) -> Known:
+    """KFP gets the caller's name, and refuses what is in other namespaces than the rules name."""
+    known = _token_file(folder, stack)
+    known.settings["kfp_user_header"] = "kubeflow-userid"
+    return known
+
+
 WAYS: dict[str, Callable[[Path, ExitStack], Known]] = {
     "token-file": _token_file,
     "issuer": _issuer,
     "token-review": _token_review,
     "certificate": _certificate,
     "token-file and certificate": _both,
+    "token-file with impersonation": _impersonated,
 }
-"""Every way of authentication."""
+"""Every way of authentication, and one in which KFP refuses more than the adapter."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +192,9 @@ class Adapter:
 @contextmanager
 def known_by(way: str, folder: Path) -> Iterator[Adapter]:
     """Runs an adapter to which all callers are known in a way, before a KFP that no call changes."""
-    kfp = TeamKfp(folder)
     with ExitStack() as stack:
         known = WAYS[way](folder, stack)
+        kfp = TeamKfp(folder, allows=_granted if "kfp_user_header" in known.settings else lambda _, __: True)
         rules = [{"match": known.match(name), "grants": grants} for name, grants in GRANTS.items()]
         (folder / "rules.yaml").write_text(json.dumps({"rules": rules}), "utf-8")
         stack.enter_context(kfp.server)
@@ -196,6 +205,10 @@ def known_by(way: str, folder: Path) -> Iterator[Adapter]:
         }
         common = None if channels else stack.enter_context(connected(server))
         yield Adapter(kfp, {name: (common or channels[name], known.bearer(name)) for name in CALLERS})
+
+
+def _granted(user: str, namespace: str) -> bool:
+    return any(fnmatchcase(namespace, pattern) for pattern in GRANTS.get(user, {}) if pattern)
 
 
 def connected(server: AdapterServer, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
@@ -210,7 +223,8 @@ def connected(server: AdapterServer, credentials: grpc.ChannelCredentials | None
 def running(kfp: TeamKfp, **settings: object) -> Iterator[AdapterServer]:
     """Runs an adapter before a KFP."""
     loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
-    backend = KfpBackend(TransportSettings(kfp.server.url), SpoolPlace(), None, ArtifactBytes(folder=kfp.folder))
+    transport = TransportSettings(kfp.server.url, user_header=loaded.kfp_user_header)
+    backend = KfpBackend(transport, SpoolPlace(), None, ArtifactBytes(folder=kfp.folder))
     with closing(backend), closing(WatchPoller(backend.runs)) as watches:
         served = servicers(backend, watches, UploadLimits(), "")
         with AdapterServer(loaded, served, backend.is_alive, watches.drain) as server:
