@@ -1,8 +1,9 @@
-"""The application: its routes, its static files, and its error pages."""
+"""The application: its routes, its static files, login, health, and its error pages."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -13,28 +14,20 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kfadapter_console import (
-    compare,
-    health,
-    login,
-    page,
-    pipelines,
-    recurring,
-    report,
-    run,
-    runs,
-    start,
-    task,
-)
-from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
+from kfadapter_console import compare, page, pipelines, run, runs, start, task
+from kfadapter_console.security import HEALTH_PATH, SESSION_SECONDS, Guard, Sessions, cookie_name, is_https
 from kfadapter_grpc.client import CannotConnectError
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
+from kfadapter_grpc.doctor.caller import examine
+from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.graph import STYLE
+from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from starlette.datastructures import FormData
     from starlette.requests import Request
     from starlette.types import ASGIApp, Scope
 
@@ -57,11 +50,11 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
             Route("/", lambda _: RedirectResponse("/runs")),
             Route(HEALTH_PATH, lambda _: PlainTextResponse("ok\n")),
             Mount("/static", _Static(directory=page.STATIC)),
-            *login.ROUTES,
+            Route("/login", _login_form),
+            Route("/login", page.action(_log_in), methods=["POST"]),
+            Route("/logout", page.action(_log_out), methods=["POST"]),
+            Route("/health", _health),
             *compare.ROUTES,
-            *recurring.ROUTES,
-            *health.ROUTES,
-            *report.ROUTES,
             *pipelines.ROUTES,
             *start.ROUTES,
             Route("/graph.css", _graph_style),
@@ -98,7 +91,64 @@ def _graph_style(_: Request) -> Response:
     return Response(STYLE, media_type="text/css")
 
 
-_WAYS_OUT = {
+# --- login and health -----------------------------------------------------------------------------------------------
+
+
+def _login_form(request: Request) -> Response:
+    """Shows the form."""
+    return page.render(request, "login.html", next=page.local(request.query_params.get("next", "/")), wrong="")
+
+
+def _log_in(request: Request, form: FormData) -> Response:
+    """Tries the token with the cheapest call, and keeps it if the adapter accepts it."""
+    token, following = str(form.get("token", "")).strip(), page.local(str(form.get("next", "/")))
+    base: Client = request.app.state.client
+    try:
+        calls = base.on_behalf(request_id="", authorization=(f"Bearer {token}",))
+        calls.pipelines.list(page_size=1).page()
+    except (AdapterError, CredentialsError) as error:
+        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=following, wrong=str(error))
+    found = page.back(following)
+    page.sessions(request).log_out(request.state.session)
+    found.set_cookie(
+        cookie_name(request.scope),
+        page.sessions(request).log_in(token),
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=is_https(request.scope),
+    )
+    return found
+
+
+def _log_out(request: Request, form: FormData) -> Response:  # noqa: ARG001  an action
+    """Forgets the token."""
+    page.sessions(request).log_out(request.state.session)
+    return page.back("/login")
+
+
+def _health(request: Request) -> Response:
+    """Runs the doctor's checks of a caller."""
+    calls = page.client(request)
+    verdicts = list(examine(calls))
+    can_read = any(one.check == "read" and one.status is Status.OK for one in verdicts)
+    kfp = "unknown"
+    with suppress(AdapterError):  # an older adapter does not know it
+        kfp = calls.identity.who_am_i().kfp_version
+    facts = [
+        ("Adapter", calls.target),
+        ("Version of the adapter", calls.adapter_version() if can_read else "unknown"),
+        ("Version of Kubeflow Pipelines", kfp),
+        ("Page", f"{request.url.scheme}://{request.url.netloc}"),
+        ("Version of the page", installed_version()),
+    ]
+    counts = [(sum(one.status is status for one in verdicts), status.value) for status in Status]
+    return page.render(request, "health.html", facts=facts, verdicts=verdicts, counts=counts, target=calls.target)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+_WAYS_OUT: dict[int, tuple[str, str]] = {
     HTTPStatus.BAD_REQUEST: ("This cannot be done", "Go back and change what was entered."),
     HTTPStatus.UNAUTHORIZED: ("Log in first", "Your login has ended; what you entered was not sent on."),
     HTTPStatus.FORBIDDEN: ("Not permitted", "Log in with a token that may do this, or ask those who run the adapter."),

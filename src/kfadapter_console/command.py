@@ -91,7 +91,7 @@ def report(
     The file opens without a network, runs no script, and prints well.
     """
     require(console=_CONSOLE)
-    from kfadapter_console.report import report_of  # noqa: PLC0415  of the extra `console`
+    from kfadapter_console.run import report_of  # noqa: PLC0415  of the extra `console`
     from kfadapter_grpc.cli.output import stdout  # noqa: PLC0415
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.client.download import replaced  # noqa: PLC0415

@@ -17,6 +17,7 @@ from kfadapter_console import page
 from kfadapter_console.plots import confusion_plot, metric_plot, roc_plot
 from kfadapter_grpc.comparison import MAX_RUNS, MISSING, RowKind, compare_runs, read_runs
 from kfadapter_grpc.contract.run_paths import paths_of
+from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,14 +134,14 @@ def _text(value: Value) -> str:
         return "–"
     if isinstance(value, datetime):
         return page.exact(value)
-    return page.duration(value) if isinstance(value, timedelta) else page.shown_value(value, _LONGEST)
+    return shown_duration(value) if isinstance(value, timedelta) else page.shown_value(value, _LONGEST)
 
 
 def _cell(value: Value) -> object:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULAS) else value
     if isinstance(value, datetime | timedelta):
-        return page.iso(value) if isinstance(value, datetime) else value.total_seconds()
+        return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value.total_seconds()
     return "" if value is MISSING else value if isinstance(value, float) else page.shown_value(value)
 
 

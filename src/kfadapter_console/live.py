@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    Fragments: TypeAlias = Generator[tuple[str, str] | None, None, None]
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -31,18 +33,18 @@ RETRY_MILLISECONDS = 3000
 BEAT_SECONDS = 2.0
 """How often a stream without changes looks whether the browser is still there."""
 RESTS, SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 4, 0.3, 5.0
-BEAT = ""
-"""A fragment that only shows that the stream is alive."""
 _MEDIA_TYPE = "text/event-stream"
+_END = ("end", "")
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
-def stream(fragments: Generator[str, None, None]) -> Response:
+def stream(fragments: Fragments) -> Response:
     """Sends fragments as they come. The browser stops when they end, and connects again if they fail.
 
     Args:
-        fragments: Rendered fragments, or `BEAT`. It is closed when the browser has left, at its next fragment at the
-            latest: so let none take longer than some seconds.
+        fragments: Rendered fragments with names; one that is as the last of its name is left out. None shows that the
+            stream is alive. It is closed when the browser has left, at its next item at the latest: so let none take
+            longer than some seconds.
 
     Raises:
         HTTPException: Too many streams are open; the page reloads itself instead.
@@ -53,7 +55,7 @@ def stream(fragments: Generator[str, None, None]) -> Response:
 
 
 class _Live(StreamingResponse):
-    def __init__(self, fragments: Generator[str, None, None]) -> None:
+    def __init__(self, fragments: Fragments) -> None:
         super().__init__(_events(fragments), media_type=_MEDIA_TYPE)
         self._fragments = fragments
 
@@ -68,12 +70,14 @@ class _Live(StreamingResponse):
             _streams.release()
 
 
-async def _events(fragments: Generator[str, None, None]) -> AsyncIterator[str]:
-    thread = CapacityLimiter(1)  # beside the pool of the other pages, which streams would exhaust
+async def _events(fragments: Fragments) -> AsyncIterator[str]:
+    thread, sent = CapacityLimiter(1), {"": ""}  # beside the pool of the other pages, which streams would exhaust
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     try:
-        while (fragment := await to_thread.run_sync(next, fragments, None, limiter=thread)) is not None:
-            yield event("fragment", fragment) if fragment else ": alive\n\n"
+        while (found := await to_thread.run_sync(next, fragments, _END, limiter=thread)) is not _END:
+            name, fragment = found or ("", "")
+            yield ": alive\n\n" if sent.get(name) == fragment else event("fragment", fragment)
+            sent[name] = fragment
     except AdapterError:
         return  # the status line is sent already; the browser learns more when it connects again
     yield event("end", "the stream has ended")

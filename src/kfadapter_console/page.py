@@ -10,27 +10,28 @@ import uuid
 from datetime import datetime, timezone
 from functools import cache
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from grpc import StatusCode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from kfadapter_console.security import CSRF_FIELD
 from kfadapter_grpc.client import CallFailedError
+from kfadapter_grpc.client.errors import HTTP_STATUS
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.folding import counted
 from kfadapter_grpc.times import shown_age, shown_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from datetime import timedelta
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from starlette.background import BackgroundTask
     from starlette.datastructures import FormData
     from starlette.requests import Request
     from starlette.responses import Response
@@ -47,27 +48,15 @@ PAGE_SIZE = 50
 MAX_FIELDS = 1000
 """How many fields a form may have."""
 _LONGEST_VALUE = 2000
-_STATUS = {
-    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
-    StatusCode.ABORTED: HTTPStatus.CONFLICT,
-    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
-    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
-    StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
-    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-}
-"""The HTTP status of an error by its gRPC code; all others are 500."""
 
 
 def client(request: Request) -> Client:
     """Returns the client that calls with the token of the request's session, or else with that of the command."""
     token = sessions(request).token(request.state.session)
     base: Client = request.app.state.client
-    return base.on_behalf(request_id=str(uuid.uuid4()), authorization=(f"Bearer {token}",) if token else ())
+    return base.on_behalf(
+        request_id=str(uuid.uuid4()), authorization=(f"Bearer {token}",) if token else (), trace=request.headers
+    )
 
 
 def sessions(request: Request) -> Sessions:
@@ -98,6 +87,22 @@ def back(where: str) -> RedirectResponse:
     return RedirectResponse(where, HTTPStatus.SEE_OTHER)
 
 
+def attachment(
+    pieces: Iterable[bytes], name: str, media_type: str, *, size: int | None = None, task: BackgroundTask | None = None
+) -> Response:
+    """Sends a file to be kept; `size` if it is known, and what is to be done after it was sent.
+
+    Raises:
+        AdapterError: The first piece cannot be read, which so becomes a page.
+    """
+    pieces = iter(pieces)
+    first = next(pieces, b"")
+    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+    if size is not None:
+        headers["content-length"] = str(size)
+    return StreamingResponse(chain([first], pieces), HTTPStatus.OK, headers, media_type, task)
+
+
 def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Request], Awaitable[Response]]:
     """Turns a function of a request and its form into an endpoint: reads the form, checks its CSRF token, calls it."""
 
@@ -114,10 +119,10 @@ def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Reques
     return endpoint
 
 
-def http_status(error: AdapterError) -> HTTPStatus:
+def http_status(error: AdapterError) -> int:
     """Returns the HTTP status of an error."""
     code = error.status if isinstance(error, CallFailedError) else error.code
-    return _STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def path(*parts: str) -> str:
@@ -169,25 +174,10 @@ def exact(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
-def iso(moment: datetime) -> str:
-    """Formats a time for machines."""
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-def age(moment: datetime | None) -> str:
-    """Formats a time as people say it: `2h ago`."""
-    return shown_age(moment, datetime.now(timezone.utc)) if moment else ""
-
-
-def duration(length: timedelta | None) -> str:
-    """Formats a duration; empty if there is none."""
-    return "" if length is None else shown_duration(length)
-
-
 def length_of(record: Any) -> str:  # noqa: ANN401  a run or a task
     """Formats how long a run or task took, or has taken so far."""
     began = getattr(record, "started_at", None) or getattr(record, "created_at", None)
-    return duration((record.finished_at or datetime.now(timezone.utc)) - began) if began else ""
+    return shown_duration((record.finished_at or datetime.now(timezone.utc)) - began) if began else ""
 
 
 TEMPLATES = Environment(
@@ -197,7 +187,6 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters.update(
-    value=shown_value, exact=exact, iso=iso, age=age, duration=duration, length=length_of, counted=counted
-)
+TEMPLATES.filters.update(value=shown_value, exact=exact, duration=shown_duration, length=length_of, counted=counted)
+TEMPLATES.filters["age"] = lambda moment: shown_age(moment, datetime.now(timezone.utc))
 TEMPLATES.globals.update(icons=ICONS, link=path, static=static)

@@ -6,14 +6,12 @@ import re
 import tempfile
 import uuid
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
-from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from kfadapter_console import page
@@ -28,16 +26,17 @@ from kfadapter_grpc.contract.errors import (
 )
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.pipelines import IfExists, Pipeline, PipelineVersion
-from kfadapter_grpc.contract.spec import SpecSummary
+from kfadapter_grpc.contract.spec import ParameterType, SpecSummary
 from kfadapter_grpc.graph import graph_of, svg
 from kfadapter_grpc.pipeline_yaml import write_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from typing import BinaryIO, TypeAlias
 
     from starlette.datastructures import FormData
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.spec import Task
@@ -50,6 +49,15 @@ SHOWN_BYTES = 256 * 1024
 """Up to which size a file is shown as YAML."""
 YAML_BYTES = 4 * 2**20
 """Up to which size a file is sent as YAML; a larger one as JSON, as each MB takes a second to convert."""
+TYPES = {
+    ParameterType.NUMBER_DOUBLE: "number",
+    ParameterType.NUMBER_INTEGER: "integer",
+    ParameterType.STRING: "text",
+    ParameterType.BOOLEAN: "true or false",
+    ParameterType.LIST: "list, as JSON",
+    ParameterType.STRUCT: "object, as JSON",
+}
+"""The types of parameters in words."""
 _CHUNK_BYTES = 256 * 1024
 _UPLOAD = ("file", "name", "version_name", "description", "tags", "if_exists")
 _IF_EXISTS = {one.value: one for one in IfExists}
@@ -167,8 +175,9 @@ def show(request: Request) -> Response:
         changed=asked or pipeline,
         versions=versions.page(query.get("page", "")),
         spec=spec,
+        types=TYPES,
         picture=_picture(spec, pipeline.name),
-        tasks=[(path, _task_facts(task)) for path, task in _flat(spec.tasks)],
+        tasks=[*named(spec.tasks)],
         query=query,
         not_kept=[name for name in _UPLOAD if name in query.getlist("not_kept")],
         form=_empty_form(name=pipeline.name, fixed="1"),
@@ -187,42 +196,21 @@ def _version(client: Client, pipeline_id: str, version_id: str) -> PipelineVersi
     return client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=version_id)
 
 
-def _flat(tasks: Sequence[Task], above: Path = ()) -> Iterator[tuple[Path, Task]]:
+def named(tasks: Iterable[Task], above: Path = ()) -> Iterator[tuple[Path, Task]]:
+    """Yields declared tasks with their names and those of their groups."""
     for task in tasks:
         yield (*above, task.name), task
-        yield from _flat(task.tasks, (*above, task.name))
+        yield from named(task.tasks, (*above, task.name))
 
 
 def _picture(
     spec: SpecSummary, title: str, where: str = "", states: Mapping[Path, str] | None = None, ids: str = "box-"
 ) -> Markup:
     """Draws the tasks of a version with their states, each with a link to its details on the page `where`."""
-    links = {path: f"{where}#task-{number}" for number, (path, _) in enumerate(_flat(spec.tasks), 1)}
+    links = {path: f"{where}#task-{number}" for number, (path, _) in enumerate(named(spec.tasks), 1)}
     graph = graph_of(spec.tasks, states=states)
     drawn = svg(graph, title, embedded=True, states=states, link=lambda node: links[node.path], ids=ids)
     return Markup(drawn)  # noqa: S704  it escapes all texts
-
-
-def _task_facts(task: Task) -> list[tuple[str, str]]:
-    """Returns what is known of a task, as names and texts; some are empty."""
-    facts = {
-        "Kind": task.kind.value.replace("_", " "),
-        "Display name": task.display_name if task.display_name != task.name else "",
-        "Component": task.component,
-        "Image": task.image,
-        "After": ", ".join(task.depends_on),
-        "If": task.condition,
-        "For each of": task.loop_items,
-        "Parallelism": str(task.loop_parallelism or ""),
-        "Caching": "" if task.kind.is_group else "on" if task.caching_enabled else "off",
-        "Retries": str(task.max_retries or ""),
-        "Kubernetes": ", ".join(f"{one.kind} {one.name}".strip() for one in task.kubernetes_extras),
-    }
-    if needs := task.resources:
-        facts["CPU"] = " to ".join(dict.fromkeys(filter(None, (needs.cpu_request, needs.cpu_limit))))
-        facts["Memory"] = " to ".join(dict.fromkeys(filter(None, (needs.memory_request, needs.memory_limit))))
-        facts["Accelerator"] = f"{needs.accelerator_count} {needs.accelerator_type}".strip()
-    return [*facts.items()]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -246,10 +234,8 @@ def show_file(request: Request) -> Response:
         with file:
             text = file.read().decode() if style == "yaml" else ""
         return page.render(request, "yaml.html", version=version, text=text, shown=SHOWN_BYTES)
-    name = quote(f"{version.name}.{style}", safe="")
-    headers = {"content-disposition": f"attachment; filename*=UTF-8''{name}"}
     pieces = iter(partial(file.read, _CHUNK_BYTES), b"")
-    return StreamingResponse(pieces, HTTPStatus.OK, headers, f"application/{style}", BackgroundTask(file.close))
+    return page.attachment(pieces, f"{version.name}.{style}", f"application/{style}", task=BackgroundTask(file.close))
 
 
 # --- changes --------------------------------------------------------------------------------------------------------
@@ -343,7 +329,7 @@ def compare(request: Request) -> Response:
     changed = {one.name: one.change.value for one in changes if one.kind is PartKind.TASK}
     pictures = []
     for ids, version, spec in zip(("before-", "after-"), versions, specs, strict=True):
-        states = {path: changed["/".join(path)] for path, _ in _flat(spec.tasks) if "/".join(path) in changed}
+        states = {path: changed["/".join(path)] for path, _ in named(spec.tasks) if "/".join(path) in changed}
         where = page.path("pipelines", pipeline_id, "versions", version.pipeline_version_id)
         pictures.append((version, where, _picture(spec, version.name, where, states, ids)))
     return page.render(request, "compare_versions.html", pictures=pictures, changes=changes, missing=MISSING)

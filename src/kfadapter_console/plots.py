@@ -54,13 +54,14 @@ def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup
     """
     known = [value for _, value in points if value is not None and math.isfinite(value)]
     marks = ticks(min(known), max(known)) if known else []
+    digits = next((some for some in (6, 9, 12) if len({f"{one:.{some}g}" for one in known}) == len({*known})), 17)
     left = _MARGIN + _width(label for label, _ in points)
     bottom = _MARGIN + len(points) * _ROW
     drawn = [*_axis(marks, left, bottom, len(points) * _ROW)]
+    texts = ["no value" if value is None else f"{value:.{digits}g}" for _, value in points]
     said, before = list[str](), None
-    for row, (label, value) in enumerate(points):
+    for row, ((label, value), shown) in enumerate(zip(points, texts, strict=True)):
         y = _MARGIN + (row + 0.5) * _ROW
-        shown = "no value" if value is None else f"{value:.6g}"
         said.append(f"{one_line(label)}: {shown}")
         drawn.append(_text(_cut(label), left - 8, y + 4, "end", whole=label))
         drawn.append(_text(shown, left + _AXIS + 10, y + 4, "start", style="value", whole=str(value)))
@@ -71,7 +72,13 @@ def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup
         before = (x, y) if x is not None else None
     drawn.append(_text(_cut(name), left + _AXIS / 2, bottom + 36, "middle", style="axis-name", whole=name))
     series = Markup('<g class="series-0">{}</g>').format(Markup().join(drawn))
-    return _svg("metric", (left + _AXIS + 90, bottom + 36 + _MARGIN), f"{name} over runs", said, [series])
+    return _svg(
+        "metric",
+        (left + _AXIS + max(90, _width(texts) + 10), bottom + 36 + _MARGIN),
+        f"{name} over runs",
+        said,
+        [series],
+    )
 
 
 def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC curves") -> Markup:
@@ -214,7 +221,7 @@ def _axis(marks: Sequence[Decimal], left: float, bottom: float, height: float) -
     """The frame, the lines of the horizontal axis and its numbers; only the outer ones if not all fit."""
     box = Markup('<rect class="frame" x="{:g}" y="{:g}" width="{}" height="{:g}"/>')
     yield box.format(left, bottom - height, _AXIS, height)
-    shown = [f"{float(mark):.10g}" for mark in marks]
+    shown = [f"{float(mark):.12g}" for mark in marks]
     fit = len("".join(shown)) * _CELL < _AXIS
     for mark, number in zip(marks, shown, strict=True):
         x = left + _AXIS * _share(mark, marks)

@@ -1,30 +1,36 @@
-"""One run: its graph and tasks while it runs, why it failed, and what it made."""
+"""One run: its graph and tasks while it runs, why it failed, and what it made; also as a single file."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode
 
 from markupsafe import Markup
+from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console.compare import drawn, outputs_of
+from kfadapter_console.pipelines import named
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.folding import combined, counted, folded_tasks, progress, rows_of
-from kfadapter_grpc.graph import graph_of, svg
+from kfadapter_grpc.graph import STYLE, graph_of, svg
 from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.client import Client, RunArtifact
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Task
     from kfadapter_grpc.folding import Row
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 
     Names = tuple[str, ...]
 
-PARTS = ("head", "why", "graph", "tasks", "results")
+PARTS = ("head", "why", "graph", "tasks", "results", "about")
 """The parts of the page that change while the run is in progress, a template each."""
 MAX_ROWS = 300
 """How many tasks the page of a run shows, and a page of its tasks."""
@@ -42,14 +48,9 @@ _MAX_RESULTS, _MAX_PICTURES = 100, 8
 
 
 class Line(NamedTuple):
-    """A row of the table of tasks.
+    """A row of the table of tasks: how many groups are around it and how many rows inside it are not shown.
 
-    Attributes:
-        row: The task, group or iteration.
-        depth: The number of groups around it.
-        hidden: How many rows inside it are not shown.
-        toggle: What unfolds it, or folds it again: a loop in all iterations around it; empty if it always shows all.
-        is_open: Whether it is unfolded.
+    `toggle` unfolds it, or folds it again: a loop in all iterations around it; empty if it always shows all.
     """
 
     row: Row
@@ -79,20 +80,16 @@ def changes(client: Client, run_id: str, etag: str = "") -> Iterator[Run | None]
         yield client.runs.get(run_id) if count else None
 
 
-def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
-    run_id, sent = request.path_params["run_id"], dict[str, str]()
+def _fragments(request: Request, client: Client) -> live.Fragments:
+    run_id = request.path_params["run_id"]
     declared: Sequence[Task] | None = None
     for run in changes(client, run_id, request.query_params.get("etag", "")):
         if run is None:
-            yield live.BEAT
+            yield None
             continue
         declared = declared_tasks(client, run) if declared is None or not run.pipeline_version_id else declared
         values = _values(request, run, declared)
-        for part in PARTS:
-            fragment = page.text(request, f"run_{part}.html", **values)
-            if sent.get(part) != fragment:
-                yield fragment
-            sent[part] = fragment
+        yield from ((part, page.text(request, f"run_{part}.html", **values)) for part in PARTS)
 
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
@@ -175,15 +172,7 @@ def graph(
     closed: Collection[Names] = (),
     link: Callable[[Node, Sequence[Row]], str] = lambda *_: "",
 ) -> Markup:
-    """Draws the declared tasks with their states.
-
-    Args:
-        run: The run.
-        rows: Its tasks.
-        declared: The tasks to draw.
-        closed: The groups that are one box each.
-        link: Returns where a box leads to; gets the rows of its task, too.
-    """
+    """Draws declared tasks with their states; a closed group is one box, which leads where `link` says."""
     found: defaultdict[Names, list[Row]] = defaultdict(list)
     for row in flat(rows):
         found[row.names].append(row)
@@ -198,13 +187,6 @@ def graph(
             link=lambda node: link(node, found[node.path]),
         )
     )
-
-
-def named(tasks: Iterable[Task], above: Names = ()) -> Iterator[tuple[Names, Task]]:
-    """Yields declared tasks with their names and those of their groups."""
-    for task in tasks:
-        yield (*above, task.name), task
-        yield from named(task.tasks, (*above, task.name))
 
 
 def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
@@ -258,8 +240,78 @@ def tasks(request: Request) -> Response:
     )
 
 
+# --- a single file ---------------------------------------------------------------------------------------------------
+
+MAX_PICTURES = 20
+MAXDOCUMENTS = 10
+MAX_DOCUMENT_BYTES = 256 * 1024
+MAX_FAILURES = 20
+_MANY_TASKS = 500
+"""From this number of tasks on, values of their inputs and outputs are cut to few characters."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_FRAME = re.compile(r"<(?=i?frame)", re.IGNORECASE)
+"""Chromium connects to the address of a frame within a document before it finds that the policy forbids it."""
+DOCUMENTS = {"system.HTML", "system.Markdown"}
+
+
+def _report(request: Request) -> Response:
+    """The report as a download."""
+    run_id = request.path_params["run_id"]
+    headers = {
+        "content-disposition": f'attachment; filename="run-{run_id}.html"',  # the adapter finds no ids with quotes
+        "content-security-policy": f"sandbox; {POLICY}",
+    }
+    return HTMLResponse(report_of(page.client(request), run_id), headers=headers)
+
+
+def report_of(calls: Client, run_id: str) -> str:
+    """Returns the report of a run as HTML.
+
+    Raises:
+        RunNotFoundError: The run does not exist.
+    """
+    run, now = calls.runs.get(run_id), datetime.now(timezone.utc)
+    declared = declared_tasks(calls, run)
+    rows = rows_of(run, declared)
+    pictures = [*drawn(outputs_of(run))]
+    documents = [(name, one) for name, one in outputs_of(run) if one.type in DOCUMENTS]
+    return page.TEMPLATES.get_template("report.html").render(
+        run=run,
+        rows=rows,
+        failures=troubled(rows)[:MAX_FAILURES],
+        graph=graph(run, rows, declared),
+        pictures=pictures[:MAX_PICTURES],
+        documents=[(name, *_document(calls, run_id, one)) for name, one in documents[:MAXDOCUMENTS]],
+        left_out=max(len(pictures) - MAX_PICTURES, 0) + max(len(documents) - MAXDOCUMENTS, 0),
+        longest=1000 if len(run.tasks) < _MANY_TASKS else 40,
+        style=Markup((page.STATIC / "console.css").read_text("utf-8") + STYLE),  # noqa: S704  ours
+        policy=POLICY,
+        now=now,
+        version=installed_version(),
+    )
+
+
+def _document(calls: Client, run_id: str, artifact: RunArtifact) -> tuple[str, str]:
+    """Returns an artifact as HTML, or else why it is missing."""
+    try:
+        text = document(calls, run_id, artifact, MAX_DOCUMENT_BYTES)
+    except AdapterError as error:
+        return "", error.message
+    if text is None:
+        return "", f"It has more than {MAX_DOCUMENT_BYTES // 1024} KiB: download it instead."
+    return _FRAME.sub("&lt;", text), ""
+
+
+def document(calls: Client, run_id: str, artifact: RunArtifact, most: int) -> str | None:
+    """Returns an artifact, HTML or Markdown, as HTML; None if it has more than `most` bytes."""
+    data = b"".join(calls.artifacts.read(run_id, artifact.artifact_id, length=most + 1))
+    text = data.decode("utf-8", "replace")
+    return None if len(data) > most else page.markdown(text) if artifact.type == "system.Markdown" else text
+
+
 ROUTES = [
     Route("/runs/{run_id}", show),
     Route("/runs/{run_id}/live", follow),
     Route("/runs/{run_id}/tasks", tasks),
+    Route("/runs/{run_id}/report.html", _report),
 ]

@@ -1,11 +1,12 @@
-"""Runs: the list, and what can be done to them."""
+"""Lists of runs, recurring runs and experiments, and what can be done to them."""
 
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
@@ -25,13 +26,13 @@ from kfadapter_grpc.contract.listing import Page, View
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from starlette.datastructures import FormData
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.client import Client, RecurringRun
     from kfadapter_grpc.client.runs import RunsWhere
     from kfadapter_grpc.contract.runs import Run
 
@@ -43,8 +44,10 @@ ORDERS = {
 }
 STATES = tuple(state for state in RunState if state not in {RunState.UNKNOWN, RunState.SKIPPED, RunState.OMITTED})
 VERBS = ("terminate", "retry", "archive", "unarchive", "delete")
-_FIELDS = ("name", "state", "pipeline", "experiment", "recurring_run", "archived", "order", "page")
+_FIELDS = ("name", "state", "pipeline", "experiment", "recurring_run", "archived", "order", "page", "chosen")
 _MAX_CHOSEN = 100
+_AT_ONCE = 8
+"""How many calls for the runs of a list are made at a time."""
 _MAX_NAMES = 200
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WRONG_FILTER = (
@@ -56,50 +59,45 @@ _WRONG_FILTER = (
 )
 
 
-class _Listed(NamedTuple):
-    """A page of the list.
-
-    Attributes:
-        query: The fields of the filter, empty if not set.
-        found: The runs.
-        pipelines: The names of pipelines by their ids.
-        problem: What is wrong with the filter.
-    """
-
-    query: Mapping[str, str]
-    found: Page[Run] = Page(())
-    pipelines: Mapping[str, str] = {}
-    problem: str = ""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether new runs appear on this page."""
-        return not self.problem and not self.query["page"] and self.query["order"] in {"", "created_at desc"}
-
-    def link(self, **changes: str) -> str:
-        """Returns the address of this list with other fields."""
-        query = {name: value for name, value in {**self.query, **changes}.items() if value}
-        return f"/runs?{urlencode(query)}" if query else "/runs"
-
-
 def show(request: Request) -> Response:
     """Lists runs."""
     client = page.client(request)
-    listed = _list(client, request)
-    experiments = client.experiments.list(page_size=_MAX_NAMES).page().items
+    experiments = [one.name for one in client.experiments.list(page_size=_MAX_NAMES).page().items]
     return page.render(
-        request, "runs.html", listed=listed, orders=ORDERS, states=STATES, experiments=[one.name for one in experiments]
+        request,
+        "runs.html",
+        HTTPStatus.OK,
+        orders=ORDERS,
+        states=STATES,
+        experiments=experiments,
+        **_listed(request, client),
     )
 
 
-def _list(client: Client, request: Request) -> _Listed:
-    query = {name: request.query_params.get(name, "").strip() for name in _FIELDS}
+def _listed(request: Request, client: Client) -> dict[str, object]:
+    """Returns what the templates of the list show: a page of the runs that match, or what is wrong with the filter."""
+    query, problem = _query(request), ""
+    found: Page[Run] = Page(())
     pipelines = {one.pipeline_id: one.name for one in client.pipelines.list(page_size=_MAX_NAMES).page().items}
     try:
         runs = client.runs.list(order_by=query["order"], page_size=page.PAGE_SIZE, **_where(client, query))
-        return _Listed(query, runs.page(query["page"]), pipelines)
+        found = runs.page(query["page"])
     except _WRONG_FILTER as error:
-        return _Listed(query, pipelines=pipelines, problem=error.message)
+        problem = error.message
+
+    def link(**changes: str) -> str:
+        """Returns the address of this list with other fields."""
+        fields = {name: value for name, value in {**query, **changes}.items() if value}
+        return f"/runs?{urlencode(fields)}" if fields else "/runs"
+
+    is_live = not problem and not query["page"] and query["order"] in {"", "created_at desc"}  # new runs appear on it
+    shown = {"query": query, "found": found, "pipelines": pipelines, "problem": problem}
+    return {**shown, "is_live": is_live, "here": link}
+
+
+def _query(request: Request) -> dict[str, str]:
+    """Returns the fields of the filter, empty if not set."""
+    return {name: request.query_params.get(name, "").strip() for name in _FIELDS}
 
 
 def _where(client: Client, query: Mapping[str, str]) -> RunsWhere:
@@ -125,9 +123,9 @@ def follow(request: Request) -> Response:
     return live.stream(_fragments(request, page.client(request)))
 
 
-def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
-    listed = _list(client, request)
-    where, runs = _where(client, listed.query), listed.found.items
+def _fragments(request: Request, client: Client) -> live.Fragments:
+    where = _where(client, _query(request))
+    runs = client.runs.list(page_size=page.PAGE_SIZE, **where).page().items
     oldest = runs[-1].created_at if len(runs) == page.PAGE_SIZE else None
     watched = RunFilter(
         ExperimentRef(where.get("experiment_id", ""), where.get("experiment_name", "")),
@@ -137,14 +135,8 @@ def _fragments(request: Request, client: Client) -> Generator[str, None, None]:
         archived=where["archived"],
     )
     events = client.runs.watch(where=watched, known_etags={run.run_id: run.etag for run in runs})
-    sent = ""
     for count in live.latest(events, 0, lambda count, _: count + 1, client.close):
-        if count is None:
-            yield live.BEAT
-            continue
-        fragment = page.text(request, "runs_table.html", listed=_list(client, request))
-        yield fragment if fragment != sent else live.BEAT
-        sent = fragment
+        yield ("runs", page.text(request, "runs_table.html", **_listed(request, client))) if count else None
 
 
 def act(request: Request, form: FormData) -> Response:
@@ -153,14 +145,18 @@ def act(request: Request, form: FormData) -> Response:
     if verb not in VERBS:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     chosen = _chosen(form.getlist("run"))
-    failures: list[tuple[str, AdapterError]] = []
-    for run_id in chosen:
+
+    def change(run_id: str) -> tuple[str, AdapterError] | None:
         try:
             getattr(runs, verb)(run_id)
         except AdapterError as error:
             if len(chosen) == 1:
                 raise
-            failures.append((run_id, error))
+            return run_id, error
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        failures = [*filter(None, threads.map(change, chosen))]
     if failures:
         done = len(chosen) - len(failures)
         return page.render(request, "runs_refused.html", HTTPStatus.CONFLICT, verb=verb, done=done, failures=failures)
@@ -179,9 +175,48 @@ def _chosen(values: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(str(value) for value in values if value))[:_MAX_CHOSEN]
 
 
+# --- recurring runs and experiments -----------------------------------------------------------------------------------
+
+
+def show_recurring(request: Request) -> Response:
+    """Lists recurring runs with their next and last starts."""
+    calls = page.client(request)
+    found = calls.recurring_runs.list(page_size=page.PAGE_SIZE).page(request.query_params.get("page", ""))
+
+    def last_run(one: RecurringRun) -> Run | None:
+        return next(calls.runs.list(recurring_run_id=one.recurring_run_id, page_size=1), None)
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        rows = list(zip(found.items, threads.map(last_run, found.items), strict=True))
+    return page.render(request, "recurring.html", rows=rows, next=found.next_token)
+
+
+def change_recurring(request: Request, form: FormData) -> Response:  # noqa: ARG001  an action
+    """Enables, disables or deletes a recurring run."""
+    calls, which = page.client(request).recurring_runs, request.path_params["recurring_run_id"]
+    actions: dict[str, Callable[[str], object]] = {
+        "enable": calls.enable,
+        "disable": calls.disable,
+        "delete": calls.delete,
+    }
+    if (what := request.path_params["what"]) not in actions:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    actions[what](which)
+    return page.back("/recurring")
+
+
+def show_experiments(request: Request) -> Response:
+    """Lists experiments."""
+    found = page.client(request).experiments.list(page_size=page.PAGE_SIZE).page(request.query_params.get("page", ""))
+    return page.render(request, "experiments.html", experiments=found.items, next=found.next_token)
+
+
 ROUTES = [
     Route("/runs", show),
     Route("/runs/live", follow),
     Route("/runs/delete", ask_delete),
     Route("/runs/{verb}", page.action(act), methods=["POST"]),
+    Route("/recurring", show_recurring),
+    Route("/recurring/{recurring_run_id}/{what}", page.action(change_recurring), methods=["POST"]),
+    Route("/experiments", show_experiments),
 ]

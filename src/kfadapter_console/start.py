@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.pipelines import Problems, pairs, problems_of, request_id, text_of
+from kfadapter_console.pipelines import TYPES, Problems, pairs, problems_of, request_id, text_of
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, VersionNotFoundError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.parameters import check_parameters, typed_values, whole_numbers
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 from kfadapter_grpc.contract.spec import ParameterType
+from kfadapter_grpc.times import read_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
+    from kfadapter_grpc.contract.recurring_runs import Schedule
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json, Parameter
 
@@ -39,15 +42,7 @@ PREFIX = "parameters."
 """Precedes the names of parameters in the form, as in the violations of the adapter."""
 EMPTY = "empty."
 """Precedes the names of parameters whose text is empty on purpose."""
-_WORDS = {
-    ParameterType.NUMBER_DOUBLE: "number",
-    ParameterType.NUMBER_INTEGER: "integer",
-    ParameterType.STRING: "text",
-    ParameterType.BOOLEAN: "true or false",
-    ParameterType.LIST: "list, as JSON",
-    ParameterType.STRUCT: "object, as JSON",
-}
-_FIELDS = ("experiment", "display_name", "description", "labels", "caching_enabled")
+_FIELDS = ("experiment", "display_name", "description", "labels", "caching_enabled", "cron.cron", "interval.interval")
 
 
 def show(request: Request) -> Response:
@@ -150,7 +145,7 @@ def _field(parameter: Parameter, values: Mapping[str, str]) -> dict[str, object]
     lines = re.split("[\r\n]", text)  # an input of one line would lose either
     return {
         "parameter": parameter,
-        "words": _WORDS.get(parameter.type) or parameter.declared_type or "text",
+        "words": TYPES.get(parameter.type) or parameter.declared_type or "text",
         "text": text,
         "default": (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else "",
         "choices": [one for one in choices if one],
@@ -170,15 +165,29 @@ def start(request: Request, form: FormData) -> Response:
         before = _initial(*_subject(client, values | {"version_id": values.get("shown", "")}))
         typed = {name: text for name, text in values.items() if text != before.get(name)}
         return _form(request, (version, old), _initial(version, old) | {"caching": values.get("caching", "")} | typed)
-    declared = _declared(version)
+    declared, experiment = _declared(version), values.get("experiment", "")
+    known = "" if experiment else values.get("experiment_id", "")
     try:
+        parameters = check_parameters(declared, _parameters(declared, old.parameters if old else {}, values))
+        if "repeat" in form:
+            client.recurring_runs.create(
+                pipeline_id=version.pipeline_id,
+                pipeline_version_id=version.pipeline_version_id,
+                schedule=_schedule(values),
+                experiment_id=known,
+                experiment_name=experiment,
+                parameters=parameters,
+                display_name=values.get("display_name", ""),
+                description=values.get("description", ""),
+            )
+            return page.back("/recurring")
         run = client.runs.create(
             pipeline_id=version.pipeline_id,
             pipeline_version_id=version.pipeline_version_id,
-            experiment_id="" if values.get("experiment") else values.get("experiment_id", ""),
-            experiment_name=values.get("experiment", ""),
-            create_experiment=bool(values.get("experiment")),
-            parameters=check_parameters(declared, _parameters(declared, old.parameters if old else {}, values)),
+            experiment_id=known,
+            experiment_name=experiment,
+            create_experiment=bool(experiment),
+            parameters=parameters,
             display_name=values.get("display_name", ""),
             description=values.get("description", ""),
             labels=pairs(values.get("labels", ""), "labels"),
@@ -188,6 +197,17 @@ def start(request: Request, form: FormData) -> Response:
     except AdapterError as error:
         return _form(request, (version, old), values, error)
     return page.back(page.path("runs", run.run_id))
+
+
+def _schedule(values: Mapping[str, str]) -> Schedule:
+    cron, every = (values.get(name, "").strip() for name in ("cron.cron", "interval.interval"))
+    if cron and every:
+        raise InvalidFieldError.of("interval.interval", "fill in either this or the cron expression")
+    if not every:
+        return CronSchedule(cron)
+    if (length := read_duration(every)) is None:
+        raise InvalidFieldError.of("interval.interval", f"'{every}' is no length of time; write 90s, 15m, 1h30m or 7d")
+    return IntervalSchedule(length)
 
 
 def _parameters(declared: Sequence[Parameter], old: Mapping[str, Json], values: Mapping[str, str]) -> dict[str, Json]:

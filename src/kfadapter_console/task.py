@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 from collections import deque
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, StreamingResponse
+from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console import run as one_run
 from kfadapter_console.compare import drawn, outputs_of
+from kfadapter_console.pipelines import named
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -36,7 +36,6 @@ _MAX_READ_BYTES = 16 * 2**20
 _MAX_VIEW_BYTES = 16 * 2**20
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What steers a terminal."""
-_VIEWS = frozenset({"system.HTML", "system.Markdown"})
 _VIEW_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
     " img-src data: blob:; font-src data:; media-src data: blob:; form-action 'none'; frame-ancestors 'self'"
@@ -66,7 +65,7 @@ def _attempt(request: Request) -> int:
 def _values(request: Request, client: Client, run: Run, task: RunTask) -> dict[str, object]:
     paths = TaskPaths(run.tasks)
     path, names = paths.of(task), tuple(part.name for part in paths.parts(task))
-    declared = next((one for of, one in one_run.named(one_run.declared_tasks(client, run)) if of == names), None)
+    declared = next((one for of, one in named(one_run.declared_tasks(client, run)) if of == names), None)
     of = task.task_id or path
     return {
         "run": run,
@@ -114,16 +113,14 @@ def follow(request: Request) -> Response:
     return live.stream(_fragments(request))
 
 
-def _fragments(request: Request) -> Generator[str, None, None]:
-    client, followed, sent = page.client(request), False, ""
+def _fragments(request: Request) -> live.Fragments:
+    client, followed = page.client(request), False
     for run in one_run.changes(client, request.path_params["run_id"]):
         if run is None:
-            yield live.BEAT
+            yield None
             continue
         task = TaskPaths(run.tasks).find(request.query_params.get("of", ""))
-        fragment = page.text(request, "task_head.html", **_values(request, client, run, task))
-        yield fragment if fragment != sent else live.BEAT
-        sent = fragment
+        yield "head", page.text(request, "task_head.html", **_values(request, client, run, task))
         if task.state not in _NOT_STARTED and not task.kind.is_group and not followed:
             followed = True
             yield from _growing(request, run, task)
@@ -131,22 +128,20 @@ def _fragments(request: Request) -> Generator[str, None, None]:
             return
 
 
-def _growing(request: Request, run: Run, task: RunTask) -> Iterator[str]:
+def _growing(request: Request, run: Run, task: RunTask) -> live.Fragments:
     """Sends the end of a log whenever it grew, until the task has finished."""
-    client, notes, sent = page.client(request), list[str](), ""
+    client, notes = page.client(request), list[str]()
     pieces = client.runs.read_logs(
         run.run_id, task.task_id or task.name, follow=True, attempt=_attempt(request), on_note=notes.append
     )
     try:
         for kept in live.latest(pieces, b"", lambda kept, piece: (kept + piece)[-SHOWN_LOG_BYTES:], client.close):
             if kept is None:
-                yield live.BEAT
-                continue
-            fragment = page.text(request, "task_log.html", text=plain(kept), note="\n".join(notes))
-            yield fragment if fragment != sent else live.BEAT
-            sent = fragment
+                yield None
+            else:
+                yield "log", page.text(request, "task_log.html", text=plain(kept), note="\n".join(notes))
     except AdapterError as error:
-        yield page.text(request, "task_log.html", text="", note=error.message)
+        yield "log", page.text(request, "task_log.html", text="", note=error.message)
 
 
 def download_log(request: Request) -> Response:
@@ -154,8 +149,7 @@ def download_log(request: Request) -> Response:
     client = page.client(request)
     run, task = _find(request, client)
     pieces = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=_attempt(request))
-    first = next(pieces, b"")  # so that an error becomes a page
-    return _attachment(_with(first, pieces), f"{task.display_name or task.name}.log", "text/plain; charset=utf-8")
+    return page.attachment(pieces, f"{task.display_name or task.name}.log", "text/plain; charset=utf-8")
 
 
 # --- artifacts -------------------------------------------------------------------------------------------------------
@@ -166,58 +160,33 @@ def show_artifact(request: Request) -> Response:
     client = page.client(request)
     run_id, artifact_id = request.path_params["run_id"], request.query_params.get("id", "")
     artifact = client.artifacts.get(run_id, artifact_id)
-    pictures = [*drawn([(artifact.name, artifact)])]
-    return page.render(
-        request, "artifact.html", run_id=run_id, artifact=artifact, pictures=pictures, has_view=artifact.type in _VIEWS
-    )
-
-
-def _read(request: Request) -> tuple[ArtifactContent, Iterator[bytes]]:
-    client, found = page.client(request), deque["ArtifactContent"](maxlen=1)
-    chunks = client.artifacts.read(
-        request.path_params["run_id"],
-        request.query_params.get("id", ""),
-        path=request.query_params.get("path", ""),
-        on_content=found.append,
-    )
-    first = next(chunks, b"")  # so that an error becomes a page
-    return found[0], _with(first, chunks)
-
-
-def _with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
+    shown = {"artifact": artifact, "pictures": [*drawn([(artifact.name, artifact)])]}
+    has_view = artifact.type in one_run.DOCUMENTS
+    return page.render(request, "artifact.html", HTTPStatus.OK, run_id=run_id, has_view=has_view, **shown)
 
 
 def download(request: Request) -> Response:
     """Sends the bytes of an artifact as a file, those of a folder as a tar archive."""
-    content, chunks = _read(request)
+    query, found = request.query_params, deque["ArtifactContent"](maxlen=1)
+    run_id, artifact_id, path = request.path_params["run_id"], query.get("id", ""), query.get("path", "")
+    chunks = page.client(request).artifacts.read(run_id, artifact_id, path=path, on_content=found.append)
+    first = next(chunks, b"")  # the content is known then
+    content = found[0]
     name = content.name.replace("\\", "/").rpartition("/")[2] or "artifact"
-    is_bare = content.is_directory and not name.endswith(".tar")
-    return _attachment(chunks, f"{name}.tar" if is_bare else name, "application/octet-stream", content.size)
-
-
-def _attachment(chunks: Iterator[bytes], name: str, media_type: str, size: int | None = None) -> Response:
-    headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
-    if size is not None:
-        headers["content-length"] = str(size)
-    return StreamingResponse(chunks, media_type=media_type, headers=headers)
+    name += ".tar" if content.is_directory and not name.endswith(".tar") else ""
+    return page.attachment(chain([first], chunks), name, "application/octet-stream", size=content.size)
 
 
 def view(request: Request) -> Response:
     """Sends an HTML or Markdown artifact, which a browser keeps apart from these pages and from the network."""
-    artifact = page.client(request).artifacts.get(request.path_params["run_id"], request.query_params.get("id", ""))
-    if artifact.type not in _VIEWS:
+    client, run_id = page.client(request), request.path_params["run_id"]
+    artifact = client.artifacts.get(run_id, request.query_params.get("id", ""))
+    if artifact.type not in one_run.DOCUMENTS:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    content, chunks = _read(request)
-    text = b""
-    for chunk in chunks:
-        text += chunk
-        if len(text) > _MAX_VIEW_BYTES:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{content.name} is too large to be shown.")
-    shown = text.decode("utf-8", "replace")
+    if (shown := one_run.document(client, run_id, artifact, _MAX_VIEW_BYTES)) is None:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{artifact.name} is too large to be shown.")
     if artifact.type == "system.Markdown":
-        shown = page.text(request, "markdown.html", title=content.name, body=Markup(page.markdown(shown)))  # noqa: S704  it escapes
+        shown = page.text(request, "markdown.html", title=artifact.name, body=Markup(shown))  # noqa: S704  it escapes
     return HTMLResponse(shown, headers={"content-security-policy": _VIEW_POLICY})
 
 

@@ -1,14 +1,25 @@
-"""Durations and ages in words, for the command line and the page."""
+"""Durations and ages as people write them, for the command line and the page."""
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """The seconds of each unit, largest first."""
+_DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+
+
+def read_duration(text: str) -> timedelta | None:
+    """Parses integers with w, d, h, m or s, such as `1h30m`; None if it is none, or zero."""
+    found = _DURATION.fullmatch(text)
+    counts = found.groups("0") if found else ()
+    seconds = sum(int(count) * unit for count, unit in zip(counts, (7 * UNITS["d"], *UNITS.values()), strict=False))
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def shown_duration(length: timedelta) -> str:

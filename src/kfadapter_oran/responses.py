@@ -7,8 +7,7 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from grpc import StatusCode
-
+from kfadapter_grpc.client.errors import HTTP_STATUS
 from kfadapter_grpc.client.metrics import named_metrics
 
 if TYPE_CHECKING:
@@ -24,24 +23,6 @@ CONTENT_TYPE = "application/json"
 """The content type, exactly as the training manager compares it."""
 SCHEDULED = "scheduled"
 """The only `run_status` that the training manager accepts for a run that was started."""
-CLIENT_CLOSED_REQUEST = 499
-"""What proxies call a request that its client cancelled."""
-
-_BY_CODE: dict[StatusCode, int] = {
-    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
-    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
-    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
-    StatusCode.ABORTED: HTTPStatus.CONFLICT,
-    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    StatusCode.CANCELLED: CLIENT_CLOSED_REQUEST,
-    StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
-    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
-    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
-    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
-}
 _BY_REASON: dict[str, int] = {
     "UPLOAD_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "STORAGE_FULL": HTTPStatus.INSUFFICIENT_STORAGE,
@@ -53,7 +34,7 @@ _BY_REASON: dict[str, int] = {
 
 def http_status(error: AdapterError) -> int:
     """Returns the HTTP status of a failed call."""
-    return int(_BY_REASON.get(error.reason) or _BY_CODE.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+    return int(_BY_REASON.get(error.reason) or HTTP_STATUS.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
 
 
 def error_body(status: int, message: str, reason: str, request_id: str) -> dict[str, Json]:

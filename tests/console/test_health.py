@@ -8,11 +8,14 @@ from tests.console.visiting import page
 from tests.contract.tokens import token_file, token_lines
 from tests.legacy_http.calling import serving
 
+from kfadapter_grpc.client import WhoAmI
+from kfadapter_grpc.client.identity import IdentityCalls
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from tests.console.visiting import Visitor
 
 
@@ -22,6 +25,12 @@ def test_all_is_well(target: str, visitor: Visitor) -> None:
     assert f"Adapter {target} Version of the adapter {installed_version()} Page {visitor.url}" in answer.words
     assert "9 ok. Check again" in answer.words
     assert "✓ ok kfp Kubeflow Pipelines answers the adapter" in answer.words
+
+
+def test_the_version_of_kfp(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows the version that the adapter reports of its KFP."""
+    monkeypatch.setattr(IdentityCalls, "who_am_i", lambda _: WhoAmI(kfp_version="2.17.0"))
+    assert "Version of Kubeflow Pipelines 2.17.0" in visitor.get("/health").words
 
 
 def test_no_adapter() -> None:

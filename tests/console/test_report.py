@@ -15,7 +15,7 @@ from tests.cli.conftest import Kfadapter
 from tests.console.visiting import page
 from tests.made_runs import AT, FakeRuns, Store, run_of, serving_artifacts
 
-from kfadapter_console.report import MAX_DOCUMENT_BYTES, POLICY
+from kfadapter_console.run import MAX_DOCUMENT_BYTES, POLICY
 from kfadapter_grpc.client import RunState, RunTask, TaskKind
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.run_outputs import artifact

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -143,6 +144,13 @@ def test_actions(visitor: Visitor, client: Client, made: Made) -> None:
     assert visitor.post("/runs/delete", {"run": run.run_id}).path == "/runs"
     assert visitor.get(here).status == 404
     assert visitor.post("/runs/explode", {"run": run.run_id}).status == 404
+
+
+def test_compare_with_others(visitor: Visitor, made: Made) -> None:
+    """The page of a run leads to the list of its pipeline's runs, where it is ticked."""
+    (address,) = [one for one in visitor.get(f"/runs/{made.good.run_id}").html.links if "chosen=" in one]
+    ticked = re.findall(r'<input type="checkbox" id="run-([^"]*)"[^>]*checked>', visitor.get(unescape(address)).text)
+    assert ticked == [made.good.run_id]
 
 
 def test_several_runs_at_once(visitor: Visitor, client: Client, made: Made) -> None:

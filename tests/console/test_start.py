@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import timedelta
 from html import unescape
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from tests.console.conftest import EXAMPLES
+
+from kfadapter_grpc.client import CronSchedule, IntervalSchedule
 
 if TYPE_CHECKING:
     from tests.console.conftest import Made
@@ -276,3 +279,24 @@ def test_run_again_without_its_version(visitor: Visitor, client: Client, typed: 
     assert _opened(opened)["version_id"] == newer.pipeline_version_id
     gone = f"/start?pipeline_id={typed.pipeline_id}&version_id={older.pipeline_version_id}"
     assert visitor.get(gone).status == 404
+
+
+def test_recurring_run(visitor: Visitor, client: Client, typed: PipelineVersion) -> None:
+    """The form also makes a recurring run; what is wrong with its schedule is said next to the field."""
+    form = _form(visitor, typed, needed="x", count="8") | {"repeat": "1", "display_name": "밤마다"}
+    for schedule, words in [
+        ({"cron.cron": "0 3 * *"}, "has 4 fields"),
+        ({"interval.interval": "soon"}, "&#39;soon&#39; is no length of time"),
+        ({"cron.cron": "@daily", "interval.interval": "1h"}, "fill in either this or the cron expression"),
+    ]:
+        wrong = visitor.post("/start", form | schedule)
+        assert wrong.status == 400
+        (name,) = [*schedule][-1:]
+        assert re.search(rf'id="{re.escape(name)}-problem" role="alert">[^<]*{words}', wrong.text)
+    for schedule in ({"cron.cron": "0 3 * * *"}, {"interval.interval": "1h30m"}):
+        assert visitor.post("/start", form | schedule).path == "/recurring"
+    made = [one for one in client.recurring_runs.list() if one.display_name == "밤마다"]
+    assert {one.schedule for one in made} == {CronSchedule("0 0 3 * * *"), IntervalSchedule(timedelta(minutes=90))}
+    assert all(one.parameters == {"needed": "x", "count": 8} for one in made)
+    for one in made:
+        client.recurring_runs.delete(one.recurring_run_id)

@@ -13,7 +13,7 @@ from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Run, RunState
-from kfadapter_oran.responses import CLIENT_CLOSED_REQUEST, http_status, run_body
+from kfadapter_oran.responses import http_status, run_body
 
 STATUSES = {
     "PIPELINE_NOT_FOUND": 404,
@@ -55,7 +55,7 @@ STATUSES = {
     "UNSUPPORTED_BY_KFP": 501,
     "KFP_ERROR": 502,
     "INTERNAL": 500,
-    "CANCELLED": CLIENT_CLOSED_REQUEST,
+    "CANCELLED": 499,
     "CANNOT_CONNECT": 503,
     "DEADLINE": 504,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import typer
 
-from kfadapter_grpc.times import UNITS
+from kfadapter_grpc.times import read_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,18 +21,12 @@ class _Created(Protocol):
 
 C = TypeVar("C", bound=_Created)
 
-_SECONDS = (7 * UNITS["d"], *UNITS.values())
-_DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
-
 
 def duration(text: str) -> timedelta:
     """Parses a duration: integers with w, d, h, m or s."""
-    found = _DURATION.fullmatch(text)
-    counts = found.groups("0") if found else ("0",) * len(_SECONDS)
-    seconds = sum(int(count) * unit for count, unit in zip(counts, _SECONDS, strict=True))
-    if not seconds:
+    if (found := read_duration(text)) is None:
         raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m, 7d or 2w")
-    return timedelta(seconds=seconds)
+    return found
 
 
 def moment(text: str) -> datetime:
@@ -51,7 +45,8 @@ def optional_moment(text: str) -> datetime | None:
 
 def past_moment(text: str) -> datetime | None:
     """Parses a time as `moment` does, or a duration before now; None if it is unset."""
-    return datetime.now(timezone.utc) - duration(text) if text and _DURATION.fullmatch(text) else optional_moment(text)
+    length = read_duration(text)
+    return datetime.now(timezone.utc) - length if length else optional_moment(text)
 
 
 class Period:

@@ -21,6 +21,24 @@ _SAYS_NO = "backend unhealthy"
 """How gRPC words that no health check was answered with SERVING."""
 
 
+HTTP_STATUS = {
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.UNAUTHENTICATED: 401,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.FAILED_PRECONDITION: 409,
+    StatusCode.ABORTED: 409,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.CANCELLED: 499,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""The HTTP status of a failed call by its code, for gateways; 499 is what proxies call a cancelled request."""
+
+
 class CannotConnectError(AdapterError):
     """No adapter responds at the address, the connection broke, or the adapter reports NOT_SERVING."""
 
