@@ -37,14 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, max_upload_bytes: int) -> ASGIApp:
-    """Builds the application.
-
-    Args:
-        client: Calls the adapter.
-        hosts: The names under which the page is served, besides those of loopback.
-        read_only: Refuse whatever changes something.
-        max_upload_bytes: Maximum size of an uploaded file.
-    """
+    """Builds the application; `hosts` are the names under which the page is served, besides those of loopback."""
     app = Starlette(
         routes=[
             Route("/", lambda _: RedirectResponse("/runs")),

@@ -82,10 +82,10 @@ def show(request: Request) -> Response:
         shown=shown,
         all="all" in query,
         here="?" + urlencode([("run", run.run_id) for run in runs]),
-        metrics=sorted(metrics),
+        metrics={name: name for name in sorted(metrics)},
         metric=metric,
         metric_plot=metric_plot(metric, list(zip(names, values, strict=True))) if metric else "",
-        curves=curves,
+        curves={name: name for name in curves},
         curve=curve,
         roc_plot=roc_plot([(name, of_run.get(curve, ())) for name, of_run in zip(names, found, strict=True)], curve)
         if curve
@@ -109,11 +109,7 @@ def table(request: Request) -> Response:
 
 
 def _runs(request: Request) -> list[Run]:
-    """The runs of the address, oldest first.
-
-    Raises:
-        HTTPException: They are too many.
-    """
+    """The runs of the address, oldest first."""
     ids = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))
     if len(ids) > MAX_RUNS:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"{len(ids)} runs are too many: compare up to {MAX_RUNS}.")

@@ -41,13 +41,8 @@ _streams = threading.BoundedSemaphore(MAX_STREAMS)
 def stream(fragments: Fragments) -> Response:
     """Sends fragments as they come. The browser stops when they end, and connects again if they fail.
 
-    Args:
-        fragments: Rendered fragments with names; one that is as the last of its name is left out. None shows that the
-            stream is alive. It is closed when the browser has left, at its next item at the latest: so let none take
-            longer than some seconds.
-
-    Raises:
-        HTTPException: Too many streams are open; the page reloads itself instead.
+    Fragments have names; one that is as the last of its name is left out. None shows that the stream is alive. It is
+    closed when the browser has left, at its next item at the latest: so let none take longer than some seconds.
     """
     if not _streams.acquire(blocking=False):
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "Too many live pages are open.", {"retry-after": "5"})
@@ -88,17 +83,9 @@ def latest(
 ) -> Generator[S | None, None, None]:
     """Yields what a stream has come to, whenever that has changed, and None after `BEAT_SECONDS` without a change.
 
-    A thread of its own reads the stream, so that a browser that has left is noticed although nothing comes. After each
-    state it rests `RESTS` times as long as showing it took; what comes meanwhile is one change.
-
-    Args:
-        items: The stream.
-        state: What it comes to without items.
-        keep: Adds an item to the state.
-        stop: Ends the stream from another thread.
-
-    Raises:
-        AdapterError: The stream failed.
+    A thread of its own reads the stream, and `keep` adds each item to the state, so that a browser that has left is
+    noticed although nothing comes; `stop` then ends the stream. After each state it rests `RESTS` times as long as
+    showing it took; what comes meanwhile is one change.
     """
     changed, failures, ended = threading.Event(), list[Exception](), False
 

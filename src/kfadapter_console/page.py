@@ -90,11 +90,7 @@ def back(where: str) -> RedirectResponse:
 def attachment(
     pieces: Iterable[bytes], name: str, media_type: str, *, size: int | None = None, task: BackgroundTask | None = None
 ) -> Response:
-    """Sends a file to be kept; `size` if it is known, and what is to be done after it was sent.
-
-    Raises:
-        AdapterError: The first piece cannot be read, which so becomes a page.
-    """
+    """Sends a file to be kept. If its first piece cannot be read, the error becomes a page."""
     pieces = iter(pieces)
     first = next(pieces, b"")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}

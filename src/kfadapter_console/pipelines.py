@@ -80,11 +80,7 @@ _NO_PYTHON = (
 
 
 def pairs(text: str, field: str, separator: str = "\n") -> dict[str, str]:
-    """Parses `key=value` pairs, one in each line; a value may contain further `=`.
-
-    Raises:
-        InvalidFieldError: Some are not of this form, or a key occurs twice.
-    """
+    """Parses `key=value` pairs, one in each line; a value may contain further `=`."""
     found: dict[str, str] = {}
     for one in filter(None, map(str.strip, text.replace(separator, "\n").split("\n"))):
         key, equals, value = (part.strip() for part in one.partition("="))
@@ -119,13 +115,7 @@ class Problems(dict[str, str]):
 
 
 def problems_of(error: AdapterError, fields: Collection[str], field: str = "") -> Problems:
-    """Returns what an error says of each field.
-
-    Args:
-        error: The error.
-        fields: The names of the fields.
-        field: What an error without violations is about.
-    """
+    """Returns what an error says of each of these fields; one without violations is about `field`."""
     found: dict[str, list[str]] = {}
     for one in error.violations:
         name = one.field.removeprefix("metadata.")

@@ -46,12 +46,7 @@ _SHADED = Markup(
 
 
 def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup:
-    """Draws a metric over runs, a row for each run from top to bottom.
-
-    Args:
-        name: The metric's name.
-        points: The name and the value of each run; None if it has none.
-    """
+    """Draws a metric over named runs, a row for each from top to bottom; None is no value."""
     known = [value for _, value in points if value is not None and math.isfinite(value)]
     marks = ticks(min(known), max(known)) if known else []
     digits = next((some for some in (6, 9, 12) if len({f"{one:.{some}g}" for one in known}) == len({*known})), 17)
@@ -82,12 +77,7 @@ def metric_plot(name: str, points: Sequence[tuple[str, float | None]]) -> Markup
 
 
 def roc_plot(curves: Sequence[tuple[str, Sequence[RocPoint]]], title: str = "ROC curves") -> Markup:
-    """Draws ROC curves over each other, ten of which can be told apart, with a legend that has the area under each.
-
-    Args:
-        curves: The name and the points of each curve, in any order; points that are no rates are left out.
-        title: The title, for screen readers.
-    """
+    """Draws named ROC curves over each other, with the area under each; points that are no rates are left out."""
     left, bottom, marks = _MARGIN + 48, _MARGIN + _AXIS, ticks(0, 1)
     drawn = [*_axis(marks, left, bottom, _AXIS)]
     for mark in marks:

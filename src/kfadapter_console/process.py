@@ -37,16 +37,7 @@ IDLE_SECONDS = 30
 
 
 def run(client: Client, options: ConsoleOptions) -> None:
-    """Serves until SIGTERM or SIGINT. Main thread only.
-
-    Args:
-        client: The client of the adapter; closed at the end.
-        options: The options of the page.
-
-    Raises:
-        ServerStartError: The address cannot be bound.
-        SettingsError: The certificate or its key cannot be used.
-    """
+    """Serves until SIGTERM or SIGINT, and closes the client. Main thread only."""
     with ExitStack() as stages:
         listener = stages.enter_context(closing(bound_socket(options.listen, "--listen")))
         host = split_address(options.listen)[0]

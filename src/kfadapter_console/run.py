@@ -265,11 +265,7 @@ def _report(request: Request) -> Response:
 
 
 def report_of(calls: Client, run_id: str) -> str:
-    """Returns the report of a run as HTML.
-
-    Raises:
-        RunNotFoundError: The run does not exist.
-    """
+    """Returns the report of a run as HTML."""
     run, now = calls.runs.get(run_id), datetime.now(timezone.utc)
     declared = declared_tasks(calls, run)
     rows = rows_of(run, declared)

@@ -68,7 +68,7 @@ def show(request: Request) -> Response:
         "runs.html",
         HTTPStatus.OK,
         orders=ORDERS,
-        states=STATES,
+        states={"": "any"} | {state.value: state.value for state in STATES},
         experiments=experiments,
         **_listed(request, client),
     )
