@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.responses import PlainTextResponse
+from tests.console.visiting import page
 from tests.contract.running import Scripted, eventually
 from tests.legacy_http.calling import gateway
 from tests.mlmd import FakeStore
@@ -196,14 +197,15 @@ def test_the_client_continues_a_trace(traced: Traced) -> None:
 
 
 def test_gateways_pass_a_trace_on(traced: Traced) -> None:
-    """A request to the legacy HTTP gateway continues in its call; what gRPC cannot send is left out."""
+    """Calls of the legacy HTTP gateway and the web page continue the trace of a request, as far as gRPC can send it."""
     traced.kfp.on("GET", "/x", answers(200))
-    with gateway(traced.server) as made:
+    with gateway(traced.server) as made, page(traced.server.address) as visitor:
         made.caller.say("GET", "/pipelineIds/hello", traceparent=PARENT, tracestate="caf\xe9=1")
-    *_, call = traced.ended(2)
-    assert call.parent is not None
-    assert f"{call.parent.span_id:016x}" == PARENT.split("-")[2]
-    assert not call.parent.trace_state
+        visitor.get("/pipelines/hello", headers={"traceparent": PARENT})
+        calls = [one.parent for one in traced.ended(4) if one.kind is SpanKind.SERVER]
+    assert len(calls) > 1
+    assert {one and f"{one.span_id:016x}" for one in calls} == {PARENT.split("-")[2]}
+    assert not any(one and one.trace_state for one in calls)
 
 
 def test_ml_metadata() -> None:
