@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted, without_tls
+from tests.repository.played import played
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.kfp import TransportSettings
@@ -11,6 +12,8 @@ from kfadapter_grpc.kfp.probes import Stage, reach
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.scripted_kfp import ScriptedKfp
 
 STOPS = {
     "silent": (Stage.HTTP, "no response within", "overloaded"),
@@ -31,7 +34,7 @@ def test_the_embedded_kfp(embedded_url: str) -> None:
     """A healthy KFP is reached; its user mode, version and clock are reported."""
     reached = reach(TransportSettings(embedded_url))
     assert (reached.stopped_at, reached.multi_user, reached.addresses) == (None, False, ("127.0.0.1",))
-    assert reached.version.startswith("newer than 2.5")
+    assert reached.version == "embedded"
     assert reached.skew_seconds is not None
     assert abs(reached.skew_seconds) < 5
 
@@ -87,11 +90,16 @@ def test_a_namespace(status: int, stage: Stage) -> None:
     assert (reached.stopped_at, reached.multi_user, reached.version) == (stage, True, "2.17.0")
 
 
-def test_several_users_without_a_namespace() -> None:
-    """Without a namespace only shared pipelines are requested: there are no experiments without one."""
-    with healthy(answers(200, {}), multi_user=True) as url:
-        reached = reach(TransportSettings(url))
-    assert (reached.stopped_at, reached.multi_user) == (None, True)
+@pytest.mark.parametrize(
+    ("who", "stage"), [("nobody", Stage.CREDENTIALS), ("a bad token", Stage.CREDENTIALS), ("bob", None)]
+)
+def test_several_users_without_a_namespace(scripted: ScriptedKfp, who: str, stage: Stage | None) -> None:
+    """KFP lists shared pipelines for everyone; whether it knows the adapter shows in a namespace, be it forbidden."""
+    scripted.on("GET", "/healthz", answers(200, {**HEALTHY, "multi_user": True}))
+    scripted.on("GET", r"/pipelines\?", played("list without a namespace as alice", "multi_user"))
+    scripted.on("GET", r"/experiments\?.*namespace=", played(f"list team-a as {who}", "multi_user"))
+    reached = reach(TransportSettings(scripted.url))
+    assert (reached.stopped_at, reached.multi_user) == (stage, True)
 
 
 def test_an_answer_without_a_date() -> None:
