@@ -71,6 +71,20 @@ def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: Pipelines, who:
         before_scripted.list(TEAM_A, PageRequest(), call())
 
 
+@pytest.mark.parametrize("how", ["with a token", "as alice"])
+@pytest.mark.parametrize("forwarded", [False, True], ids=["the adapter's", "the caller's"])
+def test_kubernetes_is_unreachable(scripted: ScriptedKfp, how: str, *, forwarded: bool) -> None:
+    """KFP asks Kubernetes about users: its 401 or 500 without an answer says nothing about the credentials."""
+    scripted.on("GET", LIST, _played(f"list team-a {how}, Kubernetes unreachable", "multi_user_roles"))
+    credentials = ForwardedCredentials() if forwarded else None
+    with (
+        closing(connect(scripted.url, credentials=credentials)) as backend,
+        pytest.raises(errors.KfpUnavailableError, match="cannot ask Kubernetes") as caught,
+    ):
+        backend.pipelines.list(TEAM_A, PageRequest(), bobs_call() if forwarded else call())
+    assert "alice" not in caught.value.message
+
+
 REFUSED = [("nobody", "401"), ("a bad token", "401"), ("bob", "403"), ("vera", "403")]
 """Whom KFP refuses an upload; vera may read in team-a."""
 

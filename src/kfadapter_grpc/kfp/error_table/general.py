@@ -43,6 +43,17 @@ FIRST: tuple[Row, ...] = (
     ),
     Row(
         (),
+        (401, 500),
+        r"Failed to (review the token provided|create SubjectAccessReview)",
+        errors.KfpUnavailableError,
+        "Kubeflow Pipelines cannot ask Kubernetes who the user is and what it may do; try again later",
+        (
+            "multi_user_roles: list team-a with a token, Kubernetes unreachable",
+            "multi_user_roles: list team-a as alice, Kubernetes unreachable",
+        ),
+    ),
+    Row(
+        (),
         (401,),
         "",
         errors.KfpRejectedCredentialsError,
