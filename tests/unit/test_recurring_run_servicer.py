@@ -284,7 +284,7 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
     """All invalid fields are reported at once, and the repository is not called."""
     fields, violations = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
-        RecurringRunServicer(cast("RecurringRuns", repository)).Create(_request(**fields), None)  # type: ignore[arg-type]
+        RecurringRunServicer(cast("RecurringRuns", repository)).Create(_request(**fields), None)
     assert [violation.field for violation in caught.value.violations] == violations
     assert repository.asked == []
 
@@ -295,5 +295,5 @@ def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> N
     request = _request(pipeline_id=ID, cron=CRON)
     request.parameters.fields["x"].number_value = number
     with pytest.raises(InvalidFieldError) as caught:
-        RecurringRunServicer(cast("RecurringRuns", repository)).Create(request, None)  # type: ignore[arg-type]
+        RecurringRunServicer(cast("RecurringRuns", repository)).Create(request, None)
     assert [violation.field for violation in caught.value.violations] == ["parameters.x"]

@@ -1,4 +1,4 @@
-"""Converts records to messages, small enough for every client: gRPC accepts messages of 4 MiB by default."""
+"""Methods of servicers, and their messages, small enough for every client: gRPC accepts 4 MiB by default."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Value
 
 from kfadapter.v1 import run_pb2
-from kfadapter_grpc.codec import to_message
+from kfadapter_grpc.codec import read_request, to_message
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidPageTokenError
+from kfadapter_grpc.contract.listing import Page, PageOfListRequest
 from kfadapter_grpc.contract.values import Replacements
+from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    import grpc
     from google.protobuf.descriptor import Descriptor
 
-    from kfadapter_grpc.contract.listing import Page
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.listing import PageRequest
 
 M = TypeVar("M", bound=Message)
+R = TypeVar("R")
+L = TypeVar("L", bound=PageOfListRequest)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """The size limit of one record; leaves room for the message that it is sent in."""
@@ -35,6 +42,46 @@ _OF_VALUES = frozenset({"fields", "values", "string_value"})
 """Fields of protobuf's own, which have no place in JSON."""
 _HASH_BYTES = 8
 _MAX_TOKEN_CHARACTERS = 16 * 1024
+
+
+def unary(kind: type[R], serve: Callable[[Any, R, Call], object]) -> Any:  # noqa: ANN401 - a method
+    """Makes the method of an RPC that reads a request as `kind`; `serve` returns the record of its response.
+
+    A servicer's `namespace` is the default one.
+    """
+
+    def method(servicer: Any, request: Message, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
+        wanted = read_request(request, kind, servicer.namespace)
+        return message(serve(servicer, wanted, current_call(context)), _response_to(request))
+
+    return method
+
+
+def deletion(kind: type[R], serve: Callable[[Any, R, Call], bool]) -> Any:  # noqa: ANN401
+    """The same for a deletion: the response has the id in the request, or an empty one if `serve` found nothing."""
+
+    def method(servicer: Any, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
+        response = _response_to(request)
+        name = response.DESCRIPTOR.fields[0].name
+        deleted = serve(servicer, read_request(request, kind), current_call(context))
+        return response(**{name: getattr(request, name) if deleted else ""})
+
+    return method
+
+
+def listing(kind: type[L], serve: Callable[[Any, L, PageRequest, Call], Page[Any]]) -> Any:  # noqa: ANN401
+    """The same for a List."""
+
+    def method(servicer: Any, request: Message, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
+        wanted = read_request(request, kind, servicer.namespace)
+        found = serve(servicer, wanted, wanted.page(page_token(request)), current_call(context))
+        return page(found, _response_to(request), request)
+
+    return method
+
+
+def _response_to(request: Message) -> type[Message]:
+    return MESSAGES[METHOD_OF_REQUEST[request.DESCRIPTOR.name].path][1]
 
 
 def message(record: object, kind: type[M]) -> M:

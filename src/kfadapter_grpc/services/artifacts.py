@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import artifact_pb2 as pb
-from kfadapter.v1 import run_pb2
 from kfadapter.v1.artifact_pb2_grpc import ArtifactServiceServicer
 from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import artifacts as contract
@@ -16,7 +15,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds
-from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.services.answers import listing, message, page, page_token, unary
 
 if TYPE_CHECKING:
     import grpc
@@ -34,27 +33,27 @@ class ArtifactServicer(ArtifactServiceServicer):
     """Serves the calls of `kfadapter.v1.ArtifactService`."""
 
     def __init__(self, artifacts: Artifacts, default_namespace: str = "", *, read: ReadBytes) -> None:
-        self._artifacts = artifacts
-        self._namespace = default_namespace
+        self.kfp = artifacts
+        self.namespace = default_namespace
         self._read = read
 
     def List(self, request: pb.ListArtifactsRequest, context: grpc.ServicerContext) -> pb.ListArtifactsResponse:
-        """Lists artifacts."""
-        wanted = read_request(request, contract.ListArtifactsRequest, self._namespace)
-        found, warnings = self._artifacts.list(wanted, wanted.page(page_token(request)), current_call(context))
+        wanted = read_request(request, contract.ListArtifactsRequest, self.namespace)
+        found, warnings = self.kfp.list(wanted, wanted.page(page_token(request)), current_call(context))
         return page(found, pb.ListArtifactsResponse, request, warnings=warnings)
 
-    def Get(self, request: pb.GetArtifactRequest, context: grpc.ServicerContext) -> run_pb2.RunArtifact:
-        """Gets an artifact of a run."""
-        wanted = read_request(request, contract.GetArtifactRequest)
-        found = self._artifacts.get(wanted.run_id, wanted.artifact_id, current_call(context))
-        return message(found, run_pb2.RunArtifact)
+    Get = unary(
+        contract.GetArtifactRequest, lambda it, wanted, call: it.kfp.get(wanted.run_id, wanted.artifact_id, call)
+    )
+    ListMetrics = listing(
+        contract.ListMetricsRequest, lambda it, wanted, page, call: it.kfp.list_metrics(wanted.filter, page, call)
+    )
 
     def Read(self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadArtifactResponse]:
         """Reads the bytes of an artifact: a description of the content first, then the bytes."""
         wanted = read_request(request, contract.ReadArtifactRequest)
         call = current_call(context)
-        artifact, session = self._artifacts.find(wanted.run_id, wanted.artifact_id, call)
+        artifact, session = self.kfp.find(wanted.run_id, wanted.artifact_id, call)
         with self._read(artifact, wanted, call, session) as parts:
             begun, sent, has_deadline = time.monotonic(), 0, caller_seconds(context) is not None
             for part in parts:
@@ -66,9 +65,3 @@ class ArtifactServicer(ArtifactServiceServicer):
                     yield pb.ReadArtifactResponse(chunk=part)
                 else:
                     yield pb.ReadArtifactResponse(content=message(part, pb.ArtifactContent))
-
-    def ListMetrics(self, request: pb.ListMetricsRequest, context: grpc.ServicerContext) -> pb.ListMetricsResponse:
-        """Lists the scalar metrics of runs."""
-        wanted = read_request(request, contract.ListMetricsRequest, self._namespace)
-        found = self._artifacts.list_metrics(wanted.filter, wanted.page(page_token(request)), current_call(context))
-        return page(found, pb.ListMetricsResponse, request)

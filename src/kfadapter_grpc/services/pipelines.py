@@ -11,7 +11,7 @@ from kfadapter_grpc.contract import pipelines as contract
 from kfadapter_grpc.contract.errors import InvalidUploadError
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds, upload_seconds
-from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.services.answers import listing, message, unary
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
@@ -29,20 +29,36 @@ class PipelineServicer(PipelineServiceServicer):
     """Serves the calls of `kfadapter.v1.PipelineService`."""
 
     def __init__(self, pipelines: Pipelines, limits: UploadLimits, default_namespace: str = "") -> None:
-        self._pipelines = pipelines
+        self.kfp = pipelines
         self._limits = limits
-        self._namespace = default_namespace
+        self.namespace = default_namespace
 
-    def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
-        """Gets a pipeline by id or by name."""
-        wanted = read_request(request, contract.GetPipelineRequest, self._namespace)
-        return message(self._pipelines.get(wanted.pipeline, wanted.view, current_call(context)), pb.Pipeline)
-
-    def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> pb.ListPipelinesResponse:
-        """Lists pipelines."""
-        wanted = read_request(request, contract.ListPipelinesRequest, self._namespace)
-        found = self._pipelines.list(wanted, wanted.page(page_token(request)), current_call(context))
-        return page(found, pb.ListPipelinesResponse, request)
+    Get = unary(contract.GetPipelineRequest, lambda it, wanted, call: it.kfp.get(wanted.pipeline, wanted.view, call))
+    List = listing(contract.ListPipelinesRequest, lambda it, wanted, page, call: it.kfp.list(wanted, page, call))
+    Update = unary(contract.UpdatePipelineRequest, lambda it, wanted, call: it.kfp.update(wanted, call))
+    Delete = unary(
+        contract.DeletePipelineRequest,
+        lambda it, wanted, call: it.kfp.delete(
+            wanted.pipeline, call, force=wanted.force, allow_missing=wanted.allow_missing
+        ),
+    )
+    ListVersions = listing(
+        contract.ListPipelineVersionsRequest,
+        lambda it, wanted, page, call: it.kfp.list_versions(wanted.pipeline, wanted.view, page, call),
+    )
+    GetVersion = unary(
+        contract.GetPipelineVersionRequest,
+        lambda it, wanted, call: it.kfp.get_version(wanted.pipeline, wanted.version, call),
+    )
+    UpdateVersion = unary(
+        contract.UpdatePipelineVersionRequest, lambda it, wanted, call: it.kfp.update_version(wanted, call)
+    )
+    DeleteVersion = unary(
+        contract.DeletePipelineVersionRequest,
+        lambda it, wanted, call: it.kfp.delete_version(
+            wanted.pipeline, wanted.version, call, allow_missing=wanted.allow_missing
+        ),
+    )
 
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
@@ -51,7 +67,7 @@ class PipelineServicer(PipelineServiceServicer):
         call = current_call(context)
         has_deadline = caller_seconds(context) is not None
         metadata, chunks = _upload_stream(request_iterator)
-        wanted = read_request(metadata, contract.UploadPipelineMetadata, self._namespace, "metadata.")
+        wanted = read_request(metadata, contract.UploadPipelineMetadata, self.namespace, "metadata.")
         if call.limits is not None:
             call.limits.ensure(wanted.namespace)  # before the file is received
         if not has_deadline:
@@ -60,7 +76,7 @@ class PipelineServicer(PipelineServiceServicer):
         with received(chunks, self._limits, total_bytes=wanted.total_bytes, sha256=sha256, call=call) as file:
             if not has_deadline:
                 call.extend(upload_seconds(file.size))
-            result = self._pipelines.upload(wanted, file, call)
+            result = self.kfp.upload(wanted, file, call)
             return pb.UploadPipelineResponse(
                 pipeline=message(result.pipeline, pb.Pipeline),
                 version=message(result.version, pb.PipelineVersion),
@@ -72,56 +88,13 @@ class PipelineServicer(PipelineServiceServicer):
                 not_kept=result.not_kept,
             )
 
-    def Update(self, request: pb.UpdatePipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
-        """Updates a pipeline."""
-        wanted = read_request(request, contract.UpdatePipelineRequest, self._namespace)
-        return message(self._pipelines.update(wanted, current_call(context)), pb.Pipeline)
-
-    def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
-        """Deletes a pipeline and its versions."""
-        wanted = read_request(request, contract.DeletePipelineRequest, self._namespace)
-        call, allow_missing = current_call(context), wanted.allow_missing
-        result = self._pipelines.delete(wanted.pipeline, call, force=wanted.force, allow_missing=allow_missing)
-        return message(result, pb.DeletePipelineResponse)
-
-    def ListVersions(
-        self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext
-    ) -> pb.ListPipelineVersionsResponse:
-        """Lists the versions of a pipeline."""
-        wanted = read_request(request, contract.ListPipelineVersionsRequest, self._namespace)
-        which = wanted.page(page_token(request))
-        found = self._pipelines.list_versions(wanted.pipeline, wanted.view, which, current_call(context))
-        return page(found, pb.ListPipelineVersionsResponse, request)
-
-    def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
-        """Gets a version of a pipeline with its spec summary."""
-        wanted = read_request(request, contract.GetPipelineVersionRequest, self._namespace)
-        found = self._pipelines.get_version(wanted.pipeline, wanted.version, current_call(context))
-        return message(found, pb.PipelineVersion)
-
-    def UpdateVersion(
-        self, request: pb.UpdatePipelineVersionRequest, context: grpc.ServicerContext
-    ) -> pb.PipelineVersion:
-        """Updates a version of a pipeline."""
-        wanted = read_request(request, contract.UpdatePipelineVersionRequest, self._namespace)
-        return message(self._pipelines.update_version(wanted, current_call(context)), pb.PipelineVersion)
-
-    def DeleteVersion(
-        self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext
-    ) -> pb.DeletePipelineVersionResponse:
-        """Deletes a version of a pipeline."""
-        wanted = read_request(request, contract.DeletePipelineVersionRequest, self._namespace)
-        call, allow_missing = current_call(context), wanted.allow_missing
-        result = self._pipelines.delete_version(wanted.pipeline, wanted.version, call, allow_missing=allow_missing)
-        return message(result, pb.DeletePipelineVersionResponse)
-
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
         """Downloads the pipeline of a version: size and checksum first, then the bytes."""
-        wanted = read_request(request, contract.DownloadPipelineRequest, self._namespace)
+        wanted = read_request(request, contract.DownloadPipelineRequest, self.namespace)
         call = current_call(context)
-        with self._pipelines.download(wanted.pipeline, wanted.version, call) as file:
+        with self.kfp.download(wanted.pipeline, wanted.version, call) as file:
             if caller_seconds(context) is None:
                 call.extend(download_seconds(file.size))
             yield pb.DownloadPipelineResponse(info=pb.DownloadInfo(total_bytes=file.size, sha256=file.sha256.hex()))

@@ -13,7 +13,7 @@ from kfadapter_grpc.contract import watches
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
-from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.services.answers import deletion, listing, message, unary
 from kfadapter_grpc.well_known import timestamp
 
 if TYPE_CHECKING:
@@ -38,26 +38,21 @@ class RunServicer(RunServiceServicer):
         logs: RunLogs | None = None,
     ) -> None:
         """Serves `runs`; without `watches`, runs cannot be watched; without `logs`, logs cannot be read."""
-        self._runs = runs
+        self.kfp = runs
         self._logs = logs
         self._watches = watches
-        self._namespace = default_namespace
+        self.namespace = default_namespace
 
-    def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Starts a run."""
-        wanted = read_request(request, contract.CreateRunRequest, self._namespace)
-        return message(self._runs.create(wanted, current_call(context)), pb.Run)
-
-    def Get(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Gets a run."""
-        wanted = read_request(request, contract.GetRunRequest)
-        return message(self._runs.get(wanted.run_id, wanted.view, current_call(context)), pb.Run)
-
-    def List(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
-        """Lists runs."""
-        wanted = read_request(request, contract.ListRunsRequest, self._namespace)
-        found = self._runs.list(wanted.filter, wanted.page(page_token(request)), current_call(context))
-        return page(found, pb.ListRunsResponse, request)
+    Create = unary(contract.CreateRunRequest, lambda it, wanted, call: it.kfp.create(wanted, call))
+    Get = unary(contract.GetRunRequest, lambda it, wanted, call: it.kfp.get(wanted.run_id, wanted.view, call))
+    List = listing(contract.ListRunsRequest, lambda it, wanted, page, call: it.kfp.list(wanted.filter, page, call))
+    Retry = unary(contract.RetryRunRequest, lambda it, wanted, call: it.kfp.retry(wanted.run_id, call))
+    Archive = unary(contract.ArchiveRunRequest, lambda it, wanted, call: it.kfp.archive(wanted.run_id, call))
+    Unarchive = unary(contract.UnarchiveRunRequest, lambda it, wanted, call: it.kfp.unarchive(wanted.run_id, call))
+    Delete = deletion(
+        contract.DeleteRunRequest,
+        lambda it, wanted, call: it.kfp.delete(wanted.run_id, call, allow_missing=wanted.allow_missing),
+    )
 
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Terminates a run, and waits until it has finished if requested."""
@@ -65,32 +60,11 @@ class RunServicer(RunServiceServicer):
         call, wait_seconds = current_call(context), wanted.wait.total_seconds() if wanted.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
-        return message(self._runs.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)
-
-    def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Retries a failed run."""
-        wanted = read_request(request, contract.RetryRunRequest)
-        return message(self._runs.retry(wanted.run_id, current_call(context)), pb.Run)
-
-    def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Archives a run."""
-        wanted = read_request(request, contract.ArchiveRunRequest)
-        return message(self._runs.archive(wanted.run_id, current_call(context)), pb.Run)
-
-    def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Unarchives a run."""
-        wanted = read_request(request, contract.UnarchiveRunRequest)
-        return message(self._runs.unarchive(wanted.run_id, current_call(context)), pb.Run)
-
-    def Delete(self, request: pb.DeleteRunRequest, context: grpc.ServicerContext) -> pb.DeleteRunResponse:
-        """Deletes a run."""
-        wanted = read_request(request, contract.DeleteRunRequest)
-        deleted = self._runs.delete(wanted.run_id, current_call(context), allow_missing=wanted.allow_missing)
-        return pb.DeleteRunResponse(run_id=wanted.run_id if deleted else "")
+        return message(self.kfp.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         """Watches runs."""
-        wanted = read_request(request, watches.WatchRunsRequest, self._namespace)
+        wanted = read_request(request, watches.WatchRunsRequest, self.namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
