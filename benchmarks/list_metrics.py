@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tests.connecting import connect
 from tests.runs_kfp import RunsKfp
 from tests.workflows import Task, Workflow
 
@@ -16,7 +17,6 @@ from benchmarks.spec_summary import timed
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.listing import PageRequest
 from kfadapter_grpc.contract.runs import RunFilter
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,7 @@ from benchmarks.spec_summary import timed
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.metadata_store_pb2_grpc import MetadataStoreServiceStub
-from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
-from kfadapter_grpc.kfp.mlmd.store import PAGE_SIZE, StoreSettings
+from kfadapter_grpc.kfp.mlmd.store import PAGE_SIZE, OutputsReader, StoreSettings
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:

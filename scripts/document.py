@@ -226,7 +226,7 @@ def errors_page() -> str:
     """docs/reference/errors.md."""
     comments = reasons()
     lines = [_reason_line(cls, comments[cls.reason]) for cls in all_error_classes()]
-    return ERRORS_HEAD + "".join(lines) + ERRORS_MIDDLE + "".join(map(_case_line, ROWS))
+    return ERRORS_HEAD + "".join(lines) + ERRORS_MIDDLE + "".join(map(_case_lines, ROWS))
 
 
 def settings_page() -> str:
@@ -301,14 +301,17 @@ def _reason_line(cls: type[AdapterError], comment: str) -> str:
     return f"| `{cls.reason}` | {cls.code.name} | {text} |\n"
 
 
-def _case_line(row: Row) -> str:
+def _case_lines(row: Row) -> str:
     asked = ", ".join(operation.value for operation in row.operations) or "anything"
     words = f"`{row.pattern}`".replace("|", "\\|") if row.pattern else "anything"
-    who = {None: "", False: "adapter", True: "caller"}[row.as_caller]
-    looked = row.seen.value if row.seen else ""
+    looked = row.seen.value if row.seen else f"a file from {row.sizes.start} bytes on" if row.sizes else ""
     statuses = ", ".join(map(str, row.statuses))
     proof = "; ".join(row.proof)
-    return f"| {asked} | {who} | {statuses} | {words} | {looked} | `{row.error.reason}` | {proof} |\n"
+    errors = {"adapter": row.error, "caller": row.of_caller[0]} if row.of_caller else {"": row.error}
+    return "".join(
+        f"| {asked} | {who} | {statuses} | {words} | {looked} | `{error.reason}` | {proof} |\n"
+        for who, error in errors.items()
+    )
 
 
 def main() -> int:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import ipaddress
 
 MAX_PORT = 65_535
-"""The highest TCP port."""
 OFF = "off"
 """Represents an address where nothing is served."""
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Splits `HOST:PORT`; the brackets of an IPv6 address are removed.
-
-    Raises:
-        ValueError: It has another form.
-    """
+    """Splits `HOST:PORT`; the brackets of an IPv6 address are removed. Raises ValueError if it has another form."""
     host, colon, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in host and bare is host):

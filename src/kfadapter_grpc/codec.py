@@ -53,7 +53,6 @@ def to_message(record: Any, kind: type[M], replaced: Replacements | None = None)
 
 
 def to_record(message: Message, kind: type[R]) -> R:
-    """Makes a record from a message."""
     return _record(message, kind, None, "")
 
 
@@ -84,7 +83,6 @@ class _Unit(NamedTuple):
     """How to convert a field of a record to a message, in place, and a field of a message to the arguments of a record.
 
     Attributes:
-        attribute: The field of the record.
         get: Adds a message's field to the arguments of a record.
         put: Sets an item of a record in a message; None: unchanged, under its name.
         puts_empty: Whether an item that is false, zero or empty is set.
@@ -296,7 +294,6 @@ def _reader_of_one(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Violation
 
 
 def _item_of(wire: FieldDescriptor, hint: Any) -> Any:  # noqa: ANN401 - an annotation
-    """The annotation of one item of a list."""
     return get_args(hint)[0] if wire.is_repeated else hint
 
 
@@ -332,7 +329,6 @@ def _annotated(hint: Any) -> tuple[Any, Sequence[Check]]:  # noqa: ANN401 - an a
 
 
 def _records_of(hint: Any) -> list[Any]:  # noqa: ANN401 - an annotation
-    """The records in an annotation."""
     return [one for one in (hint, *get_args(hint)) if is_dataclass(one)]
 
 

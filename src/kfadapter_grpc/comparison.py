@@ -34,7 +34,6 @@ class Missing(enum.Enum):
 
 MISSING = Missing.MISSING
 Value: TypeAlias = "Json | datetime | timedelta | Missing"
-"""A value to compare."""
 
 
 class RowKind(enum.Enum):
@@ -47,12 +46,7 @@ class RowKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """A fact, a parameter or a metric of several runs.
-
-    Attributes:
-        values: One for each run, in the order of the runs.
-        differs: Whether the values are not all the same.
-    """
+    """A fact, a parameter or a metric of several runs."""
 
     kind: RowKind
     name: str
@@ -167,7 +161,6 @@ class SpecChange:
         name: The part's name; the path of a task (`each/train`); empty for the pipeline itself.
         field: What changed (`image`, `resources.cpu_limit`); empty if the part was added or removed.
         before: The value before; the fields of a removed part; MISSING if it was added or not set.
-        after: The same, after.
     """
 
     kind: PartKind

@@ -7,7 +7,6 @@ from pathlib import Path
 
 
 def state_folder() -> Path:
-    """The folder for persistent data of a user's program."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"
 

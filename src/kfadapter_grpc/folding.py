@@ -46,11 +46,7 @@ class Row:
         kind: The kind; UNKNOWN for an iteration.
         state: The state; that of an iteration follows from its tasks.
         task: The task; None for an iteration, and for a task that KFP does not report yet.
-        rows: The tasks of a group or an iteration, the iterations of a loop.
         total: How many rows there will be in the end, as far as known.
-        started_at: When it started.
-        finished_at: When it finished.
-        problem: Why it failed, or why it does not start; empty if unknown.
         is_unfolded: Whether something inside failed or hangs, so that it should be unfolded.
     """
 
@@ -69,7 +65,6 @@ class Row:
 
     @property
     def counts(self) -> Counter[RunState]:
-        """How many of its rows are in each state."""
         return Counter(row.state for row in self.rows)
 
     @property
@@ -246,7 +241,6 @@ class Merged:
     """What became of a declared task: one task of the run, or one for each iteration of the loops around it.
 
     Attributes:
-        tasks: The tasks.
         iterations: How many iterations it has had itself, if it is a single loop.
     """
 
@@ -255,12 +249,10 @@ class Merged:
 
     @property
     def state(self) -> RunState:
-        """The state of all of them."""
         return combined(task.state for task in self.tasks)
 
     @property
     def counts(self) -> Counter[RunState]:
-        """How many are in each state."""
         return Counter(task.state for task in self.tasks)
 
     def words(self, now: datetime) -> str:

@@ -29,9 +29,7 @@ HEALTH_SERVICE = "grpc.health.v1.Health"
 KFP_NAME = "kfp"
 """The service name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
-"""Pause between two probes of KFP."""
 SENDERS = 4
-"""The threads that send to watchers."""
 _AWAY = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
 _REJECTED = (
     "the adapter's credentials for KFP are not accepted, or cannot be read; calls fail with KFP_REJECTED_CREDENTIALS "
@@ -74,7 +72,6 @@ def _descriptor() -> FileDescriptor:
 
 
 DESCRIPTOR = _descriptor()
-"""The file that declares the service; reflection shows it."""
 _HealthListRequest = GetMessageClass(DESCRIPTOR.message_types_by_name["HealthListRequest"])
 _HealthListResponse = GetMessageClass(DESCRIPTOR.message_types_by_name["HealthListResponse"])
 
@@ -204,9 +201,6 @@ class Health:
     """The health of the server, of its services, and of KFP under the name `kfp`.
 
     Nothing is SERVING before `serve`, and nothing after `drain`. Safe to use from several threads.
-
-    Attributes:
-        servicer: Serves the checks.
     """
 
     def __init__(self, services: Sequence[str], *, follow_kfp: bool) -> None:
@@ -221,23 +215,19 @@ class Health:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP responded to the last probe."""
         return self._kfp_answers
 
     def serve(self) -> None:
-        """Reports that the server accepts calls."""
         with self._lock:
             self._serving = True
             self._publish()
 
     def report_kfp(self, answers: bool) -> None:
-        """Reports whether KFP responds."""
         with self._lock:
             self._kfp_answers = answers
             self._publish()
 
     def drain(self) -> None:
-        """Reports that the server is about to stop."""
         with self._lock:
             self._serving = False
             self._publish()
@@ -266,7 +256,6 @@ class HealthMonitor:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Starts probing."""
         self._thread.start()
 
     def stop(self, seconds: float = 0.5) -> None:

@@ -29,11 +29,8 @@ _FILES: tuple[FileDescriptor, ...] = (
 )
 
 VERSION_KEY = "x-kfadapter-version"
-"""The key of the adapter's version in the trailers of a response."""
 READ_SECONDS = 10.0
-"""Default deadline of a call without side effects."""
 WRITE_SECONDS = 30.0
-"""Default deadline of a call with side effects."""
 UPLOAD_SECONDS = 60.0
 """Default deadline of an upload, before its size is known."""
 UPLOAD_SECONDS_PER_MB = 2.0
@@ -64,10 +61,7 @@ class RpcMethod:
 
     Attributes:
         service: The service's full name (`kfadapter.v1.PipelineService`).
-        name: The method's name (`Get`).
         read_only: Whether it is declared to have no side effects; only such calls may be repeated without checking.
-        client_streaming: Whether the caller sends a stream.
-        server_streaming: Whether the server returns a stream.
     """
 
     service: str
@@ -96,7 +90,6 @@ class RpcMethod:
 
     @property
     def kind(self) -> CallKind:
-        """Which concurrency limit applies."""
         if self.client_streaming:
             return CallKind.UPLOAD
         return CallKind.STREAM if self.server_streaming else CallKind.UNARY
@@ -142,7 +135,6 @@ _DESCRIPTORS: tuple[MethodDescriptor, ...] = tuple(
 )
 
 METHODS: dict[str, RpcMethod] = {method.path: method for method in map(_method, _DESCRIPTORS)}
-"""Every RPC of the contract by its path."""
 
 METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.name: METHODS[_method(one).path] for one in _DESCRIPTORS}
 """The RPC of a request, by the name of the message: no two RPCs share a request."""
@@ -153,4 +145,3 @@ MESSAGES: dict[str, tuple[type[Message], type[Message]]] = {
 """The classes of the request and the response of every RPC, by its path."""
 
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
-"""The full names of the services."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.recurring_runs import IntervalSchedule, RecurringRun, Schedule
 
 _YEARS = 5
-"""How far ahead KFP searches for a start."""
 
 
 def has_ended(item: RecurringRun, now: datetime) -> bool:

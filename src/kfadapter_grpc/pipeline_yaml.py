@@ -31,10 +31,6 @@ def write_yaml(source: BinaryIO, target: BinaryIO) -> None:
 
     Values, order of keys and scripts are unchanged; multi-line texts become blocks. The whole file is held in
     memory, and each MB takes about a second.
-
-    Args:
-        source: One JSON document, or several separated by a line `---`.
-        target: Where to write.
     """
     documents = [json.loads(document) for document in source.read().decode().split(_SEPARATOR)]
     yaml.dump_all(

@@ -1,6 +1,6 @@
 """The constraints on the server's settings, each and together, and the file with the token for KFP.
 
-The parameters of a check are names of settings; the mistake is about the first one.
+The parameters of a check are names of settings, unless it is listed with one; the mistake is about the first one.
 """
 
 from __future__ import annotations
@@ -60,10 +60,6 @@ def is_inside(host: str) -> bool:
     return address.is_private or address.is_loopback
 
 
-def _listen(listen: str) -> None:
-    split_address(listen)
-
-
 def _insecure_listen(insecure_listen: bool, listen: str, tls_certificate: Path | None) -> None:
     if not (insecure_listen or tls_certificate or is_loopback(split_address(listen)[0])):
         raise ValueError(
@@ -72,24 +68,9 @@ def _insecure_listen(insecure_listen: bool, listen: str, tls_certificate: Path |
         )
 
 
-def _metrics_listen(metrics_listen: str) -> None:
-    if metrics_listen not in ("", OFF):
-        split_address(metrics_listen)
-
-
-def _health_listen(health_listen: str) -> None:
-    if health_listen:
-        split_address(health_listen)
-
-
 def _channelz_listen(channelz_listen: str) -> None:
     if channelz_listen and not is_loopback(split_address(channelz_listen)[0]):
         raise ValueError(f"channelz has no authentication, and others can reach {channelz_listen}; use 127.0.0.1")
-
-
-def _certificate(tls_certificate: Path | None) -> None:
-    if tls_certificate is not None:
-        _parsed(tls_certificate, check_certificate)
 
 
 def _key(tls_key: Path | None, tls_certificate: Path | None) -> None:
@@ -103,11 +84,6 @@ def _key(tls_key: Path | None, tls_certificate: Path | None) -> None:
 def _client_ca_needs_tls(tls_client_ca: Path | None, tls_certificate: Path | None) -> None:
     if tls_client_ca is not None and tls_certificate is None:
         raise ValueError("client certificates need TLS: set tls_certificate and tls_key, too")
-
-
-def _client_ca(tls_client_ca: Path | None) -> None:
-    if tls_client_ca is not None:
-        _parsed(tls_client_ca, check_ca)
 
 
 def _client_names(
@@ -130,16 +106,6 @@ def _client_names(
 def _client_proxies(tls_client_proxies: str, token_file: Path | None, issuers: Path | None) -> None:
     if split_names(tls_client_proxies) and not (token_file or issuers):
         raise ValueError("proxies send their callers' tokens, so token_file or issuers must be set")
-
-
-def _tokens(token_file: Path | None) -> None:
-    if token_file is not None:
-        _parsed(token_file, parse_tokens)
-
-
-def _issuers(issuers: Path | None) -> None:
-    if issuers is not None:
-        _parsed(issuers, parse_issuers)
 
 
 def _user_header(kfp_user_header: str, kfp_credentials: str, kfp_url: str) -> None:
@@ -246,11 +212,6 @@ def _kfp_certificate(kfp_client_key: Path | None, kfp_client_certificate: Path |
         ) from None
 
 
-def _mlmd_address(mlmd_address: str) -> None:
-    if mlmd_address:
-        split_address(mlmd_address)
-
-
 def _mlmd_ca(mlmd_ca: Path | None, mlmd_tls: bool) -> None:
     if mlmd_ca is None:
         return
@@ -288,19 +249,23 @@ def _upload_dir(upload_dir: Path | None) -> None:
         raise ValueError(f"{upload_dir} is not a folder that can be written to")
 
 
-CHECKS: tuple[Callable[..., None], ...] = (
-    _listen,
-    _metrics_listen,
-    _health_listen,
+def _file(parse: Callable[[bytes], object]) -> Callable[[Path | None], object]:
+    return lambda path: path and _parsed(path, parse)
+
+
+CHECKS: tuple[Callable[..., object] | tuple[str, Callable[..., object]], ...] = (
+    ("listen", split_address),
+    ("metrics_listen", lambda address: address in ("", OFF) or split_address(address)),
+    ("health_listen", lambda address: address and split_address(address)),
     _channelz_listen,
-    _certificate,
+    ("tls_certificate", _file(check_certificate)),
     _key,
     _client_ca_needs_tls,
-    _client_ca,
+    ("tls_client_ca", _file(check_ca)),
     _client_names,
     _client_proxies,
-    _tokens,
-    _issuers,
+    ("token_file", _file(parse_tokens)),
+    ("issuers", _file(parse_issuers)),
     _user_header,
     _user_of_callers,
     _user_prefix,
@@ -312,7 +277,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _kfp_token,
     _kfp_ca,
     _kfp_certificate,
-    _mlmd_address,
+    ("mlmd_address", lambda address: address and split_address(address)),
     _mlmd_ca,
     _artifact_stores,
     _artifact_folder,
@@ -323,11 +288,7 @@ CHECKS: tuple[Callable[..., None], ...] = (
 
 
 def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
-    """Reads and parses a file.
-
-    Raises:
-        ValueError: It cannot be read, or is invalid.
-    """
+    """Reads and parses a file. Raises ValueError if it cannot be read, or is invalid."""
     try:
         data = read_small(path)
     except OSError as error:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
 PREFIX = "KFADAPTER_"
-"""The prefix of every environment variable."""
 CLIENT_VARIABLES = (
     "ca",
     "client_certificate",
@@ -56,11 +55,7 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a t
 
 
 class SettingsError(Exception):
-    """The settings are invalid.
-
-    Attributes:
-        lines: One line for each mistake, all of them at once.
-    """
+    """The settings are invalid."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -73,8 +68,6 @@ class Declared:
 
     Attributes:
         field: The field, whose name is the TOML key.
-        kind: The type, without None.
-        option: The option, with help and bounds.
         more: What the reference adds to the help.
     """
 
@@ -85,17 +78,14 @@ class Declared:
 
     @property
     def name(self) -> str:
-        """The TOML key."""
         return self.field.name
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
         return PREFIX + self.name.upper()
 
     @property
     def flag(self) -> str:
-        """The option on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
@@ -109,11 +99,7 @@ class Declared:
         return self.field.default if factory is MISSING else factory()
 
     def convert(self, raw: object) -> object:
-        """Converts the text or value of a source.
-
-        Raises:
-            ValueError: It has another type, or is out of range.
-        """
+        """Converts the text or value of a source. Raises ValueError if it has another type, or is out of range."""
         text = raw.strip().lower() if isinstance(raw, str) else raw
         if choices := get_args(self.kind):
             if text in choices:
@@ -153,7 +139,6 @@ def declared(settings: type) -> dict[str, Declared]:
 
 
 def shown(value: object) -> str:
-    """Writes a value as a source would."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -164,8 +149,6 @@ class TomlFile:
     """A settings file, or none.
 
     Attributes:
-        path: Its path; None if there is none.
-        values: Its contents.
         mistakes: Why it has no contents, one line each.
         lines: The line, from 1, on which each name occurs first.
     """
@@ -196,7 +179,6 @@ class TomlFile:
         return cls(path, values, lines={name: _line_of(name, text) for name in values})
 
     def place(self, name: str) -> str:
-        """The position of a name in the file."""
         return f"{self.path}, line {self.lines[name]}"
 
 
@@ -205,9 +187,6 @@ class Sources:
     """The values of all sources, before any check, by the names of settings.
 
     Attributes:
-        flags: The options that were given.
-        file: The TOML file.
-        variables: The non-empty environment variables with the prefix.
         old: Variables of the Flask adapter, which all others override, each with the value that it gives.
     """
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-"""The environment variable with the TOML file's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +306,8 @@ def _failed_checks(values: dict[str, Any]) -> dict[str, str]:
     from kfadapter_grpc.setting_checks import CHECKS  # noqa: PLC0415  needs the extra `server`, as help does not
 
     mistakes = {}
-    for check in CHECKS:
-        names = list(inspect.signature(check).parameters)
+    for one in CHECKS:
+        names, check = ([one[0]], one[1]) if isinstance(one, tuple) else (list(inspect.signature(one).parameters), one)
         if values.keys() >= set(names):
             try:
                 check(*(values[name] for name in names))

@@ -33,12 +33,7 @@ class SpoolPlace:
 
 
 class Spool:
-    """The bytes that have arrived. Once closed, nothing remains of them.
-
-    Attributes:
-        stream: The bytes.
-        size: Their number.
-    """
+    """The bytes that have arrived. Once closed, nothing remains of them."""
 
     def __init__(self, place: SpoolPlace) -> None:
         self.stream: BinaryIO = io.BytesIO()
@@ -52,11 +47,7 @@ class Spool:
             self.stream.close()
 
     def write(self, chunk: bytes) -> None:
-        """Appends `chunk`.
-
-        Raises:
-            InternalError: The disk is full or broken.
-        """
+        """Appends `chunk`. Raises InternalError if the disk is full or broken."""
         self.size += len(chunk)
         with disk_faults():
             if self._in_memory and self.size > self._place.memory_bytes:

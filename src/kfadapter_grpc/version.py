@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DISTRIBUTION = "kfadapter-grpc"
-"""The name of the installed package."""
 BESIDE = ("grpcio", "protobuf", "kfp-server-api", "kfp")
 """Packages that a fault may come from, too; the last two are not always installed."""
 _MISSING = "not installed"

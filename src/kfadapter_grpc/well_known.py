@@ -104,12 +104,10 @@ def _fill(message: Value, json: Json) -> None:
 
 
 def fill_length(length: timedelta, message: Duration, _path: Path, _replaced: Replacements) -> None:
-    """Fills in a duration."""
     message.FromTimedelta(length)
 
 
 def fill_paths(paths: Sequence[str], message: FieldMask, _path: Path, _replaced: Replacements) -> None:
-    """Fills in the paths of fields."""
     message.paths.extend(paths)
 
 

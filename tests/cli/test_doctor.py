@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
+from tests.connecting import connect
 from tests.embedded.stand_in_engine import StandInEngine
 from tests.old_kfp import OldKfp
 from tests.recorded_runs import in_v1beta1, recorded
@@ -40,7 +41,6 @@ from kfadapter_grpc.doctor.server import (
     upload_folder,
 )
 from kfadapter_grpc.doctor.verdict import Status, certificate
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.probes import PROBES
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server import AdapterServer

@@ -1,7 +1,7 @@
 """The pipelines of `data/mlmd`, rewritten from the recordings: `mlmd_pipelines.py FOLDER` compiles them."""
 
 # Components are read as text and run elsewhere, by any Python: they import what they need.
-# ruff: noqa: ANN201, ARG001, B006, D103, PLR0917, PTH123, SIM115, UP006, UP035, UP045
+# ruff: noqa: ANN201, ARG001, B006, PLR0917, PTH123, SIM115, UP006, UP035, UP045
 # mypy: ignore-errors
 
 import sys

@@ -1,7 +1,7 @@
 """The pipelines of the tests of runs."""
 
 # Components are read as text and run elsewhere, by any Python: they import what they need.
-# ruff: noqa: ANN201, D103, PLC0415, PTH123, SIM115, T201
+# ruff: noqa: ANN201, PLC0415, PTH123, SIM115, T201
 # mypy: ignore-errors
 
 from pathlib import Path

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import grpc
 import pytest
 import yaml
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, eventually, failure, told
 from tests.repository.test_faults import ID, VERSION, VERSION_JSON
 from tests.scripted_kfp import ScriptedKfp, answers, stalls
@@ -21,7 +22,6 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc import methods
 from kfadapter_grpc.contract.errors import InternalError
 from kfadapter_grpc.contract.pipelines import PipelineDownload
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services import pipelines as pipeline_service
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits

@@ -6,13 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from google.protobuf.json_format import MessageToDict
+from tests.connecting import connect
 from tests.scripted_kfp import ScriptedKfp, answers
 
 from kfadapter.v1 import experiment_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer

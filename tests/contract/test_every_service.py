@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import pytest
+from tests.connecting import connect
 from tests.contract.running import told
 from tests.scripted_kfp import ScriptedKfp
 
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.connecting import connect
 from tests.contract.running import failure
 from tests.repository.played import placed, played
 from tests.scripted_kfp import ScriptedKfp, answers
@@ -13,7 +14,6 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.experiments import ExperimentServicer
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from kfadapter_grpc.watch import WatchPoller
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.watch.poll import RunSource
+    from kfadapter_grpc.kfp.runs import Runs
 
 GET = pb.GetPipelineRequest(name="hello")
 UNARY = {"grpc_type": "unary", "grpc_service": "kfadapter.v1.PipelineService", "grpc_method": "Get"}
@@ -48,7 +48,7 @@ class Measured:
         loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
         self.metrics = Metrics()
         self.server = AdapterServer(loaded, [servicer], lambda: True, observers=[self.metrics.calls])
-        looks: RunSource = NotAsked()  # type: ignore[assignment]
+        looks: Runs = NotAsked()  # type: ignore[assignment]
         self.metrics.read_from(self.server, WatchPoller(looks, threaded=False), LogWriter(stream))
         stack.enter_context(self.server)
         self.stub = PipelineServiceStub(stack.enter_context(grpc.insecure_channel(self.server.address)))

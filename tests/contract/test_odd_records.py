@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import structlog
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, eventually, failure
 from tests.notices.boxes import KEEP, box
 from tests.odd_records import BAD, ODD, SOUND, Odd, OddKfp, shows
@@ -23,7 +24,6 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer

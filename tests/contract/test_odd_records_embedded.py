@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS
 from tests.embedded.runs import a_pipeline, a_run
 from tests.embedded.serving import serving as serving_embedded
@@ -19,7 +20,6 @@ from kfadapter.v1 import common_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, TaskReport
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import pytest
+from tests.connecting import connect
 from tests.scripted_kfp import ScriptedKfp, answers, stalls
 from tests.transcripts import PIPELINES
 
@@ -16,7 +17,6 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, failure
 from tests.embedded.runs import a_run
 from tests.embedded.serving import Serving
@@ -17,7 +18,6 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, log_path
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:

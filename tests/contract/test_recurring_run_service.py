@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
+from tests.connecting import connect
 from tests.contract.running import failure
 from tests.repository.played import PIPELINE, VERSION, placed, played, with_pipeline
 from tests.scripted_kfp import ScriptedKfp, answers
 
 from kfadapter.v1 import recurring_run_pb2 as pb
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 
 if TYPE_CHECKING:

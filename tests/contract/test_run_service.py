@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
+from tests.connecting import connect
 from tests.contract.running import failure
 from tests.runs_kfp import AT, EXPERIMENT, NAME, NOBODY, OLDER, PIPELINE, VERSION, Fault, RunsKfp
 from tests.scripted_kfp import resets
@@ -16,7 +17,6 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client, RequestIdReusedError, RunState, View
 from kfadapter_grpc.contract.runs import run_id_for
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, eventually, failure, told
 from tests.embedded.runs import a_run
 from tests.embedded.serving import Serving
@@ -17,7 +18,6 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State
 from kfadapter_grpc.client import Client, RunChanged
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.methods import CallKind
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller, poller

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 import pytest
 from tests.certificates import CertificateAuthority
+from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, Told, eventually, failure
 from tests.contract.secrets import every_call
 from tests.contract.tokens import TOKENS, bearer, token_lines
 from tests.scripted_kfp import ScriptedKfp
 
 from kfadapter_grpc.contract.call import Role
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers

@@ -1,7 +1,7 @@
 """Pipelines whose tasks may come from the cache: `caching_pipelines.py FOLDER` compiles them."""
 
 # Components are read as text and run elsewhere, by any Python: they import what they need.
-# ruff: noqa: ANN201, D103, PTH123, SIM115
+# ruff: noqa: ANN201, PTH123, SIM115
 # mypy: ignore-errors
 
 import sys

@@ -1,7 +1,7 @@
 """Pipelines for the tests of the runner: `runner_pipelines.py FOLDER` compiles them."""
 
 # Components are read as text and run elsewhere, by any Python: they import what they need.
-# ruff: noqa: ANN201, B006, D103, PLC0415, PLR0917, PTH103, PTH120, PTH123, PYI024, RUF013, SIM115, T201, UP006, UP035
+# ruff: noqa: ANN201, B006, PLC0415, PLR0917, PTH103, PTH120, PTH123, PYI024, RUF013, SIM115, T201, UP006, UP035
 # mypy: ignore-errors
 
 import sys

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.cli.conftest import Kfadapter
+from tests.connecting import connect
 from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
 from tests.embedded.serving import serving as serving_embedded
 
 from kfadapter_embedded.execution import State
 from kfadapter_embedded.kinds import RUNS
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings

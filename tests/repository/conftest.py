@@ -8,13 +8,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.runs_kfp import RunsKfp
 from tests.scripted_kfp import ScriptedKfp
 from tests.transcripts import PIPELINES
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.connecting import connect
 from tests.old_kfp import OldKfp
 from tests.repository.conftest import call
 from tests.repository.test_faults import FOUND, GONE, ID, VERSION, VERSION_JSON
@@ -20,7 +21,6 @@ from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRef, UploadPipelineMetadata, VersionRef
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.repository.played import BROKEN, placed, played, query_of
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
@@ -20,7 +21,6 @@ from kfadapter_grpc.contract.experiments import (
     ListExperimentsRequest,
 )
 from kfadapter_grpc.contract.listing import Order, PageRequest, StorageState
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, after, answers, resets, sends, stalls
 
@@ -26,7 +27,6 @@ from kfadapter_grpc.contract.pipelines import (
     UploadPipelineMetadata,
     VersionRef,
 )
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.certificates import CertificateAuthority
+from tests.connecting import connect
 from tests.mlmd import FakeStore, Recording, large_run
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
@@ -26,10 +27,9 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.sources import outputs
-from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, StoreSettings, TransportSettings, connect
+from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, StoreSettings, TransportSettings
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
-from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
-from kfadapter_grpc.kfp.mlmd.store import MetadataStore
+from kfadapter_grpc.kfp.mlmd.store import MetadataStore, OutputsReader
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.spool import SpoolPlace
 
@@ -239,7 +239,7 @@ def test_nothing_listens() -> None:
 
 def test_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that accepts and never answers costs one timeout; for a while it is not called again."""
-    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.3)
+    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.store.READ_SECONDS", 0.3)
     recording = Recording("nested")
     with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
         reader = OutputsReader(StoreSettings(f"127.0.0.1:{deaf.getsockname()[1]}"))
@@ -255,7 +255,7 @@ def test_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_slow_in_all(monkeypatch: pytest.MonkeyPatch, store: FakeStore, nested: Recording) -> None:
     """The timeout is for all calls together, not for each."""
-    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.5)
+    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.store.READ_SECONDS", 0.5)
     store.before = lambda _name, _context: time.sleep(0.2)
     reader = OutputsReader(StoreSettings(store.start()))
     with closing(reader):

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call, pipeline_file
 from tests.repository.played import placed, played
 from tests.scripted_kfp import Connection, Received, answers
@@ -16,7 +17,7 @@ from kfadapter_grpc.contract.call import Authorization, Call, Grant, Limits, Rol
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
-from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, TokenFile, TransportSettings, connect
+from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, TokenFile, TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:

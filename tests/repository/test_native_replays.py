@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.connecting import connect
 from tests.native_specs import Declared, spec_of_tasks
 from tests.repository.conftest import call, pipeline_file
 from tests.repository.played import played, step
@@ -21,7 +22,7 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, UploadPipelineMetadata, VersionRef
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunFilter
-from kfadapter_grpc.kfp import ForwardedCredentials, connect
+from kfadapter_grpc.kfp import ForwardedCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable

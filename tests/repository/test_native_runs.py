@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.connecting import connect
 from tests.native_specs import Declared, spec_of_tasks
 from tests.recorded_runs import Said, in_v1beta1, names, recorded, recorded_native, said_of
 from tests.repository.conftest import call
@@ -20,7 +21,6 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunFilter, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.contract.watches import RunChanged, RunIds, WatchRunsRequest
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:

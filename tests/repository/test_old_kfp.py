@@ -13,6 +13,7 @@ import pytest
 import urllib3
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.connecting import connect
 from tests.contract.running import eventually
 from tests.old_kfp import OldKfp
 from tests.repository.conftest import call, pipeline_file
@@ -29,7 +30,6 @@ from kfadapter_grpc.contract.pipelines import (
     UploadResult,
 )
 from kfadapter_grpc.contract.spec import PipelineFormat
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

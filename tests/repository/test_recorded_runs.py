@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.connecting import connect
 from tests.recorded_runs import Said, in_v1beta1, names, recorded, said_of
 from tests.repository.conftest import call
 
@@ -17,7 +18,6 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.folding import rows_of
-from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:

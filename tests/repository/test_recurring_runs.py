@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.repository.played import (
     BROKEN,
@@ -32,7 +33,6 @@ from kfadapter_grpc.contract.recurring_runs import (
     ListRecurringRunsRequest,
     RecurringRun,
 )
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

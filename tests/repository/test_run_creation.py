@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.runs_kfp import (
     DEFAULT,
@@ -31,7 +32,6 @@ from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import CreateRunRequest, RunState, run_id_for
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests import recorded_runs
+from tests.connecting import connect
 from tests.recorded_runs import in_v1beta1
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends, stalls
 from tests.transcripts import DATA
@@ -26,7 +27,7 @@ from kfadapter_grpc.contract.errors import (
 )
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import LogNote, ReadLogsRequest
-from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, logs
+from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, logs
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.run_nodes import Pod
 

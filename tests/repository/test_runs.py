@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.runs_kfp import AT, DEFAULT, EXPERIMENT, NAME, NOBODY, OLDER, PIPELINE, VERSION, RunsKfp, refused
 from tests.scripted_kfp import answers, resets
@@ -18,7 +19,6 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Order, PageRequest, StorageState, View
 from kfadapter_grpc.contract.runs import RunFilter, RunState
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

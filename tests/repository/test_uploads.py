@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
+from tests.connecting import connect
 from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import answers
 from tests.transcripts import DATA
@@ -27,7 +28,6 @@ from kfadapter_grpc.contract.pipelines import (
     UploadPipelineMetadata,
     UploadResult,
 )
-from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

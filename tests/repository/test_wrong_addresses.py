@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 from tests.broken_kfp import hanging_up, without_tls
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, sends
 
 from kfadapter_grpc.contract.errors import AdapterError, KfpError, KfpUnavailableError
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.runs import RunFilter
-from kfadapter_grpc.kfp import TlsFiles, TransportSettings, connect
+from kfadapter_grpc.kfp import TlsFiles, TransportSettings
 from kfadapter_grpc.kfp.probes import Stage, reach
 
 if TYPE_CHECKING:

@@ -142,7 +142,12 @@ _OPERATIONS = (
     ("POST", r"/recurringruns/.*:disable$", Operation.DISABLE_RECURRING_RUN),
 )
 
-PROOFS = [(row, proof) for row in ROWS for proof in row.proof]
+PROOFS = [
+    (row, proof, as_caller)
+    for row in ROWS
+    for proof in row.proof
+    for as_caller in ([False, True] if row.of_caller else [False])
+]
 
 
 def _proof(proof: str) -> tuple[Operation, int, bytes]:
@@ -158,23 +163,25 @@ def _proof(proof: str) -> tuple[Operation, int, bytes]:
     return operation, response["status"], raw
 
 
-def _explain(row: Row, proof: str) -> AdapterError:
+def _explain(row: Row, proof: str, *, as_caller: bool = False) -> AdapterError:
     operation, status, body = _proof(proof)
     context = Context(
         subject="named 'x'",
         resource="x",
-        values={"size": "17000000", "limit": "16777216", "version": "2"},
-        look=None if row.seen is None else lambda _: row.seen,  # type: ignore[arg-type,return-value]
+        values={"size": str(row.sizes.start if row.sizes else 1000), "limit": "16777216", "version": "2"},
+        look=None if row.seen is None else lambda: row.seen,  # type: ignore[arg-type,return-value]
     )
-    failure = KfpFailureError(operation, read_failure(status, body, None), as_caller=bool(row.as_caller))
+    failure = KfpFailureError(operation, read_failure(status, body, None), as_caller=as_caller)
     return explain(failure, context)
 
 
-@pytest.mark.parametrize(("row", "proof"), PROOFS, ids=[f"{row.error.reason}-{proof}" for row, proof in PROOFS])
-def test_a_row_holds(row: Row, proof: str) -> None:
+@pytest.mark.parametrize(
+    ("row", "proof", "as_caller"), PROOFS, ids=[f"{row.error.reason}-{proof}-{caller}" for row, proof, caller in PROOFS]
+)
+def test_a_row_holds(row: Row, proof: str, as_caller: bool) -> None:
     """KFP's response in the row's proof becomes the row's error, with a complete text and no stack trace."""
-    error = _explain(row, proof)
-    assert type(error) is row.error
+    error = _explain(row, proof, as_caller=as_caller)
+    assert type(error) is (row.of_caller[0] if row.of_caller and as_caller else row.error)
     assert "?" not in error.message
     assert "goexit" not in error.message
     assert "{" not in error.message
@@ -195,7 +202,7 @@ def test_no_row_is_idle(row: Row) -> None:
 
 def test_all_faults_are_used() -> None:
     """Every fault made on purpose proves a row."""
-    assert {f"fault: {name}" for name in FAULTS} <= {proof for _, proof in PROOFS}
+    assert {f"fault: {name}" for name in FAULTS} <= {proof for _, proof, _ in PROOFS}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from tests.runs_kfp import spec_of
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.labels import ORIGIN_CHARACTERS
-from kfadapter_grpc.kfp.inline_spec import origin_text, read_origin, without_caching
+from kfadapter_grpc.kfp.run_creation import without_caching
+from kfadapter_grpc.kfp.run_json import origin_text, read_origin
 
 PIPELINE = "11111111-1111-4111-8111-111111111111"
 VERSION = "fedcba98-7654-4321-8fed-cba987654321"

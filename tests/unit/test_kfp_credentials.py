@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from tests.connecting import connect
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers
 
 from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
-from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile, TransportSettings, connect
+from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile, TransportSettings
 from kfadapter_grpc.kfp.transport import Request, Transport
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from tests.workflows import Task, Workflow
 from kfadapter_grpc.contract.run_outputs import RocPoint
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.kfp.artifact_stores import endpoint_of
-from kfadapter_grpc.kfp.mlmd.join import Join
-from kfadapter_grpc.kfp.mlmd.outputs import DOUBTFUL, with_outputs
+from kfadapter_grpc.kfp.mlmd.outputs import DOUBTFUL, Join, with_outputs
 from kfadapter_grpc.kfp.mlmd.records import Event, Execution, RecordedRun, StoredArtifact
 from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes

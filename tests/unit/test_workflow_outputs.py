@@ -8,13 +8,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.connecting import connect
 from tests.repository.conftest import call
 from tests.runs_kfp import RunsKfp
 
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunMetric, RunOutput
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
-from kfadapter_grpc.kfp import StoreSettings, connect
+from kfadapter_grpc.kfp import StoreSettings
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:

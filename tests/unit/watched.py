@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import RunNotFoundError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Authorization
     from kfadapter_grpc.contract.experiments import ExperimentRef
     from kfadapter_grpc.contract.watches import RunEvent
+    from kfadapter_grpc.kfp.runs import Runs
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -160,7 +161,7 @@ class Watching:
     def __init__(self) -> None:
         self.kfp = FakeRuns()
         self.now = BEGIN
-        self.poller = WatchPoller(self.kfp, threaded=False, now=lambda: self.now)
+        self.poller = WatchPoller(cast("Runs", self.kfp), threaded=False, now=lambda: self.now)
         self._stack = ExitStack()
 
     def watch(

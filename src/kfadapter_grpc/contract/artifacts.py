@@ -30,7 +30,6 @@ MAX_ENTRIES = 10_000
 """How many files of a folder are listed."""
 MAX_INT64 = 2**63 - 1
 _MAX_NAME = 1024
-"""Maximum number of characters in names, types and ids."""
 _MAX_PATH = 4096
 _NO_SIZE = "is {}; bytes are counted from 0"
 _ArtifactId = Annotated[str, text(_MAX_NAME, required="set the artifact_id; List returns the ids")]
@@ -47,7 +46,6 @@ class ListArtifactsRequest(PageOfListRequest):
     name: Annotated[str, text(_MAX_NAME)] = ""
 
     def check(self) -> Wrong:
-        """Checks that runs are selected in one way only."""
         if self.run_id and self.filter != RunFilter(namespace=self.filter.namespace):
             yield "filter", "selects runs, and so does run_id; leave one of them out"
 
@@ -84,11 +82,8 @@ class ArtifactContent:
     """Describes the bytes that follow.
 
     Attributes:
-        name: A file name to save it under.
         media_type: `application/x-tar` for a folder.
         size: In bytes; None for a folder.
-        entries: The first files of a folder, sorted by path.
-        entry_count: The number of files of the folder.
         stored_at: In UTC.
     """
 

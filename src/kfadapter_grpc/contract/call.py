@@ -26,7 +26,6 @@ class Role(enum.Enum):
     WRITER = "writer"
     """Further all calls but those that delete; with access rules only. Without them, all calls."""
     ADMIN = "admin"
-    """All calls."""
 
     def allows(self, needed: Role) -> bool:
         """Returns whether this role includes `needed`."""
@@ -62,7 +61,6 @@ class Caller:
 
     @property
     def name(self) -> str:
-        """The name in logs and limits."""
         return self.identity.name
 
     def role_in(self, namespace: str) -> Role | None:
@@ -71,7 +69,6 @@ class Caller:
 
     @property
     def role(self) -> Role | None:
-        """The highest role in any namespace."""
         return _highest(grant.role for grant in self.grants)
 
     def limits(self, needed: Role) -> Limits | None:
@@ -85,8 +82,6 @@ class Limits:
     """What a call may do, where that depends on the namespace. The namespace None is one that KFP does not know.
 
     Attributes:
-        name: The name of the caller.
-        grants: What the caller may do.
         needed: The role that the call needs where it changes something.
     """
 
@@ -157,9 +152,6 @@ class Usage:
 
     Attributes:
         kfp_requests: How many requests were sent to KFP for it, including retries.
-        kfp_seconds: How long it waited for KFP's responses.
-        received_bytes: The bytes of files received from its caller.
-        sent_bytes: The bytes of files and logs sent to its caller.
     """
 
     def __init__(self) -> None:
@@ -192,11 +184,9 @@ class Call:
     Safe to use from several threads.
 
     Attributes:
-        request_id: Identifies the call in logs, errors and requests to KFP.
         caller: The caller; None if callers are not authenticated.
         limits: What the call may do, if that depends on the namespace; None: it may be about everything.
         authorization: As whom KFP is called; None: as the adapter.
-        usage: The usage of the call.
         trace: Its trace, for `kfadapter_grpc.telemetry.spans`; None if it is not traced.
     """
 
@@ -226,7 +216,6 @@ class Call:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the client cancelled the call."""
         return self._cancelled
 
     def remaining(self) -> float:

@@ -33,7 +33,6 @@ class Violations:
         self.found: list[FieldViolation] = []
 
     def add(self, path: str, text: str) -> None:
-        """Adds a violation of a field."""
         self.found.append(FieldViolation(path, text))
 
     def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
@@ -48,11 +47,7 @@ class Violations:
             self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in known]
 
     def raise_any(self) -> None:
-        """Raises one error for all violations.
-
-        Raises:
-            InvalidFieldError: There are violations.
-        """
+        """Raises one error for all violations. Raises InvalidFieldError if there are violations."""
         if self.found:
             raise InvalidFieldError.of_all(self.found)
 
@@ -142,4 +137,3 @@ Namespace: TypeAlias = Annotated[
 RequestId: TypeAlias = Annotated[
     str, pattern("[A-Za-z0-9._:-]{1,63}", "must be 1 to 63 letters, digits, '-', '_', '.' or ':'; a UUID is best")
 ]
-"""An idempotency key, or empty."""

@@ -38,10 +38,6 @@ class Field:
     """A field of a cron expression.
 
     Attributes:
-        name: The unit that it counts.
-        lowest: Its lowest value.
-        highest: Its highest value.
-        names: Names of its values, from the lowest.
         sample: Six fields that KFP accepts, with this one in use.
     """
 
@@ -52,7 +48,6 @@ class Field:
     sample: str
 
     def __str__(self) -> str:
-        """Describes the field."""
         names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
         return f"the {self.name} is {self.lowest} to {self.highest}{names}"
 
@@ -76,7 +71,6 @@ class CronError(ValueError):
     """
 
     def __init__(self, text: str, field: Field | None = None) -> None:
-        """Makes the error."""
         super().__init__(text)
         self.field = field
 

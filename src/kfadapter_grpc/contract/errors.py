@@ -21,7 +21,6 @@ class FieldViolation:
 
     Attributes:
         field: The path of the field as in the proto (`metadata.name`).
-        description: What is wrong with it and what would be valid.
     """
 
     field: str
@@ -32,14 +31,8 @@ class AdapterError(Exception):
     """A fault that is reported to the caller.
 
     Attributes:
-        code: The gRPC status code.
-        reason: The stable reason, `UPPER_SNAKE`.
         resource_type: The kind of the missing or conflicting resource (`pipeline`); empty if there is none.
         retry_after: Seconds after which the same call may be repeated, if that can help.
-        message: What is wrong and what to do, in words.
-        metadata: The values in the message.
-        violations: The invalid fields.
-        resource_name: The name or id of the missing or conflicting resource.
         request_id: The id of the failed call; set by the client library.
     """
 
@@ -187,7 +180,6 @@ class InvalidFieldError(AdapterError):
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidFieldError:
-        """Makes the error for one field."""
         return cls(f"{field}: {description}", violations=[FieldViolation(field, description)])
 
     @classmethod

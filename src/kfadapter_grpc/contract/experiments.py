@@ -10,9 +10,7 @@ from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES, Id, Namespace, colu
 from kfadapter_grpc.contract.listing import ListRequest, StorageState
 
 MAX_EXPERIMENT_NAME = 128
-"""Maximum number of characters in an experiment's name (KFP's limit)."""
 DEFAULT_EXPERIMENT = "Default"
-"""The name of the default experiment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,6 @@ class Identity:
 
     Attributes:
         name: The name in logs and limits: of a line of the token file, in a certificate, or from a token's claims.
-        way: How the caller authenticated.
-        issuer: The issuer of the token.
-        subject: The token's subject.
-        groups: The groups in the token.
         claims: All claims of the token; only those of a verified token.
         certificate_names: The names in the caller's own client certificate, whatever way the caller authenticated;
             empty for that of a proxy, and for any that `*` allows beside a token.

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LINE_START = "kfadapter: "
-"""The prefix of the line with the labels."""
 MAX_DESCRIPTION_BYTES = 255
 """The largest description of a run in KFP, including the line with the labels."""
 
@@ -45,7 +44,6 @@ def split_labels(text: str) -> tuple[str, dict[str, str]]:
 
 
 def label_text(key: str, value: str) -> str:
-    """A substring of every description with this label."""
     return json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 

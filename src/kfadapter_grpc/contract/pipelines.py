@@ -22,7 +22,6 @@ MAX_PIPELINE_NAME = 128
 MAX_VERSION_NAME = 127
 """Maximum number of characters in a version's name (KFP's limit)."""
 MAX_TAGS = 20
-"""Maximum number of tags of a pipeline (KFP's limit)."""
 MAX_CALLER_TAGS = MAX_TAGS - 2
 """Maximum number of tags that a caller may set: the adapter has two of its own."""
 RESERVED_TAG_PREFIX = "kfadapter_"
@@ -33,7 +32,6 @@ MAX_DESCRIPTION = 4096
 """Maximum number of characters in a description: it is sent in a URL, of which servers accept 64 KiB, and Korean needs
 9 bytes for each."""
 MAX_URL = 2048
-"""Maximum number of characters in a code source URL."""
 _MAX_INT64 = 2**63 - 1
 
 
@@ -135,7 +133,6 @@ CallerTags: TypeAlias = Annotated[
     Mapping[str, str],
     tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX),
 ]
-"""Tags that a caller sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +271,7 @@ class PipelineFile:
 
     Attributes:
         stream: The bytes, at position 0. Its creator closes it.
-        size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
-        kind: The kind of the file.
     """
 
     stream: BinaryIO
@@ -299,7 +294,6 @@ class PipelineDownload:
 
     Attributes:
         stream: The bytes, at position 0. The creator of the stream closes it.
-        size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
     """
 

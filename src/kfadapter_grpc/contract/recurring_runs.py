@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 MAX_CONCURRENCY = 10
 """Maximum number of concurrent runs of a recurring run (KFP's limit)."""
 MAX_CRON = 128
-"""Maximum number of characters in a cron expression."""
 MAX_SERVICE_ACCOUNT = 253
-"""Maximum number of characters in the name of a Kubernetes service account."""
 _CRONTAB_FIELDS = 5
 _NOT_AT_ONCE = f"is {{}}; 1 to {MAX_CONCURRENCY} are allowed, 0 means 1"
 _LONGEST_INTERVAL = timedelta(days=100 * 366)
@@ -37,7 +35,6 @@ class CronSchedule:
     end_at: datetime | None = None
 
     def check(self) -> Wrong:
-        """Checks the expression and the bounds."""
         if fault := cron_fault(self.cron):
             yield "cron", fault
         yield from _wrong_bounds(self)
@@ -52,14 +49,12 @@ class IntervalSchedule:
     end_at: datetime | None = None
 
     def check(self) -> Wrong:
-        """Checks the interval and the bounds."""
         if self.interval.microseconds or not timedelta(seconds=1) <= self.interval <= _LONGEST_INTERVAL:
             yield "interval", "must be whole seconds, from 1 to a hundred years"
         yield from _wrong_bounds(self)
 
 
 Schedule: TypeAlias = CronSchedule | IntervalSchedule
-"""The schedule of a recurring run."""
 
 
 def _wrong_bounds(schedule: Schedule) -> Wrong:
@@ -77,7 +72,6 @@ class RecurringRun:
 
     Attributes:
         pipeline_version_id: Empty if each start uses the latest version.
-        ended: Whether the end of its schedule has passed.
         computed_next_start_at: Its next start as computed from the schedule; None if that cannot be computed.
     """
 
@@ -124,18 +118,12 @@ class CreateRecurringRunRequest:
     """Creates a recurring run.
 
     Attributes:
-        pipeline: The pipeline.
-        schedule: When to start runs.
         version: The version; the latest if unset.
         experiment: The experiment; None means the default one.
         parameters: The values for its runs; whole numbers may be floats.
         display_name: The name shown to users; generated if empty.
-        description: Its purpose.
         max_concurrency: Maximum number of its concurrent runs; 0 means 1.
-        catch_up: Whether missed starts are made up for.
-        disabled: Whether it starts no runs until it is enabled.
         service_account: The Kubernetes service account of the tasks; empty means KFP's own.
-        namespace: The namespace.
     """
 
     pipeline: PipelineRef
@@ -161,11 +149,9 @@ class CreateRecurringRunRequest:
 
     @property
     def enabled(self) -> bool:
-        """Whether it is created enabled."""
         return not self.disabled
 
     def check(self) -> Wrong:
-        """Checks that a display name is not blank."""
         if self.display_name and not self.display_name.strip():
             yield "display_name", "is blank; leave it out, and one is made"
 

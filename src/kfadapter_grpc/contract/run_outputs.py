@@ -48,14 +48,8 @@ class RunArtifact:
 
     Attributes:
         type: The schema's title (`system.Metrics`).
-        metadata: All metadata that the task set.
         artifact_id: KFP's id; several runs may share an artifact.
-        name: The name of the output that it belongs to.
-        run_id: The run for which it was read.
         task_id: The task of that run that made it; empty if it was made elsewhere.
-        created_at: In UTC.
-        metrics: The numbers in the metadata of a `system.Metrics`.
-        slices: The slices of a `system.SlicedClassificationMetrics`.
         task: The path of the task, if the artifact is not listed under it.
     """
 
@@ -80,7 +74,6 @@ class RunInput:
 
     Attributes:
         source_task: The name of the task that made it; empty if no task did.
-        source_output: The name of that task's output.
     """
 
     name: str
@@ -106,7 +99,6 @@ class RunOutput:
         return cls(name, artifact=artifacts[0], artifacts=artifacts)
 
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows the artifacts or the value."""
         for key in ("artifact", "artifacts") if self.artifact is None else ("value",):
             del made[key]
         return made

@@ -61,11 +61,7 @@ class TaskPaths:
         return chosen[0]
 
     def select(self, named: str, iteration_index: int | None = None) -> Sequence[RunTask]:
-        """Finds all matching tasks, in the same way.
-
-        Raises:
-            TaskNotFoundError: No task matches.
-        """
+        """Finds all matching tasks, in the same way. Raises TaskNotFoundError if no task matches."""
         if named in self._by_id:
             return [self._by_id[named]]
         for found in self._meant(named):
@@ -122,6 +118,5 @@ def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) ->
 
 
 def paths_of(tasks: Sequence[RunTask]) -> Mapping[str, str]:
-    """The paths of tasks by task_id."""
     paths = TaskPaths(tasks)
     return {task.task_id: paths.of(task) for task in tasks}

@@ -34,9 +34,7 @@ MAX_RUN_NAME_BYTES = 255
 _NAMESPACE = uuid.UUID("6f0f6c3e-3f0b-5d0a-9c55-5b1f6b1c7a10")
 """Our namespace of UUIDs: no other program derives ids from it. It must never change."""
 MAX_WAIT = timedelta(hours=1)
-"""How long Terminate waits at most."""
 MAX_TASK_PATH = 4096
-"""Maximum number of characters in the name or path of a task."""
 _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
 _NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
@@ -51,7 +49,6 @@ def _run_id(value: str) -> Iterator[str]:
 
 
 RunId: TypeAlias = Annotated[str, _run_id]
-"""The id of a run."""
 OptionalRunId: TypeAlias = Annotated[str, pattern(RUN_ID.pattern, _NO_RUN_ID)]
 """The same, or empty."""
 
@@ -93,15 +90,11 @@ class RunTask:
     """A task of a run. Times are in UTC, None if it has not started or not finished.
 
     Attributes:
-        pod_name: The pod that it runs in, if KFP says.
         state_history: The states that it went through, oldest first.
         display_name: The name that its author set for users; empty if none is known.
         parent_task_id: The group that it belongs to; empty at the top of the pipeline.
         iteration_index: Which iteration of the innermost loop, counted from 0; None outside of loops.
         attempts: How many times its container, or else its driver, was started.
-        cached: Whether the result of an earlier run was used.
-        warnings: What users should know although it did not fail.
-        log_tail: The last lines of its log, if it failed.
     """
 
     name: str
@@ -135,7 +128,6 @@ class RunSourceState(enum.Enum):
 
     @property
     def is_missing(self) -> bool:
-        """Whether information is known to be missing."""
         return self not in {RunSourceState.UNKNOWN, RunSourceState.AVAILABLE}
 
 
@@ -164,15 +156,11 @@ class Run:
         pipeline_id: Empty if it was started from a file; so is `pipeline_version_id`.
         pipeline_name: Empty if the pipeline was deleted; so is `pipeline_version_name` if the version was.
         description: Its purpose, without the labels.
-        labels: The callers' own labels.
         state_history: The states that it went through, oldest first.
         tasks: Its tasks, in the order in which they started.
         recurring_run_id: The recurring run that started it; empty if a caller did.
         etag: Changes whenever the run's state, tasks or storage state change.
-        warnings: What users should know although nothing failed.
         sources: Where the tasks, outputs and logs come from; None with `View.BASIC`.
-        metrics: The scalar metrics of its tasks.
-        caching_disabled: Whether it was started with `caching_enabled` false.
     """
 
     NOT_LISTED: ClassVar[tuple[str, ...]] = (
@@ -220,7 +208,6 @@ class LogNote:
 
 
 LogPiece: TypeAlias = "bytes | LogNote"
-"""The next bytes of a log, or a note about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +217,6 @@ class CreateRunRequest:
     Attributes:
         experiment: The experiment; None means the default one.
         parameters: The values; whole numbers may be floats.
-        request_id: The idempotency key; empty if there is none.
-        create_experiment: Whether to create the experiment if it does not exist.
         caching_enabled: False keeps tasks from using results of earlier runs; None leaves it to the pipeline.
     """
 
@@ -251,7 +236,6 @@ class CreateRunRequest:
 
     @property
     def caching(self) -> bool:
-        """Whether results of earlier runs may be used."""
         return self.caching_enabled is not False
 
     def check(self) -> Wrong:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
-"""A JSON value."""
 
 
 class PipelineFormat(enum.Enum):
@@ -46,7 +45,6 @@ class TaskKind(enum.Enum):
 
     @property
     def is_group(self) -> bool:
-        """Whether it contains other tasks."""
         return self in _GROUPS
 
 
@@ -58,13 +56,8 @@ class Parameter:
     """A parameter of a pipeline.
 
     Attributes:
-        name: Its name.
-        type: Its type.
         declared_type: The type as written in the file.
         has_default: Whether the file has a default; a default may be null.
-        default: The default in the parameter's own type.
-        optional: Whether a run may omit it.
-        description: Its purpose.
         literals: The allowed values; empty if any value of its type is allowed.
     """
 
@@ -85,7 +78,6 @@ class Parameter:
                 object.__setattr__(self, "default", float(cast("int", self.default)))
 
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows an unknown type as written in the file."""
         return made | {"type": self.type.value or self.declared_type}
 
 
@@ -94,11 +86,7 @@ class Artifact:
     """A file or data set that is an input or output of a pipeline.
 
     Attributes:
-        name: Its name.
         type: The schema's title (`system.Dataset`).
-        is_list: Whether it is a list of such artifacts.
-        optional: Whether a run may omit it.
-        description: Its purpose.
     """
 
     name: str
@@ -135,17 +123,11 @@ class Task:
     Attributes:
         name: Its name, unique in its group.
         component: The component, or the template of a Workflow, that it runs.
-        kind: Its kind.
         image: The container's image; empty for groups and importers.
         depends_on: The names of the tasks of the same group that must have finished before.
         condition: The condition under which it runs, in words; empty if it always runs.
         loop_items: What a loop runs over: the items as JSON, or their source.
-        resources: Its resource requests; None if unset.
-        caching_enabled: Whether earlier results may be used again.
-        kubernetes_extras: The Kubernetes objects and settings that it uses.
         tasks: The tasks inside it, in an order in which they can run.
-        display_name: The name shown to users.
-        max_retries: How often it is retried when it fails; 0 means never.
         loop_parallelism: How many items of a loop run at once; 0 means no limit.
     """
 
@@ -170,16 +152,7 @@ class SpecSummary:
     """The contents of a pipeline file.
 
     Attributes:
-        format: The kind of the file.
-        name: The pipeline's name inside the file.
-        description: The description inside the file.
-        parameters: The parameters of a run.
         schema_version: The version of the spec's schema, or the API version of a Workflow.
-        sdk_version: The SDK that compiled the file.
-        input_artifacts: The artifacts that a run needs.
-        output_artifacts: The artifacts that a run makes.
-        output_parameters: The parameters that a run returns.
-        tasks: The tasks as a graph, in an order in which they can run.
         unknown_parts: Paths of parts that were not understood, or were too large to show.
     """
 

@@ -57,8 +57,6 @@ class Replacement:
 
     Attributes:
         path: Its position (`parameters.x[3]`).
-        why: What is wrong with it (`nested too deeply`).
-        shown_as: What replaces it.
     """
 
     path: str
@@ -84,7 +82,6 @@ class Replacements:
             self.more += 1
 
     def texts(self) -> list[str]:
-        """One line for each."""
         return [*map(str, self.first), *([f"{self.more} more values were replaced"] if self.more else [])]
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.checks import Wrong
 
 MAX_WATCHED_RUNS = 1000
-"""The maximum number of ids in one watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class WatchRunsRequest:
     tasks: bool = False
 
     def check(self) -> Wrong:
-        """Checks that runs are selected."""
         if isinstance(self.what, RunIds) and not self.what.run_ids:
             yield "what", "is empty; name runs by id, or a filter, which may be empty"
 
@@ -82,4 +80,3 @@ class Heartbeat:
 
 
 RunEvent: TypeAlias = "RunChanged | RunGone | Heartbeat"
-"""An event of a watch."""

@@ -24,7 +24,6 @@ class Row:
     """Items side by side.
 
     Attributes:
-        items: The items from left to right.
         steps: The distance of each middle from the previous one; of the first from the left edge.
         end: The distance of the right edge from the last middle.
     """
@@ -35,21 +34,13 @@ class Row:
 
     @property
     def width(self) -> int:
-        """Its minimum width."""
         return sum(self.steps) + self.end + 1
 
 
 def columns(
     rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], limit: int
 ) -> dict[int, int]:
-    """Returns the column of each item's middle, from 0.
-
-    Args:
-        rows: The rows, from top to bottom.
-        links: The links below each row.
-        passing: The items that are passing lines.
-        limit: The maximum width, if possible.
-    """
+    """Returns the column of each item's middle, from 0."""
     room = max(row.width for row in rows)
     room = max(room, min(limit, room + 8))
     ups, downs = _pulls(links, passing)
@@ -159,14 +150,7 @@ def width_for(ports: int) -> int:
 def pins(
     nets: Sequence[Net], middles: Mapping[int, int], halves: Mapping[int, int], passing: frozenset[int]
 ) -> list[Pins]:
-    """Returns the columns of all nets between two rows.
-
-    Args:
-        nets: The nets.
-        middles: The column of each item's middle.
-        halves: The maximum distance of the ports of each item from its middle.
-        passing: The items that are passing lines; a net leaves these in the middle.
-    """
+    """Returns the columns of all nets between two rows."""
     tops, bottoms = [net.tops for net in nets], [net.bottoms for net in nets]
     leaving, entering = _side(tops, bottoms, middles, halves), _side(bottoms, tops, middles, halves)
     leavers, enterers = Counter(itertools.chain(*tops)), Counter(itertools.chain(*bottoms))
@@ -230,13 +214,8 @@ class Plan:
 
     Attributes:
         lanes: The items: boxes and passing lines.
-        rows: The items of each row, from left to right.
         passing: The items that are passing lines.
-        nets: The lines below each row.
-        entering: How many nets enter each item.
         widths: The width of each item; always odd.
-        middles: The column of each item's middle, once positioned.
-        columns: The total width of the rows, once positioned.
     """
 
     def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
@@ -255,14 +234,12 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """The minimum width of all rows."""
         return max(self._row(row).width for row in self.rows)
 
     def _width(self, node: int | None, ports: int) -> int:
         return width_for(ports) if node is None else max(width_for(ports) + 2, self._sizes[node].width)
 
     def height(self, item: int) -> int:
-        """The height of an item in cells."""
         node = self.lanes.nodes[item]
         return 1 if node is None else self._sizes[node].height
 
@@ -291,5 +268,4 @@ class Plan:
         return self.height(item) - 1
 
     def is_merged(self, item: int) -> bool:
-        """Whether several nets enter a passing line."""
         return item in self.passing and self.entering[item] > 1

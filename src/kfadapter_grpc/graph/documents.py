@@ -33,13 +33,7 @@ _LONGEST = 160
 
 
 def outline(graph: Graph, width: int, style: Style) -> list[str]:
-    """Lists tasks with their dependencies; lines that are too long are wrapped with an indent.
-
-    Args:
-        graph: The tasks.
-        width: The maximum line width; at least 20.
-        style: The bullet of each task, and the mark of cut text.
-    """
+    """Lists tasks with their dependencies; lines that are too long are wrapped with an indent."""
     return list(_listed(graph, width, style, 0))
 
 
@@ -77,7 +71,6 @@ _MARKDOWN = re.compile(r"(?<![^\W_])_|_(?![^\W_])|(?<=^\d)\.|(?<=^\d\d)\.|^[-+]"
 
 
 def mermaid(graph: Graph) -> str:
-    """Writes a graph as a Mermaid flowchart."""
     return "\n".join(["flowchart TD", *_mermaid_lines(in_order(graph, DOCUMENT), "  ", itertools.count(1))]) + "\n"
 
 

@@ -29,9 +29,7 @@ class Fit:
     """The space for a layout.
 
     Attributes:
-        width: The number of columns.
         label: The maximum width of the text in a box.
-        mark: The mark of cut text.
         must_fit: Whether a wider layout is rejected.
     """
 
@@ -42,12 +40,10 @@ class Fit:
 
     @property
     def inside(self) -> Fit:
-        """The space inside a box."""
         return replace(self, width=self.width - FRAME)
 
     @property
     def room(self) -> int:
-        """The maximum width of text."""
         return max(min(self.label, self.width - FRAME), _LEAST_LABEL)
 
 
@@ -60,12 +56,8 @@ class Box:
     """A positioned box.
 
     Attributes:
-        x: The column of its left border.
-        y: The row of its upper border.
         width: Width in columns, including borders.
-        height: Height in rows, including borders.
         lines: Its lines of text; the first line of a group is in the upper border.
-        node: Its node.
         depth: The number of boxes around it.
     """
 
@@ -79,7 +71,6 @@ class Box:
 
     @property
     def is_group(self) -> bool:
-        """Whether it contains other boxes."""
         return bool(self.node.inside.nodes)
 
 
@@ -93,7 +84,6 @@ class Layout:
     wires: tuple[Wire, ...] = ()
 
     def moved(self, x: int, y: int, deeper: int = 0) -> Layout:
-        """Moves everything by an offset."""
         boxes = tuple(replace(box, x=box.x + x, y=box.y + y, depth=box.depth + deeper) for box in self.boxes)
         return replace(self, boxes=boxes, wires=tuple(wire.moved(x, y) for wire in self.wires))
 

@@ -30,7 +30,6 @@ class Graph:
     """Tasks of one group.
 
     Attributes:
-        nodes: The tasks, in the order of the file.
         edges: Pairs of indices in `nodes`; acyclic, unique, sorted.
     """
 
@@ -43,11 +42,8 @@ class Node:
     """A task. All texts are single lines without control characters.
 
     Attributes:
-        title: Its name.
-        kind: Its kind.
         words: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
         after: Its dependencies, with a remark if no line can be drawn.
-        inside: The tasks inside it.
         path: The names of its groups and its own, as declared.
         is_closed: Whether it stands for the tasks inside it, too.
     """
@@ -130,7 +126,6 @@ def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
 
 
 def _name_words(task: Task) -> str:
-    """Returns the display name of a task."""
     return task.display_name or task.name or "(no name)"
 
 

@@ -23,7 +23,6 @@ class Run:
     """A horizontal run of a net, or of a part of one, in one row.
 
     Attributes:
-        net: The index of the net.
         tops: The columns where it is entered from above.
         bottoms: The columns where it goes down.
         from_run: Whether it comes from another run of its net, at its only top.
@@ -43,11 +42,9 @@ class Run:
 
     @property
     def high(self) -> int:
-        """The last column."""
         return max(self.tops + self.bottoms)
 
     def crossed_above(self, lower: Run) -> int:
-        """Counts the crossings with a run below this one."""
         return sum(self.low <= column <= self.high for column in lower.tops) + sum(
             lower.low <= column <= lower.high for column in self.bottoms
         )
@@ -133,7 +130,6 @@ class Wire:
     Attributes:
         starts: Column and row where they begin: the lower border of a box, or the end of another wire.
         bus: The row of their horizontal part; if None there is one start and, straight below, one end.
-        ends: Where they end.
     """
 
     starts: tuple[tuple[int, int], ...]
@@ -155,10 +151,6 @@ class Placed:
 
     Attributes:
         corners: The upper left corner of each node's box.
-        widths: The required width of each box.
-        wires: The lines.
-        width: The total width.
-        height: The total height.
     """
 
     corners: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -171,18 +163,7 @@ class Placed:
 def placed_part(
     nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int, *, must_fit: bool
 ) -> Placed:
-    """Positions boxes and lines.
-
-    Args:
-        nodes: Connected nodes.
-        edges: The edges between them.
-        sizes: The sizes of their boxes; widths are odd.
-        limit: The preferred maximum width.
-        must_fit: Whether a wider result is rejected.
-
-    Raises:
-        TooWideError: It must fit and does not.
-    """
+    """Positions boxes and lines. Raises TooWideError if it must fit and does not."""
     found = _layered(nodes, edges, sizes, limit)
     if must_fit and _widest(found, sizes, LANE_GAP) > limit:
         raise TooWideError

@@ -36,14 +36,7 @@ def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
 
 
 def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int], limit: int) -> list[list[int]]:
-    """Puts each node below its dependencies; a layer wider than the limit is split into several.
-
-    Args:
-        nodes: The nodes of one part.
-        edges: The edges between them, acyclic.
-        widths: The width of each node's box.
-        limit: The maximum width of a layer.
-    """
+    """Puts each node below its dependencies; a layer wider than the limit is split into several."""
     ups: dict[int, list[int]] = {node: [] for node in nodes}
     downs: dict[int, list[int]] = {node: [] for node in nodes}
     for up, down in edges:
@@ -84,7 +77,6 @@ def _rows(layer: Sequence[int], widths: Mapping[int, int], limit: int) -> list[l
 
 
 Link = tuple[int, int]
-"""A line from an item to one of the row below."""
 
 
 @dataclass(slots=True)
@@ -93,7 +85,6 @@ class Lanes:
 
     Attributes:
         nodes: For each item its node, or None for a passing line.
-        rows: The items of each row.
         links: The lines below each row.
     """
 
@@ -102,7 +93,6 @@ class Lanes:
     links: list[list[Link]] = field(default_factory=list)
 
     def add(self, node: int | None, row: int) -> int:
-        """Adds an item to a row."""
         self.nodes.append(node)
         self.rows[row].append(len(self.nodes) - 1)
         return len(self.nodes) - 1

@@ -34,9 +34,6 @@ class Style:
     Attributes:
         lines: The character for each set of directions (bits: up 1, right 2, down 4, left 8).
         group: The corners of a group's box: upper left, upper right, lower left, lower right.
-        arrow: The head of a line.
-        mark: The mark of cut text.
-        bullet: The bullet of each task of a list.
     """
 
     lines: str

@@ -53,7 +53,6 @@ class ArtifactBytes:
         self._free = threading.BoundedSemaphore(MAX_READS)
 
     def close(self) -> None:
-        """Ends reads in progress."""
         if self._stores is not None:
             self._stores.close()
 
@@ -62,12 +61,6 @@ class ArtifactBytes:
         self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, session: str = ""
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
         """Opens an artifact; yields a description of its content, then its bytes.
-
-        Args:
-            artifact: The artifact; the caller is allowed to read its run.
-            request: Which part of it.
-            call: The call that it is read for.
-            session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
 
         Raises:
             ArtifactNotFoundError: Nothing is stored there.
@@ -154,11 +147,7 @@ def _opened(
 
 
 def _checked(path: str) -> str:
-    """A path inside an artifact.
-
-    Raises:
-        InvalidFieldError: The path is invalid.
-    """
+    """A path inside an artifact. Raises InvalidFieldError if the path is invalid."""
     if path and ("\0" in path or any(part in ("", ".", "..") for part in path.split("/"))):
         text = "must be the path of a file as the entries have it: without '/' at an end, '//', '.' or '..'"
         raise errors.InvalidFieldError.of("path", text)

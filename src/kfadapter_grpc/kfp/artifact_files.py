@@ -31,10 +31,7 @@ class ArtifactFile:
 
     Attributes:
         path: Its path inside the artifact; empty if it is the artifact itself.
-        size: In bytes.
         stamp: Changes with its content; empty if the store has nothing of the kind.
-        media_type: As recorded by the store; empty if unknown.
-        stored_at: In UTC.
     """
 
     path: str
@@ -48,9 +45,7 @@ class ArtifactPlace(Protocol):
     """The location of an artifact; in a message it follows "nothing is stored"."""
 
     @property
-    def name(self) -> str:
-        """The last part of the location."""
-        ...
+    def name(self) -> str: ...
 
     def file(self, path: str) -> ArtifactFile | None:
         """Finds a file by its path inside, or the artifact itself if it is one; None if there is no such file."""
@@ -123,11 +118,7 @@ class FolderPlace:
         return sorted(found, key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """Yields the bytes of a file.
-
-        Raises:
-            ArtifactChangedError: The file has changed.
-        """
+        """Yields the bytes of a file. Raises ArtifactChangedError if the file has changed."""
         with self._opened(self._path / file.path) as fd:
             if fd is None:
                 raise _changed(file)

@@ -72,7 +72,6 @@ class _Override(Store, frozen=True, forbid_unknown_fields=True, rename="camel"):
     key_prefix: str = ""
 
     def over(self, default: Store) -> Store:
-        """Fills in unset fields."""
         own = {name: value for name in Store.__struct_fields__ if (value := getattr(self, name)) not in ("", None)}
         return msgspec.structs.replace(default, **own)
 
@@ -102,11 +101,7 @@ class Place:
     """A bucket and prefix that may be read, and how.
 
     Attributes:
-        scheme: One of SCHEMES.
-        bucket: The bucket's name.
         prefix: Without slashes at its ends; empty for the whole bucket.
-        store: How to reach it.
-        secrets: The folder in which Secrets are mounted.
     """
 
     scheme: str

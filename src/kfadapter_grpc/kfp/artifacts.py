@@ -80,12 +80,10 @@ class _Read:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was deleted after it was listed."""
         return isinstance(self.error, errors.RunNotFoundError)
 
     @property
     def source(self) -> RunSource:
-        """Whether its outputs are known."""
         if self.error is not None:
             return RunSource(RunSourceState.UNREACHABLE, self.error.message)
         return _source_of(self.run)
@@ -99,7 +97,6 @@ class Artifacts:
         self._threads = ThreadPoolExecutor(_THREADS, "artifacts")
 
     def close(self) -> None:
-        """Ends the background threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def get(self, run_id: str, artifact_id: str, call: Call) -> RunArtifact:

@@ -12,7 +12,7 @@ from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.logs import RunLogs
-from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
+from kfadapter_grpc.kfp.mlmd.store import OutputsReader
 from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
@@ -34,13 +34,6 @@ class KfpBackend:
     """One KFP: its repositories and its health. Constructing it makes no network call.
 
     Attributes:
-        pipelines: The pipelines and their versions.
-        experiments: The experiments.
-        runs: The runs.
-        run_logs: The logs of tasks.
-        artifacts: The artifacts of tasks.
-        artifact_bytes: The bytes of artifacts.
-        recurring_runs: The recurring runs.
         version: The version that KFP reported to the last health check; empty before.
     """
 

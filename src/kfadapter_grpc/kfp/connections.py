@@ -59,7 +59,6 @@ class TlsFiles:
     Attributes:
         ca: The CAs for KFP's certificate; None: those of Mozilla.
         certificate: The client certificate with its intermediate certificates; None: no client certificate.
-        key: Its private key, not encrypted.
     """
 
     ca: Path | None = None
@@ -73,7 +72,6 @@ class Connections:
     Proxies from environment variables are not used: KFP is inside the cluster, or has an address of its own.
 
     Attributes:
-        host: The value of the `Host` header.
         path: The prefix of the paths of requests.
     """
 
@@ -166,7 +164,7 @@ class Connections:
 
     def _tls_context(self, files: TlsFiles) -> ssl.SSLContext:
         """The context for the current files; reading the CAs takes longer than connecting."""
-        stamp = tuple(_stamp(path) for path in (files.ca, files.certificate, files.key) if path is not None)
+        stamp = tuple(file_stamp(path) for path in (files.ca, files.certificate, files.key) if path is not None)
         if self._context is None or self._context[0] != stamp:
             context = ssl.create_default_context(cafile=files.ca or certifi.where())
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -190,7 +188,7 @@ def _is_silent(connection: socket.socket) -> bool:
     return False
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def file_stamp(path: Path) -> tuple[int, ...]:
     """Changes with a file's content. Kubernetes replaces a link above the file, which this follows."""
     seen = path.stat()
     return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
+from kfadapter_grpc.kfp.connections import file_stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,6 @@ class ForwardedCredentials(Credentials):
     of_callers = True
 
     def header(self, call: Call) -> str:
-        """Returns the caller's credentials."""
         if call.authorization is None or not call.authorization.value:
             raise UnauthenticatedError("there are no credentials to send to Kubeflow Pipelines")
         return call.authorization.value
@@ -98,7 +98,7 @@ class TokenFile(Credentials):
     def _read(self, *, again: bool = False) -> str | None:
         with self._lock:
             try:
-                stamp = _stamp(self._path)
+                stamp = file_stamp(self._path)
                 if again or stamp != self._stamp:
                     self._header = f"Bearer {read_token(self._path)}"
                     self._stamp, self._failed = stamp, ""
@@ -134,9 +134,3 @@ def read_token(path: Path) -> str:
 
 
 _DELETE = 0x7F
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes with a file's content. Kubernetes replaces a link above the file, which this follows."""
-    seen = path.stat()
-    return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size

@@ -54,11 +54,6 @@ class _UnfitError(Exception):
 def decode(body: bytes, kind: type[T], what: str = "") -> T:
     """Decodes a response; one that is odd in places is read as far as possible.
 
-    Args:
-        body: The response.
-        kind: Its type.
-        what: The operation, in words.
-
     Raises:
         KfpError: It is not a valid response of KFP; the message says where.
         AnswerTooLargeError: It is odd, and too large to be read the slow way.

@@ -33,7 +33,6 @@ class KfpRequest:
     """A finished request to KFP.
 
     Attributes:
-        operation: The operation, as `Operation` names it (`get run`).
         status: The HTTP status of the response; 0 if there was none.
         reason: Why there was no response, as errors name it (`KFP_TIMEOUT`); empty if there was one.
         seconds: Its duration: until the response was read, or until it began if it is streamed.
@@ -53,9 +52,6 @@ class Exchange:
     """One request and its response for a call. Enter it around everything that uses the connection.
 
     The outcome of the request is reported once, to the call and the observer, at the latest on leaving.
-
-    Attributes:
-        expired: Whether the deadline ended it.
     """
 
     def __init__(
@@ -96,11 +92,7 @@ class Exchange:
             self._span.end()
 
     def use(self, connection: socket.socket) -> None:
-        """Records the socket in use.
-
-        Raises:
-            ConnectionAbortedError: The exchange has already been ended.
-        """
+        """Records the socket in use. Raises ConnectionAbortedError if the exchange has already been ended."""
         self._socket = connection
         if self.expired or self._call.cancelled:
             raise ConnectionAbortedError
@@ -111,7 +103,6 @@ class Exchange:
             self._socket = None
 
     def answered(self, status: int) -> None:
-        """Records the status of the response."""
         self._observe(status, "")
 
     def _observe(self, status: int, reason: str) -> None:
@@ -146,7 +137,6 @@ class Alarm:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Cancels it."""
         self.cancelled = True
         self.ring = None
 

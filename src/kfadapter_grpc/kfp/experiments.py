@@ -22,7 +22,7 @@ from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, contains, equals, gather, post, segment, set_only, sort_by
 from kfadapter_grpc.kfp.transport import Request
-from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
+from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
@@ -147,11 +147,6 @@ class Experiments:
     def id_of(self, ref: ExperimentRef | None, namespace: str, call: Call) -> str:
         """Returns the id of the experiment for a new resource; empty if KFP must choose, which multi-user ones cannot.
 
-        Args:
-            ref: The experiment; None means the default one.
-            namespace: Where the default one is searched for.
-            call: The call.
-
         Raises:
             ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several have that name.
@@ -181,7 +176,6 @@ class Experiments:
         return self._rest.ask(Operation.LIST_EXPERIMENTS, request, ExperimentListJson, call, context or Context())
 
     def archive(self, experiment_id: str, call: Call) -> Experiment:
-        """Archives an experiment with its runs."""
         return self._store(experiment_id, "archive", Operation.ARCHIVE_EXPERIMENT, StorageState.ARCHIVED, call)
 
     def unarchive(self, experiment_id: str, call: Call) -> Experiment:
@@ -203,7 +197,7 @@ class Experiments:
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes an experiment; returns whether it existed."""
         ref, request = ExperimentRef(experiment_id), Request("DELETE", _path(experiment_id))
-        return ensure_gone(
+        return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_EXPERIMENT, request, dict[str, object], call, _context(ref)),
             lambda: self.get(ref, call),
             errors.ExperimentNotFoundError,

@@ -74,11 +74,8 @@ class Failure:
     """KFP's description of a failure.
 
     Attributes:
-        status: The HTTP status.
         text: The message without stack traces: the innermost one, at most 500 characters.
         full_text: The whole chain of messages, for telling cases apart.
-        code: The gRPC code in the body, if any.
-        retry_after: Seconds, if the response has them.
     """
 
     status: int
@@ -106,10 +103,7 @@ class KfpFailureError(Exception):
     """KFP rejected the request, or failed; never leaves kfp.
 
     Attributes:
-        operation: The operation.
-        failure: KFP's description of it.
         as_caller: Whether the caller's own credentials were sent, not the adapter's.
-        request: The request.
     """
 
     def __init__(
@@ -131,7 +125,6 @@ class NotAnApiError(Exception):
     """The response is not from KFP's API: a redirect, or an HTML page; never leaves kfp.
 
     Attributes:
-        answer: The response.
         as_caller: Whether the caller's own credentials were sent, not the adapter's.
     """
 

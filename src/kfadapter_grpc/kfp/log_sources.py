@@ -34,7 +34,6 @@ ARCHIVE, KUBERNETES, KFP = "archive", "kubernetes", "kfp"
 MAX_ERROR_BYTES = 64 * 1024
 """More than any error that KFP writes into a log; anything longer is text."""
 MAX_UNPACKED_BYTES = 16 * 1024**3
-"""The size limit of an unpacked archived log."""
 _NOT_SERVED = frozenset({400, 404, 405, 500, 501})
 """The response of a proxy in front of KFP that does not forward the route."""
 _MESSAGE = "BadRequestError: Failed to read logs for run "
@@ -47,11 +46,7 @@ _CUT = "the archived log is cut short"
 
 
 class NoLogError(Exception):
-    """A source has no log, or no more of it; never leaves kfp.
-
-    Attributes:
-        why: The source's own message.
-    """
+    """A source has no log, or no more of it; never leaves kfp."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)

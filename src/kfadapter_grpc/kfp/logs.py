@@ -16,7 +16,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.runs import LogNote, RunState
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
-from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_RUN
+from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
 from kfadapter_grpc.kfp.pod_logs import CONTAINER
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 TAIL_LINES = 20
 """How many lines the tail of a log has."""
 TAIL_SECONDS = 0.3
-"""The time limit for all tails of a run together."""
 _TAIL_BYTES = 8 * 1024
 _TAIL_THREADS = 8
 _WHY_CHARACTERS = 500
@@ -65,10 +64,6 @@ class _Found:
     """The current state of a task of a run, with the pods of its attempts; all have finished if the run has.
 
     Attributes:
-        run_id: The run.
-        run_is_over: Whether it has finished.
-        task: The task.
-        attempts: The pods of its attempts.
         stored: The logs that KFP's launcher stored as artifacts, if KFP itself names them.
     """
 
@@ -96,7 +91,6 @@ class RunLogs:
         self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
 
     def close(self) -> None:
-        """Ends the background threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager

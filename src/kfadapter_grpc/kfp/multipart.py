@@ -20,34 +20,8 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class UploadForm:
-    """The query of an upload; empty values are omitted. `pipeline_id` for a version only."""
-
-    name: str
-    pipeline_id: str = ""
-    display_name: str = ""
-    description: str = ""
-    namespace: str = ""
-    code_source_url: str = ""
-    tags: Mapping[str, str] | None = None
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """As query parameters."""
-        values = {
-            "name": self.name,
-            "pipelineid": self.pipeline_id,
-            "display_name": self.display_name,
-            "description": self.description,
-            "namespace": self.namespace,
-            "code_source_url": self.code_source_url,
-            "tags": json.dumps(dict(self.tags), ensure_ascii=False) if self.tags else "",
-        }
-        return list(set_only(values).items())
-
-
-def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
-    """The request of an upload, with the file streamed."""
+def multipart(operation: str, query: Mapping[str, str], tags: Mapping[str, str], file: PipelineFile) -> Request:
+    """The request of an upload, with the file streamed; empty values of the query are omitted."""
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"
@@ -58,7 +32,7 @@ def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
     return Request(
         "POST",
         f"{V2}/pipelines/{operation}",
-        form.pairs(),
+        list(set_only({**query, "tags": json.dumps(dict(tags), ensure_ascii=False) if tags else ""}).items()),
         body=_Stream(head, file.stream, end),
         content_type=f"multipart/form-data; boundary={boundary}",
         content_length=len(head) + file.size + len(end),

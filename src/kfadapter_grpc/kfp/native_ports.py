@@ -10,7 +10,7 @@ import msgspec
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
-from kfadapter_grpc.kfp.task_inputs import HIDDEN
+from kfadapter_grpc.kfp.spec_tasks import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

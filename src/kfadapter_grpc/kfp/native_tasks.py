@@ -7,7 +7,6 @@ only Argo knows is taken from the manifest: running pods, pods that cannot start
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -21,10 +20,9 @@ from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
+from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, Failure, Pod, RunNodes, keys_of
-from kfadapter_grpc.kfp.spec_tasks import SpecTask
-from kfadapter_grpc.kfp.task_details import StateChangeJson, state_of
-from kfadapter_grpc.kfp.task_inputs import TaskInputs
+from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
 _ROOT = "ROOT"
-_ETAG_CHARACTERS = 12
 _CACHED = "CACHED"
 _KINDS = {
     "RUNTIME": TaskKind.CONTAINER,
@@ -75,24 +72,14 @@ class _MetadataJson(msgspec.Struct):
     custom_properties: _CustomJson = msgspec.field(default_factory=_CustomJson)
 
 
-class TaskStateJson(msgspec.Struct):
-    """A task of the native API, with the fields that show whether something has changed."""
-
-    task_id: str
-    type: str = ""
-    create_time: datetime | None = None
-    end_time: datetime | None = None
-    state: str = ""
-
-
 class NativeTaskJson(TaskStateJson):
     """A task of the native API."""
 
     name: str = ""
     display_name: str = ""
-    pods: list[_PodJson] = []
+    pods: list[_PodJson] = msgspec.field(default_factory=list)
     status_metadata: _MetadataJson = msgspec.field(default_factory=_MetadataJson)
-    state_history: list[StateChangeJson] = []
+    state_history: list[StateChangeJson] = msgspec.field(default_factory=list)
     type_attributes: _AttributesJson = msgspec.field(default_factory=_AttributesJson)
     parent_task_id: str = ""
     inputs: PortsJson = msgspec.field(default_factory=PortsJson)
@@ -105,7 +92,6 @@ class NativeTaskJson(TaskStateJson):
 
     @property
     def kind(self) -> TaskKind:
-        """Its kind."""
         return _KINDS.get(self.type, TaskKind.UNKNOWN)
 
     def warnings(self) -> tuple[str, ...]:
@@ -123,7 +109,6 @@ class NativeTaskJson(TaskStateJson):
         return tuple(one.name for one in self.pods)
 
     def history(self) -> tuple[RunStateChange, ...]:
-        """The states that it went through."""
         return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
 
 
@@ -136,12 +121,6 @@ class NativeTasksJson(msgspec.Struct):
 
 def _state_of(text: str) -> RunState:
     return RunState.SUCCEEDED if text == _CACHED else state_of(text)
-
-
-def etag_of(tasks: Sequence[TaskStateJson]) -> str:
-    """Identifies the condition of all tasks of a run."""
-    parts = sorted((one.task_id, one.state, str(one.end_time)) for one in tasks)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_ETAG_CHARACTERS]
 
 
 def read_native_tasks(

@@ -93,11 +93,6 @@ class ObjectStores:
     def open(self, location: Location, session: str, call: Call) -> ObjectPlace:
         """Locates an artifact in its store, for one call.
 
-        Args:
-            location: The location in its record.
-            session: ML Metadata's record of its store; empty if there is none.
-            call: The call that it is read for.
-
         Raises:
             ArtifactNotReadableError: Reading it is not allowed.
         """
@@ -126,7 +121,6 @@ class ObjectStores:
             return client
 
     def soon(self, action: Callable[[], object]) -> None:
-        """Runs an action on the event loop's thread."""
         with self._lock:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(action)

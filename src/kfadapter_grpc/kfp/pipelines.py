@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -33,25 +33,40 @@ from kfadapter_grpc.kfp.rest import (
     equals,
     gather,
     later,
+    patch,
     post,
     segment,
     set_only,
     sort_by,
 )
 from kfadapter_grpc.kfp.transport import Request
-from kfadapter_grpc.kfp.updates import Updater
 from kfadapter_grpc.kfp.uploads import Uploader
-from kfadapter_grpc.kfp.versions import Versions, no_version_yet
-from kfadapter_grpc.kfp.writes import ensure_deleted
+from kfadapter_grpc.kfp.versions import (
+    HEAD_BYTES,
+    Versions,
+    no_version_yet,
+    pipeline_context,
+    version_context,
+    version_path,
+)
+from kfadapter_grpc.kfp.writes import ensure_created, ensure_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import PageRequest
-    from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
+    from kfadapter_grpc.contract.pipelines import (
+        Changes,
+        ListPipelinesRequest,
+        UpdatePipelineRequest,
+        UpdatePipelineVersionRequest,
+    )
     from kfadapter_grpc.kfp.rest import Predicate, Rest
+    from kfadapter_grpc.kfp.versions import VersionJson
     from kfadapter_grpc.spool import SpoolPlace
+
+J = TypeVar("J", "PipelineJson", "VersionJson")
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
 _FITS_INTO_PATH = re.compile(r"[\w .-]*[\w -][\w .-]*")
@@ -70,7 +85,6 @@ class PipelineJson(msgspec.Struct):
 
     @property
     def has_name(self) -> bool:
-        """Whether this KFP distinguishes names and display names."""
         return bool(self.name)
 
     def record(self) -> Pipeline:
@@ -98,11 +112,8 @@ class Pipelines:
     """The pipelines of one KFP. Safe to use from many threads.
 
     Attributes:
-        versions: Their versions.
         upload: Stores a file as a new pipeline or a new version.
         download: Gets the file of a version, by default the latest; valid within the block.
-        update: Updates the display name and the tags of a pipeline.
-        update_version: Updates those of a version.
     """
 
     def __init__(self, rest: Rest, place: SpoolPlace) -> None:
@@ -112,8 +123,6 @@ class Pipelines:
         self._uploader = Uploader(self)
         self.upload = self._uploader.upload
         self.download = Downloader(self, place).download
-        updater = Updater(self)
-        self.update, self.update_version = updater.update, updater.update_version
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
         """Gets one pipeline; FULL costs two further calls."""
@@ -191,8 +200,18 @@ class Pipelines:
         self._rest.send_raw(Operation.PROBE, request, call)
 
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> PipelineJson:
-        """Sends a request that creates or updates a pipeline."""
         return self._rest.ask(operation, request, PipelineJson, call, context)
+
+    def update(self, wanted: UpdatePipelineRequest, call: Call) -> Pipeline:
+        """Updates a pipeline; after a broken response, checks whether it is updated."""
+        found = self.find(wanted.pipeline, call)
+        ref, fields = PipelineRef(found.pipeline_id), _changed_fields(wanted, found)
+        request = patch(f"{V2}/pipelines/{segment(ref.pipeline_id)}", {"pipeline_id": ref.pipeline_id, **fields})
+        return ensure_created(
+            lambda: self.write(Operation.UPDATE_PIPELINE, request, call, pipeline_context(ref.pipeline_id)),
+            lambda spare: _with_fields(self.find(ref, spare), fields),
+            call,
+        ).record()
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
         """Deletes a pipeline with its versions."""
@@ -267,6 +286,19 @@ class Pipelines:
         listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
         return listed(self.id_of(ref, call), sort_by(page.order, _SORT_KEYS), page, call)
 
+    def update_version(self, wanted: UpdatePipelineVersionRequest, call: Call) -> PipelineVersion:
+        """Updates a version in the same way as a pipeline; its spec is not read."""
+        found = self.versions.find(self.id_of(wanted.pipeline, call), wanted.version, call)
+        pipeline_id, ref = found.pipeline_id, VersionRef(found.pipeline_version_id)
+        fields = _changed_fields(wanted, found)
+        ids = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id}
+        request = patch(version_path(pipeline_id, ref.pipeline_version_id), {**ids, **fields}, keep=HEAD_BYTES)
+        return ensure_created(
+            lambda: self.versions.write(Operation.UPDATE_VERSION, request, call, version_context(pipeline_id, ref)),
+            lambda spare: _with_fields(self.versions.find(pipeline_id, ref, spare), fields),
+            call,
+        ).record()
+
     def delete_version(
         self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
     ) -> DeleteVersionResult:
@@ -280,6 +312,25 @@ class Pipelines:
                 return DeleteVersionResult()
             raise
         return DeleteVersionResult(found.pipeline_version_id, found.name)
+
+
+def _changed_fields(changes: Changes, found: PipelineJson | VersionJson) -> dict[str, object]:
+    """What to send to KFP, from 2.17 on; an empty display name becomes the name, as for something new.
+
+    KFP (storage/pipeline_store.go) replaces all tags by those of the request, also by none (`{}`), and leaves them if
+    the request has no tags. So the adapter's own are read and sent again. KFP leaves an empty display name as it is,
+    checks nothing of it, ignores other fields, and has neither a mask nor etags.
+    """
+    fields: dict[str, object] = {}
+    if "display_name" in changes.paths:
+        fields["display_name"] = changes.display_name or found.name
+    if "tags" in changes.paths:
+        fields["tags"] = tags.replaced(found.tags, changes.tags)
+    return fields
+
+
+def _with_fields(found: J, fields: Mapping[str, object]) -> J | None:
+    return found if all(getattr(found, key) == value for key, value in fields.items()) else None
 
 
 def _context(ref: PipelineRef) -> Context:

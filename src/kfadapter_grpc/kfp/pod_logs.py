@@ -55,10 +55,6 @@ def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> Tra
     """Returns how a pod reaches the Kubernetes API; None outside a pod, or without a service-account token.
 
     The token and the CAs are read again when they change.
-
-    Args:
-        environment: The variables that Kubernetes sets in a pod.
-        service_account: The folder with a service account's token and CAs.
     """
     host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
     token, authorities = service_account / "token", service_account / "ca.crt"
@@ -75,7 +71,6 @@ class PodLogs:
         self._transport = Transport(settings)
 
     def close(self) -> None:
-        """Closes all connections."""
         self._transport.close()
 
     def read(

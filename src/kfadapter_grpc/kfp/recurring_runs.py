@@ -20,7 +20,7 @@ from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import checked_parameters
 from kfadapter_grpc.kfp.transport import Request
-from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
+from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
 from kfadapter_grpc.next_starts import has_ended, next_start
 
 if TYPE_CHECKING:
@@ -191,11 +191,7 @@ class RecurringRuns:
         )
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Gets a recurring run.
-
-        Raises:
-            RecurringRunNotFoundError: It does not exist.
-        """
+        """Gets a recurring run. Raises RecurringRunNotFoundError if it does not exist."""
         request, context = Request("GET", _path(recurring_run_id)), _context(recurring_run_id)
         return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
@@ -215,11 +211,9 @@ class RecurringRuns:
         return self._rest.ask(Operation.LIST_RECURRING_RUNS, request, RecurringRunListJson, call)
 
     def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Enables a recurring run."""
         return self._switch(recurring_run_id, "enable", Operation.ENABLE_RECURRING_RUN, call, on=True)
 
     def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Disables a recurring run."""
         return self._switch(recurring_run_id, "disable", Operation.DISABLE_RECURRING_RUN, call, on=False)
 
     def _switch(self, recurring_run_id: str, verb: str, operation: Operation, call: Call, *, on: bool) -> RecurringRun:
@@ -233,7 +227,7 @@ class RecurringRuns:
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes a recurring run; returns whether it existed."""
         request, context = Request("DELETE", _path(recurring_run_id)), _context(recurring_run_id)
-        return ensure_gone(
+        return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_RECURRING_RUN, request, dict[str, object], call, context),
             lambda: self.get(recurring_run_id, call),
             errors.RecurringRunNotFoundError,

@@ -48,7 +48,6 @@ _ERROR_PIECES = 8
 _NO_CONTEXT = Context()
 
 Predicate: TypeAlias = "Mapping[str, object]"
-"""A predicate of a filter, as KFP's JSON."""
 
 
 class Rest:
@@ -134,12 +133,10 @@ def explained(context: Context = _NO_CONTEXT) -> Iterator[None]:
 
 
 def segment(value: str) -> str:
-    """A value as one segment of a path."""
     return quote(value, safe="")
 
 
 def post(path: str, body: Mapping[str, object]) -> Request:
-    """A POST of JSON."""
     return Request("POST", path, body=json.dumps(body).encode())
 
 
@@ -154,7 +151,6 @@ def set_only(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def equals(key: str, value: str) -> dict[str, str]:
-    """A predicate of a filter."""
     return {"operation": "EQUALS", "key": key, "string_value": value}
 
 

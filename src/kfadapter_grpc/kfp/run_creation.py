@@ -12,7 +12,9 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
@@ -23,9 +25,8 @@ from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.inline_spec import origin_text, without_caching
 from kfadapter_grpc.kfp.rest import post
-from kfadapter_grpc.kfp.run_json import RunJson
+from kfadapter_grpc.kfp.run_json import RunJson, origin_text
 from kfadapter_grpc.kfp.run_reader import RUNS, context_of
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import BROKEN, Turns, spare_call
@@ -283,6 +284,40 @@ def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, r
     )
     text = f"{error.message}. Whether the run was started is not known: {advice}"
     return type(error)(text, metadata={**error.metadata, "run_id": run_id}, retry_after=error.retry_after)
+
+
+def without_caching(spec_json: bytes) -> dict[str, object]:
+    """A spec in which no task uses earlier results; a wrapper of pipeline and platform spec is kept.
+
+    KFP has no such option for a run: whether results are used is in the spec. So the run gets the version's spec,
+    changed, instead of a reference to the version. KFP then does not know what the run was started from; a label does.
+
+    Raises:
+        UnsupportedByKfpError: It is a KFP v1 Workflow.
+        KfpError: It is not a pipeline spec.
+    """
+    try:
+        whole = msgspec.json.decode(spec_json, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise errors.KfpError("Kubeflow Pipelines served a pipeline spec that is none") from error
+    inner = whole.get("pipeline_spec")
+    spec = cast("dict[str, object]", inner) if isinstance(inner, dict) and "root" not in whole else whole
+    if "root" not in spec:
+        text = "caching cannot be switched off for a KFP v1 pipeline (an Argo Workflow); leave caching_enabled out"
+        raise errors.UnsupportedByKfpError(text)
+    for task in _tasks(spec):
+        task["cachingOptions"] = {"enableCache": False}
+    return whole
+
+
+def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
+    """All tasks, including those of groups."""
+    components = spec.get("components")
+    groups = [spec["root"], *(components.values() if isinstance(components, dict) else ())]
+    for group in groups:
+        dag = group.get("dag") if isinstance(group, dict) else None
+        tasks = dag.get("tasks") if isinstance(dag, dict) else None
+        yield from (task for task in (tasks.values() if isinstance(tasks, dict) else ()) if isinstance(task, dict))
 
 
 # --- parameters ---------------------------------------------------------------------------------------------------

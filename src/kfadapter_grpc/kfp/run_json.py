@@ -2,36 +2,177 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import re
+import uuid
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
-from kfadapter_grpc.contract.runs import Run, RunState
+from kfadapter_grpc.contract.labels import ORIGIN_CHARACTERS, ORIGIN_LABEL, split_labels
+from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.experiments import storage_state
-from kfadapter_grpc.kfp.inline_spec import read_origin
-from kfadapter_grpc.kfp.native_tasks import TaskStateJson, etag_of
 from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER
-from kfadapter_grpc.kfp.task_details import (
-    StateChangeJson,
-    StatusJson,
-    TaskJson,
-    first_failure,
-    history_of,
-    state_of,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Json
 
-_ETAG_CHARACTERS = 20
+_DRIVER = "-driver"
+_WHOLE = frozenset({"root", "root-driver-dag", "entrypoint"})
+_ITERATION = re.compile(r"iteration-item|iteration-iterations(\(.*\))?")
+_EXECUTOR = "executor"
+_NEVER = datetime.max.replace(tzinfo=timezone.utc)
+
+
+class StatusJson(msgspec.Struct):
+    """Why something failed."""
+
+    code: int = 0
+    message: str = ""
+
+
+class StateChangeJson(msgspec.Struct):
+    """A state and when it began."""
+
+    update_time: datetime | None = None
+    state: str = ""
+    error: StatusJson | None = None
+
+
+class _ChildJson(msgspec.Struct):
+    pod_name: str = ""
+    task_id: str = ""
+
+
+class TaskJson(msgspec.Struct):
+    """A node of a run's workflow: a task, or one of KFP's own."""
+
+    display_name: str = ""
+    task_id: str = ""
+    create_time: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    state: str = ""
+    error: StatusJson | None = None
+    state_history: list[StateChangeJson] = []
+    pod_name: str = ""
+    child_tasks: list[_ChildJson] = []
+
+    @property
+    def run_state(self) -> RunState:
+        return state_of(self.state)
+
+    @property
+    def words(self) -> str:
+        """Why it failed, if KFP says."""
+        if self.error and self.error.message:
+            return self.error.message
+        told = (change.error.message for change in reversed(self.state_history) if change.error)
+        return next((text for text in told if text), "")
+
+
+def state_of(text: str) -> RunState:
+    """Converts KFP's state; UNKNOWN if KFP's value is unknown."""
+    try:
+        return RunState(text)
+    except ValueError:
+        return RunState.UNKNOWN
+
+
+def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]:
+    """The states that something went through."""
+    return tuple(
+        RunStateChange(state_of(one.state), known_time(one.update_time), one.error.message if one.error else "")
+        for one in changes
+    )
+
+
+def first_failure(nodes: Sequence[TaskJson]) -> str:
+    """The message of the first failure, of a task rather than of the group around it; empty if there is none."""
+    failed = [node for node in nodes if node.run_state is RunState.FAILED and node.words]
+    if not failed:
+        return ""
+    first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _NEVER))
+    return _Nodes(nodes).failure_words(first)
+
+
+class _Nodes:
+    """The nodes of one run, as lists have them: the only information there about why it failed.
+
+    For a task `greet` there is also `greet-driver`, which decides whether and how it runs, and `executor`, its
+    container; further `root`, the groups of a loop's iterations, and the workflow itself. Users know `greet`: a message
+    of one of KFP's own nodes belongs to the task that it serves.
+    """
+
+    def __init__(self, nodes: Sequence[TaskJson]) -> None:
+        self._nodes = nodes
+        self._names = {node.display_name for node in nodes}
+        self._parents = {
+            key: node for node in nodes for child in node.child_tasks for key in (child.pod_name, child.task_id) if key
+        }
+
+    def failure_words(self, node: TaskJson) -> str:
+        """Describes which task failed, and why."""
+        name = self._master(node) if self._is_own(node) else node.display_name
+        verb = "could not be started" if self._is_own(node) and self._is_driver(node) else "failed"
+        return f"task '{name}' {verb}: {node.words}" if name else f"the run failed: {node.words}"
+
+    def _is_own(self, node: TaskJson) -> bool:
+        """Whether a node is KFP's own."""
+        name = node.display_name
+        if self._is_driver(node) or _ITERATION.fullmatch(name) or self._is_workflow(node):
+            return True
+        return name in _WHOLE or (name == _EXECUTOR and _EXECUTOR + _DRIVER not in self._names)
+
+    def _is_driver(self, node: TaskJson) -> bool:
+        """A task of the author's may be named like a driver; then it has a driver of its own."""
+        name = node.display_name
+        return name.endswith(_DRIVER) and name + _DRIVER not in self._names
+
+    def _is_workflow(self, node: TaskJson) -> bool:
+        """The workflow itself has the name with which the pods below it begin."""
+        pods = re.compile(rf"{re.escape(node.display_name)}-\d+")
+        return any(pods.fullmatch(child.pod_name) for child in node.child_tasks)
+
+    def _master(self, node: TaskJson) -> str:
+        """The name of the task that a node of KFP's own serves; empty for the whole run."""
+        name = node.display_name.removesuffix(_DRIVER) if self._is_driver(node) else ""
+        if name and name not in _WHOLE and not _ITERATION.fullmatch(name) and name != "iteration":
+            return name
+        if self._is_workflow(node) or node.display_name in _WHOLE or name in _WHOLE:
+            return ""
+        parent = self._parents.get(node.pod_name) or self._parents.get(node.task_id)
+        for _ in self._nodes:  # no deeper than there are nodes, whatever KFP returns
+            if parent is None or not self._is_own(parent):
+                break
+            parent = self._parents.get(parent.pod_name) or self._parents.get(parent.task_id)
+        return parent.display_name if parent is not None and not self._is_own(parent) else ""
+
+
+_ETAG_CHARACTERS, _TASKS_ETAG_CHARACTERS = 20, 12
 _NO_STATE = frozenset({"", "RUNTIME_STATE_UNSPECIFIED"})
 _RUNNING = RunState.RUNNING.value
+
+
+class TaskStateJson(msgspec.Struct):
+    """A task of the native API, with the fields that show whether something has changed."""
+
+    task_id: str
+    type: str = ""
+    create_time: datetime | None = None
+    end_time: datetime | None = None
+    state: str = ""
+
+
+def etag_of(tasks: Sequence[TaskStateJson]) -> str:
+    parts = sorted((one.task_id, one.state, str(one.end_time)) for one in tasks)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_TASKS_ETAG_CHARACTERS]
 
 
 class _ReferenceJson(msgspec.Struct):
@@ -78,7 +219,6 @@ class RunJson(msgspec.Struct):
 
     @property
     def parameters(self) -> Mapping[str, Json]:
-        """Its parameters."""
         return cast("Mapping[str, Json]", self.runtime_config.parameters if self.runtime_config else {})
 
     @property
@@ -168,6 +308,23 @@ class RunJson(msgspec.Struct):
     def with_tasks(self, etag: str, of_tasks: str) -> str:
         """Adds what identifies the tasks; those of a finished run do not change, unless its state does."""
         return f"{etag}+{of_tasks}" if of_tasks and not state_of(self.state).is_over else etag
+
+
+def origin_text(pipeline_id: str, version_id: str) -> str:
+    """The two ids as the label holds them: descriptions are short."""
+    raw = uuid.UUID(pipeline_id).bytes + uuid.UUID(version_id).bytes
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def read_origin(text: str) -> tuple[str, str]:
+    """The two ids from the label; empty if it contains something else."""
+    try:
+        raw = base64.b64decode(text + "=", altchars=b"-_", validate=True) if len(text) == ORIGIN_CHARACTERS else b""
+    except (binascii.Error, ValueError):
+        raw = b""
+    if not raw:
+        return "", ""
+    return str(uuid.UUID(bytes=raw[:16])), str(uuid.UUID(bytes=raw[16:]))
 
 
 class OneRunJson(RunJson):

@@ -43,10 +43,6 @@ class Pod:
     """One attempt of a task.
 
     Attributes:
-        node_id: The id of its Argo node.
-        name: Its name in Kubernetes.
-        namespace: Its Kubernetes namespace; empty if unknown.
-        is_over: Whether it has finished.
         artifacts: What Argo has stored of it; `main-logs` is its log.
     """
 
@@ -81,16 +77,10 @@ class RunNodes:
 
     Attributes:
         tasks: Its tasks, in the order in which they started; a task's id is that of its outermost node.
-        namespace: The Kubernetes namespace of its pods.
-        is_terminated: Whether its termination was requested.
-        warnings: What users should know although nothing failed.
         unreadable: Why tasks are missing; empty if they are not.
         refused: The same, if KFP shows the run to the caller but not its tasks.
-        pods_by_task: The pods of tasks by task_id.
-        failures: The failures.
         message: The engine's message about the whole run.
         etag: Identifies the condition of the tasks, where that of the run in v2beta1 does not.
-        sources: Where this comes from, and what could not be read.
         steps: The steps of Argo that have the specs of tasks, by task_id; empty for a file of KFP v1.
         merged: Ids of artifacts that are shown as part of another one, and the id of that one.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.

@@ -22,7 +22,7 @@ from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, contains, equals, gather
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import context_of, run_path
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
-from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
+from kfadapter_grpc.kfp.writes import ensure_changed, ensure_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -196,11 +196,9 @@ class Runs:
         return found.record()
 
     def archive(self, run_id: str, call: Call) -> Run:
-        """Archives a run."""
         return self._store(run_id, "archive", Operation.ARCHIVE_RUN, StorageState.ARCHIVED, call)
 
     def unarchive(self, run_id: str, call: Call) -> Run:
-        """Unarchives a run."""
         return self._store(run_id, "unarchive", Operation.UNARCHIVE_RUN, StorageState.AVAILABLE, call)
 
     def _store(self, run_id: str, verb: str, operation: Operation, wanted: StorageState, call: Call) -> Run:
@@ -227,7 +225,7 @@ class Runs:
     def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes a run; returns whether it existed."""
         request, context = Request("DELETE", run_path(run_id)), context_of(run_id)
-        return ensure_gone(
+        return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_RUN, request, dict[str, object], call, context),
             lambda: self._reader.get(run_id, call),
             errors.RunNotFoundError,
@@ -239,7 +237,6 @@ class Runs:
     # single one of many runs that are counted.
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
-        """Returns the id of an existing experiment."""
         return self._experiments.get(ref, call).experiment_id
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
@@ -266,7 +263,6 @@ class Runs:
         return total if total >= 0 else len(self._all(run_ids, (where,), namespace, call))
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        """Reads one run with all its fields but names."""
         return self._reader.whole(*self._reader.read(run_id, call))
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
@@ -313,7 +309,6 @@ def _is_ending(run: RunJson) -> bool:
 
 
 def _name(look: Callable[[], str]) -> str:
-    """The name of a resource with an id."""
     with suppress(*_NAMELESS):
         return look()
     return ""
@@ -323,7 +318,6 @@ def _name(look: Callable[[], str]) -> str:
 
 
 def _one_of(run_ids: Sequence[str]) -> Predicate:
-    """The predicate for runs by id."""
     return {"operation": "IN", "key": "run_id", "string_values": {"values": list(run_ids)}}
 
 

@@ -25,7 +25,6 @@ ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
 
 
 def encode_digest(digest: bytes) -> str:
-    """A checksum as a tag's value."""
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
@@ -38,7 +37,6 @@ def digest_of(tags: Mapping[str, str]) -> str:
 
 
 def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> dict[str, str]:
-    """The tags of a version that is uploaded."""
     return {**callers, **({REQUEST: request_id} if request_id else {}), SHA256: encode_digest(digest)}
 
 
@@ -48,7 +46,6 @@ def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> d
 
 
 def visible(all_tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that are the callers' own."""
     return {key: value for key, value in all_tags.items() if not key.startswith(RESERVED_TAG_PREFIX)}
 
 

@@ -19,16 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
-from kfadapter_grpc.contract.errors import (
-    CallCancelledError,
-    KfpError,
-    KfpTimeoutError,
-    KfpUnavailableError,
-    UnauthenticatedError,
-)
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, words_for
 from kfadapter_grpc.kfp.credentials import Credentials
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
@@ -40,6 +34,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.exchange import KfpObserver
+    from kfadapter_grpc.spool import Spool
     from kfadapter_grpc.telemetry.traces import SentSpan
 
 Query: TypeAlias = Sequence[tuple[str, str]]
@@ -55,24 +50,12 @@ BACKOFF_SECONDS = (0.05, 0.2)
 _MAX_BACKOFF_SECONDS = 2.0
 
 
-class NotSentError(KfpUnavailableError):
+class NotSentError(errors.KfpUnavailableError):
     """The connection to KFP could not be established: the request has had no effect."""
 
 
-class AnswerTooLargeError(KfpError):
+class AnswerTooLargeError(errors.KfpError):
     """The response is larger than the limit of the request."""
-
-
-class Sink(Protocol):
-    """Receives bodies that are too large to be kept in memory."""
-
-    def write(self, chunk: bytes) -> None:
-        """Appends bytes."""
-        ...
-
-    def clear(self) -> None:
-        """Drops what was received so far: another response begins."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +63,10 @@ class Request:
     """A request to KFP.
 
     Attributes:
-        method: The HTTP method.
         path: The path after the host, quoted.
         query: The query's keys and values, not quoted.
         body: The bytes to send, or an iterable of them, from the beginning each time, with `content_length` set.
-        content_type: Of the body.
-        content_length: Of an iterable body.
-        accept: The media types of the response.
         keep: How many bytes of a longer response to keep at either end; the middle is read and dropped. 0: keep all.
-        limit: The largest size of the response.
         public: Whether it may be called without credentials, where only callers have some.
         into: Receives the body of every response as it arrives, in full; its content is valid once `send` has returned.
     """
@@ -103,12 +81,7 @@ class Request:
     keep: int = 0
     limit: int = MAX_ANSWER_BYTES
     public: bool = False
-    into: Sink | None = None
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may be sent again without checking."""
-        return self.method == "GET"
+    into: Spool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +112,6 @@ class TransportSettings:
 
     Attributes:
         url: The base URL, with any path prefix, without a slash at the end.
-        pool_size: How many idle connections are kept.
-        connect_seconds: The time limit for connecting.
-        credentials: Sent with every request.
-        tls: CAs and client certificate.
-        observer: Observes every request when it has finished.
         user_header: The header with the caller's name for KFP; empty: none is sent.
     """
 
@@ -166,12 +134,8 @@ class Transport:
 
     def __init__(self, settings: TransportSettings) -> None:
         self._connections = Connections(settings.url, settings.tls, settings.pool_size)
-        self._headers = {
-            "Host": self._connections.host,
-            "Accept-Encoding": "identity",
-        }
+        self._headers = {"Host": self._connections.host, "Accept-Encoding": "identity"}
         self._url = urlsplit(settings.url)
-        self._scheme = self._url.scheme
         self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
@@ -180,7 +144,6 @@ class Transport:
         self._closed = threading.Event()
 
     def close(self) -> None:
-        """Closes idle connections and ends pauses before retries."""
         self._closed.set()
         self._connections.close()
         self._alarms.close()
@@ -206,11 +169,11 @@ class Transport:
         return answer
 
     def _send(self, request: Request, call: Call, operation: str, shown: str | None) -> Answer:
-        attempts = _READ_ATTEMPTS if request.repeatable else 1
+        attempts = _READ_ATTEMPTS if request.method == "GET" else 1
         for attempt in range(1, attempts):
             try:
                 answer = self._send_once(request, call, operation, shown, resends=attempt - 1, fresh=attempt > 1)
-            except KfpUnavailableError:
+            except errors.KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
@@ -249,7 +212,7 @@ class Transport:
                 exchange.answered(reader.status)
                 yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call, self._scheme) from error
+                raise _translate(error, exchange, call, self._url.scheme) from error
             finally:
                 if connection is not None:
                     exchange.forget()
@@ -268,7 +231,7 @@ class Transport:
                 exchange.forget()
                 connection.close()
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call, self._scheme) from error
+                raise _translate(error, exchange, call, self._url.scheme) from error
         return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
@@ -290,7 +253,7 @@ class Transport:
             try:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown, span), fresh=fresh)
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call, self._scheme) from error
+                raise _translate(error, exchange, call, self._url.scheme) from error
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
@@ -329,7 +292,7 @@ class Transport:
             "http.request.method": request.method,
             "url.full": self._url._replace(path=self._connections.path + request.path).geturl(),
             "server.address": self._url.hostname or "",
-            "server.port": self._url.port or (443 if self._scheme == "https" else 80),
+            "server.port": self._url.port or (443 if self._url.scheme == "https" else 80),
             "kfadapter.operation": operation,
         }
         if resends:
@@ -406,16 +369,18 @@ def _seconds(value: str) -> float | None:
 
 def _user(call: Call) -> str:
     if call.authorization is None or not call.authorization.user:
-        raise UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
+        raise errors.UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
     return call.authorization.user
 
 
-def _cancelled() -> CallCancelledError:
-    return CallCancelledError("the client cancelled the call")
+def _cancelled() -> errors.CallCancelledError:
+    return errors.CallCancelledError("the client cancelled the call")
 
 
-def _timed_out() -> KfpTimeoutError:
-    return KfpTimeoutError("Kubeflow Pipelines did not answer within the deadline; allow more time and try again")
+def _timed_out() -> errors.KfpTimeoutError:
+    return errors.KfpTimeoutError(
+        "Kubeflow Pipelines did not answer within the deadline; allow more time and try again"
+    )
 
 
 def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) -> Exception:
@@ -424,5 +389,5 @@ def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) ->
         return _cancelled()
     if exchange.expired or call.remaining() <= 0:
         return _timed_out()
-    kind = NotSentError if isinstance(error, NotConnectedError) else KfpUnavailableError
+    kind = NotSentError if isinstance(error, NotConnectedError) else errors.KfpUnavailableError
     return kind(words_for(error, scheme))

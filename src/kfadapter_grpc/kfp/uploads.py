@@ -13,21 +13,22 @@ from __future__ import annotations
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
-from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Look, Seen
+from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Seen
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
-from kfadapter_grpc.kfp.multipart import UploadForm, multipart
-from kfadapter_grpc.kfp.rest import V2, equals, post
+from kfadapter_grpc.kfp.multipart import multipart
+from kfadapter_grpc.kfp.rest import V2, equals, post, set_only
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import Turns, spare_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile, UploadPipelineMetadata
@@ -63,21 +64,21 @@ class _Job:
     def pipeline_tags(self) -> dict[str, str]:
         return tags.for_pipeline(self.request.tags, self.request.request_id, self.attempt)
 
+    def query(self, version: str) -> dict[str, str]:
+        return {
+            "name": version,
+            "display_name": self.request.display_name,
+            "description": self.request.description,
+            "code_source_url": self.request.code_source_url,
+        }
+
     def context(self, version: str = "", **values: str) -> Context:
         known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
-        return Context(
-            subject=f"'{self.request.name}'",
-            resource=version or self.request.name,
-            values={key: value for key, value in known.items() if value},
-        )
+        return Context(f"'{self.request.name}'", version or self.request.name, set_only(known))
 
 
 class _LostRaceError(Exception):
-    """The pipeline exists, or another upload stored a version meanwhile: check again.
-
-    Attributes:
-        found: The pipeline, if it has been found already.
-    """
+    """The pipeline exists, or another upload stored a version meanwhile: check again."""
 
     def __init__(self, found: PipelineJson | None = None) -> None:
         super().__init__()
@@ -175,10 +176,10 @@ class Uploader:
         Tags are sent nevertheless: in the response they show whether KFP now keeps them.
         """
         request = job.request
-        form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
-        context = replace(job.context(limit=_limit(job)), look=self._look_for("", job))
+        query = {**job.query(request.name), "namespace": request.namespace}
+        context = replace(job.context(limit=_limit(job)), look=partial(self._look_at_target, "", job))
         try:
-            request_with_file = multipart("upload", form, job.file)
+            request_with_file = multipart("upload", query, job.version_tags, job.file)
             pipeline = self._pipelines.write(Operation.UPLOAD, request_with_file, job.call, context)
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
@@ -307,23 +308,14 @@ class Uploader:
 
     # --- storing a version ---------------------------------------------------------------------------------------
 
-    def _form(self, job: _Job, version_name: str) -> UploadForm:
-        request = job.request
-        return UploadForm(
-            name=version_name,
-            display_name=request.display_name,
-            description=request.description,
-            code_source_url=request.code_source_url,
-        )
-
     def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
         """Stores a version; after a broken response, checks whether it was stored nevertheless."""
         pipeline_id = pipeline.pipeline_id
-        form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
-        look = self._look_for(pipeline_id, job)
+        query = {**job.query(name), "pipelineid": pipeline_id}
+        look = partial(self._look_at_target, pipeline_id, job)
         context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
         try:
-            request = multipart("upload_version", form, job.file)
+            request = multipart("upload_version", query, job.version_tags, job.file)
             return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
         except NotSentError:
             raise
@@ -348,15 +340,8 @@ class Uploader:
             raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
         return version
 
-    def _look_for(self, pipeline_id: str, job: _Job) -> Callable[[Look], Seen]:
-        """Runs the error table's checks after a failed upload."""
-
-        def look(what: Look) -> Seen:
-            return _size_seen(job.file.size) if what is Look.SIZE else self._look_at_target(pipeline_id, job)
-
-        return look
-
     def _look_at_target(self, pipeline_id: str, job: _Job) -> Seen:
+        """Finds out for the error table why an upload failed."""
         try:
             self._pipelines.probe_writing(pipeline_id, job.request.namespace, spare_call(job.call))
         except KfpFailureError as error:
@@ -374,12 +359,6 @@ _TARGET_SEEN = {
     (404, False): Seen.MISSING,
     (404, True): Seen.MISSING,
 }
-
-
-def _size_seen(size: int) -> Seen:
-    if size > KFP_FILE_LIMIT:
-        return Seen.OVER_LIMIT
-    return Seen.OVER_PACKET if size >= KFP_PACKET_LIMIT else Seen.SMALL
 
 
 def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.listing import Page, PageRequest
     from kfadapter_grpc.contract.pipelines import PipelineRef
     from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.kfp.transport import Answer, Sink
+    from kfadapter_grpc.kfp.transport import Answer
+    from kfadapter_grpc.spool import Spool
 
 T = TypeVar("T")
 
@@ -190,14 +191,12 @@ class Versions:
         self._rest.ask(Operation.GET_PIPELINE, request, object, call, pipeline_context(pipeline_id))
 
     def get(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
-        """Gets a version with the summary of its spec."""
         version = self.get_full(pipeline_id, version_id, call, version_context(pipeline_id, VersionRef(version_id)))
         return version.record(bytes(version.pipeline_spec))
 
     def get_full(
         self, pipeline_id: str, version_id: str, call: Call, context: Context, limit: int = MAX_ANSWER_BYTES
     ) -> FullVersionJson:
-        """Gets a version with its spec."""
         request = Request("GET", version_path(pipeline_id, version_id), limit=limit)
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
@@ -216,7 +215,7 @@ class Versions:
         with explained(context):
             return _version_of(self._rest.send_raw(operation, request, call))
 
-    def fetch(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
+    def fetch(self, pipeline_id: str, version_id: str, into: Spool, call: Call) -> None:
         """Gets a version with its spec, as the bytes of KFP's response."""
         path = version_path(pipeline_id, version_id)
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
@@ -339,13 +338,11 @@ class Versions:
 
 
 def version_context(pipeline_id: str, ref: VersionRef) -> Context:
-    """The context of a call about a version."""
     values = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id, "version_name": ref.name}
     return Context(subject=str(ref), resource=ref.pipeline_version_id or ref.name, values=set_only(values))
 
 
 def no_such_version(context: Context) -> errors.AdapterError:
-    """The error for a missing version."""
     return context.error(errors.VersionNotFoundError, NO_SUCH_VERSION)
 
 
@@ -378,7 +375,6 @@ def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
 
 
 def pipeline_context(pipeline_id: str) -> Context:
-    """The context of a call about a pipeline."""
     return Context(subject=f"{pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
 
 
@@ -387,7 +383,6 @@ def _versions_path(pipeline_id: str) -> str:
 
 
 def version_path(pipeline_id: str, version_id: str) -> str:
-    """The path of a version."""
     return f"{_versions_path(pipeline_id)}/{segment(version_id)}"
 
 

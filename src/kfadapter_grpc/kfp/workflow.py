@@ -1,7 +1,8 @@
 """The Argo Workflow of a run, as far as it is read: its nodes, with Retry nodes and their attempts folded into steps.
 
 KFP stores the Workflow as text and serves it as `pipeline_runtime.workflow_manifest` of a v1beta1 run. A node's name is
-a path; `(0)` at its end counts attempts, `(1:item)` the items of a loop. `boundaryID` is the node that contains it.
+a path; `(0)` at its end counts attempts, `(1:item)` the items of a loop. `boundaryID` is the node that contains it. For
+a file of KFP v1 the nodes have the inputs and outputs of tasks, and v1beta1 has the logged metrics.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ import base64
 import binascii
 import re
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.run_outputs import METRICS, artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.contract.runs import RunTask
+    from kfadapter_grpc.contract.spec import Json
 
 MAX_NODES_BYTES = 128 * 1024 * 1024
-"""The size limit of decompressed nodes."""
 _ATTEMPT = re.compile(r"\((\d+)\)$")
 _ITEM = re.compile(r"\((\d+):.*\)$", re.DOTALL)
 _GZIP = 16 + zlib.MAX_WBITS
@@ -118,9 +124,7 @@ class Step:
     Attributes:
         name: The last part of its path, without attempt and item.
         item: The item of a loop that it belongs to, counted from 0.
-        template: The name of its template.
         node_id: The id of its outermost node: the Retry node's, even if KFP's retry dropped that.
-        retry: Its Retry node.
         attempts: Its nodes, first to last, without the Retry node.
     """
 
@@ -133,7 +137,6 @@ class Step:
 
     @property
     def outer(self) -> NodeJson:
-        """The node with its phase and times."""
         return self.retry or self.attempts[-1]
 
     @property
@@ -152,7 +155,6 @@ class Step:
         return min((node.started_at or "" for node in self._nodes()), default="")
 
     def pods(self) -> list[NodeJson]:
-        """Its attempts that are pods."""
         return [node for node in self.attempts if node.type == "Pod"]
 
     def input(self, name: str) -> str:
@@ -174,9 +176,6 @@ class Workflow:
 
     Attributes:
         name: Its name, which is the prefix of the names of its pods.
-        namespace: Its Kubernetes namespace.
-        run_id: The run in KFP.
-        message: Argo's message about the whole Workflow.
         is_terminated: Whether termination was requested: by KFP, which sets its deadline to 0, or by Argo's tools.
     """
 
@@ -258,11 +257,7 @@ class Workflow:
 
 
 def read_workflow(manifest: str) -> Workflow:
-    """Reads a Workflow.
-
-    Raises:
-        UnreadableWorkflowError: It is not a Workflow, or its nodes are missing.
-    """
+    """Reads a Workflow. Raises UnreadableWorkflowError if it is not a Workflow, or its nodes are missing."""
     try:
         found = msgspec.json.decode(manifest, type=_WorkflowJson)
         status = found.status
@@ -309,3 +304,73 @@ def _unpacked(packed: bytes) -> bytes:
 def _text_in(all_ports: Iterable[_PortsJson | None], name: str) -> str:
     parameters = (one for ports in all_ports for one in (ports and ports.parameters) or () if one.name == name)
     return next((str(one.value) for one in parameters if one.value not in (None, "")), "")
+
+
+LOGGED = "mlpipeline-metrics"
+"""The artifact in which a task logs metrics; KFP's agent reads it, and v1beta1 serves the numbers."""
+_LOGS = "main-logs"
+
+
+def with_outputs(
+    workflow: Workflow, tasks: Iterable[RunTask], steps: Mapping[str, Step], metrics: Mapping[str, Mapping[str, float]]
+) -> list[RunTask]:
+    """Adds inputs and outputs to tasks."""
+    made: dict[str, RunArtifact] = {}
+    completed = []
+    for task in tasks:
+        outputs = list(_outputs(workflow, task, steps[task.task_id], metrics))
+        made |= {one.uri: one for output in outputs for one in output.artifacts if one.uri}
+        completed.append(replace(task, outputs=tuple(sorted(outputs, key=lambda one: one.name))))
+    names = {task.task_id: task.name for task in completed}
+    return [replace(task, inputs=_inputs(workflow, steps[task.task_id], made, names)) for task in completed]
+
+
+def _outputs(
+    workflow: Workflow, task: RunTask, step: Step, metrics: Mapping[str, Mapping[str, float]]
+) -> Iterator[RunOutput]:
+    node = step.attempts[-1] if step.attempts else step.outer
+    found = node.outputs
+    for parameter in (found and found.parameters) or ():
+        if parameter.value is not None:
+            yield RunOutput(parameter.name, value=cast("Json", parameter.value))
+    stored = [one for one in (found and found.artifacts) or () if one.name != _LOGS]
+    logged = metrics.get(node.id, {})
+    for one in stored:
+        yield RunOutput.of(one.name, _artifact(workflow, task, node, one, logged if one.name == LOGGED else {}))
+    if logged and LOGGED not in {one.name for one in stored}:
+        yield RunOutput.of(LOGGED, _artifact(workflow, task, node, None, logged))
+
+
+def _artifact(
+    workflow: Workflow, task: RunTask, node: NodeJson, stored: StoredJson | None, logged: Mapping[str, float]
+) -> RunArtifact:
+    name = stored.name if stored else LOGGED
+    return artifact(
+        METRICS if name == LOGGED else "system.Artifact",
+        dict(logged),
+        name=name,
+        uri=workflow.uri(stored) if stored else "",
+        artifact_id=f"{node.id}/{name}",
+        run_id=workflow.run_id,
+        task_id=task.task_id,
+        created_at=moment(node.finished_at),
+    )
+
+
+def _inputs(
+    workflow: Workflow, step: Step, made: Mapping[str, RunArtifact], names: Mapping[str, str]
+) -> tuple[RunInput, ...]:
+    node = step.attempts[-1] if step.attempts else step.outer
+    found = node.inputs
+    given: Sequence[RunInput] = [
+        RunInput(one.name, cast("Json", one.value))
+        for one in (found and found.parameters) or ()
+        if one.value is not None
+    ]
+    taken = []
+    for one in (found and found.artifacts) or ():
+        if uri := workflow.uri(one):
+            known = made.get(uri) or artifact("system.Artifact", {}, name=one.name, uri=uri, run_id=workflow.run_id)
+            source = (names[known.task_id], known.name) if known.task_id else ("", "")
+            taken.append(RunInput(one.name, None, (known,), *source, has_value=False))
+    return tuple(sorted((*given, *taken), key=lambda one: one.name))

@@ -20,8 +20,7 @@ from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
-from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
-from kfadapter_grpc.kfp.workflow_outputs import with_outputs
+from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow, with_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -241,7 +240,6 @@ class _Reader:
             self._todo.append((inner, below))
 
     def _pods_of(self, step: Step | None) -> list[NodeJson]:
-        """The pods of a task itself."""
         executor = self._workflow.executor_of(step) if step and step.template in _CONTAINERS else step
         return executor.pods() if executor else []
 

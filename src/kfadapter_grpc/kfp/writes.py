@@ -78,39 +78,29 @@ def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], ca
 
 
 def ensure_deleted(
-    delete: Callable[[], object], look: Callable[[], object], missing: type[errors.AdapterError]
-) -> None:
-    """Deletes something; after a broken response, checks whether it still exists.
-
-    Raises:
-        AdapterError: What `delete` raised, `missing` if it did not exist before.
-    """
-    try:
-        delete()
-    except NotSentError:
-        raise
-    except errors.KfpUnavailableError:
-        try:
-            look()
-        except missing:
-            return
-        raise
-
-
-def ensure_gone(
     delete: Callable[[], object],
     look: Callable[[], object],
     missing: type[errors.AdapterError],
     *,
-    allow_missing: bool,
+    allow_missing: bool = False,
 ) -> bool:
-    """Deletes something as `ensure_deleted` does; returns whether it existed, if it may be missing."""
+    """Deletes something; after a broken response, checks whether it still exists. Returns whether it existed.
+
+    Raises:
+        AdapterError: What `delete` raised: `missing` if it did not exist before, unless it may be missing.
+    """
     try:
-        ensure_deleted(delete, look, missing)
+        delete()
     except missing:
         if allow_missing:
             return False
         raise
+    except NotSentError:
+        raise
+    except errors.KfpUnavailableError:
+        with suppress(missing):
+            look()
+            raise
     return True
 
 

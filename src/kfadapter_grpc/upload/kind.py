@@ -8,7 +8,6 @@ from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.limits import refusal
 
 HEAD_BYTES = 4096
-"""How many bytes of a file are examined."""
 
 _BOM = b"\xef\xbb\xbf"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -64,10 +63,6 @@ def kind_of(head: bytes) -> FileKind:
 
 def ensure_text(head: bytes, subject: str) -> None:
     """Returns if `head` may begin a text.
-
-    Args:
-        head: The first bytes.
-        subject: The name of the file in the message.
 
     Raises:
         InvalidPipelineFileError: It is of a well-known kind other than a pipeline, or binary.

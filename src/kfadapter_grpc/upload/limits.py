@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.errors import (
-    CallCancelledError,
-    InvalidPipelineFileError,
-    KfpTimeoutError,
-    UploadTooLargeError,
-)
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
@@ -28,9 +23,6 @@ class UploadLimits:
 
     Attributes:
         max_bytes: The largest file, and the largest unpacked pipeline in an archive. KFP's own limit is 32 MiB.
-        memory_bytes: Files up to this size are kept in memory, larger ones on disk.
-        directory: The folder for temporary files; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
-            is writable.
     """
 
     max_bytes: int = 32 * _MIB
@@ -45,18 +37,18 @@ class UploadLimits:
 
 def too_large(
     limit: int, size: int | None = None, *, what: str = "The file", remedy: str = "Make it smaller"
-) -> UploadTooLargeError:
+) -> errors.UploadTooLargeError:
     """Returns the error for more than `limit` bytes; `size` is how many there are, if known."""
     metadata = {"limit_bytes": str(limit)}
     if size is None:
-        return UploadTooLargeError(
+        return errors.UploadTooLargeError(
             f"{what} has more than {limit} bytes, which is the limit. {remedy}.", metadata=metadata
         )
     message = f"{what} has {size} bytes; the limit is {limit}. {remedy}."
-    return UploadTooLargeError(message, metadata={**metadata, "size_bytes": str(size)})
+    return errors.UploadTooLargeError(message, metadata={**metadata, "size_bytes": str(size)})
 
 
-def unpacked_too_large(limit: int, size: int | None = None) -> UploadTooLargeError:
+def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooLargeError:
     """Returns the error for an archive whose unpacked contents have more than `limit` bytes."""
     return too_large(limit, size, what="What the archive holds, unpacked,", remedy="Pack only the pipeline file")
 
@@ -74,25 +66,24 @@ def ensure_wanted(call: Call) -> None:
         raise arrived_too_late()
 
 
-def call_cancelled() -> CallCancelledError:
-    """Returns the error for a client that cancelled."""
-    return CallCancelledError("The client cancelled the call before the upload was complete.")
+def call_cancelled() -> errors.CallCancelledError:
+    return errors.CallCancelledError("The client cancelled the call before the upload was complete.")
 
 
-def arrived_too_late() -> KfpTimeoutError:
+def arrived_too_late() -> errors.KfpTimeoutError:
     """Returns the error for a deadline that passed before KFP was called."""
-    return KfpTimeoutError(
+    return errors.KfpTimeoutError(
         "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
         "Nothing was stored. Allow more time and try again."
     )
 
 
-def refusal(message: str, *, line: int = 0, column: int = 0) -> InvalidPipelineFileError:
+def refusal(message: str, *, line: int = 0, column: int = 0) -> errors.InvalidPipelineFileError:
     """Returns the error for a file that is not a pipeline; `line` and `column` count from 1, 0 means unknown."""
     if not line:
-        return InvalidPipelineFileError(message)
+        return errors.InvalidPipelineFileError(message)
     metadata = {"line": str(line), "column": str(column)}
-    return InvalidPipelineFileError(f"Line {line}, column {column}: {message}", metadata=metadata)
+    return errors.InvalidPipelineFileError(f"Line {line}, column {column}: {message}", metadata=metadata)
 
 
 def quoted(text: str) -> str:

@@ -19,7 +19,7 @@ from kfadapter_grpc.upload.limits import ensure_wanted
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.upload.text import Readable
+    from kfadapter_grpc.contract.pipelines import ByteStream
 
 _CHUNK = 1 << 18
 """How much is examined at once: the size of our client's messages."""
@@ -48,7 +48,7 @@ _one_long_text = threading.Lock()
 """Held while a long text is parsed without its tokens, which may be as long; others are checked with theirs then."""
 
 
-def is_plain_yaml(stream: Readable, call: Call) -> bool:
+def is_plain_yaml(stream: ByteStream, call: Call) -> bool:
     """Parses a text to its end; returns False if it has to be checked by its events, from its beginning.
 
     Raises:
@@ -72,7 +72,7 @@ def is_plain_yaml(stream: Readable, call: Call) -> bool:
 class _PlainText:
     """A text on its way to libyaml; ends as soon as it is in doubt."""
 
-    def __init__(self, stream: Readable, call: Call) -> None:
+    def __init__(self, stream: ByteStream, call: Call) -> None:
         self.in_doubt = False
         self.is_long = False
         self.failure: Exception | None = None

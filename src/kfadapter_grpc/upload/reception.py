@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import yaml
 
-from kfadapter_grpc.contract.errors import (
-    AdapterError,
-    ChecksumMismatchError,
-    InvalidPipelineFileError,
-    InvalidUploadError,
-    KfpError,
-)
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import opened_member
@@ -29,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.pipelines import ByteStream
     from kfadapter_grpc.upload.limits import UploadLimits
-    from kfadapter_grpc.upload.text import Readable
 
 _EXPLANATION_SECONDS = 10.0
 """How long the position of a fault is searched for after KFP rejected a file."""
@@ -85,7 +79,7 @@ def received(
         try:
             with disk_faults():
                 kind = _checked_kind(spool, arriving, limits, call)
-        except InvalidPipelineFileError:
+        except errors.InvalidPipelineFileError:
             arriving.complete()  # a fault of the transfer explains one of the file, and is reported instead
             raise
         digest = arriving.complete()
@@ -93,7 +87,7 @@ def received(
         file = PipelineFile(spool.stream, spool.size, digest, kind)
         try:
             yield file
-        except (InvalidPipelineFileError, KfpError) as error:
+        except (errors.InvalidPipelineFileError, errors.KfpError) as error:
             place = _try_place(error, file, limits, call.apart(_EXPLANATION_SECONDS))
             if place is None:
                 raise
@@ -101,16 +95,7 @@ def received(
 
 
 class _Arriving:
-    """The bytes of an upload as a stream: everything that is read was stored in the spool before.
-
-    Args:
-        spool: Where the bytes are kept.
-        chunks: The bytes, split in any way.
-        limits: The limits of the upload.
-        total_bytes: The announced size, if any.
-        sha256: The announced checksum, if any.
-        call: The call that the upload belongs to.
-    """
+    """The bytes of an upload as a stream: everything that is read was stored in the spool before."""
 
     def __init__(
         self,
@@ -150,7 +135,6 @@ class _Arriving:
         return piece
 
     def restart(self) -> None:
-        """Starts reading from the beginning."""
         self._position = 0
 
     def complete(self) -> bytes:
@@ -188,7 +172,7 @@ class _Arriving:
         self._digest.update(chunk)
         self._spool.write(chunk)
         if self._total_bytes is not None and size > self._total_bytes:
-            raise InvalidUploadError(
+            raise errors.InvalidUploadError(
                 f"The metadata say total_bytes={self._total_bytes}, and more than that arrived. Correct total_bytes.",
                 metadata={"total_bytes": str(self._total_bytes)},
             )
@@ -196,15 +180,15 @@ class _Arriving:
     def _ensure_complete(self) -> None:
         size, actual, expected = self._spool.size, self._digest.digest(), self._sha256
         if self._total_bytes is not None and size < self._total_bytes:
-            raise InvalidUploadError(
+            raise errors.InvalidUploadError(
                 f"The metadata say total_bytes={self._total_bytes}, but {size} arrived. "
                 "Send the whole file, or correct total_bytes.",
                 metadata={"total_bytes": str(self._total_bytes), "received_bytes": str(size)},
             )
         if not size:
-            raise InvalidUploadError("No bytes of a file arrived. Send the file in chunks after the metadata.")
+            raise errors.InvalidUploadError("No bytes of a file arrived. Send the file in chunks after the metadata.")
         if expected is not None and actual != expected:
-            raise ChecksumMismatchError(
+            raise errors.ChecksumMismatchError(
                 f"The bytes that arrived have the SHA-256 {actual.hex()}, announced was {expected.hex()}. "
                 "Send the file again.",
                 metadata={"expected_sha256": expected.hex(), "actual_sha256": actual.hex()},
@@ -228,27 +212,29 @@ def _checked_kind(spool: Spool, arriving: _Arriving, limits: UploadLimits, call:
     return kind
 
 
-def _read_head(stream: Readable) -> bytes:
+def _read_head(stream: ByteStream) -> bytes:
     head = b""
     while len(head) < HEAD_BYTES and (piece := stream.read(HEAD_BYTES - len(head))):
         head += piece
     return head
 
 
-def _check_member(name: str, stream: Readable, call: Call) -> None:
+def _check_member(name: str, stream: ByteStream, call: Call) -> None:
     try:
         head = _read_head(stream)
         ensure_text(head, "it")
         with closing(CheckedText(stream, call, head=head)) as text:
             check_syntax(text, call)
-    except InvalidPipelineFileError as error:
+    except errors.InvalidPipelineFileError as error:
         metadata = {**error.metadata, "member": name}
-        raise InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
+        raise errors.InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
 
 
-def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, call: Call) -> AdapterError | None:
+def _try_place(
+    error: errors.AdapterError, file: PipelineFile, limits: UploadLimits, call: Call
+) -> errors.AdapterError | None:
     """Finds what in the file explains why KFP rejected it, or failed to store it, if KFP's message does not."""
-    if isinstance(error, InvalidPipelineFileError) and "unknown template format" in error.message:
+    if isinstance(error, errors.InvalidPipelineFileError) and "unknown template format" in error.message:
         find = faulty_key
     elif "(upload" in error.message and error.metadata.get("kfp_status") == "500":
         find = wide_character
@@ -256,11 +242,11 @@ def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, ca
         return None
     try:
         file.stream.seek(0)
-        stream: Readable = file.stream
+        stream: ByteStream = file.stream
         if file.kind in {FileKind.ZIP, FileKind.TAR_GZ}:
             _, stream = opened_member(file.kind, file.stream, limits, call)
         with closing(CheckedText(stream, call)) as text:
             found = find(text, call)
-    except (AdapterError, yaml.YAMLError, OSError):
+    except (errors.AdapterError, yaml.YAMLError, OSError):
         return None
-    return found and InvalidPipelineFileError(found.message, metadata={**error.metadata, **found.metadata})
+    return found and errors.InvalidPipelineFileError(found.message, metadata={**error.metadata, **found.metadata})

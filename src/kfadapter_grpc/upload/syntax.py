@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.upload.text import CheckedText
 
 MOST_ALIASES = 100_000
-"""Maximum number of anchors and aliases in one file."""
 DEEPEST = 1_000
-"""Maximum number of levels of nesting."""
 MOST_EVENTS = 5_000_000
 """Limit of texts, starts and ends of lists and mappings; a compiled pipeline of 32 MiB has about 1.6 million."""
 
@@ -235,7 +233,6 @@ def _fault_of_key(event: yaml.NodeEvent, keys: dict[str, int]) -> InvalidPipelin
 
 
 def _refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
-    """Returns the error for the node at a mark."""
     return refusal(message) if mark is None else refusal(message, line=mark.line + 1, column=mark.column + 1)
 
 

@@ -6,7 +6,7 @@ import codecs
 import re
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from kfadapter_grpc.upload.limits import ensure_wanted, refusal
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.pipelines import ByteStream
 
 _PIECE = 1 << 14
 _LONG_TOKEN = 1 << 20
@@ -30,14 +31,6 @@ _one_long_token = threading.Lock()
 """Held while a text with a very long token is parsed, so that only one such token is in memory at a time."""
 
 
-class Readable(Protocol):
-    """A source of bytes."""
-
-    def read(self, size: int, /) -> bytes:
-        """Reads up to `size` bytes; none at the end."""
-        ...
-
-
 class CheckedText:
     """A text on its way to the parser.
 
@@ -45,13 +38,12 @@ class CheckedText:
     ends there, because an exception does not pass well through the C code that calls `read`.
 
     Attributes:
-        failure: Why reading ended before the end of the text.
         token_bytes: How many bytes were read since the parser's last event.
         between_documents: Whether the parser is outside a document, where directives may stand.
     """
 
     def __init__(
-        self, stream: Readable, call: Call, *, head: bytes = b"", complete: Callable[[], object] | None = None
+        self, stream: ByteStream, call: Call, *, head: bytes = b"", complete: Callable[[], object] | None = None
     ) -> None:
         """Reads `head`, then `stream`; `complete` receives the rest of one still arriving, before it blocks others."""
         self.failure: Exception | None = None
@@ -71,7 +63,6 @@ class CheckedText:
         self._alone = False
 
     def close(self) -> None:
-        """Releases the turn with a long token."""
         if self._alone:
             _one_long_token.release()
 

@@ -11,75 +11,34 @@ import math
 import uuid
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.errors import (
-    AdapterError,
-    CallCancelledError,
-    ExperimentNotFoundError,
-    InvalidFieldError,
-    KfpRejectedCredentialsError,
-    KfpTimeoutError,
-    KfpUnavailableError,
-    PermissionDeniedError,
-    RunNotFoundError,
-    UnauthenticatedError,
-)
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.watch.registry import MAX_FOLLOWED, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.runs import Run, RunFilter
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.kfp.runs import Runs
     from kfadapter_grpc.watch.registry import FilterGroup, Registry, RunCache
     from kfadapter_grpc.watch.watch import Scope
 
 REQUEST_SECONDS = 10.0
-"""The time limit of one request to KFP."""
 ROUND_SECONDS = 30.0
 """The time in which everything that changes rarely is requested once."""
 MAX_FIRST_READS = 3
 """How many requests of one poll are about runs that have not been read yet."""
 MAX_WHOLE_READS = 20
 """How many runs are read completely, one by one, in one poll."""
-_OF_CALLERS = (UnauthenticatedError, PermissionDeniedError)
+_OF_CALLERS = (errors.UnauthenticatedError, errors.PermissionDeniedError)
 """KFP's errors for a caller's own credentials: only the caller can send others."""
-_REFUSALS = (InvalidFieldError, KfpRejectedCredentialsError, ExperimentNotFoundError, *_OF_CALLERS)
-_UNREACHABLE = (KfpUnavailableError, KfpTimeoutError, CallCancelledError)
+_REFUSALS = (errors.InvalidFieldError, errors.KfpRejectedCredentialsError, errors.ExperimentNotFoundError, *_OF_CALLERS)
+_UNREACHABLE = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 
 _Request: TypeAlias = "tuple[Scope, Callable[[], None]]"
-"""A request to KFP, in a scope."""
-
-
-class RunSource(Protocol):
-    """Reads the runs that are watched; one request names at most 100. Raises `AdapterError`s."""
-
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
-        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are omitted."""
-        ...
-
-    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs that are in another state."""
-        ...
-
-    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts the existing runs among these that are archived, or are not."""
-        ...
-
-    def get_complete(self, run_id: str, call: Call) -> Run:
-        """Reads one run with all its fields but names."""
-        ...
-
-    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
-        """Lists the newest runs that match; its experiment must be named by id."""
-        ...
-
-    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
-        """Returns the id of an existing experiment."""
-        ...
 
 
 class Poll:
@@ -90,11 +49,9 @@ class Poll:
         failed: The scopes in which a request failed nevertheless, which says nothing about KFP to the others.
         moved: Whether something had changed in the last poll.
         behind: Whether the last poll left requests that are due at once.
-        polls: The number of polls.
-        requests: The number of requests sent to KFP.
     """
 
-    def __init__(self, runs: RunSource, registry: Registry) -> None:
+    def __init__(self, runs: Runs, registry: Registry) -> None:
         self._runs = runs
         self._registry = registry
         self._turns: deque[_Request] = deque()
@@ -112,7 +69,6 @@ class Poll:
         self._send(self._due(elapsed))
 
     def run_first(self) -> None:
-        """Sends only the requests that new watches wait for."""
         self._send(self._due_first())
 
     def close(self) -> None:
@@ -136,7 +92,7 @@ class Poll:
             send()
         except _UNREACHABLE:
             raise
-        except AdapterError as error:  # the other requests may succeed nevertheless
+        except errors.AdapterError as error:  # the other requests may succeed nevertheless
             as_caller = scope.authorization is not None and isinstance(error, _OF_CALLERS)
             if not as_caller:
                 self.failed.add(scope)
@@ -244,7 +200,7 @@ class Poll:
     def _read_complete(self, cache: RunCache, run_id: str) -> None:
         try:
             found = self._runs.get_complete(run_id, self._new_call(cache.scope))
-        except RunNotFoundError:
+        except errors.RunNotFoundError:
             self.moved |= cache.remove([run_id])
             return
         self.moved |= cache.update([found], complete=True)

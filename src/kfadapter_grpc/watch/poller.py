@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
-    from kfadapter_grpc.watch.poll import RunSource
+    from kfadapter_grpc.kfp.runs import Runs
 
 HEARTBEAT_SECONDS = 30.0
-"""The time without an event after which a heartbeat is sent."""
 POLL_SECONDS = 2.0
-"""The pause between polls while something changes."""
 SLOWEST_POLL_SECONDS = 9.0
 """The pause while nothing does; with the jitter and KFP's own time, below 10 s."""
 _QUIET_POLLS = 10
@@ -46,10 +44,7 @@ class WatchFigures:
     """Numbers about watching.
 
     Attributes:
-        watches: The number of watches.
         runs: The number of runs that they are subscribed to; one in two scopes counts twice.
-        polls: The number of polls of KFP.
-        requests: The number of requests sent to KFP.
     """
 
     watches: int
@@ -63,7 +58,7 @@ class WatchPoller:
 
     def __init__(
         self,
-        runs: RunSource,
+        runs: Runs,
         *,
         threaded: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
@@ -147,17 +142,14 @@ class WatchPoller:
             thread.join()
 
     def count(self) -> int:
-        """Returns the number of watches."""
         return len(self._registry)
 
     def figures(self) -> WatchFigures:
-        """Returns the numbers about watching."""
         runs = sum(map(len, self._registry.caches()))
         return WatchFigures(self.count(), runs, self._poll.polls, self._poll.requests)
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread runs."""
         return self._thread is not None
 
     def _add(self, watch: Watch) -> None:

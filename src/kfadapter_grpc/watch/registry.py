@@ -49,11 +49,7 @@ class _Known:
 
 
 class RunCache:
-    """The watched runs of one scope. Safe to use from many threads.
-
-    Attributes:
-        scope: What the watches have in common.
-    """
+    """The watched runs of one scope. Safe to use from many threads."""
 
     def __init__(self, scope: Scope, lock: threading.RLock, now: Callable[[], datetime]) -> None:
         """Uses `lock`, and takes the time of observations from `now`."""
@@ -200,7 +196,6 @@ class RunCache:
 
 
 def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
-    """Splits ids into requests to KFP."""
     return (run_ids[begin : begin + size] for begin in range(0, len(run_ids), size))
 
 
@@ -208,9 +203,6 @@ class FilterGroup:
     """All watches of one filter.
 
     Attributes:
-        where: The filter.
-        cache: The cache of their scope.
-        watches: The watches.
         run_ids: The runs that they are subscribed to, the newest last.
     """
 
@@ -224,7 +216,6 @@ class FilterGroup:
 
     @property
     def is_new(self) -> bool:
-        """Whether it has not been listed yet."""
         return self._seen is None
 
     def lists(self) -> Sequence[RunFilter]:
@@ -251,11 +242,7 @@ class FilterGroup:
 
 
 class Registry:
-    """The watches of the process. Safe to use from many threads.
-
-    Attributes:
-        lock: Held while anything of it is used.
-    """
+    """The watches of the process. Safe to use from many threads."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         """Takes the time of observations from `now`."""
@@ -298,7 +285,6 @@ class Registry:
                 self._caches.pop(watch.scope, None)
 
     def watches(self) -> Sequence[Watch]:
-        """All watches."""
         with self.lock:
             return list(self._watches)
 
@@ -308,7 +294,6 @@ class Registry:
             return list(self._caches.values())
 
     def groups(self) -> Sequence[FilterGroup]:
-        """All filters."""
         with self.lock:
             return list(self._groups)
 

@@ -30,7 +30,6 @@ class Scope:
     """What watches must have in common to share a cache: what one of them may see, so may the others.
 
     Attributes:
-        namespace: The namespace of the runs.
         authorization: The caller's own credentials for KFP; None: the adapter's.
         limits: What the caller may see, if that depends on the namespace; without the caller's name.
     """
@@ -68,7 +67,6 @@ class EventQueue:
             self._changed.notify()
 
     def finish(self) -> None:
-        """Ends the stream after the unread events."""
         with self._changed:
             self._finished = True
             self._changed.notify()
@@ -117,9 +115,6 @@ class Watch:
         where: The filter that it watches; None if it watches runs by id.
         with_tasks: Whether a change of a task is an event.
         known_ids: The ids of the runs to subscribe it to at first.
-        scope: What other watches must have in common with it to share a cache.
-        events: The events to send.
-        run_ids: The ids of the runs that it is subscribed to.
         begun: Whether KFP has responded for it.
     """
 
@@ -166,7 +161,6 @@ class Watch:
         self._count(run_id, finished=True)
 
     def forget(self, run_id: str) -> None:
-        """Forgets a run after the end of its subscription."""
         self.run_ids.discard(run_id)
         self._sent.pop(run_id, None)
 

@@ -1,7 +1,7 @@
 """`uv run --isolated --with kfp==2.9.0 compile.py FILE`: compiles the pipeline of this folder with that kfp."""
 
 # The component functions are read as text and run elsewhere; every kfp from 2.5 on must compile this.
-# ruff: noqa: ANN201, B006, D103, PTH123, UP006, UP035
+# ruff: noqa: ANN201, B006, PTH123, UP006, UP035
 # mypy: ignore-errors
 
 import sys

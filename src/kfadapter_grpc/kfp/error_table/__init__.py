@@ -10,28 +10,27 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
-from kfadapter_grpc.kfp.error_table import experiments, general, pipelines, recurring_runs, runs
-from kfadapter_grpc.kfp.error_table.experiments import NO_SUCH_EXPERIMENT
-from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
-from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
-from kfadapter_grpc.kfp.error_table.row import (
+from kfadapter_grpc.kfp.error_table import general, pipelines, runs
+from kfadapter_grpc.kfp.error_table.general import (
     KFP_FILE_LIMIT,
     KFP_PACKET_LIMIT,
-    LOOK_OF,
+    TLS_EXPECTED,
     Context,
-    Look,
     Row,
     Seen,
 )
+from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
+from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_EXPERIMENT, NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
@@ -41,10 +40,10 @@ __all__ = [
     "KFP_PACKET_LIMIT",
     "NO_SUCH_EXPERIMENT",
     "NO_SUCH_PIPELINE",
+    "NO_SUCH_RUN",
     "NO_SUCH_VERSION",
     "ROWS",
     "Context",
-    "Look",
     "Row",
     "Seen",
     "explain",
@@ -55,9 +54,7 @@ ROWS: tuple[Row, ...] = (
     *runs.TOO_LARGE,
     *general.FIRST,
     *pipelines.ROWS,
-    *experiments.ROWS,
     *runs.ROWS,
-    *recurring_runs.ROWS,
     *general.LAST,
 )
 """All cases; a failure that matches none of them is KFP_ERROR with KFP's own message."""
@@ -65,7 +62,7 @@ ROWS: tuple[Row, ...] = (
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
     """Explains what a failure of KFP means, with a further check where needed."""
-    seen: dict[Look, Seen] = {}
+    seen = cache(context.look or (lambda: None))
     row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
     failure = error.failure
     values = {"kfp_status": str(failure.status), **context.values}
@@ -76,11 +73,12 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
         said = failure.text or "no reason given"
         text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {said}"
         return errors.KfpError(text, metadata=values)
-    text = row.message.format_map(
+    kind, message = row.of_caller if row.of_caller and error.as_caller else (row.error, row.message)
+    text = message.format_map(
         _Words(said=failure.text, status=failure.status, subject=context.subject, **context.values)
     )
     violations = [errors.FieldViolation(row.field, text)] if row.field else []
-    return row.error(
+    return kind(
         " ".join(text.split()),
         metadata=values,
         violations=violations,
@@ -94,20 +92,15 @@ class _Words(dict[str, object]):
         return "?"
 
 
-def _fits(row: Row, error: KfpFailureError, context: Context, seen: dict[Look, Seen]) -> bool:
+def _fits(row: Row, error: KfpFailureError, context: Context, seen: Callable[[], Seen | None]) -> bool:
     failure = error.failure
-    if row.operations and error.operation not in row.operations:
-        return False
-    if row.as_caller not in {None, error.as_caller}:
-        return False
-    if failure.status not in row.statuses or not re.search(row.pattern, failure.full_text):
-        return False
-    if row.seen is None:
-        return True
-    look = LOOK_OF[row.seen]
-    if look not in seen and context.look is not None:
-        seen[look] = context.look(look)
-    return seen.get(look) is row.seen
+    return (
+        (not row.operations or error.operation in row.operations)
+        and failure.status in row.statuses
+        and re.search(row.pattern, failure.full_text) is not None
+        and (row.sizes is None or int(context.values.get("size", 0)) in row.sizes)
+        and (row.seen is None or seen() is row.seen)
+    )
 
 
 _TITLE = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)

@@ -1,12 +1,82 @@
-"""Cases that do not depend on the operation."""
+"""The parts of a row of the error table, and the cases that do not depend on the operation."""
 
 from __future__ import annotations
 
+import enum
 import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
-from kfadapter_grpc.kfp.error_table.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.kfp.failures import Operation
+
+KFP_FILE_LIMIT = 33_554_432
+"""The largest file that KFP accepts (32 MiB)."""
+KFP_PACKET_LIMIT = 16_777_216
+"""The largest statement that KFP's MySQL accepts unless configured otherwise, in bytes (16 MiB)."""
+
+
+class Seen(enum.Enum):
+    """What is found when the target of a failed request is read afterwards."""
+
+    THERE = "there"
+    MISSING = "missing"
+    UNKNOWN_ADAPTER = "KFP does not know the adapter (401)"
+    UNKNOWN_CALLER = "KFP does not know the caller (401)"
+    FORBIDDEN_ADAPTER = "KFP does not let the adapter do it (403)"
+    FORBIDDEN_CALLER = "KFP does not let the caller do it (403)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case.
+
+    Attributes:
+        operations: The operation of KFP; empty for any.
+        pattern: A regular expression found in KFP's chain of messages.
+        message: The text; `{said}` is KFP's innermost message, and `{subject}`, `{size}`, `{limit}` stand for what the
+            call was about.
+        seen: What must be found when the target is read; None: it is not read.
+        of_caller: The error and its text if the caller's own credentials were sent.
+        sizes: The sizes of the file for which it applies; None: any.
+    """
+
+    operations: tuple[Operation, ...]
+    statuses: tuple[int, ...]
+    pattern: str
+    error: type[AdapterError]
+    message: str
+    proof: tuple[str, ...]
+    seen: Seen | None = None
+    field: str = ""
+    of_caller: tuple[type[AdapterError], str] | None = None
+    sizes: range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known about the failed call.
+
+    Attributes:
+        subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
+        values: Further values for the error's metadata; `size` is that of an uploaded file.
+    """
+
+    subject: str = ""
+    resource: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    look: Callable[[], Seen] | None = None
+
+    def error(self, kind: type[AdapterError], text: str) -> AdapterError:
+        """Makes the error; `{subject}` stands for the subject in `text`."""
+        return kind(text.format(subject=self.subject), metadata=self.values, resource_name=self.resource)
+
 
 NOT_KNOWN = (
     "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "
@@ -58,17 +128,8 @@ FIRST: tuple[Row, ...] = (
         "",
         errors.KfpRejectedCredentialsError,
         NOT_KNOWN,
-        ("multi_user: list team-a as nobody", "fault: 401"),
-        as_caller=False,
-    ),
-    Row(
-        (),
-        (401,),
-        "",
-        errors.UnauthenticatedError,
-        CALLER_NOT_KNOWN,
-        ("multi_user: list team-a as a bad token", "fault: 401"),
-        as_caller=True,
+        ("multi_user: list team-a as nobody", "fault: 401", "multi_user: list team-a as a bad token"),
+        of_caller=(errors.UnauthenticatedError, CALLER_NOT_KNOWN),
     ),
     Row(
         (),
@@ -76,17 +137,13 @@ FIRST: tuple[Row, ...] = (
         "",
         errors.KfpRejectedCredentialsError,
         NOT_ALLOWED,
-        ("multi_user: list team-a as bob", "fault: 403"),
-        as_caller=False,
-    ),
-    Row(
-        (),
-        (403,),
-        "",
-        errors.PermissionDeniedError,
-        CALLER_NOT_ALLOWED,
-        ("multi_user: delete the pipeline as bob", "multi_user: run as bob", "fault: 403"),
-        as_caller=True,
+        (
+            "multi_user: list team-a as bob",
+            "fault: 403",
+            "multi_user: delete the pipeline as bob",
+            "multi_user: run as bob",
+        ),
+        of_caller=(errors.PermissionDeniedError, CALLER_NOT_ALLOWED),
     ),
     Row(
         (),
@@ -146,7 +203,6 @@ FIRST: tuple[Row, ...] = (
         field="page_token",
     ),
 )
-"""Those that precede all others."""
 
 LAST: tuple[Row, ...] = (
     Row(
@@ -159,4 +215,3 @@ LAST: tuple[Row, ...] = (
         ("fault: 404 of another server",),
     ),
 )
-"""Those that follow all others."""

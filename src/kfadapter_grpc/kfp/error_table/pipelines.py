@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.error_table.general import (
     CALLER_NOT_ALLOWED,
     CALLER_NOT_KNOWN,
     COUNTS_BYTES,
+    KFP_FILE_LIMIT,
+    KFP_PACKET_LIMIT,
     NOT_ALLOWED,
     NOT_KNOWN,
+    Row,
+    Seen,
 )
-from kfadapter_grpc.kfp.error_table.row import Row, Seen
 from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
@@ -110,7 +115,7 @@ ROWS: tuple[Row, ...] = (
         errors.UploadTooLargeError,
         "the file has {size} bytes, more than the {limit} that Kubeflow Pipelines takes; make it smaller",
         ("bad_uploads: 33 MiB",),
-        seen=Seen.OVER_LIMIT,
+        sizes=range(KFP_FILE_LIMIT + 1, sys.maxsize),
     ),
     Row(
         _UPLOADS,
@@ -222,7 +227,7 @@ ROWS: tuple[Row, ...] = (
         "Kubeflow Pipelines failed to store {size} bytes; its database takes less than {limit} in one statement unless "
         "max_allowed_packet is raised. Make the file smaller, or ask KFP's operator",
         ("fault: 500 for 17 MiB",),
-        seen=Seen.OVER_PACKET,
+        sizes=range(KFP_PACKET_LIMIT, KFP_FILE_LIMIT + 1),
     ),
     Row(
         _UPLOADS,
@@ -242,4 +247,3 @@ ROWS: tuple[Row, ...] = (
         field="metadata.name",
     ),
 )
-"""The cases, in the order in which they are tried."""

@@ -1,13 +1,14 @@
-"""Cases of runs."""
+"""Cases of experiments, runs, and recurring runs, which KFP calls jobs in its messages."""
 
 from __future__ import annotations
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.error_table.row import Row
+from kfadapter_grpc.kfp.error_table.general import COUNTS_BYTES, Row
 from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
 
+NO_SUCH_EXPERIMENT = "not found: experiment {subject}; check the spelling and the namespace, or list the experiments"
 NO_SUCH_RUN = "not found: run {subject}; check the id, or list the runs"
 _NO_EXPERIMENT = "not found: the experiment; check its id, or list the experiments"
 _TOO_LARGE = (
@@ -38,6 +39,45 @@ TOO_LARGE: tuple[Row, ...] = (
 """Parameters that are too large; these precede the other meanings of a 429."""
 
 ROWS: tuple[Row, ...] = (
+    Row(
+        (
+            _O.GET_EXPERIMENT,
+            _O.ARCHIVE_EXPERIMENT,
+            _O.UNARCHIVE_EXPERIMENT,
+            _O.DELETE_EXPERIMENT,
+        ),
+        (404,),
+        r"Experiment \S+ not found",
+        errors.ExperimentNotFoundError,
+        NO_SUCH_EXPERIMENT,
+        ("experiments: get unknown", "experiments: delete again", "kfp-2.5/experiments: delete again"),
+    ),
+    Row(
+        (_O.DELETE_EXPERIMENT,),
+        (409,),
+        "default experiment cannot be deleted",
+        errors.InvalidFieldError,
+        "the experiment {subject} is the default one, which Kubeflow Pipelines never deletes; delete its runs instead",
+        ("fault: 409 for the default experiment",),
+        field="experiment_id",
+    ),
+    Row(
+        (_O.CREATE_EXPERIMENT,),
+        (409,),
+        "",
+        errors.ExperimentExistsError,
+        "there is an experiment {subject} already (letter case does not count); use it, or choose another name",
+        ("experiments: same name again", "kfp-2.5/experiments: same name again"),
+    ),
+    Row(
+        (_O.CREATE_EXPERIMENT,),
+        (400, 500),
+        r"length cannot exceed|Data too long",
+        errors.InvalidFieldError,
+        "the experiment's name is too long: " + COUNTS_BYTES,
+        ("fault: 400 for an experiment's name",),
+        field="name",
+    ),
     Row(
         (
             _O.GET_RUN,
@@ -119,5 +159,26 @@ ROWS: tuple[Row, ...] = (
         ("seams: description of 256 characters", "kfp-2.5/seams: description of 256 characters"),
         field="description",
     ),
+    Row(
+        (
+            _O.GET_RECURRING_RUN,
+            _O.ENABLE_RECURRING_RUN,
+            _O.DISABLE_RECURRING_RUN,
+            _O.DELETE_RECURRING_RUN,
+        ),
+        (404,),
+        r"Job \S+ not found",
+        errors.RecurringRunNotFoundError,
+        "not found: recurring run {subject}; check the id, or list the recurring runs",
+        ("recurring_runs: get unknown", "recurring_runs: delete again", "kfp-2.5/recurring_runs: delete again"),
+    ),
+    Row(
+        (_O.CREATE_RECURRING_RUN,),
+        (400,),
+        r"Schedule cron is not a supported format",
+        errors.InvalidFieldError,
+        "Kubeflow Pipelines does not take the schedule: {said}",
+        ("recurring_runs: bad cron", "kfp-2.5/recurring_runs: bad cron"),
+        field="cron.cron",
+    ),
 )
-"""The cases, in the order in which they are tried."""

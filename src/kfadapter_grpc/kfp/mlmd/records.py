@@ -1,23 +1,25 @@
-"""The records of a run in ML Metadata, from its messages: executions, their events, and artifacts."""
+"""The records of a run in ML Metadata, from its messages: executions, events, artifacts, where bytes are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import parse_qs
 
 import msgspec
+
+from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
+from kfadapter_grpc.well_known import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.protobuf.struct_pb2 import Struct
-    from google.protobuf.struct_pb2 import Value as JsonValue
-
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 
-_EXACT = 2.0**53
+_MAX_MILLISECONDS = LARGEST_EXACT_INTEGER / 1e3
 _T = TypeVar("_T")
 
 Producers = tuple[tuple[str, str], ...]
@@ -32,7 +34,6 @@ class Execution:
         name: The task's, as in the spec; before KFP 2.14 its display name. Empty for the whole run.
         parent: The group that it is in; 0 for the whole run.
         pod_name: The pod of the last attempt; empty if it has not started, or needed no pod.
-        outputs: Parameters; empty for a group.
         parameters: Where the parameters of a group come from.
         artifacts: Where the artifacts of a group come from.
     """
@@ -148,38 +149,18 @@ def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
         type=kind,
         uri=found.uri,
         properties={key: _property(found.custom_properties[key]) for key in sorted(found.custom_properties)},
-        created_at=datetime.fromtimestamp(created / 1000, timezone.utc) if 0 < created < _EXACT / 1e3 else None,
+        created_at=datetime.fromtimestamp(created / 1000, timezone.utc)
+        if 0 < created < LARGEST_EXACT_INTEGER / 1e3
+        else None,
     )
-
-
-def json_object(found: Struct) -> dict[str, Json]:
-    """Parses a JSON object; protobuf's maps have no order."""
-    return {key: _json(found.fields[key]) for key in sorted(found.fields)}
-
-
-def _json(value: JsonValue) -> Json:
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        return _number(value.number_value)
-    if kind == "string_value":
-        return value.string_value
-    if kind == "bool_value":
-        return value.bool_value
-    if kind == "list_value":
-        return [_json(one) for one in value.list_value.values]
-    return json_object(value.struct_value) if kind == "struct_value" else None
-
-
-def _number(value: float) -> Json:
-    """All numbers are doubles; whole ones were integers, or mean the same."""
-    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def _property(value: pb.Value) -> Json:
     """The metadata that a task set. KFP stores booleans as integers, and wraps lists and objects once."""
     kind = value.WhichOneof("value")
     if kind == "double_value":
-        return _number(value.double_value)
+        number = value.double_value
+        return int(number) if number.is_integer() and abs(number) <= LARGEST_EXACT_INTEGER else number
     if kind == "string_value":
         return value.string_value
     if kind == "int_value":
@@ -213,3 +194,43 @@ def _decoded(text: Json, kind: type[_T]) -> _T:
         return msgspec.json.decode(cast("str", text), type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
         return kind()
+
+
+SESSION = "store_session_info"
+"""The property; a task may set metadata of this name, which take precedence."""
+
+
+class _SessionJson(msgspec.Struct, rename="pascal"):
+    provider: str
+    params: dict[str, str] = {}
+
+
+def is_session(value: Json) -> bool:
+    """Whether a property is KFP's own, not a task's."""
+    return _session(value) is not None
+
+
+def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
+    """Returns the session of an artifact, as JSON, empty if there is none.
+
+    A root with a query (`s3://bucket/path?endpoint=...`) provides what the session of its artifacts leaves out.
+    """
+    found = _session(artifact.properties.get(SESSION))
+    if found is None:
+        return ""
+    root, _, query = pipeline_root.partition("?")
+    asked = parse_qs(query) if artifact.uri.startswith(root) else {}
+    params = {key: values[0] for key, values in asked.items()} | found.params
+    return msgspec.json.encode(_SessionJson(found.provider, params)).decode()
+
+
+def _session(value: Json) -> _SessionJson | None:
+    return _decoded_session(value) if isinstance(value, str) else None
+
+
+@lru_cache(32)  # the artifacts of a run mostly have the same
+def _decoded_session(text: str) -> _SessionJson | None:
+    try:
+        return msgspec.json.decode(text, type=_SessionJson)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

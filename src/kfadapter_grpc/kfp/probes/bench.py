@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
-from kfadapter_grpc.kfp.multipart import UploadForm, multipart
+from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
 from kfadapter_grpc.kfp.transport import Answer, Request
@@ -34,17 +34,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROBE_SECONDS = 15.0
-"""The time limit of one probe."""
 CLEANUP_SECONDS = 30.0
-"""The time limit for deleting what probes created."""
 NAME_PREFIX = "kfadapter-probe-"
-"""The prefix of the names of everything that probes create."""
 NO_SAMPLE = "no pipeline to read"
 """Why some probes cannot be tried in an empty KFP."""
 TAG = "kfadapter_probe"
-"""The key of the tag that probes set."""
 FAULTS = (AdapterError, KfpFailureError, NotAnApiError)
-"""The errors of a request to KFP."""
 _IN_DOUBT_SECONDS = 2.0
 _PIPELINE = {
     "pipelineInfo": {"name": "kfadapter-probe"},
@@ -90,9 +85,6 @@ class Bench:
 
     Attributes:
         namespace: The namespace to read from; empty for a single-user KFP.
-        multi_user: Whether this KFP serves several users.
-        name: The name of everything that is created.
-        run_id: The id that a run is given.
     """
 
     def __init__(self, transport: Transport, namespace: str, *, multi_user: bool) -> None:
@@ -113,7 +105,6 @@ class Bench:
         return self._transport.send(Request("GET", V2 + path, query), _call())
 
     def get_any(self, path: str) -> Answer:
-        """Sends a GET for any path."""
         return self._transport.send(Request("GET", path), _call())
 
     def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
@@ -135,7 +126,6 @@ class Bench:
         return (("namespace", self.namespace),) if self.namespace else ()
 
     def post(self, path: str, body: Mapping[str, object], kind: type[T]) -> T:
-        """Sends a POST of JSON."""
         return self.ask(Request("POST", V2 + path, body=json.dumps(body).encode()), kind)
 
     def post_pipeline(self, name: str) -> PipelineJson:
@@ -144,11 +134,7 @@ class Bench:
 
     @property
     def sample(self) -> PipelineJson:
-        """A pipeline to read: the one that was created, or else any.
-
-        Raises:
-            CannotTellError: No pipeline exists.
-        """
+        """A pipeline to read: the one that was created, or else any. Raises CannotTellError if no pipeline exists."""
         if self._pipeline is None:
             listed = self.list("pipelines", PipelineListJson).pipelines
             if not listed:
@@ -158,33 +144,21 @@ class Bench:
 
     @property
     def pipeline(self) -> PipelineJson:
-        """The pipeline that was created.
-
-        Raises:
-            CannotTellError: It was not created.
-        """
+        """The pipeline that was created. Raises CannotTellError if it was not created."""
         if self._pipeline is None:
             raise CannotTellError("the pipeline for it could not be made")
         return self._pipeline
 
     @property
     def version(self) -> VersionJson:
-        """The version that was created.
-
-        Raises:
-            CannotTellError: It was not created.
-        """
+        """The version that was created. Raises CannotTellError if it was not created."""
         if self._version is None:
             raise CannotTellError("the version for it could not be made")
         return self._version
 
     @property
     def run(self) -> RunJson:
-        """The current state of the run that was started.
-
-        Raises:
-            CannotTellError: It was not started.
-        """
+        """The current state of the run that was started. Raises CannotTellError if it was not started."""
         try:
             return self.ask(Request("GET", f"{V2}/runs/{self.run_id}"), RunJson)
         except KfpFailureError:
@@ -199,8 +173,9 @@ class Bench:
         """Adds a version, with a tag, to the pipeline that was created."""
         content = json.dumps(_PIPELINE).encode()
         file = PipelineFile(io.BytesIO(content), len(content), hashlib.sha256(content).digest(), FileKind.JSON)
-        form = UploadForm(name=name, pipeline_id=self.pipeline.pipeline_id, tags={TAG: self.name[-20:]})
-        made = self._made(lambda: self.ask(multipart("upload_version", form, file), VersionJson))
+        query = {"name": name, "pipelineid": self.pipeline.pipeline_id}
+        request = multipart("upload_version", query, {TAG: self.name[-20:]}, file)
+        made = self._made(lambda: self.ask(request, VersionJson))
         self._version = self._version or made
         return made
 
@@ -210,7 +185,6 @@ class Bench:
         return self.post("/runs", {**body, "run_id": self.run_id}, RunJson).run_id
 
     def delete_pipeline(self, *, cascade: bool) -> None:
-        """Deletes the pipeline that was created."""
         query = (("cascade", "true"),) if cascade else ()
         self.ask(Request("DELETE", f"{V2}/pipelines/{self.pipeline.pipeline_id}", query), object)
         self._pipeline = self._version = None
@@ -289,14 +263,11 @@ class Probe:
     """One fact about KFP, and how to check whether it holds.
 
     Attributes:
-        name: A short name, lower case with hyphens.
-        sentence: The fact.
         without: What the adapter does, or cannot do, where the fact does not hold.
         look: Checks it; returns what it found, or raises `DiffersError`, `CannotTellError` or an error of a request.
         older: The result with KFP 2.5.0.
         newer: The result with KFP 2.17.0, as its manifests install it.
         needed: Whether the adapter fails some calls without it, instead of compensating for it.
-        writes: Whether it creates or deletes something.
         advice: What to do where it does not hold; if empty, to use a newer KFP.
     """
 
@@ -312,11 +283,7 @@ class Probe:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Decodes a response to a probe.
-
-    Raises:
-        CannotTellError: The response is something else.
-    """
+    """Decodes a response to a probe. Raises CannotTellError if the response is something else."""
     try:
         return decode(body, kind)
     except AdapterError as error:

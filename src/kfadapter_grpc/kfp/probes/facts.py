@@ -145,7 +145,6 @@ def _deleted_run(bench: Bench) -> str:
 
 
 def cheap_list_request(pipeline_id: str, size: int) -> Request:
-    """Lists versions as the adapter does."""
     key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id), ("page_size", str(size))]
     return Request("GET", "/apis/v1beta1/pipeline_versions", key)
 
@@ -395,4 +394,3 @@ PROBES: tuple[Probe, ...] = (
         writes=True,
     ),
 )
-"""Every fact that is probed, in the order in which they are tried."""

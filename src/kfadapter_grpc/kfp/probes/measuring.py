@@ -31,14 +31,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a probe.
-
-    Attributes:
-        probe: The probe.
-        outcome: The outcome.
-        found: What was found, or why nothing was.
-        seconds: How long it took.
-    """
+    """The result of a probe."""
 
     probe: Probe
     outcome: Outcome

@@ -16,13 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.errors import (
-    AdapterError,
-    KfpRejectedCredentialsError,
-    KfpTimeoutError,
-    KfpUnavailableError,
-)
 from kfadapter_grpc.kfp.backend import version_of
 from kfadapter_grpc.kfp.connections import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError, speaks_no_tls
 from kfadapter_grpc.kfp.error_table import explain_page
@@ -37,7 +32,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.transport import Answer, TransportSettings
 
 REACH_SECONDS = 10.0
-"""The time limit of one of these requests."""
 
 
 class Stage(enum.Enum):
@@ -53,7 +47,6 @@ class Stage(enum.Enum):
 
 
 STAGES = tuple(Stage)
-"""All stages, in order."""
 
 
 class HealthJson(msgspec.Struct):
@@ -71,14 +64,9 @@ class Reach:
 
     Attributes:
         stopped_at: The stage where it ended; None if it got through.
-        found: What was found there; empty if it got through.
-        advice: What to do about it.
-        addresses: The addresses that the name resolves to.
         version: The version that KFP reports, or that follows from its responses; empty if unknown.
         certificate_ends: When its certificate expires, in seconds since 1970; None without TLS.
-        multi_user: Whether it serves several users.
         skew_seconds: How far KFP's clock is ahead of this one; None if it is unknown.
-        seconds: How long the health check took.
     """
 
     stopped_at: Stage | None = None
@@ -157,7 +145,7 @@ class _Asking:
             raise _speaks_tls()
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
             page = explain_page(NotAnApiError(answer))
-            login = isinstance(page, KfpRejectedCredentialsError)
+            login = isinstance(page, errors.KfpRejectedCredentialsError)
             stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
             raise _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
         return answer
@@ -169,14 +157,14 @@ class _Asking:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except KfpTimeoutError:
+        except errors.KfpTimeoutError:
             text = f"connected, but no response within {self._seconds:g} s"
             raise _StoppedError(
                 Stage.HTTP, text, "check whether Kubeflow Pipelines is overloaded or still starting"
             ) from None
-        except KfpUnavailableError as error:
+        except errors.KfpUnavailableError as error:
             raise _stopped(error, self.url) from None
-        except AdapterError as error:
+        except errors.AdapterError as error:
             raise _StoppedError(Stage.API, error.message, _URL) from None
 
 

@@ -82,7 +82,6 @@ def condition_in_words(when: str, sources: Sources) -> Words:
 
 
 def items_in_words(text: str, sources: Sources) -> Words:
-    """Puts the items of a loop into words."""
     return condition_in_words(text, sources) if "{{" in text else Words(text)
 
 

@@ -32,11 +32,6 @@ class Step:
     """A task of a DAG, or a step.
 
     Attributes:
-        part: Its position.
-        name: Its name in the group.
-        template: The template that it runs.
-        depends_on: The names of the steps that must have finished before.
-        arguments: The arguments for the template's inputs.
         is_exit: Whether it runs at the end of another one, whatever the outcome of that.
     """
 
@@ -72,12 +67,7 @@ class Template:
     """A template.
 
     Attributes:
-        part: Its position.
-        is_group: Whether it is a group of tasks.
-        steps: Its tasks, in an order in which they can run.
-        pod: What it runs if it is not a group.
         parallelism: How many of its tasks run at once; 0 means no limit.
-        max_retries: How often it is retried.
     """
 
     part: Part
@@ -89,12 +79,7 @@ class Template:
 
 
 def read_template(part: Part, shared: Part) -> Template:
-    """Reads a template; one that is neither a group nor runs a container is noted.
-
-    Args:
-        part: The template.
-        shared: The workflow's spec, of which some settings apply to every pod.
-    """
+    """Reads a template; one that is neither a group nor runs a container is noted."""
     part.known(
         "name dag steps container script containerSet parallelism metadata retryStrategy nodeSelector tolerations"
         " affinity volumes resource suspend",

@@ -117,7 +117,6 @@ class Part:
 
     @property
     def is_list(self) -> bool:
-        """Whether it is a list."""
         return self._begins_with(b"[")
 
     def __contains__(self, key: str) -> bool:
@@ -129,7 +128,6 @@ class Part:
         return self.child(key, self._mapping().get(key, _ABSENT))
 
     def has(self, key: str) -> bool:
-        """Whether the key is there and not null."""
         return key in self and not self[key].is_absent
 
     def first(self, *keys: str) -> str | None:
@@ -176,7 +174,6 @@ class Part:
             yield key, self.child(key, raw)
 
     def items(self) -> Iterator[Part]:
-        """Reads a list."""
         found: list[msgspec.Raw] = self._read(_ITEMS) or []
         for number, raw in enumerate(found):
             yield self.child(number, raw)

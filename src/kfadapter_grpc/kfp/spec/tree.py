@@ -30,7 +30,6 @@ class Group:
 
     Attributes:
         name: The component or template that it is; no group is opened inside one of the same name.
-        part: The position of its tasks.
         open: Makes the tasks, in an order in which they can run.
     """
 
@@ -41,13 +40,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A task without the tasks inside it.
-
-    Attributes:
-        task: The task.
-        part: Its position.
-        inside: The group that it runs, if any.
-    """
+    """A task without the tasks inside it."""
 
     task: Task
     part: Part
@@ -55,12 +48,7 @@ class Node:
 
 
 def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
-    """Makes the tasks of a group that fit, with the tasks inside them.
-
-    Args:
-        group: The group to open.
-        above: The names of the groups that it is in.
-    """
+    """Makes the tasks of a group that fit, with the tasks inside them."""
     report, nodes, within = group.part.report, [], (*above, group.name)
     for node in () if report.is_full else group.open():
         if not report.take(weight(node.task)):

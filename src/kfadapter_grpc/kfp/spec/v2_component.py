@@ -28,7 +28,6 @@ class Input:
     Attributes:
         outer: An input of the group that the task is in.
         task: A task of the same group.
-        output: That task's output.
         constant: A value, in words.
         field: The only field that is used of it.
     """
@@ -45,10 +44,8 @@ class Loop:
     """The items that a task runs over.
 
     Attributes:
-        part: Its position.
         item: The input that holds the current item.
         items: The input that holds the items; empty if they are `raw`.
-        raw: The items as written in the spec.
         parallelism: How many run at once; 0 means no limit.
     """
 
@@ -64,17 +61,7 @@ class TaskSpec:
     """A task as its group declares it.
 
     Attributes:
-        part: Its position.
-        name: Its name in the group.
-        display_name: The name shown to users.
-        component: The component that it runs.
-        depends_on: The names of the tasks that must have finished before.
-        inputs: The sources of its inputs.
-        condition: The condition under which it runs, as written in the spec.
         at_end: Whether it runs whatever the outcome of the tasks that it depends on.
-        loop: What it runs over, if it is a loop.
-        caching_enabled: Whether earlier results may be used again.
-        max_retries: How often it is retried.
     """
 
     part: Part
@@ -95,10 +82,6 @@ class Component:
     """A component: an executor's label, or a group of tasks.
 
     Attributes:
-        part: Its position.
-        label: The executor's label.
-        is_group: Whether it is a group of tasks.
-        tasks: The tasks, in an order in which they can run.
         outputs: The outputs of a group: the tasks inside it, and their outputs, of which one provides the value.
     """
 

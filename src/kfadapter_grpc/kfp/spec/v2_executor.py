@@ -95,7 +95,6 @@ def read_executor(part: Part, platform: Part | None) -> Executor:
 
 
 def read_executors(part: Part) -> dict[str, Part]:
-    """Finds the executors of a deployment by their labels."""
     return dict(part.only("executors").entries())
 
 

@@ -131,7 +131,6 @@ class _Scope:
         return source_of
 
     def words_of(self, name: str) -> str:
-        """An input of the task in words."""
         found = self._spec.inputs.get(name)
         return self.source_of(found).words if found else _plain(name)
 

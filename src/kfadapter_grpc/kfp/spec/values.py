@@ -15,7 +15,6 @@ from kfadapter_grpc.contract.spec import Json, ParameterType, TaskResources
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
 """The errors of decoding broken or mistyped JSON."""
 ITEM = "item"
-"""The name of the current item of a loop."""
 
 _LONGEST = 300
 _LONGEST_ITEMS = 40
@@ -101,7 +100,6 @@ class Source:
     """The source of a value: `train.loss`, a parameter's name, or `item.name of files`.
 
     Attributes:
-        text: The source itself.
         of: The items of a loop, if the source is its item.
     """
 
@@ -110,11 +108,9 @@ class Source:
 
     @property
     def words(self) -> str:
-        """As shown to users."""
         return f"{self.text} of {self.of}" if self.of else self.text
 
     def field(self, key: str) -> Source:
-        """One field of it."""
         return Source(shortened(f"{self.text}.{key}"), self.of) if key else self
 
 
@@ -134,7 +130,6 @@ def item_of(items: str, loop: str) -> Source:
 
 
 def filled(resources: TaskResources | None, fill: Callable[[str], str]) -> TaskResources | None:
-    """Substitutes words for references in all texts."""
     return resources and TaskResources(*(fill(getattr(resources, name)) for name in _names(TaskResources)))
 
 
