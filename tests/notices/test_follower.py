@@ -95,7 +95,7 @@ class FakeClient:
             number = int(token or 0)
             return Page(tuple(found[number : number + 1]), str(number + 1) if number + 1 < len(found) else "", None)
 
-        return Pages(page)
+        return Pages(iter(found), page)
 
     def get(self, run_id: str, *, view: View = View.FULL) -> Run:
         """Gets a run; only the full view reports that it was terminated."""

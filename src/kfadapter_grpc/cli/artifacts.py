@@ -12,7 +12,7 @@ from kfadapter_grpc.cli.completion import output_names, task_paths
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, again, other
 from kfadapter_grpc.cli.listings import ListOptions
-from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName
+from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName, argument
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import native_path, one_line
 
@@ -50,7 +50,7 @@ def get(
     options: ClientOptions,
     run: RunName,
     task: TaskName,
-    name: Annotated[str, typer.Argument(metavar="OUTPUT", help="Name of the output.", autocompletion=output_names)],
+    name: Annotated[str, argument("Name of the output.", output_names, "OUTPUT")],
     *,
     to: Annotated[
         str,

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
 
 NEWEST = 20
-"""How many runs are listed unless more are requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +69,15 @@ class RunFilter:
 
         if self.version and not self.pipeline:
             raise typer.BadParameter("--version needs --pipeline")
-        created, finished, own_labels = (
-            past_moment(self.created_after),
-            past_moment(self.finished_after),
-            labels(self.label),
-        )
+        created, finished = past_moment(self.created_after), past_moment(self.finished_after)
+        own_labels = labels(self.label)
         in_experiment = experiment_reference(client, self.experiment)
-        of_pipeline, of_version = _pipeline(client, self.pipeline, self.version)
+        of_pipeline, of_version = "", ""
+        if self.version:
+            found = find_version(client, pipeline_reference(client, self.pipeline), self.version)
+            of_pipeline, of_version = found.pipeline_id, found.pipeline_version_id
+        elif self.pipeline:
+            of_pipeline = pipeline_id(client, self.pipeline)
         return {
             "experiment_name": in_experiment.name,
             "experiment_id": in_experiment.experiment_id,
@@ -101,19 +102,8 @@ class Selection(RunFilter):
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
 
 
-def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
-    """Resolves the ids of the pipeline and the version of a filter."""
-    if version:
-        found = find_version(client, pipeline_reference(client, pipeline), version)
-        return found.pipeline_id, found.pipeline_version_id
-    return pipeline_id(client, pipeline) if pipeline else "", ""
-
-
 RunNames = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="RUN", help=f"Runs: {opt.RUN_REFERENCES}; or none, and filters instead.", autocompletion=run_names
-    ),
+    list[str] | None, opt.argument(f"Runs: {opt.RUN_REFERENCES}; or none, and filters instead.", run_names, "RUN")
 ]
 _DONE = {
     "terminate": "terminated",

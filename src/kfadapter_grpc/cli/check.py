@@ -45,9 +45,12 @@ def check(
         checked = [(one.function or one.name, *_checked(one)) for one in files]
     found = [(name, one) for name, findings, _ in checked for one in findings]
     if output == "table":
-        for lines in _grouped([one if len(checked) == 1 else _named(one, name) for name, one in found]):
+        named = [replace(one, task=f"{name}/{one.task}".rstrip("/")) for name, one in found]
+        for lines in _grouped([one for _, one in found] if len(checked) == 1 else named):
             sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
-        out.note(_summary(Counter(one.severity for _, one in found)))
+        counts = Counter(one.severity for _, one in found)
+        parts = [f"{counts[one]} {one}{'s' if counts[one] > 1 else ''}" for one in ("error", "warning") if counts[one]]
+        out.note(", ".join(parts) or "nothing found")
     else:
         out.print_document([{"pipeline": name, **asdict(one), "kfp": list(one.kfp)} for name, one in found], output)
     for _, _, notes in checked:
@@ -91,11 +94,6 @@ def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
     return findings(pipeline), notes(pipeline)
 
 
-def _named(one: "Finding", pipeline: str) -> "Finding":
-    """The same with the pipeline before its task."""
-    return replace(one, task=f"{pipeline}/{one.task}" if one.task else pipeline)
-
-
 def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
     """The findings as lines, once for all tasks concerned."""
     tasks: dict[Finding, list[str]] = {}
@@ -111,8 +109,3 @@ def _listed(tasks: list[str]) -> str:
     more = f" and {len(tasks) - MOST_TASKS} more" if len(tasks) > MOST_TASKS else ""
     shown = ", ".join(one_line(task) for task in tasks[:MOST_TASKS]) + more
     return f"{shown}: " if shown else ""
-
-
-def _summary(counts: Counter[str]) -> str:
-    parts = [f"{counts[one]} {one}{'s' if counts[one] > 1 else ''}" for one in ("error", "warning") if counts[one]]
-    return ", ".join(parts) or "nothing found"

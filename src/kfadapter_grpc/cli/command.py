@@ -114,8 +114,7 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
 class ListingGroup(TyperGroup):
     """A group whose default command is `list`: `kfadapter runs` is `kfadapter runs list`.
 
-    Attributes:
-        lists_of: Whether a word that is no command is the first argument of `list`.
+    If it `lists_of`, a word that is no command is the first argument of `list`.
     """
 
     lists_of = False

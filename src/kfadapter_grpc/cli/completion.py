@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 SECONDS = 1.0
 """How long the adapter has to answer."""
 MOST = 50
-"""How many names are offered."""
 _PAGE = 200
 SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
 _WORDS = "COMP_WORDS"

@@ -4,7 +4,7 @@
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,13 +13,9 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import context_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.options import ClientOptions, Output
+from kfadapter_grpc.cli.options import ClientOptions, Output, argument
 
-if TYPE_CHECKING:
-    from kfadapter_grpc.client.exec_plugin import ExecPlugin
-    from kfadapter_grpc.client.login import Login
-
-Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Context.", autocompletion=context_names)]
+Name: TypeAlias = Annotated[str, argument("Context.", context_names, "NAME")]
 
 
 def set_(
@@ -53,18 +49,14 @@ def set_(
     options.check_target()
     known = contexts.read()
     old = known.contexts.get(name, contexts.Context())
-    is_login, is_exec = bool(issuer or client_id or scope), bool(exec_ or exec_env)
-    if is_login and is_exec:
-        raise typer.BadParameter("one of --issuer and --exec gives the token")
-    if (is_login or is_exec) and options.token_file:
+    source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
+    if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
     given = {one: getattr(options, one) for one in contexts.KEPT}
     absolute = {one: value.expanduser().absolute() for one, value in given.items() if isinstance(value, Path)}
     made = old.override(given | absolute)
-    if is_login:
-        made = replace(made, source=_login(old, issuer, client_id, scope), token_file=None)
-    elif is_exec:
-        made = replace(made, source=_exec_plugin(old, exec_, exec_env or []), token_file=None)
+    if source:
+        made = replace(made, source=source, token_file=None)
     elif options.token_file:
         made = replace(made, source=None)
     if not made.target:
@@ -78,9 +70,7 @@ def set_(
 
 
 def use(
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Context; none if omitted.", autocompletion=context_names)
-    ] = "",
+    name: Annotated[str, argument("Context; none if omitted.", context_names, "[NAME]")] = "",
 ) -> None:
     """Make a context the current one."""
     from kfadapter_grpc.client.client import DEFAULT_TARGET
@@ -120,9 +110,7 @@ def list_(*, output: Output = "table") -> None:
 
 def show(
     options: Annotated[ClientOptions, "context"],
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Context; defaults to that in use.", autocompletion=context_names)
-    ] = "",
+    name: Annotated[str, argument("Context; defaults to that in use.", context_names, "[NAME]")] = "",
     *,
     output: Output = "table",
 ) -> None:
@@ -175,16 +163,20 @@ def _shown(known: contexts.Contexts, name: str) -> dict[str, Any]:
     return shown
 
 
-def _login(old: contexts.Context, issuer: str, client_id: str, scope: str) -> "Login":
-    if made := contexts.try_login(old, issuer, client_id, scope):
-        return made
-    raise typer.BadParameter("--issuer URL and --client-id ID go together")
-
-
-def _exec_plugin(old: contexts.Context, command: str, env: list[str]) -> "ExecPlugin":
-    """Makes the plugin of a new command, or the old one with more variables."""
+def _source(
+    old: contexts.Context, login: tuple[str, str, str], command: str, env: list[str]
+) -> contexts.TokenSource | None:
+    """Returns where the token comes from if that is given: a login, a new command, or the old one with variables."""
     from kfadapter_grpc.client.exec_plugin import ExecPlugin
 
+    if any(login):
+        if command or env:
+            raise typer.BadParameter("one of --issuer and --exec gives the token")
+        if made := contexts.try_login(old, *login):
+            return made
+        raise typer.BadParameter("--issuer URL and --client-id ID go together")
+    if not (command or env):
+        return None
     pairs = [one.partition("=") for one in env]
     if not all(name and equals for name, equals, _ in pairs):
         raise typer.BadParameter("--exec-env is NAME=VALUE")

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
 """What returns the token of a context that has no token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
-"""The environment variable that names a context."""
 KEPT = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
-"""The options that a context keeps."""
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")
 _FLAGS = ("tls", "insecure_token")
 _LOGIN = ("issuer", "client_id", "scope")

@@ -51,7 +51,6 @@ MEANINGS = {
     ExitCode.REFUSED: "refused, or failed in any other way",
     ExitCode.INTERRUPTED: "interrupted with Ctrl-C",
 }
-"""Every exit code in words."""
 
 
 def epilog() -> str:
@@ -61,14 +60,7 @@ def epilog() -> str:
 
 
 class CommandError(Exception):
-    """A command failed for a reason without an adapter involved. All three parts are required.
-
-    Attributes:
-        what: What is wrong.
-        why: The cause, as far as known.
-        next_step: What to do next, as text or as a step.
-        exit_code: The exit code of the command.
-    """
+    """A command failed for a reason without an adapter involved: what is wrong, why, and a text or step to do next."""
 
     def __init__(self, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode = ExitCode.REFUSED) -> None:
         super().__init__(what)

@@ -106,7 +106,6 @@ HINTS: dict[str, Step] = {
     "DEADLINE": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
     "CALL_FAILED": do("check that --target is a kfadapter; one that is newer may need a newer client, too"),
 }
-"""What to do next, by the reason of an error."""
 
 
 def exit_code(error: AdapterError) -> ExitCode:
@@ -202,9 +201,8 @@ def _in_words(error: Exception, context: str) -> CommandError:
 def next_step(error: AdapterError) -> Step:
     """Returns what to do after an error."""
     cause = error.metadata.get("cause", "refused")
-    for said, step in _HANDSHAKES.items():
-        if said in cause:
-            return step
+    if step := next((step for said, step in _HANDSHAKES.items() if said in cause), None):
+        return step
     taken = error.reason == CannotConnectError.reason and "refused" not in cause
     return _ANOTHER_SERVER if taken else HINTS[error.reason]
 

@@ -11,7 +11,7 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_names
-from kfadapter_grpc.cli.options import ById, ClientOptions, Version
+from kfadapter_grpc.cli.options import ById, ClientOptions, Version, argument
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_id
 
 if TYPE_CHECKING:
@@ -22,19 +22,12 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 80
 """How wide a picture is where there is no terminal."""
-LEAST_WIDTH = 20
-"""In a terminal that is narrower than this, lines are as long as this."""
 
 
 def graph(
     options: ClientOptions,
     pipeline: Annotated[
-        str,
-        typer.Argument(
-            metavar="[NAME|ID]",
-            help="Pipeline: its name, its id or the beginning of it.",
-            autocompletion=pipeline_names,
-        ),
+        str, argument("Pipeline: its name, its id or the beginning of it.", pipeline_names, "[NAME|ID]")
     ] = "",
     *,
     run: Annotated[
@@ -99,7 +92,7 @@ def _of_run(
 
 
 def _width() -> int:
-    return out.width(LEAST_WIDTH) if sys.stdout.isatty() else PIPE_WIDTH
+    return out.width() if sys.stdout.isatty() else PIPE_WIDTH
 
 
 def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PROGRAM = "kfadapter"
-"""What the program is called."""
 PIPELINE = "NAME"
 """Stands in a step for the pipeline that the failed command was about."""
 RUN = "RUN"
@@ -27,14 +26,8 @@ _DEFAULT_PORT = "50051"
 class Step:
     """What to do next: a command, a text, or a command and a text about it.
 
-    Attributes:
-        words: What it does, or what to do if no command helps.
-        command: Another command for the same adapter.
-        again: Whether to repeat the same command.
-        options: The options added to the same command; they replace its own.
-        without: The option removed from the same command.
-        start: Whether to start an adapter.
-        manual: Whether the help of the failed command says more.
+    The command is another one for the same adapter, the same one `again` with more `options` or `without` one, one that
+    starts an adapter, or the help (`manual`) of the failed one.
     """
 
     words: str = ""
@@ -73,15 +66,7 @@ def do(words: str) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A command line and the resources that it refers to.
-
-    Attributes:
-        words: The arguments of the program; empty outside of the command line.
-        pipeline: The pipeline in the arguments, if any.
-        run: The run in the arguments, if any.
-        options: The options about the adapter.
-        command: The full name of the command, such as `kfadapter get`.
-    """
+    """A command line (no words outside of one), its full name, and the resources and options in it."""
 
     words: tuple[str, ...] = ()
     pipeline: str = ""

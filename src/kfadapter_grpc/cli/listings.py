@@ -81,12 +81,9 @@ class Column(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[T]):
-    """The definition of a list.
+    """The definition of a list: what the records are, in the plural, and what `-o name` prints of one.
 
     Attributes:
-        what: What the records are, in the plural.
-        name: Returns what `-o name` prints.
-        columns: All columns.
         steps: The columns to shrink on a narrow terminal, in order.
         orders: The fields that the server can sort by.
         document: Returns the JSON of a record; that of a record of the contract by default.

@@ -143,6 +143,8 @@ def whoami(options: ClientOptions, *, output: Output = "table") -> None:
 def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
     from kfadapter_grpc.contract.identity import Way
 
+    where = {"*": "all namespaces", "": "no namespace"}
+    roles = [f"{one.role.value} in {where.get(one.namespace, one.namespace)}" for one in found.grants]
     return [
         ("Name", found.name),
         ("Authentication", "none: everyone may call" if found.way is Way.NONE else found.way.value),
@@ -150,11 +152,7 @@ def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
         ("Subject", found.subject),
         ("Groups", "\n".join(found.groups)),
         ("Certificate", "\n".join(found.certificate_names)),
-        ("Roles", "\n".join(f"{one.role.value} in {_where(one.namespace)}" for one in found.grants) or "none"),
+        ("Roles", "\n".join(roles) or "none"),
         ("User of KFP", found.kfp_user),
         ("Version of KFP", found.kfp_version),
     ]
-
-
-def _where(pattern: str) -> str:
-    return {"*": "all namespaces", "": "no namespace"}.get(pattern, pattern)

@@ -120,11 +120,7 @@ _LIBRARY = re.compile(
 
 
 class LogTails:
-    """Reads the logs of running tasks in threads. A log that cannot be read has no lines.
-
-    Attributes:
-        lines: The last line of each running task, by task_id.
-    """
+    """Reads the logs of running tasks in threads: their last lines, by task_id. One that cannot be read has none."""
 
     def __init__(self, client: Client, on_line: Callable[[Run, str, str], None] | None = None) -> None:
         """Calls `on_line` with the run, the path of the task and each line, from several threads."""

@@ -34,7 +34,6 @@ Flags: TypeAlias = Mapping[str, Any]
 SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
-"""Those of the connection."""
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
 """HOST:PORT with the schemes that gRPC resolves."""
 
@@ -186,9 +185,7 @@ class ClientOptions:
 
 
 Format: TypeAlias = Literal["table", "json", "yaml", "name"]
-"""How data is printed."""
 TableFormat: TypeAlias = Literal["table", "csv", "json"]
-"""How a table of numbers is printed."""
 
 
 class StateChoice(str, enum.Enum):
@@ -205,7 +202,6 @@ class StateChoice(str, enum.Enum):
 
 
 RUN_REFERENCES = "its name, its id or the beginning of it, @latest or @failed, of a pipeline as @latest:NAME"
-"""What a run can be given by."""
 _REFERENCES = "its name, its id or the beginning of it"
 
 
@@ -215,18 +211,20 @@ def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as 
     return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; desc behind it turns it round{shown}.")
 
 
-def _argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401
+def argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401
+    """An argument with names for completion."""
     return typer.Argument(metavar=metavar, help=what, autocompletion=names)
 
 
-def _reference(option: str, what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
+def reference(option: str, what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
+    """An option that takes a name, or the beginning of an id."""
     return typer.Option(option, metavar="NAME|ID", help=f"{what}: {_REFERENCES}.", autocompletion=names)
 
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
-PipelineName = Annotated[str, _argument(f"Pipeline: {_REFERENCES}.", pipeline_names)]
-Version = Annotated[str, _reference("--version", "Version", version_names)]
-OneVersion = Annotated[str | None, _reference("--version", "Only this version", version_names)]
+PipelineName = Annotated[str, argument(f"Pipeline: {_REFERENCES}.", pipeline_names)]
+Version = Annotated[str, reference("--version", "Version", version_names)]
+OneVersion = Annotated[str | None, reference("--version", "Only this version", version_names)]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Take the reference as an id or as a name.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
@@ -258,19 +256,19 @@ ParameterFile = Annotated[
 ]
 PipelineOrFile = Annotated[
     str,
-    _argument(
+    argument(
         "Pipeline name or id, or a file: a path with a / or a suffix of pipeline files (.yaml, .py, ...).",
         pipeline_names,
         "PIPELINE|FILE",
     ),
 ]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
-RunName = Annotated[str, _argument(f"Run: {RUN_REFERENCES}.", run_names, "RUN")]
-TaskName = Annotated[str, _argument("Task: its name, its id or its path.", task_paths, "TASK")]
+RunName = Annotated[str, argument(f"Run: {RUN_REFERENCES}.", run_names, "RUN")]
+TaskName = Annotated[str, argument("Task: its name, its id or its path.", task_paths, "TASK")]
 RunDisplayName = Annotated[str, typer.Option("--display-name", help="Display name; generated if omitted.")]
-InExperiment = Annotated[str, _reference("--experiment", "Experiment", experiment_names)]
-ExperimentName = Annotated[str, _argument(f"Experiment: {_REFERENCES}.", experiment_names)]
-RecurringId = Annotated[str, _argument(f"Recurring run: {_REFERENCES}.", recurring_run_names)]
+InExperiment = Annotated[str, reference("--experiment", "Experiment", experiment_names)]
+ExperimentName = Annotated[str, argument(f"Experiment: {_REFERENCES}.", experiment_names)]
+RecurringId = Annotated[str, argument(f"Recurring run: {_REFERENCES}.", recurring_run_names)]
 ServiceAccount = Annotated[
     str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
 ]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 GAP = 3
-"""Columns between two cells."""
 SHORT_ID = 8
 """How many characters of an id are shown in a narrow table; commands find a run by them."""
 SHORT_NAME = 16
@@ -41,12 +40,7 @@ _WIDE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One way to save width if the terminal is too narrow for a table.
-
-    Attributes:
-        title: The column to shrink.
-        least: Its minimum width; 0 omits the column.
-    """
+    """One way to save width on a narrow terminal: shrinks a column to a minimum, or omits it if that is 0."""
 
     title: str
     least: int
@@ -100,9 +94,9 @@ def print_section(title: str, lines: Iterable[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def width(least: int) -> int:
-    """Returns the maximum line length, at least `least`; in a pipe it is unlimited."""
-    return max(console(sys.stdout).width, least)
+def width() -> int:
+    """Returns the maximum line length, at least 20; in a pipe it is unlimited."""
+    return max(console(sys.stdout).width, 20)
 
 
 def encodable(text: str) -> str:

@@ -39,13 +39,7 @@ _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
 
 @dataclass(frozen=True, slots=True)
 class PipelineFile:
-    """A file that is ready to be uploaded.
-
-    Attributes:
-        path: Its path.
-        name: The default name of its pipeline; empty if unknown.
-        function: The function of a `.py` that it was compiled from; otherwise empty.
-    """
+    """A file to be uploaded, the default name of its pipeline, if known, and the function that it was compiled from."""
 
     path: Path
     name: str
@@ -193,11 +187,7 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
 
 
 class _Said:
-    """The end of the output of processes; the rest is dropped.
-
-    Attributes:
-        writer: The end that they write to; close it once they have started.
-    """
+    """The end of the output of processes; close `writer` once they have started. The rest is dropped."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()

@@ -137,8 +137,6 @@ def shown_tags(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
 
-LEAST_WIDTH = 20
-"""Where the terminal is narrower than this, the lines of the tasks are as long as this."""
 MOST_UNKNOWN = 8
 """How many parts are named that were not understood; `-o json` names all."""
 
@@ -184,7 +182,7 @@ def print_spec(spec: SpecSummary | None) -> None:
     _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
     if spec.tasks:
         style = UNICODE if output.is_utf8() else ASCII
-        tree = outline(graph_of(spec.tasks, output.encodable), output.width(LEAST_WIDTH), style)
+        tree = outline(graph_of(spec.tasks, output.encodable), output.width(), style)
         output.print_section("TASKS", tree)
     _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Step("NEEDS", 16), Step("TASK", 16)))
 

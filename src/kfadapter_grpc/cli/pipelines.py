@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
 
+_MEMORY_BYTES = 1024 * 1024
 _Ask: TypeAlias = "Callable[..., Pipeline | PipelineVersion]"
 
 NEWEST = 5
-"""How many versions are shown with a pipeline."""
 
 
 def get(
@@ -232,17 +232,9 @@ def diff(
     options: ClientOptions,
     pipeline: opt.PipelineName,
     before: Annotated[
-        str,
-        typer.Argument(
-            metavar="BEFORE",
-            help="A version; defaults to the newest besides the latest.",
-            autocompletion=version_names,
-        ),
+        str, opt.argument("A version; defaults to the newest besides the latest.", version_names, "BEFORE")
     ] = "",
-    after: Annotated[
-        str,
-        typer.Argument(metavar="AFTER", help="A version; defaults to the latest.", autocompletion=version_names),
-    ] = "",
+    after: Annotated[str, opt.argument("A version; defaults to the latest.", version_names, "AFTER")] = "",
     *,
     by_id: opt.ById = None,
     output: Annotated[
@@ -279,9 +271,6 @@ def _before(client: "Client", ref: "PipelineRef", latest: "PipelineVersion") -> 
             exit_code=ExitCode.NOT_FOUND,
         )
     return find_version(client, ref, older)
-
-
-_MEMORY_BYTES = 1024 * 1024
 
 
 def download(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
 
 _AT_ONCE = 8
-"""How many requests for last runs are sent at once."""
 
 
 def list_(

@@ -45,7 +45,6 @@ SEARCHED = 1000
 PAGE = 200
 _FEW = 20
 _SHOWN = 10
-"""How many candidates are shown."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _BEGINNING = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}", re.IGNORECASE)
 _FIELDS = {

@@ -37,13 +37,7 @@ _INDENT = "  "
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks before tasks.
-
-    Attributes:
-        states: By the state of a task.
-        waiting: For tasks that have not started.
-        cut: For text that is cut off.
-    """
+    """The marks before tasks, by state and for those that have not started; and for text that is cut off."""
 
     states: Mapping[RunState, str]
     waiting: str
@@ -63,19 +57,8 @@ UNICODE = Marks(
     "·",
     "…",
 )
-ASCII = Marks(
-    {
-        RunState.SUCCEEDED: "+",
-        RunState.FAILED: "x",
-        RunState.RUNNING: "*",
-        RunState.SKIPPED: "-",
-        RunState.OMITTED: "-",
-        RunState.CANCELING: "#",
-        RunState.CANCELED: "#",
-    },
-    ".",
-    "...",
-)
+_IN_ASCII = {"✓": "+", "✗": "x", "●": "*", "◼": "#"}
+ASCII = Marks({state: _IN_ASCII.get(mark, mark) for state, mark in UNICODE.states.items()}, ".", "...")
 
 
 def marks_for(stream: TextIO | None = None) -> Marks:
@@ -142,7 +125,8 @@ def task_lines(
     names = [shown(_INDENT * depth + cut(one_line(row.name), longest, marks)) for depth, row, _ in placed]
     widest = max(map(cell_len, names), default=0)
     for (depth, row, hidden), name in zip(placed, names, strict=True):
-        words = [f"{_mark(row, marks)} {set_cell_size(name, widest)}", *_words(row, now, marks)]
+        mark = HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
+        words = [f"{mark} {set_cell_size(name, widest)}", *_words(row, now, marks)]
         yield Line(shown(_GAP.join(words).rstrip()), _rank(row), row.state)
         for path, tail in _tails(row, hidden, tails, "") if tails else ():
             yield Line(shown(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
@@ -172,10 +156,6 @@ def _rank(row: Row) -> Rank:
     if row.state.is_over:
         return Rank.FINISHED
     return Rank.PENDING if row.state is RunState.PENDING else Rank.RUNNING
-
-
-def _mark(row: Row, marks: Marks) -> str:
-    return HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
 
 
 def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:

@@ -59,12 +59,6 @@ def print_run(run: Run) -> None:
     print_outputs(run)
 
 
-def print_warnings(run: Run) -> None:
-    """Prints the full warnings of a watched run, which are cut in the live view."""
-    if run.warnings:
-        output.print_section("WARNINGS", [plain(text) for text in run.warnings])
-
-
 def _missing(sources: RunSources | None) -> Iterator[str]:
     for name in ("tasks", "outputs", "logs"):
         source: RunSource | None = getattr(sources, name, None)
@@ -74,6 +68,7 @@ def _missing(sources: RunSources | None) -> Iterator[str]:
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
     """Returns the fields of a run."""
+    took = length(run)
     return [
         ("Run", run.display_name),
         ("Id", run.run_id),
@@ -86,7 +81,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
         ("Caching", "off" if run.caching_disabled else ""),
         ("Created", shown_time(run.created_at)),
         ("Finished", shown_time(run.finished_at)),
-        ("Time", shown_length(run)),
+        ("Time", "" if took is None else shown_duration(took)),
     ]
 
 
@@ -111,11 +106,6 @@ def print_outputs(run: Run, most: int = 0) -> None:
 def length(run: Run) -> timedelta | None:
     """Returns the duration of a run, or its elapsed time."""
     return (run.finished_at or datetime.now(timezone.utc)) - run.created_at if run.created_at else None
-
-
-def shown_length(run: Run) -> str:
-    """Formats the duration of a run, or its elapsed time."""
-    return shown_duration(took) if (took := length(run)) is not None else ""
 
 
 RUNS: Table[Run] = Table(

@@ -80,7 +80,7 @@ def metrics(
 
 def compare(
     options: ClientOptions,
-    run: Annotated[list[str], typer.Argument(metavar="RUN", help="The runs, 2 to 10.", autocompletion=run_names)],
+    run: Annotated[list[str], opt.argument("The runs, 2 to 10.", run_names, "RUN")],
     *,
     every: Annotated[bool, typer.Option("--all", help="Show equal values, too; json and csv always do.")] = False,
     output: Annotated[opt.TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
@@ -98,9 +98,7 @@ def compare(
 
 def open_(
     options: ClientOptions,
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help=f"Run: {opt.RUN_REFERENCES}; else the list.", autocompletion=run_names)
-    ] = "",
+    run: Annotated[str, opt.argument(f"Run: {opt.RUN_REFERENCES}; else the list.", run_names, "RUN")] = "",
     *,
     page: Annotated[
         str,
@@ -154,10 +152,7 @@ def show(options: ClientOptions, run: opt.RunName, *, output: opt.Output = "tabl
 
 def watch(
     options: ClientOptions,
-    run: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN", help=f"Each run: {opt.RUN_REFERENCES}.", autocompletion=run_names),
-    ],
+    run: Annotated[list[str], opt.argument(f"Each run: {opt.RUN_REFERENCES}.", run_names, "RUN")],
     how: opt.Watching,
     *,
     output: Annotated[
@@ -264,45 +259,28 @@ def retry(
             change_all("retry", chosen, client.runs.retry, output, yes=which.yes)
 
 
-def archive(
-    options: ClientOptions,
-    run: RunNames = None,
-    *,
-    which: Chosen,
-    output: opt.Output = "table",
-) -> None:
+def archive(options: ClientOptions, run: RunNames = None, *, which: Chosen, output: opt.Output = "table") -> None:
     """Archive runs: they are kept but omitted from lists."""
-    with options.client() as client:
-        if one := only_one(run, which):
-            found = client.runs.archive(run_id(client, one))
-            out.print_change(found, output, name=found.run_id, done=f"archived run {found.run_id}")
-        else:
-            change_all("archive", chosen_runs(client, run, which), client.runs.archive, output, yes=which.yes)
+    _store(options, "archive", run, which, output)
 
 
-def unarchive(
-    options: ClientOptions,
-    run: RunNames = None,
-    *,
-    which: Chosen,
-    output: opt.Output = "table",
-) -> None:
+def unarchive(options: ClientOptions, run: RunNames = None, *, which: Chosen, output: opt.Output = "table") -> None:
     """Unarchive runs.
 
     Filters choose archived runs.
     """
+    _store(options, "unarchive", run, which, output)
+
+
+def _store(options: ClientOptions, verb: str, run: list[str] | None, which: Chosen, style: opt.Format) -> None:
+    archived = verb == "unarchive"
     with options.client() as client:
+        change = client.runs.unarchive if archived else client.runs.archive
         if one := only_one(run, which):
-            found = client.runs.unarchive(run_id(client, one, archived=True))
-            out.print_change(found, output, name=found.run_id, done=f"unarchived run {found.run_id}")
+            found = change(run_id(client, one, archived=archived))
+            out.print_change(found, style, name=found.run_id, done=f"{verb}d run {found.run_id}")
         else:
-            change_all(
-                "unarchive",
-                chosen_runs(client, run, which, archived=True),
-                client.runs.unarchive,
-                output,
-                yes=which.yes,
-            )
+            change_all(verb, chosen_runs(client, run, which, archived=archived), change, style, yes=which.yes)
 
 
 def delete(

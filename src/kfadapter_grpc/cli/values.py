@@ -50,11 +50,9 @@ def past_moment(text: str) -> datetime | None:
 
 
 class Period:
-    """When the records of a list were created.
+    """When the records of a list were created: after and before which times, None for no bound.
 
-    Attributes:
-        after: The time after which; None for no bound.
-        before: The time before which; None for no bound. No call filters by it.
+    No call filters by the latter.
     """
 
     def __init__(self, after: str, before: str) -> None:

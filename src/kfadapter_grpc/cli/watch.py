@@ -20,8 +20,8 @@ from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, do, other
 from kfadapter_grpc.cli.logs import LogTails
 from kfadapter_grpc.cli.run_tree import Line, Marks, Rank, fit, marks_for, run_line, short_error, task_lines
-from kfadapter_grpc.cli.run_view import print_outputs, print_warnings
-from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.cli.run_view import print_outputs
+from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
@@ -53,13 +53,7 @@ _STYLES = {
 
 
 class Followed:
-    """A run as it was last seen.
-
-    Attributes:
-        run: The run, with its tasks.
-        rows: Its tasks as a tree, with those that its pipeline declares.
-        is_gone: Whether it was deleted.
-    """
+    """A run as it was last seen; `rows` are its tasks as a tree, with those that its pipeline declares."""
 
     def __init__(self, run: Run, declared: Sequence[Task] = ()) -> None:
         self.run = run
@@ -305,7 +299,8 @@ def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, 
     if style == "table":
         for run in runs:
             print_outputs(run, MOST_OUTPUTS)
-            print_warnings(run)
+            if run.warnings:  # in full: the live view cuts them
+                output.print_section("WARNINGS", [plain(text) for text in run.warnings])
             if run.state is RunState.SUCCEEDED:
                 has_files = any(one.artifacts for task in run.tasks for one in task.outputs)
                 output.note("next:")

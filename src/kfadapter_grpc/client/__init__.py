@@ -7,10 +7,9 @@ with Client("127.0.0.1:50051") as client:
     print(client.pipelines.get("train").latest_version)
 """
 
-from kfadapter_grpc.client.artifact_files import ArtifactReceipt
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
 from kfadapter_grpc.client.credentials import CredentialsError, Tls
-from kfadapter_grpc.client.download import DownloadReceipt
+from kfadapter_grpc.client.download import ArtifactReceipt, DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.notebook import register as _register

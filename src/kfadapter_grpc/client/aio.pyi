@@ -8,9 +8,8 @@ from typing import BinaryIO, TypeVar
 
 from typing_extensions import Self, Unpack
 
-from kfadapter_grpc.client.artifact_files import ArtifactReceipt
 from kfadapter_grpc.client.credentials import Tls
-from kfadapter_grpc.client.download import DownloadReceipt
+from kfadapter_grpc.client.download import ArtifactReceipt, DownloadReceipt
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.metrics import Rows
 from kfadapter_grpc.client.runs import RunsWhere

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from grpc import StatusCode
 
-from kfadapter_grpc.client.artifact_files import ArtifactReceipt, Destination
 from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS
-from kfadapter_grpc.client.download import write_all
+from kfadapter_grpc.client.download import ArtifactReceipt, Destination, write_all
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.codec import to_record
@@ -220,12 +219,7 @@ class Artifacts(Resource):
 
 
 class _Reading:
-    """A read of an artifact, across its streams.
-
-    Attributes:
-        request: The request for what is missing.
-        is_complete: Whether all has arrived.
-    """
+    """A read of an artifact, across its streams; `request` is for what is missing."""
 
     def __init__(self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None) -> None:
         self.request = request

@@ -30,9 +30,9 @@ R = TypeVar("R")
 class AsyncPages(AsyncIterator[R]):
     """A listing: yields all items, requesting pages as they are needed."""
 
-    def __init__(self, read: Callable[[str], Awaitable[Page[R]]]) -> None:
+    def __init__(self, items: AsyncIterator[R], read: Callable[[str], Awaitable[Page[R]]]) -> None:
+        self._items = items
         self._read = read
-        self._items = self._all()
 
     async def __anext__(self) -> R:
         return await anext(self._items)
@@ -40,15 +40,6 @@ class AsyncPages(AsyncIterator[R]):
     async def page(self, token: str = "") -> Page[R]:
         """Requests one page: the first, or that of the previous page's `next_token`."""
         return await self._read(token)
-
-    async def _all(self) -> AsyncIterator[R]:
-        page = await self._read("")
-        while True:
-            for item in page.items:
-                yield item
-            if not page.next_token:
-                return
-            page = await self._read(page.next_token)
 
 
 class AsyncConnection(BaseConnection):

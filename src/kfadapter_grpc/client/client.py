@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.health import HealthStatus
 
 DEFAULT_TARGET = "127.0.0.1:50051"
-"""Where an adapter listens by default."""
 TARGET_VARIABLE = "KFADAPTER_TARGET"
-"""The environment variable that names another address."""
 
 
 def address_of(target: str | None) -> str:

@@ -42,7 +42,6 @@ MAX_REPLY_BYTES = 64 * 2**20
 OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 """After these, a write may have had its effect."""
 REPEATS = 2
-"""How often an idempotent call is retried."""
 MAX_PAUSE_SECONDS = 2.0
 _MAX_TRACE = 512
 """The longest header with the context of a trace that is sent on."""
@@ -94,9 +93,9 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
 class Pages(Iterator[R]):
     """A listing: yields all items, requesting pages as they are needed."""
 
-    def __init__(self, read: Callable[[str], Page[R]]) -> None:
+    def __init__(self, items: Iterator[R], read: Callable[[str], Page[R]]) -> None:
+        self._items = items
         self._read = read
-        self._items = self._all()
 
     def __next__(self) -> R:
         return next(self._items)
@@ -105,20 +104,9 @@ class Pages(Iterator[R]):
         """Requests one page: the first, or that of the previous page's `next_token`."""
         return self._read(token)
 
-    def _all(self) -> Iterator[R]:
-        page = self._read("")
-        yield from page.items
-        while page.next_token:
-            page = self._read(page.next_token)
-            yield from page.items
-
 
 class BaseConnection(ABC):
-    """A channel to one adapter, opened when first needed, and its calls.
-
-    Attributes:
-        target: The adapter's address.
-    """
+    """A channel to one adapter, opened when first needed, and its calls."""
 
     library: ClassVar[ModuleType]
     """The module of gRPC whose channel it has."""
@@ -187,11 +175,7 @@ class BaseConnection(ABC):
             await self.result(channel.close())
 
     def rpc_of(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
-        """Returns the callable of an RPC; connects on first use.
-
-        Raises:
-            RuntimeError: The connection was closed.
-        """
+        """Returns the callable of an RPC; connects on first use. RuntimeError if the connection was closed."""
         with self._lock:
             channel = self._open()
             if rpc.path not in self._rpcs:
@@ -229,11 +213,7 @@ class BaseConnection(ABC):
         return await self.call(self.rpc_of(rpc), message, seconds)
 
     async def call(self, rpc: Any, sending: Message | Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
-        """Makes any call with one response; the deadline is `seconds` unless a timeout was set.
-
-        Raises:
-            AdapterError: The call failed.
-        """
+        """Makes any call with one response; the deadline is `seconds` unless a timeout was set."""
         request_id = new_request_id()
         metadata = await self._metadata(request_id)
         try:
@@ -246,13 +226,7 @@ class BaseConnection(ABC):
     ) -> AsyncGenerator[Any, None]:
         """Makes the call for a request with a response stream, cancelled when the iterator is closed.
 
-        Args:
-            request: The request.
-            seconds: Deadline in seconds; None for none.
-            was_open: Called before the call fails, if the response had begun, even without messages.
-
-        Raises:
-            AdapterError: The call failed.
+        Before the call fails, `was_open` is called if the response had begun, even without messages.
         """
         request_id = new_request_id()
         rpc, message = sent(request)
@@ -331,16 +305,10 @@ class Connection(BaseConnection):
     def on_behalf(
         self, request_id: str, authorization: Sequence[str], seconds: float | None, trace: Mapping[str, str]
     ) -> Connection:
-        """Returns a connection over the same channel for one request of another caller.
+        """Returns a connection over the same channel for one request of another caller, or of this one if not named.
 
-        Args:
-            request_id: Sent with every call.
-            authorization: The caller's `authorization`; if empty, this connection's own token is sent.
-            seconds: Deadline of all calls together; None for this connection's own.
-            trace: Headers that may have the context of a trace.
-
-        Raises:
-            CredentialsError: The authorization would be sent to another machine without TLS.
+        `seconds` is the deadline of all calls together; None for this connection's own. `trace` may have the headers of
+        a trace.
         """
         if authorization:
             self._credentials.check(self.target)

@@ -21,30 +21,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 AUTHORIZATION_KEY = "authorization"
-"""The metadata that carries a token."""
 TOKEN_VARIABLE = "KFADAPTER_TOKEN"  # noqa: S105 - a name
-"""The environment variable with a token."""
 TOKEN_FILE_VARIABLE = "KFADAPTER_CLIENT_TOKEN_FILE"  # noqa: S105
-"""The environment variable with the path of a file that holds a token."""
 INSECURE_TOKEN_VARIABLE = "KFADAPTER_INSECURE_TOKEN"  # noqa: S105
-"""The environment variable that allows to send a token without TLS."""
 TLS_VARIABLE = "KFADAPTER_TLS"
-"""The environment variable that switches TLS on."""
 CA_VARIABLE = "KFADAPTER_CA"
-"""The environment variable with the path of the CA's certificates."""
 CERTIFICATE_VARIABLE = "KFADAPTER_CLIENT_CERTIFICATE"
-"""The environment variable with the path of the client's certificate."""
 KEY_VARIABLE = "KFADAPTER_CLIENT_KEY"
-"""The environment variable with the path of that certificate's key."""
 SERVER_NAME_VARIABLE = "KFADAPTER_SERVER_NAME"
-"""The environment variable with the name that the adapter's certificate must have."""
 _OFF = ("", "0", "false", "no", "off")
 _SENDABLE = re.compile(r"[\x21-\x7e]+")
 _MAX_TOKEN_BYTES = 8 * 1024
 
 
 class CredentialsError(ValueError):
-    """Credentials are invalid, or must not be sent like this; the message says why, without secrets."""
+    """How the adapter is verified, if not in plain text, the caller's token, and whether it may be sent without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +68,7 @@ class Tls:
         return found if found != cls() or _is_on(environment.get(TLS_VARIABLE, "")) else None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files.
-
-        Raises:
-            CredentialsError: A file cannot be read or is invalid.
-        """
+        """Reads the files."""
         if (self.certificate is None) != (self.key is None):
             raise CredentialsError("a client certificate and its key must both be given, or neither")
         ca = None if self.ca is None else _read(self.ca)
@@ -100,11 +87,7 @@ class Token:
     def __init__(
         self, token: str | Callable[[], str] | None = None, file: str | os.PathLike[str] | None = None
     ) -> None:
-        """Takes one of both; without either, no token is sent.
-
-        Raises:
-            CredentialsError: Both are given, the file cannot be read, or the token cannot be sent.
-        """
+        """Takes one of both; without either, no token is sent."""
         if token is not None and file is not None:
             raise CredentialsError("give a token or a file that holds one, not both")
         self._file = None if file is None else Path(file)
@@ -117,11 +100,7 @@ class Token:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Reads the environment.
-
-        Raises:
-            CredentialsError: It names both a token and a file, or an invalid one.
-        """
+        """Reads the environment."""
         return cls(environment.get(TOKEN_VARIABLE) or None, environment.get(TOKEN_FILE_VARIABLE) or None)
 
     def __bool__(self) -> bool:
@@ -131,11 +110,7 @@ class Token:
         return f"Token({'hidden' if self else 'none'})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. While the file cannot be read, the previous token is kept.
-
-        Raises:
-            UnauthenticatedError: The function raises it, or returns what is no token.
-        """
+        """Returns the metadata of a call. While the file cannot be read, the previous token is kept."""
         if self._source is not None:
             try:
                 return ((AUTHORIZATION_KEY, f"Bearer {_checked('what was returned', self._source())}"),)
@@ -162,11 +137,7 @@ class Credentials:
     insecure_token: bool = False
 
     def check(self, target: str) -> None:
-        """Checks that no token is sent where others can read it, unless that was allowed.
-
-        Raises:
-            CredentialsError: It would be.
-        """
+        """Checks that no token is sent where others can read it, unless that was allowed."""
         if self.tls is None and not self.insecure_token and not is_this_machine(target):
             raise CredentialsError(
                 f"a token would go to {target} without TLS, where others can read it on its way; use TLS, or accept "
@@ -174,11 +145,7 @@ class Credentials:
             )
 
     def channel(self, target: str, options: Sequence[tuple[str, str | int]], library: Any = grpc) -> Any:  # noqa: ANN401
-        """Creates a channel of `library`: `grpc` or `grpc.aio`.
-
-        Raises:
-            CredentialsError: A file is invalid.
-        """
+        """Creates a channel of `library`: `grpc` or `grpc.aio`."""
         if self.tls is None:
             return library.insecure_channel(target, options)
         name = self.tls.server_name
@@ -194,11 +161,7 @@ def make_credentials(
     token_file: str | os.PathLike[str] | None = None,
     insecure_token: bool | None = None,
 ) -> Credentials:
-    """Combines the arguments with the environment, which supplies the rest.
-
-    Raises:
-        CredentialsError: They are invalid, or must not be sent to `target`.
-    """
+    """Combines the arguments with the environment, which supplies the rest."""
     environment = os.environ
     if tls is None or tls is True:
         tls = Tls.try_from_environment(environment) or (Tls() if tls else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -69,18 +69,6 @@ class CallFailedError(AdapterError):
         self.status = status
 
 
-@dataclass(slots=True)
-class _Details:
-    """The parsed details of a status."""
-
-    reason: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
-    violations: list[FieldViolation] = field(default_factory=list)
-    resource_name: str = ""
-    retry_after: float | None = None
-    request_id: str = ""
-
-
 _KINDS = {
     one.DESCRIPTOR.full_name: one
     for one in (
@@ -93,56 +81,41 @@ _KINDS = {
 }
 
 
-def _details(raw: bytes) -> _Details:
-    """Reads the details; empty if they cannot be read, as a proxy may cut them."""
-    found = _Details()
+def _details(raw: bytes) -> dict[str, Any]:
+    """Reads the details, as arguments of an error; none if they cannot be read, as a proxy may cut them."""
+    found: dict[str, Any] = {}
     try:
         for packed in status_pb2.Status.FromString(raw).details:
             kind = _KINDS.get(packed.type_url.rpartition("/")[2], error_details_pb2.Help)  # which is not read
             detail = kind.FromString(packed.value)
             if kind is error_details_pb2.ErrorInfo:
-                found.reason, found.metadata = detail.reason, dict(detail.metadata)
+                found |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
             elif kind is error_details_pb2.BadRequest:
-                found.violations = [FieldViolation(one.field, one.description) for one in detail.field_violations]
+                violations = [FieldViolation(one.field, one.description) for one in detail.field_violations]
+                found["violations"] = violations
             elif kind is error_details_pb2.ResourceInfo:
-                found.resource_name = detail.resource_name
+                found["resource_name"] = detail.resource_name
             elif kind is error_details_pb2.RetryInfo:
-                found.retry_after = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
-            elif kind is error_details_pb2.RequestInfo:
-                found.request_id = detail.request_id
+                found["retry_after"] = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+            elif kind is error_details_pb2.RequestInfo and detail.request_id:
+                found["request_id"] = detail.request_id
     except DecodeError:
-        return _Details()
+        return {}
     return found
 
 
 def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:
-    """Returns the exception for a failed call.
-
-    Args:
-        error: The exception raised by the stub.
-        target: The called address, for the message.
-        request_id: The id sent with the call.
-    """
+    """Returns the exception for a failed call."""
     if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return _without_details(StatusCode.UNKNOWN, str(error), target, request_id)
-    trailers = dict(error.trailing_metadata() or ())
-    raw = trailers.get(DETAILS_KEY)
-    details = _details(raw) if isinstance(raw, bytes) else _Details()
-    message = error.details() or ""
-    request_id = details.request_id or request_id
-    known = try_error_class(details.reason)
-    if known is None:
-        if details.reason:
-            message = f"{message} ({details.reason})"
-        return _without_details(error.code(), message, target, request_id)
-    return known(
-        message,
-        metadata=details.metadata,
-        violations=details.violations,
-        resource_name=details.resource_name,
-        retry_after=details.retry_after,
-        request_id=request_id,
-    )
+    raw = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
+    details = {"request_id": request_id} | (_details(raw) if isinstance(raw, bytes) else {})
+    message, reason = error.details() or "", details.pop("reason", "")
+    known = try_error_class(reason)
+    if known is not None:
+        return known(message, **details)
+    cause = f"{message} ({reason})" if reason else message
+    return _without_details(error.code(), cause, target, details["request_id"])
 
 
 def _without_details(code: StatusCode, cause: str, target: str, request_id: str) -> AdapterError:

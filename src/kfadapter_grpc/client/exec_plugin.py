@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 API_VERSION = "client.authentication.k8s.io/v1"
 """The protocol between kubectl and a plugin."""
 SECONDS = 60.0
-"""How long a plugin may take."""
 INTERACTIVE_SECONDS = 300.0
 """How long one may take that can talk to a user."""
 MAX_BYTES = 2**20
@@ -58,20 +57,12 @@ class ExecPlugin:
     _kept: list[_Credential] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Checks the command.
-
-        Raises:
-            CredentialsError: It is empty.
-        """
+        """Checks the command."""
         if not self.command:
             raise CredentialsError("an exec plugin needs a command")
 
     def __call__(self) -> str:
-        """Returns the token to send; runs the program if none is known or it has expired.
-
-        Raises:
-            UnauthenticatedError: The program fails, does not end, or prints something else.
-        """
+        """Returns the token to send; runs the program if none is known or it has expired. Or UnauthenticatedError."""
         with self._lock:
             if not self._kept or self._kept[0].ends_at <= time.time():
                 self._kept[:] = [self._run()]

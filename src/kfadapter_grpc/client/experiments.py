@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Experiments(Resource):
-    """The calls of ExperimentService."""
+    """The calls of ExperimentService. Those for one experiment raise ExperimentNotFoundError if it does not exist."""
 
     def create(self, name: str, *, description: str = "", allow_existing: bool = False) -> Experiment:
         """Creates an experiment.
@@ -60,19 +60,11 @@ class Experiments(Resource):
         return self._list(request, Experiment)
 
     def archive(self, experiment_id: str) -> Experiment:
-        """Archives an experiment, with its runs.
-
-        Raises:
-            ExperimentNotFoundError: The experiment does not exist.
-        """
+        """Archives an experiment, with its runs."""
         return self._ask(ArchiveExperimentRequest(experiment_id), Experiment)
 
     def unarchive(self, experiment_id: str) -> Experiment:
-        """Unarchives an experiment; its runs stay archived.
-
-        Raises:
-            ExperimentNotFoundError: The experiment does not exist.
-        """
+        """Unarchives an experiment; its runs stay archived."""
         return self._ask(UnarchiveExperimentRequest(experiment_id), Experiment)
 
     def delete(self, experiment_id: str, *, allow_missing: bool = False) -> bool:

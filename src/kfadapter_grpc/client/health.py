@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.credentials import Tls
 
 HEALTH_SECONDS = 3.0
-"""How long a health check may take unless a timeout was set."""
 
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _LIST_SERVICES = b"\x3a\x00"
@@ -57,11 +56,7 @@ def version(connection: Connection, namespace: str) -> str:
 
 
 def reflects(connection: Connection) -> bool:
-    """Returns whether reflection is on and has the services of the contract.
-
-    Raises:
-        AdapterError: The call failed for another reason than missing reflection.
-    """
+    """Returns whether reflection is on and has the services of the contract."""
     request_id = new_request_id()
     with connection.channel_to_any() as channel:
         rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
@@ -78,12 +73,7 @@ def reflects(connection: Connection) -> bool:
 
 
 def certificate_end(target: str, tls: Tls) -> float:
-    """Connects as gRPC does, and returns when the adapter's certificate expires, in seconds since 1970.
-
-    Raises:
-        OSError: Connecting failed, or one side rejected the other's certificate.
-        ValueError: The target is not HOST:PORT.
-    """
+    """Connects as gRPC does, and returns when the adapter's certificate expires, in seconds since 1970."""
     host, _, port = target.rpartition("/")[2].rpartition(":")
     host = host.strip("[]")
     context = ssl.create_default_context(cafile=tls.ca)

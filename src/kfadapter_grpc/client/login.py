@@ -44,11 +44,7 @@ class Login:
     scope: str = DEFAULT_SCOPE
 
     def __post_init__(self) -> None:
-        """Checks the issuer.
-
-        Raises:
-            CredentialsError: It is neither https nor on this machine, or the client is not named.
-        """
+        """Checks the issuer."""
         try:
             oauth.check_url(self.issuer)
         except ValueError as error:
@@ -57,11 +53,7 @@ class Login:
             raise CredentialsError(f"the issuer {self.issuer} needs a client ID")
 
     def __call__(self) -> str:
-        """Returns the token to send; refreshes it if it is about to expire.
-
-        Raises:
-            UnauthenticatedError: There is no login, or it has ended.
-        """
+        """Returns the token to send, refreshed if it is about to expire; UnauthenticatedError without a valid login."""
         stored = self.stored()
         if stored is None:
             raise UnauthenticatedError(f"not logged in at {self.issuer}")
@@ -76,12 +68,7 @@ class Login:
             ) from None
 
     def log_in(self, show: Callable[[oauth.Device], None]) -> oauth.Tokens:
-        """Logs in: calls `show` with what the user must do, and waits until that is done.
-
-        Raises:
-            OAuthError: The issuer or the user refused, or the time is over.
-            OSError: The tokens cannot be stored.
-        """
+        """Logs in: calls `show` with what the user must do, and waits until that is done, refused or too late."""
         endpoints = oauth.discover(self.issuer)
         device = oauth.authorize(endpoints, self.client_id, self.scope)
         show(device)
@@ -91,11 +78,7 @@ class Login:
         return tokens
 
     def log_out(self) -> bool:
-        """Deletes the tokens; returns whether there were any.
-
-        Raises:
-            OAuthError: The issuer could not be made to forget the login; the tokens are deleted all the same.
-        """
+        """Deletes the tokens, also if the issuer then refuses to forget them; returns whether there were any."""
         if self.stored() is None:
             return False
         with self._locked(LOCK_SECONDS):
@@ -143,12 +126,7 @@ class Login:
 
     @contextmanager
     def _locked(self, seconds: float) -> Iterator[None]:
-        """Keeps other threads and processes from refreshing this login; the system releases the lock with the process.
-
-        Raises:
-            OAuthError: It is still locked after `seconds`.
-            OSError: The folder cannot be used.
-        """
+        """Keeps others from refreshing this login; the system releases the lock with the process."""
         path, ends = self._path(), time.monotonic() + seconds
         for folder in (path.parent.parent, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

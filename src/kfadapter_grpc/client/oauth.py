@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SECONDS = 10.0
-"""How long an exchange with an issuer may take."""
 MAX_BYTES = 2**20
-"""The largest response that is read."""
 LONGEST_SECONDS = 1800.0
 """How long a login is waited for at most, whatever the issuer allows."""
 MARGIN_SECONDS = 60.0
@@ -56,13 +54,7 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where an issuer takes requests.
-
-    Attributes:
-        token: The token endpoint.
-        device: The device authorization endpoint; empty if it has none.
-        revocation: The revocation endpoint (RFC 7009); empty if it has none.
-    """
+    """Where an issuer takes requests; empty for what it does not have (device authorization, RFC 7009)."""
 
     token: str
     device: str = ""
@@ -112,11 +104,7 @@ class Tokens:
 
 
 def check_url(text: str) -> str:
-    """Returns a URL without changes if it may be given secrets: https, or http on this machine.
-
-    Raises:
-        ValueError: It may not.
-    """
+    """Returns a URL without changes if it may be given secrets: https, or http on this machine; else ValueError."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -132,11 +120,7 @@ def check_url(text: str) -> str:
 
 
 def discover(issuer: str) -> Endpoints:
-    """Reads the metadata of an issuer (OpenID Connect Discovery).
-
-    Raises:
-        OAuthError: They cannot be read, or are not those of this issuer.
-    """
+    """Reads the metadata of an issuer (OpenID Connect Discovery)."""
     url = issuer.rstrip("/") + _DISCOVERY
     status, said = _exchange(url)
     if status != HTTPStatus.OK:
@@ -154,11 +138,7 @@ def discover(issuer: str) -> Endpoints:
 
 
 def authorize(endpoints: Endpoints, client_id: str, scope: str) -> Device:
-    """Requests a code for the user.
-
-    Raises:
-        OAuthError: The issuer has no device authorization, or refused.
-    """
+    """Requests a code for the user."""
     if not endpoints.device:
         raise OAuthError("the issuer has no device authorization (device_authorization_endpoint)")
     said = _post(endpoints.device, {"client_id": client_id, "scope": scope})
@@ -176,11 +156,7 @@ def authorize(endpoints: Endpoints, client_id: str, scope: str) -> Device:
 
 
 def wait_for_user(endpoints: Endpoints, client_id: str, device: Device) -> Tokens:
-    """Asks until the user has decided, as often as the issuer allows.
-
-    Raises:
-        OAuthError: The user refused (`access_denied`), or did not decide in time (`expired_token`).
-    """
+    """Asks until the user has decided (else `access_denied`, `expired_token`), as often as the issuer allows."""
     interval, ends = device.interval, _clock() + device.seconds
     form = {"grant_type": _DEVICE_GRANT, "device_code": device.device_code, "client_id": client_id}
     while _clock() + interval < ends:
@@ -198,21 +174,13 @@ def wait_for_user(endpoints: Endpoints, client_id: str, device: Device) -> Token
 
 
 def refresh(endpoints: Endpoints, client_id: str, scope: str, old: Tokens) -> Tokens:
-    """Returns new tokens for a refresh token.
-
-    Raises:
-        OAuthError: The issuer refused, which ends the login (`invalid_grant`), or is unreachable.
-    """
+    """Returns new tokens for a refresh token; `invalid_grant` ends the login."""
     form = {"grant_type": "refresh_token", "refresh_token": old.refresh_token, "client_id": client_id, "scope": scope}
     return _tokens(_post(endpoints.token, form), old)
 
 
 def revoke(endpoints: Endpoints, client_id: str, tokens: Tokens) -> None:
-    """Makes the issuer forget a login, if it can.
-
-    Raises:
-        OAuthError: It refused or is unreachable.
-    """
+    """Makes the issuer forget a login, if it can."""
     if endpoints.revocation and tokens.refresh_token:
         form = {"token": tokens.refresh_token, "token_type_hint": "refresh_token", "client_id": client_id}
         _post(endpoints.revocation, form)

@@ -49,18 +49,17 @@ if TYPE_CHECKING:
 UNKNOWN_SIZE_BYTES = 32 * 2**20
 """What a stream of unknown length is taken to hold when its deadline is set: KFP's own limit."""
 DOWNLOAD_STREAM_SECONDS = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES)
-"""The deadline of a download."""
 
 
 class Pipelines(Resource):
-    """The calls of PipelineService."""
+    """The calls of PipelineService.
+
+    A pipeline is named, or given by its id; so is a version, whose name is case-insensitive. They raise
+    PipelineNotFoundError or VersionNotFoundError if it does not exist.
+    """
 
     def get(self, name: str = "", *, pipeline_id: str = "", view: View = View.FULL) -> Pipeline:
-        """Gets one pipeline by name or by id.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-        """
+        """Gets one pipeline."""
         return self._ask(GetPipelineRequest(PipelineRef(pipeline_id, name), view), Pipeline)
 
     def list(
@@ -101,9 +100,6 @@ class Pipelines(Resource):
             view: `View.FULL` includes every version's spec, which is slow for long lists.
             order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for descending order.
             page_size: Items per request; 0 uses the adapter's default.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
         """
         pipeline = PipelineRef(pipeline_id, name)
         request = ListPipelineVersionsRequest(pipeline, view, page_size=page_size, order_by=order_by)
@@ -112,18 +108,7 @@ class Pipelines(Resource):
     def get_version(
         self, name: str = "", *, pipeline_id: str = "", version_name: str = "", pipeline_version_id: str = ""
     ) -> PipelineVersion:
-        """Gets one version of a pipeline with its spec summary; defaults to the latest.
-
-        Args:
-            name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            version_name: The version's name; case-insensitive.
-            pipeline_version_id: Its id, instead.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
-        """
+        """Gets one version of a pipeline with its spec summary; defaults to the latest."""
         version = VersionRef(pipeline_version_id, version_name)
         return self._ask(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
 
@@ -148,14 +133,9 @@ class Pipelines(Resource):
     ) -> Pipeline:
         """Updates a pipeline; None leaves a field as it is.
 
-        Args:
-            name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            display_name: The new display name; an empty one resets it to the name.
-            tags: The new tags, which replace all others.
+        An empty display name resets it to the name; tags replace all others.
 
         Raises:
-            PipelineNotFoundError: The pipeline does not exist.
             UnsupportedByKfpError: This KFP, before 2.17, updates nothing.
         """
         request = UpdatePipelineRequest(
@@ -176,13 +156,7 @@ class Pipelines(Resource):
         display_name: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> PipelineVersion:
-        """Updates one version of a pipeline, which must be specified, as `update` does; returns it without its spec.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: The version does not exist.
-            UnsupportedByKfpError: This KFP, before 2.17, updates nothing.
-        """
+        """Updates one version of a pipeline, which must be specified, as `update` does; returns it without its spec."""
         request = UpdatePipelineVersionRequest(
             PipelineRef(pipeline_id, name),
             VersionRef(pipeline_version_id, version_name),
@@ -203,16 +177,9 @@ class Pipelines(Resource):
     ) -> DeleteVersionResult:
         """Deletes one version of a pipeline; it must be specified.
 
-        Args:
-            name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            version_name: The version's name; case-insensitive.
-            pipeline_version_id: Its id, instead.
-            allow_missing: Succeed, with an empty result, if the version or the pipeline does not exist.
+        With `allow_missing` the result is empty if the version or the pipeline does not exist.
 
         Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: The version does not exist.
             InvalidFieldError: No version is specified.
         """
         pipeline, version = PipelineRef(pipeline_id, name), VersionRef(pipeline_version_id, version_name)
@@ -221,16 +188,11 @@ class Pipelines(Resource):
     def delete(
         self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
     ) -> DeleteResult:
-        """Deletes a pipeline and its versions.
+        """Deletes a pipeline and its versions; with `force` also if it has more than one.
 
-        Args:
-            name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            force: Delete it even if it has more than one version.
-            allow_missing: Succeed, with an empty result, if the pipeline does not exist.
+        With `allow_missing` the result is empty if it does not exist.
 
         Raises:
-            PipelineNotFoundError: The pipeline does not exist.
             PipelineHasVersionsError: It has more than one version, and `force` is not set.
         """
         return self._ask(DeletePipelineRequest(PipelineRef(pipeline_id, name), force, allow_missing), DeleteResult)
@@ -351,8 +313,6 @@ class Pipelines(Resource):
             progress: Called with the number of bytes received and the total.
 
         Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
             ChecksumMismatchError: The received bytes differ from what was announced.
             OSError: The file cannot be written.
         """

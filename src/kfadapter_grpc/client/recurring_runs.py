@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class RecurringRuns(Resource):
-    """The calls of RecurringRunService."""
+    """The calls of RecurringRunService. Those for one raise RecurringRunNotFoundError if it does not exist."""
 
     def create(
         self,
@@ -91,11 +91,7 @@ class RecurringRuns(Resource):
         return self._ask(request, RecurringRun)
 
     def get(self, recurring_run_id: str) -> RecurringRun:
-        """Gets one recurring run.
-
-        Raises:
-            RecurringRunNotFoundError: The recurring run does not exist.
-        """
+        """Gets one recurring run."""
         return self._ask(GetRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def list(
@@ -118,19 +114,11 @@ class RecurringRuns(Resource):
         return self._list(request, RecurringRun)
 
     def enable(self, recurring_run_id: str) -> RecurringRun:
-        """Enables a recurring run.
-
-        Raises:
-            RecurringRunNotFoundError: The recurring run does not exist.
-        """
+        """Enables a recurring run."""
         return self._ask(EnableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def disable(self, recurring_run_id: str) -> RecurringRun:
-        """Disables a recurring run; runs that it started continue.
-
-        Raises:
-            RecurringRunNotFoundError: The recurring run does not exist.
-        """
+        """Disables a recurring run; runs that it started continue."""
         return self._ask(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:

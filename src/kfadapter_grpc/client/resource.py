@@ -9,7 +9,7 @@ from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN,
 from kfadapter_grpc.codec import to_page, to_record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from kfadapter_grpc.client.connection import BaseConnection
     from kfadapter_grpc.contract.errors import AdapterError
@@ -44,7 +44,7 @@ class Resource:
             on_answer(answer)
             return to_page(answer, kind)
 
-        return self._connection.pages(lambda token: self._run(page(token)))
+        return self._connection.pages(self._each(_items(page)), lambda token: self._run(page(token)))
 
     async def _answer(self, request: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 - messages
         return await self._connection.unary(self._here(request), seconds)
@@ -76,3 +76,12 @@ class Resource:
         """The request with the client's namespace, unless it has one."""
         elsewhere = getattr(request, "namespace", "elsewhere")
         return request if elsewhere else replace(request, namespace=self._namespace)  # type: ignore[type-var] # a record
+
+
+async def _items(page: Callable[[str], Awaitable[Page[R]]]) -> AsyncGenerator[R, None]:
+    token: str | None = ""
+    while token is not None:
+        read = await page(token)
+        for item in read.items:
+            yield item
+        token = read.next_token or None

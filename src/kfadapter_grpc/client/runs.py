@@ -66,7 +66,7 @@ class RunsWhere(TypedDict, total=False):
 
 
 class Runs(Resource):
-    """The calls of RunService."""
+    """The calls of RunService. Those for one run raise RunNotFoundError if it does not exist."""
 
     def create(
         self,
@@ -140,11 +140,7 @@ class Runs(Resource):
         return run_id_for(request_id, namespace or self._namespace)
 
     def get(self, run_id: str, *, view: View = View.FULL) -> Run:
-        """Gets one run; with `View.FULL` also its tasks, and the names of its pipeline, version and experiment.
-
-        Raises:
-            RunNotFoundError: The run does not exist.
-        """
+        """Gets one run; with `View.FULL` also its tasks, and the names of its pipeline, version and experiment."""
         return self._ask(GetRunRequest(run_id, view), Run)
 
     def list(self, *, order_by: str = "", page_size: int = 0, **where: Unpack[RunsWhere]) -> Pages[Run]:
@@ -280,19 +276,11 @@ class Runs(Resource):
         return self._ask(RetryRunRequest(run_id), Run)
 
     def archive(self, run_id: str) -> Run:
-        """Archives a run.
-
-        Raises:
-            RunNotFoundError: The run does not exist.
-        """
+        """Archives a run."""
         return self._ask(ArchiveRunRequest(run_id), Run)
 
     def unarchive(self, run_id: str) -> Run:
-        """Unarchives a run.
-
-        Raises:
-            RunNotFoundError: The run does not exist.
-        """
+        """Unarchives a run."""
         return self._ask(UnarchiveRunRequest(run_id), Run)
 
     def delete(self, run_id: str, *, allow_missing: bool = False) -> bool:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES = 256 * 1024
-"""How many bytes of a file go into one message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,15 +46,8 @@ async def watch(
 ) -> AsyncGenerator[RunEvent, None]:
     """Watches runs; reconnects with the etags that the caller has seen when the stream breaks.
 
-    Args:
-        connection: The adapter.
-        request: What to watch.
-        end: The time of `time.monotonic` at which to end.
-        on_connection: Called with False when reconnecting has failed, and with True when the stream goes on.
-
-    Raises:
-        AdapterError: It cannot be started, or restarting failed 10 times in a row.
-        DeadlineError: `end` has passed.
+    It fails when that was in vain 10 times in a row, or at `end` (of `time.monotonic`). `on_connection` is called with
+    False when reconnecting has failed, and with True when the stream goes on.
     """
     watching = _Watching(request, end, on_connection)
     while wanted := watching.next_request():
@@ -72,12 +65,7 @@ async def watch(
 
 
 async def wait(connection: BaseConnection, which: RunIds, timeout: float | None) -> Run:
-    """Waits until the only run of the request has finished.
-
-    Raises:
-        RunNotFoundError: The run does not exist, or was deleted meanwhile.
-        DeadlineError: It has not finished within the timeout.
-    """
+    """Waits until the only run of the request has finished; fails if it is deleted, or not over in time."""
     (run_id,) = which.run_ids
     state = "unknown yet"
     end = None if timeout is None else time.monotonic() + timeout
@@ -143,12 +131,7 @@ class _Watching:
         return event
 
     def pause(self, error: AdapterError) -> float:
-        """Returns how many seconds to wait before the watch is restarted.
-
-        Raises:
-            AdapterError: The error, if it was the tenth in a row.
-            DeadlineError: No time is left.
-        """
+        """Returns how many seconds to wait before the watch is restarted; raises if that was in vain too often."""
         self._failures += 1
         if self._failures >= WATCH_ATTEMPTS:
             raise error
