@@ -34,7 +34,6 @@ FOUND = {
     "caching_one_of": {"warning one-of-unfinished-branch"},
     "one_of_collected": {"warning collected-one-of"},
     "one_of_in_condition": {"error undeclared-input"},
-    "one_of_inner_branch": {"warning one-of-unfinished-branch"},
     "artifacts_metadata": {"warning artifact-metadata"},
     "artifacts_metrics": {"warning artifact-metadata"},
     "artifacts_odd_metadata": {"warning artifact-metadata"},
@@ -44,7 +43,7 @@ FOUND = {
     "conditions_skipped_inner": {"error loop-item-in-text"},
     "containers_exits": {"warning container-image"},
     "containers_files": {"warning container-image"},
-    "containers_values": {"warning container-image"},
+    "containers_values": {"warning concat-placeholder", "warning container-image"},
     "failures_ignored": {"warning ignored-failure-output"},
     "failures_ignored_many": {"error ignored-failure-shared"},
     "failures_ignored_skipped": {"warning ignored-failure-skipped"},
@@ -279,6 +278,26 @@ WARNED = {
 def test_warnings_of_hand_made_files(rule: str) -> None:
     """Warnings that no pipeline of the corpus raises, or raises alone, are found."""
     assert [(one.rule, one.severity) for one in found_in(WARNED[rule])] == [(rule, "warning")]
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ("{{$.inputs.parameters['x']}}", "error default-in-command"),
+        ("{{$.inputs.parameters['n']}}", ""),
+        ("{{$.outputs.parameters['o'].output_file}} {{$.inputs.parameters['x']}}", ""),
+        ('{"IfPresent": {"InputName": "x", "Then": ["{{$.inputs.parameters[\'x\']}}"]}}', ""),
+        ('{"IfPresent": {"InputName": "data", "Then": ["a"]}}', "warning if-present-artifact"),
+        ('{"Concat": ["a", "b"]}', "warning concat-placeholder"),
+    ],
+)
+def test_commands(part: str, found: str) -> None:
+    """What KFP's driver leaves out of a command, or puts there otherwise, is found (`driver/util.go`)."""
+    run = {"executorLabel": "exec-run", "inputDefinitions": {"artifacts": {"data": {"isOptional": True}}}}
+    document = yaml.safe_load(spec({"run": {"inputs": {"parameters": {"n": constant(1)}}}}, components={"run": run}))
+    document["deploymentSpec"]["executors"]["exec-run"] = {"container": {"image": "i", "command": ["echo", part]}}
+    named = [f"{one.severity} {one.rule}" for one in found_in(yaml.safe_dump(document))]
+    assert [one for one in named if one != "warning container-image"] == ([found] if found else [])
 
 
 def test_final_status() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_FINDINGS = 1000
 _IN_CODE = re.compile(r"\{\{\$(?:\.(?:inputs|outputs)\.[^{}]*)?\}\}")
+_IF_PRESENT = re.compile(r'\s*\{"IfPresent": *\{"InputName": *"(?P<name>[^"]*)"')
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
 _EXECUTOR = "kfp.dsl.executor_main"
 _EXIT_HANDLER = "exit-handler-"
@@ -120,16 +121,17 @@ def _one_of(task: Task) -> Found:
 
 
 def _may_stay_running(group: Group) -> bool:
-    """Whether perhaps no task that really runs is the last to end in a group, by whose end KFP sees its own."""
+    """Whether no task that surely runs may be the last to end in a group, by whose end KFP sees its own."""
     tasks = list(group.tasks.values())
+    if any(one.condition for one in tasks):
+        return False  # depends on values
     before = {one for task in tasks for one in task.depends_on}
-    last = [one for one in tasks if one not in before]
-    late = [one for one in last if one.condition and one.depends_on]
-    return bool(late) or all(
+    return all(
         _may_stay_running(one.below)
-        if one.below and not one.condition
-        else bool(one.condition) or "importer" in one.executor or inside(one.spec, "cachingOptions").get("enableCache")
-        for one in last
+        if one.below
+        else "importer" in one.executor or bool(inside(one.spec, "cachingOptions").get("enableCache"))
+        for one in tasks
+        if one not in before
     )
 
 
@@ -264,6 +266,23 @@ def _code(task: Task) -> Found:
         yield rules.PLACEHOLDER_IN_CODE.found(task.path, severity, placeholder=found)
 
 
+def _commands(task: Task) -> Found:
+    """What KFP's driver does not put into the command of a container component."""
+    if "container" not in task.executor or _EXECUTOR in " ".join(task.command):
+        return
+    artifacts = inside(task.component, "inputDefinitions", "artifacts")
+    for part in task.command:
+        if part.lstrip().startswith('{"Concat"'):
+            yield rules.CONCAT.found(task.path, part=part)
+        elif found := _IF_PRESENT.match(part):
+            if found["name"] in artifacts:
+                yield rules.IF_PRESENT_ARTIFACT.found(task.path, input=found["name"])
+        elif "$.outputs" not in part:
+            for name in dict.fromkeys(one["name"] for one in INPUT.finditer(part)):
+                if name not in task.inputs("parameters"):
+                    yield rules.DEFAULT_IN_COMMAND.found(task.path, "error", input=name)
+
+
 def _surroundings(task: Task) -> Found:
     """What must exist outside the pipeline."""
     for needed, where in needed_by(task):
@@ -292,5 +311,6 @@ _CHECKS: tuple[Callable[[Task], Found], ...] = (
     _artifacts,
     _importers,
     _code,
+    _commands,
     _surroundings,
 )

@@ -372,6 +372,28 @@ IMPORTER_METADATA = Rule(
     "Use constants, or hand the parameter to the takers.",
 )
 
+# --- commands of container components --------------------------------------------------------------------------------
+
+CONCAT = Rule(  # driver/util.go:resolveContainerArgs knows IfPresent only
+    "concat-placeholder",
+    (*CLUSTERS, LAPTOP),
+    "dsl.ConcatPlaceholder arrives in the command as its JSON: {part}",
+    "Join the parts in an f-string, or in the command.",
+)
+IF_PRESENT_ARTIFACT = Rule(  # driver/util.go:resolveCondition, which looks among the parameters
+    "if-present-artifact",
+    ("2.17", "next", LAPTOP),
+    "dsl.IfPresentPlaceholder of the artifact '{input}' always takes the other choice, even if the artifact is given",
+    "Decide by an optional parameter.",
+)
+DEFAULT_IN_COMMAND = Rule(  # driver/util.go:resolveSinglePlaceholder
+    "default-in-command",
+    ("2.17", "next", LAPTOP),
+    "'{input}' stands in the command and is not given; the driver puts no default there, and fails ('not found in "
+    "executor input')",
+    "Give the component the value.",
+)
+
 # --- what must exist ------------------------------------------------------------------------------------------------
 
 NEEDS_KUBERNETES = Rule(
