@@ -550,6 +550,25 @@ def test_rules_that_match_no_caller(tmp_path: Path) -> None:
     assert "callers with issuers and tls_client_ca" in verdict.why
 
 
+@pytest.mark.parametrize(
+    ("match", "also", "status"),
+    [
+        ("{groups: ml}", '[token_review]\naudiences = ["a"]', Status.WARNING),
+        ("{groups: ml}", "", Status.OK),
+        ("{groups: ml, issuer: 'https://i.example'}", '[token_review]\naudiences = ["a"]', Status.OK),
+        ("{claims: {a: b}, way: issuer}", '[token_review]\naudiences = ["a"]', Status.OK),
+        ("everyone", '[token_review]\naudiences = ["a"]', Status.OK),
+    ],
+)
+def test_rules_for_any_issuer(tmp_path: Path, match: str, also: str, status: Status) -> None:
+    """With several issuers, a rule about groups that names none is a warning: each of them can give the role."""
+    rules, issuers = tmp_path / "rules.yaml", tmp_path / "issuers.toml"
+    issuers.write_text(f'[[issuers]]\nissuer = "https://i.example"\naudiences = ["a"]\n{also}\n')
+    rules.write_text(f"rules: [{{match: {match}, grants: {{a: writer}}}}]")
+    verdict = access_rules(Settings.load(issuers=issuers, access_rules=rules))
+    assert (verdict.status, "1 of the 1 rules" in verdict.what) == (status, status is Status.WARNING)
+
+
 def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
     """The client reports when the adapter's certificate expires; `--server` cannot check an adapter with TLS."""
     settings = Settings.load(**secured)

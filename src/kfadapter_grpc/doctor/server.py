@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_certificate
+from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.rules import Match, parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
@@ -166,6 +167,15 @@ def access_rules(settings: Settings) -> Verdict:
             why=f"what they compare is only known of callers with {' and '.join(sorted(set().union(*missing)))}",
             next_step=do("set it, or remove these rules"),
         )
+    open_to_all = sum(_of_any_issuer(match) for match in matches)
+    accepted = parse_issuers(settings.issuers.read_bytes()) if open_to_all and settings.issuers else None
+    if accepted and len(accepted.issuers) + (accepted.token_review is not None) > 1:
+        return warning(
+            "access rules",
+            f"{open_to_all} of the {len(matches)} rules in {settings.access_rules} match the tokens of every issuer",
+            why="another issuer may use the same subjects, groups and claims",
+            next_step=do("name the issuer, or the way, in these rules"),
+        )
     return ok(
         "access rules",
         f"{settings.access_rules} is valid; callers that match none of its {len(matches)} rules may do nothing",
@@ -180,6 +190,13 @@ def _unset(match: Match | str, settings: Settings) -> set[str]:
     if match.way is not UNSET:
         needed.add(_WAYS[match.way])
     return {setting for setting in needed if getattr(settings, setting) is None}
+
+
+def _of_any_issuer(match: Match | str) -> bool:
+    """Whether a rule compares what an issuer says, whichever it is."""
+    if isinstance(match, str) or match.issuer is not UNSET or match.way is not UNSET:
+        return False
+    return any(one is not UNSET for one in (match.subject, match.groups, match.claims))
 
 
 def listening(settings: Settings) -> Verdict:
