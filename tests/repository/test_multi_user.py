@@ -91,8 +91,12 @@ REFUSED = [("nobody", "401"), ("a bad token", "401"), ("bob", "403"), ("vera", "
 
 
 def _refuses_uploads(scripted: ScriptedKfp, who: str) -> None:
-    """KFP's recorded answers to uploads, blurred, and to requests without a file, which are not."""
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME)
+    """KFP's recorded answers to uploads, blurred, and to reads and requests without a file, which are not."""
+    listed, found = f"list team-a as {who}", "get by id as bob" if who == "bob" else f"list team-a as {who}"
+    if who == "vera":
+        listed, found = "list team-a as alice", "by name in team-a"
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(listed))
+    scripted.on("GET", r"/pipelines/[\w-]+$", _played(found))
     for path, note in (
         (UPLOAD, "upload to team-a"),
         (r"/upload_version\?", "version upload to team-a"),
@@ -106,12 +110,12 @@ def _refuses_uploads(scripted: ScriptedKfp, who: str) -> None:
 def test_a_blurred_refusal_of_an_upload(
     scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
-    """KFP answers 400 "Failed to create a pipeline" to all of them; a request without a file finds the reason."""
+    """KFP answers 400 "Failed to create a pipeline" to all of them; a read, or a request without a file, tells why."""
     _refuses_uploads(scripted, who)
     before_scripted._uploader._keeps_tags = False  # then the upload is the only request, as recorded
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
         before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
-    assert scripted.paths("POST")[-1].endswith("/pipelines/create")
+    assert scripted.paths("POST")[-1].endswith("/pipelines/create") is (who == "vera")
     assert scripted.paths("DELETE") == []
 
 
@@ -125,7 +129,7 @@ def test_a_blurred_refusal_of_a_version(
     before_scripted._uploader._keeps_tags = False
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
         before_scripted.upload(UploadPipelineMetadata("mine", namespace="team-a"), pipeline_file(), call())
-    assert scripted.paths("POST")[-1].endswith("/versions")
+    assert scripted.paths("POST")[-1].endswith("/versions") is (who == "vera")
 
 
 def test_a_refusal_in_the_words_of_2_5(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
@@ -222,7 +226,7 @@ def test_a_refused_caller(
 def test_a_blurred_refusal_of_a_callers_upload(
     scripted: ScriptedKfp, as_callers: Pipelines, who: str, status: str
 ) -> None:
-    """The request after KFP's 400 uses the caller's credentials, too, and finds the actual reason."""
+    """The requests after KFP's 400 use the caller's credentials, too, and finds the actual reason."""
     _refuses_uploads(scripted, who)
     as_callers._uploader._keeps_tags = False
     with pytest.raises(errors.UnauthenticatedError if status == "401" else errors.PermissionDeniedError):

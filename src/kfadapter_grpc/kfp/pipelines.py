@@ -186,6 +186,15 @@ class Pipelines:
         request = Request("GET", f"{V2}/pipelines", query.pairs(namespace=namespace))
         return self._rest.ask(Operation.LIST_PIPELINES, request, PipelineListJson, call)
 
+    def probe(self, pipeline_id: str, namespace: str, call: Call) -> None:
+        """Reads a pipeline, or a list if none is given, and raises KFP's failures as they are."""
+        if pipeline_id:
+            operation, request = Operation.GET_PIPELINE, Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
+        else:
+            query = ListQuery(page_size=1).pairs(namespace=namespace)
+            operation, request = Operation.LIST_PIPELINES, Request("GET", f"{V2}/pipelines", query)
+        self._rest.send_raw(operation, request, call)
+
     def probe_writing(self, pipeline_id: str, namespace: str, call: Call) -> None:
         """Requests a new version, or a new pipeline if none is given, and raises KFP's failures as they are.
 

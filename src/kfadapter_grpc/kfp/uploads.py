@@ -342,8 +342,10 @@ class Uploader:
 
     def _look_at_target(self, pipeline_id: str, job: _Job) -> Seen:
         """Finds out for the error table why an upload failed."""
+        where, call = (pipeline_id, job.request.namespace), spare_call(job.call)
         try:
-            self._pipelines.probe_writing(pipeline_id, job.request.namespace, spare_call(job.call))
+            self._pipelines.probe(*where, call)
+            self._pipelines.probe_writing(*where, call)  # who may read there, may not write for all that
         except KfpFailureError as error:
             return _TARGET_SEEN.get((error.failure.status, error.as_caller), Seen.THERE)
         except (NotAnApiError, errors.AdapterError):
