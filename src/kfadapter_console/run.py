@@ -7,7 +7,7 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph import Node
 
     Names = tuple[str, ...]
+    Line = tuple[Row, int, int, str, bool]
 
 PARTS = ("head", "why", "graph", "tasks", "results", "about")
 """The parts of the page that change while the run is in progress, a template each."""
@@ -45,19 +46,6 @@ MAX_ROWS = 300
 _MAX_DRAWN = 100
 """Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
 _MAX_RESULTS, _MAX_PICTURES = 100, 8
-
-
-class Line(NamedTuple):
-    """A row of the table of tasks: how many groups are around it and how many rows inside it are not shown.
-
-    `toggle` unfolds it, or folds it again: a loop in all iterations around it; empty if it always shows all.
-    """
-
-    row: Row
-    depth: int = 0
-    hidden: int = 0
-    toggle: str = ""
-    is_open: bool = False
 
 
 def show(request: Request) -> Response:
@@ -152,13 +140,17 @@ def troubled(rows: Iterable[Row]) -> list[Row]:
 
 
 def _lines(rows: Iterable[Row], unfolded: Collection[str], depth: int = 0) -> Iterator[Line]:
-    """Yields what the table shows: of a folded loop or iteration only what failed or hangs."""
+    """Yields the rows that the table shows: of a folded loop or iteration only what failed or hangs.
+
+    With each row: the number of groups around it, how many rows inside it are not shown, what unfolds or folds it (a
+    loop in all iterations around it; empty if it always shows all), and whether it is unfolded.
+    """
     for row in rows:
         folds = bool(row.rows) and (row.kind is TaskKind.LOOP or not row.names)
         toggle = "/".join(row.names) or row.path
         is_open = not folds or toggle in unfolded
         inside = row.rows if is_open else [one for one in row.rows if one.needs_attention]
-        yield Line(row, depth, len(row.rows) - len(inside), toggle if folds else "", is_open and folds)
+        yield row, depth, len(row.rows) - len(inside), toggle if folds else "", is_open and folds
         yield from _lines(inside, unfolded, depth + 1)
 
 
@@ -235,7 +227,7 @@ def tasks(request: Request) -> Response:
         first=first,
         count=len(found),
         here=here,
-        lines=[Line(row) for row in found[first : first + MAX_ROWS]],
+        lines=[(row, 0, 0, "", False) for row in found[first : first + MAX_ROWS]],
         more=MAX_ROWS,
     )
 

@@ -310,6 +310,16 @@ def test_logs(visitor: Visitor, story: Run) -> None:
     assert "group of tasks" in loop.words
 
 
+def test_a_cached_task_has_no_log(visitor: Visitor, client: Client, made: Made) -> None:
+    """A task whose result came from the cache has no log to download."""
+    again = client.runs.create(made.metrics, parameters={"slope": 2.0})
+    client.runs.wait(again.run_id, timeout=WAIT_SECONDS)
+    cached = next(task for task in client.runs.get(again.run_id).tasks if task.cached)
+    shown = visitor.get(f"/runs/{again.run_id}/task?of={cached.task_id}")
+    assert "came from the cache" in shown.words
+    assert "Download the whole log" not in shown.words
+
+
 def test_logs_are_followed(visitor: Visitor, client: Client, story: Run) -> None:
     """The stream of a task sends its log as it grows, then its end."""
     assert story
