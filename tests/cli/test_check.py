@@ -176,6 +176,7 @@ HAND_MADE = {
     ),
     "literal-value": spec({"lit": {"inputs": {"parameters": {"x": constant("blue")}}}}, components={"lit": LITERAL}),
     "undeclared-input": spec({"a": {"inputs": {"parameters": {"x": {"componentInputParameter": "nothing"}}}}}),
+    "argo-template": spec({"a": {"inputs": {"parameters": {"x": constant("<li>{{ item.name }}</li>")}}}}),
     "four-byte-character": spec({"a": {"inputs": {"parameters": {"x": constant("😀")}}}}),
     "ignored-failure-dependents": spec(
         {

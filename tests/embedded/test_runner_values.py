@@ -308,6 +308,14 @@ def test_texts_for_groups_are_warned_of() -> None:
     assert (given["x"], warned) == ("<1>", ("text-into-pipeline",))
 
 
+def test_templates_of_argo_are_warned_of() -> None:
+    """`CreateRun` of 2.17.0 answers "failed to resolve {{ item.name }}", but takes `{{ name }}` and `{{$.x}}`."""
+    for text in ("{{ item.name }}", "a {{inputs.x}}", "{{workflow.name}}"):
+        assert _given({"x": _constant(text)}, _component(x={})) == ({"x": text}, ("argo-template",))
+    for text in ("{{ name }}", "{{$.inputs.x}}", "{{user.name}}"):
+        assert _given({"x": _constant(text)}, _component(x={})) == ({"x": text}, ())
+
+
 def test_four_bytes_are_warned_of() -> None:
     """4-byte characters are accepted, with a warning: in constants, parameters of the run, outputs and code."""
     assert _given({"x": _constant("😀")}, _component(x={})) == ({"x": "😀"}, ("four-byte-character",))

@@ -50,8 +50,7 @@ def root_inputs(root: Component, given: Mapping[str, JsonValue], warnings: TaskW
     for name, declared in root.input_definitions.parameters.items():
         if parameters.setdefault(name, declared.default_value) is None and not declared.is_optional:
             raise ValueFaultError(f"the parameter {name!r} has no value")
-        if found := _FOUR_BYTES.search(as_text(parameters[name])):
-            warnings.warn(rules.FOUR_BYTES.text(character=found[0]))
+        _warn_of_text(as_text(parameters[name]), warnings)
     return Values(parameters, origins=dict.fromkeys(parameters, Origin("RUNTIME_VALUE_INPUT", "ROOT")))
 
 
@@ -85,7 +84,7 @@ def given_inputs(
     parameters = _resolved(task, component, values, done=done, names=names, warnings=warnings)
     nulls = {name for name, value in parameters.items() if value is None and _may_be_null(sources.get(name))}
     _warn_of_loop(key, task, component, parameters, warnings)
-    _warn_of_four_bytes(sources, component, parameters, warnings)
+    _warn_of_texts(sources, component, parameters, warnings)
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
     if not component.executor.importer:  # KFP's importer has no driver
@@ -263,16 +262,25 @@ def _warn_of_loop(
         warnings.warn(rules.LOOPED_LIST_INSIDE.text(input=items, loop=key))
 
 
-def _warn_of_four_bytes(
+def _warn_of_text(text: str, warnings: TaskWarnings) -> None:
+    """Warns of a text that becomes a part of KFP's Workflow."""
+    if found := _FOUR_BYTES.search(text):
+        warnings.warn(rules.FOUR_BYTES.text(character=found[0]))
+    if found := rules.ARGO_TEMPLATES.search(text):
+        warnings.warn(rules.ARGO_TEMPLATE.text(template=found[0]))
+
+
+def _warn_of_texts(
     sources: Mapping[str, Source], component: Component, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
 ) -> None:
-    container = component.executor.container
-    if container and (found := _FOUR_BYTES.search("".join((*container.command, *container.args)))):
-        warnings.warn(rules.FOUR_BYTES.text(character=found[0]))
+    if container := component.executor.container:
+        _warn_of_text("".join((*container.command, *container.args)), warnings)
     for name, source in sources.items():
-        if not source.component_input_parameter and (found := _FOUR_BYTES.search(as_text(parameters.get(name)))):
-            rule = rules.FOUR_BYTES_OUTPUT if source.output else rules.FOUR_BYTES
-            warnings.warn(rule.text(character=found[0], input=name))
+        text = as_text(parameters.get(name))
+        if source.runtime_value is not None:
+            _warn_of_text(text, warnings)
+        elif source.output and (found := _FOUR_BYTES.search(text)):
+            warnings.warn(rules.FOUR_BYTES_OUTPUT.text(character=found[0], input=name))
 
 
 def _warn_of_artifacts(

@@ -58,6 +58,10 @@ def _of_pipeline(pipeline: Pipeline) -> Found:
             yield rules.LINE_BREAK_IN_DEFAULT.found("", input=name)
     if character := _four_bytes([pipeline.spec, pipeline.platform]):
         yield rules.FOUR_BYTES.found("", "error", character=character)
+    parts = [pipeline.spec.get(key) for key in ("components", "deploymentSpec", "root")]
+    found = (rules.ARGO_TEMPLATES.search(one) for one in every(parts) if isinstance(one, str) and "{{" in one)
+    if template := next(filter(None, found), None):
+        yield rules.ARGO_TEMPLATE.found("", "error", template=template[0])
 
 
 def _four_bytes(value: Json) -> str:

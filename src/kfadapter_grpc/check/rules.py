@@ -6,6 +6,7 @@ warns with them while it runs one. KFP's own code is quoted as of 2.17.0; `next`
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -145,6 +146,15 @@ FOUR_BYTES_OUTPUT = Rule(  # apiserver/client/sql.go; ReportWorkflow answers 500
     "as emoji, so the run stays as it was stored before, though its tasks end",
     "Hand such texts on in an artifact.",
 )
+ARGO_TEMPLATE = Rule(  # apiserver/resource/resource_manager.go:CreateRun, executionSpec.Validate
+    "argo-template",
+    CLUSTERS,
+    "the pipeline or a parameter holds {template}, which is a template of Argo Workflows, too; KFP answers 500 to the "
+    "run ('failed to resolve'), or it is filled in",
+    "Spell it in two parts in code, such as '{' '{ item.name }}', and hand such texts on in an artifact.",
+)
+ARGO_TEMPLATES = re.compile(r"\{\{\s*(?:inputs|item|pod|steps|tasks|workflow)\.[^{}]*\}\}")
+"""What Argo Workflows resolves, or refuses."""
 PLACEHOLDER_IN_VALUE = Rule(  # component/launcher_v2.go:compileCmdAndArgs
     "placeholder-in-value",
     CLUSTERS,
