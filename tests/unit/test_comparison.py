@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,12 +239,12 @@ def test_defaults_of_parameters() -> None:
     }
 
     class Versions(Pipelines):
-        def get_version(self, name: str = "", *, pipeline_version_id: str = "", **_: str) -> PipelineVersion:
-            if pipeline_version_id != "1":
+        async def _record(self, request: Any, *_: object) -> Any:  # noqa: ANN401
+            if request.version.pipeline_version_id != "1":
                 raise VersionNotFoundError("it was deleted")
-            return PipelineVersion("1", "p", name, spec=SpecSummary(parameters=(epochs, required)))
+            return PipelineVersion("1", "p", "v1", spec=SpecSummary(parameters=(epochs, required)))
 
-    pipelines = Versions.__new__(Versions)
+    pipelines = Versions(cast("Any", SimpleNamespace(run=asyncio.run, each=None)), "")
     client = SimpleNamespace(runs=SimpleNamespace(get=runs.__getitem__), pipelines=pipelines)
     read = read_runs(cast("Client", client), ["b", "a", "file", "c"])
     assert [(run.run_id, run.parameters) for run in read] == [
