@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 from grpc import aio
 
 from kfadapter_grpc.client.client import BaseClient, address_of
-from kfadapter_grpc.client.connection import BaseConnection
+from kfadapter_grpc.client.connection import BaseConnection, Connection
 from kfadapter_grpc.client.credentials import make_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from types import ModuleType, TracebackType
 
+    from google.protobuf.message import Message
     from typing_extensions import Self
 
+    from kfadapter_grpc.client.credentials import Credentials
     from kfadapter_grpc.contract.listing import Page
+    from kfadapter_grpc.methods import RpcMethod
 
 R = TypeVar("R")
 
@@ -48,6 +51,10 @@ class AsyncConnection(BaseConnection):
     library: ClassVar[ModuleType] = aio
     pages: ClassVar[Any] = AsyncPages
 
+    def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
+        super().__init__(target, timeout, credentials)
+        self._uploads: set[Connection] = set()
+
     def run(self, call: Coroutine[Any, Any, R]) -> R:
         """Returns the coroutine, which the caller awaits."""
         return cast("R", call)
@@ -64,6 +71,27 @@ class AsyncConnection(BaseConnection):
         """Yields the messages of a response stream."""
         async for answer in call:
             yield answer
+
+    async def send(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
+        """Makes the call over a connection of its own that blocks a thread.
+
+        If an adapter ends a call while a message is sent, grpc.aio reports INTERNAL in place of the adapter's error.
+        """
+        blocking = Connection(self.target, self._timeout, self._credentials)
+        with self._lock:
+            self._open()
+            self._uploads.add(blocking)
+        try:
+            return await asyncio.to_thread(blocking.run, blocking.send(rpc, messages, seconds))
+        finally:
+            self._uploads.discard(blocking)
+            blocking.run(blocking.close())
+
+    async def close(self) -> None:
+        """Closes the channel and cancels its calls. Idempotent."""
+        for upload in list(self._uploads):
+            upload.run(upload.close())
+        await super().close()
 
     async def sleep(self, seconds: float) -> None:
         """Pauses the task."""

@@ -221,6 +221,10 @@ class BaseConnection(ABC):
         except (grpc.RpcError, asyncio.CancelledError) as error:
             raise self._failure(error, request_id) from None
 
+    async def send(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
+        """Makes the call for a request stream; the deadline is `seconds` unless a timeout was set."""
+        return await self.call(self.rpc_of(rpc), messages, seconds)
+
     async def stream(
         self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
     ) -> AsyncGenerator[Any, None]:

@@ -278,9 +278,7 @@ class Pipelines(Resource):
     async def _send(self, stream: UploadMessages, size: int) -> UploadReceipt:
         rpc = METHOD_OF_REQUEST[pipeline_pb2.UploadPipelineRequest.DESCRIPTOR.name]
         try:
-            reply = await self._connection.call(
-                self._connection.rpc_of(rpc), stream, upload_seconds(size) + MARGIN_SECONDS
-            )
+            reply = await self._connection.send(rpc, stream, upload_seconds(size) + MARGIN_SECONDS)
         except (AdapterError, CancelledError) as error:
             if stream.failure is not None:
                 raise stream.failure from error
