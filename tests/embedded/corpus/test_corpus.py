@@ -24,6 +24,8 @@ _SECONDS = 100.0
 
 _METADATA = "what takers see of metadata comes from ML Metadata in KFP"
 WARNED: dict[str, tuple[str, str]] = {
+    "failures_ignored_then": ("run", "what depends on a task that ignores failures: KFP refuses the run"),
+    "loops_inside_pipelines": ("see-list-2", "collected through two loops is one flat list in KFP"),
     "failures_ignored_many": (r"see", "two tasks ignore failures of the same: KFP runs only the last by name"),
     "failures_ignored_skipped": (r"see-2", "a task that ignores failures of one that never started is not run by KFP"),
     "artifacts_imported": ("importer", "parameters in an importer's metadata stay placeholders in KFP"),
