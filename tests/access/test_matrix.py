@@ -64,7 +64,9 @@ def test_the_table_is_in_the_guide() -> None:
     assert shown == {path: case.needs.value for path, case in CASES.items() if case.needs}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow) if number else way for number, way in enumerate(WAYS)]
+)
 def test_matrix(tmp_path: Path, way: str) -> None:
     """All cells of all RPCs: a role suffices in its namespaces, a lower one nowhere, and others do not exist."""
     with known_by(way, tmp_path) as adapter:
