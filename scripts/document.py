@@ -19,6 +19,7 @@ from scripts import api_reference, cli_reference
 
 from kfadapter_grpc.auth.rules import rules_schema
 from kfadapter_grpc.check import rules
+from kfadapter_grpc.check.rule import Rule
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp.error_table import ROWS, Row
 from kfadapter_grpc.kfp.probes import PROBES
@@ -247,10 +248,10 @@ def doctor_page() -> str:
 
 def rules_page() -> str:
     """docs/reference/check.md."""
-    return RULES_HEAD + "".join(_rule_line(one) for one in vars(rules).values() if isinstance(one, rules.Rule))
+    return RULES_HEAD + "".join(_rule_line(one) for one in vars(rules).values() if isinstance(one, Rule))
 
 
-def _rule_line(rule: rules.Rule) -> str:
+def _rule_line(rule: Rule) -> str:
     fields = re.findall(r"(?<!\{)\{(\w+)\}", rule.what)
     what = rule.what.format(**{name: f"*{name}*" for name in fields})
     return f"| `{rule.name}` | {', '.join(rule.kfp)} | {what} | {rule.do} |\n"

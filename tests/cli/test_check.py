@@ -17,7 +17,7 @@ from tests.transcripts import PIPELINES
 from kfadapter_grpc.check import rules as all_rules
 from kfadapter_grpc.check.findings import findings
 from kfadapter_grpc.check.pipeline import pipeline_of
-from kfadapter_grpc.check.rules import CLUSTERS, LAPTOP, Finding, Rule
+from kfadapter_grpc.check.rule import CLUSTERS, LAPTOP, Finding, Rule
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_grpc.check.rules import Rule
+    from kfadapter_grpc.check.rule import Rule
 
 DONE, FAILED = Outcome(State.SUCCEEDED, known="COMPLETE"), Outcome(State.FAILED, "x", known="FAILED")
 NOT_TAKEN, OMITTED = Outcome(State.SKIPPED, known="CANCELED"), Outcome(State.SKIPPED)

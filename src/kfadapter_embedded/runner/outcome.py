@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_grpc.check.rules import Rule
+    from kfadapter_grpc.check.rule import Rule
 
     from .spec import Component, Dag
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_grpc.check.rules import Rule
+    from kfadapter_grpc.check.rule import Rule
 
 
 # The characters that Go's json.Marshal escapes for HTML and JavaScript.

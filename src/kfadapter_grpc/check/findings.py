@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.check.pipeline import Group, Pipeline, Task
-    from kfadapter_grpc.check.rules import Finding, Severity
+    from kfadapter_grpc.check.rule import Finding, Severity
     from kfadapter_grpc.contract.spec import Json
 
 MOST_FINDINGS = 1000

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.check.pipeline import Origin, Task
-    from kfadapter_grpc.check.rules import Finding, Severity
+    from kfadapter_grpc.check.rule import Finding, Severity
     from kfadapter_grpc.contract.spec import Json
 
 INPUT = re.compile(r"""\{\{\$\.inputs\.parameters\[(['"])(?P<name>.+?)\1\]\}\}""")

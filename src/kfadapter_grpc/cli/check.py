@@ -17,7 +17,7 @@ from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
 from kfadapter_grpc.cli.text import STDIN, one_line, plain
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.check.rules import Finding
+    from kfadapter_grpc.check.rule import Finding
 
 MOST_SHOWN = 10
 """How many findings an upload prints."""
