@@ -24,7 +24,7 @@ def test_all_is_well(target: str, visitor: Visitor) -> None:
     answer = visitor.get("/health")
     assert f"Adapter {target} Version of the adapter {installed_version()} Page {visitor.url}" in answer.words
     assert "9 ok. Check again" in answer.words
-    assert "✓ ok kfp Kubeflow Pipelines answers the adapter" in answer.words
+    assert "✓ ok kfp Kubeflow Pipelines responds to the adapter" in answer.words
 
 
 def test_the_version_of_kfp(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:

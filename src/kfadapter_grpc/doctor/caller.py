@@ -73,7 +73,7 @@ def container_engine(client: Client) -> Iterator[Verdict]:
     yield warning(
         _ENGINE,
         found.stderr.strip(),
-        why="kfadapter dev refuses pipelines with steps that are no Python components, but with --steps process",
+        why="kfadapter dev refuses pipelines with container components, unless --steps process is set",
         next_step=do("install and start Docker or Podman, or name another engine in DOCKER_HOST"),
     )
 
@@ -147,11 +147,11 @@ def _services(client: Client) -> Verdict:
 
 def _kfp(client: Client) -> Verdict:
     if client.health(_KFP) is HealthStatus.SERVING:
-        return ok("kfp", "Kubeflow Pipelines answers the adapter")
+        return ok("kfp", "Kubeflow Pipelines responds to the adapter")
     return failed(
         "kfp",
         "the adapter cannot reach Kubeflow Pipelines",
-        why="NOT_SERVING: the adapter asks it every few seconds; calls fail with KFP_UNAVAILABLE until it does",
+        why="NOT_SERVING: the adapter checks it every few seconds; calls fail with KFP_UNAVAILABLE until it responds",
         next_step=do("where the adapter runs: kfadapter doctor --server shows how far it gets"),
         exit_code=ExitCode.CANNOT_CONNECT,
     )
@@ -160,7 +160,7 @@ def _kfp(client: Client) -> Verdict:
 def _read(client: Client) -> Verdict:
     start = time.perf_counter()
     client.adapter_version()
-    return ok("read", f"the caller is let in: listing a pipeline took {_since(start)}")
+    return ok("read", f"the caller is authorized: listing a pipeline took {_since(start)}")
 
 
 def _version(client: Client) -> Verdict:

@@ -112,7 +112,7 @@ def _passed(stage: Stage, reached: Reach, url: str) -> str:
         Stage.TLS: "not used: the URL begins with http:",
         Stage.HTTP: "it answers",
         Stage.API: f"version {reached.version}; its health check took {1000 * reached.seconds:.0f} ms",
-        Stage.CREDENTIALS: "a list is answered: the adapter is let in",
+        Stage.CREDENTIALS: "a list succeeds: the adapter is authorized",
     }[stage]
 
 

@@ -208,7 +208,7 @@ def listening(settings: Settings) -> Verdict:
 def listening_for_health(settings: Settings) -> Verdict:
     """The same for the address of health checks."""
     if not settings.health_listen:
-        return ok("health address", "none: health is asked for at the adapter's address")
+        return ok("health address", "none: health is served at the adapter's address")
     return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", _taken)
 
 
