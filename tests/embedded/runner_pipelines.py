@@ -20,6 +20,11 @@ def write(text: str, out: dsl.Output[dsl.Dataset]):
 
 
 @component
+def read_one(a: dsl.Input[dsl.Dataset]) -> str:
+    return open(a.path).read()
+
+
+@component
 def read_two(a: dsl.Input[dsl.Dataset], b: dsl.Input[dsl.Dataset]) -> str:
     return open(a.path).read() + "|" + open(b.path).read()
 
@@ -359,7 +364,7 @@ def retried(marker: str) -> int:
 @dsl.pipeline(name="imported")
 def imported(uri: str) -> str:
     data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, metadata={"언어": "한국어"})
-    return read_two(a=data.output, b=data.output).output
+    return read_one(a=data.output).output
 
 
 @dsl.pipeline(name="path-output")

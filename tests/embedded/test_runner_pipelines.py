@@ -277,7 +277,7 @@ def test_imported_file(try_out: Callable[..., Tried], tmp_path: Path) -> None:
     data = tmp_path / "자료.txt"
     data.write_text("내용", "utf-8")
     tried = succeeded(try_out("imported", uri=f"file://{data}"))
-    assert tried.output("read-two") == "내용|내용"
+    assert tried.output("read-one") == "내용"
     (artifact,) = artifacts_of(tried.watcher.last("importer"))["artifact"]
     assert (artifact["name"], artifact["uri"]) == (data.name, data.as_uri())
     assert artifact["metadata"] == {"언어": "한국어"}
