@@ -37,9 +37,7 @@ templates_path = ["templates"]
 NAVIGATION = {
     "Guides": (
         "docs/getting-started",
-        "docs/console",
-        "docs/every-day",
-        "docs/clients",
+        "docs/runs",
         "docs/deploy",
         "docs/security",
         "docs/observability",
@@ -49,6 +47,7 @@ NAVIGATION = {
     "Reference": (
         "docs/reference/api/README",
         "docs/reference/cli/README",
+        "docs/reference/clients",
         "docs/reference/settings",
         "docs/reference/errors",
         "docs/reference/metrics",

@@ -122,6 +122,6 @@ def test_every_exit_code_is_listed(cli: dict[str, str]) -> None:
 
 def test_the_service_config_for_other_languages() -> None:
     """The service config of the page about languages is that of the Python client: it retries every read."""
-    page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "clients.md").read_text()
     (block,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     assert json.loads(block) == json.loads(service_config())
