@@ -173,7 +173,7 @@ Global___ReadArtifactRequest: _TypeAlias = ReadArtifactRequest  # noqa: Y015
 
 @_typing.final
 class ReadArtifactResponse(_message.Message):
-    """A part of an artifact's content."""
+    """A message of a stream of an artifact's bytes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,7 +183,7 @@ class ReadArtifactResponse(_message.Message):
     """The next bytes."""
     @_builtins.property
     def content(self) -> Global___ArtifactContent:
-        """The first message: what follows."""
+        """The description of what follows; only in the first message."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -36,15 +36,16 @@ class ArtifactServiceStub(object):
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+    run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
     reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
@@ -80,7 +81,7 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -89,15 +90,16 @@ class ArtifactServiceServicer(object):
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+    run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
     reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
@@ -144,7 +146,7 @@ class ArtifactServiceServicer(object):
         stored at its location: the task wrote nothing, or it was deleted.
         - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, is a folder of more than 100,000
         files, is at a location that the adapter may not read, or the store rejected the adapter's credentials. The
-        message says what to change.
+        message names what to change.
         - UNAVAILABLE / ARTIFACT_STORE_UNAVAILABLE: the store is unreachable or failed. Retry; `offset` continues.
         - ABORTED / ARTIFACT_CHANGED: the file was changed while it was read. Read it again from the start.
         """
@@ -155,8 +157,8 @@ class ArtifactServiceServicer(object):
     def ListMetrics(self, request, context):
         """Lists the scalar metrics of runs, one row for each run, newest first unless `order_by` is set.
 
-        A run whose metrics cannot be read is returned without them, and its `source` says why. A page may hold fewer runs
-        than requested although more follow: only an empty `next_page_token` ends the listing.
+        A run whose metrics cannot be read is returned without them, and its `source` has the reason. A page may hold fewer
+        runs than requested although more follow: only an empty `next_page_token` ends the listing.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -199,7 +201,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -208,15 +210,16 @@ class ArtifactService(object):
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+    run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
     reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 

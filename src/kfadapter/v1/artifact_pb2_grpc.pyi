@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArtifactServiceStub:
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -37,15 +37,16 @@ class ArtifactServiceStub:
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-      serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+      serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+      run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
       reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
@@ -88,15 +89,15 @@ class ArtifactServiceStub:
       stored at its location: the task wrote nothing, or it was deleted.
     - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, is a folder of more than 100,000
       files, is at a location that the adapter may not read, or the store rejected the adapter's credentials. The
-      message says what to change.
+      message names what to change.
     - UNAVAILABLE / ARTIFACT_STORE_UNAVAILABLE: the store is unreachable or failed. Retry; `offset` continues.
     - ABORTED / ARTIFACT_CHANGED: the file was changed while it was read. Read it again from the start.
     """
     ListMetrics: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListMetricsRequest, _artifact_pb2.ListMetricsResponse]
     """Lists the scalar metrics of runs, one row for each run, newest first unless `order_by` is set.
 
-    A run whose metrics cannot be read is returned without them, and its `source` says why. A page may hold fewer runs
-    than requested although more follow: only an empty `next_page_token` ends the listing.
+    A run whose metrics cannot be read is returned without them, and its `source` has the reason. A page may hold fewer
+    runs than requested although more follow: only an empty `next_page_token` ends the listing.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -106,7 +107,7 @@ class ArtifactServiceStub:
 
 @_typing.type_check_only
 class ArtifactServiceAsyncStub(ArtifactServiceStub):
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -115,15 +116,16 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-      serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+      serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+      run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
       reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
@@ -163,15 +165,15 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
       stored at its location: the task wrote nothing, or it was deleted.
     - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, is a folder of more than 100,000
       files, is at a location that the adapter may not read, or the store rejected the adapter's credentials. The
-      message says what to change.
+      message names what to change.
     - UNAVAILABLE / ARTIFACT_STORE_UNAVAILABLE: the store is unreachable or failed. Retry; `offset` continues.
     - ABORTED / ARTIFACT_CHANGED: the file was changed while it was read. Read it again from the start.
     """
     ListMetrics: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListMetricsRequest, _artifact_pb2.ListMetricsResponse]  # type: ignore[assignment]
     """Lists the scalar metrics of runs, one row for each run, newest first unless `order_by` is set.
 
-    A run whose metrics cannot be read is returned without them, and its `source` says why. A page may hold fewer runs
-    than requested although more follow: only an empty `next_page_token` ends the listing.
+    A run whose metrics cannot be read is returned without them, and its `source` has the reason. A page may hold fewer
+    runs than requested although more follow: only an empty `next_page_token` ends the listing.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -180,7 +182,7 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """
 
 class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
+    """Lists and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
     Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
     forwarded: without access to the run there is none to its artifacts.
@@ -189,15 +191,16 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
-      serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+      serves no outputs of this run. The message names the cause. List with a filter and ListMetrics report it for each
+      run.
     - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
       reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request it.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access. Request access.
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
@@ -253,7 +256,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
           stored at its location: the task wrote nothing, or it was deleted.
         - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, is a folder of more than 100,000
           files, is at a location that the adapter may not read, or the store rejected the adapter's credentials. The
-          message says what to change.
+          message names what to change.
         - UNAVAILABLE / ARTIFACT_STORE_UNAVAILABLE: the store is unreachable or failed. Retry; `offset` continues.
         - ABORTED / ARTIFACT_CHANGED: the file was changed while it was read. Read it again from the start.
         """
@@ -266,8 +269,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_artifact_pb2.ListMetricsResponse, _abc.Awaitable[_artifact_pb2.ListMetricsResponse]]:
         """Lists the scalar metrics of runs, one row for each run, newest first unless `order_by` is set.
 
-        A run whose metrics cannot be read is returned without them, and its `source` says why. A page may hold fewer runs
-        than requested although more follow: only an empty `next_page_token` ends the listing.
+        A run whose metrics cannot be read is returned without them, and its `source` has the reason. A page may hold fewer
+        runs than requested although more follow: only an empty `next_page_token` ends the listing.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.

@@ -61,8 +61,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_UPLOAD: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT: the upload stream is not one metadata message followed by chunks. Correct the stream."""
     ERROR_REASON_INVALID_PIPELINE_FILE: _ErrorReason.ValueType  # 12
-    """INVALID_ARGUMENT: the file is not a valid pipeline; the message says why, with line and column where known. Correct
-    the file.
+    """INVALID_ARGUMENT: the file is not a valid pipeline; the message has the cause, and line and column where known.
+    Correct the file.
     """
     ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 13
     """INVALID_ARGUMENT: the received bytes do not have the announced SHA-256. Send the file again."""
@@ -87,16 +87,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NAME_CONTESTED: _ErrorReason.ValueType  # 22
     """ABORTED: concurrent uploads repeatedly took the next version number. Retry."""
     ERROR_REASON_UPLOAD_TOO_LARGE: _ErrorReason.ValueType  # 23
-    """RESOURCE_EXHAUSTED: the file exceeds the limit given in the message. Reduce its size."""
+    """RESOURCE_EXHAUSTED: the file exceeds the limit in the message. Reduce its size."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 36
     """RESOURCE_EXHAUSTED: KFP's storage is full. Delete runs that are no longer needed, or have its operator add storage."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Wait as RetryInfo says, then retry."""
+    """RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Retry after the delay in RetryInfo."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 25
     """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one; or credentials of two
-    identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an issuer
-    that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value `fault` of
-    ErrorInfo's metadata says what is wrong with a token. The adapter refuses without calling KFP.
+    identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an
+    issuer that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value
+    `fault` of ErrorInfo's metadata names the fault of the token. KFP is not called.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 26
     """PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
@@ -104,13 +104,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     operator of the system that the message names, or use another namespace.
     """
     ERROR_REASON_KFP_UNAVAILABLE: _ErrorReason.ValueType  # 27
-    """UNAVAILABLE: Kubeflow Pipelines is unreachable. Retry reads as RetryInfo says; see the RPC for writes."""
+    """UNAVAILABLE: Kubeflow Pipelines is unreachable. Retry reads after the delay in RetryInfo; see the RPC for writes."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 28
     """UNAVAILABLE: this adapter is shutting down. Retry; another replica, or the restarted one, responds."""
     ERROR_REASON_KFP_TIMEOUT: _ErrorReason.ValueType  # 29
     """DEADLINE_EXCEEDED: Kubeflow Pipelines did not respond within the deadline. Allow more time; see the RPC for writes."""
     ERROR_REASON_UNSUPPORTED_BY_KFP: _ErrorReason.ValueType  # 30
-    """UNIMPLEMENTED: this version of Kubeflow Pipelines does not support the request. The message says what it needs."""
+    """UNIMPLEMENTED: this version of Kubeflow Pipelines does not support the request. The message names the version or
+    setting that does.
+    """
     ERROR_REASON_KFP_ERROR: _ErrorReason.ValueType  # 31
     """INTERNAL: Kubeflow Pipelines failed, or sent an invalid response. The message holds what is known; the operator
     finds more in the log under the request id.
@@ -127,7 +129,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ARTIFACT_NOT_READABLE: _ErrorReason.ValueType  # 38
     """FAILED_PRECONDITION: the artifact's bytes cannot be read: it consists of metrics, is at a location that the adapter
-    may not read, or the store rejected the adapter's credentials. The message says what to change.
+    may not read, or the store rejected the adapter's credentials. The message names what to change.
     """
     ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
     """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
@@ -135,7 +137,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: the artifact was changed while it was read. Read it again from the start."""
     ERROR_REASON_ISSUER_UNAVAILABLE: _ErrorReason.ValueType  # 41
     """UNAVAILABLE: the token cannot be verified at the moment, because its issuer's keys or the Kubernetes API server are
-    unreachable. Retry as RetryInfo says; the token may be valid.
+    unreachable. Retry after the delay in RetryInfo; the token may be valid.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -168,8 +170,8 @@ ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
 ERROR_REASON_INVALID_UPLOAD: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT: the upload stream is not one metadata message followed by chunks. Correct the stream."""
 ERROR_REASON_INVALID_PIPELINE_FILE: ErrorReason.ValueType  # 12
-"""INVALID_ARGUMENT: the file is not a valid pipeline; the message says why, with line and column where known. Correct
-the file.
+"""INVALID_ARGUMENT: the file is not a valid pipeline; the message has the cause, and line and column where known.
+Correct the file.
 """
 ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT: the received bytes do not have the announced SHA-256. Send the file again."""
@@ -194,16 +196,16 @@ correct this.
 ERROR_REASON_NAME_CONTESTED: ErrorReason.ValueType  # 22
 """ABORTED: concurrent uploads repeatedly took the next version number. Retry."""
 ERROR_REASON_UPLOAD_TOO_LARGE: ErrorReason.ValueType  # 23
-"""RESOURCE_EXHAUSTED: the file exceeds the limit given in the message. Reduce its size."""
+"""RESOURCE_EXHAUSTED: the file exceeds the limit in the message. Reduce its size."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 36
 """RESOURCE_EXHAUSTED: KFP's storage is full. Delete runs that are no longer needed, or have its operator add storage."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Wait as RetryInfo says, then retry."""
+"""RESOURCE_EXHAUSTED: the adapter's concurrency limit is reached. Retry after the delay in RetryInfo."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 25
 """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or an expired one; or credentials of two
-identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an issuer
-that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value `fault` of
-ErrorInfo's metadata says what is wrong with a token. The adapter refuses without calling KFP.
+identities. Send the metadata `authorization: Bearer TOKEN` with a token from the adapter's operator, from an
+issuer that the adapter accepts or, where the adapter forwards it to KFP, with one that KFP accepts. The value
+`fault` of ErrorInfo's metadata names the fault of the token. KFP is not called.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 26
 """PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
@@ -211,13 +213,15 @@ certificate is allowed or, where the adapter forwards the caller's authorization
 operator of the system that the message names, or use another namespace.
 """
 ERROR_REASON_KFP_UNAVAILABLE: ErrorReason.ValueType  # 27
-"""UNAVAILABLE: Kubeflow Pipelines is unreachable. Retry reads as RetryInfo says; see the RPC for writes."""
+"""UNAVAILABLE: Kubeflow Pipelines is unreachable. Retry reads after the delay in RetryInfo; see the RPC for writes."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 28
 """UNAVAILABLE: this adapter is shutting down. Retry; another replica, or the restarted one, responds."""
 ERROR_REASON_KFP_TIMEOUT: ErrorReason.ValueType  # 29
 """DEADLINE_EXCEEDED: Kubeflow Pipelines did not respond within the deadline. Allow more time; see the RPC for writes."""
 ERROR_REASON_UNSUPPORTED_BY_KFP: ErrorReason.ValueType  # 30
-"""UNIMPLEMENTED: this version of Kubeflow Pipelines does not support the request. The message says what it needs."""
+"""UNIMPLEMENTED: this version of Kubeflow Pipelines does not support the request. The message names the version or
+setting that does.
+"""
 ERROR_REASON_KFP_ERROR: ErrorReason.ValueType  # 31
 """INTERNAL: Kubeflow Pipelines failed, or sent an invalid response. The message holds what is known; the operator
 finds more in the log under the request id.
@@ -234,7 +238,7 @@ ArtifactService.List returns the artifacts of a run.
 """
 ERROR_REASON_ARTIFACT_NOT_READABLE: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION: the artifact's bytes cannot be read: it consists of metrics, is at a location that the adapter
-may not read, or the store rejected the adapter's credentials. The message says what to change.
+may not read, or the store rejected the adapter's credentials. The message names what to change.
 """
 ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
@@ -242,6 +246,6 @@ ERROR_REASON_ARTIFACT_CHANGED: ErrorReason.ValueType  # 40
 """ABORTED: the artifact was changed while it was read. Read it again from the start."""
 ERROR_REASON_ISSUER_UNAVAILABLE: ErrorReason.ValueType  # 41
 """UNAVAILABLE: the token cannot be verified at the moment, because its issuer's keys or the Kubernetes API server are
-unreachable. Retry as RetryInfo says; the token may be valid.
+unreachable. Retry after the delay in RetryInfo; the token may be valid.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -100,7 +100,7 @@ class ExperimentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+        """Lists experiments, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
         Errors:
         - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.

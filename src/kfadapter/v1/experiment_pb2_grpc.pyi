@@ -52,7 +52,7 @@ class ExperimentServiceStub:
     - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
     """
     List: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]
-    """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+    """Lists experiments, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
     Errors:
     - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
@@ -102,7 +102,7 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
     """
     List: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ListExperimentsRequest, _experiment_pb2.ListExperimentsResponse]  # type: ignore[assignment]
-    """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+    """Lists experiments, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
     Errors:
     - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
@@ -167,7 +167,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.ListExperimentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.ListExperimentsResponse, _abc.Awaitable[_experiment_pb2.ListExperimentsResponse]]:
-        """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+        """Lists experiments, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
         Errors:
         - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IdentityServiceStub(object):
-    """Shows callers their identity.
+    """Returns the identity and the roles of callers.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class IdentityServiceStub(object):
 
 
 class IdentityServiceServicer(object):
-    """Shows callers their identity.
+    """Returns the identity and the roles of callers.
     """
 
     def WhoAmI(self, request, context):
@@ -51,8 +51,8 @@ class IdentityServiceServicer(object):
         Kubeflow Pipelines (KFP) is not called.
 
         Errors:
-        - UNAUTHENTICATED / UNAUTHENTICATED: the call has no valid credentials. The message says what to send.
-        - UNAVAILABLE / ISSUER_UNAVAILABLE: the token cannot be verified at the moment. Retry as RetryInfo says.
+        - UNAUTHENTICATED / UNAUTHENTICATED: the call has no valid credentials. The message names what to send.
+        - UNAVAILABLE / ISSUER_UNAVAILABLE: the token cannot be verified at the moment. Retry after the delay in RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +75,7 @@ def add_IdentityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdentityService(object):
-    """Shows callers their identity.
+    """Returns the identity and the roles of callers.
     """
 
     @staticmethod

@@ -205,7 +205,7 @@ class Pipeline(_message.Message):
     display_name: _builtins.str
     """The display name; defaults to `name`."""
     description: _builtins.str
-    """The description, as given with the first upload."""
+    """The description set by the first upload."""
     namespace: _builtins.str
     """The Kubernetes namespace; empty in a single-user KFP, and for shared pipelines."""
     version_count: _builtins.int
@@ -292,13 +292,13 @@ class PipelineVersion(_message.Message):
     display_name: _builtins.str
     """The display name; defaults to `name`."""
     description: _builtins.str
-    """The description of this version, as given with its upload."""
+    """The description set by its upload."""
     sha256: _builtins.str
     """The SHA-256 of the uploaded file in lower-case hex; empty if it was not uploaded through this adapter, or if KFP
     does not keep tags.
     """
     code_source_url: _builtins.str
-    """The location of the source code, as given with its upload."""
+    """The location of the source code, set by its upload."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """The creation time, in whole seconds. Not set where KFP does not report it."""

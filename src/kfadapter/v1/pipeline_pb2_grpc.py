@@ -39,7 +39,7 @@ class PipelineServiceStub(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -128,7 +128,7 @@ class PipelineServiceServicer(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -188,7 +188,7 @@ class PipelineServiceServicer(object):
         Errors:
         - INVALID_ARGUMENT / INVALID_UPLOAD: the stream is empty, does not begin with metadata, has metadata twice, or
         holds more or fewer bytes than `total_bytes`. Correct the stream.
-        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; line and column are given where
+        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; the message has line and column where
         known. Correct the file.
         - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the received bytes do not have the announced SHA-256. Send them again.
         - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file exceeds the limit of the adapter or of KFP. Reduce its size.
@@ -204,13 +204,13 @@ class PipelineServiceServicer(object):
     def Update(self, request, context):
         """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
 
-        KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
-        the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
-        replaced.
+        KFP supports no other changes. It has no etags, so of concurrent updates of a field the last one wins. The
+        adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are replaced.
 
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+        display name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,7 +224,7 @@ class PipelineServiceServicer(object):
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
         - FAILED_PRECONDITION / PIPELINE_HAS_VERSIONS: it has several versions; the message and the metadata
-        (`version_count`) say how many. Set `force` to delete them all.
+        (`version_count`) have the number. Set `force` to delete them all.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,7 +264,8 @@ class PipelineServiceServicer(object):
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
         - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+        display name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -379,7 +380,7 @@ class PipelineService(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.

@@ -40,7 +40,7 @@ class PipelineServiceStub:
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -96,7 +96,7 @@ class PipelineServiceStub:
     Errors:
     - INVALID_ARGUMENT / INVALID_UPLOAD: the stream is empty, does not begin with metadata, has metadata twice, or
       holds more or fewer bytes than `total_bytes`. Correct the stream.
-    - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; line and column are given where
+    - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; the message has line and column where
       known. Correct the file.
     - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the received bytes do not have the announced SHA-256. Send them again.
     - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file exceeds the limit of the adapter or of KFP. Reduce its size.
@@ -108,13 +108,13 @@ class PipelineServiceStub:
     Update: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineRequest, _pipeline_pb2.Pipeline]
     """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
 
-    KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
-    the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
-    replaced.
+    KFP supports no other changes. It has no etags, so of concurrent updates of a field the last one wins. The
+    adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are replaced.
 
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+      display name.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineRequest, _pipeline_pb2.DeletePipelineResponse]
     """Deletes a pipeline and its versions. Runs of the pipeline are kept.
@@ -124,7 +124,7 @@ class PipelineServiceStub:
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
     - FAILED_PRECONDITION / PIPELINE_HAS_VERSIONS: it has several versions; the message and the metadata
-      (`version_count`) say how many. Set `force` to delete them all.
+      (`version_count`) have the number. Set `force` to delete them all.
     """
     ListVersions: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.ListPipelineVersionsRequest, _pipeline_pb2.ListPipelineVersionsResponse]
     """Lists the versions of a pipeline, newest first unless `order_by` is set.
@@ -152,7 +152,8 @@ class PipelineServiceStub:
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
     - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+      display name.
     """
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineVersionRequest, _pipeline_pb2.DeletePipelineVersionResponse]
     """Deletes a version of a pipeline. Runs of the version are kept.
@@ -196,7 +197,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -249,7 +250,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     Errors:
     - INVALID_ARGUMENT / INVALID_UPLOAD: the stream is empty, does not begin with metadata, has metadata twice, or
       holds more or fewer bytes than `total_bytes`. Correct the stream.
-    - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; line and column are given where
+    - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; the message has line and column where
       known. Correct the file.
     - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the received bytes do not have the announced SHA-256. Send them again.
     - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file exceeds the limit of the adapter or of KFP. Reduce its size.
@@ -261,13 +262,13 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     Update: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.UpdatePipelineRequest, _pipeline_pb2.Pipeline]  # type: ignore[assignment]
     """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
 
-    KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
-    the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
-    replaced.
+    KFP supports no other changes. It has no etags, so of concurrent updates of a field the last one wins. The
+    adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are replaced.
 
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+      display name.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineRequest, _pipeline_pb2.DeletePipelineResponse]  # type: ignore[assignment]
     """Deletes a pipeline and its versions. Runs of the pipeline are kept.
@@ -277,7 +278,7 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
     - FAILED_PRECONDITION / PIPELINE_HAS_VERSIONS: it has several versions; the message and the metadata
-      (`version_count`) say how many. Set `force` to delete them all.
+      (`version_count`) have the number. Set `force` to delete them all.
     """
     ListVersions: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.ListPipelineVersionsRequest, _pipeline_pb2.ListPipelineVersionsResponse]  # type: ignore[assignment]
     """Lists the versions of a pipeline, newest first unless `order_by` is set.
@@ -305,7 +306,8 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
     - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+      display name.
     """
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_pipeline_pb2.DeletePipelineVersionRequest, _pipeline_pb2.DeletePipelineVersionResponse]  # type: ignore[assignment]
     """Deletes a version of a pipeline. Runs of the version are kept.
@@ -348,7 +350,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -417,7 +419,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - INVALID_ARGUMENT / INVALID_UPLOAD: the stream is empty, does not begin with metadata, has metadata twice, or
           holds more or fewer bytes than `total_bytes`. Correct the stream.
-        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; line and column are given where
+        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; the message has line and column where
           known. Correct the file.
         - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the received bytes do not have the announced SHA-256. Send them again.
         - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file exceeds the limit of the adapter or of KFP. Reduce its size.
@@ -435,13 +437,13 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pipeline_pb2.Pipeline, _abc.Awaitable[_pipeline_pb2.Pipeline]]:
         """Updates the display name and the tags of a pipeline, as in AIP-134, and returns it as VIEW_BASIC does.
 
-        KFP changes nothing else: name, description and versions stay. It has no etags, so of concurrent updates of a field
-        the last one wins. The adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are
-        replaced.
+        KFP supports no other changes. It has no etags, so of concurrent updates of a field the last one wins. The
+        adapter's own tags (`kfadapter_...`) are kept: the stored tags are read before they are replaced.
 
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+          display name.
         """
 
     @_abc_1.abstractmethod
@@ -457,7 +459,7 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
         - FAILED_PRECONDITION / PIPELINE_HAS_VERSIONS: it has several versions; the message and the metadata
-          (`version_count`) say how many. Set `force` to delete them all.
+          (`version_count`) have the number. Set `force` to delete them all.
         """
 
     @_abc_1.abstractmethod
@@ -503,7 +505,8 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
         - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version. ListVersions returns its versions.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 updates nothing. Upload a new version with the display name.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: KFP before 2.17 does not support updates. Upload a new version with the
+          display name.
         """
 
     @_abc_1.abstractmethod

@@ -128,7 +128,7 @@ class RecurringRun(_message.Message):
     max_concurrency: _builtins.int
     """The maximum number of its runs in progress at once."""
     catch_up: _builtins.bool
-    """Whether missed starts are made up for."""
+    """Whether missed starts are caught up."""
     pipeline_id: _builtins.str
     """The pipeline that is run."""
     pipeline_version_id: _builtins.str
@@ -142,7 +142,7 @@ class RecurringRun(_message.Message):
     service_account: _builtins.str
     """The Kubernetes service account of the tasks."""
     error: _builtins.str
-    """What is wrong with it, where KFP reports it."""
+    """The error of its schedule, where KFP reports one."""
     ended: _builtins.bool
     """Whether its schedule has ended (`end_at` has passed): it starts no more runs, although KFP still reports it as
     enabled.
@@ -170,7 +170,7 @@ class RecurringRun(_message.Message):
     @_builtins.property
     def computed_next_start_at(self) -> _timestamp_pb2.Timestamp:
         """The next start, computed by the adapter from the schedule, in UTC, because KFP does not report it. A missed start
-        that is made up for comes earlier. Not set if the recurring run is disabled or has ended, if `error` is set, and
+        that is caught up comes earlier. Not set if the recurring run is disabled or has ended, if `error` is set, and
         where the schedule alone does not determine it: after the first start of an interval that does not catch up, and
         for `@every`.
         """
@@ -249,7 +249,7 @@ class CreateRecurringRunRequest(_message.Message):
     max_concurrency: _builtins.int
     """The maximum number of its runs in progress at once, 1 to 10. 0 means 1."""
     catch_up: _builtins.bool
-    """Whether to make up for missed starts."""
+    """Whether to catch up on missed starts."""
     disabled: _builtins.bool
     """Whether to create it disabled."""
     service_account: _builtins.str

@@ -105,7 +105,7 @@ class RecurringRunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists recurring runs, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+        """Lists recurring runs, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.

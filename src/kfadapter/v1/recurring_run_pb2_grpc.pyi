@@ -57,7 +57,7 @@ class RecurringRunServiceStub:
     - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist. Check the id, or list the recurring runs.
     """
     List: _grpc.UnaryUnaryMultiCallable[_recurring_run_pb2.ListRecurringRunsRequest, _recurring_run_pb2.ListRecurringRunsResponse]
-    """Lists recurring runs, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+    """Lists recurring runs, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -112,7 +112,7 @@ class RecurringRunServiceAsyncStub(RecurringRunServiceStub):
     - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist. Check the id, or list the recurring runs.
     """
     List: _aio.UnaryUnaryMultiCallable[_recurring_run_pb2.ListRecurringRunsRequest, _recurring_run_pb2.ListRecurringRunsResponse]  # type: ignore[assignment]
-    """Lists recurring runs, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+    """Lists recurring runs, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -182,7 +182,7 @@ class RecurringRunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recurring_run_pb2.ListRecurringRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recurring_run_pb2.ListRecurringRunsResponse, _abc.Awaitable[_recurring_run_pb2.ListRecurringRunsResponse]]:
-        """Lists recurring runs, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
+        """Lists recurring runs, newest first unless `order_by` is set. Paging is as in PipelineService's List.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.

@@ -90,9 +90,9 @@ class _RunSourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunSou
     RUN_SOURCE_STATE_UNSPECIFIED: _RunSourceState.ValueType  # 0
     """Unknown."""
     RUN_SOURCE_STATE_AVAILABLE: _RunSourceState.ValueType  # 1
-    """It was read: what it does not hold, the run does not have."""
+    """It was read, and is complete."""
     RUN_SOURCE_STATE_NOT_CONFIGURED: _RunSourceState.ValueType  # 2
-    """The adapter's settings do not name it. The message says which setting its operator can set."""
+    """The adapter's settings do not name it. The message names the setting."""
     RUN_SOURCE_STATE_NOT_SERVED: _RunSourceState.ValueType  # 3
     """This KFP does not serve it, or not for this run."""
     RUN_SOURCE_STATE_UNREACHABLE: _RunSourceState.ValueType  # 4
@@ -104,9 +104,9 @@ class RunSourceState(_RunSourceState, metaclass=_RunSourceStateEnumTypeWrapper):
 RUN_SOURCE_STATE_UNSPECIFIED: RunSourceState.ValueType  # 0
 """Unknown."""
 RUN_SOURCE_STATE_AVAILABLE: RunSourceState.ValueType  # 1
-"""It was read: what it does not hold, the run does not have."""
+"""It was read, and is complete."""
 RUN_SOURCE_STATE_NOT_CONFIGURED: RunSourceState.ValueType  # 2
-"""The adapter's settings do not name it. The message says which setting its operator can set."""
+"""The adapter's settings do not name it. The message names the setting."""
 RUN_SOURCE_STATE_NOT_SERVED: RunSourceState.ValueType  # 3
 """This KFP does not serve it, or not for this run."""
 RUN_SOURCE_STATE_UNREACHABLE: RunSourceState.ValueType  # 4
@@ -257,7 +257,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
-        """The time at which it finished. Not set before."""
+        """The time at which it finished. Not set until then."""
 
     @_builtins.property
     def scheduled_at(self) -> _timestamp_pb2.Timestamp:
@@ -277,9 +277,9 @@ class Run(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What you should know although nothing failed: a task that waits for its image or for a node, in the words of
-        Kubernetes, what a cluster would do otherwise than the embedded KFP (rules of `kfadapter check`), or a value that
-        this message cannot represent (see `parameters`). Tasks are checked with VIEW_FULL and in a Watch with `tasks`.
+        """Conditions that are not failures: a task that waits for its image or for a node, with Kubernetes' message; a
+        difference between the embedded KFP and a cluster (rules of `kfadapter check`); a value that this message cannot
+        represent (see `parameters`). Tasks are checked with VIEW_FULL and in a Watch with `tasks`.
 
         A run that exceeds a message of 4 MiB has its longest texts and values truncated, and then its lists; a field that
         cannot be read is not set. Each is named here, the first 20 of a kind.
@@ -449,11 +449,11 @@ class RunTask(_message.Message):
     """The last 20 lines of its log, if it failed; only with VIEW_FULL, and only if KFP served them in time."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
-        """The time at which it started. Not set before."""
+        """The time at which it started. Not set until then."""
 
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
-        """The time at which it finished. Not set before."""
+        """The time at which it finished. Not set until then."""
 
     @_builtins.property
     def state_history(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunStateChange]:
@@ -465,8 +465,8 @@ class RunTask(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What you should know although it did not fail, for example why its pod cannot start, or what a cluster would do
-        otherwise than the embedded KFP.
+        """Conditions that are not failures, such as why its pod cannot start, or a difference between the embedded KFP and a
+        cluster.
         """
 
     @_builtins.property
@@ -1438,7 +1438,7 @@ Global___ReadLogsRequest: _TypeAlias = ReadLogsRequest  # noqa: Y015
 
 @_typing.final
 class ReadLogsResponse(_message.Message):
-    """A piece of a log."""
+    """A message of a log stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1447,7 +1447,7 @@ class ReadLogsResponse(_message.Message):
     chunk: _builtins.bytes
     """Bytes, usually UTF-8; lines may be split anywhere."""
     note: _builtins.str
-    """Says that the log is not complete, and why. Sent without bytes, as the last message."""
+    """Why the log is incomplete. Sent without bytes, as the last message."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -38,7 +38,7 @@ class RunServiceStub(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -110,7 +110,7 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -122,7 +122,7 @@ class RunServiceServicer(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -198,7 +198,8 @@ class RunServiceServicer(object):
         A watch of ids ends with OK when all runs have finished or were deleted. A watch of a filter covers the newest 1000
         matching runs and those created later; it does not end by itself. A run that no longer matches is sent once more.
         Runs that match later because they were retried or unarchived are not added. While KFP is unreachable the stream
-        stays open, and heartbeats say so. The response headers, with x-request-id, are sent as soon as the stream is open.
+        stays open, and heartbeats report it. The response headers, with x-request-id, are sent as soon as the stream is
+        open.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -226,14 +227,14 @@ class RunServiceServicer(object):
         - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or the attempt does not exist. Use one of the
         listed paths.
         - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is unavailable: it was never archived, its file or pod was deleted,
-        or the task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
+        or the task is running and KFP has no live logs. The message has the cause, and how to read the log with kubectl.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Terminate(self, request, context):
-        """Stops a run. No-op if it has finished or is being stopped.
+        """Terminates a run. No-op if it has finished or is being terminated.
 
         Errors:
         - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
@@ -346,7 +347,7 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -358,7 +359,7 @@ class RunService(object):
     effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunServiceStub:
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -39,7 +39,7 @@ class RunServiceStub:
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -107,7 +107,8 @@ class RunServiceStub:
     A watch of ids ends with OK when all runs have finished or were deleted. A watch of a filter covers the newest 1000
     matching runs and those created later; it does not end by itself. A run that no longer matches is sent once more.
     Runs that match later because they were retried or unarchived are not added. While KFP is unreachable the stream
-    stays open, and heartbeats say so. The response headers, with x-request-id, are sent as soon as the stream is open.
+    stays open, and heartbeats report it. The response headers, with x-request-id, are sent as soon as the stream is
+    open.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -131,10 +132,10 @@ class RunServiceStub:
     - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or the attempt does not exist. Use one of the
       listed paths.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is unavailable: it was never archived, its file or pod was deleted,
-      or the task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
+      or the task is running and KFP has no live logs. The message has the cause, and how to read the log with kubectl.
     """
     Terminate: _grpc.UnaryUnaryMultiCallable[_run_pb2.TerminateRunRequest, _run_pb2.Run]
-    """Stops a run. No-op if it has finished or is being stopped.
+    """Terminates a run. No-op if it has finished or is being terminated.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
@@ -168,7 +169,7 @@ class RunServiceStub:
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -180,7 +181,7 @@ class RunServiceAsyncStub(RunServiceStub):
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -245,7 +246,8 @@ class RunServiceAsyncStub(RunServiceStub):
     A watch of ids ends with OK when all runs have finished or were deleted. A watch of a filter covers the newest 1000
     matching runs and those created later; it does not end by itself. A run that no longer matches is sent once more.
     Runs that match later because they were retried or unarchived are not added. While KFP is unreachable the stream
-    stays open, and heartbeats say so. The response headers, with x-request-id, are sent as soon as the stream is open.
+    stays open, and heartbeats report it. The response headers, with x-request-id, are sent as soon as the stream is
+    open.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -269,10 +271,10 @@ class RunServiceAsyncStub(RunServiceStub):
     - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or the attempt does not exist. Use one of the
       listed paths.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is unavailable: it was never archived, its file or pod was deleted,
-      or the task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
+      or the task is running and KFP has no live logs. The message has the cause, and how to read the log with kubectl.
     """
     Terminate: _aio.UnaryUnaryMultiCallable[_run_pb2.TerminateRunRequest, _run_pb2.Run]  # type: ignore[assignment]
-    """Stops a run. No-op if it has finished or is being stopped.
+    """Terminates a run. No-op if it has finished or is being terminated.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
@@ -305,7 +307,7 @@ class RunServiceAsyncStub(RunServiceStub):
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, gets, lists, watches, terminates, retries, archives and deletes runs of Kubeflow Pipelines (KFP).
 
     A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
     deleted.
@@ -317,7 +319,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
       effect.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Retry after the delay in RetryInfo.
     - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
@@ -404,7 +406,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         A watch of ids ends with OK when all runs have finished or were deleted. A watch of a filter covers the newest 1000
         matching runs and those created later; it does not end by itself. A run that no longer matches is sent once more.
         Runs that match later because they were retried or unarchived are not added. While KFP is unreachable the stream
-        stays open, and heartbeats say so. The response headers, with x-request-id, are sent as soon as the stream is open.
+        stays open, and heartbeats report it. The response headers, with x-request-id, are sent as soon as the stream is
+        open.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -434,7 +437,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or the attempt does not exist. Use one of the
           listed paths.
         - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is unavailable: it was never archived, its file or pod was deleted,
-          or the task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
+          or the task is running and KFP has no live logs. The message has the cause, and how to read the log with kubectl.
         """
 
     @_abc_1.abstractmethod
@@ -443,7 +446,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_pb2.TerminateRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.Run, _abc.Awaitable[_run_pb2.Run]]:
-        """Stops a run. No-op if it has finished or is being stopped.
+        """Terminates a run. No-op if it has finished or is being terminated.
 
         Errors:
         - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
