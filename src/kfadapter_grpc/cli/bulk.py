@@ -164,7 +164,7 @@ def chosen_runs(
 
 
 def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
-    """Asks for confirmation, with the number of runs and their states; named runs only need it to be deleted."""
+    """Asks for confirmation, with the number of runs and their states; named runs need it only for delete."""
     listed = [run for run in chosen.values() if run]
     if not listed and not (verb == "delete" and out.can_answer()):
         return
@@ -175,8 +175,8 @@ def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
     if not out.can_answer():
         raise CommandError(
             f"not confirmed: {question}",
-            why="there is no terminal to answer",
-            next_step=again("--yes", words="does it without asking"),
+            why="no terminal to confirm",
+            next_step=again("--yes", words="does it without confirmation"),
             exit_code=ExitCode.USAGE,
         )
     out.ask(question, refused="nothing was done")
@@ -196,9 +196,9 @@ def change_all(
     yes: bool,
     of: str = "",
 ) -> None:
-    """Changes runs one after the other, and prints what was done; asks first if runs were chosen by a filter.
+    """Changes runs one after the other, and prints the result; asks for confirmation if runs were selected by a filter.
 
-    An adapter that is unreachable or refuses the caller ends the work. `of` says how many of how many were chosen.
+    An adapter that is unreachable or refuses the caller ends the command. `of` is the number of selected runs and of all.
     """
     from kfadapter_grpc.cli.failures import exit_code, next_step
     from kfadapter_grpc.contract.errors import AdapterError

@@ -142,7 +142,7 @@ class ListingGroup(TyperGroup):
 
 
 def group(about: str, *functions: Function, lists_of: bool = False, **named: Function) -> ListingGroup:
-    """Creates a group of commands, each with its function's name or the given one, which come first."""
+    """Creates a group of commands, each with its function's name or another one, which come first."""
     commands = [*(command(function, name) for name, function in named.items()), *map(command, functions)]
     made = ListingGroup(commands=commands, help=about, rich_markup_mode=None)
     made.lists_of = lists_of

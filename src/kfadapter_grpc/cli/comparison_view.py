@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _NARROW = 12
 """The width that a value is broken at in a narrow table."""
 _SHORT_ID = 8
-"""How many characters of an id are shown, or more if ids begin alike."""
+"""How many characters of an id are shown, or more if ids share these."""
 _CODE = "the code and the arguments of containers are not compared; -o diff compares the files line by line"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
 SECONDS = 1.0
-"""How long the adapter has to answer."""
+"""The deadline for the adapter's response."""
 MOST = 50
 _PAGE = 200
 SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
@@ -40,7 +40,7 @@ _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
 def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[typer.Context, str], list[str]]]:
     """Makes a completion of a function of the client, the text to complete and the arguments typed before it.
 
-    Without these there is nothing to offer. A pipeline is given as a reference.
+    Without these there is nothing to offer. A pipeline is a reference.
     """
 
     def decorate(ask: Callable[..., Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
@@ -94,7 +94,7 @@ def recurring_run_names(client: Client, _: str) -> Iterable[str]:
 
 @_offers()
 def run_names(client: Client, wanted: str) -> Iterable[str]:
-    """Offers what runs can be given by, names before ids."""
+    """Offers references to runs, names before ids."""
     from kfadapter_grpc.cli.references import FAILED, LATEST  # noqa: PLC0415
 
     special, colon, pipeline = wanted.partition(":")
@@ -151,7 +151,7 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
     try:
         with redirect_stderr(io.StringIO()), _options(context).client() as client:
             found = [name for name in dict.fromkeys(ask(client)) if name.startswith(wanted) and _is_harmless(name)]
-    except Exception:  # noqa: BLE001  no adapter, no answer in time, no such pipeline: nothing to offer
+    except Exception:  # noqa: BLE001  no adapter, no response in time, no such pipeline: nothing to offer
         return []
     return [_spelled(name, wanted) for name in found[:MOST]]
 

@@ -39,10 +39,10 @@ def set_(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for that command; may be repeated.")
     ] = None,
 ) -> None:
-    """Create a context, or change the given options of one.
+    """Create a context, or change options of one.
 
     Paths are stored, not what the files hold. A token comes from --token-file, from a login at --issuer, or from
-    --exec; the one given last counts.
+    --exec; the one set last applies.
     """
     if not contexts.is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a context: letters, digits, '_', '.', '@' and '-', up to 63")
@@ -166,7 +166,7 @@ def _shown(known: contexts.Contexts, name: str) -> dict[str, Any]:
 def _source(
     old: contexts.Context, login: tuple[str, str, str], command: str, env: list[str]
 ) -> contexts.TokenSource | None:
-    """Returns where the token comes from if that is given: a login, a new command, or the old one with variables."""
+    """Returns the source of the token, if it is set: a login, a new command, or the previous one with variables."""
     from kfadapter_grpc.client.exec_plugin import ExecPlugin
 
     if any(login):

@@ -1,4 +1,4 @@
-"""Named contexts: adapters by name, in one file, which says where tokens come from but holds none.
+"""Named contexts: adapters by name, in one file, which has the sources of tokens but no tokens.
 
 A context named by --context precedes the environment, as options do; KFADAPTER_CONTEXT and the current context follow
 it, and apply only where neither --target nor KFADAPTER_TARGET names an address: what is meant for one adapter, a
@@ -160,7 +160,7 @@ def _behind(environment: Mapping[str, str], found: Context) -> Context:
 
 
 def try_login(old: Context, issuer: str, client_id: str, scope: str) -> Login | None:
-    """Returns the login of a context with what is given; None if an issuer or a client is not known."""
+    """Returns the login of a context with these options; None if it has no issuer or no client ID."""
     from kfadapter_grpc.client.login import Login  # noqa: PLC0415  loads gRPC
 
     kept = asdict(old.source) if isinstance(old.source, Login) else {}
@@ -197,7 +197,7 @@ def _from_json(name: str, given: Any) -> Context:  # noqa: ANN401  whatever the 
     given = {field: value for field, value in given.items() if field not in {*_LOGIN, "exec"}}
     for field, value in given.items():
         if field not in KEPT:
-            raise ValueError(f"context '{name}' has '{field}', which is none of {', '.join(KEPT)}")
+            raise ValueError(f"context '{name}' has '{field}', which is not one of {', '.join(KEPT)}")
         if type(value) is not (bool if field in _FLAGS else str):
             raise ValueError(f"'{field}' of context '{name}' is {'a text' if field in _FLAGS else 'no text'}")
     options = {one: Path(value) if one in _PATHS else value for one, value in given.items()}

@@ -26,15 +26,15 @@ DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
 
 _ANOTHER_SERVER = do(
-    "check HOST:PORT of --target: what is there, if anything, does not answer as an adapter does; if it speaks TLS: "
-    "kfadapter --ca FILE ..., and with --client-certificate and --client-key if it asks for them"
+    "check HOST:PORT of --target: no adapter responds there; if it uses TLS: kfadapter --ca FILE ..., and with "
+    "--client-certificate and --client-key if it requires them"
 )
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": do("without --tls, --ca and their variables: what is there speaks no TLS"),
+    "WRONG_VERSION_NUMBER": do("omit --tls, --ca and their variables: the server does not use TLS"),
     "Hostname Verification": do("kfadapter --server-name NAME ... with the name in the adapter's certificate"),
     "Tls handshake failed": do("kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from"),
 }
-"""What to do where TLS fails, by what gRPC says of it; the first that fits counts."""
+"""What to do where TLS fails, by gRPC's error text; the first match applies."""
 _EXIT_CODES = {
     StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,
@@ -48,63 +48,63 @@ PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
 
 HINTS: dict[str, Step] = {
-    "PIPELINE_NOT_FOUND": other("list", words="shows the pipelines there are; --namespace looks in another namespace"),
-    "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows the versions there are"),
+    "PIPELINE_NOT_FOUND": other("list", words="shows all pipelines; --namespace selects another namespace"),
+    "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows all versions"),
     "RUN_NOT_FOUND": other("runs", words="shows the newest runs; a deleted run cannot be found again"),
-    "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have begun, by the names to use"),
-    "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows what its tasks made"),
+    "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have started, with their names"),
+    "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows the outputs of its tasks"),
     "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows metadata, metrics and location"),
-    "ARTIFACT_STORE_UNAVAILABLE": again(words="tries it again; kfadapter doctor shows which part is unreachable"),
-    "ISSUER_UNAVAILABLE": again(words="tries it again; the adapter's log says why the token cannot be verified"),
-    "ARTIFACT_CHANGED": again(words="reads it anew"),
+    "ARTIFACT_STORE_UNAVAILABLE": again(words="retries; kfadapter doctor shows which part is unreachable"),
+    "ISSUER_UNAVAILABLE": again(words="retries; the adapter's log has the reason why the token cannot be verified"),
+    "ARTIFACT_CHANGED": again(words="reads it from the start"),
     "EXPERIMENT_NOT_FOUND": other(
-        "experiments", words="shows the experiments there are; kfadapter run --create-experiment makes one"
+        "experiments", words="shows all experiments; kfadapter run --create-experiment creates one"
     ),
-    "RECURRING_RUN_NOT_FOUND": other("recurring", words="shows the recurring runs there are"),
-    "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name makes another pipeline"),
-    "VERSION_EXISTS": again(without="--version-name", words="takes the next number for a name"),
-    "EXPERIMENT_EXISTS": again("--allow-existing", words="takes the experiment that exists"),
-    "REQUEST_ID_REUSED": again(without="--request-id", words="is a new request; an id belongs to one content for ever"),
-    "INVALID_FIELD": manual("lists what is allowed"),
-    "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints the right messages"),
-    "INVALID_PIPELINE_FILE": do("correct the file, or compile it anew with the kfp SDK, then the same command again"),
-    "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or on its way"),
-    "INVALID_PAGE_TOKEN": again(words="starts the listing anew"),
+    "RECURRING_RUN_NOT_FOUND": other("recurring", words="shows all recurring runs"),
+    "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name creates another pipeline"),
+    "VERSION_EXISTS": again(without="--version-name", words="names it by the next number"),
+    "EXPERIMENT_EXISTS": again("--allow-existing", words="returns the existing experiment"),
+    "REQUEST_ID_REUSED": again(without="--request-id", words="makes a new request; a request id cannot be reused for other content"),
+    "INVALID_FIELD": manual("lists the allowed values"),
+    "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints valid messages"),
+    "INVALID_PIPELINE_FILE": do("correct the file, or compile it again with the kfp SDK, then repeat the command"),
+    "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or in transit"),
+    "INVALID_PAGE_TOKEN": again(words="starts the listing again"),
     "PARAMETER_MISSING": other("get", PIPELINE, words="shows the parameters and which of them are required"),
-    "PARAMETER_UNKNOWN": other("get", PIPELINE, words="shows the parameters there are"),
+    "PARAMETER_UNKNOWN": other("get", PIPELINE, words="shows its parameters"),
     "PARAMETER_TYPE": other("get", PIPELINE, words="shows the type of each parameter"),
     "PIPELINE_HAS_VERSIONS": again("--force", words="deletes all versions with it"),
     "RUN_NOT_RETRYABLE": other(
         "runs",
         "show",
         RUN,
-        words="shows how it stands: only a failed run can be retried",
+        words="shows its state: only failed runs can be retried",
     ),
     "AMBIGUOUS_NAME": other("experiments", words="shows the ids; an id is never ambiguous"),
-    "KFP_REJECTED_CREDENTIALS": do("tell the adapter's operator: Kubeflow Pipelines does not accept its credentials"),
+    "KFP_REJECTED_CREDENTIALS": do("contact the adapter's operator: Kubeflow Pipelines rejects its credentials"),
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
-    "UPLOAD_TOO_LARGE": do("make the file smaller: large data belong into artifacts, not into the pipeline"),
-    "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or make room on KFP's disk"),
+    "UPLOAD_TOO_LARGE": do("reduce the file: large data belongs in artifacts, not in the pipeline"),
+    "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or free space on KFP's disk"),
     "OVERLOADED": again(words="in a few seconds"),
     "UNAUTHENTICATED": do(
-        "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one, or "
-        "names the issuer for kfadapter login"
+        "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator "
+        "issues one, or names the issuer for kfadapter login"
     ),
-    "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
+    "PERMISSION_DENIED": do("request access from the adapter's operator, or use another --namespace"),
     "KFP_UNAVAILABLE": again(
-        words="in a moment; if it stays like this, kfadapter doctor --server, where the adapter runs, shows why"
+        words="in a moment; if it persists, kfadapter doctor --server, where the adapter runs, shows the cause"
     ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
-    "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
+    "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="allows more time"),
     "UNSUPPORTED_BY_KFP": do(
-        "do as the message says; kfadapter doctor --server, where the adapter runs, shows what this KFP lacks"
+        "follow the message; kfadapter doctor --server, where the adapter runs, shows what this KFP does not support"
     ),
-    "KFP_ERROR": do("look for the request id in the adapter's log, then into the log of Kubeflow Pipelines"),
-    "INTERNAL": do("report it with the request id; the adapter's log holds the details"),
-    "CANCELLED": again(words="if it was not meant to end"),
+    "KFP_ERROR": do("search the adapter's log for the request id, then the log of Kubeflow Pipelines"),
+    "INTERNAL": do("report it with the request id; the adapter's log has the details"),
+    "CANCELLED": again(words="if the cancellation was unintended"),
     "CANNOT_CONNECT": start("starts an adapter on this machine; --target HOST:PORT names another one"),
-    "DEADLINE": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
-    "CALL_FAILED": do("check that --target is a kfadapter; one that is newer may need a newer client, too"),
+    "DEADLINE": again("--timeout", PATIENT_SECONDS, words="allows more time"),
+    "CALL_FAILED": do("check that --target is a kfadapter; a newer one may need a newer client, too"),
 }
 
 
@@ -134,7 +134,7 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
 
 
 def _token_step(error: AdapterError, invocation: Invocation) -> Step | None:
-    """Returns how to get a valid token, if the context says where it comes from."""
+    """Returns how to get a valid token, if the context has a source of tokens."""
     if error.reason == UnauthenticatedError.reason:
         with suppress(CommandError):
             source = in_use(invocation.options)[1].source
@@ -146,7 +146,7 @@ def _token_step(error: AdapterError, invocation: Invocation) -> Step | None:
 
 
 def _similar_name(error: AdapterError, invocation: Invocation) -> str:
-    """Returns the question whether a similar name was meant; empty if the adapter does not answer in time."""
+    """Returns a suggestion of a similar name; empty if the adapter does not respond in time."""
     if exit_code(error) is not ExitCode.NOT_FOUND:
         return ""
     try:
@@ -210,6 +210,6 @@ def next_step(error: AdapterError) -> Step:
 def reason_and_cause(error: AdapterError) -> str:
     """Returns the known cause of an error: its reason, the underlying errors, and the request id."""
     cause = error.metadata.get("cause", "")
-    told = f" ({cause})" if cause and cause not in error.message else ""
+    details = f" ({cause})" if cause and cause not in error.message else ""
     request = f", request {error.request_id}" if error.request_id else ""
-    return f"{error.reason}{told}{request}"
+    return f"{error.reason}{details}{request}"

@@ -10,7 +10,7 @@ from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions
 
 KFP_NAME = "kfp"
-"""The name under which an adapter reports whether KFP answers."""
+"""The name under which an adapter reports whether KFP is reachable."""
 
 
 def health(
@@ -35,7 +35,7 @@ def health(
             raise CommandError(
                 f"{client.target} has no service '{service}'",
                 why="NOT_FOUND",
-                next_step=other("health", words=f"asks for the server itself; the name {KFP_NAME} asks for KFP"),
+                next_step=other("health", words=f"checks the server itself; the name {KFP_NAME} checks KFP"),
                 exit_code=ExitCode.NOT_FOUND,
             ) from None
     typer.echo(status.value)
@@ -44,7 +44,7 @@ def health(
     if service == KFP_NAME:
         raise CommandError(
             f"Kubeflow Pipelines is unreachable from {client.target}",
-            why="NOT_SERVING: the adapter asks it every few seconds",
+            why="NOT_SERVING: the adapter probes it every few seconds",
             next_step=HINTS["KFP_UNAVAILABLE"],
         )
     raise CommandError(

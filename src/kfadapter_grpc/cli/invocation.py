@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "kfadapter"
 PIPELINE = "NAME"
-"""Stands in a step for the pipeline that the failed command was about."""
+"""Placeholder in a step for the pipeline of the failed command."""
 RUN = "RUN"
-"""Stands in a step for the run that the failed command was about."""
+"""Placeholder in a step for the run of the failed command."""
 _STDIN = "-"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _DEFAULT_PORT = "50051"

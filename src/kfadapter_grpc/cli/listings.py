@@ -49,8 +49,8 @@ class Column(Generic[T]):
         shown: Formats the value in tables; by its type by default.
         wide: Whether plain tables omit it.
         if_any: Whether tables omit it if all of its cells are empty.
-        cut: Whether its text is cut where there is no room; otherwise it is wrapped.
-        is_id: Whether it is an id, of which the first characters suffice where there is no room.
+        cut: Whether its text is cut where the table is too wide; otherwise it is wrapped.
+        is_id: Whether it is an id, of which the first characters suffice where the table is too wide.
     """
 
     title: str
@@ -122,12 +122,12 @@ class ListOptions:
         typer.Option(
             "--sort",
             metavar="COLUMN[:desc]",
-            help="Sort by a column: everything if --order-by knows it, otherwise only what is printed.",
+            help="Sort by a column: all records if --order-by supports it, otherwise those that are printed.",
         ),
     ] = ""
 
     def order_by(self, table: Table[T], order_by: str = "") -> str:
-        """Returns the order to request: `order_by` unless the records are sorted by a column that the server knows."""
+        """Returns the order to request: `order_by` unless the records are sorted by a column that the server supports."""
         if self.sort and order_by:
             raise typer.BadParameter("give either --sort or --order-by")
         # An unknown column is reported by `print`: those of metrics are only known when they are printed.

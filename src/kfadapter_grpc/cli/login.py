@@ -25,12 +25,12 @@ _ENDS = {"access_denied": ExitCode.NOT_ALLOWED, "expired_token": ExitCode.TIMED_
 def login(
     options: Annotated[ClientOptions, "context"],
     *,
-    issuer: Annotated[str, typer.Option(metavar="URL", help="The issuer; kept in the context.")] = "",
+    issuer: Annotated[str, typer.Option(metavar="URL", help="The issuer; stored in the context.")] = "",
     client_id: Annotated[
-        str, typer.Option(metavar="ID", help="The public client to log in with; kept in the context.")
+        str, typer.Option(metavar="ID", help="Client ID of the public client; stored in the context.")
     ] = "",
     scope: Annotated[
-        str, typer.Option(metavar="TEXT", help="Scopes to request [openid offline_access]; kept in the context.")
+        str, typer.Option(metavar="TEXT", help="Scopes to request [openid offline_access]; stored in the context.")
     ] = "",
 ) -> None:
     """Log in at the issuer of a context, with a browser on any machine.
@@ -47,7 +47,7 @@ def login(
     if made is None:
         raise CommandError(
             f"context {name} names no issuer to log in at",
-            why="--issuer and --client-id are missing, here and in the context; the adapter's operator knows both",
+            why="--issuer and --client-id are missing, here and in the context; the adapter's operator has both",
             next_step=other("login", "--issuer", "URL", "--client-id", "ID"),
             exit_code=ExitCode.USAGE,
         )
@@ -71,7 +71,7 @@ def login(
 def logout(options: Annotated[ClientOptions, "context"]) -> None:
     """Forget the login of a context.
 
-    Deletes the tokens, and asks the issuer to revoke them.
+    Deletes the tokens, and requests their revocation from the issuer.
     """
     from kfadapter_grpc.client.login import Login
     from kfadapter_grpc.client.oauth import OAuthError
@@ -97,7 +97,7 @@ def _context(options: ClientOptions) -> str:
     name, _ = contexts.in_use(options)
     if not name:
         raise CommandError(
-            "a login belongs to a context, and none is in use",
+            "logins are stored in a context, and none is in use",
             why="so that a token is only sent to the adapter that it is for",
             next_step="kfadapter config set NAME --target HOST:PORT --issuer URL --client-id ID\n"
             "then kfadapter --context NAME login",

@@ -100,9 +100,9 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 MAX_STREAMS = 8
-"""How many logs are read at once; further tasks have their turn when one ends."""
+"""How many logs are read at once; further tasks follow when one ends."""
 MAX_LINE_BYTES = 4096
-"""How much of the end of a line is kept."""
+"""The number of bytes kept of the end of a line."""
 RETRY_SECONDS = 1.0
 """After which time a log is tried again that a task does not have yet."""
 _ENDS = re.compile(rb"[\r\n]")

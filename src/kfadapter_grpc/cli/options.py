@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 Flags: TypeAlias = Mapping[str, Any]
-"""Options by their names; None if one was not given."""
+"""Options by their names; None if one is not set."""
 SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
@@ -208,7 +208,7 @@ _REFERENCES = "its name, its id or the beginning of it"
 def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as `typer.Option`
     """An option for the order of a list."""
     shown = f": '{example} desc'" if example else ""
-    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; desc behind it turns it round{shown}.")
+    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; append desc for descending order{shown}.")
 
 
 def argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401

@@ -31,7 +31,7 @@ GAP = 3
 SHORT_ID = 8
 """How many characters of an id are shown in a narrow table; commands find a run by them."""
 SHORT_NAME = 16
-"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
+"""The width at which names are broken in a narrow table; below it, no table is printed."""
 
 _TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 _WIDE = 100_000
@@ -170,7 +170,7 @@ def print_table(
         rows: The cells.
         steps: The columns to shrink on a narrow terminal. What is omitted or cut is marked.
         cut: The titles of the columns that are cut if they are too narrow; the others are wrapped.
-        ids: The titles of the columns of which the first SHORT_ID characters are shown if there is no room for all.
+        ids: The titles of the columns of which the first SHORT_ID characters are shown if the table is too wide.
     """
     from rich.cells import cell_len
 
@@ -275,7 +275,7 @@ def can_answer() -> bool:
 
 
 def ask(question: str, refused: str = "nothing was deleted") -> None:
-    """Asks for confirmation, and ends the command if the answer is no."""
+    """Asks for confirmation, and ends the command if it is declined."""
     if not typer.confirm(question, err=True):
         note(refused)
         raise typer.Exit(ExitCode.CANCELLED)

@@ -67,7 +67,7 @@ def _refuse(name: str, why: str, next_step: str) -> NoReturn:
 
 
 def _read(text: str, *, is_json: bool) -> Json:
-    """Reads JSON, or else YAML, whose reader knows the lines of all faults."""
+    """Reads JSON, or else YAML, whose parser reports the lines of all faults."""
     try:
         return cast("Json", _JSON.decode(text))
     except json.JSONDecodeError:
@@ -106,14 +106,14 @@ class _Yaml(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  as PyYAML has it
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses aliases: a few lines of them can stand for more than any memory holds."""
+        """Refuses aliases: a few lines of them can expand beyond any memory."""
         if self.check_event(yaml.AliasEvent):
             at = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not allowed; repeat the value", problem_mark=at)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses names that are no texts, and those that are given twice."""
+        """Refuses names that are not strings, and duplicates."""
         names = set[str]()
         for key, _ in node.value:
             name = self.construct_object(key)
@@ -121,7 +121,7 @@ class _Yaml(yaml.SafeLoader):
                 fault = f"the name {json.dumps(key.value)} is no text; put it into quotes"
                 raise yaml.MarkedYAMLError(problem=fault, problem_mark=key.start_mark)
             if name in names:
-                raise yaml.MarkedYAMLError(problem=f"'{name}' is given twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"'{name}' is set twice", problem_mark=key.start_mark)
             names.add(name)
         return super().construct_mapping(node, deep)
 

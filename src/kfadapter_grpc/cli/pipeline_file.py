@@ -55,7 +55,7 @@ def default_name(path: Path) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Returns whether an argument that names a pipeline or a file looks like a file."""
+    """Whether an argument that names a pipeline or a file is a file by its form."""
     return text == str(STDIN) or "/" in text or text.lower().endswith(_SUFFIXES)
 
 
@@ -73,7 +73,7 @@ def check_readable(path: Path) -> None:
         return
     raise CommandError(
         what,
-        why=f"looked for at {path.absolute()}",
+        why=f"no file at {path.absolute()}",
         next_step="the same command with the path of a YAML, JSON, zip, tar.gz or .py file that can be read",
         exit_code=ExitCode.USAGE,
     )
@@ -175,7 +175,7 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
         "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
     }
     said = _Said()
-    with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
+    with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user compiles
         command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
     ) as child:  # fmt: skip
         try:

@@ -114,7 +114,7 @@ def update(
     if display_name is None and not added and not removed:
         raise typer.BadParameter("nothing to change; give --display-name, --tag or --remove-tag")
     if both := added.keys() & removed:
-        raise typer.BadParameter(f"the tag '{min(both)}' is given with --tag and with --remove-tag")
+        raise typer.BadParameter(f"the tag '{min(both)}' is in --tag and in --remove-tag")
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         which = {"pipeline_id": ref.pipeline_id}

@@ -8,7 +8,7 @@ A text in the format of a whole id is always taken as an id. An exact name prece
 What it costs: an id, no call. The name of a pipeline, version or experiment, no call, or one if it could be the
 beginning of an id; for runs and recurring runs, whose calls take ids only, one listing. KFP cannot search for the
 beginning of an id, so the newest SEARCHED of a kind are listed, in pages of PAGE; where there are more, a note on
-stderr says so. `@latest` and `@failed` are one call each, with `:PIPELINE` two, of which the adapter answers the
+stderr reports it. `@latest` and `@failed` are one call each, with `:PIPELINE` two, of which the adapter serves the
 second by reading the runs of all pipelines.
 """
 # ruff: noqa: PLC0415  contract/ loads gRPC, which the help does not need
@@ -125,7 +125,7 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
 
 
 def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) -> PipelineRef:
-    """Returns a reference to a pipeline; `by_id`, if set, says that the text is an id, or that it is a name."""
+    """Returns a reference to a pipeline; `by_id`, if set, decides whether the text is an id or a name."""
     from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.listing import View
     from kfadapter_grpc.contract.pipelines import PipelineRef
@@ -275,7 +275,7 @@ def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Can
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
     found = list({one.id: one for one in islice(every, SEARCHED) if matches(one)}.values())
     if not found and next(every, None):
-        out.note(f"'{text}' was looked for among the newest {SEARCHED} {what} only; there are more")
+        out.note(f"'{text}' was searched among the newest {SEARCHED} {what} only; there are more")
     if len(found) > 1:
         raise CommandError(
             f"'{text}' is ambiguous: {len(found)} {what} match",

@@ -1,4 +1,4 @@
-"""A run as lines of text: its tasks, folded, and as many of them as there is room for."""
+"""A run as lines of text: its tasks, folded, and as many of them as fit."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def marks_for(stream: TextIO | None = None) -> Marks:
 
 
 class Rank(enum.IntEnum):
-    """What a line shows; where there is little room, lines of the last ranks are left out first."""
+    """What a line shows; in a small window, lines of the last ranks are omitted first."""
 
     RUN = 0
     PROBLEM = 1

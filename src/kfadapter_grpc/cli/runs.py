@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 _PAGE = "http://127.0.0.1:8080"
-"""Where the page is unless told otherwise."""
+"""The default address of the page."""
 
 
 def list_(
@@ -213,7 +213,7 @@ def terminate(
 ) -> None:
     """Terminate runs; no-op for those that have finished.
 
-    Filters choose runs in progress, unless --state says otherwise.
+    Filters select runs in progress, unless --state is set.
     """
     from kfadapter_grpc.folding import shown_state
 
@@ -310,7 +310,7 @@ def _delete_one(client: "Client", run: str, style: opt.Format, *, allow_missing:
         question = f"Delete the run {which or run}?"
         if not allow_missing:
             found = client.runs.get(which, view=View.BASIC)
-            going = "" if found.state.is_over else ", which is not over and would go on unseen"
+            going = "" if found.state.is_over else ", which has not finished and would continue in the cluster"
             question = f"Delete the run '{found.display_name}'{going}?"
         out.ask(question)
     deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the direction of a text round: with them, a name could look like another one."""
+"""Characters that reverse the direction of a text: with them, a name could look like another one."""
 _UNESCAPED_BY_JSON = re.compile("[\x7f-\x9f]")
 
 

@@ -77,7 +77,7 @@ class UploadOptions:
         if self.name is None and path == STDIN:
             raise CommandError(
                 "the pipeline has no name",
-                why="the standard input has none of its own, as a file has",
+                why="standard input has no name, unlike a file",
                 next_step=again("--name", "NAME", words="with a name of your choice"),
                 exit_code=ExitCode.USAGE,
             )
@@ -144,19 +144,19 @@ def _upload(client: "Client", file: PipelineFile, how: UploadOptions, given: dic
     else:
         receipt = send(client, file.path, **given)
     if receipt.duplicate_check_skipped and (how.if_exists == "skip-if-same" or how.request_id):
-        out.note("warning: this Kubeflow Pipelines keeps no tags, so an earlier upload of the file was not looked for")
+        out.note("warning: this Kubeflow Pipelines keeps no tags, so earlier uploads of the file could not be detected")
     if receipt.not_kept:
         lost = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
-        out.note(f"warning: this Kubeflow Pipelines did not keep what was given with {lost}")
+        out.note(f"warning: this Kubeflow Pipelines did not store {lost}")
     if not receipt.version_created:
         out.note(f"{already_stored(client, receipt)}; --new-version stores it again")
         if lost := ", ".join(option for name, option in _OPTIONS.items() if given[name]):
-            out.note(f"warning: what was given with {lost} was not stored; kfadapter update sets name and tags")
+            out.note(f"warning: {lost} was not stored; kfadapter update sets name and tags")
     return receipt
 
 
 def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
-    """Says which version has the bytes of an upload that stored nothing, and whether a later one exists."""
+    """Formats which version has the bytes of an upload that stored nothing, and whether a later one exists."""
     pipeline, version = receipt.pipeline, receipt.version
     latest = client.pipelines.get(pipeline_id=pipeline.pipeline_id).latest_version
     later = f", though the latest version is {latest.name}" if latest and latest.sha256 != receipt.sha256 else ""
@@ -164,7 +164,7 @@ def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
 
 
 def send(client: "Client", source: Path | BinaryIO, name: str, **given: Any) -> "UploadReceipt":  # noqa: ANN401
-    """Uploads a file, with a progress bar on a terminal; `given` is what else the client takes."""
+    """Uploads a file, with a progress bar on a terminal; `options` are the client's further arguments."""
     shown = one_line(name)
     with out.progress_bar(f"uploading {shown}", f"storing {shown}") as progress:
         return client.pipelines.upload(source, name=name, progress=progress, **given)

@@ -93,7 +93,7 @@ def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "
         if not equals or not name:
             wrong.append(f"'{text}' is not of the form {what}")
         elif name in values:
-            wrong.append(f"{called}'{name}' is given twice")
+            wrong.append(f"{called}'{name}' is set twice")
         values[name] = value
     if wrong:
         raise typer.BadParameter("; ".join(wrong))

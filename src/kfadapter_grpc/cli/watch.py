@@ -1,4 +1,4 @@
-"""Watched runs until all have finished: redrawn in place on a terminal, a line for each change elsewhere."""
+"""Shows watched runs until all have finished: redrawn on a terminal, otherwise a line for each change."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Lines:
     def misses(self, what: str) -> None:
         """Prints when something becomes unreachable and reachable again."""
         if what != self._missing:
-            output.note(_UNREACHABLE.format(what) if what else f"{self._missing} answers again")
+            output.note(_UNREACHABLE.format(what) if what else f"{self._missing} is reachable again")
         self._missing = what
 
     def _name(self, run: Run, path: str) -> str:
@@ -220,8 +220,8 @@ def _words(task: RunTask) -> tuple[str, ...]:
 Drawing = Lines | Screen
 MOST_OUTPUTS = 20
 """How many outputs are printed at the end."""
-_LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")
-_SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks began, so there are no logs")
+_LOGS = other("logs", RUN, "--failed", words="shows the logs of its failed tasks")
+_SHOW = other("runs", "show", RUN, words="shows its state; no task started, so there are no logs")
 _AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)
 _NEXT = other("runs", "show", RUN), other("logs", RUN)
 _FILES, _PAGE = other("artifacts", "list", RUN), other("runs", "open", RUN)
@@ -322,14 +322,14 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
         invocation = Invocation(run=failed.run_id, options=options)
         raise CommandError(
             f"run '{failed.display_name}' failed",
-            why=failed.error or "Kubeflow Pipelines does not say why",
+            why=failed.error or "Kubeflow Pipelines reports no reason",
             next_step="\n".join(invocation.spell(one) for one in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
             exit_code=ExitCode.RUN_FAILED,
         )
     gone = next((one.run for one in followed if one.is_gone), None)
     if gone is not None:
         raise CommandError(
-            f"run {gone.run_id} is gone",
+            f"not found: run {gone.run_id}",
             why="it was deleted while it was watched",
             next_step=other("runs", words="shows the newest runs"),
             exit_code=ExitCode.NOT_FOUND,
