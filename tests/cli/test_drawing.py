@@ -199,9 +199,9 @@ def test_only_changes_are_told() -> None:
     """Only tasks and runs whose state or problem changed are reported."""
     one = Followed(running())
     assert [changed.name for changed in one.update(running(*TASKS[:2]))] == ["준비", "loop"]
-    assert one.takes_state()
+    assert one.has_new_state()
     assert [changed.task_id for changed in one.update(running(*TASKS[:4]))] == ["fit0", "fit1"]
-    assert not one.takes_state()
+    assert not one.has_new_state()
     pending = replace(task("pull", RunState.PENDING), warnings=("ImagePullBackOff",))
     assert not one.update(running(*TASKS[:3], replace(TASKS[3], warnings=("otherwise on a cluster",))))
     assert [changed.name for changed in one.update(running(*TASKS[:4], pending))] == ["pull"]

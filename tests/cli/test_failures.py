@@ -159,19 +159,19 @@ def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
     """Added options replace typed ones and precede `--`; words with special characters are quoted for the shell."""
     typed = Invocation(("upload", "내 파일.yaml", "--timeout=1", "--name", "a'b", "--", "x"))
     assert (
-        typed.spell(again("--timeout", "9")) == """kfadapter upload '내 파일.yaml' --name 'a'"'"'b' --timeout 9 -- x"""
+        typed.format(again("--timeout", "9")) == """kfadapter upload '내 파일.yaml' --name 'a'"'"'b' --timeout 9 -- x"""
     )
-    assert typed.spell(again(without="--name")) == "kfadapter upload '내 파일.yaml' --timeout=1 -- x"
+    assert typed.format(again(without="--name")) == "kfadapter upload '내 파일.yaml' --timeout=1 -- x"
     odd = Invocation(("delete", "--", "--force"))
-    assert odd.spell(again("--force")) == "kfadapter delete --force -- --force"
+    assert odd.format(again("--force")) == "kfadapter delete --force -- --force"
     piped = Invocation(("upload", "-", "--name", "x"))
-    assert piped.spell(again("--force", words="y")) == "the same command again with --force\ny"
+    assert piped.format(again("--force", words="y")) == "the same command again with --force\ny"
 
 
 def test_another_command_goes_to_the_same_adapter(kfadapter: Kfadapter) -> None:
     """The next step keeps --target and --namespace, and names the pipeline, quoted for the shell."""
     invocation = Invocation(pipeline="내 것", options=ClientOptions("h:1", namespace="team a"))
-    spelled = invocation.spell(other("versions", PIPELINE))
+    spelled = invocation.format(other("versions", PIPELINE))
     assert spelled == "kfadapter --target h:1 --namespace 'team a' versions '내 것'"
     ended = kfadapter("get", "absent", "-n", "x")
     assert f"next:  kfadapter --target {kfadapter.target} --namespace x list\n" in ended.err

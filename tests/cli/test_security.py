@@ -103,7 +103,7 @@ def test_a_next_step_keeps_the_credentials() -> None:
     """A next step that is a command names the same CA and token file, quoted where needed."""
     given = {"ca": "my ca.pem", "token_file": "t", "insecure_token": True, "port": 1}
     invocation = Invocation(options=ClientOptions("h:1").override(given))
-    assert invocation.spell(other("list")) == (
+    assert invocation.format(other("list")) == (
         "kfadapter --ca 'my ca.pem' --token-file t --insecure-token --target h:1 list"
     )
 

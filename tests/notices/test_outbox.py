@@ -12,7 +12,7 @@ from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
-from kfadapter_oran.notices.database import VERSION, Database, OutboxBusyError, OutboxError, only_one
+from kfadapter_oran.notices.database import VERSION, Database, OutboxBusyError, OutboxError, exclusive
 from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, SeenRun
 
 if TYPE_CHECKING:
@@ -212,9 +212,9 @@ def test_files_that_are_no_outbox(tmp_path: Path) -> None:
 
 def test_a_second_notifier_is_refused(path: Path) -> None:
     """Only one notifier works with an outbox; after it another one may."""
-    with only_one(path), pytest.raises(OutboxBusyError, match="another notifier"), only_one(path):
+    with exclusive(path), pytest.raises(OutboxBusyError, match="another notifier"), exclusive(path):
         pass
-    with only_one(path):
+    with exclusive(path):
         pass
 
 

@@ -120,8 +120,8 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
     return ExitCode.USAGE
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from kfadapter_grpc.version import running  # noqa: PLC0415
 
         sys.stdout.write("".join(f"{name} {version}\n" for name, version in running().items()))

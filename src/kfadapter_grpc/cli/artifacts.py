@@ -58,11 +58,11 @@ def get(
             "--output",
             "-o",
             metavar="FILE|DIR|-",
-            help="Where to save it; - is stdout, a folder then is a tar archive.",
+            help="File or folder to write; - is stdout, where a folder is a tar archive.",
         ),
     ] = ".",
     path: Annotated[str, typer.Option("--path", metavar="PATH", help="One file of a folder.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
     """Download an artifact: a file, or a folder with all its files."""
     with options.client() as client:
@@ -79,8 +79,8 @@ def get(
                 client.artifacts.download(which, found[0].artifact_id, to=stream, path=path, progress=progress)
             return
         for number, one in enumerate(found):
-            place = target / str(number) if len(found) > 1 else target
-            _save(client, one, f"{place}{os.sep}" if is_folder else str(place), path, force=force)
+            destination = target / str(number) if len(found) > 1 else target
+            _save(client, one, f"{destination}{os.sep}" if is_folder else str(destination), path, force=force)
 
 
 def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, force: bool) -> None:

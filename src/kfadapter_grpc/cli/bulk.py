@@ -121,7 +121,7 @@ class Chosen(RunFilter):
     """Which runs are changed if they are not named, and whether to ask before."""
 
     created_before: opt.CreatedBefore = ""
-    every: Annotated[bool, typer.Option("--all", help="All runs; else at least one filter is required.")] = False
+    every: Annotated[bool, typer.Option("--all", help="All runs; otherwise a filter is required.")] = False
     yes: opt.Yes = False
 
     @property
@@ -130,7 +130,7 @@ class Chosen(RunFilter):
         return any(getattr(self, one.name) for one in fields(self) if one.name not in ("every", "yes"))
 
 
-def only_one(run: list[str] | None, which: Chosen) -> str:
+def single_run(run: list[str] | None, which: Chosen) -> str:
     """Checks how the runs are chosen; returns the run if only one is named."""
     if run and (which.every or which.is_set):
         raise typer.BadParameter("name the runs, or choose them by filters, but not both")
@@ -166,20 +166,20 @@ def chosen_runs(
 def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
     """Asks for confirmation, with the number of runs and their states; named runs need it only for delete."""
     listed = [run for run in chosen.values() if run]
-    if not listed and not (verb == "delete" and out.can_answer()):
+    if not listed and not (verb == "delete" and out.is_interactive()):
         return
     states = ", ".join(f"{count} {state.value}" for state, count in Counter(run.state for run in listed).items())
     question = f"{verb.capitalize()} {of or counted(len(chosen))}{states and f' ({states})'}?"
     if verb == "delete" and any(not run.state.is_over for run in listed):
         question += " Those in progress would continue in the cluster."
-    if not out.can_answer():
+    if not out.is_interactive():
         raise CommandError(
             f"not confirmed: {question}",
             why="no terminal to confirm",
             next_step=again("--yes", words="does it without confirmation"),
             exit_code=ExitCode.USAGE,
         )
-    out.ask(question, refused="nothing was done")
+    out.confirm(question, refused="nothing was done")
 
 
 def counted(count: int) -> str:
@@ -198,7 +198,7 @@ def change_all(
 ) -> None:
     """Changes runs one after the other, and prints the result; asks for confirmation if runs were selected by a filter.
 
-    An adapter that is unreachable or refuses the caller ends the command. `of` is the number of selected runs and of all.
+    An adapter that is unreachable or refuses the caller ends the command. `of` is the number selected and in all.
     """
     from kfadapter_grpc.cli.failures import exit_code, next_step
     from kfadapter_grpc.contract.errors import AdapterError

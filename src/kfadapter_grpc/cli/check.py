@@ -59,7 +59,7 @@ def check(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def warn_of(file: PipelineFile) -> None:
+def print_findings(file: PipelineFile) -> None:
     """Prints the findings of a file to be uploaded; the adapter decides whether to accept it."""
     from kfadapter_grpc.contract.errors import AdapterError
 

@@ -179,18 +179,18 @@ def _with_shared_options(function: Function) -> Function:
         taken[one.name] = kind, [option.name for option in made]
 
     @functools.wraps(function)
-    def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401  whatever the function takes
+    def run(ctx: typer.Context, **arguments: Any) -> None:  # noqa: ANN401  whatever the function takes
         options: ClientOptions = ctx.obj or ClientOptions()
-        about = {name: given[name] for name in ("pipeline", "run") if isinstance(given.get(name), str)}
+        about = {name: arguments[name] for name in ("pipeline", "run") if isinstance(arguments.get(name), str)}
         for parameter, (kind, names) in taken.items():
-            values = {name: given.pop(name) for name in names}
+            values = {name: arguments.pop(name) for name in names}
             if kind is ClientOptions:
-                given[parameter] = options = options.override(values)
+                arguments[parameter] = options = options.override(values)
             else:
-                given[parameter] = kind(**values)
+                arguments[parameter] = kind(**values)
         invocation.remember(options=options, command=ctx.command_path, **about)
         try:
-            code = guarded(functools.partial(function, **given))
+            code = guarded(functools.partial(function, **arguments))
         except typer.BadParameter as error:
             error.ctx = error.ctx or ctx
             raise

@@ -60,7 +60,7 @@ def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool
         ("", "", "name", *(one.display_name for one in runs)),
         ("", "", "id", *(one[:enough] for one in ids)),
         *(
-            (mark if row.differs else "", row.kind.value, row.name, *map(_shown, row.values))
+            (mark if row.differs else "", row.kind.value, row.name, *map(_format_value, row.values))
             for row in rows
             if row.differs or every
         ),
@@ -72,7 +72,7 @@ def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool
         out.note(f"{equal} equal values are not shown; --all shows them")
 
 
-def _shown(value: Value) -> str:
+def _format_value(value: Value) -> str:
     if isinstance(value, Missing):
         return "-"
     if isinstance(value, datetime):

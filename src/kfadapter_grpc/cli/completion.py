@@ -43,24 +43,25 @@ def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[
     Without these there is nothing to offer. A pipeline is a reference.
     """
 
-    def decorate(ask: Callable[..., Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
+    def decorate(query: Callable[..., Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
         def offer(context: typer.Context, incomplete: str) -> list[str]:
             # If an option lacks its value, the words before it are not parsed yet.
             typed = [
-                context.params.get(one) or next(iter(context.args[place:]), "") for place, one in enumerate(before)
+                context.params.get(one) or next(iter(context.args[position:]), "")
+                for position, one in enumerate(before)
             ]
             if not all(typed):
                 return []
-            wanted, words = utf8(incomplete), [utf8(str(one)) for one in typed]
+            prefix, words = utf8(incomplete), [utf8(str(one)) for one in typed]
 
-            def ask_about(client: Client) -> Iterable[str]:
+            def query_context(client: Client) -> Iterable[str]:
                 from kfadapter_grpc.cli.references import pipeline_reference  # noqa: PLC0415
 
                 if before != ("pipeline",):
-                    return ask(client, wanted, *words)
-                return ask(client, wanted, pipeline_reference(client, words[0], by_id=context.params.get("by_id")))
+                    return query(client, prefix, *words)
+                return query(client, prefix, pipeline_reference(client, words[0], by_id=context.params.get("by_id")))
 
-            return _offered(context, wanted, ask_about)
+            return _offered(context, prefix, query_context)
 
         return offer
 
@@ -68,8 +69,8 @@ def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[
 
 
 @_offers()
-def _pipeline_names(client: Client, wanted: str) -> Iterable[str]:
-    found = client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE)
+def _pipeline_names(client: Client, prefix: str) -> Iterable[str]:
+    found = client.pipelines.list(name_contains=prefix, order_by="name", page_size=_PAGE)
     return (one.name for one in found.page().items)
 
 
@@ -79,9 +80,9 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 @_offers()
-def experiment_names(client: Client, wanted: str) -> Iterable[str]:
+def experiment_names(client: Client, prefix: str) -> Iterable[str]:
     """Offers the names of experiments."""
-    found = client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE)
+    found = client.experiments.list(name_contains=prefix, order_by="name", page_size=_PAGE)
     return (one.name for one in found.page().items)
 
 
@@ -93,11 +94,11 @@ def recurring_run_names(client: Client, _: str) -> Iterable[str]:
 
 
 @_offers()
-def run_names(client: Client, wanted: str) -> Iterable[str]:
+def run_names(client: Client, prefix: str) -> Iterable[str]:
     """Offers references to runs, names before ids."""
     from kfadapter_grpc.cli.references import FAILED, LATEST  # noqa: PLC0415
 
-    special, colon, pipeline = wanted.partition(":")
+    special, colon, pipeline = prefix.partition(":")
     if special in (LATEST, FAILED) and colon:
         named = client.pipelines.list(name_contains=pipeline, order_by="name", page_size=_PAGE)
         return (f"{special}:{one.name}" for one in named.page().items)
@@ -147,13 +148,13 @@ def context_names(incomplete: str) -> list[str]:
         return []
 
 
-def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
+def _offered(context: typer.Context, prefix: str, query: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
         with redirect_stderr(io.StringIO()), _options(context).client() as client:
-            found = [name for name in dict.fromkeys(ask(client)) if name.startswith(wanted) and _is_harmless(name)]
+            found = [name for name in dict.fromkeys(query(client)) if name.startswith(prefix) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no response in time, no such pipeline: nothing to offer
         return []
-    return [_spelled(name, wanted) for name in found[:MOST]]
+    return [_quoted(name, prefix) for name in found[:MOST]]
 
 
 def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name
@@ -189,21 +190,21 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     environment[_WORDS] = "\n".join(words)
 
 
-def _spelled(name: str, wanted: str) -> str:
+def _quoted(name: str, prefix: str) -> str:
     """Quotes a name for the shell; only bash leaves that to the program, and only outside quotes."""
     words, cursor = os.environ.get(_WORDS, "").split("\n"), int(os.environ.get(_CURSOR, "0"))
     is_quoted = cursor < len(words) and words[cursor].startswith(("'", '"'))
     if not _is_bash(os.environ) or is_quoted:
         return name
-    begun = max(wanted.rfind(char) for char in _BREAKS) + 1  # bash continues after it
-    return _Spelled(_TO_QUOTE.sub(r"\\\1", name[begun:]))
+    start = max(prefix.rfind(char) for char in _BREAKS) + 1  # bash continues after it
+    return _Quoted(_TO_QUOTE.sub(r"\\\1", name[start:]))
 
 
 def _is_bash(environment: Mapping[str, str]) -> bool:
     return environment.get(SHELL_VARIABLE) == "complete_bash"
 
 
-class _Spelled(str):
+class _Quoted(str):
     """A name quoted for bash. Typer would compare it with what was typed, which is already done."""
 
     __slots__ = ()

@@ -25,7 +25,7 @@ def set_(
     issuer: Annotated[
         str, typer.Option(metavar="URL", help="OpenID Connect issuer of your token; see kfadapter login.")
     ] = "",
-    client_id: Annotated[str, typer.Option(metavar="ID", help="The public client to log in with at the issuer.")] = "",
+    client_id: Annotated[str, typer.Option(metavar="ID", help="Client ID of the public client at the issuer.")] = "",
     scope: Annotated[str, typer.Option(metavar="TEXT", help="Scopes to request [openid offline_access].")] = "",
     exec_: Annotated[
         str,
@@ -52,9 +52,9 @@ def set_(
     source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
     if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
-    given = {one: getattr(options, one) for one in contexts.KEPT}
-    absolute = {one: value.expanduser().absolute() for one, value in given.items() if isinstance(value, Path)}
-    made = old.override(given | absolute)
+    values = {one: getattr(options, one) for one in contexts.KEPT}
+    absolute = {one: value.expanduser().absolute() for one, value in values.items() if isinstance(value, Path)}
+    made = old.override(values | absolute)
     if source:
         made = replace(made, source=source, token_file=None)
     elif options.token_file:
@@ -88,7 +88,7 @@ def list_(*, output: Output = "table") -> None:
     if output == "name":
         out.print_names(names)
     elif output != "table":
-        out.print_document([_shown(known, name) for name in names], output)
+        out.print_document([_context_row(known, name) for name in names], output)
     elif not names:
         out.note("no contexts; kfadapter config set NAME --target HOST:PORT creates one")
     else:
@@ -100,7 +100,7 @@ def list_(*, output: Output = "table") -> None:
                 one.target or "",
                 one.namespace,
                 "yes" if one.tls or one.ca or one.client_certificate or one.server_name else "",
-                contexts.token_of(one),
+                contexts.token_source(one),
             )
             for name, one in found
         ]
@@ -117,7 +117,7 @@ def show(
     """Show a context."""
     name, known = name or _used(options), contexts.read()
     known.get(name)
-    shown = _shown(known, name)
+    shown = _context_row(known, name)
     if exec_ := shown.pop("exec", None) if output == "table" else None:
         shown["exec"] = shlex.join([exec_["command"], *exec_.get("args", [])])
     texts = {key: "yes" if value is True else str(value or "") for key, value in shown.items()}
@@ -156,7 +156,7 @@ def _used(options: ClientOptions) -> str:
     return name
 
 
-def _shown(known: contexts.Contexts, name: str) -> dict[str, Any]:
+def _context_row(known: contexts.Contexts, name: str) -> dict[str, Any]:
     shown = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
     if env := shown.get("exec", {}).get("env"):
         shown["exec"] = {**shown["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
@@ -189,5 +189,5 @@ def _source(
         raise typer.BadParameter("--exec is a command with its arguments")
     if "/" in words[0]:
         words[0] = str(Path(words[0]).expanduser().absolute())
-    kept = before.env if before else {}
-    return ExecPlugin(words[0], tuple(words[1:]), {**kept, **{name: value for name, _, value in pairs}})
+    variables = before.env if before else {}
+    return ExecPlugin(words[0], tuple(words[1:]), {**variables, **{name: value for name, _, value in pairs}})

@@ -163,12 +163,12 @@ def try_login(old: Context, issuer: str, client_id: str, scope: str) -> Login | 
     """Returns the login of a context with these options; None if it has no issuer or no client ID."""
     from kfadapter_grpc.client.login import Login  # noqa: PLC0415  loads gRPC
 
-    kept = asdict(old.source) if isinstance(old.source, Login) else {}
-    kept |= {name: value for name, value in zip(_LOGIN, (issuer, client_id, scope), strict=True) if value}
-    return Login(**kept) if {"issuer", "client_id"} <= kept.keys() else None
+    values = asdict(old.source) if isinstance(old.source, Login) else {}
+    values |= {name: value for name, value in zip(_LOGIN, (issuer, client_id, scope), strict=True) if value}
+    return Login(**values) if {"issuer", "client_id"} <= values.keys() else None
 
 
-def token_of(context: Context) -> str:
+def token_source(context: Context) -> str:
     """Returns where a context's token comes from, in a few words; empty if it has none."""
     source = context.source
     if source is None:

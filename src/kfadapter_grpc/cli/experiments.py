@@ -90,8 +90,8 @@ def delete(
 
     with options.client() as client:
         ref = experiment_reference(client, experiment)
-        if not yes and out.can_answer():
-            out.ask(f"Delete the experiment {ref}? Its runs stay.")
+        if not yes and out.is_interactive():
+            out.confirm(f"Delete the experiment {ref}? Its runs stay.")
         try:
             which = ref.experiment_id or client.experiments.get(ref.name).experiment_id
         except ExperimentNotFoundError:

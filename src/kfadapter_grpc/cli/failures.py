@@ -64,7 +64,9 @@ HINTS: dict[str, Step] = {
     "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name creates another pipeline"),
     "VERSION_EXISTS": again(without="--version-name", words="names it by the next number"),
     "EXPERIMENT_EXISTS": again("--allow-existing", words="returns the existing experiment"),
-    "REQUEST_ID_REUSED": again(without="--request-id", words="makes a new request; a request id cannot be reused for other content"),
+    "REQUEST_ID_REUSED": again(
+        without="--request-id", words="makes a new request; a request id cannot be reused for other content"
+    ),
     "INVALID_FIELD": manual("lists the allowed values"),
     "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints valid messages"),
     "INVALID_PIPELINE_FILE": do("correct the file, or compile it again with the kfp SDK, then repeat the command"),
@@ -124,12 +126,12 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
         what = f"{error.message}\n{_similar_name(error, invocation)}"
         where = f", context {context}" if context else ""
         advice = _token_step(error, invocation) or next_step(error)
-        print_parts(what, reason_and_cause(error) + where, invocation.spell(advice))
+        print_parts(what, reason_and_cause(error) + where, invocation.format(advice))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error, context)
     step = error.next_step
-    print_parts(error.what, error.why, invocation.spell(step) if isinstance(step, Step) else step)
+    print_parts(error.what, error.why, invocation.format(step) if isinstance(step, Step) else step)
     return error.exit_code
 
 
@@ -201,10 +203,10 @@ def _in_words(error: Exception, context: str) -> CommandError:
 def next_step(error: AdapterError) -> Step:
     """Returns what to do after an error."""
     cause = error.metadata.get("cause", "refused")
-    if step := next((step for said, step in _HANDSHAKES.items() if said in cause), None):
+    if step := next((step for text, step in _HANDSHAKES.items() if text in cause), None):
         return step
-    taken = error.reason == CannotConnectError.reason and "refused" not in cause
-    return _ANOTHER_SERVER if taken else HINTS[error.reason]
+    is_other_server = error.reason == CannotConnectError.reason and "refused" not in cause
+    return _ANOTHER_SERVER if is_other_server else HINTS[error.reason]
 
 
 def reason_and_cause(error: AdapterError) -> str:

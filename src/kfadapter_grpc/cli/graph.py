@@ -58,7 +58,7 @@ def graph(
     outcomes: Mapping[tuple[str, ...], Merged] = {}
     with options.client() as client:
         if run:
-            spec, of, outcomes = _of_run(client, run)
+            spec, of, outcomes = _run_graph(client, run)
         else:
             version_ = find_version(client, pipeline_reference(client, pipeline, by_id=by_id), version or None)
             spec, of = version_.spec, ("version", version_.name)
@@ -73,7 +73,7 @@ def graph(
         _print_text(graph_of(spec.tasks, out.encodable, states), width or _width(), style)
 
 
-def _of_run(
+def _run_graph(
     client: "Client", run: str
 ) -> tuple["SpecSummary | None", tuple[str, str], Mapping[tuple[str, ...], "Merged"]]:
     """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
@@ -97,12 +97,12 @@ def _width() -> int:
 
 def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:
     """Prints what the drawing cannot show."""
-    from kfadapter_grpc.cli.pipeline_view import some_of
+    from kfadapter_grpc.cli.pipeline_view import unsupported_text
 
     if spec is None or not spec.tasks:
         out.note(f"{of[0]} '{of[1]}' has no tasks that could be drawn")
     if spec and spec.unknown_parts:
-        out.note(f"not understood, so perhaps missing here: {some_of(spec.unknown_parts)}")
+        out.note(f"not understood, so perhaps missing here: {unsupported_text(spec.unknown_parts)}")
 
 
 def _print_text(tasks: "Graph", width: int, style: "Style") -> None:

@@ -74,7 +74,7 @@ class Invocation:
     command: str = PROGRAM
     run: str = ""
 
-    def spell(self, step: Step) -> str:
+    def format(self, step: Step) -> str:
         """Formats a step: the command on its own line, the text below it."""
         if step.again:
             command = self._again(step)

@@ -127,9 +127,9 @@ class ListOptions:
     ] = ""
 
     def order_by(self, table: Table[T], order_by: str = "") -> str:
-        """Returns the order to request: `order_by` unless the records are sorted by a column that the server supports."""
+        """Returns the order to request: `order_by`, unless --sort names a column that the server supports."""
         if self.sort and order_by:
-            raise typer.BadParameter("give either --sort or --order-by")
+            raise typer.BadParameter("--sort and --order-by exclude each other")
         # An unknown column is reported by `print`: those of metrics are only known when they are printed.
         keys = [one.key for one in table.columns if self._sorted_by.lower() in (one.title.lower(), one.key)]
         if not self.sort or not keys or keys[0] not in table.orders:

@@ -49,26 +49,26 @@ def field_parameters(kind: type) -> list[inspect.Parameter]:
     In a class with `VARIABLES`, the environment variable of a field is that prefix and the field's name.
     """
     hints, prefix = get_type_hints(kind, include_extras=True), getattr(kind, "VARIABLES", "")
-    made = []
+    parameters = []
     for field in fields(kind):
         type_, option = hints[field.name].__origin__, copy.copy(hints[field.name].__metadata__[0])
         if prefix:
             option.envvar = prefix + field.name.upper()
         parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, option])
-        made.append(parameter if field.default is MISSING else parameter.replace(default=field.default))
-    return made
+        parameters.append(parameter if field.default is MISSING else parameter.replace(default=field.default))
+    return parameters
 
 
 def flag_parameters(settings: type) -> list[inspect.Parameter]:
     """Declares the fields of a dataclass whose values may also come from elsewhere: None if unset, without bounds."""
-    made = []
+    parameters = []
     for one in field_parameters(settings):
         type_, option = get_args(one.annotation)
         default = "" if one.default in (None, one.empty) or one.default is False else shown(one.default)
         option.help = f"{option.help}  [env var: {option.envvar}{default and f'; default: {default}'}]"
         option.envvar = option.min = option.max = None
-        made.append(one.replace(default=None, annotation=Annotated[type_ | None, option]))
-    return made
+        parameters.append(one.replace(default=None, annotation=Annotated[type_ | None, option]))
+    return parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class ClientOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The CA of the adapter's certificate; means TLS [env KFADAPTER_CA].",
+            help="CA of the adapter's certificate; implies TLS [env KFADAPTER_CA].",
         ),
     ] = None
     server_name: Annotated[
@@ -119,12 +119,14 @@ class ClientOptions:
             help="Client certificate, if required [env KFADAPTER_CLIENT_CERTIFICATE].",
         ),
     ] = None
-    client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key [env KFADAPTER_CLIENT_KEY].")] = None
+    client_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its private key [env KFADAPTER_CLIENT_KEY].")
+    ] = None
     token_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Holds your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
+            help="File with your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
         ),
     ] = None
     insecure_token: Annotated[
@@ -139,11 +141,11 @@ class ClientOptions:
     @classmethod
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
         """Declares them for Typer; those not in `visible` are hidden, or omitted if there is no target."""
-        kept = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
-        made = [one for one in field_parameters(cls) if one.name in kept]
-        for one in made:
+        names = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
+        parameters = [one for one in field_parameters(cls) if one.name in names]
+        for one in parameters:
             one.annotation.__metadata__[0].hidden = one.name not in visible
-        return made
+        return parameters
 
     def override(self, given: Mapping[str, object]) -> "Self":
         """Replaces those in `given`, by name; ignores other names."""
@@ -225,7 +227,7 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")
 PipelineName = Annotated[str, argument(f"Pipeline: {_REFERENCES}.", pipeline_names)]
 Version = Annotated[str, reference("--version", "Version", version_names)]
 OneVersion = Annotated[str | None, reference("--version", "Only this version", version_names)]
-ById = Annotated[bool | None, typer.Option("--id/--name", help="Take the reference as an id or as a name.")]
+ById = Annotated[bool | None, typer.Option("--id/--name", help="Treat the reference as an id or as a name.")]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
     Path,
@@ -251,7 +253,7 @@ ParameterFile = Annotated[
     typer.Option(
         "--params",
         metavar="FILE",
-        help="Parameters as JSON or YAML, which keep their types; - is stdin. Those of -p precede them.",
+        help="Parameters as JSON or YAML, which keep their types; - is stdin. -p overrides them.",
     ),
 ]
 PipelineOrFile = Annotated[
@@ -273,7 +275,7 @@ ServiceAccount = Annotated[
     str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run; the exit code is its outcome.")]
-Archived = Annotated[bool, typer.Option("--archived", help="Archived ones instead of the others.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Only those that are archived.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if it does not exist.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that contain this text.")]
@@ -283,12 +285,14 @@ CreatedAfter = Annotated[
         "--created-after",
         "--since",
         metavar="TIME",
-        help="Only newer ones: 2d for the last two days, 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC.",
+        help="Only those created since: 2d for two days, 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC.",
     ),
 ]
 CreatedBefore = Annotated[
     str,
-    typer.Option("--created-before", metavar="TIME", help="Only older ones, as --since; newer ones are read, too."),
+    typer.Option(
+        "--created-before", metavar="TIME", help="Only those created before, as --since; later ones are read, too."
+    ),
 ]
 
 
@@ -296,7 +300,7 @@ CreatedBefore = Annotated[
 class Watching:
     """What is shown while runs are watched."""
 
-    logs: Annotated[bool, typer.Option("--logs", help="While watching, show what running tasks write.")] = False
+    logs: Annotated[bool, typer.Option("--logs", help="While watching, show the output of running tasks.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="While watching, print no progress.")] = False
 
     def check(self, *, watch: bool) -> None:

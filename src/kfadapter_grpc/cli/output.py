@@ -178,11 +178,11 @@ def print_table(
     short = [
         [cell[:SHORT_ID] if title in ids else cell for title, cell in zip(head, row, strict=True)] for row in cells
     ]
-    room, omitted = console(sys.stdout).width, cell_len(mark())
+    width, omitted = console(sys.stdout).width, cell_len(mark())
     for shown, shrink in ((cells, ()), (short, steps)):
         columns = zip(head, *shown, strict=True)
         natural = {title: max(map(cell_len, (title, *column))) for title, *column in columns}
-        if widths := try_fit(natural, shrink, room, omitted):
+        if widths := try_fit(natural, shrink, width, omitted):
             _print_columns(widths, shown, cut)
             return
     for number, row in enumerate(cells):
@@ -203,8 +203,8 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
     if left_out:
         table.add_column(mark(), no_wrap=True)
     for row in rows:
-        kept = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
-        table.add_row(*(Text(_cut(cell, shown[title]) if title in cut else cell) for title, cell in kept))
+        cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
+        table.add_row(*(Text(_cut(cell, shown[title]) if title in cut else cell) for title, cell in cells))
     _print(table)
 
 
@@ -248,16 +248,16 @@ def is_utf8(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 
-def try_fit(natural: dict[str, int], steps: Sequence[Step], room: int, mark: int) -> dict[str, int] | None:
+def try_fit(natural: dict[str, int], steps: Sequence[Step], width: int, mark: int) -> dict[str, int] | None:
     """Applies the steps in order until the columns fit; None if they do not fit after the last."""
     widths = dict(natural)
-    if _total(widths, mark) <= room:
+    if _total(widths, mark) <= width:
         return widths
     for step in steps:
-        excess = _total(widths, mark) - room
+        excess = _total(widths, mark) - width
         width = widths[step.title]
         widths[step.title] = max(min(step.least, width), width - excess) if step.least else 0
-        if _total(widths, mark) <= room:
+        if _total(widths, mark) <= width:
             return widths
     return None
 
@@ -269,12 +269,12 @@ def _total(widths: dict[str, int], mark: int) -> int:
     return sum(shown) + GAP * (len(shown) - 1)
 
 
-def can_answer() -> bool:
+def is_interactive() -> bool:
     """Whether a terminal can answer a prompt."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask(question: str, refused: str = "nothing was deleted") -> None:
+def confirm(question: str, refused: str = "nothing was deleted") -> None:
     """Asks for confirmation, and ends the command if it is declined."""
     if not typer.confirm(question, err=True):
         note(refused)

@@ -135,7 +135,7 @@ def kfp_is_installed() -> bool:
 
 def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[PipelineFile]:
     try:
-        code, said = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], seconds)
+        code, output = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], seconds)
         result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
     except subprocess.TimeoutExpired:
         raise CommandError(
@@ -146,7 +146,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         ) from None
     except FileNotFoundError:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        lines = said.end().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
+        lines = output.end().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
         why = "\n".join([f"its process ended without a result ({how})", *filter(str.strip, lines)])
         raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
@@ -166,7 +166,7 @@ def _refused(path: Path, fault: dict[str, str]) -> CommandError:
     return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
+def _run(command: list[str], seconds: float) -> tuple[int, _OutputTail]:
     """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted."""
     environment = {
         **os.environ,
@@ -174,8 +174,8 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
         "PYTHONIOENCODING": "utf-8",
         "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
     }
-    said = _Said()
-    with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user compiles
+    output = _OutputTail()
+    with output.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user compiles
         command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
     ) as child:  # fmt: skip
         try:
@@ -183,10 +183,10 @@ def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-    return code, said
+    return code, output
 
 
-class _Said:
+class _OutputTail:
     """The end of the output of processes; close `writer` once they have started. The rest is dropped."""
 
     def __init__(self) -> None:

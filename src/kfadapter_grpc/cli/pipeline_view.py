@@ -33,7 +33,7 @@ PIPELINES: Table[Pipeline] = Table(
         Column("NAME", "name"),
         Column("ID", "pipeline_id", is_id=True),
         Column("CREATED", "created_at"),
-        Column("TAGS", "tags", shown=lambda one: shown_tags(one.tags), wide=True, if_any=True),
+        Column("TAGS", "tags", shown=lambda one: format_tags(one.tags), wide=True, if_any=True),
         Column("DESCRIPTION", "description", cut=True),
     ),
     NAME_STEPS,
@@ -61,12 +61,12 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
     output.print_fields(
         [
             ("Name", pipeline.name),
-            ("Display name", _other_than(pipeline.name, pipeline.display_name)),
+            ("Display name", _unless_same(pipeline.name, pipeline.display_name)),
             ("Id", pipeline.pipeline_id),
             ("Namespace", pipeline.namespace),
             ("Description", pipeline.description or (spec.description if spec else "")),
             ("Created", shown_time(pipeline.created_at)),
-            ("Tags", shown_tags(pipeline.tags)),
+            ("Tags", format_tags(pipeline.tags)),
             ("Versions", "" if pipeline.version_count is None else str(pipeline.version_count)),
             *_latest_fields(latest),
             *spec_fields(spec),
@@ -87,13 +87,13 @@ def print_version(version: PipelineVersion, pipeline: str) -> None:
     output.print_fields(
         [
             ("Version", version.name),
-            ("Display name", _other_than(version.name, version.display_name)),
+            ("Display name", _unless_same(version.name, version.display_name)),
             ("Version id", version.pipeline_version_id),
-            ("Pipeline", _other_than(version.pipeline_id, pipeline)),
+            ("Pipeline", _unless_same(version.pipeline_id, pipeline)),
             ("Pipeline id", version.pipeline_id),
             ("Description", version.description or (spec.description if spec else "")),
             ("Created", shown_time(version.created_at)),
-            ("Tags", shown_tags(version.tags)),
+            ("Tags", format_tags(version.tags)),
             ("SHA-256", version.sha256),
             ("Source", version.code_source_url),
             *spec_fields(spec),
@@ -128,11 +128,11 @@ def _latest_fields(latest: PipelineVersion | None) -> list[tuple[str, str]]:
     ]
 
 
-def _other_than(name: str, text: str) -> str:
+def _unless_same(name: str, text: str) -> str:
     return "" if text == name else text
 
 
-def shown_tags(tags: Mapping[str, str]) -> str:
+def format_tags(tags: Mapping[str, str]) -> str:
     """Writes tags, or labels, on one line."""
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
@@ -160,7 +160,10 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
     return [
         ("Format", f"{_FORMATS[spec.format]} ({known})" if known else _FORMATS[spec.format]),
         ("Images", "\n".join(dict.fromkeys(images))),
-        ("Unknown", f"this adapter does not know: {some_of(spec.unknown_parts)}" if spec.unknown_parts else ""),
+        (
+            "Unknown",
+            f"this adapter does not know: {unsupported_text(spec.unknown_parts)}" if spec.unknown_parts else "",
+        ),
         ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
     ]
 
@@ -191,12 +194,12 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequ
     """Prints a table without empty columns."""
     if rows:
         filled = [title for title, *cells in zip(head, *rows, strict=True) if any(cells)]
-        kept = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
+        cells = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
         output.print_line("")
-        output.print_table(filled, kept, steps=[step for step in steps if step.title in filled])
+        output.print_table(filled, cells, steps=[step for step in steps if step.title in filled])
 
 
-def some_of(parts: Sequence[str]) -> str:
+def unsupported_text(parts: Sequence[str]) -> str:
     """Returns the first unsupported parts as text, and how to see the others."""
     more = len(parts) - MOST_UNKNOWN
     return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
@@ -229,12 +232,12 @@ def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """Yields the cluster resources that tasks request, for tasks that request any."""
     for name, task in _named(tasks):
-        told = list(_resources(task.resources)) if task.resources else []
-        told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
+        needs = list(_resources(task.resources)) if task.resources else []
+        needs += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
         if task.max_retries:
-            told.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
-        if told:
-            yield name, ", ".join(told)
+            needs.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
+        if needs:
+            yield name, ", ".join(needs)
 
 
 def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:

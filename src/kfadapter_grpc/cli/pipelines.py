@@ -53,7 +53,7 @@ def get(
         found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         newest = () if output == "name" else _newest(client, found)
     shown = to_json(found) | {"versions": [to_listed_json(each) for each in newest]}
-    every = Invocation(pipeline=found.name, options=options).spell(other("versions", PIPELINE))
+    every = Invocation(pipeline=found.name, options=options).format(other("versions", PIPELINE))
     out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
 
 
@@ -107,7 +107,7 @@ def update(
     output: opt.Output = "table",
 ) -> None:
     """Change the display name or the tags of a pipeline, or of one version."""
-    from kfadapter_grpc.cli.pipeline_view import shown_tags
+    from kfadapter_grpc.cli.pipeline_view import format_tags
     from kfadapter_grpc.contract.listing import View
 
     added, removed = tags(tag), {*(remove_tag or ())}
@@ -130,7 +130,7 @@ def update(
     fields = [
         ("Pipeline" if version is None else "Version", changed.name),
         ("Display name", changed.display_name),
-        ("Tags", shown_tags(changed.tags)),
+        ("Tags", format_tags(changed.tags)),
     ]
     out.print_record(changed, output, name=changed.name, table=lambda: out.print_fields(fields))
 
@@ -147,7 +147,7 @@ def delete(
     output: opt.Output = "table",
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
-    asks = not yes and out.can_answer()
+    asks = not yes and out.is_interactive()
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         if version is not None:
@@ -155,7 +155,7 @@ def delete(
             return
         question = _question(client, ref, force=force, allow_missing=allow_missing) if asks else ""
         if question:
-            out.ask(question)
+            out.confirm(question)
         result = client.pipelines.delete(
             ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing
         )
@@ -173,7 +173,7 @@ def _delete_version(
 ) -> None:
     version = version_reference(client, ref, name)
     if asks:
-        out.ask(f"Delete version {version} of pipeline {ref}?")
+        out.confirm(f"Delete version {version} of pipeline {ref}?")
     result = client.pipelines.delete_version(
         ref.name,
         pipeline_id=ref.pipeline_id,

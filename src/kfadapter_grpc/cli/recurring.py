@@ -82,7 +82,7 @@ def create(
     max_concurrency: Annotated[
         int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
-    catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for missed starts.")] = False,
+    catch_up: Annotated[bool, typer.Option("--catch-up", help="Catch up on missed starts.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create it disabled.")] = False,
     output: opt.Output = "table",
 ) -> None:
@@ -141,8 +141,8 @@ def delete(
     """Delete a recurring run; runs that it started are kept."""
     with options.client() as client:
         which = recurring_run_id(client, recurring_run, allow_missing=allow_missing)
-        if not yes and out.can_answer():
-            out.ask(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
+        if not yes and out.is_interactive():
+            out.confirm(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
         deleted = which if which and client.recurring_runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
         {"recurring_run_id": deleted},
@@ -175,7 +175,7 @@ def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
         ("Name", found.display_name),
         ("Id", found.recurring_run_id),
         ("State", _state(found)),
-        ("Schedule", shown_schedule(starts)),
+        ("Schedule", format_schedule(starts)),
         ("From", shown_time(starts.start_at) if starts else ""),
         ("Until", shown_time(starts.end_at) if starts else ""),
         ("Last", f"{shown_time(last.scheduled_at)}  {last.state.name}  {last.display_name}" if last else ""),
@@ -239,7 +239,7 @@ def _table(last_runs: "Mapping[str, Run | None]") -> "Table[RecurringRun]":
             Column("NAME", "display_name"),
             Column("ID", "recurring_run_id", is_id=True),
             Column("STATE", "state", _state),
-            Column("SCHEDULE", "schedule", lambda one: shown_schedule(one.schedule), cut=True),
+            Column("SCHEDULE", "schedule", lambda one: format_schedule(one.schedule), cut=True),
             Column("LAST", "last_start_at", last_start),
             Column("NEXT (COMPUTED)", "next_start_at", lambda one: one.next_start(last_start(one))),
             Column("CREATED", "created_at", wide=True),
@@ -252,7 +252,7 @@ def _table(last_runs: "Mapping[str, Run | None]") -> "Table[RecurringRun]":
     )
 
 
-def shown_schedule(starts: "Schedule | None") -> str:
+def format_schedule(starts: "Schedule | None") -> str:
     """Formats when runs are started."""
     from kfadapter_grpc.contract.recurring_runs import CronSchedule
 

@@ -91,10 +91,10 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
         return _newest_run(client, text, pipeline, failed=special == FAILED)
     if _UUID.fullmatch(text):
         return text
-    for kept in (archived, not archived):
-        named = client.runs.list(display_name_contains=text, archived=kept, page_size=PAGE)
+    for is_archived in (archived, not archived):
+        named = client.runs.list(display_name_contains=text, archived=is_archived, page_size=PAGE)
         if found := _by_name(text, "runs", named) or _by_beginning(
-            text, "runs", client.runs.list(archived=kept, page_size=PAGE)
+            text, "runs", client.runs.list(archived=is_archived, page_size=PAGE)
         ):
             return found
     if RUN_ID.fullmatch(text):  # KFP accepts ids that are no UUIDs
@@ -132,15 +132,15 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
 
     if _UUID.fullmatch(text) and by_id is not False:
         return PipelineRef(pipeline_id=text)
-    given = PipelineRef(pipeline_id=text) if by_id else PipelineRef(name=text)
+    reference = PipelineRef(pipeline_id=text) if by_id else PipelineRef(name=text)
     if by_id is False or not _BEGINNING.fullmatch(text):
-        return given
+        return reference
     if not by_id:
         with suppress(errors.PipelineNotFoundError):
             client.pipelines.get(text, view=View.BASIC)
-            return given
+            return reference
     found = _by_beginning(text, "pipelines", client.pipelines.list(page_size=PAGE))
-    return PipelineRef(pipeline_id=found) if found else given
+    return PipelineRef(pipeline_id=found) if found else reference
 
 
 def pipeline_id(client: Client, text: str) -> str:
@@ -156,11 +156,11 @@ def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -
     from kfadapter_grpc.contract import errors
     from kfadapter_grpc.contract.pipelines import VersionRef
 
-    given = _given_version(text)
-    if text and not given.pipeline_version_id and _BEGINNING.fullmatch(text):
+    reference = _parse_version(text)
+    if text and not reference.pipeline_version_id and _BEGINNING.fullmatch(text):
         with suppress(errors.VersionNotFoundError):
             return VersionRef(find_version(client, pipeline, text).pipeline_version_id)
-    return given
+    return reference
 
 
 def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> PipelineVersion:
@@ -168,7 +168,7 @@ def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> Pip
     from kfadapter_grpc.contract import errors
 
     of = {"name": pipeline.name, "pipeline_id": pipeline.pipeline_id}
-    version = _given_version(text)
+    version = _parse_version(text)
     try:
         return client.pipelines.get_version(
             **of, version_name=version.name, pipeline_version_id=version.pipeline_version_id
@@ -181,7 +181,7 @@ def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> Pip
         return client.pipelines.get_version(**of, pipeline_version_id=found)
 
 
-def _given_version(text: str | None) -> VersionRef:
+def _parse_version(text: str | None) -> VersionRef:
     from kfadapter_grpc.contract.pipelines import VersionRef
 
     if text == "":  # as from an unset shell variable
@@ -203,8 +203,8 @@ def experiment_reference(client: Client, text: str) -> ExperimentRef:
         with suppress(errors.ExperimentNotFoundError):
             client.experiments.get(text)
             return ExperimentRef(name=text)
-        for kept in (False, True):
-            newest = client.experiments.list(archived=kept, page_size=PAGE)
+        for is_archived in (False, True):
+            newest = client.experiments.list(archived=is_archived, page_size=PAGE)
             if found := _by_beginning(text, "experiments", newest):
                 return ExperimentRef(experiment_id=found)
     return ExperimentRef(name=text)
@@ -279,13 +279,13 @@ def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Can
     if len(found) > 1:
         raise CommandError(
             f"'{text}' is ambiguous: {len(found)} {what} match",
-            why="AMBIGUOUS_NAME\n" + "\n".join(_shown(found)),
+            why="AMBIGUOUS_NAME\n" + "\n".join(_candidate_lines(found)),
             next_step="the same command with an id, or with as many of its first characters as make it unique",
         )
     return found[0].id if found else ""
 
 
-def _shown(found: list[Candidate]) -> Iterator[str]:
+def _candidate_lines(found: list[Candidate]) -> Iterator[str]:
     """Yields a line for each candidate, with as much of its id as makes it unique."""
     from datetime import datetime, timezone
 

@@ -30,9 +30,27 @@ _PARAMETERS = ("parameters.", "parameters:")
 """The beginnings of warnings about the values of parameters."""
 
 
+Like = Annotated[
+    str,
+    typer.Option(
+        "--like",
+        metavar="RUN",
+        help="Run it again, with the same version, parameters, experiment, description, labels and caching;"
+        " other options override them.",
+        autocompletion=run_names,
+    ),
+]
+CreateExperiment = Annotated[
+    bool, typer.Option("--create-experiment", help="Create the experiment if it does not exist.")
+]
+RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the run.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Do not reuse results of earlier runs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only validate; a file is uploaded nevertheless.")]
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run is started with, or each run of a recurring one."""
+    """Options of a run, or of each run of a recurring run."""
 
     parameter: opt.Parameters = None
     params: opt.ParameterFile = None
@@ -45,9 +63,9 @@ class Start:
     service_account: opt.ServiceAccount = ""
 
     def parsed(self) -> "Callable[[PipelineVersion], dict[str, Json]]":
-        """Parses the parameters; returns what converts those typed to the types that a version declares.
+        """Parses the parameters; returns a function that converts them to the types that a version declares.
 
-        They precede those in a file, which keep their types.
+        They override those in a file, which keep their types.
         """
         from kfadapter_grpc.cli.parameter_file import read_parameters
         from kfadapter_grpc.contract.parameters import typed_values
@@ -66,7 +84,7 @@ class Start:
         _check_file(path, self.version)
         with pipeline_files(path, self.function, seconds) as files:
             if len(files) > 1:
-                raise several(files, path, "a run is of one pipeline")
+                raise several(files, path, "a run has one pipeline")
             name = files[0].name
             remember(pipeline=name)
             receipt = send(client, files[0].path, name, if_exists=IfExists.SKIP_IF_SAME)
@@ -82,24 +100,13 @@ def run(
     pipeline: opt.PipelineOrFile = "",
     *,
     how: opt.Watching,
-    like: Annotated[
-        str,
-        typer.Option(
-            "--like",
-            metavar="RUN",
-            help="Run it again, with the same version, parameters, experiment, description, labels and caching;"
-            " other options override them.",
-            autocompletion=run_names,
-        ),
-    ] = "",
+    like: Like = "",
     start: Start,
-    create_experiment: Annotated[
-        bool, typer.Option("--create-experiment", help="Create the experiment if it does not exist.")
-    ] = False,
+    create_experiment: CreateExperiment = False,
     label: opt.Labels = None,
-    request_id: Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the run.")] = "",
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not reuse results of earlier runs.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate; a file is uploaded nevertheless.")] = False,
+    request_id: RequestId = "",
+    no_cache: NoCache = False,
+    dry_run: DryRun = False,
     watch: opt.Watch = False,
     output: opt.Output = "table",
 ) -> None:
@@ -113,7 +120,7 @@ def run(
 
     how.check(watch=watch)
     if bool(pipeline) == bool(like):
-        raise typer.BadParameter("give either a PIPELINE or FILE, or --like RUN")
+        raise typer.BadParameter("set either a PIPELINE or FILE, or --like RUN")
     parameters, own_labels = start.parsed(), labels(label)
     with options.client() as client:
         in_experiment = experiment_reference(client, start.experiment)
@@ -167,7 +174,7 @@ def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion"
         raise CommandError(
             f"{name} cannot be run again",
             why=f"its pipeline {run.pipeline_id} was deleted",
-            next_step=other("list", words="shows the pipelines there are"),
+            next_step=other("list", words="shows all pipelines"),
             exit_code=ExitCode.NOT_FOUND,
         ) from None
     except VersionNotFoundError:
@@ -176,7 +183,7 @@ def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion"
         raise CommandError(
             f"{name} cannot be run again as it was",
             why=f"its version {run.pipeline_version_id} was deleted",
-            next_step=again("--version", "NAME", words=f"takes another one; kfadapter versions {run.pipeline_id}"),
+            next_step=again("--version", "NAME", words=f"runs another one; kfadapter versions {run.pipeline_id}"),
             exit_code=ExitCode.NOT_FOUND,
         ) from None
 
@@ -196,15 +203,15 @@ def _check_repeatable(run: "Run", replaced: "Mapping[str, Json]") -> None:
 def _check_file(path: Path, version: str) -> None:
     if path == STDIN:
         raise CommandError(
-            "the standard input cannot be run",
-            why="it has no name, which its pipeline would need",
+            "standard input cannot be run",
+            why="it has no name for its pipeline",
             next_step="kfadapter upload - --name NAME\nthen kfadapter run NAME",
             exit_code=ExitCode.USAGE,
         )
     if version:
         raise CommandError(
-            "--version is for pipelines that are there already",
-            why=f"{path} is taken for a file, which is uploaded first; --name takes it for a pipeline's name",
+            "--version is for existing pipelines",
+            why=f"{path} is a file, which is uploaded first; with --name it is the name of a pipeline",
             next_step="the same command without --version, or with --name",
             exit_code=ExitCode.USAGE,
         )
@@ -220,18 +227,18 @@ def print_started(client: "Client", started: "Run", style: opt.Format, options: 
             known = client.runs.get(started.run_id)
         except AdapterError:
             known = started
-        follow = Invocation(run=started.run_id, options=options).spell(other("watch", RUN))
+        follow = Invocation(run=started.run_id, options=options).format(other("watch", RUN))
         out.print_fields([*run_fields(known), ("Follow", follow)])
 
     out.print_record(started, style, name=started.run_id, table=table)
 
 
 def _print_valid(checked: "Run", style: opt.Format) -> None:
-    """Prints that validation passed; no run exists, so there is neither id nor state."""
+    """Prints a validated run, which has neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
 
     if style in ("json", "yaml"):
         out.print_document(checked, style)
     elif style == "table":
         out.print_fields([field for field in run_fields(checked) if field[0] not in ("Id", "State")])
-    out.note("nothing is wrong with it; nothing was started")
+    out.note("the request is valid; nothing was started")

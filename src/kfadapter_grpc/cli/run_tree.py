@@ -188,14 +188,14 @@ def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str)
 
 def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Line]:
     """Returns the lines that fit; if some do not, the most important ones, and a line that counts the others."""
-    kept, height = list(lines), max(height, 1)
+    visible, height = list(lines), max(height, 1)
     if len(lines) > height:
         by_rank = sorted(range(len(lines)), key=lambda index: lines[index].rank)
-        kept = [lines[index] for index in sorted(by_rank[: height - 1])]
+        visible = [lines[index] for index in sorted(by_rank[: height - 1])]
         counts = Counter(_counted_as(lines[index]) for index in by_rank[height - 1 :])
         words = ", ".join(f"{number} {word}" for word, number in counts.items() if word)
-        kept.append(Line(f"{marks.cut} {words or 'more lines'} not shown", Rank.RUN))
-    return [replace(line, text=cut(line.text, width, marks)) for line in kept]
+        visible.append(Line(f"{marks.cut} {words or 'more lines'} not shown", Rank.RUN))
+    return [replace(line, text=cut(line.text, width, marks)) for line in visible]
 
 
 def _counted_as(line: Line) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.listings import Column, Table
 from kfadapter_grpc.cli.output import SHORT_NAME, Step
-from kfadapter_grpc.cli.pipeline_view import shown_tags
+from kfadapter_grpc.cli.pipeline_view import format_tags
 from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_time
@@ -77,7 +77,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
         ("Version", run.pipeline_version_name or run.pipeline_version_id),
         ("Experiment", run.experiment_name or run.experiment_id),
         ("Description", run.description),
-        ("Labels", shown_tags(run.labels)),
+        ("Labels", format_tags(run.labels)),
         ("Caching", "off" if run.caching_disabled else ""),
         ("Created", shown_time(run.created_at)),
         ("Finished", shown_time(run.finished_at)),
@@ -121,7 +121,7 @@ RUNS: Table[Run] = Table(
         Column("PIPELINE", "pipeline_id", wide=True),
         Column("VERSION", "pipeline_version_id", wide=True),
         Column("EXPERIMENT", "experiment_id", wide=True),
-        Column("LABELS", "labels", shown=lambda one: shown_tags(one.labels), wide=True, if_any=True),
+        Column("LABELS", "labels", shown=lambda one: format_tags(one.labels), wide=True, if_any=True),
         Column("ERROR", "error", shown=lambda one: short_error(one.error, marks_for()), if_any=True, cut=True),
     ),
     (

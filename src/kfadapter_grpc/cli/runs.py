@@ -14,7 +14,7 @@ import typer
 
 from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.bulk import Chosen, RunFilter, RunNames, Selection, change_all, chosen_runs, counted, only_one
+from kfadapter_grpc.cli.bulk import Chosen, RunFilter, RunNames, Selection, change_all, chosen_runs, counted, single_run
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError
@@ -116,7 +116,7 @@ def open_(
     from urllib.parse import quote
 
     with options.client() as client:
-        page = page or _page_of(client.target)
+        page = page or _page_url(client.target)
         if not page.startswith(("http://", "https://")):
             raise typer.BadParameter(f"'{page}' is no address of the page; write {_PAGE}")
         address = f"{page.rstrip('/')}/runs"
@@ -127,7 +127,7 @@ def open_(
         out.note("found no browser; open the address in one")
 
 
-def _page_of(adapter: str) -> str:
+def _page_url(adapter: str) -> str:
     """Returns where `kfadapter dev` serves the page in front of an adapter, if it does; otherwise the usual address."""
     import socket
 
@@ -218,7 +218,7 @@ def terminate(
     from kfadapter_grpc.folding import shown_state
 
     with options.client() as client:
-        if one := only_one(run, which):
+        if one := single_run(run, which):
             found = client.runs.terminate(run_id(client, one), wait=wait)
             done = "has finished" if found.state.is_over else "is stopping"
             text = f"run {found.run_id} {done}: {shown_state(found.state)}"
@@ -246,7 +246,7 @@ def retry(
 
     how.check(watch=watch)
     with options.client() as client:
-        if one := only_one(run, which):
+        if one := single_run(run, which):
             found = client.runs.retry(run_id(client, one))
             if watch:
                 follow(client, [found.run_id], output, options, how)
@@ -276,7 +276,7 @@ def _store(options: ClientOptions, verb: str, run: list[str] | None, which: Chos
     archived = verb == "unarchive"
     with options.client() as client:
         change = client.runs.unarchive if archived else client.runs.archive
-        if one := only_one(run, which):
+        if one := single_run(run, which):
             found = change(run_id(client, one, archived=archived))
             out.print_change(found, style, name=found.run_id, done=f"{verb}d run {found.run_id}")
         else:
@@ -294,25 +294,25 @@ def delete(
 ) -> None:
     """Delete runs. Terminate those in progress first: they would continue in the cluster."""
     with options.client() as client:
-        if one := only_one(run, which):
-            _delete_one(client, one, output, allow_missing=allow_missing, yes=which.yes)
+        if one := single_run(run, which):
+            _delete_run(client, one, output, allow_missing=allow_missing, yes=which.yes)
             return
         chosen = chosen_runs(client, run, which, archived=archived, allow_missing=allow_missing)
         may_miss = allow_missing or not run  # one that a filter has found may have been deleted since
         change_all("delete", chosen, lambda one: client.runs.delete(one, allow_missing=may_miss), output, yes=which.yes)
 
 
-def _delete_one(client: "Client", run: str, style: opt.Format, *, allow_missing: bool, yes: bool) -> None:
+def _delete_run(client: "Client", run: str, style: opt.Format, *, allow_missing: bool, yes: bool) -> None:
     from kfadapter_grpc.contract.listing import View
 
     which = run_id(client, run, allow_missing=allow_missing)
-    if not yes and out.can_answer():
+    if not yes and out.is_interactive():
         question = f"Delete the run {which or run}?"
         if not allow_missing:
             found = client.runs.get(which, view=View.BASIC)
             going = "" if found.state.is_over else ", which has not finished and would continue in the cluster"
             question = f"Delete the run '{found.display_name}'{going}?"
-        out.ask(question)
+        out.confirm(question)
     deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
         {"run_id": deleted}, style, name=deleted, done=f"deleted run {which}", missing=f"not found: run {run}"

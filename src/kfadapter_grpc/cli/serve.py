@@ -19,7 +19,7 @@ from kfadapter_grpc.settings import Settings
 
 def serve(
     *,
-    given: Annotated[Flags, Settings],
+    flags: Annotated[Flags, Settings],
     config: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Settings in TOML.")] = None,
     legacy_http: Annotated[
         int | None,
@@ -32,7 +32,7 @@ def serve(
     Settings come from options, a TOML file and the environment; options win, then the file.
     """
     require(server=SERVER)
-    settings, effective = Settings.load_traced(config=config, legacy_http=legacy_http, **given)
+    settings, effective = Settings.load_traced(config=config, legacy_http=legacy_http, **flags)
     if check:
         rows = [(one.name, one.value, one.origin) for one in effective]
         out.print_table(("SETTING", "VALUE", "FROM"), rows, steps=(out.Step("FROM", 20), out.Step("VALUE", 20)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.check import warn_of
+from kfadapter_grpc.cli.check import print_findings
 from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
@@ -109,16 +109,16 @@ def upload(
 
     If a version has the same bytes already, nothing is stored; --new-version stores them again.
     """
-    given = how.arguments(file)
+    arguments = how.arguments(file)
     with pipeline_files(file, how.function, options.timeout) as files:
         if how.name is not None and len(files) > 1:
             raise several(files, file, "--name is for one of them")
         receipts: list[UploadReceipt] = []
         for one in files:
-            warn_of(one)
+            print_findings(one)
         try:
             with options.client() as client:
-                receipts.extend(_upload(client, one, how, {**given, "name": how.name_for(one)}) for one in files)
+                receipts.extend(_upload(client, one, how, {**arguments, "name": how.name_for(one)}) for one in files)
         finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, several=len(files) > 1)
@@ -129,29 +129,29 @@ def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: Upl
     from kfadapter_grpc.cli.contexts import in_use
     from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
-    given = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
+    arguments = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
     with pipeline_files(file, how.function, options.timeout) as files:
         if len(files) > 1:
             raise several(files, file, "one upload stores one pipeline")
-        _print_messages(files[0].path, UploadPipelineMetadata(name=how.name_for(files[0]), **given))
+        _print_messages(files[0].path, UploadPipelineMetadata(name=how.name_for(files[0]), **arguments))
 
 
-def _upload(client: "Client", file: PipelineFile, how: UploadOptions, given: dict[str, Any]) -> "UploadReceipt":
+def _upload(client: "Client", file: PipelineFile, how: UploadOptions, arguments: dict[str, Any]) -> "UploadReceipt":
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
-            receipt = send(client, stream, **given)
+            receipt = send(client, stream, **arguments)
     else:
-        receipt = send(client, file.path, **given)
+        receipt = send(client, file.path, **arguments)
     if receipt.duplicate_check_skipped and (how.if_exists == "skip-if-same" or how.request_id):
         out.note("warning: this Kubeflow Pipelines keeps no tags, so earlier uploads of the file could not be detected")
     if receipt.not_kept:
-        lost = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
-        out.note(f"warning: this Kubeflow Pipelines did not store {lost}")
+        ignored = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
+        out.note(f"warning: this Kubeflow Pipelines did not store {ignored}")
     if not receipt.version_created:
         out.note(f"{already_stored(client, receipt)}; --new-version stores it again")
-        if lost := ", ".join(option for name, option in _OPTIONS.items() if given[name]):
-            out.note(f"warning: {lost} was not stored; kfadapter update sets name and tags")
+        if ignored := ", ".join(option for name, option in _OPTIONS.items() if arguments[name]):
+            out.note(f"warning: {ignored} was not stored; kfadapter update sets name and tags")
     return receipt
 
 
@@ -163,11 +163,11 @@ def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
     return one_line(f"nothing was stored: version {version.name} of {pipeline.name} has the same bytes{later}")
 
 
-def send(client: "Client", source: Path | BinaryIO, name: str, **given: Any) -> "UploadReceipt":  # noqa: ANN401
+def send(client: "Client", source: Path | BinaryIO, name: str, **arguments: Any) -> "UploadReceipt":  # noqa: ANN401
     """Uploads a file, with a progress bar on a terminal; `options` are the client's further arguments."""
     shown = one_line(name)
     with out.progress_bar(f"uploading {shown}", f"storing {shown}") as progress:
-        return client.pipelines.upload(source, name=name, progress=progress, **given)
+        return client.pipelines.upload(source, name=name, progress=progress, **arguments)
 
 
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:

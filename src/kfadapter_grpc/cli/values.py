@@ -32,10 +32,10 @@ def duration(text: str) -> timedelta:
 def moment(text: str) -> datetime:
     """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times."""
     try:
-        told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+        parsed = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
     except ValueError:
         raise typer.BadParameter(f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z") from None
-    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 
 
 def optional_moment(text: str) -> datetime | None:

@@ -71,7 +71,7 @@ class Followed:
         self._printed = now
         return changed
 
-    def takes_state(self) -> bool:
+    def has_new_state(self) -> bool:
         """Whether the state of the run has changed since the last call."""
         changed = self._printed_state is not self.run.state
         self._printed_state = self.run.state
@@ -93,7 +93,7 @@ class Lines:
         paths = TaskPaths(one.run.tasks)
         for task in tasks:
             self._print(at, self._name(one.run, paths.of(task)), *_words(task))
-        if one.takes_state():
+        if one.has_new_state():
             run = one.run
             took = shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""
             self._print(at, _name(run), shown_state(run.state), took)
@@ -102,7 +102,7 @@ class Lines:
         """Prints a line of a task's log."""
         self._print(datetime.now(timezone.utc), f"{self._name(run, path)} | {line}")
 
-    def misses(self, what: str) -> None:
+    def report_connection(self, what: str) -> None:
         """Prints when something becomes unreachable and reachable again."""
         if what != self._missing:
             output.note(_UNREACHABLE.format(what) if what else f"{self._missing} is reachable again")
@@ -163,7 +163,7 @@ class Screen:
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
         """Does nothing: all of it is drawn anew, often enough."""
 
-    def misses(self, what: str) -> None:
+    def report_connection(self, what: str) -> None:
         """Shows what is unreachable; empty if nothing is."""
         self._missing = what
 
@@ -260,7 +260,7 @@ def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tail
     by_id = {one.run.run_id: one for one in followed}
 
     def connected(is_open: bool) -> None:
-        drawing.misses("" if is_open else "the adapter")
+        drawing.report_connection("" if is_open else "the adapter")
 
     with closing(client.runs.watch([*by_id], tasks=True, on_connection=connected)) as events:
         for event in events:
@@ -272,7 +272,7 @@ def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tail
             elif isinstance(event, RunGone) and event.run_id in by_id:
                 by_id[event.run_id].is_gone = True
             elif isinstance(event, Heartbeat):
-                drawing.misses("" if event.kfp_reachable else "Kubeflow Pipelines")
+                drawing.report_connection("" if event.kfp_reachable else "Kubeflow Pipelines")
 
 
 @contextmanager
@@ -291,7 +291,7 @@ def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[
 def _print_commands(run: Run, options: ClientOptions, *steps: Step) -> None:
     invocation = Invocation(run=run.run_id, options=options)
     for step in steps:
-        output.note(f"  {invocation.spell(step)}")
+        output.note(f"  {invocation.format(step)}")
 
 
 def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, *, has_page: bool) -> None:
@@ -323,13 +323,13 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
         raise CommandError(
             f"run '{failed.display_name}' failed",
             why=failed.error or "Kubeflow Pipelines reports no reason",
-            next_step="\n".join(invocation.spell(one) for one in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
+            next_step="\n".join(invocation.format(one) for one in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
             exit_code=ExitCode.RUN_FAILED,
         )
-    gone = next((one.run for one in followed if one.is_gone), None)
-    if gone is not None:
+    deleted = next((one.run for one in followed if one.is_gone), None)
+    if deleted is not None:
         raise CommandError(
-            f"not found: run {gone.run_id}",
+            f"not found: run {deleted.run_id}",
             why="it was deleted while it was watched",
             next_step=other("runs", words="shows the newest runs"),
             exit_code=ExitCode.NOT_FOUND,

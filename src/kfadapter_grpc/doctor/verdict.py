@@ -50,7 +50,7 @@ class Verdict:
     def advice(self, target: str = "") -> str:
         """Spells what to do next: a command on its own line, and a text; for the adapter at `target`, if given."""
         invocation = Invocation(options=ClientOptions(target=target)) if target else current()
-        return invocation.spell(self.next_step) if isinstance(self.next_step, Step) else self.next_step
+        return invocation.format(self.next_step) if isinstance(self.next_step, Step) else self.next_step
 
 
 def ok(check: str, what: str, why: str = "") -> Verdict:

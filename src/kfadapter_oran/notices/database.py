@@ -196,7 +196,7 @@ class Database:
 
 
 @contextmanager
-def only_one(outbox: Path) -> Iterator[None]:
+def exclusive(outbox: Path) -> Iterator[None]:
     """Locks out other notifiers during the block: two would post everything twice.
 
     Raises:

@@ -16,7 +16,7 @@ from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
-from kfadapter_oran.notices.database import Database, NoticeStatus, only_one
+from kfadapter_oran.notices.database import Database, NoticeStatus, exclusive
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
 from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import Outbox
@@ -71,7 +71,7 @@ def run(
         lines = stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
         log: FilteringBoundLogger = structlog.get_logger()
         stages.enter_context(closing(client))
-        stages.enter_context(only_one(outbox))
+        stages.enter_context(exclusive(outbox))
         database = stages.enter_context(closing(Database(outbox, create=True)))
         box = Outbox(database)
         # KFP's clock may be behind ours; an end just before the first start is reported rather than missed.
