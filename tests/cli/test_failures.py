@@ -186,7 +186,7 @@ def test_an_error_has_three_parts(kfadapter: Kfadapter) -> None:
         "error: no pipeline is named 'absent'",
         "why:   PIPELINE_NOT_FOUND, request req-1",
         f"next:  kfadapter --target {kfadapter.target} list",
-        "       shows the pipelines there are; --namespace looks in another namespace",
+        "       shows all pipelines; --namespace selects another namespace",
     ]
 
 
@@ -196,7 +196,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
     ended = kfadapter("get", "x")
     assert ended.code == ExitCode.REFUSED
     assert "name: is empty; tags: too many" in ended.err
-    assert "next:  kfadapter get --help\n       lists what is allowed\n" in ended.err
+    assert "next:  kfadapter get --help\n       lists the allowed values\n" in ended.err
 
 
 @pytest.mark.slow

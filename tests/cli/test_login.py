@@ -154,7 +154,7 @@ def test_an_exec_plugin(target: str, fake: FakeAdapter, home: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["login"], "a login belongs to a context, and none is in use"),
+        (["login"], "logins are stored in a context, and none is in use"),
         (["--context", "a", "login"], "context a names no issuer to log in at"),
         (["--context", "a", "logout"], "context a has no issuer to log out from"),
         (["--context", "a", "login", "--issuer", "http://far.example", "--client-id", "x"], "must be https"),

@@ -60,7 +60,7 @@ def test_all_malformed_pairs_are_told_at_once() -> None:
     with pytest.raises(typer.BadParameter) as caught:
         pairs(["a", "=b", "c=1", "c=2"])
     assert caught.value.message == (
-        "'a' is not of the form name=value; '=b' is not of the form name=value; 'c' is given twice"
+        "'a' is not of the form name=value; '=b' is not of the form name=value; 'c' is set twice"
     )
 
 

@@ -431,7 +431,7 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
 def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfadapter: Kfadapter) -> None:
     """The help names exactly the fields that the adapter sorts by."""
     told = " ".join(kfadapter(*command.split(), "--help").out.split())
-    assert f"created_at, name or {id_field}; desc behind it turns it round: 'name desc'." in told
+    assert f"created_at, name or {id_field}; append desc for descending order: 'name desc'." in told
 
 
 def test_update_changes_display_name_and_tags(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
@@ -460,7 +460,7 @@ def test_update_of_a_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     ("options", "words"),
     [
         ((), "nothing to change; give --display-name, --tag or --remove-tag"),
-        (("--tag", "a=1", "--remove-tag", "a"), "the tag 'a' is given with --tag and with --remove-tag"),
+        (("--tag", "a=1", "--remove-tag", "a"), "the tag 'a' is in --tag and in --remove-tag"),
         (("--tag", "a"), "'a' is not of the form KEY=VALUE"),
         (("--version", "", "--tag", "a=b"), "an empty text is no version"),
     ],

@@ -110,7 +110,7 @@ def test_a_search_has_an_end(kfadapter: Kfadapter, runs: FakeRuns, monkeypatch: 
         runs.add("new")
     ended = kfadapter("runs", "show", "abcdef")
     assert ended.code == 5
-    assert "'abcdef' was looked for among the newest 4 runs only; there are more\n" in ended.err
+    assert "'abcdef' was searched among the newest 4 runs only; there are more\n" in ended.err
     assert "error: not found: run" in ended.err
 
 

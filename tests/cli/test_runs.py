@@ -349,7 +349,7 @@ def test_like_needs_the_true_parameters(kfadapter: Kfadapter, runs: FakeRuns, ol
 def test_run_needs_a_pipeline_or_a_run(kfadapter: Kfadapter, runs: FakeRuns, words: list[str]) -> None:
     """Neither and both are usage errors."""
     ended = kfadapter("run", *words)
-    assert (ended.code, "give either a PIPELINE or FILE, or --like RUN" in ended.err) == (2, True)
+    assert (ended.code, "set either a PIPELINE or FILE, or --like RUN" in ended.err) == (2, True)
     assert runs.requests == []
 
 
@@ -388,8 +388,8 @@ def test_like_with_a_file(kfadapter: Kfadapter, runs: FakeRuns, old: run_pb2.Run
         ("a: " + "9" * 5_000, "line 1, column 4: 9999"),
         ("a: .nan", "line 1, column 4: .nan is a number that JSON does not"),
         ('{"a": [NaN]}', "line 1, column 8: NaN is a number that JSON does not"),
-        ('{"a": 1,\n "a": 2}', "line 2, column 2: 'a' is given twice"),
-        ("a: 1\nb: {c: 1, c: 2}", "line 2, column 11: 'c' is given twice"),
+        ('{"a": 1,\n "a": 2}', "line 2, column 2: 'a' is set twice"),
+        ("a: 1\nb: {c: 1, c: 2}", "line 2, column 11: 'c' is set twice"),
         ("a: {1: x}", 'line 1, column 5: the name "1" is no text'),
         ("a: &x [1]\nb: *x", "line 2, column 4: aliases are not allowed"),
         ('{"a": 1\n', "line 2, column 1: Expecting ',' delimiter"),

@@ -71,7 +71,7 @@ def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
         shown = kfadapter(*known, "--client-certificate", str(certificate), "--client-key", str(key), "list")
         hidden = kfadapter(*known, "list")
     assert (shown.code, hidden.code) == (ExitCode.OK, ExitCode.CANNOT_CONNECT)
-    assert "with --client-certificate and --client-key if it asks for them" in hidden.err
+    assert "with --client-certificate and --client-key if it requires them" in hidden.err
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_refused_calls_end_with_4(kfadapter: Kfadapter, fake: FakeAdapter) -> No
     unknown, denied = kfadapter("get", "x"), kfadapter("delete", "x", "--yes")
     assert (unknown.code, denied.code) == (ExitCode.NOT_ALLOWED, ExitCode.NOT_ALLOWED)
     assert "next:  send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN" in unknown.err
-    assert "next:  ask the adapter's operator for access" in denied.err
+    assert "next:  request access from the adapter's operator" in denied.err
 
 
 def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
     [
         (["--ca", "other.pem"], "kfadapter --ca FILE ... with the certificate of the CA"),
         (["--ca", "ca.pem", "--server-name", "elsewhere"], "kfadapter --server-name NAME ... with the name in"),
-        ([], "if it speaks TLS: kfadapter --ca FILE"),
+        ([], "if it uses TLS: kfadapter --ca FILE"),
     ],
 )
 def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list[str], step: str) -> None:
@@ -153,7 +153,7 @@ def test_tls_towards_plain_text(target: str, tmp_path: Path) -> None:
     CertificateAuthority().write(tmp_path)
     done = run(target, "--ca", str(tmp_path / "ca.pem"), "list")
     assert done.returncode == ExitCode.CANNOT_CONNECT
-    assert b"next:  without --tls, --ca and their variables: what is there speaks no TLS\n" in done.stderr
+    assert b"next:  omit --tls, --ca and their variables: the server does not use TLS\n" in done.stderr
 
 
 def test_a_new_token(kfadapter: Kfadapter) -> None:

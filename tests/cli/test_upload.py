@@ -95,7 +95,7 @@ def test_the_same_bytes_make_no_new_version(kfadapter: Kfadapter, fake: FakeAdap
     late = kfadapter("upload", str(file), "--tag", "a=b", "--description", "D")
     first, second = late.err.splitlines(keepends=True)
     assert first == same.format("train", ", though the latest version is 2")
-    assert second.startswith("warning: what was given with --description, --tag was not stored; kfadapter update ")
+    assert second.startswith("warning: --description, --tag was not stored; kfadapter update ")
     assert kfadapter("upload", str(file), "--new-version").err == ""
     assert kfadapter("upload", str(file), "--version-name", "named").err == ""
     assert [one.name for one in fake.versions["train"]] == ["train", "2", "3", "named"]
@@ -125,7 +125,7 @@ def test_upload_warns_of_what_was_not_kept(kfadapter: Kfadapter, fake: FakeAdapt
     fake.not_kept = ["tags", "code_source_url"]
     done = kfadapter("upload", str(file), "-o", "json")
     assert done.code == 0
-    assert done.err.endswith("did not keep what was given with --tag, --code-source-url\n")
+    assert done.err.endswith("did not store --tag, --code-source-url\n")
     assert json.loads(done.out)["not_kept"] == ["tags", "code_source_url"]
 
 

@@ -248,16 +248,16 @@ def is_utf8(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 
-def try_fit(natural: dict[str, int], steps: Sequence[Step], width: int, mark: int) -> dict[str, int] | None:
+def try_fit(natural: dict[str, int], steps: Sequence[Step], available: int, mark: int) -> dict[str, int] | None:
     """Applies the steps in order until the columns fit; None if they do not fit after the last."""
     widths = dict(natural)
-    if _total(widths, mark) <= width:
+    if _total(widths, mark) <= available:
         return widths
     for step in steps:
-        excess = _total(widths, mark) - width
+        excess = _total(widths, mark) - available
         width = widths[step.title]
         widths[step.title] = max(min(step.least, width), width - excess) if step.least else 0
-        if _total(widths, mark) <= width:
+        if _total(widths, mark) <= available:
             return widths
     return None
 
