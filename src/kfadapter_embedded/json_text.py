@@ -19,7 +19,7 @@ _SMALLEST_PLAIN_NUMBER = 1e-6
 _LARGEST_PLAIN_NUMBER = 1e21
 _GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 _FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _FRACTION = re.compile(r"\.[0-9]+")
 
 
@@ -81,7 +81,7 @@ def read_time(text: str) -> int:
 
 def sound_text(text: str) -> str:
     """The text with every lone surrogate, which UTF-8 cannot encode, replaced as Go's JSON replaces it."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
 
 
 def as_served(value: JsonValue) -> JsonValue:

@@ -14,7 +14,7 @@ component = dsl.component(base_image="python:3.11-slim")
 
 
 @component
-def unique(x: str) -> str:
+def unique(x: str = "default") -> str:
     import uuid  # noqa: PLC0415
 
     return x + uuid.uuid4().hex
@@ -51,6 +51,11 @@ def caching_reuse(x: str, file: str):
     read(data=dsl.importer(artifact_uri=file, artifact_class=dsl.Dataset).output)
 
 
+@dsl.pipeline(name="caching-default")
+def caching_default():
+    unique().after(unique(x="default"))
+
+
 @dsl.pipeline(name="caching-retry")
 def caching_retry(marker: str):
     with dsl.ParallelFor(["a", "b", "c"], parallelism=1) as item:
@@ -59,5 +64,5 @@ def caching_retry(marker: str):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    for pipeline in (caching_reuse, caching_retry):
+    for pipeline in (caching_reuse, caching_default, caching_retry):
         compiler.Compiler().compile(pipeline, str(Path(sys.argv[1]) / f"{pipeline.name}.yaml"))

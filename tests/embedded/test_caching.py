@@ -100,6 +100,12 @@ def test_reuse(compiled: Path, tmp_path: Path) -> None:
         assert all(one.exists() for one in (tmp_path / "data" / "cache").iterdir())
 
 
+def test_default(caller: Caller, compiled: Path) -> None:
+    """A default is no input in the fingerprint: the driver does not know it (`driver/cache.go:getFingerPrint`)."""
+    _, tasks = _run(caller, a_pipeline(caller, (compiled / "caching-default.yaml").read_bytes()))
+    assert [tasks[name][0] for name in ("unique", "unique-2")] == ["SUCCEEDED", "SUCCEEDED"]
+
+
 @pytest.mark.slow
 def test_retry_of_a_loop(caller: Caller, compiled: Path, tmp_path: Path) -> None:
     """A retry executes the failed iteration, and keeps the results of the others."""

@@ -104,6 +104,11 @@ FAULTS = [
         f"{ARTIFACT}unknown/unsupported value type *structpb.Value_NullValue",
     ),
     (
+        {"Output": "half \ud83d", "n": 1, "data": {}},
+        "its outputs cannot be read: a text has half of a surrogate pair",
+        'failed to unmarshall ExecutorOutput in file "',
+    ),
+    (
         {"Output": "x", "n": 1, "data": {"uri": "gs://elsewhere/data"}},
         "the URI of its output 'data', gs://elsewhere/data, is outside the run's files ({1})",
         UPLOAD,
@@ -137,6 +142,7 @@ def test_outputs_that_fail_a_task(tmp_path: Path, given: dict[str, object], word
 GOOD = [
     ({"Output": "x", "n": 1, "data": {"metadata": {"list": [None, 1]}}}, ["x", 1]),
     ({"Output": "returned", "n": True}, ["returned", True]),
+    ({"Output": "\U0001f600 \\ud83d", "n": 1}, ["\U0001f600 \\ud83d", 1]),
     ({"Output": "x", "n": 1, "data": {"uri": "https://elsewhere/data"}}, ["x", 1]),
 ]
 
@@ -150,7 +156,7 @@ def test_outputs_that_a_task_may_give(tmp_path: Path, given: dict[str, object], 
 
 
 def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """An output that was written by path must be a file, and is parsed as its type."""
+    """An output that was written by path must be a file, and is parsed as its type; KFP cannot publish odd bytes."""
     outputs = _written(tmp_path, {"Output": "x"})
     outputs.tree.parameter("n").mkdir()
     with pytest.raises(ValueFaultError, match="it gave no output 'n'"):
@@ -158,6 +164,10 @@ def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
     outputs.tree.parameter("n").rmdir()
     outputs.tree.parameter("n").write_text("7\n", "utf-8")
     assert outputs.read().parameters["n"] == 7
+    outputs = _written(tmp_path, {"n": 7})
+    outputs.tree.parameter("Output").write_bytes("한글".encode("euc-kr"))
+    with pytest.raises(ValueFaultError, match="its output 'Output' is no UTF-8"):
+        outputs.read()
 
 
 def _loop(*iterations: dict[str, JsonValue], rule: Rule | None = None, nested: bool = False) -> Rule | None:

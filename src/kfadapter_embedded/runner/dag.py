@@ -170,7 +170,7 @@ class _Walk:
         # KFP's importer records no inputs.
         inputs = {} if component.executor.importer else entries(values, iteration_of(name))
         pipeline = self.pipeline.pipeline_info.get("name", "")
-        step.details.update(inputs=inputs, **fingerprint(task, component, values, pipeline))
+        step.details.update(inputs=inputs, **fingerprint(task, component, given, pipeline))
         begun = step.report(State.RUNNING)
         if component.dag:
             self.report(begun)

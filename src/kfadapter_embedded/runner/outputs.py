@@ -109,7 +109,11 @@ class Outputs:
         shown = self.tree.shown(path)
         reason = f'failed to read output parameter name="{name}" type="{kind}" path="{shown}"'
         try:
-            text = _read(path).decode(errors="replace")
+            text = _read(path).decode()
+        except UnicodeDecodeError:
+            # Go takes any bytes for a text, but gRPC cannot publish them.
+            words = "failed to publish results to ML Metadata: string field contains invalid UTF-8"
+            raise ValueFaultError(f"its output {name!r} is no UTF-8", words) from None
         except OSError as error:
             words = f"{error.strerror or error}".lower()
             raise ValueFaultError(f"it gave no output {name!r}", f"{reason}: open {shown}: {words}") from None

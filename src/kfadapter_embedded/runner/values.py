@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import digits_of, finite, given_number, protojson, read_json
+from kfadapter_embedded.json_text import SURROGATE, digits_of, finite, given_number, protojson, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,13 +91,17 @@ class Values:
 
 
 def load_json(text: bytes | str) -> JsonValue:
-    """Parses JSON; numbers become what a component sees of them, see `given_number`.
+    """Parses JSON as protojson does; numbers become what a component sees of them, see `given_number`.
 
     Raises:
-        ValueError: it is not valid JSON.
+        ValueError: it is not valid JSON, or a text in it is not Unicode.
         RecursionError: it is nested too deeply.
     """
-    return cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
+    text = text.decode() if isinstance(text, bytes) else text
+    value = cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
+    if ("\\ud" in text or "\\uD" in text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("a text has half of a surrogate pair, which is no character")
+    return value
 
 
 class ItemText(str):
