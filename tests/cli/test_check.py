@@ -321,6 +321,7 @@ def test_final_status() -> None:
         ({"constant": "gs://bucket/a"}, None, []),
         ({"constant": "/data/a.csv"}, None, ["local-import"]),
         ({"constant": "file:///data/a.csv"}, None, ["local-import"]),
+        ({"constant": "https://host/a.csv"}, None, ["importer-address"]),
         ({"runtimeParameter": "uri"}, {"componentInputParameter": "here"}, ["local-import"]),
         ({"runtimeParameter": "uri"}, {"componentInputParameter": "there"}, []),
         (
@@ -346,6 +347,26 @@ def test_importers(address: dict[str, str], source: dict[str, object] | None, fo
     )
     document["deploymentSpec"]["executors"]["exec-get"] = {"importer": {"artifactUri": address}}
     assert [one.rule for one in found_in(yaml.safe_dump(document))] == found
+
+
+@pytest.mark.parametrize(
+    ("title", "taken", "found"),
+    [
+        ("system.Model", False, []),
+        ("system.Model", True, [("kubernetes-only", "a")]),
+        ("system.Dataset", False, [("importer-address", "get")]),
+    ],
+)
+def test_models_in_images(title: str, *, taken: bool, found: list[tuple[str, str]]) -> None:
+    """Only models may come from images, and a step that takes one needs Kubernetes."""
+    artifact = {"artifactType": {"schemaTitle": title}}
+    made = {"executorLabel": "exec-get", "outputDefinitions": {"artifacts": {"artifact": artifact}}}
+    model = {"taskOutputArtifact": {"producerTask": "get", "outputArtifactKey": "artifact"}}
+    inputs = {"m": model} if taken else {}
+    document = yaml.safe_load(spec({"get": {}, "a": {"inputs": {"artifacts": inputs}}}, components={"get": made}))
+    importer = {"importer": {"artifactUri": {"constant": "oci://registry/model:1"}}}
+    document["deploymentSpec"]["executors"]["exec-get"] = importer
+    assert [(one.rule, one.task) for one in found_in(yaml.safe_dump(document))] == found
 
 
 def test_what_must_exist() -> None:

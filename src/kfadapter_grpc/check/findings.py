@@ -22,6 +22,8 @@ MOST_FINDINGS = 1000
 _IN_CODE = re.compile(r"\{\{\$(?:\.(?:inputs|outputs)\.[^{}]*)?\}\}")
 _IF_PRESENT = re.compile(r'\s*\{"IfPresent": *\{"InputName": *"(?P<name>[^"]*)"')
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
+_STORES = ("gs://", "s3://", "minio://")
+_IMAGES = "oci://"
 _EXECUTOR = "kfp.dsl.executor_main"
 _EXIT_HANDLER = "exit-handler-"
 
@@ -249,8 +251,13 @@ def _importers(task: Task) -> Found:
     """The source of an importer's address, the metadata that it sets, and importers under another name."""
     for name, origin in task.origins("artifacts"):
         made = origin.task if "taskOutputArtifact" in mapping(task.inputs("artifacts")[name]) else None
-        if made and "importer" in made.executor and inside(made.spec, "taskInfo").get("name", made.name) != made.name:
+        if made is None or "importer" not in made.executor:
+            continue
+        if inside(made.spec, "taskInfo").get("name", made.name) != made.name:
             yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=plain(name), task=made.name)
+        uri = text(inside(made.executor, "importer", "artifactUri").get("constant"))
+        if uri.startswith(_IMAGES):
+            yield rules.NEEDS_POD.found(task.path, needed=f"the model in the image {uri}")
     importer = inside(task.executor, "importer")
     address = inside(importer, "artifactUri")
     source = mapping(task.inputs("parameters").get(text(address.get("runtimeParameter"))))
@@ -260,8 +267,15 @@ def _importers(task: Task) -> Found:
     for uri in filter(None, map(text, values)):
         if "://" not in uri or uri.startswith("file:"):
             yield rules.LOCAL_IMPORT.found(task.path, "error", uri=uri)
+        elif not uri.startswith(_STORES) and not (uri.startswith(_IMAGES) and _is_model(task)):
+            yield rules.IMPORTER_ADDRESS.found(task.path, "error", uri=uri)
     if any(isinstance(one, str) and INPUT.search(one) for one in every(importer.get("metadata"))):
         yield rules.IMPORTER_METADATA.found(task.path)
+
+
+def _is_model(importer: Task) -> bool:
+    outputs = inside(importer.component, "outputDefinitions", "artifacts").values()
+    return all(inside(one, "artifactType").get("schemaTitle") == "system.Model" for one in outputs)
 
 
 def _code(task: Task) -> Found:

@@ -313,6 +313,13 @@ LOCAL_IMPORT = Rule(  # component/importer_launcher.go: objectstore.ParseProvide
     "it imports {uri}, a file of this machine; importers take gs://, s3:// and minio:// only",
     "Put the file into an object store, and import it from there.",
 )
+IMPORTER_ADDRESS = Rule(  # component/importer_launcher.go:ImportSpecToMLMDArtifact
+    "importer-address",
+    (*CLUSTERS, LAPTOP),
+    "it imports {uri}; importers take gs://, s3:// and minio:// only, and oci:// as a dsl.Model; the task fails "
+    "('no provider scheme found', 'does not support OCI registries')",
+    "Put the data into an object store, and import it from there.",
+)
 IMPORTER_METADATA = Rule(
     "importer-metadata",
     CLUSTERS,
