@@ -6,12 +6,14 @@ The tables were written by hand from the recordings: what a person would conclud
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.connecting import connect
 from tests.recorded_runs import Said, in_v1beta1, names, recorded, said_of
 from tests.repository.conftest import call
+from tests.runs_kfp import NEVER
 
 from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
 from kfadapter_grpc.contract.listing import PageRequest, View
@@ -178,6 +180,31 @@ def test_a_recorded_run(kfp: RunsKfp, runs: Runs, name: str, stage: str) -> None
     ids = [task.task_id for task in run.tasks]
     assert len(ids) == len(set(ids))
     assert set(ids) <= set(_ids_that_argo_gives(found["manifest"])) | {""}
+
+
+class _Manifests(dict[str, object]):
+    """Manifests that tell when one of them was read."""
+
+    was_read = threading.Event()
+
+    def __getitem__(self, run_id: str) -> object:
+        found = super().__getitem__(run_id)
+        self.was_read.set()
+        return found
+
+
+def test_a_run_that_ends_while_it_is_read(kfp: RunsKfp, runs: Runs) -> None:
+    """A manifest that was read before the run ended is read again, so that no task is reported as lost."""
+    going, over = recorded("two_tasks")[2:]
+    run_id = put(kfp, going)
+    manifests = kfp.manifests = _Manifests({run_id: {**in_v1beta1(going), "run": {"finished_at": NEVER}}})
+
+    def end() -> None:
+        assert manifests.was_read.wait(10)
+        put(kfp, over)
+
+    kfp.before_look = end
+    assert said_of(runs.get(run_id, View.FULL, call())) == SAID["two_tasks", "succeeded"]
 
 
 @pytest.mark.parametrize("name", SAID_BY_HISTORY)

@@ -215,6 +215,27 @@ def test_a_pod_that_was_lost_and_came_again() -> None:
     assert task.pod_name.endswith(again["id"].rpartition("-")[2])
 
 
+@pytest.mark.parametrize("retries", [True, False])
+def test_nothing_goes_on_in_a_finished_run(retries: bool) -> None:
+    """What Argo left running is canceled or failed, what had not started is omitted; while the run goes on, neither."""
+    failed = Task("boom", phase="Failed", message="main: Error (exit code 1)")
+    group = Task("group", "dag", (failed, Task("nap", phase="Running"), Task("wait", phase="Pending")), phase="Running")
+    manifest = Workflow((group, Task("each", "loop", (Task("a"),), phase="Running")), retries=retries).manifest()
+    going, over = read_nodes(manifest), read_nodes(manifest, is_over=True)
+    states = [{task.name: task.state.value for task in nodes.tasks} for nodes in (going, over)]
+    assert states[0] == {
+        "group": "RUNNING",
+        "boom": "FAILED",
+        "nap": "RUNNING",
+        "wait": "PENDING",
+        "each": "RUNNING",
+        "a": "SUCCEEDED",
+    }
+    assert states[1] == states[0] | {"group": "FAILED", "nap": "CANCELED", "wait": "OMITTED", "each": "CANCELED"}
+    warned = [(task.name, task.warnings) for task in over.tasks if task.warnings]
+    assert warned == [("nap", ("it was running when the run ended; how it ended is unknown",))]
+
+
 # --- files of KFP v1 --------------------------------------------------------------------------------------------
 
 

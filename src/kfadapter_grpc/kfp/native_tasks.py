@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
-from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, Failure, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ _KINDS = {
 _NAMELESS = frozenset({"Loop", "Condition Branch"})
 """The display names of groups whose names KFP has lost."""
 _BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
-_UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
 _UNDECLARED = SpecTask(Task(""))
 _LATEST = datetime.max.replace(tzinfo=timezone.utc)
 _MAX_WARNINGS = 20
@@ -274,7 +273,7 @@ class _Reader:
         warnings = (*found.warnings(), *(argo.warnings if argo is not None else ()))
         lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
         if lost and argo is None and not self._is_terminated:
-            warnings = (*warnings, _UNKNOWN_END)
+            warnings = (*warnings, UNKNOWN_END)
         ended = known_time(found.end_time) or (argo.finished_at if argo is not None else None)
         shown = found.display_name if found.display_name not in _NAMELESS else found.name
         return RunTask(

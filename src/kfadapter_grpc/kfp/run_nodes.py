@@ -29,6 +29,7 @@ STOPPED = (
 """The prefixes of messages of nodes that were stopped by the end of the whole run."""
 STUCK_AFTER = timedelta(seconds=30)
 """How long a pod may be pending before it is read completely, or warned about."""
+UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
 MANY = 5
 """How many tasks are named; the rest is counted."""
 EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?|(failed to execute component: )?exit status \d+")

@@ -10,6 +10,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -18,6 +19,7 @@ import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunSourceState, RunState
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
@@ -134,6 +136,7 @@ class _MetricJson(msgspec.Struct):
 
 
 class _V1RunJson(msgspec.Struct):
+    finished_at: datetime | None = None
     metrics: list[_MetricJson] = []
 
 
@@ -142,6 +145,11 @@ class _ManifestJson(msgspec.Struct):
 
     pipeline_runtime: _RuntimeJson = msgspec.field(default_factory=_RuntimeJson)
     run: _V1RunJson = msgspec.field(default_factory=_V1RunJson)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the run had not finished when this was read."""
+        return self.run.finished_at is not None and known_time(self.run.finished_at) is None
 
     def read(self, *, is_over: bool) -> RunNodes:
         text = self.pipeline_runtime.workflow_manifest
@@ -266,6 +274,8 @@ class RunReader:
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.ahead(partial(self._outputs.read, found.run_id, call))
         manifest, failed = manifest_of() if manifest_of else self._readable_manifest(found.run_id, call)
+        if found.known_state.is_over and manifest_of and manifest and manifest.is_unfinished:  # it ended in between
+            manifest, failed = self._readable_manifest(found.run_id, call)
         if failed is not None:
             nodes = _unreadable(failed)
         elif manifest is not None:

@@ -19,11 +19,11 @@ import msgspec
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, UNKNOWN_END, Failure, Pod, RunNodes, who
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow, with_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kfadapter_grpc.kfp.workflow import NodeJson, Step, Workflow
 
@@ -116,6 +116,8 @@ class _Reader:
             tasks = with_outputs(workflow, tasks, self._steps, metrics)
         if workflow.is_terminated:
             tasks = self._stopped(tasks)
+        if self._is_over:
+            tasks = _ended(tasks)
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
         paths = paths_of(tasks)
         warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
@@ -285,13 +287,7 @@ class _Reader:
 
     def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
         """In a run whose termination was requested, tasks that its end stopped are canceled, not failed."""
-        parents = {task.task_id: task.parent_task_id for task in tasks}
-        really: set[str] = set()
-        for failure in self._failures:
-            one = failure.task_id if not _came_of_stopping(failure.reason) else ""
-            while one and one not in really:
-                really.add(one)
-                one = parents.get(one, "")
+        really = _with_groups((one.task_id for one in self._failures if not _came_of_stopping(one.reason)), tasks)
         going = {RunState.RUNNING, RunState.PENDING} if self._is_over else set()
         return [
             replace(task, state=RunState.CANCELED, error="")
@@ -299,6 +295,33 @@ class _Reader:
             else task
             for task in tasks
         ]
+
+
+def _ended(tasks: Sequence[RunTask]) -> list[RunTask]:
+    """In a finished run, tasks that Argo left running are canceled, and pending ones have never started."""
+    failed = _with_groups((task.task_id for task in tasks if task.state is RunState.FAILED), tasks)
+    return [_settled(task, has_failed=task.task_id in failed) for task in tasks]
+
+
+def _settled(task: RunTask, *, has_failed: bool) -> RunTask:
+    if task.state is RunState.PENDING:
+        return replace(task, state=RunState.OMITTED)
+    if task.state is not RunState.RUNNING:
+        return task
+    if task.kind.is_group:
+        return replace(task, state=RunState.FAILED if has_failed else RunState.CANCELED)
+    return replace(task, state=RunState.CANCELED, warnings=(*task.warnings, UNKNOWN_END))
+
+
+def _with_groups(task_ids: Iterable[str], tasks: Sequence[RunTask]) -> set[str]:
+    """The ids of tasks, and of all groups that contain them."""
+    parents = {task.task_id: task.parent_task_id for task in tasks}
+    found: set[str] = set()
+    for one in task_ids:
+        while one and one not in found:
+            found.add(one)
+            one = parents.get(one, "")  # noqa: PLW2901
+    return found
 
 
 def _served(step: Step, steps: Mapping[str, Step]) -> str:
