@@ -157,7 +157,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
             body = step.get("response", {}).get("json")
             kind = next((kind for key, kind in _LISTS.items() if isinstance(body, dict) and key in body), None)
             if kind is not None and "_trimmed" not in json.dumps(body):
-                text = json.dumps(body).replace("{time}", "2026-01-02T03:04:05Z").encode()
+                text = json.dumps(body).replace("{time}", "2026-01-02T03:04:05Z")
                 assert decoding._decode_tolerantly(text, kind) == msgspec.json.decode(text, type=kind)
                 read += 1
     assert read >= 40

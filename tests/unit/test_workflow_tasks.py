@@ -316,6 +316,36 @@ def test_manifests_that_cannot_be_read(manifest: str) -> None:
     assert nodes.why_failed("r").startswith("the run failed; Kubeflow Pipelines does not say why: its workflow")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"message": None},
+        {"message": "\ud800"},
+        {"startedAt": 5},
+        {"inputs": {"parameters": [{"name": None}, {"name": "x", "value": float("inf")}]}},
+        {"outputs": {"artifacts": [{"name": "main-logs", "s3": "x"}]}},
+    ],
+)
+def test_an_odd_value_of_a_node(odd: dict[str, object]) -> None:
+    """A value of a wrong type is left out, and every task is there."""
+    manifest = json.loads(Workflow((Task("train"), Task("report"))).manifest())
+    for node in manifest["status"]["nodes"].values():
+        if ".train(0)" in node["name"]:
+            node.update(odd)
+    tasks = read_nodes(json.dumps(manifest)).tasks
+    assert sorted((task.name, task.state) for task in tasks) == [
+        ("report", RunState.SUCCEEDED),
+        ("train", RunState.SUCCEEDED),
+    ]
+
+
+def test_a_node_without_a_name() -> None:
+    """A node that cannot be placed hides no other."""
+    manifest = json.loads(Workflow((Task("train"),)).manifest())
+    manifest["status"]["nodes"]["odd"] = {"id": "odd", "name": None, "type": "Pod"}
+    assert _found(read_nodes(json.dumps(manifest))) == Counter(["train"])
+
+
 def test_nodes_that_contain_each_other() -> None:
     """Nodes that contain each other belong to no task; the others are read."""
     manifest = json.loads(Workflow((Task("train"),)).manifest())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.transport import Answer
 
 T = TypeVar("T")
@@ -59,17 +60,30 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
         AnswerTooLargeError: It is odd, and too large to be read the slow way.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if len(body) > MAX_BYTES:
-            text = f"Kubeflow Pipelines returned a malformed answer of more than {MAX_BYTES} bytes"
-            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(MAX_BYTES)}) from None
-    try:
-        return _decode_tolerantly(body, kind)
-    except (ValueError, RecursionError) as error:
+        return decode_text(body, kind)
+    except ValueError as error:
         where = f"{what}: {error}" if what else str(error)
         text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
         raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error
+
+
+def decode_text(text: bytes | str, kind: type[T]) -> T:
+    """Decodes JSON, also from inside a response; if it is odd in places, it is read as far as possible.
+
+    Raises:
+        ValueError: It is not JSON, or of another form; the text says where.
+        AnswerTooLargeError: It is odd, and too large to be read the slow way.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        if len(text) > MAX_BYTES:
+            too_large = f"Kubeflow Pipelines returned a malformed answer of more than {MAX_BYTES} bytes"
+            raise AnswerTooLargeError(too_large, metadata={"limit_bytes": str(MAX_BYTES)}) from None
+    try:
+        return _decode_tolerantly(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"), kind)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
@@ -97,13 +111,12 @@ def known_time(moment: datetime | None) -> datetime | None:
     return moment if moment > _NO_TIME else None
 
 
-def _decode_tolerantly(body: bytes, kind: type[T]) -> T:
-    """Decodes a response as far as possible.
+def _decode_tolerantly(text: str, kind: type[T]) -> T:
+    """Decodes JSON as far as possible.
 
     Raises:
-        ValueError: It is not JSON, or not a valid response of KFP; the text says where.
+        ValueError: It is not JSON, or of another form; the text says where.
     """
-    text = body.decode("utf-8", "surrogateescape")
     try:
         tree = _loads(text)
     except RecursionError:
@@ -188,12 +201,7 @@ def _list(value: Any, kind: Any, where: str, unread: list[str] | None) -> list[o
         try:
             found.append(_fitted(item, kind.item_type, f"{where}[{index}]", unread))
         except _UnfitError as error:
-            if unread is not None:
-                _note(unread, str(error))
-            elif isinstance(item, dict):
-                _log_left_out(str(error), json_text(item)[:_MAX_WORDS])
-            else:
-                raise
+            _leave_out(item, error, unread)
     return found
 
 
@@ -207,10 +215,18 @@ def _dict(value: Any, kind: Any, where: str, unread: list[str] | None) -> dict[s
         try:
             found[sound(key)] = _fitted(item, kind.value_type, f"{where}.{key}", unread)
         except _UnfitError as error:
-            if unread is None:
-                raise
-            _note(unread, str(error))
+            _leave_out(item, error, unread)
     return found
+
+
+def _leave_out(item: object, error: _UnfitError, unread: list[str] | None) -> None:
+    """Omits a value of a record, or a record; fails if it is neither."""
+    if unread is not None:
+        _note(unread, str(error))
+    elif isinstance(item, dict):
+        _log_left_out(str(error), json_text(cast("Json", item))[:_MAX_WORDS])
+    else:
+        raise error
 
 
 def _union(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401

@@ -8,7 +8,6 @@ a file of KFP v1 the nodes have the inputs and outputs of tasks, and v1beta1 has
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
-from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.decoding import decode_text, known_time
 from kfadapter_grpc.kfp.run_outputs import METRICS, artifact
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -259,13 +259,13 @@ class Workflow:
 def read_workflow(manifest: str) -> Workflow:
     """Reads a Workflow. Raises UnreadableWorkflowError if it is not a Workflow, or its nodes are missing."""
     try:
-        found = msgspec.json.decode(manifest, type=_WorkflowJson)
+        found = decode_text(manifest, _WorkflowJson)
         status = found.status
         nodes = status.nodes or {}
         if not nodes and status.compressed_nodes:
             packed = base64.b64decode(status.compressed_nodes)
-            nodes = msgspec.json.decode(_unpacked(packed), type=dict[str, NodeJson])
-    except (msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error, zlib.error) as error:
+            nodes = decode_text(_unpacked(packed), dict[str, NodeJson])
+    except (ValueError, AnswerTooLargeError, zlib.error) as error:
         raise UnreadableWorkflowError(f"its workflow cannot be read ({error})") from error
     if not nodes and status.offload_node_status_version:
         raise UnreadableWorkflowError("its workflow is so large that Argo keeps its nodes in a database of its own")
