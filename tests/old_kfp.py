@@ -214,6 +214,8 @@ def _older_answer(body: dict[str, object]) -> dict[str, object]:
     older = {key: value for key, value in body.items() if key not in {"name", "tags", "pipeline_store"}}
     if "name" in body:
         older["display_name"] = body["name"]
+    if "tag_name" in body:  # as recorded from a build without a name
+        older |= {"tag_name": "unknown", "commit_sha": "unknown"}
     if "pipeline_spec" in body:
         older["pipeline_spec"] = _older_spec(body["pipeline_spec"])
     for key in _LISTS:

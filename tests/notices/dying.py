@@ -24,9 +24,9 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "before the notice is written": (outbox.Outbox, "_write", "before"),
     "while the notice is written": (outbox.Outbox, "_write", "after"),  # the transaction is still open
     "after the notice was written": (outbox.Outbox, "take", "after a notice"),
-    "before the post": (Receiver, "tell", "before"),
+    "before the post": (Receiver, "post", "before"),
     "during the post": (http.client.HTTPConnection, "getresponse", "before"),
-    "after the post": (Receiver, "tell", "after"),
+    "after the post": (Receiver, "post", "after"),
     "while the delivery is noted": (deliveries.Deliveries, "delivered", "inside"),
     "after the delivery was noted": (deliveries.Deliveries, "delivered", "after"),
 }
