@@ -14,17 +14,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from . import task_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,9 +40,12 @@ _MISLEADING = {
 }
 _OWN_SETTINGS = "KFADAPTER_"
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-# All of them, so that no other one on the PATH installs elsewhere.
-_PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
+# All of them, so that no other one on the PATH is found.
+_PYTHON_NAMES = ("python", "python3", f"python{_VERSION}")
+_OTHER_PIPS = ("pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
+_START = Path(__file__).with_name("start")
+_START_MODULE = "kfadapter_task_start"
 
 ARTIFACT_STORES = "KFADAPTER_ARTIFACT_STORES"
 """The variable of the adapter's setting that says how object stores are reached."""
@@ -74,11 +72,6 @@ class Overlay:
         """The environment's Python."""
         return self.folder / "bin" / "python"
 
-    @property
-    def user(self) -> Path:
-        """The base for Python's user packages: a virtual environment that a task creates finds this one there."""
-        return self.folder / "user"
-
     def variables(self, outside: Mapping[str, str]) -> dict[str, str]:
         """The environment variables for its processes, without the server's own settings, which may be secrets."""
         kept = {
@@ -87,35 +80,44 @@ class Overlay:
             if name not in _MISLEADING and not name.startswith(_OWN_SETTINGS)
         }
         path = f"{self.folder / 'bin'}{os.pathsep}{outside.get('PATH', os.defpath)}"
-        own = {"VIRTUAL_ENV": str(self.folder), "PYTHONUSERBASE": str(self.user)}
+        # A virtual environment that a task creates (`use_venv`) finds this one as Python's user packages.
+        own = dict.fromkeys(("VIRTUAL_ENV", "PYTHONUSERBASE"), str(self.folder))
         return {**kept, **own, "PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def make_overlay(folder: Path) -> Overlay:
-    """Creates an environment over the one that this Python runs in; replaces the contents of the folder.
+    """Creates an environment over the one that this Python runs in, in a new folder.
+
+    It has what `venv` creates, without scripts for shells: each step pays for every file of it.
 
     Raises:
         OSError: it cannot be created there, or pip is missing.
     """
-    venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
-    overlay = Overlay(folder)
-    purelib = folder / "lib" / f"python{_VERSION}" / "site-packages"
+    # As `venv` does: outside of a virtual environment, it is `sys.executable`.
+    overlay, python = Overlay(folder), Path(getattr(sys, "_base_executable", sys.executable))
+    packages = folder / "lib" / f"python{_VERSION}" / "site-packages"
+    packages.mkdir(parents=True)
+    if sys.platlibdir != "lib":
+        (folder / sys.platlibdir).symlink_to("lib")
+    if sys.platform == "darwin":
+        # For user packages, Apple's builds of Python leave out the version.
+        packages.parent.with_name("python").symlink_to(packages.parent.name)
+    overlay.python.parent.mkdir()
+    for name in _PYTHON_NAMES:
+        overlay.python.with_name(name).symlink_to(python)
+    settings = {"home": python.parent, "include-system-site-packages": "false", "version": sys.version.split()[0]}
+    text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    (folder / "pyvenv.cfg").write_text(text, encoding="utf-8")
     below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
-    (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
-    # A virtual environment created from this one (`use_venv`) would otherwise see only the base of this one.
-    user = sysconfig.get_path("purelib", sysconfig.get_preferred_scheme("user"), {"userbase": str(overlay.user)})
-    Path(user).mkdir(parents=True)
-    Path(user, "kfadapter_overlay.pth").write_text(
-        f"import site; site.addsitedir({str(purelib)!r})\n", encoding="utf-8"
-    )
-    shutil.copyfile(task_start.__file__, purelib / "kfadapter_task_start.py")
-    (purelib / "kfadapter_task_start.pth").write_text("import kfadapter_task_start\n", encoding="utf-8")
+    start = f"import site; {below}\n{_START}\nimport {_START_MODULE}\n"
+    (packages / "kfadapter.pth").write_text(start, encoding="utf-8")
+    pip = overlay.python.with_name("pip")
+    pip.write_text(_PIP, encoding="utf-8")
+    pip.chmod(0o755)
+    for name in _OTHER_PIPS:
+        pip.with_name(name).symlink_to(pip.name)
     if importlib.util.find_spec("pip") is None:
         _install_pip(overlay)
-    for name in _PIP_NAMES:
-        script = folder / "bin" / name
-        script.write_text(_PIP, encoding="utf-8")
-        script.chmod(0o755)
     return overlay
 
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 from .command import Command, Exit, StartError
 from .environment import VARIABLE, end_family, make_overlay
-from .task_start import PLACES
+from .start.kfadapter_task_start import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

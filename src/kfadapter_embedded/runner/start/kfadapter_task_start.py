@@ -1,4 +1,4 @@
-"""Runs at the start of every Python of a step that is a process: a copy of this file is in the step's environment.
+"""Runs at the start of every Python of a step that is a process, as its environment says.
 
 KFP's SDK looks for the artifact of `minio://bucket/key` at `/minio/bucket/key`, which all steps of a machine share.
 This sets the SDK's paths to those of the step, so that `artifact.path` and `dsl.get_uri` are right.
