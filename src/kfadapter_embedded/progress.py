@@ -144,7 +144,8 @@ class Progress:
                 self._put_run(documents, run, State.RUNNING, "")
 
     def _keep(self, run_id: str, report: TaskReport) -> None:
-        with self._store.writing() as documents:
+        # The run has failed anyway if a power failure stops it, and its end flushes everything.
+        with self._store.writing(flushed=False) as documents:
             run = documents.document(RUNS, run_id)
             if run is None:
                 return

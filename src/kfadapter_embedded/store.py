@@ -1,7 +1,8 @@
 """The durable store of the embedded KFP: documents in one SQLite file, in the form that KFP's API returns.
 
-An acknowledged write survives `kill -9` and a power failure: the write-ahead log is flushed at every commit. The
-database's unique keys decide which of two concurrent requests gets a name.
+An acknowledged write survives `kill -9` and a power failure: the write-ahead log is flushed at every commit. Progress
+of tasks survives `kill -9`, and is flushed with the next commit. The database's unique keys decide which of two
+concurrent requests gets a name.
 """
 
 from __future__ import annotations
@@ -235,9 +236,13 @@ class Store:
                 connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Documents]:
-        """A connection in the only writing transaction, which is durable when this returns."""
+    def writing(self, *, flushed: bool = True) -> Iterator[Documents]:
+        """A connection in the only writing transaction, which is durable when this returns.
+
+        Unless it is `flushed`, a power failure may undo it.
+        """
         with self._write_lock, self._connection() as connection:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if flushed else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -268,7 +273,7 @@ def _connect(path: Path) -> Documents:
     # Case-insensitive, as MySQL's default collation compares.
     connection.create_function("fold", 1, lambda text: str(text).casefold(), deterministic=True)
     connection.create_collation("folded", _compare)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
