@@ -137,17 +137,15 @@ _units = cast("Callable[[Any, type[Any]], tuple[_Unit, ...]]", cache(_make_units
 
 def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequence[Check]) -> _Unit:  # noqa: ANN401
     name, attribute, write, read = wire.name, of.name, _writer(wire, hint), _reader(wire, hint)
-    present = of.metadata.get("present", "")
-    step = "" if wire.containing_oneof and not wire.containing_oneof.name.startswith("_") else f".{name}"
+    present, first_of = of.metadata.get("present", ""), of.metadata.get("first_of", "")
     may_be_unset = wire.has_presence and type(None) in get_args(hint)
-    first_of = of.metadata.get("first_of", "")
     is_deprecated = wire.GetOptions().deprecated  # another field has the same, and what was replaced is noted there
 
     def put(item: Any, record: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         if first_of and item is next(iter(getattr(record, first_of)), None):
             getattr(message, name).CopyFrom(getattr(message, first_of)[0])
         elif not present or getattr(record, present):
-            write(item, message, (path, step), Replacements() if is_deprecated else replaced)
+            write(item, record, message, path, Replacements() if is_deprecated else replaced)
 
     def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         is_set = not may_be_unset or message.HasField(name)
@@ -164,7 +162,8 @@ def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequen
 
     is_plain = not (wire.message_type or wire.enum_type or wire.is_repeated or present) and name == attribute
     puts_empty = wire.message_type is not Struct.DESCRIPTOR and bool(wire.has_presence or wire.enum_type)
-    return _Unit(attribute, get, None if is_plain else put, puts_empty or bool(present), bool(present))
+    puts = None if is_plain else put if present or first_of or is_deprecated else write
+    return _Unit(attribute, get, puts, puts_empty or bool(present), bool(present))
 
 
 def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -> _Unit:
@@ -240,33 +239,34 @@ def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  #
     return _Unit(of.name, get, put)
 
 
-def _writer(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Any, Path, Replacements], None]:  # noqa: ANN401
-    """How to set a field of a message from a value: with its path, and the notes of replacements."""
+def _writer(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Any, Any, Path, Replacements], None]:  # noqa: ANN401
+    """How to set a field of a message from an item of a record: with its path, and the notes of replacements."""
     name, kind = wire.name, wire.message_type
+    step = "" if wire.containing_oneof and not wire.containing_oneof.name.startswith("_") else f".{name}"
     fill = WELL_KNOWN[kind][0] if kind in WELL_KNOWN else _fill
     numbers = _numbers(wire.enum_type, _item_of(wire, hint)) if wire.enum_type else {}
     in_order = sorted if get_origin(hint) is frozenset else list
 
-    def put_items(items: Any, message: Any, _: Path, __: Replacements) -> None:  # noqa: ANN401
+    def put_items(items: Any, _: Any, message: Any, __: Path, ___: Replacements) -> None:  # noqa: ANN401
         getattr(message, name).extend(in_order(numbers[item] if numbers else item for item in items))
 
-    def put_messages(items: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
-        add = getattr(message, name).add
+    def put_messages(items: Any, _: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        add, here = getattr(message, name).add, (path, step)
         for item in items:
-            fill(item, add(), _of_item(path, item), replaced)
+            fill(item, add(), _of_item(here, item), replaced)
 
-    def put_message(item: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+    def put_message(item: Any, _: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         target = getattr(message, name)
         target.SetInParent()
-        fill(item, target, path, replaced)
+        fill(item, target, (path, step), replaced)
 
     if kind is not None and kind.GetOptions().map_entry:
-        return lambda item, message, _, __: getattr(message, name).update(item)
+        return lambda item, _, message, __, ___: getattr(message, name).update(item)
     if wire.is_repeated:
         return put_messages if kind else put_items
     if kind is not None:
         return put_message
-    return lambda item, message, _, __: setattr(message, name, numbers[item] if numbers else item)
+    return lambda item, _, message, __, ___: setattr(message, name, numbers[item] if numbers else item)
 
 
 def _reader(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Violations | None, str], Any]:  # noqa: ANN401
