@@ -97,9 +97,9 @@ class Ports:
     ) -> tuple[RunInput, ...]:
         """Returns the inputs of a task; `source_of` gives the task and the output that an input comes from, if any."""
         given = [one for one in found.parameters if one.type != _ITEM]
-        made = {name: _input(name, source_of, value=value) for name, value in _values(given, as_list=False)}
+        made = {name: RunInput(name, value, (), *source_of(name)) for name, value in _values(given, as_list=False)}
         made |= {
-            name: _input(name, source_of, artifacts=artifacts, has_value=False)
+            name: RunInput(name, None, artifacts, *source_of(name), has_value=False)
             for name, artifacts in self._passed_on(found).items()
         }
         return tuple(made[name] for name in sorted(made) if of_group or not name.startswith(HIDDEN))
@@ -158,17 +158,6 @@ def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[t
             yield name, [cast("Json", one.value) for one in found]
         else:
             yield name, cast("Json", found[0].value)
-
-
-def _input(
-    name: str,
-    source_of: Callable[[str], tuple[str, str]],
-    *,
-    value: Json = None,
-    artifacts: tuple[RunArtifact, ...] = (),
-    has_value: bool = True,
-) -> RunInput:
-    return RunInput(name, value, artifacts, *source_of(name), has_value=has_value)
 
 
 def whole(text: str | int | None) -> int | None:

@@ -146,7 +146,7 @@ def read_native_tasks(
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A task with its position: its group, the iteration, and its spec.
+    """A task with its position: its group, the iteration, its spec, and what Argo has of it.
 
     `order` has the iteration and the position in the spec, of its groups first.
     """
@@ -157,6 +157,7 @@ class _Placed:
     iteration: int | None
     declared: SpecTask
     order: tuple[tuple[int, int], ...]
+    argo: RunTask | None
 
     @property
     def began(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
@@ -182,14 +183,13 @@ class _Reader:
         self._spec = spec
         self._orders = {path: order for order, path in enumerate(spec)}
         self._argo = argo
-        self._by_key = keys_of(argo.tasks)
         self._children: dict[str, list[NativeTaskJson]] = {}
         self._root_warnings = [text for one in found if one.type == _ROOT for text in one.warnings()]
         by_id = {one.task_id: one for one in found if one.type != _ROOT}
         for one in by_id.values():
             parent = one.parent_task_id if one.parent_task_id in by_id else ""
             self._children.setdefault(parent, []).append(one)
-        self._placed = sorted(self._walk(), key=lambda one: one.began)
+        self._placed = sorted(self._walk(keys_of(argo.tasks)), key=lambda one: one.began)
         self._pods = {one.found.task_id: self._pods_of(one) for one in self._placed}
         self._inputs = TaskInputs(
             {one.found.task_id: one.declared for one in self._placed},
@@ -206,7 +206,7 @@ class _Reader:
         for one in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):  # groups after their tasks
             states[one.found.task_id] = self._state(one, states)
         tasks = [self._task(one, states[one.found.task_id]) for one in self._placed]
-        ids = {argo.task_id: one.found.task_id for one in self._placed if (argo := self._by_key.get(one.key))}
+        ids = {one.argo.task_id: one.found.task_id for one in self._placed if one.argo}
         known = set(ids)
         further = [
             replace(task, parent_task_id=ids.get(task.parent_task_id, task.parent_task_id))
@@ -229,7 +229,7 @@ class _Reader:
             },
         )
 
-    def _walk(self) -> Iterator[_Placed]:
+    def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_Placed]:
         """Walks the groups breadth first; tasks that contain each other in a cycle are omitted."""
         todo: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
         todo = deque([("", (), (), None, None)])
@@ -242,12 +242,12 @@ class _Reader:
                 path = tuple(name for name, _ in key)
                 declared = self._spec.get(path, _UNDECLARED)
                 order = (*order_above, (iteration or 0, self._orders.get(path, len(self._orders))))
-                yield _Placed(one, key, parent_id, iteration, declared, order)
+                yield _Placed(one, key, parent_id, iteration, declared, order, argo.get(key))
                 todo.append((one.task_id, key, order, one, iteration))
 
     def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
         """The state of a task, once the states of the tasks inside it are known."""
-        state, argo = one.found.run_state, self._by_key.get(one.key)
+        state, argo = one.found.run_state, one.argo
         inside = [states[child.task_id] for child in self._children.get(one.found.task_id, ())]
         if state is RunState.FAILED and not self._is_over and RunState.RUNNING in inside:
             return RunState.RUNNING
@@ -267,7 +267,7 @@ class _Reader:
         return RunState.FAILED if RunState.FAILED in inside and not self._is_terminated else RunState.CANCELED
 
     def _task(self, one: _Placed, state: RunState) -> RunTask:
-        found, argo = one.found, self._by_key.get(one.key)
+        found, argo = one.found, one.argo
         kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
         pods = self._pods[one.found.task_id]
         warnings = (*found.warnings(), *(argo.warnings if argo is not None else ()))
@@ -313,8 +313,7 @@ class _Reader:
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
     def _pods_of(self, one: _Placed) -> tuple[Pod, ...]:
-        argo = self._by_key.get(one.key)
-        known = self._argo.pods(argo.task_id) if argo is not None else ()
+        known = self._argo.pods(one.argo.task_id) if one.argo is not None else ()
         return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
 
     def _words(self, one: _Placed) -> str:
@@ -323,7 +322,7 @@ class _Reader:
         return f"its driver failed: {failure}" if failure and _by_driver(one.found) else failure
 
     def _reason(self, one: _Placed) -> str:
-        argo, said = self._by_key.get(one.key), one.found.status_metadata.message
+        argo, said = one.argo, one.found.status_metadata.message
         if one.found.kind.is_group and any(
             child.run_state is RunState.FAILED for child in self._children.get(one.found.task_id, ())
         ):

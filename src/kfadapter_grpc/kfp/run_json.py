@@ -28,6 +28,7 @@ _WHOLE = frozenset({"root", "root-driver-dag", "entrypoint"})
 _ITERATION = re.compile(r"iteration-item|iteration-iterations(\(.*\))?")
 _EXECUTOR = "executor"
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
+_STATES = {one.value: one for one in RunState}
 
 
 class StatusJson(msgspec.Struct):
@@ -79,10 +80,7 @@ class TaskJson(msgspec.Struct):
 
 def state_of(text: str) -> RunState:
     """Converts KFP's state; UNKNOWN if KFP's value is unknown."""
-    try:
-        return RunState(text)
-    except ValueError:
-        return RunState.UNKNOWN
+    return _STATES.get(text, RunState.UNKNOWN)
 
 
 def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]:
@@ -296,7 +294,7 @@ class RunJson(msgspec.Struct):
         """Identifies its condition: changes when its state, its tasks or its storage state change."""
         # Lists omit outputs, which only change together with a state.
         nodes = [
-            (one.task_id, one.display_name, one.state, one.words, one.start_time, one.end_time, one.state_history)
+            (one.task_id, one.display_name, one.state, one.error, one.start_time, one.end_time, one.state_history)
             for one in sorted(self.nodes, key=lambda node: (node.task_id, node.display_name))
             if not self.task_count  # the native API's tasks come separately
         ]

@@ -159,16 +159,14 @@ class Step:
 
     def input(self, name: str) -> str:
         """An input parameter of its nodes as text; empty if unset."""
-        return _text_in((node.inputs for node in self._nodes()), name)
+        return _text_in([node.inputs for node in self._nodes()], name)
 
     def output(self, name: str) -> str:
         """An output parameter of its nodes as text; empty if unset."""
-        return _text_in((node.outputs for node in self._nodes()), name)
+        return _text_in([node.outputs for node in self._nodes()], name)
 
-    def _nodes(self) -> Iterator[NodeJson]:
-        yield from reversed(self.attempts)
-        if self.retry is not None:
-            yield self.retry
+    def _nodes(self) -> list[NodeJson]:
+        return [*reversed(self.attempts), *([self.retry] if self.retry else ())]
 
 
 class Workflow:

@@ -119,7 +119,7 @@ class _Reader:
         if self._is_over:
             tasks = _ended(tasks)
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
-        paths = paths_of(tasks)
+        paths = paths_of(tasks) if self._waiting else {}
         warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
         if len(warnings) > MANY:
             warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
