@@ -214,12 +214,12 @@ def test_exact_metrics(stored: float, parameter: float | str, shown: float) -> N
 def test_logs_are_no_outputs() -> None:
     """Logs of attempts are kept apart, the last attempt last; a failed task has no other artifacts."""
     nodes = _complete("retried")
-    logs = {path: [one.artifact_id for one in nodes.stored_logs[key]] for key, path in paths_of(nodes.tasks).items()}
+    logs = {path: [one.artifact_id for one in nodes.stored_logs(key)] for key, path in paths_of(nodes.tasks).items()}
     assert logs == {"flaky": ["70", "71", "72"], "show": ["74"]}
     failed = _complete("exit_handler")
     boom = next(task for task in failed.tasks if task.name == "boom")
     assert boom.outputs == ()
-    assert [one.artifact_id for one in failed.stored_logs[boom.task_id]] == ["41"]
+    assert [one.artifact_id for one in failed.stored_logs(boom.task_id)] == ["41"]
 
 
 def test_stores() -> None:

@@ -128,8 +128,6 @@ def read_native_tasks(
     state: RunState,
     spec: SpecTasks,
     argo: RunNodes,
-    *,
-    with_logs: bool = False,
 ) -> RunNodes:
     """Reads the tasks of a run.
 
@@ -139,9 +137,8 @@ def read_native_tasks(
         state: Its state in v2beta1.
         spec: The tasks of its pipeline by the names of their groups and their own; empty if unknown.
         argo: What the manifest shows; without tasks if it was not read.
-        with_logs: Whether to look for logs among the outputs.
     """
-    return _Reader(found, run_id, state, spec, argo).read(with_logs=with_logs)
+    return _Reader(found, run_id, state, spec, argo).read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +198,7 @@ class _Reader:
             {one.found.task_id: one.iteration for one in self._placed},
         )
 
-    def read(self, *, with_logs: bool) -> RunNodes:
+    def read(self) -> RunNodes:
         states: dict[str, RunState] = {}
         for one in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):  # groups after their tasks
             states[one.found.task_id] = self._state(one, states)
@@ -222,11 +219,7 @@ class _Reader:
             pods_by_task=self._pods | argo_pods,
             failures=tuple(self._failures(states, ids)),
             merged=self._ports.merged,
-            stored_logs={
-                one.found.task_id: logs
-                for one in (self._placed if with_logs else ())
-                if (logs := self._ports.logs(one.found.task_id))
-            },
+            stored_logs=self._ports.logs,
         )
 
     def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_Placed]:

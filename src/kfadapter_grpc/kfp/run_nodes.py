@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.run_outputs import RunArtifact
@@ -85,7 +85,7 @@ class RunNodes:
         steps: The steps of Argo that have the specs of tasks, by task_id; empty for a file of KFP v1.
         merged: Ids of artifacts that are shown as part of another one, and the id of that one.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
-        stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
+        stored_logs: Returns the artifacts in which KFP keeps the logs of a task, that of the last attempt last.
     """
 
     tasks: tuple[RunTask, ...] = ()
@@ -102,7 +102,7 @@ class RunNodes:
     steps: Mapping[str, Step] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
-    stored_logs: Mapping[str, tuple[RunArtifact, ...]] = field(default_factory=dict)
+    stored_logs: Callable[[str], tuple[RunArtifact, ...]] = lambda _: ()
 
     def find(self, task: str, iteration_index: int | None = None) -> RunTask:
         """Finds a task by name, task_id or path.
@@ -119,7 +119,7 @@ class RunNodes:
 
     def logs(self, task_id: str) -> tuple[tuple[RunArtifact, str], ...]:
         """Returns the logs of a task that KFP's launcher stored as artifacts, each with its entry in `stores`."""
-        return tuple((one, self.stores.get(one.artifact_id, "")) for one in self.stored_logs.get(task_id, ()))
+        return tuple((one, self.stores.get(one.artifact_id, "")) for one in self.stored_logs(task_id))
 
     def why_failed(self, run_id: str) -> str:
         """Returns why the run failed, in words: the first cause, other failures, then exit tasks."""

@@ -325,7 +325,7 @@ class RunReader:
         argo = replace(argo, unreadable="")
         logs = RunSource(RunSourceState.UNREACHABLE, unreadable) if unreadable else _AVAILABLE
         spec = self._spec(found, call)
-        nodes = read_native_tasks(tasks, found.run_id, state, spec, argo, with_logs=for_logs)
+        nodes = read_native_tasks(tasks, found.run_id, state, spec, argo)
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 

@@ -171,7 +171,6 @@ class _Outputs:
                 ports.setdefault(event.name, []).append(event.artifact_id)
         self._makers: dict[int, list[RunArtifact]] = {}
         self._artifacts: dict[str, dict[str, tuple[RunArtifact, ...]]] = {}
-        self._logs: dict[str, tuple[RunArtifact, ...]] = {}
         for task_id, execution in sorted(self._join.executions.items(), key=lambda one: one[1].id):
             self._read_artifacts(task_id, execution)
 
@@ -180,6 +179,13 @@ class _Outputs:
         stores = {str(one.id): session_of(one, recorded.pipeline_root) for one in recorded.artifacts.values()}
         tasks = tuple(self._completed(task) for task in self._nodes.tasks)
         return replace(self._nodes, tasks=tasks, stores=stores, stored_logs=self._logs)
+
+    def _logs(self, task_id: str) -> tuple[RunArtifact, ...]:
+        """The logs of a task, the oldest first."""
+        execution = self._join.executions.get(task_id)
+        given = self._given.get(execution.id, {}) if execution else {}
+        found = {one: name for name, ids in given.items() if name.startswith(EXECUTOR_LOGS) for one in ids}
+        return tuple(self._artifact(self._recorded.artifacts[one], found[one], task_id) for one in sorted(found))
 
     def _completed(self, task: RunTask) -> RunTask:
         execution = self._join.executions.get(task.task_id)
@@ -199,12 +205,10 @@ class _Outputs:
         """Collects the artifacts that a task made; a group has those of its tasks."""
         made: dict[str, tuple[RunArtifact, ...]] = {}
         for name, ids in self._given.get(execution.id, {}).items():
-            stored = [self._recorded.artifacts[one] for one in sorted(set(ids))]
-            found = tuple(self._artifact(one, name, task_id, execution.outputs) for one in stored)
             if name.startswith(EXECUTOR_LOGS):
-                self._logs[task_id] = tuple(sorted((*self._logs.get(task_id, ()), *found), key=_by_id))
                 continue
-            made[name] = found
+            stored = [self._recorded.artifacts[one] for one in sorted(set(ids))]
+            made[name] = found = tuple(self._artifact(one, name, task_id, execution.outputs) for one in stored)
             for one, artifact_ in zip(stored, found, strict=True):
                 self._makers.setdefault(one.id, []).append(artifact_)
         self._artifacts[task_id] = made
@@ -302,10 +306,6 @@ class _Outputs:
     def _in_order(self, artifacts: Sequence[RunArtifact]) -> tuple[RunArtifact, ...]:
         """A list in the order of the iterations that made its items; the store guarantees none."""
         return tuple(sorted(artifacts, key=lambda one: self._join.iteration_path(one.task_id)))
-
-
-def _by_id(found: RunArtifact) -> int:
-    return int(found.artifact_id)
 
 
 def _exact(value: Json, parameter: Json) -> Json:
