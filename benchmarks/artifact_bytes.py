@@ -32,6 +32,7 @@ from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.object_stores import ObjectStores
 from kfadapter_grpc.server.grpc_server import AdapterServer
+from kfadapter_grpc.server.memory import return_large_blocks
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.settings import Settings
 
@@ -137,7 +138,8 @@ def _call(stub: ArtifactServiceStub) -> int:
 
 
 def main(path: str) -> None:
-    """Serves the artifact until the input ends; its log goes to stderr, as in production."""
+    """Serves the artifact until the input ends, with the log and the memory allocation of production."""
+    return_large_blocks()
     settings = Settings.load(artifact_stores=path, listen="127.0.0.1:0")
     source = ArtifactBytes(ObjectStores(cast("Path", settings.artifact_stores)))
     with logging_to_stderr("json", "info"), closing(source):

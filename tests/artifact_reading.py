@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.artifacts import ArtifactContent, ReadArtifactRequest
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.run_outputs import RunArtifact
+from kfadapter_grpc.kfp.artifact_bytes import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ def read(
         data = bytearray()
         for part in parts:
             assert isinstance(part, bytes)
-            assert 0 < len(part) <= 256 * 1024
+            assert 0 < len(part) <= CHUNK_BYTES
             data += part
             if meanwhile is not None:
                 meanwhile()

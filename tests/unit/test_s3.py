@@ -125,12 +125,12 @@ def test_a_folder(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
 def test_changed(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
     """A file of a folder that is replaced after it was listed is not read."""
     for name in ("a", "b"):
-        s3.put_object(Bucket="mlpipeline", Key=f"v2/artifacts/data/{name}", Body=name.encode() * 600_000)
+        s3.put_object(Bucket="mlpipeline", Key=f"v2/artifacts/data/{name}", Body=name.encode() * 2_000_000)
     with pytest.raises(ArtifactChangedError):
         read(
             source,
             f"{ROOT}/data",
-            meanwhile=lambda: s3.put_object(Bucket="mlpipeline", Key="v2/artifacts/data/b", Body=b"c" * 600_000),
+            meanwhile=lambda: s3.put_object(Bucket="mlpipeline", Key="v2/artifacts/data/b", Body=b"c" * 2_000_000),
         )
 
 

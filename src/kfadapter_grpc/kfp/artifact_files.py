@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.errors import ArtifactChangedError, ArtifactNotRead
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 512 * 1024
 """How many bytes are read at once."""
 MAX_FILES = 100_000
 """How many files a folder may have to be read as a whole: all their names are in memory at once."""
