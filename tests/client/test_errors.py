@@ -77,9 +77,8 @@ def test_a_foreign_server_keeps_its_status(client: Client, fake: FakeAdapter) ->
 def test_a_reason_of_the_future_is_told(client: Client, fake: FakeAdapter) -> None:
     """A reason unknown to this version is named in the message, and the status is kept."""
 
-    class TomorrowError(AdapterError):
-        code = grpc.StatusCode.FAILED_PRECONDITION
-        reason = "MOON_PHASE"
+    class TomorrowError(AdapterError, reason="MOON_PHASE", code=grpc.StatusCode.FAILED_PRECONDITION):
+        """A reason of a later version."""
 
     fake.failures = [TomorrowError("wrong moon")]
     with pytest.raises(CallFailedError, match=r"wrong moon \(MOON_PHASE\)") as caught:

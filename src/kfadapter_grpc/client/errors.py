@@ -39,30 +39,20 @@ HTTP_STATUS = {
 """The HTTP status of a failed call by its code, for gateways; 499 is what proxies call a cancelled request."""
 
 
-class CannotConnectError(AdapterError):
+class CannotConnectError(AdapterError, reason="CANNOT_CONNECT", code=StatusCode.UNAVAILABLE, retry_after=0.2):
     """No adapter responds at the address, the connection broke, or the adapter reports NOT_SERVING."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = "CANNOT_CONNECT"
-    retry_after = 0.2
 
-
-class DeadlineError(AdapterError):
+class DeadlineError(AdapterError, reason="DEADLINE", code=StatusCode.DEADLINE_EXCEEDED):
     """The adapter did not respond within the client's deadline."""
 
-    code = StatusCode.DEADLINE_EXCEEDED
-    reason = "DEADLINE"
 
-
-class CallFailedError(AdapterError):
+class CallFailedError(AdapterError, reason="CALL_FAILED", code=StatusCode.UNKNOWN):
     """The call failed with an error that is not the adapter's own, or is unknown to this version.
 
     Attributes:
         status: The status code of the response.
     """
-
-    code = StatusCode.UNKNOWN
-    reason = "CALL_FAILED"
 
     def __init__(self, message: str, *, status: StatusCode, request_id: str, metadata: dict[str, str]) -> None:
         super().__init__(message, request_id=request_id, metadata=metadata)

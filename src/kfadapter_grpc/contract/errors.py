@@ -41,6 +41,13 @@ class AdapterError(Exception):
     resource_type: ClassVar[str] = ""
     retry_after: float | None = None
 
+    def __init_subclass__(
+        cls, *, reason: str, code: StatusCode, resource: str = "", retry_after: float | None = None
+    ) -> None:
+        """Sets what is the same for all errors of a class."""
+        super().__init_subclass__()
+        cls.reason, cls.code, cls.resource_type, cls.retry_after = reason, code, resource, retry_after
+
     def __init__(
         self,
         message: str,
@@ -61,122 +68,78 @@ class AdapterError(Exception):
             self.retry_after = retry_after
 
 
-class PipelineNotFoundError(AdapterError):
+class PipelineNotFoundError(AdapterError, reason="PIPELINE_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="pipeline"):
     """No pipeline has this id or name."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "PIPELINE_NOT_FOUND"
-    resource_type = "pipeline"
 
-
-class VersionNotFoundError(AdapterError):
+class VersionNotFoundError(
+    AdapterError, reason="VERSION_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="pipeline version"
+):
     """The pipeline has no such version, or none at all."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "VERSION_NOT_FOUND"
-    resource_type = "pipeline version"
 
-
-class RunNotFoundError(AdapterError):
+class RunNotFoundError(AdapterError, reason="RUN_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="run"):
     """No run has this id."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "RUN_NOT_FOUND"
-    resource_type = "run"
 
-
-class TaskNotFoundError(AdapterError):
+class TaskNotFoundError(AdapterError, reason="TASK_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="task"):
     """The run has no such task, or it has not started."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "TASK_NOT_FOUND"
-    resource_type = "task"
 
-
-class ArtifactNotFoundError(AdapterError):
+class ArtifactNotFoundError(AdapterError, reason="ARTIFACT_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="artifact"):
     """The run has no such artifact, or nothing is stored at its location."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "ARTIFACT_NOT_FOUND"
-    resource_type = "artifact"
 
-
-class ArtifactNotReadableError(AdapterError):
+class ArtifactNotReadableError(
+    AdapterError, reason="ARTIFACT_NOT_READABLE", code=StatusCode.FAILED_PRECONDITION, resource="artifact"
+):
     """The artifact has no bytes that the adapter can read."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = "ARTIFACT_NOT_READABLE"
-    resource_type = "artifact"
 
-
-class ArtifactStoreUnavailableError(AdapterError):
+class ArtifactStoreUnavailableError(AdapterError, reason="ARTIFACT_STORE_UNAVAILABLE", code=StatusCode.UNAVAILABLE):
     """The store of artifacts is unreachable or failed."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = "ARTIFACT_STORE_UNAVAILABLE"
 
-
-class ArtifactChangedError(AdapterError):
+class ArtifactChangedError(AdapterError, reason="ARTIFACT_CHANGED", code=StatusCode.ABORTED, resource="artifact"):
     """The artifact was changed while it was read."""
 
-    code = StatusCode.ABORTED
-    reason = "ARTIFACT_CHANGED"
-    resource_type = "artifact"
 
-
-class ExperimentNotFoundError(AdapterError):
+class ExperimentNotFoundError(
+    AdapterError, reason="EXPERIMENT_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="experiment"
+):
     """No experiment has this id or name."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "EXPERIMENT_NOT_FOUND"
-    resource_type = "experiment"
 
-
-class RecurringRunNotFoundError(AdapterError):
+class RecurringRunNotFoundError(
+    AdapterError, reason="RECURRING_RUN_NOT_FOUND", code=StatusCode.NOT_FOUND, resource="recurring run"
+):
     """No recurring run has this id."""
 
-    code = StatusCode.NOT_FOUND
-    reason = "RECURRING_RUN_NOT_FOUND"
-    resource_type = "recurring run"
 
-
-class PipelineExistsError(AdapterError):
+class PipelineExistsError(AdapterError, reason="PIPELINE_EXISTS", code=StatusCode.ALREADY_EXISTS, resource="pipeline"):
     """A pipeline of this name exists."""
 
-    code = StatusCode.ALREADY_EXISTS
-    reason = "PIPELINE_EXISTS"
-    resource_type = "pipeline"
 
-
-class VersionExistsError(AdapterError):
+class VersionExistsError(
+    AdapterError, reason="VERSION_EXISTS", code=StatusCode.ALREADY_EXISTS, resource="pipeline version"
+):
     """The pipeline has a version of this name; letter case does not count."""
 
-    code = StatusCode.ALREADY_EXISTS
-    reason = "VERSION_EXISTS"
-    resource_type = "pipeline version"
 
-
-class ExperimentExistsError(AdapterError):
+class ExperimentExistsError(
+    AdapterError, reason="EXPERIMENT_EXISTS", code=StatusCode.ALREADY_EXISTS, resource="experiment"
+):
     """An experiment of this name exists."""
 
-    code = StatusCode.ALREADY_EXISTS
-    reason = "EXPERIMENT_EXISTS"
-    resource_type = "experiment"
 
-
-class RequestIdReusedError(AdapterError):
+class RequestIdReusedError(
+    AdapterError, reason="REQUEST_ID_REUSED", code=StatusCode.ALREADY_EXISTS, resource="request id"
+):
     """The request id was used with other content before."""
 
-    code = StatusCode.ALREADY_EXISTS
-    reason = "REQUEST_ID_REUSED"
-    resource_type = "request id"
 
-
-class InvalidFieldError(AdapterError):
+class InvalidFieldError(AdapterError, reason="INVALID_FIELD", code=StatusCode.INVALID_ARGUMENT):
     """A field is missing or has an invalid value."""
-
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "INVALID_FIELD"
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidFieldError:
@@ -188,179 +151,104 @@ class InvalidFieldError(AdapterError):
         return cls("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
 
 
-class InvalidUploadError(AdapterError):
+class InvalidUploadError(AdapterError, reason="INVALID_UPLOAD", code=StatusCode.INVALID_ARGUMENT):
     """The messages of an upload are not metadata first, then chunks."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "INVALID_UPLOAD"
 
-
-class InvalidPipelineFileError(AdapterError):
+class InvalidPipelineFileError(AdapterError, reason="INVALID_PIPELINE_FILE", code=StatusCode.INVALID_ARGUMENT):
     """The file is not a pipeline."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "INVALID_PIPELINE_FILE"
 
-
-class ChecksumMismatchError(AdapterError):
+class ChecksumMismatchError(AdapterError, reason="CHECKSUM_MISMATCH", code=StatusCode.INVALID_ARGUMENT):
     """The checksum of the received bytes is not the announced SHA-256."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "CHECKSUM_MISMATCH"
 
-
-class InvalidPageTokenError(AdapterError):
+class InvalidPageTokenError(AdapterError, reason="INVALID_PAGE_TOKEN", code=StatusCode.INVALID_ARGUMENT):
     """The page token does not belong to this listing."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "INVALID_PAGE_TOKEN"
 
-
-class ParameterMissingError(AdapterError):
+class ParameterMissingError(AdapterError, reason="PARAMETER_MISSING", code=StatusCode.INVALID_ARGUMENT):
     """A parameter without default has no value."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "PARAMETER_MISSING"
 
-
-class ParameterUnknownError(AdapterError):
+class ParameterUnknownError(AdapterError, reason="PARAMETER_UNKNOWN", code=StatusCode.INVALID_ARGUMENT):
     """The pipeline declares no such parameter."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "PARAMETER_UNKNOWN"
 
-
-class ParameterTypeError(AdapterError):
+class ParameterTypeError(AdapterError, reason="PARAMETER_TYPE", code=StatusCode.INVALID_ARGUMENT):
     """A parameter's value is not of the declared type."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = "PARAMETER_TYPE"
 
-
-class PipelineHasVersionsError(AdapterError):
+class PipelineHasVersionsError(
+    AdapterError, reason="PIPELINE_HAS_VERSIONS", code=StatusCode.FAILED_PRECONDITION, resource="pipeline"
+):
     """The pipeline has more than one version, and `force` is not set."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = "PIPELINE_HAS_VERSIONS"
-    resource_type = "pipeline"
 
-
-class RunNotRetryableError(AdapterError):
+class RunNotRetryableError(
+    AdapterError, reason="RUN_NOT_RETRYABLE", code=StatusCode.FAILED_PRECONDITION, resource="run"
+):
     """The run did not fail, or KFP no longer has the data that a retry needs."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = "RUN_NOT_RETRYABLE"
-    resource_type = "run"
 
-
-class AmbiguousNameError(AdapterError):
+class AmbiguousNameError(AdapterError, reason="AMBIGUOUS_NAME", code=StatusCode.FAILED_PRECONDITION):
     """Several resources have this name."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = "AMBIGUOUS_NAME"
 
-
-class KfpRejectedCredentialsError(AdapterError):
+class KfpRejectedCredentialsError(AdapterError, reason="KFP_REJECTED_CREDENTIALS", code=StatusCode.FAILED_PRECONDITION):
     """KFP rejects the adapter's own credentials: the operator's fault."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = "KFP_REJECTED_CREDENTIALS"
 
-
-class NameContestedError(AdapterError):
+class NameContestedError(AdapterError, reason="NAME_CONTESTED", code=StatusCode.ABORTED, retry_after=1.0):
     """Other uploads took the next version number again and again."""
 
-    code = StatusCode.ABORTED
-    reason = "NAME_CONTESTED"
-    retry_after = 1.0
 
-
-class UploadTooLargeError(AdapterError):
+class UploadTooLargeError(AdapterError, reason="UPLOAD_TOO_LARGE", code=StatusCode.RESOURCE_EXHAUSTED):
     """The file is larger than the adapter or KFP accepts."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = "UPLOAD_TOO_LARGE"
 
-
-class StorageFullError(AdapterError):
+class StorageFullError(AdapterError, reason="STORAGE_FULL", code=StatusCode.RESOURCE_EXHAUSTED):
     """KFP has no room left: its disk is full, or its limit is reached."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = "STORAGE_FULL"
 
-
-class OverloadedError(AdapterError):
+class OverloadedError(AdapterError, reason="OVERLOADED", code=StatusCode.RESOURCE_EXHAUSTED, retry_after=1.0):
     """The adapter has reached its concurrency limit."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = "OVERLOADED"
-    retry_after = 1.0
 
-
-class UnauthenticatedError(AdapterError):
+class UnauthenticatedError(AdapterError, reason="UNAUTHENTICATED", code=StatusCode.UNAUTHENTICATED):
     """The caller is not authenticated: the call has no credentials, or no valid ones."""
 
-    code = StatusCode.UNAUTHENTICATED
-    reason = "UNAUTHENTICATED"
 
-
-class IssuerUnavailableError(AdapterError):
+class IssuerUnavailableError(AdapterError, reason="ISSUER_UNAVAILABLE", code=StatusCode.UNAVAILABLE, retry_after=2.0):
     """The token cannot be verified at the moment: its issuer, or the Kubernetes API server, is unreachable."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = "ISSUER_UNAVAILABLE"
-    retry_after = 2.0
 
-
-class PermissionDeniedError(AdapterError):
+class PermissionDeniedError(AdapterError, reason="PERMISSION_DENIED", code=StatusCode.PERMISSION_DENIED):
     """The caller lacks the permission."""
 
-    code = StatusCode.PERMISSION_DENIED
-    reason = "PERMISSION_DENIED"
 
-
-class KfpUnavailableError(AdapterError):
+class KfpUnavailableError(AdapterError, reason="KFP_UNAVAILABLE", code=StatusCode.UNAVAILABLE, retry_after=2.0):
     """KFP is unreachable."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = "KFP_UNAVAILABLE"
-    retry_after = 2.0
 
-
-class DrainingError(AdapterError):
+class DrainingError(AdapterError, reason="DRAINING", code=StatusCode.UNAVAILABLE, retry_after=0.5):
     """This adapter is shutting down."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = "DRAINING"
-    retry_after = 0.5
 
-
-class KfpTimeoutError(AdapterError):
+class KfpTimeoutError(AdapterError, reason="KFP_TIMEOUT", code=StatusCode.DEADLINE_EXCEEDED):
     """KFP did not respond within the deadline."""
 
-    code = StatusCode.DEADLINE_EXCEEDED
-    reason = "KFP_TIMEOUT"
 
-
-class UnsupportedByKfpError(AdapterError):
+class UnsupportedByKfpError(AdapterError, reason="UNSUPPORTED_BY_KFP", code=StatusCode.UNIMPLEMENTED):
     """This KFP is too old for the request, or does not support it at all."""
 
-    code = StatusCode.UNIMPLEMENTED
-    reason = "UNSUPPORTED_BY_KFP"
 
-
-class KfpError(AdapterError):
+class KfpError(AdapterError, reason="KFP_ERROR", code=StatusCode.INTERNAL):
     """KFP failed, or sent an invalid response."""
 
-    code = StatusCode.INTERNAL
-    reason = "KFP_ERROR"
 
-
-class InternalError(AdapterError):
+class InternalError(AdapterError, reason="INTERNAL", code=StatusCode.INTERNAL):
     """A fault of the adapter itself."""
-
-    code = StatusCode.INTERNAL
-    reason = "INTERNAL"
 
     @classmethod
     def of(cls, request_id: str) -> InternalError:
@@ -368,11 +256,8 @@ class InternalError(AdapterError):
         return cls(f"the adapter failed; report it with the request id {request_id}")
 
 
-class CallCancelledError(AdapterError):
+class CallCancelledError(AdapterError, reason="CANCELLED", code=StatusCode.CANCELLED):
     """The client cancelled or disconnected."""
-
-    code = StatusCode.CANCELLED
-    reason = "CANCELLED"
 
 
 def all_error_classes() -> Iterator[type[AdapterError]]:
