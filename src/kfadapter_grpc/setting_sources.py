@@ -94,7 +94,6 @@ class Declared:
         return "" if self.field.default is MISSING else shown(self.field.default)
 
     def default(self) -> object:
-        """The value if no source sets one."""
         factory = self.field.default_factory
         return self.field.default if factory is MISSING else factory()
 

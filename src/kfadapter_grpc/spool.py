@@ -63,7 +63,6 @@ class Spool:
         return piece
 
     def rewind(self) -> None:
-        """Moves to the first byte."""
         with disk_faults():
             self.stream.seek(0)
 

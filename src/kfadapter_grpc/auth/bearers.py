@@ -55,7 +55,6 @@ class SignedBearers:
         self._apply()
 
     def start(self) -> None:
-        """Begins to fetch the keys of issuers."""
         self._started = True
         for keys in self._keys.values():
             keys.start()

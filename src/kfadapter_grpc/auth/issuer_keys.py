@@ -86,7 +86,6 @@ class IssuerKeys:
         self._thread = threading.Thread(target=self._run, name="issuer-keys", daemon=True)
 
     def start(self) -> None:
-        """Begins to fetch."""
         self._thread.start()
 
     def stop(self) -> None:

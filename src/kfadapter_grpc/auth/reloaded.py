@@ -114,7 +114,6 @@ class Refresher:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops the thread."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -51,7 +51,6 @@ class TokenEntry:
     last_day: date | None = None
 
     def is_expired(self) -> bool:
-        """Whether its last day has passed."""
         return self.last_day is not None and today() > self.last_day
 
     def line(self) -> str:
@@ -61,17 +60,14 @@ class TokenEntry:
 
 
 def today() -> date:
-    """Returns the current day in UTC."""
     return datetime.now(timezone.utc).date()
 
 
 def new_token() -> str:
-    """Creates a token of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(_BYTES)
 
 
 def digest(token: str) -> bytes:
-    """Returns the hash of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -107,7 +103,6 @@ class Tokens:
 
     @property
     def expired(self) -> int:
-        """The number of expired tokens."""
         return sum(entry.is_expired() for entry in self._entries)
 
     def try_find(self, token: str) -> TokenEntry | None:

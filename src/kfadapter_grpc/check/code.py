@@ -13,12 +13,10 @@ _STRUCTS = frozenset({"log_roc_curve", "log_confusion_matrix", "log_roc_data_poi
 
 
 def raises(code: ast.Module) -> bool:
-    """Whether it raises an exception or exits explicitly."""
     return any(isinstance(node, ast.Raise) or _called(node) in {"exit", "_exit"} for node in ast.walk(code))
 
 
 def mentions(code: ast.Module, text: str) -> bool:
-    """Whether it contains a text."""
     return any(isinstance(node, ast.Constant) and node.value == text for node in ast.walk(code))
 
 

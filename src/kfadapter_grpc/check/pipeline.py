@@ -88,7 +88,6 @@ class Group:
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
-        """Its tasks by their names."""
         return {name: Task(self, name, mapping(spec)) for name, spec in inside(self.component, "dag", "tasks").items()}
 
     @property
@@ -160,7 +159,6 @@ class Task:
 
     @property
     def condition(self) -> str:
-        """The condition under which it runs."""
         return text(inside(self.spec, "triggerPolicy").get("condition"))
 
     @property
@@ -284,7 +282,6 @@ class Pipeline:
 
     @property
     def name(self) -> str:
-        """Its own name."""
         return text(inside(self.spec, "pipelineInfo").get("name")) or text(inside(self.spec, "metadata").get("name"))
 
     @property
@@ -294,7 +291,6 @@ class Pipeline:
 
     @property
     def components(self) -> Mapping[str, Json]:
-        """What its tasks run, by name."""
         return inside(self.spec, "components")
 
     @cached_property

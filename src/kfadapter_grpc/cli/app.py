@@ -158,7 +158,6 @@ app.callback()(declared(_common, [CONTEXT, *ClientOptions.parameters(ClientOptio
 
 
 def main() -> None:
-    """Runs the command line."""
     sys.exit(guarded(_program))
 
 

@@ -183,7 +183,6 @@ def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
 
 
 def counted(count: int) -> str:
-    """Formats a number of runs."""
     return "1 run" if count == 1 else f"{count} runs"
 
 

@@ -62,7 +62,6 @@ class Deferred(TyperCommand):
         return found
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  as Click has it
-        """Delegates to the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 
 

@@ -81,14 +81,12 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
 
 @_offers()
 def experiment_names(client: Client, prefix: str) -> Iterable[str]:
-    """Offers the names of experiments."""
     found = client.experiments.list(name_contains=prefix, order_by="name", page_size=_PAGE)
     return (one.name for one in found.page().items)
 
 
 @_offers()
 def recurring_run_names(client: Client, _: str) -> Iterable[str]:
-    """Offers names and ids of recurring runs."""
     found = client.recurring_runs.list(page_size=_PAGE).page().items
     return (name for one in found for name in (one.display_name, one.recurring_run_id))
 
@@ -108,21 +106,18 @@ def run_names(client: Client, prefix: str) -> Iterable[str]:
 
 @_offers("pipeline")
 def version_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
-    """Offers the versions of the pipeline."""
     found = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=_PAGE)
     return (one.name for one in found.page().items)
 
 
 @_offers("pipeline")
 def parameter_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
-    """Offers the parameters of the pipeline."""
     spec = client.pipelines.get_version(pipeline.name, pipeline_id=pipeline.pipeline_id).spec
     return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
 
 
 @_offers("run")
 def task_paths(client: Client, _: str, run: str) -> Iterable[str]:
-    """Offers the paths of the tasks of the run."""
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.contract.run_paths import paths_of  # noqa: PLC0415
 
@@ -131,7 +126,6 @@ def task_paths(client: Client, _: str, run: str) -> Iterable[str]:
 
 @_offers("run", "task")
 def output_names(client: Client, _: str, run: str, task: str) -> Iterable[str]:
-    """Offers the artifacts of the task."""
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
 
     return (one.name for one in client.artifacts.list(run_id(client, run), task=task))

@@ -63,7 +63,6 @@ class Column(Generic[T]):
     is_id: bool = False
 
     def of(self, record: T) -> object:
-        """Returns the value of a record."""
         return self.value(record) if self.value else getattr(record, self.key)
 
     def cell(self, record: T, now: datetime, *, wide: bool) -> str:

@@ -161,7 +161,6 @@ class ClientOptions:
                     yield str(value)
 
     def check_target(self) -> None:
-        """Checks the target."""
         if self.target and not _ADDRESS.fullmatch(self.target):
             raise typer.BadParameter(
                 f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"

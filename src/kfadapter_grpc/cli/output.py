@@ -105,7 +105,6 @@ def encodable(text: str) -> str:
 
 
 def print_line(text: str) -> None:
-    """Prints one line."""
     sys.stdout.write(one_line(text) + "\n")
 
 

@@ -35,7 +35,6 @@ def plain(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Puts a text on one line."""
     return plain(" ".join(text.split()))
 
 

@@ -92,7 +92,6 @@ class UploadOptions:
         }
 
     def name_for(self, file: PipelineFile) -> str:
-        """Returns the name of a file's pipeline."""
         return file.name if self.name is None else self.name
 
 

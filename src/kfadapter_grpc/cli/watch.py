@@ -99,7 +99,6 @@ class Lines:
             self._print(at, _name(run), shown_state(run.state), took)
 
     def logged(self, run: Run, path: str, line: str) -> None:
-        """Prints a line of a task's log."""
         self._print(datetime.now(timezone.utc), f"{self._name(run, path)} | {line}")
 
     def report_connection(self, what: str) -> None:

@@ -56,7 +56,6 @@ class AsyncConnection(BaseConnection):
         self._uploads: set[Connection] = set()
 
     def run(self, call: Coroutine[Any, Any, R]) -> R:
-        """Returns the coroutine, which the caller awaits."""
         return cast("R", call)
 
     def each(self, items: AsyncGenerator[R, None]) -> Any:  # noqa: ANN401 - what the caller iterates over
@@ -64,11 +63,9 @@ class AsyncConnection(BaseConnection):
         return items
 
     async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
-        """Awaits it."""
         return await returned
 
     async def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
-        """Yields the messages of a response stream."""
         async for answer in call:
             yield answer
 
@@ -94,7 +91,6 @@ class AsyncConnection(BaseConnection):
         await super().close()
 
     async def sleep(self, seconds: float) -> None:
-        """Pauses the task."""
         await asyncio.sleep(seconds)
 
     async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:

@@ -29,7 +29,6 @@ TARGET_VARIABLE = "KFADAPTER_TARGET"
 
 
 def address_of(target: str | None) -> str:
-    """Returns the address of the adapter to call."""
     return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
 
 

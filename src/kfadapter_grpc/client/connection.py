@@ -290,20 +290,16 @@ class Connection(BaseConnection):
             self.run(items.aclose())
 
     async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
-        """Returns it: the call has blocked."""
         return returned
 
     async def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
-        """Yields the messages of a response stream."""
         for answer in call:
             yield answer
 
     async def sleep(self, seconds: float) -> None:
-        """Pauses the thread."""
         time.sleep(seconds)
 
     async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
-        """Does the work in this thread."""
         return work(*(self.each(one) if isinstance(one, AsyncGenerator) else one for one in arguments))
 
     def on_behalf(
@@ -371,11 +367,9 @@ def _trace_context(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def sent(request: object) -> tuple[RpcMethod, Message]:
-    """The RPC for a request, a record, and its message."""
     rpc = METHOD_OF_REQUEST[type(request).__name__]
     return rpc, to_message(request, MESSAGES[rpc.path][0])
 
 
 def new_request_id() -> str:
-    """Returns a unique id for a call."""
     return str(uuid.uuid4())

@@ -57,7 +57,6 @@ class ExecPlugin:
     _kept: list[_Credential] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Checks the command."""
         if not self.command:
             raise CredentialsError("an exec plugin needs a command")
 

@@ -59,7 +59,6 @@ def named_metrics(metrics: Sequence[RunMetric]) -> dict[str, Json]:
 
 
 def metric_key(metric: RunMetric) -> tuple[str, str, str]:
-    """Returns what identifies a metric of a run."""
     return metric.task, metric.output, metric.name
 
 

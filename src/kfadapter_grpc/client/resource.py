@@ -31,7 +31,6 @@ class Resource:
         self._run, self._each = connection.run, connection.each
 
     def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
-        """Makes a call, and returns its response as a record."""
         return self._run(self._record(request, kind, seconds))
 
     def _list(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.metrics import metrics_table
@@ -217,38 +217,13 @@ class Runs(Resource):
             is_more = page.next_token != "" and not 0 < limit <= len(found)
         return metrics_table(found[: limit or None], parameters, on_warning)
 
-    def _where(
-        self,
-        *,
-        experiment_name: str = "",
-        experiment_id: str = "",
-        states: Iterable[RunState] = (),
-        created_after: datetime | None = None,
-        finished_after: datetime | None = None,
-        display_name_contains: str = "",
-        labels: Mapping[str, str] | None = None,
-        label_keys: Iterable[str] = (),
-        pipeline_id: str = "",
-        pipeline_version_id: str = "",
-        recurring_run_id: str = "",
-        archived: bool = False,
-    ) -> RunFilter:
-        """Returns the filter of a listing."""
-        return self._here(
-            RunFilter(
-                ExperimentRef(experiment_id, experiment_name),
-                states=frozenset(states),
-                created_after=created_after,
-                finished_after=finished_after,
-                display_name_contains=display_name_contains,
-                labels=labels or {},
-                label_keys=frozenset(label_keys),
-                pipeline_id=pipeline_id,
-                pipeline_version_id=pipeline_version_id,
-                recurring_run_id=recurring_run_id,
-                archived=archived,
-            )
-        )
+    def _where(self, **where: Unpack[RunsWhere]) -> RunFilter:
+        """Returns the filter of a listing, whose other fields are named as the arguments are."""
+        fields: dict[str, Any] = dict(where)
+        experiment = ExperimentRef(fields.pop("experiment_id", ""), fields.pop("experiment_name", ""))
+        for name, make in (("states", frozenset), ("label_keys", frozenset), ("labels", dict)):
+            fields[name] = make(fields.get(name) or ())
+        return self._here(RunFilter(experiment, **fields))
 
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
         """Terminates a run; no-op if it has finished or is stopping.

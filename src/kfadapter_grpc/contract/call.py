@@ -28,7 +28,6 @@ class Role(enum.Enum):
     ADMIN = "admin"
 
     def allows(self, needed: Role) -> bool:
-        """Returns whether this role includes `needed`."""
         return _RANKS[self] >= _RANKS[needed]
 
     @property
@@ -162,18 +161,15 @@ class Usage:
         self.sent_bytes = 0
 
     def add_kfp(self, seconds: float) -> None:
-        """Records a request to KFP that took `seconds`."""
         with self._lock:
             self.kfp_requests += 1
             self.kfp_seconds += seconds
 
     def add_received(self, size: int) -> None:
-        """Records `size` bytes from the caller."""
         with self._lock:
             self.received_bytes += size
 
     def add_sent(self, size: int) -> None:
-        """Records `size` bytes to the caller."""
         with self._lock:
             self.sent_bytes += size
 

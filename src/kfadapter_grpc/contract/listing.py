@@ -73,7 +73,6 @@ class ListRequest(PageOfListRequest):
     order_by: str = ""
 
     def check(self) -> Wrong:
-        """Checks the order."""
         match = _ORDER_BY.fullmatch(self.order_by)
         if self.order_by.strip() and (match is None or match.group(1) not in self.ORDERS):
             known = ", ".join(self.ORDERS)

@@ -75,7 +75,6 @@ class Replacements:
     more: int = 0
 
     def add(self, path: Path, why: str, shown_as: str = "text") -> None:
-        """Adds a replacement."""
         if len(self.first) < _MAX_REPLACEMENTS:
             self.first.append(Replacement(path_text(path), why, shown_as))
         else:

@@ -63,7 +63,6 @@ class AppendedFile:
         """No-op: every write is one to the system."""
 
     def close(self) -> None:
-        """Closes the file."""
         if self._path is not None:
             with suppress(OSError):
                 os.close(self._descriptor)

@@ -176,13 +176,11 @@ class _Server(ThreadingMixIn, WSGIServer):
                 self.open[request] = None
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
-        """Closes a connection."""
         with self._lock:
             self.open.pop(request, None)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Closes all connections."""
         super().server_close()
         with self._lock:
             for one in self.open:

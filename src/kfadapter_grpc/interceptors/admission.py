@@ -27,7 +27,6 @@ class Bounds:
 
     @property
     def total(self) -> int:
-        """All calls that can be served at once."""
         return self.max_unary_calls + self.max_uploads + self.max_streams
 
     def of(self, kind: CallKind) -> tuple[str, int]:
@@ -79,12 +78,10 @@ class Admission:
             self._leave(kind, caller)
 
     def inflight(self) -> Mapping[CallKind, int]:
-        """Returns how many calls of each kind are being served."""
         with self._changed:
             return dict(self._inflight)
 
     def count(self) -> int:
-        """Returns how many calls are being served."""
         return sum(self.inflight().values())
 
     def drain(self) -> None:

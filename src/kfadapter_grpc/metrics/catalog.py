@@ -43,11 +43,9 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
     def counter(self, registry: CollectorRegistry) -> Counter:
-        """Creates a counter."""
         return Counter(self.name, self.text, self.labels, registry=registry)
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
-        """Creates a histogram."""
         return Histogram(self.name, self.text, self.labels, registry=registry, buckets=self.buckets)
 
     def reading(self, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily | GaugeMetricFamily:

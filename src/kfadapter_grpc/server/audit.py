@@ -51,5 +51,4 @@ class Audit:
         self._stages.close()
 
     def lost(self) -> int:
-        """How many lines were lost."""
         return 0 if self._file is None else self._file.lost + self._writer.dropped

@@ -124,7 +124,6 @@ class AdapterServer:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP responded to the last probe."""
         return self._health.kfp_answers
 
     @property

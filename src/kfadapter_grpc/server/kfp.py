@@ -88,7 +88,6 @@ def pod_log_settings(settings: Settings) -> TransportSettings | None:
 
 
 def credentials(settings: Settings) -> Credentials:
-    """Returns the credentials for KFP."""
     if settings.kfp_credentials == "forward":
         return ForwardedCredentials()
     path = token_path(settings.kfp_credentials, settings.kfp_token_file)

@@ -85,7 +85,6 @@ class Security:
         return stale | {one.what.removeprefix("the ").replace(" ", "_"): one.is_stale for one in self._reloaded}
 
     def stop(self) -> None:
-        """Stops re-reading."""
         self._refresher.stop()
         if self._signed:
             self._signed.stop()

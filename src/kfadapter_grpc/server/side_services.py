@@ -92,7 +92,6 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
     """Serves descriptors, to a limited number of callers at once so that threads are left for other calls."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        """Describes `services`, by full name."""
         super().__init__(services, _Pool(services))
         self._places = threading.Semaphore(MAX_STREAMS)
 

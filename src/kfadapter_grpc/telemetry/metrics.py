@@ -60,7 +60,6 @@ class RegistryExport:
         self._exporter.shutdown()
 
     def data(self) -> MetricsData:
-        """The current values of all metrics."""
         now = time.time_ns()
         metrics = [one for family in self._registry.collect() for one in self._metrics(family, now)]
         scope = ScopeMetrics(self._scope, metrics, "")

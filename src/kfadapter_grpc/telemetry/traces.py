@@ -74,13 +74,11 @@ class Trace:
     """The trace of a call, under whose span the requests that are sent for it begin theirs."""
 
     def __init__(self, tracer: Tracer, propagator: TextMapPropagator, context: Context) -> None:
-        """Begins spans within `context`."""
         self._tracer = tracer
         self._propagator = propagator
         self._context = context
 
     def sent(self, name: str, attributes: Mapping[str, str | int]) -> SentSpan:
-        """Begins the span of a request."""
         span = self._tracer.start_span(name, self._context, SpanKind.CLIENT, dict(attributes))
         headers: dict[str, str] = {}
         self._propagator.inject(headers, set_span_in_context(span, self._context))
@@ -95,7 +93,6 @@ class SentSpan:
     """
 
     def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
-        """Describes `span`."""
         self._span = span
         self.headers = headers
 
@@ -111,7 +108,6 @@ class SentSpan:
         self._span.set_status(Status(SpanStatus.ERROR))
 
     def end(self) -> None:
-        """Ends it."""
         self._span.end()
 
 

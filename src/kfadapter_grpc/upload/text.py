@@ -77,7 +77,6 @@ class CheckedText:
             return b""
 
     def ensure_sound(self) -> None:
-        """Raises the fault found while reading, if any."""
         if self.failure is not None:
             raise self.failure
 

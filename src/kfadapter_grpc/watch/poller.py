@@ -112,7 +112,6 @@ class WatchPoller:
                 self._changed.notify_all()
 
     def poll(self, elapsed: float = POLL_SECONDS) -> None:
-        """Polls KFP once, and sends the updates."""
         self._poll.run(elapsed)
 
     def update(self, run: Run) -> None:

@@ -142,7 +142,6 @@ class RunCache:
     # --- what to request from KFP -----------------------------------------------------------------------------------
 
     def unread(self) -> Sequence[str]:
-        """The ids of runs that have not been read yet."""
         with self._lock:
             return [run_id for run_id, known in self._known.items() if known.event is None]
 
@@ -289,7 +288,6 @@ class Registry:
             return list(self._watches)
 
     def caches(self) -> Sequence[RunCache]:
-        """The caches, by scope."""
         with self.lock:
             return list(self._caches.values())
 
