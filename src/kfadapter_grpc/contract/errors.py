@@ -42,11 +42,17 @@ class AdapterError(Exception):
     retry_after: float | None = None
 
     def __init_subclass__(
-        cls, *, reason: str, code: StatusCode, resource: str = "", retry_after: float | None = None
+        cls,
+        *,
+        reason: str = "",
+        code: StatusCode = StatusCode.UNKNOWN,
+        resource: str = "",
+        retry_after: float | None = None,
     ) -> None:
-        """Sets what is the same for all errors of a class."""
+        """Sets what is the same for all errors of a class; without a reason all of it is inherited."""
         super().__init_subclass__()
-        cls.reason, cls.code, cls.resource_type, cls.retry_after = reason, code, resource, retry_after
+        if reason:
+            cls.reason, cls.code, cls.resource_type, cls.retry_after = reason, code, resource, retry_after
 
     def __init__(
         self,

@@ -9,51 +9,65 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from kfadapter_grpc.kfp.transport import Answer, Request
 
 
 class Operation(enum.Enum):
-    """A call of KFP's API; rows of the error table and metrics name it."""
+    """A call of KFP's API; rows of the error table and metrics name it.
+
+    Attributes:
+        about: The kind of resource whose id is in the path; empty if there is none.
+    """
+
+    _value_: str
+    about: str
+
+    def __new__(cls, text: str, about: str = "") -> Self:
+        made = object.__new__(cls)
+        made._value_, made.about = text, about
+        return made
 
     HEALTH = "health"
     PROBE = "probe"
-    GET_PIPELINE = "get pipeline"
+    GET_PIPELINE = "get pipeline", "pipeline"
     GET_BY_NAME = "get pipeline by name"
     LIST_PIPELINES = "list pipelines"
     CREATE_PIPELINE = "create pipeline"
-    UPDATE_PIPELINE = "update pipeline"
-    DELETE_PIPELINE = "delete pipeline"
+    UPDATE_PIPELINE = "update pipeline", "pipeline"
+    DELETE_PIPELINE = "delete pipeline", "pipeline"
     UPLOAD = "upload pipeline"
     UPLOAD_VERSION = "upload version"
-    GET_VERSION = "get version"
-    LIST_VERSIONS = "list versions"
+    GET_VERSION = "get version", "version"
+    LIST_VERSIONS = "list versions", "pipeline"
     CHEAP_VERSIONS = "list versions, v1beta1"
-    UPDATE_VERSION = "update version"
-    DELETE_VERSION = "delete version"
+    UPDATE_VERSION = "update version", "version"
+    DELETE_VERSION = "delete version", "version"
 
     CREATE_RUN = "create run"
-    GET_RUN = "get run"
+    GET_RUN = "get run", "run"
     LIST_RUNS = "list runs"
-    TERMINATE_RUN = "terminate run"
-    RETRY_RUN = "retry run"
-    ARCHIVE_RUN = "archive run"
-    UNARCHIVE_RUN = "unarchive run"
-    DELETE_RUN = "delete run"
-    READ_LOG = "read log"
+    TERMINATE_RUN = "terminate run", "run"
+    RETRY_RUN = "retry run", "run"
+    ARCHIVE_RUN = "archive run", "run"
+    UNARCHIVE_RUN = "unarchive run", "run"
+    DELETE_RUN = "delete run", "run"
+    READ_LOG = "read log", "log"
 
     CREATE_EXPERIMENT = "create experiment"
-    GET_EXPERIMENT = "get experiment"
+    GET_EXPERIMENT = "get experiment", "experiment"
     LIST_EXPERIMENTS = "list experiments"
-    ARCHIVE_EXPERIMENT = "archive experiment"
-    UNARCHIVE_EXPERIMENT = "unarchive experiment"
-    DELETE_EXPERIMENT = "delete experiment"
+    ARCHIVE_EXPERIMENT = "archive experiment", "experiment"
+    UNARCHIVE_EXPERIMENT = "unarchive experiment", "experiment"
+    DELETE_EXPERIMENT = "delete experiment", "experiment"
 
     CREATE_RECURRING_RUN = "create recurring run"
-    GET_RECURRING_RUN = "get recurring run"
+    GET_RECURRING_RUN = "get recurring run", "recurring run"
     LIST_RECURRING_RUNS = "list recurring runs"
-    ENABLE_RECURRING_RUN = "enable recurring run"
-    DISABLE_RECURRING_RUN = "disable recurring run"
-    DELETE_RECURRING_RUN = "delete recurring run"
+    ENABLE_RECURRING_RUN = "enable recurring run", "recurring run"
+    DISABLE_RECURRING_RUN = "disable recurring run", "recurring run"
+    DELETE_RECURRING_RUN = "delete recurring run", "recurring run"
 
 
 class _Detail(msgspec.Struct):

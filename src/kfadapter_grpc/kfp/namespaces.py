@@ -55,15 +55,7 @@ LISTS = {
     Op.LIST_RECURRING_RUNS: "recurring_runs",
 }
 """Lists of resources, which are filtered, and the attributes that hold their items."""
-IN_PATH = frozenset(
-    {
-        *(Op.GET_PIPELINE, Op.UPDATE_PIPELINE, Op.DELETE_PIPELINE),
-        *(Op.GET_VERSION, Op.LIST_VERSIONS, Op.UPDATE_VERSION, Op.DELETE_VERSION),
-        *(Op.GET_RUN, Op.TERMINATE_RUN, Op.RETRY_RUN, Op.ARCHIVE_RUN, Op.UNARCHIVE_RUN, Op.DELETE_RUN, Op.READ_LOG),
-        *(Op.GET_EXPERIMENT, Op.ARCHIVE_EXPERIMENT, Op.UNARCHIVE_EXPERIMENT, Op.DELETE_EXPERIMENT),
-        *(Op.GET_RECURRING_RUN, Op.ENABLE_RECURRING_RUN, Op.DISABLE_RECURRING_RUN, Op.DELETE_RECURRING_RUN),
-    }
-)
+IN_PATH = frozenset(one for one in Op if one.about)
 """Operations on a resource whose id is in the path."""
 IN_QUERY = {Op.CHEAP_VERSIONS: "resource_key.id", Op.UPLOAD_VERSION: "pipelineid"}
 """Operations on a pipeline whose id is in the query."""
@@ -71,7 +63,6 @@ BY_NAMESPACE = frozenset({Op.GET_BY_NAME, Op.UPLOAD, Op.CREATE_PIPELINE, Op.CREA
 """Operations that name a namespace; without one they concern the shared one."""
 BY_EXPERIMENT = frozenset({Op.CREATE_RUN, Op.CREATE_RECURRING_RUN})
 """Operations that create something in an experiment, from a pipeline."""
-_OF_VERSIONS = frozenset({Op.GET_VERSION, Op.UPDATE_VERSION, Op.DELETE_VERSION})
 
 
 class _OwnerJson(msgspec.Struct):
@@ -269,5 +260,5 @@ def _body(request: Request) -> dict[str, object]:
 def _unknown(operation: Op, request: Request, kind: str = _PIPELINES, key: str = "") -> KfpFailureError:
     """The failure with which KFP reports an unknown id."""
     name = request.path.rpartition("/")[2]
-    text = f"PipelineVersion {name}" if operation in _OF_VERSIONS else f"{_NAMED_BY_KFP[kind]} {key or name}"
+    text = f"PipelineVersion {name}" if operation.about == "version" else f"{_NAMED_BY_KFP[kind]} {key or name}"
     return KfpFailureError(operation, Failure(_GONE, f"{text} not found", f"{text} not found"), request=request)

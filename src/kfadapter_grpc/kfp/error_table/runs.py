@@ -40,12 +40,7 @@ TOO_LARGE: tuple[Row, ...] = (
 
 ROWS: tuple[Row, ...] = (
     Row(
-        (
-            _O.GET_EXPERIMENT,
-            _O.ARCHIVE_EXPERIMENT,
-            _O.UNARCHIVE_EXPERIMENT,
-            _O.DELETE_EXPERIMENT,
-        ),
+        tuple(one for one in _O if one.about == "experiment"),
         (404,),
         r"Experiment \S+ not found",
         errors.ExperimentNotFoundError,
@@ -79,14 +74,7 @@ ROWS: tuple[Row, ...] = (
         field="name",
     ),
     Row(
-        (
-            _O.GET_RUN,
-            _O.TERMINATE_RUN,
-            _O.RETRY_RUN,
-            _O.ARCHIVE_RUN,
-            _O.UNARCHIVE_RUN,
-            _O.DELETE_RUN,
-        ),
+        tuple(one for one in _O if one.about == "run"),
         (404,),
         r"Run \S+ not found",
         errors.RunNotFoundError,
@@ -160,12 +148,7 @@ ROWS: tuple[Row, ...] = (
         field="description",
     ),
     Row(
-        (
-            _O.GET_RECURRING_RUN,
-            _O.ENABLE_RECURRING_RUN,
-            _O.DISABLE_RECURRING_RUN,
-            _O.DELETE_RECURRING_RUN,
-        ),
+        tuple(one for one in _O if one.about == "recurring run"),
         (404,),
         r"Job \S+ not found",
         errors.RecurringRunNotFoundError,
