@@ -34,7 +34,8 @@ INDEX_HEAD = """# API
 
 The contract in `protos/`, as its comments tell it. Any language's gRPC tools make stubs from it; in Python they come
 with `pip install kfadapter-grpc` (`kfadapter.v1`). Beside these services there are `grpc.health.v1.Health` and
-reflection. What can go wrong is on the page of [errors](../errors.md).
+reflection. What can go wrong is on the page of [errors](../errors.md). The role is that of a caller with
+[access rules](../../security.md#access-rules).
 """
 _FOOT = "\nThis page is made by `scripts/document.py` from `{}`.\n"
 _CODE = re.compile(r"(`[^`]*`)")
@@ -85,10 +86,12 @@ def _index(files: Iterable[FileDescriptorProto]) -> str:
     for file in files:
         comments = _comments(file)
         for number, service in enumerate(file.service):
-            parts.append(f"\n## {service.name}\n\n| RPC | |\n|---|---|\n")
+            parts.append(f"\n## {service.name}\n\n| RPC | Role | |\n|---|---|---|\n")
             for position, method in enumerate(service.method):
                 about = _one_line(comments[_SERVICES, number, _METHODS, position].partition("\n\n")[0])
-                parts.append(f"| [`{method.name}`]({_stem(file)}.md#{method.name.lower()}) | {about} |\n")
+                role = METHODS[f"/{file.package}.{service.name}/{method.name}"].role
+                link = f"[`{method.name}`]({_stem(file)}.md#{method.name.lower()})"
+                parts.append(f"| {link} | {role.value if role else ''} | {about} |\n")
     parts.append("\n## Files\n\n| | |\n|---|---|\n")
     for file in files:
         about = _one_line(_comments(file).get((_PACKAGE,), "").partition("\n\n")[0])

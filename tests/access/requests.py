@@ -173,4 +173,4 @@ CASES: dict[str, Case] = {
     _S + "Delete": Case(ADMIN, Beyond.NOT_FOUND, _recurring(recurring_run_pb2.DeleteRecurringRunRequest)),
     "/kfadapter.v1.IdentityService/WhoAmI": Case(None, Beyond.OPEN, lambda _: identity_pb2.WhoAmIRequest()),
 }
-"""Every RPC, by hand: docs/security.md has the same roles."""
+"""Every RPC, by hand."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,6 +18,7 @@ from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tests.access.ways import Adapter, Outcome
 
@@ -49,19 +48,6 @@ def test_every_operation_has_a_rule() -> None:
         namespaces.BY_EXPERIMENT,
     )
     assert sorted(one.name for rule in rules for one in rule) == sorted(one.name for one in Operation)
-
-
-def test_the_table_is_in_the_guide() -> None:
-    """docs/security.md has the same roles."""
-    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \|(.*?)\|(.*?)\|(.*?)\|$", text, re.MULTILINE)
-    shown = {
-        f"/kfadapter.v1.{service}/{method}": role
-        for service, *columns in rows
-        for role, methods in zip(("reader", "writer", "admin"), columns, strict=True)
-        for method in re.findall(r"\w+", methods)
-    }
-    assert shown == {path: case.needs.value for path, case in CASES.items() if case.needs}
 
 
 @pytest.mark.parametrize(
