@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kfadapter_grpc.cli.options import ClientOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PROGRAM = "kfadapter"
 PIPELINE = "NAME"
@@ -24,39 +24,30 @@ _DEFAULT_PORT = "50051"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: a command, a text, or a command and a text about it.
-
-    The command is another one for the same adapter, the same one `again` with more `options` or `without` one, one that
-    starts an adapter, or the help (`manual`) of the failed one.
-    """
+    """What to do next: a text, a command that follows from the failed one, or both."""
 
     words: str = ""
-    command: tuple[str, ...] = ()
-    again: bool = False
-    options: tuple[str, ...] = ()
-    without: str = ""
-    start: bool = False
-    manual: bool = False
+    command: Callable[[Invocation], str] | None = None
 
 
 def again(*options: str, words: str = "", without: str = "") -> Step:
     """Returns a step that repeats the command, with more options or without one."""
-    return Step(words, again=True, options=options, without=without)
+    return Step(words, lambda failed: failed.again(options, without))
 
 
 def other(*command: str, words: str = "") -> Step:
     """Returns a step that runs another command for the same adapter."""
-    return Step(words, command=command)
+    return Step(words, lambda failed: failed.other(command))
 
 
 def manual(words: str) -> Step:
     """Returns a step that shows the help of the failed command."""
-    return Step(words, manual=True)
+    return Step(words, lambda failed: f"{failed.command} --help")
 
 
 def start(words: str) -> Step:
     """Returns a step that starts an adapter on this machine."""
-    return Step(words, start=True)
+    return Step(words, lambda failed: failed.start())
 
 
 def do(words: str) -> Step:
@@ -76,27 +67,22 @@ class Invocation:
 
     def format(self, step: Step) -> str:
         """Formats a step: the command on its own line, the text below it."""
-        if step.again:
-            command = self._again(step)
-        elif step.start:
-            command = self._start()
-        elif step.manual:
-            command = f"{self.command} --help"
-        elif step.command:
-            where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-            command = shlex.join([PROGRAM, *self.options.words(), *where, *self._named(step.command)])
-        else:
-            command = ""
+        command = step.command(self) if step.command else ""
         return "\n".join(part for part in (command, step.words) if part)
 
-    def _again(self, step: Step) -> str:
+    def other(self, command: Sequence[str]) -> str:
+        """Returns another command for the same adapter."""
+        where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
+        return shlex.join([PROGRAM, *self.options.words(), *where, *self._named(command)])
+
+    def again(self, options: Sequence[str], without: str) -> str:
+        """Returns the same command, with more options or without one."""
         if not self.words or _STDIN in self.words:  # a pipe into the command cannot be shown
-            options = shlex.join(step.options)
-            lost = f" without {step.without}" if step.without else ""
-            return f"the same command{lost or ' again'}" + (f" with {options}" if options else "")
-        replaced = {word for word in (*step.options, step.without) if word.startswith("--")}
+            lost = f" without {without}" if without else ""
+            return f"the same command{lost or ' again'}" + (f" with {shlex.join(options)}" if options else "")
+        replaced = {word for word in (*options, without) if word.startswith("--")}
         end = self.words.index("--") if "--" in self.words else len(self.words)
-        return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *step.options, *self.words[end:]])
+        return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *options, *self.words[end:]])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Inserts pipeline and run, so that neither is parsed as an option."""
@@ -109,7 +95,7 @@ class Invocation:
             yield name or word
             before = word
 
-    def _start(self) -> str:
+    def start(self) -> str:
         """Returns the command that starts an adapter, at the target's port if that is on this machine."""
         host, _, port = (self.options.target or "").rpartition(":")
         there = ["--port", port] if host in _LOOPBACK and port.isdecimal() and port != _DEFAULT_PORT else []
