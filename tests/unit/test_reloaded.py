@@ -125,17 +125,12 @@ def test_the_refresher_goes_on() -> None:
     """The refresher refreshes everything again and again, though one of the refreshes always fails."""
     looks = threading.Semaphore(0)
 
-    class Failing:
-        def refresh(self) -> None:
-            looks.release()
-            message = "a fault"
-            raise RuntimeError(message)
+    def fail() -> None:
+        looks.release()
+        message = "a fault"
+        raise RuntimeError(message)
 
-    class Counting:
-        def refresh(self) -> None:
-            looks.release()
-
-    refresher = Refresher([Failing(), Counting()], seconds=0.001)
+    refresher = Refresher([fail, looks.release], seconds=0.001)
     refresher.start()
     assert all(looks.acquire(timeout=30) for _ in range(6))
     refresher.stop()

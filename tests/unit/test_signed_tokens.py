@@ -40,7 +40,7 @@ class Documents:
         self.keys: bytes | None = json.dumps(jwks(*names)).encode()
         self.fetched: list[str] = []
 
-    def get(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
+    def __call__(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
         """Returns a document."""
         del seconds, ca_file, token_file
         self.fetched.append(url)
@@ -246,13 +246,8 @@ def test_usable_keys_beside_others() -> None:
 )
 def test_bad_discovery(discovery: bytes) -> None:
     """A discovery document of another issuer, or with an unsafe URL, is refused."""
-
-    class Wrong:
-        def get(self, *_: object) -> bytes:
-            return discovery
-
     with pytest.raises(FetchError):
-        fetch_keys(ISSUER_RECORD, Wrong())
+        fetch_keys(ISSUER_RECORD, lambda *_: discovery)
 
 
 def test_rotation_and_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

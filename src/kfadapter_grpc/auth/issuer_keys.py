@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 import structlog
@@ -22,7 +22,7 @@ from kfadapter_grpc.auth.signed_tokens import MAX_HEADER_BYTES, MAX_TOKEN_BYTES,
 from kfadapter_grpc.contract.errors import IssuerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -48,23 +48,13 @@ MAX_KEYS = 100
 RSA_BITS = range(2048, 8193)
 """The sizes of RSA keys that are used: smaller ones are weak, larger ones slow."""
 Key: TypeAlias = RSAKey | ECKey | OKPKey
+Fetch: TypeAlias = "Callable[[str, float, Path | None, Path | None], bytes]"
+"""Fetches a document: URL, time limit, CAs, file with a bearer token. Or FetchError; see `server.issuers`."""
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
 class FetchError(Exception):
     """A document of an issuer could not be fetched; the message says why, for the log."""
-
-
-class Fetch(Protocol):
-    """Fetches documents over HTTP, without following redirects."""
-
-    def get(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
-        """Returns the body of a response with status 200, of MAX_BYTES at most.
-
-        Raises:
-            FetchError: There was none in time.
-        """
-        ...
 
 
 class IssuerKeys:
@@ -207,7 +197,7 @@ def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
     url = issuer.jwks_url
     if not url:
         where = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
-        found = _object(fetch.get(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
+        found = _object(fetch(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
         if found.get("issuer") != issuer.issuer:
             raise FetchError(f"{where} is the document of another issuer: its 'issuer' differs from the configured one")
         given = found.get("jwks_uri")
@@ -215,7 +205,7 @@ def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise FetchError(f"{where} has no https:// URL as 'jwks_uri'")
-    return fetch.get(url, max(0.1, end - time.monotonic()), issuer.ca_file, issuer.token_file)
+    return fetch(url, max(0.1, end - time.monotonic()), issuer.ca_file, issuer.token_file)
 
 
 def parse_keys(document: bytes) -> dict[str, Key]:

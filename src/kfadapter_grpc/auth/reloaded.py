@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
 
@@ -19,14 +19,6 @@ RELOAD_SECONDS = 1.0
 """Pause between two looks at the files."""
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file that is read."""
-
-
-class Refreshable(Protocol):
-    """Something that can be refreshed."""
-
-    def refresh(self) -> None:
-        """Refreshes it."""
-        ...
 
 
 class Reloaded(Generic[T]):
@@ -98,19 +90,19 @@ class Reloaded(Generic[T]):
 
 
 class Refresher:
-    """Refreshes things periodically, on its own thread."""
+    """Makes some calls periodically, on its own thread."""
 
-    def __init__(self, things: Sequence[Refreshable], seconds: float = RELOAD_SECONDS) -> None:
-        """Refreshes `things` every `seconds`."""
-        self._things = tuple(things)
+    def __init__(self, calls: Sequence[Callable[[], object]], seconds: float = RELOAD_SECONDS) -> None:
+        """Makes `calls` every `seconds`."""
+        self._calls = tuple(calls)
         self._seconds = seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Starts the thread, if there is anything to refresh."""
-        if self._things:
+        """Starts the thread, if there is anything to call."""
+        if self._calls:
             self._thread.start()
 
     def stop(self) -> None:
@@ -118,9 +110,9 @@ class Refresher:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
-            for thing in self._things:
+            for call in self._calls:
                 try:
-                    thing.refresh()
+                    call()
                 except Exception as fault:  # noqa: BLE001 - what is wrong with one file must not make all others old
                     self._log.error("a file could not be checked for changes", exc_info=fault)
 

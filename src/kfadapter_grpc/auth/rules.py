@@ -131,16 +131,14 @@ def _tests(match: Match | str) -> Iterator[_Test]:
     """The conditions of a rule; none for everyone."""
     if isinstance(match, str):
         return
-    if match.issuer is not UNSET:
-        yield _one_of(match.issuer, lambda who: (who.issuer,))
-    if match.subject is not UNSET:
-        yield _one_of(match.subject, lambda who: (who.subject,))
-    if match.groups is not UNSET:
-        yield _one_of(match.groups, lambda who: who.groups)
-    if match.certificate is not UNSET:
-        yield _one_of(match.certificate, lambda who: who.certificate_names)
-    if match.token is not UNSET:
-        yield _one_of(match.token, lambda who: (who.name,) if who.way is Way.TOKEN_FILE else ())
+    compared: list[tuple[Texts | UnsetType, Callable[[Identity], Iterable[str]]]] = [
+        (match.issuer, lambda who: (who.issuer,)),
+        (match.subject, lambda who: (who.subject,)),
+        (match.groups, lambda who: who.groups),
+        (match.certificate, lambda who: who.certificate_names),
+        (match.token, lambda who: (who.name,) if who.way is Way.TOKEN_FILE else ()),
+    ]
+    yield from (_one_of(patterns, values) for patterns, values in compared if patterns is not UNSET)
     if match.way is not UNSET:
         way = Way(match.way)
         yield lambda who: who.way is way

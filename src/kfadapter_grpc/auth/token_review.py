@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import structlog
@@ -16,6 +16,8 @@ from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
 from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.auth.issuers import TokenReview
@@ -29,6 +31,8 @@ MAX_REVIEWS = 8
 MAX_KEPT = 10_000
 """How many outcomes are kept."""
 SKEW_SECONDS = 60
+Post: TypeAlias = "Callable[[str, bytes, Call], tuple[int, bytes]]"
+"""Sends a JSON document to a path of the Kubernetes API server; returns status and body, or raises AdapterError."""
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 REVIEWED = (200, 201)
 """The HTTP statuses of a review, whatever its outcome."""
@@ -47,18 +51,6 @@ class _Status(msgspec.Struct):
 
 class _Reviewed(msgspec.Struct):
     status: _Status
-
-
-class Post(Protocol):
-    """Sends a JSON document to the Kubernetes API server."""
-
-    def __call__(self, path: str, body: bytes, call: Call) -> tuple[int, bytes]:
-        """Returns status and body of the response.
-
-        Raises:
-            AdapterError: There was none in time.
-        """
-        ...
 
 
 def review_document(token: str, review: TokenReview) -> bytes:

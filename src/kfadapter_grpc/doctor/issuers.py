@@ -29,11 +29,11 @@ def examine(settings: Settings) -> Iterator[Verdict]:
 
 def _keys(issuer: Issuer) -> Verdict:
     from kfadapter_grpc.auth.issuer_keys import FetchError, fetch_keys, parse_keys  # noqa: PLC0415  loads joserfc
-    from kfadapter_grpc.server.issuers import Documents  # noqa: PLC0415
+    from kfadapter_grpc.server.issuers import fetch  # noqa: PLC0415
 
     check = f"issuer {issuer.issuer}"
     try:
-        keys = parse_keys(fetch_keys(issuer, Documents()))
+        keys = parse_keys(fetch_keys(issuer, fetch))
     except FetchError as error:
         return failed(
             check,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from kfadapter_grpc.addresses import OFF
 from kfadapter_grpc.daemon.appended_file import AppendedFile
@@ -12,43 +12,31 @@ from kfadapter_grpc.interceptors import AuditLog
 from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.settings import Settings
 
 
-class Audit:
-    """Writes the audit log on a thread of its own. A context manager: what is queued is written at the end.
+class Audit(NamedTuple):
+    """The layer that writes the log, if it is on, and what returns how many lines were lost."""
 
-    Attributes:
-        layers: The layer that writes it, if it is on.
+    layers: tuple[AuditLog, ...]
+    lost: Callable[[], int]
+
+
+@contextmanager
+def audit_log(settings: Settings) -> Iterator[Audit]:
+    """Writes the audit log on a thread of its own during the block; what is queued is written at the end.
+
+    Raises:
+        SettingsError: The file cannot be opened.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        """Opens the file.
-
-        Raises:
-            SettingsError: It cannot be opened.
-        """
-        self._stages = ExitStack()
-        self._file: AppendedFile | None = None
-        self.layers: tuple[AuditLog, ...] = ()
-        if settings.audit_log in ("", OFF):
-            return
-        try:
-            self._file = self._stages.enter_context(closing(AppendedFile(settings.audit_log)))
-        except OSError as error:
-            raise SettingsError(f"audit_log: {settings.audit_log} cannot be written: {error.strerror}") from error
-        self._writer = LogWriter(self._file, name="audit")
-        self.layers = (AuditLog(self._writer.write, reads=settings.audit_reads),)
-
-    def __enter__(self) -> Self:
-        if self._file is not None:
-            self._stages.enter_context(self._writer)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stages.close()
-
-    def lost(self) -> int:
-        return 0 if self._file is None else self._file.lost + self._writer.dropped
+    if settings.audit_log in ("", OFF):
+        yield Audit((), lambda: 0)
+        return
+    try:
+        file = AppendedFile(settings.audit_log)
+    except OSError as error:
+        raise SettingsError(f"audit_log: {settings.audit_log} cannot be written: {error.strerror}") from error
+    with closing(file), LogWriter(file, name="audit") as lines:
+        yield Audit((AuditLog(lines.write, reads=settings.audit_reads),), lambda: file.lost + lines.dropped)

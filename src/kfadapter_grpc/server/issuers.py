@@ -34,34 +34,31 @@ def signed_bearers(path: Path) -> SignedBearers:
         OSError: The file cannot be read.
         ValueError: It is invalid.
     """
-    return SignedBearers(Reloaded("the issuers", [path], parse_issuers), Documents(), reviews)
+    return SignedBearers(Reloaded("the issuers", [path], parse_issuers), fetch, reviews)
 
 
-class Documents:
-    """Fetches documents of issuers. Redirects are not followed: they would lead to another server than the set one."""
+def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
+    """Fetches a document of an issuer. Redirects are not followed: they would lead to another server than the set one.
 
-    def get(self, url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
-        """Returns the body of a response with status 200.
-
-        Raises:
-            FetchError: There was none in time.
-        """
-        parts = urlsplit(url)
-        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-        with closing(_transport(f"{parts.scheme}://{parts.netloc}", ca_file, token_file)) as transport:
-            try:
-                request = Request("GET", path, accept=_ACCEPT, limit=MAX_BYTES)
-                response = transport.send(request, Call("issuer-keys", seconds))
-            except AnswerTooLargeError:
-                raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
-            except KfpTimeoutError:
-                raise FetchError(f"{url}: no complete response within {seconds:.0f} s") from None
-            except AdapterError as error:
-                raise FetchError(f"{url}: {cause(error)}") from None
-        if response.status != HTTPStatus.OK:
-            followed = "; redirects are not followed" if response.location else ""
-            raise FetchError(f"{url}: HTTP {response.status}{followed}")
-        return response.body
+    Raises:
+        FetchError: There was no response with status 200 in time, or it is too large.
+    """
+    parts = urlsplit(url)
+    path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+    with closing(_transport(f"{parts.scheme}://{parts.netloc}", ca_file, token_file)) as transport:
+        try:
+            request = Request("GET", path, accept=_ACCEPT, limit=MAX_BYTES)
+            response = transport.send(request, Call("issuer-keys", seconds))
+        except AnswerTooLargeError:
+            raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
+        except KfpTimeoutError:
+            raise FetchError(f"{url}: no complete response within {seconds:.0f} s") from None
+        except AdapterError as error:
+            raise FetchError(f"{url}: {cause(error)}") from None
+    if response.status != HTTPStatus.OK:
+        followed = "; redirects are not followed" if response.location else ""
+        raise FetchError(f"{url}: HTTP {response.status}{followed}")
+    return response.body
 
 
 def reviews(review: TokenReview) -> Post:

@@ -12,7 +12,7 @@ import structlog
 from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
-from kfadapter_grpc.server.audit import Audit
+from kfadapter_grpc.server.audit import audit_log
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
@@ -59,7 +59,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         log_state(telemetry, log.warning)
-        audit = stages.enter_context(Audit(settings))
+        audit = stages.enter_context(audit_log(settings))
         # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
         telemetry.export(metrics.registry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 import structlog
@@ -12,8 +12,8 @@ from kfadapter_grpc.auth.access import Access
 from kfadapter_grpc.auth.certificates import ServerCertificate, server_certificate
 from kfadapter_grpc.auth.client_names import ANY, ClientNames
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
-from kfadapter_grpc.auth.rules import Rules, parse_rules
-from kfadapter_grpc.auth.tokens import Tokens, parse_tokens
+from kfadapter_grpc.auth.rules import parse_rules
+from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.interceptors import Authentication
 from kfadapter_grpc.setting_sources import SettingsError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.auth.bearers import SignedBearers
     from kfadapter_grpc.settings import Settings
+
+T = TypeVar("T")
 
 
 class Security:
@@ -43,8 +45,8 @@ class Security:
         """
         self._settings = settings
         try:
-            tokens = _tokens(settings.token_file) if settings.token_file else None
-            rules = _rules(settings.access_rules) if settings.access_rules else None
+            tokens = _reloaded("the tokens", settings.token_file, parse_tokens)
+            rules = _reloaded("the access rules", settings.access_rules, parse_rules)
             self._signed = _signed(settings.issuers) if settings.issuers else None
             self._certificate = certificate = _certificate(settings)
         except (OSError, ValueError) as error:
@@ -58,7 +60,7 @@ class Security:
         self.credentials = _Handshakes(certificate).credentials() if certificate else None
         issuers = self._signed.file if self._signed else None
         self._reloaded = [one for one in (tokens, rules, certificate, issuers) if one]
-        self._refresher = Refresher([one for one in (tokens, rules, certificate, self._signed) if one])
+        self._refresher = Refresher([one.refresh for one in (tokens, rules, certificate, self._signed) if one])
 
     def start(self) -> None:
         """Starts re-reading changed files; logs a warning if callers are not authenticated."""
@@ -129,15 +131,11 @@ def _needs_token(settings: Settings) -> bool:
     return settings.token_file is not None or settings.issuers is not None
 
 
+def _reloaded(what: str, path: Path | None, parse: Callable[[bytes], T]) -> Reloaded[T] | None:
+    return Reloaded(what, [path], parse) if path else None
+
+
 def _signed(path: Path) -> SignedBearers:
     from kfadapter_grpc.server.issuers import signed_bearers  # noqa: PLC0415  loads joserfc
 
     return signed_bearers(path)
-
-
-def _tokens(path: Path) -> Reloaded[Tokens]:
-    return Reloaded("the tokens", [path], parse_tokens)
-
-
-def _rules(path: Path) -> Reloaded[Rules]:
-    return Reloaded("the access rules", [path], parse_rules)

@@ -68,7 +68,7 @@ def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] |
         )
         server = stages.enter_context(LegacyHttpServer(options.listen, app, (lambda: tls.value) if tls else None))
         if tls:
-            refresher = Refresher([tls])
+            refresher = Refresher([tls.refresh])
             refresher.start()
             stages.callback(refresher.stop)
         elif not is_loopback(split_address(options.listen)[0]):
