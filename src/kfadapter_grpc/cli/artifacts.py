@@ -31,12 +31,10 @@ def list_(
     *,
     task: Annotated[
         str,
-        typer.Option(
-            "--task", metavar="TASK", help="Only outputs of this task, by name, id or path.", autocompletion=task_paths
-        ),
+        typer.Option(metavar="TASK", help="Only outputs of this task, by name, id or path.", autocompletion=task_paths),
     ] = "",
     type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only this type: Model, Dataset, ...")] = "",
-    name: Annotated[str, typer.Option("--name", metavar="OUTPUT", help="Only outputs with this name.")] = "",
+    name: Annotated[str, typer.Option(metavar="OUTPUT", help="Only outputs with this name.")] = "",
     listed: ListOptions,
 ) -> None:
     """List the artifacts that the tasks of a run made."""
@@ -61,7 +59,7 @@ def get(
             help="File or folder to write; - is stdout, where a folder is a tar archive.",
         ),
     ] = ".",
-    path: Annotated[str, typer.Option("--path", metavar="PATH", help="One file of a folder.")] = "",
+    path: Annotated[str, typer.Option(metavar="PATH", help="One file of a folder.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
     """Download an artifact: a file, or a folder with all its files."""

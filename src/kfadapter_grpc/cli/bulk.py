@@ -42,20 +42,13 @@ class RunFilter:
     contains: opt.Contains = ""
     experiment: opt.InExperiment = ""
     pipeline: Annotated[
-        str,
-        typer.Option(
-            "--pipeline", metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names
-        ),
+        str, typer.Option(metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names)
     ] = ""
-    version: Annotated[
-        str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
-    ] = ""
-    recurring: Annotated[
-        str, typer.Option("--recurring", metavar="NAME|ID", help="Only runs that this recurring run started.")
-    ] = ""
+    version: Annotated[str, typer.Option(metavar="NAME|ID", help="Only runs of this version of --pipeline.")] = ""
+    recurring: Annotated[str, typer.Option(metavar="NAME|ID", help="Only runs that this recurring run started.")] = ""
     state: Annotated[
         list[opt.StateChoice] | None,
-        typer.Option("--state", case_sensitive=False, help="Only runs in this state; may be repeated."),
+        typer.Option(case_sensitive=False, help="Only runs in this state; may be repeated."),
     ] = None
     created_after: opt.CreatedAfter = ""
     finished_after: Annotated[
@@ -99,7 +92,7 @@ class Selection(RunFilter):
 
     archived: opt.Archived = False
     order_by: Annotated[str, opt.order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = ""
-    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
 
 
 RunNames = Annotated[

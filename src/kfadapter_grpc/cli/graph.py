@@ -33,7 +33,6 @@ def graph(
     run: Annotated[
         str,
         typer.Option(
-            "--run",
             metavar="RUN",
             help="Draw the pipeline of a run instead, with states and times of the tasks.",
             autocompletion=run_names,
@@ -45,8 +44,7 @@ def graph(
         Literal["text", "svg", "mermaid", "dot"], typer.Option("--output", "-o", help="Output format.")
     ] = "text",
     width: Annotated[
-        int | None,
-        typer.Option("--width", min=20, metavar="N", help="Width of the text; defaults to the terminal, or 80."),
+        int | None, typer.Option(min=20, metavar="N", help="Width of the text; defaults to the terminal, or 80.")
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
 ) -> None:

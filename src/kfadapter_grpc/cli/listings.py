@@ -113,13 +113,12 @@ class ListOptions:
         Literal["table", "wide", "csv", "json", "yaml", "name"],
         typer.Option("--output", "-o", help="Output format; wide and csv have more columns, and exact times."),
     ] = "table"
-    columns: Annotated[
-        str, typer.Option("--columns", metavar="NAME,...", help="Columns of table, wide and csv, in this order.")
-    ] = ""
+    columns: Annotated[str, typer.Option(metavar="NAME,...", help="Columns of table, wide and csv, in this order.")] = (
+        ""
+    )
     sort: Annotated[
         str,
         typer.Option(
-            "--sort",
             metavar="COLUMN[:desc]",
             help="Sort by a column: all records if --order-by supports it, otherwise those that are printed.",
         ),

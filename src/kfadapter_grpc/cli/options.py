@@ -84,9 +84,7 @@ class ClientOptions:
             "--target", "-t", metavar="HOST:PORT", help="The adapter [env KFADAPTER_TARGET; 127.0.0.1:50051]."
         ),
     ] = None
-    timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Deadline of each call.")
-    ] = None
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of each call.")] = None
     namespace: Annotated[
         str,
         typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; defaults to the adapter's."),
@@ -94,7 +92,6 @@ class ClientOptions:
     context: Annotated[
         str,
         typer.Option(
-            "--context",
             metavar="NAME",
             help="Named context with these options [env KFADAPTER_CONTEXT; see kfadapter config].",
             autocompletion=context_names,

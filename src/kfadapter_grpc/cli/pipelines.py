@@ -97,13 +97,9 @@ def update(
     *,
     version: opt.OneVersion = None,
     by_id: opt.ById = None,
-    display_name: Annotated[
-        str | None, typer.Option("--display-name", help="Display name; '' resets it to the name.")
-    ] = None,
+    display_name: Annotated[str | None, typer.Option(help="Display name; '' resets it to the name.")] = None,
     tag: opt.Tags = None,
-    remove_tag: Annotated[
-        list[str] | None, typer.Option("--remove-tag", metavar="KEY", help="Remove a tag; may be repeated.")
-    ] = None,
+    remove_tag: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Remove a tag; may be repeated.")] = None,
     output: opt.Output = "table",
 ) -> None:
     """Change the display name or the tags of a pipeline, or of one version."""
@@ -279,7 +275,7 @@ def download(
     *,
     version: opt.Version = "",
     by_id: opt.ById = None,
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to a file, not to stdout.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file, not to stdout.")] = None,
     output: Annotated[
         Literal["yaml", "json"],
         typer.Option(

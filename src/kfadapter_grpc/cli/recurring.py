@@ -72,15 +72,14 @@ def create(
     pipeline: opt.PipelineOrFile,
     *,
     cron: Annotated[
-        str,
-        typer.Option("--cron", metavar="FIELDS", help="Five fields, or six with seconds first, in UTC: '0 3 * * *'."),
+        str, typer.Option(metavar="FIELDS", help="Five fields, or six with seconds first, in UTC: '0 3 * * *'.")
     ] = "",
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
-    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
-    end: Annotated[str, typer.Option("--end", metavar="TIME", help="End time.")] = "",
+    every: Annotated[str, typer.Option(metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
+    start: Annotated[str, typer.Option(metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
+    end: Annotated[str, typer.Option(metavar="TIME", help="End time.")] = "",
     how: Start,
     max_concurrency: Annotated[
-        int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
+        int, typer.Option(min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Catch up on missed starts.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create it disabled.")] = False,

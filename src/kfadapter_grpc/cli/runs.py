@@ -103,7 +103,6 @@ def open_(
     page: Annotated[
         str,
         typer.Option(
-            "--page",
             metavar="URL",
             envvar="KFADAPTER_PAGE",
             help=f"Address of the page; defaults to that of kfadapter dev, or {_PAGE}.",
@@ -178,10 +177,10 @@ def logs(
     ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", metavar="N", min=1, help="Attempt of a retried task; else the last.")
+        int | None, typer.Option(metavar="N", min=1, help="Attempt of a retried task; else the last.")
     ] = None,
     iteration: Annotated[
-        int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
+        int | None, typer.Option(metavar="N", min=0, help="Iteration of a loop, counted from 0.")
     ] = None,
 ) -> None:
     """Print the logs of a run's tasks."""
@@ -207,7 +206,7 @@ def terminate(
     *,
     which: Chosen,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
+        float, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
     ] = 0,
     output: opt.Output = "table",
 ) -> None:
@@ -325,9 +324,9 @@ def prune(
     which: RunFilter,
     archived: opt.Archived = False,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="DURATION", help="Only runs that finished longer ago: 30d, 12h.")
+        str, typer.Option(metavar="DURATION", help="Only runs that finished longer ago: 30d, 12h.")
     ] = "",
-    keep: Annotated[int | None, typer.Option("--keep", metavar="N", min=0, help="Keep the newest N of them.")] = None,
+    keep: Annotated[int | None, typer.Option(metavar="N", min=0, help="Keep the newest N of them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be deleted; delete nothing.")] = False,
     yes: opt.Yes = False,
     output: opt.Output = "table",

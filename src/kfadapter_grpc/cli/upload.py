@@ -44,7 +44,6 @@ class UploadOptions:
     name: Annotated[
         str | None,
         typer.Option(
-            "--name",
             help="Pipeline name; defaults to the file name without suffix, for a .py to the pipeline's own name.",
             autocompletion=pipeline_names,
         ),
