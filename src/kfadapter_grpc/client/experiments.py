@@ -40,7 +40,6 @@ class Experiments(Resource):
         """Gets one experiment by name or by id.
 
         Raises:
-            ExperimentNotFoundError: The experiment does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
         return self._ask(GetExperimentRequest(ExperimentRef(experiment_id, name)), Experiment)
@@ -68,16 +67,8 @@ class Experiments(Resource):
         return self._ask(UnarchiveExperimentRequest(experiment_id), Experiment)
 
     def delete(self, experiment_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes an experiment; its runs are kept, without an experiment.
+        """Deletes an experiment; with `allow_missing` it need not exist. Returns whether it existed.
 
-        Args:
-            experiment_id: The experiment's id.
-            allow_missing: Succeed if the experiment does not exist.
-
-        Returns:
-            Whether it existed.
-
-        Raises:
-            ExperimentNotFoundError: The experiment does not exist, and `allow_missing` is not set.
+        Its runs are kept, without an experiment.
         """
         return self._run(self._deleted(DeleteExperimentRequest(experiment_id, allow_missing), "experiment_id"))

@@ -66,13 +66,9 @@ class RecurringRuns(Resource):
             service_account: The Kubernetes service account of the tasks; empty for KFP's default.
 
         Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: The version does not exist, or the pipeline has no versions.
-            ExperimentNotFoundError: The experiment does not exist.
+            PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: It does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
-            ParameterMissingError: A parameter without default has no value.
-            ParameterUnknownError: The pipeline declares no such parameter.
-            ParameterTypeError: A value is not of the declared type.
+            ParameterMissingError, ParameterUnknownError, ParameterTypeError: The parameters are invalid.
             InvalidFieldError: A value cannot be encoded, such as NaN.
         """
         request = CreateRecurringRunRequest(
@@ -122,16 +118,8 @@ class RecurringRuns(Resource):
         return self._ask(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes a recurring run; runs that it started are kept.
+        """Deletes a recurring run; with `allow_missing` it need not exist. Returns whether it existed.
 
-        Args:
-            recurring_run_id: The recurring run's id.
-            allow_missing: Succeed if the recurring run does not exist.
-
-        Returns:
-            Whether it existed.
-
-        Raises:
-            RecurringRunNotFoundError: The recurring run does not exist, and `allow_missing` is not set.
+        Runs that it started are kept.
         """
         return self._run(self._deleted(DeleteRecurringRunRequest(recurring_run_id, allow_missing), "recurring_run_id"))

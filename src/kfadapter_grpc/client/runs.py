@@ -228,15 +228,7 @@ class Runs(Resource):
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
         """Terminates a run; no-op if it has finished or is stopping.
 
-        Args:
-            run_id: The run's id.
-            wait: Seconds to wait for it to finish, at most 3600.
-
-        Returns:
-            The run at that time, finished or not.
-
-        Raises:
-            RunNotFoundError: The run does not exist.
+        Waits up to `wait` seconds, at most 3600, for it to finish; returns the run at that time, finished or not.
         """
         request = TerminateRunRequest(run_id, timedelta(milliseconds=round(wait * 1000)) if wait else None)
         return self._ask(request, Run, WRITE_SECONDS + wait + MARGIN_SECONDS)
@@ -245,7 +237,6 @@ class Runs(Resource):
         """Retries a failed run from the failed tasks.
 
         Raises:
-            RunNotFoundError: The run does not exist.
             RunNotRetryableError: It did not fail, or KFP no longer has the data for a retry.
         """
         return self._ask(RetryRunRequest(run_id), Run)
@@ -259,17 +250,9 @@ class Runs(Resource):
         return self._ask(UnarchiveRunRequest(run_id), Run)
 
     def delete(self, run_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes a run. A run in progress continues in the cluster: terminate it first.
+        """Deletes a run; with `allow_missing` it need not exist. Returns whether it existed.
 
-        Args:
-            run_id: The run's id.
-            allow_missing: Succeed if the run does not exist.
-
-        Returns:
-            Whether it existed.
-
-        Raises:
-            RunNotFoundError: The run does not exist, and `allow_missing` is not set.
+        A run in progress continues in the cluster: terminate it first.
         """
         return self._run(self._deleted(DeleteRunRequest(run_id, allow_missing), "run_id"))
 
