@@ -49,7 +49,7 @@ def test_no_kfp() -> None:
         answer = visitor.get("/health")
     assert "✗ failed read" in answer.words
     assert "KFP_UNAVAILABLE" in answer.words
-    assert "kfadapter doctor --server, where the adapter runs, shows why" in answer.words
+    assert "kfadapter doctor --server, where the adapter runs, shows the cause" in answer.words
 
 
 def test_needs_a_token(tmp_path: Path) -> None:
