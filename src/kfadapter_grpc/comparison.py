@@ -59,9 +59,6 @@ def read_runs(client: Client, run_ids: Sequence[str]) -> list[Run]:
 
     KFP records the parameters that a run was given. The defaults of the others are added from its version, if that
     still exists.
-
-    Raises:
-        AdapterError: A run cannot be read.
     """
     with ThreadPoolExecutor(MAX_RUNS) as threads:
         runs = [*threads.map(client.runs.get, run_ids)]

@@ -17,9 +17,5 @@ def page_note(adapter: str) -> Path:
 
 
 def config_folder() -> Path:
-    """The folder of contexts and logins.
-
-    Raises:
-        RuntimeError: The user has no home directory, as in some containers.
-    """
+    """The folder of contexts and logins. Raises RuntimeError without a home directory, as in some containers."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "kfadapter"

@@ -81,9 +81,7 @@ class Row:
 def rows_of(run: Run, declared: Sequence[Task] = ()) -> tuple[Row, ...]:
     """Arranges the tasks of a run as a tree, in the order in which they started, iterations by their index.
 
-    Args:
-        run: The run with its tasks.
-        declared: The tasks that its pipeline declares; those that have not started follow, while their group runs.
+    Of the declared tasks, those that have not started follow, while their group runs.
     """
     return _Rows(run).inside("", declared, (), "", waits=not run.state.is_over)
 

@@ -230,10 +230,7 @@ def set_variables(prefix: str) -> dict[str, str]:
 def unknown_variables(prefix: str, names: Collection[str], foreign: tuple[str, ...] = ()) -> Iterator[str]:
     """Yields a line for each unknown environment variable with the prefix; values are never shown.
 
-    Args:
-        prefix: The prefix.
-        names: What may follow it, in lower case.
-        foreign: What others' variables begin with after it.
+    `names` may follow the prefix, in lower case; variables that begin with one of `foreign` are others'.
     """
     for name, variable in sorted(set_variables(prefix).items()):
         link = _SERVICE_LINK.fullmatch(f"{variable[len(PREFIX) :].upper()}={os.environ[variable]}")

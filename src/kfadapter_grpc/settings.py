@@ -253,22 +253,14 @@ class Settings:
     def load(cls, *, config: Path | None = None, **flags: object) -> "Self":
         """Loads the settings; flags take precedence over the file, the file over the environment.
 
-        Args:
-            config: The TOML file; defaults to the one in `KFADAPTER_CONFIG`.
-            flags: Values of options; None if an option was not given.
-
-        Raises:
-            SettingsError: Settings are invalid; it has all mistakes.
+        The file defaults to the one in `KFADAPTER_CONFIG`; a flag of None was not given. Raises SettingsError with all
+        mistakes.
         """
         return cls.load_traced(config=config, **flags)[0]
 
     @classmethod
     def load_traced(cls, *, config: Path | None = None, **flags: object) -> "tuple[Self, list[EffectiveSetting]]":
-        """Loads the settings, as `load` does, with the source of each.
-
-        Raises:
-            SettingsError: Settings are invalid; it has all mistakes of all sources.
-        """
+        """Loads the settings, as `load` does, with the source of each."""
         named = os.environ.get(CONFIG_VARIABLE)
         file = TomlFile.read(config or (Path(named) if named else None))
         given = {name: value for name, value in flags.items() if value is not None}

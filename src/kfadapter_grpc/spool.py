@@ -83,11 +83,7 @@ class Spool:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Converts a fault of the disk inside the block to an error that shows no paths.
-
-    Raises:
-        InternalError: The disk is full or broken.
-    """
+    """Converts faults of the disk, full or broken, to InternalError, which shows no paths."""
     try:
         yield
     except OSError as error:

@@ -40,11 +40,7 @@ def timestamp(moment: datetime) -> Timestamp:
 
 
 def fill_time(moment: datetime, message: Timestamp, path: Path, _: Replacements | None = None) -> None:
-    """Fills in a time; without a time zone it is local.
-
-    Raises:
-        InvalidFieldError: It is outside the years 1 to 9999.
-    """
+    """Fills in a time; without a zone it is local. Raises InvalidFieldError if it is outside the years 1 to 9999."""
     try:
         since = (moment if moment.tzinfo is timezone.utc else moment.astimezone(timezone.utc)) - _EPOCH
     except (OverflowError, ValueError):

@@ -31,13 +31,7 @@ class Access:
         names: ClientNames | None = None,
         signed: SignedBearers | None = None,
     ) -> None:
-        """Callers must satisfy all that is required: a token of either kind, and a certificate.
-
-        Args:
-            tokens: Returns the tokens that are valid now; None if there is no token file.
-            names: The names in client certificates that are allowed; None if no certificate is required.
-            signed: Verifies signed tokens; None if none is accepted.
-        """
+        """Callers must satisfy all that is not None: a token of either kind, and a certificate with an allowed name."""
         self._tokens = tokens
         self._names = names
         self._signed = signed
@@ -45,15 +39,10 @@ class Access:
     def caller(
         self, authorization: Sequence[str | bytes], names: Callable[[], Sequence[str]], call: Call
     ) -> Caller | None:
-        """Returns the caller; None if nothing is required.
+        """Returns the caller; None if nothing is required. `names` returns those in the certificate of the connection.
 
         If a token is required, it gives the name. A certificate beside it must then allow any caller (`*`, a proxy), or
         have the same name, and the call may do what both allow.
-
-        Args:
-            authorization: The values of the metadata `authorization`.
-            names: Returns the names in the certificate of the connection.
-            call: The call, within which a token is verified.
 
         Raises:
             UnauthenticatedError: The call has no valid token, or those of two identities.
@@ -92,11 +81,7 @@ class Access:
 
 
 def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
-    """Returns if the caller may make the call; None may, as then callers are not authenticated.
-
-    Raises:
-        PermissionDeniedError: The role does not allow it.
-    """
+    """Raises PermissionDeniedError unless the role allows the call; None: callers are not authenticated."""
     if caller is None or needed is None:
         return
     role = caller.role

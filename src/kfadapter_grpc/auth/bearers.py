@@ -71,12 +71,7 @@ class SignedBearers:
             self._apply()
 
     def caller(self, text: str, digest: bytes, call: Call) -> Caller:
-        """Returns the bearer of a token.
-
-        Raises:
-            UnauthenticatedError: The token is invalid.
-            IssuerUnavailableError: It cannot be verified at the moment.
-        """
+        """Returns the bearer of a token. Raises UnauthenticatedError; IssuerUnavailableError may be retried."""
         known = self._verified.get(digest)
         if known and time.time() < known.expires and known.keys.generation is known.generation:
             return known.caller

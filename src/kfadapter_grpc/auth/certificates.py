@@ -38,11 +38,7 @@ class ServerCertificate:
 
 
 def server_certificate(chain: bytes, key: bytes, client_ca: bytes | None = None) -> ServerCertificate:
-    """Checks the contents of the files, each and in combination.
-
-    Raises:
-        CertificateError: A file is invalid.
-    """
+    """Checks the contents of the files, each and in combination. Raises CertificateError if a file is invalid."""
     leaf = check_certificate(chain)
     check_key(key, leaf)
     if client_ca is not None:
@@ -51,11 +47,7 @@ def server_certificate(chain: bytes, key: bytes, client_ca: bytes | None = None)
 
 
 def check_certificate(chain: bytes) -> x509.Certificate:
-    """Reads a certificate, which may be followed by its chain.
-
-    Raises:
-        CertificateError: It is missing, or not valid now.
-    """
+    """Reads a certificate, perhaps with its chain. Raises CertificateError if it is missing, or not valid now."""
     leaf = _certificates(chain)[0]
     now = datetime.now(timezone.utc)
     if now > leaf.not_valid_after_utc:
@@ -66,11 +58,7 @@ def check_certificate(chain: bytes) -> x509.Certificate:
 
 
 def check_key(key: bytes, certificate: x509.Certificate) -> None:
-    """Checks that a private key belongs to a certificate.
-
-    Raises:
-        CertificateError: It does not, or cannot be read.
-    """
+    """Checks that a private key belongs to a certificate. Raises CertificateError if it does not, or cannot be read."""
     try:
         private = load_pem_private_key(key, password=None)
     except TypeError:
@@ -82,11 +70,7 @@ def check_key(key: bytes, certificate: x509.Certificate) -> None:
 
 
 def check_ca(bundle: bytes) -> None:
-    """Checks that there is a valid CA for client certificates.
-
-    Raises:
-        CertificateError: There is none, or all have expired.
-    """
+    """Checks that there is a valid CA. Raises CertificateError if there is none, or all have expired."""
     last = max(one.not_valid_after_utc for one in _certificates(bundle))
     if datetime.now(timezone.utc) > last:
         raise CertificateError(f"its certificates have expired, the last one on {last:%Y-%m-%d %H:%M} UTC")

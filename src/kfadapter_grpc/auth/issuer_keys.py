@@ -92,9 +92,7 @@ class IssuerKeys:
     def verify(self, token: SignedToken) -> object:
         """Verifies the signature, by an allowed algorithm; returns the generation of the keys.
 
-        Raises:
-            UnauthenticatedError: It is invalid.
-            IssuerUnavailableError: The key is unknown, and the keys cannot be fetched at the moment.
+        Raises UnauthenticatedError, or IssuerUnavailableError if the key is unknown and none can be fetched now.
         """
         key, generation = self._key(token)
         kind = _TYPES[token.algorithm[:2]]
@@ -188,11 +186,7 @@ def _find(keys: Mapping[str, Key], token: SignedToken) -> Key | None:
 
 
 def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
-    """Fetches the JWKS of an issuer, which discovery finds unless its URL is set.
-
-    Raises:
-        FetchError: It cannot be fetched, or discovery is wrong.
-    """
+    """Fetches the JWKS of an issuer, which discovery finds unless its URL is set. Raises FetchError."""
     end = time.monotonic() + FETCH_SECONDS
     url = issuer.jwks_url
     if not url:
@@ -209,11 +203,7 @@ def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
 
 
 def parse_keys(document: bytes) -> dict[str, Key]:
-    """Returns the usable keys of a JWKS by their ids; those without one by their thumbprints.
-
-    Raises:
-        FetchError: It is no JWKS, or has no usable key.
-    """
+    """Returns the usable keys of a JWKS by their ids or thumbprints. Raises FetchError if there are none."""
     listed = _object(document, "the JWKS").get("keys")
     if not isinstance(listed, list):
         raise FetchError("the JWKS has no list 'keys'")

@@ -93,11 +93,7 @@ class Issuers:
 
 
 def parse_issuers(data: bytes) -> Issuers:
-    """Parses the file.
-
-    Raises:
-        IssuersError: It is invalid.
-    """
+    """Parses the file. Raises IssuersError if it is invalid."""
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         tables = toml.loads(data.decode("utf-8-sig"))

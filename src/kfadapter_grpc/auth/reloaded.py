@@ -34,17 +34,7 @@ class Reloaded(Generic[T]):
     """
 
     def __init__(self, what: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:
-        """Reads the files.
-
-        Args:
-            what: What the files contain, for the log.
-            paths: The files; `parse` gets the bytes of each.
-            parse: Parses them; raises ValueError, with a message safe for logs, if they are invalid.
-
-        Raises:
-            OSError: A file cannot be read.
-            ValueError: The contents are invalid.
-        """
+        """Reads the files. Raises OSError, or the ValueError of `parse`, whose message must be safe for logs."""
         self.what = what
         self._paths = tuple(paths)
         self._parse = parse
@@ -118,11 +108,7 @@ class Refresher:
 
 
 def read_small(path: Path) -> bytes:
-    """Reads a regular file of at most 1 MiB, so that the read never blocks.
-
-    Raises:
-        OSError: It cannot be read, is not a regular file or is larger.
-    """
+    """Reads a regular file of at most 1 MiB, so that the read never blocks. Raises OSError for others, too."""
     if path.exists() and not path.is_file():
         raise OSError(0, "it is not a file", str(path))
     with path.open("rb") as file:

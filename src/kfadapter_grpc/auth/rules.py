@@ -200,11 +200,7 @@ def rules_schema() -> dict[str, Any]:
 
 
 def parse_rules(data: bytes) -> Rules:
-    """Parses a rules file.
-
-    Raises:
-        RulesError: It is not YAML, or a rule is invalid.
-    """
+    """Parses a rules file. Raises RulesError if it is not YAML, or a rule is invalid."""
     document = _Document(data)
     if not isinstance(document.value, dict) or not isinstance(document.value.get("rules"), list):
         raise RulesError("line 1: it must hold a list named `rules`")

@@ -82,11 +82,7 @@ class SignedToken:
 
 
 def read_token(text: str) -> SignedToken:
-    """Reads a token.
-
-    Raises:
-        UnauthenticatedError: It is none.
-    """
+    """Reads a token. Raises UnauthenticatedError if it is none."""
     parts = text.split(".")
     if len(text) > MAX_TOKEN_BYTES or len(parts) != _PARTS or not all(map(_ENCODED.fullmatch, parts)):
         raise TokenFault.MALFORMED.error()
@@ -100,11 +96,7 @@ def read_token(text: str) -> SignedToken:
 
 
 def check_times(claims: Mapping[str, Json], skew: float) -> float:
-    """Checks `exp`, `nbf` and `iat`; returns when the token expires, in seconds since 1970, with the skew.
-
-    Raises:
-        UnauthenticatedError: The token is not valid now.
-    """
+    """Checks the times, or raises UnauthenticatedError; returns the end, in seconds since 1970, with the skew."""
     now, times = time.time(), {name: claims.get(name) for name in ("exp", "nbf", "iat")}
     for name, value in times.items():
         is_time = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_TIME
@@ -119,11 +111,7 @@ def check_times(claims: Mapping[str, Json], skew: float) -> float:
 
 
 def check_audience(claims: Mapping[str, Json], audiences: Sequence[str]) -> None:
-    """Checks that the token is for one of `audiences`.
-
-    Raises:
-        UnauthenticatedError: It is not.
-    """
+    """Checks that the token is for one of `audiences`. Raises UnauthenticatedError if it is not."""
     found = claims.get("aud")
     listed = [found] if isinstance(found, str) else found
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
@@ -133,11 +121,7 @@ def check_audience(claims: Mapping[str, Json], audiences: Sequence[str]) -> None
 
 
 def identity_of(claims: Mapping[str, Json], issuer: Issuer) -> Identity:
-    """Returns the identity in the claims of a verified token.
-
-    Raises:
-        UnauthenticatedError: A claim is missing or has a wrong type.
-    """
+    """Returns the identity in the claims. Raises UnauthenticatedError if one is missing or has a wrong type."""
     subject, name = _text(claims, "sub"), _text(claims, issuer.name_claim)
     if issuer.name_claim == "email" and claims.get("email_verified", True) is not True:
         raise TokenFault.CLAIMS.error(" (email_verified)")

@@ -73,13 +73,9 @@ class Reviewer:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def identity(self, token: SignedToken, digest: bytes, call: Call) -> Identity:
-        """Returns the identity of a token's bearer.
+        """Returns the identity of a bearer. Raises UnauthenticatedError; IssuerUnavailableError may be retried.
 
         What needs no verification is checked first, so that garbage does not reach the API server.
-
-        Raises:
-            UnauthenticatedError: Kubernetes rejects the token.
-            IssuerUnavailableError: It cannot be asked at the moment.
         """
         check_times(token.claims, SKEW_SECONDS)
         check_audience(token.claims, self.review.audiences)

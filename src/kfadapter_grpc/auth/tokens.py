@@ -115,11 +115,7 @@ class Tokens:
 
 
 def parse_tokens(data: bytes) -> Tokens:
-    """Parses a token file.
-
-    Raises:
-        TokenFileError: A line is invalid, or there are no tokens or too many.
-    """
+    """Parses a token file. Raises TokenFileError if a line is invalid, or there are no tokens or too many."""
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:

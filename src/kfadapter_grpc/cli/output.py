@@ -162,14 +162,9 @@ def print_table(
 ) -> None:
     """Prints rows under a header; wide characters keep columns aligned.
 
-    If the terminal is too narrow for a table, each row becomes a block of lines with a title and a value.
-
-    Args:
-        head: The titles of the columns.
-        rows: The cells.
-        steps: The columns to shrink on a narrow terminal. What is omitted or cut is marked.
-        cut: The titles of the columns that are cut if they are too narrow; the others are wrapped.
-        ids: The titles of the columns of which the first SHORT_ID characters are shown if the table is too wide.
+    If the terminal is too narrow, `steps` shrink columns, and the columns `ids` have the first SHORT_ID characters
+    only. The columns `cut` are cut where they are too narrow, the others wrapped. What is omitted or cut is marked. If
+    that does not suffice, each row becomes a block of lines with a title and a value.
     """
     from rich.cells import cell_len
 

@@ -109,16 +109,10 @@ def task_lines(
     unfolds: bool = False,
     tails: Mapping[str, str] | None = None,
 ) -> Iterator[Line]:
-    """Yields the tasks, nested ones below their groups, each with its state, its time, and why it failed.
+    """Yields the tasks, nested ones below their groups, each with its state, its time until `now`, and why it failed.
 
-    Args:
-        rows: The tasks.
-        now: The end of the elapsed time of an unfinished task.
-        marks: The marks before the tasks.
-        shown: Returns a text as the output will show it, so that its width is known.
-        width: The width of the output, which limits that of names; 0 if it is unlimited.
-        unfolds: Whether to show the tasks of all groups, and not only where one failed or hangs.
-        tails: The last line of the logs of tasks, by their id.
+    `shown` returns a text as the output will show it. The `width` limits that of names; 0: unlimited. All groups are
+    unfolded, or only where one failed or hangs. `tails` has the last line of the logs of tasks, by their id.
     """
     placed = list(_placed(rows, 0, unfolds=unfolds))
     longest = _longest_name(width)

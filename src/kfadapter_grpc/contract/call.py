@@ -93,11 +93,7 @@ class Limits:
         return _role_in(namespace, self.grants) is not None
 
     def ensure(self, namespace: str | None) -> None:
-        """Returns if the call may change something in a namespace.
-
-        Raises:
-            PermissionDeniedError: The caller's role there does not allow it.
-        """
+        """Raises PermissionDeniedError unless the call may change something in a namespace."""
         role = _role_in(namespace, self.grants)
         if role is not None and role.allows(self.needed):
             return
@@ -278,11 +274,7 @@ class Call:
             forget()
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Calls `callback` once, when the call is cancelled; at once if it already is.
-
-        Returns:
-            A function that removes the callback.
-        """
+        """Calls `callback` when the call is cancelled, at once if it is; returns what removes the callback."""
         with self._lock:
             key = self._next_key
             self._next_key += 1

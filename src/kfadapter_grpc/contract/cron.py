@@ -89,11 +89,7 @@ class Values:
 
 
 def read_cron(expression: str) -> tuple[Values, ...] | timedelta:
-    """Parses an expression: the values of the six fields, or the time between two starts.
-
-    Raises:
-        CronError: KFP does not accept it.
-    """
+    """Parses the values of the six fields, or the time between two starts. Raises CronError as KFP would."""
     if not expression:
         raise CronError("Empty spec string")
     if expression.startswith(_EVERY):

@@ -193,11 +193,9 @@ def _violation(name: str, text: str) -> FieldViolation:
 
 
 def check_sendable(values: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Checks that values can be sent; returns them.
+    """Checks that values can be sent; returns them. Raises ParameterTypeError for what is not JSON.
 
-    Raises:
-        ParameterTypeError: A value is not JSON.
-        InvalidFieldError: A value cannot be sent in a message: NaN, an integer beyond 2^53, too deeply nested lists.
+    Raises InvalidFieldError for what no message carries: NaN, an integer beyond 2^53, too deeply nested lists.
     """
     for name, value in values.items():
         if not _is_plain(value):

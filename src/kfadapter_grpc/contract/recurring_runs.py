@@ -95,10 +95,9 @@ class RecurringRun:
     computed_next_start_at: datetime | None = None
 
     def next_start(self, last: datetime | None) -> datetime | None:
-        """Returns the next start; without catch-up, intervals count from the last one, which the adapter does not read.
+        """Returns the next start after the `last`, for when its newest run was scheduled.
 
-        Args:
-            last: For when its newest run was scheduled.
+        Without catch-up, intervals count from the last one, which the adapter does not read.
         """
         starts, counts = self.schedule, self.enabled and not self.ended
         if self.computed_next_start_at or not counts or not isinstance(starts, IntervalSchedule) or not last:

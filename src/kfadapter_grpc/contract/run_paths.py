@@ -49,12 +49,7 @@ class TaskPaths:
         return "/".join(map(str, self.parts(task)))
 
     def find(self, named: str, iteration_index: int | None = None) -> RunTask:
-        """Finds a task by task_id, path, name, or display name, in this order.
-
-        Raises:
-            TaskNotFoundError: No task matches.
-            InvalidFieldError: Several match; the message lists their paths.
-        """
+        """Finds a task by task_id, path, name, or display name, in this order. Raises if none or several match."""
         chosen = self.select(named, iteration_index)
         if len(chosen) > 1:
             raise self._ambiguous(named, chosen)

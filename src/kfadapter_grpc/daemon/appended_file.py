@@ -27,11 +27,7 @@ class AppendedFile:
     """
 
     def __init__(self, name: str) -> None:
-        """Opens a path, or one of `STREAMS`.
-
-        Raises:
-            OSError: The file cannot be opened.
-        """
+        """Opens a path, or one of `STREAMS`. Raises OSError if the file cannot be opened."""
         self._path = None if name in STREAMS else Path(name)
         self._descriptor = STREAMS[name] if self._path is None else _opened(self._path)
         self._log: FilteringBoundLogger = structlog.get_logger()

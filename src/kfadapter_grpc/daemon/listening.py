@@ -29,19 +29,9 @@ class ServerStartError(Exception):
 
 
 def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials | None, option: str = "--listen") -> int:
-    """Makes a server listen.
+    """Makes a server listen, in plain text without credentials; returns the bound port.
 
-    Args:
-        server: The server.
-        listen: The address, HOST:PORT.
-        credentials: The TLS credentials; None for plain text.
-        option: The option that sets the address, for the error.
-
-    Returns:
-        The bound port.
-
-    Raises:
-        ServerStartError: The address cannot be bound.
+    Raises ServerStartError if the address cannot be bound; `option` sets it.
     """
     try:
         if split_address(listen)[1]:
@@ -55,15 +45,7 @@ def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials |
 
 
 def bound_socket(listen: str, option: str) -> socket.socket:
-    """Listens without gRPC.
-
-    Args:
-        listen: The address, HOST:PORT.
-        option: The option that sets the address, for the error.
-
-    Raises:
-        ServerStartError: The address cannot be bound.
-    """
+    """Listens without gRPC. Raises ServerStartError if the address, which `option` sets, cannot be bound."""
     host, port = split_address(listen)
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -81,11 +63,7 @@ def bound_socket(listen: str, option: str) -> socket.socket:
 
 
 def try_address(listen: str) -> None:
-    """Binds an address, HOST:PORT, and releases it again.
-
-    Raises:
-        OSError: The system rejects it.
-    """
+    """Binds an address, HOST:PORT, and releases it again. Raises OSError if the system rejects it."""
     host, port = split_address(listen)
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:

@@ -51,11 +51,7 @@ def configure_logging(
 ) -> None:
     """Sends all log lines of this process to one stream, those of structlog and of libraries, in one format.
 
-    Args:
-        log_format: `console` for people, `json` for programs: one object per line.
-        level: The minimum level (`info`).
-        stream: The output.
-        processors: What else each line goes through before it is written.
+    The format is for people, or one JSON object per line; `processors` is what else each line goes through.
     """
     shared = (*_SHARED, *processors)
     number = _LEVELS[level]

@@ -63,10 +63,7 @@ class MetricsEndpoint:
     def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
         """Configures the endpoint; only the requested metrics are collected.
 
-        Args:
-            listen: The address, HOST:PORT; `off` or empty for none.
-            metrics: The metrics to collect for each response.
-            health: Returns whether the process is healthy, and details as JSON; None if health is served elsewhere.
+        `listen` is HOST:PORT, or `off`. `health` returns whether the process is healthy, and details as JSON.
         """
         self.address = listen or OFF
         self._metrics = make_wsgi_app(metrics, disable_compression=True)
@@ -76,11 +73,7 @@ class MetricsEndpoint:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def __enter__(self) -> Self:
-        """Listens.
-
-        Raises:
-            ServerStartError: The address cannot be bound.
-        """
+        """Listens. Raises ServerStartError if the address cannot be bound."""
         if self.address == OFF:
             return self
         listener = bound_socket(self.address, OPTION)

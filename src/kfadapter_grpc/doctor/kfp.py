@@ -34,10 +34,7 @@ _EXIT_CODES = {
 def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iterator[Verdict]:
     """Yields the result of each check; close it when stopping early, so that resources of probes are deleted.
 
-    Args:
-        settings: The address of Kubeflow Pipelines, and how to reach it.
-        namespace: The adapter's default namespace.
-        write: Also run the probes that create resources.
+    `namespace` is the adapter's default; probes that create resources run only if `write` is set.
     """
     reached = reach(settings, namespace)
     if settings.as_callers:

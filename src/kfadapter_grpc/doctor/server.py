@@ -52,10 +52,7 @@ _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, no
 def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[Verdict, None, None]:
     """Yields the result of each check as soon as it is known. Close it when stopping early.
 
-    Args:
-        config: The settings file, if any.
-        write: Also run the probes that create and delete a pipeline and a run in Kubeflow Pipelines.
-        flags: Settings that override all others; None means unset.
+    With `write` a pipeline and a run are made in KFP, and deleted; `flags` are settings that override all others.
     """
     try:
         settings, effective = Settings.load_traced(config=config, **flags)
@@ -102,12 +99,7 @@ def upload_folder(settings: Settings) -> Verdict:
 
 
 def file_system(folder: Path, mounts: str) -> str:
-    """Returns the kind of file system that a folder is on; empty if it is unknown.
-
-    Args:
-        folder: The folder.
-        mounts: The mounts, as /proc/self/mountinfo has them.
-    """
+    """Returns the kind of file system of a folder, by /proc/self/mountinfo; empty if it is unknown."""
     path, kind, longest = folder.resolve(), "", -1
     for line in mounts.splitlines():
         before, separator, after = line.partition(" - ")

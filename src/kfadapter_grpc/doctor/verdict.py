@@ -81,13 +81,7 @@ def worst(verdicts: list[Verdict]) -> ExitCode:
 
 
 def certificate(check: str, words: str, ends: float) -> Verdict:
-    """Checks a certificate by when it expires.
-
-    Args:
-        check: The name of the check.
-        words: The name of the certificate, before its expiry.
-        ends: When it expires, in seconds since 1970.
-    """
+    """Checks a certificate by when it expires, in seconds since 1970; `words` name it before that."""
     days = (ends - time.time()) / _DAY_SECONDS
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
     step = do("renew it, and see why it was not renewed by itself")

@@ -44,15 +44,8 @@ def layers(
     """Returns the layers around every call, outermost first.
 
     The log and other observers are outside the errors, to see the outcome of the call; authentication and admission
-    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot.
-
-    Args:
-        authentication: Authenticates and authorizes.
-        admission: Bounds concurrency.
-        ask_as_caller: Whether callers' credentials are forwarded to KFP.
-        impersonation: Has KFP called in the name of the caller; None: as the adapter.
-        outer: Layers around the log, whose lines are inside them: traces.
-        observers: Further layers that observe each call.
+    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. KFP is called as
+    the adapter, unless callers' credentials are forwarded or callers impersonated. `outer` are around the log's lines.
     """
     as_caller: Sequence[Layer] = (take_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
     return (identify, *outer, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)

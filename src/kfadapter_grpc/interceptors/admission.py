@@ -64,12 +64,7 @@ class Admission:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Takes a slot for the duration of the call.
-
-        Raises:
-            OverloadedError: All slots for calls of this kind are taken, or the rest is reserved for other callers.
-            DrainingError: The server is about to stop.
-        """
+        """Takes a slot for the duration of the call. Raises OverloadedError, or DrainingError if the server stops."""
         kind, caller = rpc.method.kind, rpc.call.caller.name if rpc.call.caller else rpc.context.peer()
         self._enter(kind, caller)
         try:

@@ -35,13 +35,7 @@ class Authentication:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Admits the call.
-
-        Raises:
-            UnauthenticatedError: The caller is unknown.
-            PermissionDeniedError: The caller may not use the adapter, or not this RPC.
-            IssuerUnavailableError: The caller's token cannot be verified at the moment.
-        """
+        """Admits the call. Raises UnauthenticatedError, PermissionDeniedError or IssuerUnavailableError."""
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
         caller = self._access.caller(authorization, lambda: certificate_names(rpc.context), rpc.call)
@@ -71,12 +65,7 @@ class Impersonation:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Sets the user that KFP sees.
-
-        Raises:
-            UnauthenticatedError: The caller has no name.
-            PermissionDeniedError: The name cannot be sent in a header.
-        """
+        """Sets the user that KFP sees. Raises PermissionDeniedError if the name cannot be sent in a header."""
         if rpc.call.caller is None:
             raise UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
         name = rpc.call.caller.name
@@ -96,9 +85,6 @@ def take_authorization(rpc: Rpc) -> Iterator[None]:
     """The layer that forwards callers' credentials to KFP: rejects calls without them, before anything is read.
 
     Nothing else of a caller's metadata is forwarded; a `kubeflow-userid` that a caller sends is ignored.
-
-    Raises:
-        UnauthenticatedError: The call has no credentials, or several.
     """
     metadata = rpc.context.invocation_metadata() or ()
     values = [value for key, value in metadata if key == AUTHORIZATION_KEY and isinstance(value, str) and value.strip()]

@@ -61,11 +61,7 @@ def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TReq
 
 
 def checked_request(request: TRequest) -> TRequest:
-    """Returns the request.
-
-    Raises:
-        InvalidFieldError: Its bytes could not be parsed.
-    """
+    """Returns the request. Raises InvalidFieldError if its bytes could not be parsed."""
     if isinstance(request, _Garbled):
         if request.path:
             field = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}…"

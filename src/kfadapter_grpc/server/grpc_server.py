@@ -79,16 +79,10 @@ class AdapterServer:
     ) -> None:
         """Builds the server; it listens after the start.
 
-        Args:
-            settings: The server's settings.
-            servicers: One for each service.
-            probe: Returns whether KFP responds, within a few seconds.
-            on_drain: Ends calls that would not end by themselves; called when new calls are no longer accepted.
-            outer: Layers around the log's.
-            observers: Layers that observe the outcome of each call.
+        `probe` returns within a few seconds whether KFP responds. `on_drain` ends calls that would not end by
+        themselves. `outer` layers are around the log's, `observers` see the outcome of each call.
 
-        Raises:
-            SettingsError: A file with certificates or tokens has become invalid since the settings were loaded.
+        Raises SettingsError if a file with certificates or tokens has become invalid since the settings were loaded.
         """
         bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
         self.admission = Admission(bounds)
@@ -139,14 +133,7 @@ class AdapterServer:
         self.stop()
 
     def start(self) -> int:
-        """Listens and serves, whether KFP responds or not.
-
-        Returns:
-            The bound port; the system chooses it if the configured one is 0.
-
-        Raises:
-            ServerStartError: The address cannot be bound.
-        """
+        """Listens and serves, whether KFP responds or not; returns the port. Raises ServerStartError if it is taken."""
         port = bind(self._server, self._settings.listen, self._security.credentials)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._health_listener.start()
@@ -165,8 +152,7 @@ class AdapterServer:
     def drain(self) -> bool:
         """Drains the server: NOT_SERVING, a pause, no new calls, the grace period for calls in flight.
 
-        Returns:
-            Whether all calls have ended within the grace period.
+        Returns whether all calls have ended within the grace period.
         """
         self._health.drain()
         self._stopping.wait(self._settings.drain_seconds)

@@ -28,12 +28,7 @@ _ACCEPT = "application/json, application/jwk-set+json"
 
 
 def signed_bearers(path: Path) -> SignedBearers:
-    """Reads the file of issuers; fetches nothing before the start.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is invalid.
-    """
+    """Reads the file of issuers, or raises OSError or ValueError; fetches nothing before the start."""
     return SignedBearers(Reloaded("the issuers", [path], parse_issuers), fetch, reviews)
 
 

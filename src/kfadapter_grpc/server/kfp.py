@@ -31,15 +31,9 @@ KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount
 
 
 def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
-    """Creates the backend; sends nothing yet.
+    """Creates the backend, which calls `observer` after every request; sends nothing yet.
 
-    Args:
-        settings: The server's settings.
-        place: The folder for temporary downloads.
-        observer: Called after every request to KFP.
-
-    Raises:
-        SettingsError: The file of artifact stores has become invalid since the settings were loaded.
+    Raises SettingsError if the file of artifact stores has become invalid since the settings were loaded.
     """
     return KfpBackend(
         transport_settings(settings, observer),

@@ -43,14 +43,8 @@ ABANDON_SECONDS = 2.0
 def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then drains within the grace period. Main thread only.
 
-    A second SIGINT exits immediately with 130.
-
-    Args:
-        settings: The server's settings.
-        on_ready: Called with the address, HOST:PORT, once the server listens.
-
-    Raises:
-        ServerStartError: The address cannot be bound.
+    A second SIGINT exits immediately with 130. `on_ready` gets the address, HOST:PORT, once the server listens.
+    Raises ServerStartError if the address cannot be bound.
     """
     with ExitStack() as stages:  # closed in reverse order: health is switched off before what it reports
         # 1. The process itself: the log, also for the following stages, and memory.

@@ -38,11 +38,7 @@ class Security:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Reads the files.
-
-        Raises:
-            SettingsError: A file cannot be read or is invalid.
-        """
+        """Reads the files. Raises SettingsError if a file cannot be read or is invalid."""
         self._settings = settings
         try:
             tokens = _reloaded("the tokens", settings.token_file, parse_tokens)

@@ -57,11 +57,7 @@ class SideListener:
         self._threads: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
-        """Listens.
-
-        Raises:
-            ServerStartError: The address cannot be bound.
-        """
+        """Listens. Raises ServerStartError if the address cannot be bound."""
         if not self.address:
             return
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="side")
@@ -127,11 +123,7 @@ class _Pool:
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, name: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
-        """Returns the file that declares a symbol.
-
-        Raises:
-            KeyError: None declares it.
-        """
+        """Returns the file that declares a symbol. Raises KeyError if none declares it."""
         # Clients also look for what is only ever packed into Any: the details of errors.
         return self._symbols.get(name) or self._pool.FindFileContainingSymbol(name)
 

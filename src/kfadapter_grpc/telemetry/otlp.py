@@ -43,11 +43,7 @@ _CLASSES = {
 
 
 def wanted() -> tuple[str, ...]:
-    """The signals that the environment switches on.
-
-    Raises:
-        SettingsError: A variable names an exporter or a protocol that is not supported.
-    """
+    """The signals that are on. Raises SettingsError if a variable names an unsupported exporter or protocol."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ()
     return tuple(signal for signal in SIGNALS if _is_wanted(signal.upper()))
@@ -72,14 +68,7 @@ class Telemetry:
     """
 
     def __init__(self, service: str) -> None:
-        """Reads the variables.
-
-        Args:
-            service: The service's name, unless a variable sets it.
-
-        Raises:
-            SettingsError: A variable is invalid.
-        """
+        """Reads the variables, one of which may rename the service. Raises SettingsError if one is invalid."""
         self.signals = wanted()
         self.missing = bool(self.signals) and not _installed()
         self.tracer: Tracer | None = None

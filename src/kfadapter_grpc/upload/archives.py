@@ -70,12 +70,7 @@ class Unpacked:
         self._call = call
 
     def read(self, size: int, /) -> bytes:
-        """Reads up to `size` bytes; none at the end.
-
-        Raises:
-            InvalidPipelineFileError: The archive is damaged.
-            UploadTooLargeError: It contains more than allowed.
-        """
+        """Reads up to `size` bytes; none at the end. Raises if the archive is damaged or contains more than allowed."""
         ensure_wanted(self._call)
         try:
             piece = self._source(min(size, _PIECE))
@@ -105,12 +100,7 @@ class Unpacked:
 
 
 def opened_member(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
-    """Opens the member that KFP uses; its name is for messages only, never a path.
-
-    Raises:
-        InvalidPipelineFileError: The archive is damaged, is not one, has no file, or one that cannot be read.
-        UploadTooLargeError: The unpacked file is too large, or what has to be unpacked to find it.
-    """
+    """Opens the member that KFP uses, or raises why it cannot be; its name is for messages only, never a path."""
     return (_zip_member if kind is FileKind.ZIP else _tar_member)(stream, limits, call)
 
 

@@ -47,11 +47,7 @@ _PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
 
 
 def kind_of(head: bytes) -> FileKind:
-    """Returns the kind of the file that begins with `head`.
-
-    Raises:
-        InvalidPipelineFileError: It is neither a text nor an archive.
-    """
+    """Returns a file's kind by its beginning. Raises InvalidPipelineFileError if it is neither text nor archive."""
     if head.startswith(_ZIP):
         return FileKind.ZIP
     if head.startswith(_GZIP):
@@ -62,11 +58,7 @@ def kind_of(head: bytes) -> FileKind:
 
 
 def ensure_text(head: bytes, subject: str) -> None:
-    """Returns if `head` may begin a text.
-
-    Raises:
-        InvalidPipelineFileError: It is of a well-known kind other than a pipeline, or binary.
-    """
+    """Raises InvalidPipelineFileError if `head` begins a well-known kind other than a pipeline, or binary data."""
     other = _what_else(head)
     if not other and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
         raise refusal(f"{subject} is text in {encoding}, and Kubeflow Pipelines reads UTF-8 only. Save it as UTF-8.")

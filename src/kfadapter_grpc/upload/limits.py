@@ -54,12 +54,7 @@ def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooL
 
 
 def ensure_wanted(call: Call) -> None:
-    """Returns if the client still waits for the call.
-
-    Raises:
-        CallCancelledError: The client cancelled the call.
-        KfpTimeoutError: The deadline has passed.
-    """
+    """Raises CallCancelledError or KfpTimeoutError if the client no longer waits for the call."""
     if call.cancelled:
         raise call_cancelled()
     if call.remaining() <= 0:

@@ -49,13 +49,7 @@ _one_long_text = threading.Lock()
 
 
 def is_plain_yaml(stream: ByteStream, call: Call) -> bool:
-    """Parses a text to its end; returns False if it has to be checked by its events, from its beginning.
-
-    Raises:
-        AdapterError: As reading does.
-        CallCancelledError: The client cancelled the call.
-        KfpTimeoutError: The deadline passed first.
-    """
+    """Parses a text to its end; returns False if it has to be checked by its events, from its beginning."""
     text = _PlainText(stream, call)
     try:
         yaml.CBaseLoader(text).raw_parse()

@@ -118,13 +118,7 @@ class _Arriving:
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes, after waiting for the next chunk if none is left; none at the end.
 
-        Raises:
-            UploadTooLargeError: There are more bytes than the limit.
-            InvalidUploadError: There are more or fewer bytes than announced, or none.
-            ChecksumMismatchError: The bytes are not those announced.
-            CallCancelledError: The client cancelled the call.
-            KfpTimeoutError: The deadline passed first.
-            InternalError: The disk is full or broken.
+        Raises as `received` does, except for the contents of the file.
         """
         piece = b""
         if self._position == self._spool.size:
@@ -138,11 +132,7 @@ class _Arriving:
         self._position = 0
 
     def complete(self) -> bytes:
-        """Receives the rest, and returns the checksum; reading continues at its position.
-
-        Raises:
-            AdapterError: As for `read`.
-        """
+        """Receives the rest, and returns the checksum; reading continues at its position. Raises as `read` does."""
         for _ in self._chunks:
             pass
         return self._digest.digest()

@@ -64,13 +64,7 @@ _SEQUENCE, _KEY, _VALUE = _Inside
 
 
 def check_syntax(text: CheckedText, call: Call) -> None:
-    """Parses the text to its end.
-
-    Raises:
-        InvalidPipelineFileError: It is not YAML, or not a YAML that KFP can read.
-        CallCancelledError: The client cancelled the call.
-        KfpTimeoutError: The deadline passed first.
-    """
+    """Parses the text to its end. Raises InvalidPipelineFileError if it is not a YAML that KFP can read."""
     shape = _Shape(text)
     try:
         for number, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):

@@ -63,13 +63,7 @@ class WatchPoller:
         threaded: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        """Polls `runs`.
-
-        Args:
-            runs: Reads the runs.
-            threaded: Whether a thread polls by itself; otherwise `poll` must be called.
-            now: Returns the time of an observation.
-        """
+        """Polls `runs`; without a thread `poll` must be called. `now` returns the time of an observation."""
         self._runs = runs
         self._threaded = threaded
         self._now = now

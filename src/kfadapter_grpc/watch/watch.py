@@ -78,11 +78,7 @@ class EventQueue:
             self._changed.notify()
 
     def read(self, heartbeat_seconds: float) -> Iterator[RunEvent]:
-        """Yields events as they arrive, and a heartbeat after this many seconds without one.
-
-        Raises:
-            Exception: The error given to `fail`.
-        """
+        """Yields events, and a heartbeat after so many seconds without one. Raises what `fail` was given."""
         while True:
             with self._changed:
                 self._changed.wait_for(
