@@ -43,8 +43,6 @@ class Row:
         path: The path that names the task, such as `each[1]/train`; of an iteration, `each[1]`.
         names: The names of the declared task and its groups, outermost first; empty for an iteration.
         name: How it is shown below its group, such as `train`, or `train[3]` for the only task of an iteration.
-        kind: The kind; UNKNOWN for an iteration.
-        state: The state; that of an iteration follows from its tasks.
         task: The task; None for an iteration, and for a task that KFP does not report yet.
         total: How many rows there will be in the end, as far as known.
         is_unfolded: Whether something inside failed or hangs, so that it should be unfolded.

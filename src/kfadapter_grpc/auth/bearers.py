@@ -37,9 +37,6 @@ class SignedBearers:
     """Verifies signed tokens by the file of issuers. Safe to use from many threads.
 
     A verified token is remembered by its hash until it expires, its issuer's keys change, or the file does.
-
-    Attributes:
-        file: The file of issuers.
     """
 
     def __init__(self, file: Reloaded[Issuers], fetch: Fetch, post: Callable[[TokenReview], Post]) -> None:

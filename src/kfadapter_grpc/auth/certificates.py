@@ -19,14 +19,7 @@ class CertificateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ServerCertificate:
-    """The certificate that a server presents, and the CAs that it trusts, as the bytes of the files.
-
-    Attributes:
-        chain: The server's certificate chain.
-        key: Its private key.
-        client_ca: The CAs of client certificates; None if callers need no certificate.
-        expires: When the server's certificate expires.
-    """
+    """The certificate that a server presents, and the CAs that it trusts, as the bytes of the files."""
 
     chain: bytes
     key: bytes

@@ -40,14 +40,11 @@ class Issuer:
         issuer: The value of `iss`; discovery is below it, at `/.well-known/openid-configuration`.
         audiences: The adapter's names in `aud`; a token must have one of them.
         role: The role of all its callers in all namespaces; None: none, unless rules give one.
-        name_claim: The claim with the caller's name.
         name_prefix: Precedes the name, so that two issuers never give the same name.
         groups_claim: The claim with the groups, or a path to it (`realm_access.roles`); empty: no groups.
-        algorithms: The allowed algorithms.
         jwks_url: Where its keys are; empty: discovery finds it.
         ca_file: The CAs of its certificate; None: the well-known ones.
         token_file: A bearer token for discovery and keys, as Kubernetes wants one.
-        clock_skew_seconds: By how much its clock may differ.
     """
 
     issuer: str
@@ -70,8 +67,6 @@ class TokenReview:
     Attributes:
         audiences: The adapter's names; a token must be for one of them.
         role: The role of all its callers in all namespaces; None: none, unless rules give one.
-        url: The API server.
-        ca_file: The CAs of its certificate.
         token_file: The token of a service account that may create TokenReviews.
         cache_seconds: For how long an outcome is valid.
     """

@@ -29,7 +29,6 @@ class Reloaded(Generic[T]):
     each other; the next read finds the new ones.
 
     Attributes:
-        what: What the files contain, for the log.
         value: Their last valid contents.
     """
 

@@ -88,11 +88,7 @@ class RulesFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rules:
-    """The rules of a file. Safe to use from many threads.
-
-    Attributes:
-        matches: Which callers each rule is for.
-    """
+    """The rules of a file. Safe to use from many threads."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.matches = [rule.match for rule in rules]
@@ -278,11 +274,7 @@ def _steps(path: str) -> list[str | int]:
 
 
 class _Document:
-    """A YAML document with the line of each value; without aliases, and without a key twice.
-
-    Attributes:
-        value: The document as plain values.
-    """
+    """A YAML document with the line of each value; without aliases, and without a key twice."""
 
     def __init__(self, data: bytes) -> None:
         self._lines: dict[tuple[str | int, ...], int] = {}

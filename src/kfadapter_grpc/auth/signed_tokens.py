@@ -63,10 +63,7 @@ class SignedToken:
     """A token that was read and not verified.
 
     Attributes:
-        text: The token.
         key_id: The `kid` of its header; empty if unset.
-        algorithm: The `alg` of its header.
-        claims: Its claims.
     """
 
     text: str = field(repr=False)

@@ -40,8 +40,6 @@ class TokenEntry:
 
     Attributes:
         name: The owner of the token. A name may occur twice, for instance while a token is being replaced.
-        role: The role of its owner.
-        digest: The SHA-256 of the token.
         last_day: The last day, in UTC, on which it is valid; None if it never expires.
     """
 

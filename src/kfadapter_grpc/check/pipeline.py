@@ -251,8 +251,6 @@ class Way:
     Attributes:
         task: The task that makes it, at the end of the way.
         output: Its name there.
-        loops: The loops on the way.
-        depth: The number of groups on the way.
         is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
         is_one_of: Whether iterations may have come through different branches.
     """

@@ -20,12 +20,9 @@ class Finding:
 
     Attributes:
         task: The path of the task; empty for the pipeline itself.
-        rule: The rule's name.
         severity: `error` for what fails on a cluster, `warning` for what may fail or differs there, `note` for
             what depends on how a cluster was installed.
         kfp: Where it applies: versions of KFP, and `laptop`.
-        what: What happens.
-        do: What to do.
     """
 
     task: str
@@ -41,10 +38,8 @@ class Rule:
     """A rule of KFP, its SDK or the embedded KFP.
 
     Attributes:
-        name: Its stable name.
         kfp: Where it applies: versions of KFP, `laptop` for the embedded KFP.
         what: What happens, in a sentence without its full stop; fields in braces are filled in.
-        do: What to do.
     """
 
     name: str

@@ -43,7 +43,6 @@ class Column(Generic[T]):
     """A column of a list. Its values are formatted by their types: in tables for people, in CSV in full.
 
     Attributes:
-        title: Its title in tables.
         key: Its title in CSV, and its name in `--columns` and `--sort`: the field of the record.
         value: Returns the value of a record; the field by default.
         shown: Formats the value in tables; by its type by default.

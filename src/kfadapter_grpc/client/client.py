@@ -74,14 +74,6 @@ class Client(BaseClient):
     when the adapter is briefly unreachable.
 
     All calls raise a subclass of `AdapterError` when they fail.
-
-    Attributes:
-        pipelines: Pipelines and their versions.
-        runs: Runs.
-        artifacts: Outputs of their tasks.
-        experiments: Experiments.
-        recurring_runs: Recurring runs.
-        identity: Who the adapter takes the client for.
     """
 
     _connection: Connection

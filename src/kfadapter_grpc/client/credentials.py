@@ -127,8 +127,6 @@ class Credentials:
     """The credentials of a connection.
 
     Attributes:
-        tls: How to verify the adapter; None for plain text.
-        token: The caller's token.
         insecure_token: Whether a token may be sent to another machine without TLS.
     """
 

@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReceipt:
-    """A finished download.
-
-    Attributes:
-        size: Size in bytes.
-        sha256: Their checksum in lower-case hex, compared with the adapter's.
-    """
+    """A finished download; its checksum, in lower-case hex, is the adapter's."""
 
     size: int
     sha256: str
@@ -143,7 +138,6 @@ class ArtifactReceipt:
     Attributes:
         path: The file or folder; None for a stream.
         size: Size in bytes; for a folder, of all its files.
-        content: The description sent by the adapter.
     """
 
     path: Path | None

@@ -48,11 +48,7 @@ class DeadlineError(AdapterError, reason="DEADLINE", code=StatusCode.DEADLINE_EX
 
 
 class CallFailedError(AdapterError, reason="CALL_FAILED", code=StatusCode.UNKNOWN):
-    """The call failed with an error that is not the adapter's own, or is unknown to this version.
-
-    Attributes:
-        status: The status code of the response.
-    """
+    """The call failed with an error that is not the adapter's own, or is unknown to this version."""
 
     def __init__(self, message: str, *, status: StatusCode, request_id: str, metadata: dict[str, str]) -> None:
         super().__init__(message, request_id=request_id, metadata=metadata)

@@ -42,13 +42,7 @@ class _Credential:
 
 @dataclass(frozen=True, slots=True)
 class ExecPlugin:
-    """A program that prints a token; called, it returns one that has not expired. Safe in threads.
-
-    Attributes:
-        command: The program.
-        args: Its arguments.
-        env: Environment variables for it, besides those of this process.
-    """
+    """A program that prints a token; called, it returns one that has not expired. Safe in threads."""
 
     command: str
     args: tuple[str, ...] = ()

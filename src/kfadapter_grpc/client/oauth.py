@@ -66,10 +66,7 @@ class Device:
     """What a user must do to log in.
 
     Attributes:
-        uri: The page to open.
-        user_code: The code to enter there.
         complete_uri: The page with the code entered; empty if there is none.
-        seconds: How long the code is valid.
         interval: The pause between two questions, in seconds.
         device_code: What the issuer is asked with.
     """
@@ -87,12 +84,10 @@ class Tokens:
     """The tokens of a login. Times are seconds since 1970 by the clock of this machine.
 
     Attributes:
-        token: The token to send.
         refresh_token: Gets the next one; empty if the issuer gave none.
         refresh_at: When to refresh; None if the token has no known end.
         expires_at: When the token expires; None if unknown.
         user: The user, as the issuer names them; empty if unknown.
-        is_id: Whether it is an ID token.
     """
 
     token: str = field(repr=False)

@@ -22,11 +22,8 @@ class UploadReceipt:
     """The result of an upload.
 
     Attributes:
-        pipeline: The pipeline.
         version: The version with the uploaded bytes.
-        pipeline_created: Whether this upload created the pipeline.
         version_created: Whether this upload created the version; False if a version with the same bytes existed.
-        size: Number of bytes that the adapter received.
         sha256: Their checksum in lower-case hex, as computed by the adapter.
         duplicate_check_skipped: Whether KFP is too old to detect bytes that were uploaded before.
         not_kept: The arguments of the upload that KFP did not store, by name (`tags`, `code_source_url`).

@@ -1,1 +1,4 @@
-"""The domain of pipelines: records, errors and the repository's interface. No I/O, no proto, no KFP."""
+"""The records of the API, its errors and its rules. No I/O, no proto, no KFP.
+
+What the fields of a record mean is in the comments of the protos, which have the same names.
+"""

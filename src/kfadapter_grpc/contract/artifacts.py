@@ -79,13 +79,7 @@ class ArtifactEntry:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactContent:
-    """Describes the bytes that follow.
-
-    Attributes:
-        media_type: `application/x-tar` for a folder.
-        size: In bytes; None for a folder.
-        stored_at: In UTC.
-    """
+    """Describes the bytes that follow."""
 
     name: str
     media_type: str = ""

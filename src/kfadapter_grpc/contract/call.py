@@ -143,11 +143,7 @@ class Authorization:
 
 
 class Usage:
-    """The usage of a call so far. Safe to use from several threads.
-
-    Attributes:
-        kfp_requests: How many requests were sent to KFP for it, including retries.
-    """
+    """The usage of a call so far. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -47,12 +47,7 @@ class WhoAmIRequest:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmI:
-    """The caller's identity and roles, and the version of KFP.
-
-    Attributes:
-        kfp_user: The user that KFP sees, if the adapter impersonates callers.
-        kfp_version: What KFP reports to health checks; empty if unknown.
-    """
+    """The caller's identity and roles, and the version of KFP."""
 
     name: str = ""
     way: Way = Way.NONE

@@ -304,11 +304,7 @@ class PipelineDownload:
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """The outcome of an upload.
-
-    Attributes:
-        not_kept: The fields of the request that were set and that KFP did not keep.
-    """
+    """The outcome of an upload."""
 
     pipeline: Pipeline
     version: PipelineVersion

@@ -68,12 +68,7 @@ def _wrong_bounds(schedule: Schedule) -> Wrong:
 
 @dataclass(frozen=True, slots=True)
 class RecurringRun:
-    """A recurring run.
-
-    Attributes:
-        pipeline_version_id: Empty if each start uses the latest version.
-        computed_next_start_at: Its next start as computed from the schedule; None if that cannot be computed.
-    """
+    """A recurring run."""
 
     recurring_run_id: str
     display_name: str = ""
@@ -114,16 +109,7 @@ class RecurringRun:
 
 @dataclass(frozen=True, slots=True)
 class CreateRecurringRunRequest:
-    """Creates a recurring run.
-
-    Attributes:
-        version: The version; the latest if unset.
-        experiment: The experiment; None means the default one.
-        parameters: The values for its runs; whole numbers may be floats.
-        display_name: The name shown to users; generated if empty.
-        max_concurrency: Maximum number of its concurrent runs; 0 means 1.
-        service_account: The Kubernetes service account of the tasks; empty means KFP's own.
-    """
+    """Creates a recurring run."""
 
     pipeline: PipelineRef
     schedule: Schedule

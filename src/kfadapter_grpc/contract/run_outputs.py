@@ -44,14 +44,7 @@ class MetricsSlice:
 
 @dataclass(frozen=True, slots=True)
 class RunArtifact:
-    """A file, a folder or metrics that a task made.
-
-    Attributes:
-        type: The schema's title (`system.Metrics`).
-        artifact_id: KFP's id; several runs may share an artifact.
-        task_id: The task of that run that made it; empty if it was made elsewhere.
-        task: The path of the task, if the artifact is not listed under it.
-    """
+    """A file, a folder or metrics that a task made."""
 
     type: str = ""
     uri: str = ""
@@ -70,11 +63,7 @@ class RunArtifact:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """An input of a task: a parameter's value, or artifacts.
-
-    Attributes:
-        source_task: The name of the task that made it; empty if no task did.
-    """
+    """An input of a task: a parameter's value, or artifacts."""
 
     name: str
     value: Json = field(default=None, metadata={"present": "has_value"})

@@ -87,15 +87,7 @@ class RunStateChange:
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """A task of a run. Times are in UTC, None if it has not started or not finished.
-
-    Attributes:
-        state_history: The states that it went through, oldest first.
-        display_name: The name that its author set for users; empty if none is known.
-        parent_task_id: The group that it belongs to; empty at the top of the pipeline.
-        iteration_index: Which iteration of the innermost loop, counted from 0; None outside of loops.
-        attempts: How many times its container, or else its driver, was started.
-    """
+    """A task of a run. Times are in UTC, None if it has not started or not finished."""
 
     name: str
     task_id: str = ""
@@ -150,18 +142,7 @@ class RunSources:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run. Times are in UTC; names of pipeline, version and experiment, and the tasks, are set with `View.FULL` only.
-
-    Attributes:
-        pipeline_id: Empty if it was started from a file; so is `pipeline_version_id`.
-        pipeline_name: Empty if the pipeline was deleted; so is `pipeline_version_name` if the version was.
-        description: Its purpose, without the labels.
-        state_history: The states that it went through, oldest first.
-        tasks: Its tasks, in the order in which they started.
-        recurring_run_id: The recurring run that started it; empty if a caller did.
-        etag: Changes whenever the run's state, tasks or storage state change.
-        sources: Where the tasks, outputs and logs come from; None with `View.BASIC`.
-    """
+    """A run. Times are in UTC; tasks, and names of pipeline, version and experiment, are set with `View.FULL` only."""
 
     NOT_LISTED: ClassVar[tuple[str, ...]] = (
         "pipeline_name",
@@ -212,13 +193,7 @@ LogPiece: TypeAlias = "bytes | LogNote"
 
 @dataclass(frozen=True, slots=True)
 class CreateRunRequest:
-    """Starts a run.
-
-    Attributes:
-        experiment: The experiment; None means the default one.
-        parameters: The values; whole numbers may be floats.
-        caching_enabled: False keeps tasks from using results of earlier runs; None leaves it to the pipeline.
-    """
+    """Starts a run."""
 
     pipeline: PipelineRef
     version: VersionRef = field(default_factory=VersionRef)

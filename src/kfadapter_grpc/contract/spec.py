@@ -53,13 +53,7 @@ _GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a pipeline.
-
-    Attributes:
-        declared_type: The type as written in the file.
-        has_default: Whether the file has a default; a default may be null.
-        literals: The allowed values; empty if any value of its type is allowed.
-    """
+    """A parameter of a pipeline."""
 
     name: str
     type: ParameterType
@@ -83,11 +77,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file or data set that is an input or output of a pipeline.
-
-    Attributes:
-        type: The schema's title (`system.Dataset`).
-    """
+    """A file or data set that is an input or output of a pipeline."""
 
     name: str
     type: str = ""
@@ -118,18 +108,7 @@ class KubernetesExtra:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task of a pipeline, or of a group of tasks.
-
-    Attributes:
-        name: Its name, unique in its group.
-        component: The component, or the template of a Workflow, that it runs.
-        image: The container's image; empty for groups and importers.
-        depends_on: The names of the tasks of the same group that must have finished before.
-        condition: The condition under which it runs, in words; empty if it always runs.
-        loop_items: What a loop runs over: the items as JSON, or their source.
-        tasks: The tasks inside it, in an order in which they can run.
-        loop_parallelism: How many items of a loop run at once; 0 means no limit.
-    """
+    """A task of a pipeline, or of a group of tasks."""
 
     name: str
     component: str = ""
@@ -149,12 +128,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class SpecSummary:
-    """The contents of a pipeline file.
-
-    Attributes:
-        schema_version: The version of the spec's schema, or the API version of a Workflow.
-        unknown_parts: Paths of parts that were not understood, or were too large to show.
-    """
+    """The contents of a pipeline file."""
 
     format: PipelineFormat = PipelineFormat.UNKNOWN
     name: str = ""

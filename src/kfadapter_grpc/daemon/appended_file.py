@@ -21,9 +21,6 @@ class AppendedFile:
     """Appends whole lines. One that cannot be written is counted, and the first of a row is logged.
 
     A file that was moved or removed, as by logrotate, is made anew.
-
-    Attributes:
-        lost: How many lines could not be written.
     """
 
     def __init__(self, name: str) -> None:

@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 class ServerStartError(Exception):
-    """The server cannot start; the message says why and what to do.
-
-    Attributes:
-        why: The cause.
-        listen: The address to listen on.
-        option: The option that sets the address.
-    """
+    """The server cannot start; the message says why and what to do."""
 
     def __init__(self, why: str, listen: str, option: str) -> None:
         super().__init__(f"{why}; choose another with {option}")

@@ -95,9 +95,6 @@ class LogWriter:
 
     Lines are dropped while the queue is full, and a line reports how many. After the exit, lines are
     written directly.
-
-    Attributes:
-        dropped: The number of lines dropped so far.
     """
 
     def __init__(self, stream: Lines, most_lines: int = MOST_LINES, name: str = "log") -> None:

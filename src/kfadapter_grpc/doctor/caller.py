@@ -38,7 +38,6 @@ class Check:
     """One check of an adapter.
 
     Attributes:
-        name: Its name.
         look: Runs the check; an error of its call becomes a failure.
         needs: The check that must not have failed first.
     """

@@ -32,12 +32,8 @@ class Verdict:
     """The result of one check.
 
     Attributes:
-        check: The name of the check.
-        status: Its status.
-        what: What was found.
         why: What it means, or why it was skipped.
         next_step: What to do next; empty if nothing.
-        exit_code: The exit code after a failure.
     """
 
     check: str

@@ -27,12 +27,8 @@ class Rpc:
     """One call on its way through the layers.
 
     Attributes:
-        method: The RPC.
-        context: gRPC's context of the call.
         call: The call's budget. The outermost layer, `identify`, sets it; the authentication layer sets its caller.
         request: The request; of a stream the first message. None until it has arrived.
-        response: The response, if the call returns one message.
-        trace_id: The id of its trace, if it is traced.
         failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 

@@ -30,10 +30,6 @@ class Metric:
 
     Attributes:
         name: Its name when scraped; the name of a counter ends with `_total`.
-        kind: Its Prometheus type.
-        text: Its help text.
-        labels: The names of its labels.
-        buckets: The upper bounds of a histogram.
     """
 
     name: str

@@ -63,7 +63,6 @@ class AdapterServer:
     """The gRPC server with all its services. A context manager: starts on entering, stops on leaving.
 
     Attributes:
-        admission: Tracks the calls in flight.
         address: The listen address, HOST:PORT; with the bound port after the start.
     """
 

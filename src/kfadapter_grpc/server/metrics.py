@@ -26,12 +26,7 @@ _KNOWN_STATUS = frozenset(HTTPStatus)
 
 
 class Metrics:
-    """All metrics of one server.
-
-    Attributes:
-        registry: The registry of all metrics.
-        calls: The layer that counts calls.
-    """
+    """All metrics of one server."""
 
     def __init__(self) -> None:
         self.registry = catalog.new_registry()

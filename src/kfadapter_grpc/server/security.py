@@ -33,7 +33,6 @@ class Security:
     """Certificates, tokens and names of a server; changed files are re-read while it runs.
 
     Attributes:
-        authentication: The layer that authenticates calls.
         credentials: The certificates for TLS; None without TLS.
     """
 

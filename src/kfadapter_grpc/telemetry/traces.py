@@ -86,11 +86,7 @@ class Trace:
 
 
 class SentSpan:
-    """The span of one request that the adapter sends.
-
-    Attributes:
-        headers: What continues the trace at the other end (`traceparent`).
-    """
+    """The span of one request that the adapter sends."""
 
     def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
         self._span = span

@@ -45,9 +45,7 @@ class Poll:
     """Sends the due requests to KFP. For one thread.
 
     Attributes:
-        reachable: Whether KFP responded in the last poll.
         failed: The scopes in which a request failed nevertheless, which says nothing about KFP to the others.
-        moved: Whether something had changed in the last poll.
         behind: Whether the last poll left requests that are due at once.
     """
 
