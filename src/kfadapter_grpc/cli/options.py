@@ -214,26 +214,24 @@ def argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID
     return typer.Argument(metavar=metavar, help=what, autocompletion=names)
 
 
-def reference(option: str, what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
+def reference(what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
     """An option that takes a name, or the beginning of an id."""
-    return typer.Option(option, metavar="NAME|ID", help=f"{what}: {_REFERENCES}.", autocompletion=names)
+    return typer.Option(metavar="NAME|ID", help=f"{what}: {_REFERENCES}.", autocompletion=names)
 
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
 PipelineName = Annotated[str, argument(f"Pipeline: {_REFERENCES}.", pipeline_names)]
-Version = Annotated[str, reference("--version", "Version", version_names)]
-OneVersion = Annotated[str | None, reference("--version", "Only this version", version_names)]
+Version = Annotated[str, reference("Version", version_names)]
+OneVersion = Annotated[str | None, reference("Only this version", version_names)]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Treat the reference as an id or as a name.")]
-Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
+Limit = Annotated[int, typer.Option(min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
     Path,
     typer.Argument(metavar="FILE", help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."),
 ]
-Function = Annotated[
-    str | None, typer.Option("--function", metavar="NAME", help="Pipeline function of a .py; defaults to all.")
-]
-Description = Annotated[str, typer.Option("--description", help="Description.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")]
+Function = Annotated[str | None, typer.Option(metavar="NAME", help="Pipeline function of a .py; defaults to all.")]
+Description = Annotated[str, typer.Option(help="Description.")]
+Tags = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be repeated.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
@@ -247,7 +245,6 @@ Parameters = Annotated[
 ParameterFile = Annotated[
     Path | None,
     typer.Option(
-        "--params",
         metavar="FILE",
         help="Parameters as JSON or YAML, which keep their types; - is stdin. -p overrides them.",
     ),
@@ -260,21 +257,19 @@ PipelineOrFile = Annotated[
         "PIPELINE|FILE",
     ),
 ]
-Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
+Labels = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label; may be repeated.")]
 RunName = Annotated[str, argument(f"Run: {RUN_REFERENCES}.", run_names, "RUN")]
 TaskName = Annotated[str, argument("Task: its name, its id or its path.", task_paths, "TASK")]
-RunDisplayName = Annotated[str, typer.Option("--display-name", help="Display name; generated if omitted.")]
-InExperiment = Annotated[str, reference("--experiment", "Experiment", experiment_names)]
+RunDisplayName = Annotated[str, typer.Option(help="Display name; generated if omitted.")]
+InExperiment = Annotated[str, reference("Experiment", experiment_names)]
 ExperimentName = Annotated[str, argument(f"Experiment: {_REFERENCES}.", experiment_names)]
 RecurringId = Annotated[str, argument(f"Recurring run: {_REFERENCES}.", recurring_run_names)]
-ServiceAccount = Annotated[
-    str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
-]
+ServiceAccount = Annotated[str, typer.Option(metavar="NAME", help="The Kubernetes service account of the tasks.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run; the exit code is its outcome.")]
 Archived = Annotated[bool, typer.Option("--archived", help="Only those that are archived.")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if it does not exist.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that contain this text.")]
+Contains = Annotated[str, typer.Option(metavar="TEXT", help="Only names that contain this text.")]
 CreatedAfter = Annotated[
     str,
     typer.Option(
@@ -286,9 +281,7 @@ CreatedAfter = Annotated[
 ]
 CreatedBefore = Annotated[
     str,
-    typer.Option(
-        "--created-before", metavar="TIME", help="Only those created before, as --since; later ones are read, too."
-    ),
+    typer.Option(metavar="TIME", help="Only those created before, as --since; later ones are read, too."),
 ]
 
 

@@ -61,8 +61,8 @@ class Period:
         self.before = past_moment(before)
 
     def page_size(self, limit: int) -> int:
-        """Returns the page size for a list of which at most `limit` records are shown, 0 for all."""
-        return 0 if self.before else page_size(limit)
+        """Returns the page size for a list of which at most `limit` records are shown; 0 for the adapter's default."""
+        return 0 if self.before else min(limit, 1000)
 
     def select(self, records: Iterable[C], *, newest_first: bool = False) -> Iterator[C]:
         """Yields the records of the period; reads no further than its begin if the newest records come first."""
@@ -77,11 +77,6 @@ class Period:
 def shown_time(moment: datetime | None) -> str:
     """Formats a time of a message, which is in UTC."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
-
-
-def page_size(limit: int) -> int:
-    """Limits the page size to `limit`; 0 uses the adapter's default, which has a maximum too."""
-    return min(limit, 1000)
 
 
 def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:
