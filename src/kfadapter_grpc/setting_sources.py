@@ -64,12 +64,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A setting, declared by its field.
-
-    Attributes:
-        field: The field, whose name is the TOML key.
-        more: What the reference adds to the help.
-    """
+    """A setting, declared by a field, whose name is the TOML key; the reference adds `more` to the help."""
 
     field: Field[Any]
     kind: Any
@@ -185,8 +180,7 @@ class TomlFile:
 class Sources:
     """The values of all sources, before any check, by the names of settings.
 
-    Attributes:
-        old: Variables of the Flask adapter, which all others override, each with the value that it gives.
+    All others override `old`, the variables of the Flask adapter, each with the value that it gives.
     """
 
     flags: Mapping[str, object]

@@ -22,14 +22,11 @@ MAX_FILE_BYTES = 1024 * 1024
 
 
 class Reloaded(Generic[T]):
-    """The parsed contents of some files.
+    """The parsed contents of some files; `value` is the last valid one.
 
     Contents are compared, not times: so it does not matter whether a file is rewritten, replaced, or, as Kubernetes
     does, reached through another link. A read while files are being replaced may find contents that do not match
     each other; the next read finds the new ones.
-
-    Attributes:
-        value: Their last valid contents.
     """
 
     def __init__(self, what: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:

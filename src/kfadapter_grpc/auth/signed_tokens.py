@@ -60,11 +60,7 @@ class TokenFault(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SignedToken:
-    """A token that was read and not verified.
-
-    Attributes:
-        key_id: The `kid` of its header; empty if unset.
-    """
+    """A token that was read and not verified; its `key_id` is empty without a `kid`."""
 
     text: str = field(repr=False)
     key_id: str

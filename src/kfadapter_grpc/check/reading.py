@@ -23,12 +23,7 @@ _SECONDS = 600.0
 
 
 def read_pipeline(stream: BinaryIO) -> Pipeline:
-    """Reads the pipeline of a file that can be read from its beginning twice.
-
-    Raises:
-        InvalidPipelineFileError: It is not a pipeline file.
-        UploadTooLargeError: It is larger than KFP accepts.
-    """
+    """Reads the pipeline of a file that can be read from its beginning twice. Raises as an upload does."""
     kind = kind_of(stream.read(_HEAD))
     stream.seek(0)
     limits = UploadLimits()

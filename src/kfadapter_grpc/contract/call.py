@@ -78,10 +78,9 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a call may do, where that depends on the namespace. The namespace None is one that KFP does not know.
+    """What a call may do, where that depends on the namespace; None is one that KFP does not know.
 
-    Attributes:
-        needed: The role that the call needs where it changes something.
+    Where it changes something, it needs the role `needed`.
     """
 
     name: str

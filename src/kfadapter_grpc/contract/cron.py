@@ -35,11 +35,7 @@ _ZONE = re.compile(r"(CRON_)?TZ=")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a cron expression.
-
-    Attributes:
-        sample: Six fields that KFP accepts, with this one in use.
-    """
+    """A field of a cron expression; `sample` is six fields that KFP accepts, with this one in use."""
 
     name: str
     lowest: int
@@ -64,11 +60,7 @@ _MIN_FIELDS = len(FIELDS) - 1
 
 
 class CronError(ValueError):
-    """The expression cannot be read; the text is robfig/cron's.
-
-    Attributes:
-        field: The invalid field; None if it is the whole expression.
-    """
+    """The expression cannot be read, or one field of it; the text is robfig/cron's."""
 
     def __init__(self, text: str, field: Field | None = None) -> None:
         super().__init__(text)
@@ -77,12 +69,7 @@ class CronError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values that a field allows.
-
-    Attributes:
-        steps: The step of each part with a star; 1 for all values.
-        numbers: The values of the other parts.
-    """
+    """The values that a field allows: the step of each part with a star, and the numbers of the other parts."""
 
     steps: tuple[int, ...]
     numbers: frozenset[int]

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """An invalid field of a request.
-
-    Attributes:
-        field: The path of the field as in the proto (`metadata.name`).
-    """
+    """An invalid field of a request, by its path in the proto (`metadata.name`)."""
 
     field: str
     description: str

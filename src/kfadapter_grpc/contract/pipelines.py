@@ -267,12 +267,7 @@ class FileKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PipelineFile:
-    """A checked file, ready to be stored.
-
-    Attributes:
-        stream: The bytes, at position 0. Its creator closes it.
-        sha256: The checksum of the bytes, 32 bytes.
-    """
+    """A checked file, ready to be stored; the creator of the stream, which is at position 0, closes it."""
 
     stream: BinaryIO
     size: int
@@ -290,12 +285,7 @@ class ByteStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PipelineDownload:
-    """The file of a version as KFP stores it: JSON, of one document or two.
-
-    Attributes:
-        stream: The bytes, at position 0. The creator of the stream closes it.
-        sha256: The checksum of the bytes, 32 bytes.
-    """
+    """The file of a version as KFP stores it: JSON, of one document or two. The creator of the stream closes it."""
 
     stream: ByteStream
     size: int

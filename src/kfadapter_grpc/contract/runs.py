@@ -331,8 +331,6 @@ class DeleteRunRequest:
 def run_id_for(request_id: str, namespace: str = "") -> str:
     """Returns the id of the run that Create makes under a request id.
 
-    Args:
-        request_id: The request id.
-        namespace: The run's namespace in KFP; empty if neither the adapter's settings nor the call name one.
+    `namespace` is the run's in KFP; empty if neither the adapter's settings nor the call name one.
     """
     return str(uuid.uuid5(_NAMESPACE, f"{namespace}/{request_id}"))

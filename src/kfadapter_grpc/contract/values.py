@@ -53,11 +53,7 @@ class NumberText(str):
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A part of a value that had to be replaced.
-
-    Attributes:
-        path: Its position (`parameters.x[3]`).
-    """
+    """A part of a value that had to be replaced; its path is like `parameters.x[3]`."""
 
     path: str
     why: str

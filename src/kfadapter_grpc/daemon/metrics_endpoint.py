@@ -54,11 +54,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class MetricsEndpoint:
-    """Serves `GET /metrics` while the context is entered.
-
-    Attributes:
-        address: The listen address, HOST:PORT, with the bound port once entered; or `off`.
-    """
+    """Serves `GET /metrics` while the context is entered; its `address` then has the bound port, or is `off`."""
 
     def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
         """Configures the endpoint; only the requested metrics are collected.

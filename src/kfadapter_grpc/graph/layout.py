@@ -56,7 +56,7 @@ class Box:
     """A positioned box.
 
     Attributes:
-        width: Width in columns, including borders.
+        width: In columns, including borders.
         lines: Its lines of text; the first line of a group is in the upper border.
         depth: The number of boxes around it.
     """
@@ -89,13 +89,7 @@ class Layout:
 
 
 def layout(graph: Graph, fit: Fit) -> Layout:
-    """Lays a graph out.
-
-    If it need not fit, it may become wider than `fit`; see its `width`.
-
-    Raises:
-        TooWideError: It must fit and does not.
-    """
+    """Lays a graph out. If it must fit and does not, raises TooWideError; else it may become wider than `fit`."""
     drawn = [_drawn(node, fit) for node in graph.nodes]
     found = []
     for part in parts(len(graph.nodes), graph.edges):

@@ -27,11 +27,7 @@ _TURNING = {0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x20
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Tasks of one group.
-
-    Attributes:
-        edges: Pairs of indices in `nodes`; acyclic, unique, sorted.
-    """
+    """Tasks of one group; edges are pairs of indices in `nodes`: acyclic, unique, sorted."""
 
     nodes: tuple[Node, ...] = ()
     edges: tuple[tuple[int, int], ...] = ()

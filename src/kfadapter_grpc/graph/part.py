@@ -53,9 +53,7 @@ class Run:
 def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Run, int]]:
     """Assigns a row, from 0, to each net that is not straight; a net in a cycle with others gets two.
 
-    Args:
-        pins: The columns of all nets.
-        width: The number of columns; one more on the right may be used.
+    `width` is the number of columns; one more on the right may be used.
     """
     runs = [Run(net, *pin) for net, pin in enumerate(pins) if len({*pin.tops, *pin.bottoms}) > 1]
     used = {column for pin in pins for column in pin.tops + pin.bottoms}
@@ -147,11 +145,7 @@ class Wire:
 
 @dataclass(slots=True)
 class Placed:
-    """A positioned part.
-
-    Attributes:
-        corners: The upper left corner of each node's box.
-    """
+    """A positioned part, with the upper left corners of its nodes' boxes."""
 
     corners: dict[int, tuple[int, int]] = field(default_factory=dict)
     widths: dict[int, int] = field(default_factory=dict)
@@ -217,16 +211,9 @@ def _drawn(plan: Plan) -> Placed:
 
 
 def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int]:
-    """Draws the lines between two rows.
+    """Draws the lines between two rows of a plan, of which `number` is the upper one.
 
-    Args:
-        plan: All rows.
-        number: The index of the upper row.
-        top: The row of cells where it begins.
-        y: The first row of cells for lines.
-
-    Returns:
-        The lines, and the row of cells where the lower row begins.
+    In rows of cells: that row begins at `top`, the lines at `y`. Returns them, and where the lower row begins.
     """
     channel = plan.nets[number]
     reach = {item: plan.reach(item) for row in plan.rows[number : number + 2] for item in row}

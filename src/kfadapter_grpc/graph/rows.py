@@ -133,12 +133,7 @@ class Net:
 
 
 def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
-    """Groups the links between two rows into few nets.
-
-    Args:
-        links: The links.
-        passing: The items that are passing lines: in the upper row, each belongs to one net.
-    """
+    """Groups the links between two rows into few nets; of `passing` lines in the upper row, each is in one net."""
     numbers = {item: number for number, item in enumerate(sorted({item for link in links for item in link}))}
     items = list(numbers)
     groups = parts(len(items), [(numbers[up], numbers[down]) for up, down in links])

@@ -26,11 +26,7 @@ _BYTES = (1e3, 1e4, 1e5, 1e6, 4e6, 16e6, 64e6, 256e6)
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric.
-
-    Attributes:
-        name: Its name when scraped; the name of a counter ends with `_total`.
-    """
+    """One metric, by its name when scraped: that of a counter ends with `_total`."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]

@@ -28,8 +28,7 @@ class Audit(NamedTuple):
 def audit_log(settings: Settings) -> Iterator[Audit]:
     """Writes the audit log on a thread of its own during the block; what is queued is written at the end.
 
-    Raises:
-        SettingsError: The file cannot be opened.
+    Raises SettingsError if the file cannot be opened.
     """
     if settings.audit_log in ("", OFF):
         yield Audit((), lambda: 0)

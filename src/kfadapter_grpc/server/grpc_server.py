@@ -60,11 +60,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class AdapterServer:
-    """The gRPC server with all its services. A context manager: starts on entering, stops on leaving.
-
-    Attributes:
-        address: The listen address, HOST:PORT; with the bound port after the start.
-    """
+    """The gRPC server with all its services, while the context is entered; its `address` then has the bound port."""
 
     def __init__(
         self,

@@ -35,8 +35,7 @@ def signed_bearers(path: Path) -> SignedBearers:
 def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
     """Fetches a document of an issuer. Redirects are not followed: they would lead to another server than the set one.
 
-    Raises:
-        FetchError: There was no response with status 200 in time, or it is too large.
+    Raises FetchError if there was no response with status 200 in time, or if it is too large.
     """
     parts = urlsplit(url)
     path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"

@@ -32,8 +32,7 @@ T = TypeVar("T")
 class Security:
     """Certificates, tokens and names of a server; changed files are re-read while it runs.
 
-    Attributes:
-        credentials: The certificates for TLS; None without TLS.
+    Its `credentials` are None without TLS.
     """
 
     def __init__(self, settings: Settings) -> None:

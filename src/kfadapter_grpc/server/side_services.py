@@ -39,11 +39,7 @@ _THREADS = 2
 
 
 class SideListener:
-    """Serves some services, and nothing else, in plain text on another address.
-
-    Attributes:
-        address: The listen address; empty if it does not listen.
-    """
+    """Serves some services, and nothing else, in plain text on another address; on none if that is empty."""
 
     def __init__(
         self, listen: str, option: str, add: Callable[[grpc.Server], None], options: Sequence[tuple[str, int]]

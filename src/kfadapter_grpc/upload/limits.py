@@ -19,11 +19,7 @@ _LONGEST_QUOTE = 60
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Limits of one upload.
-
-    Attributes:
-        max_bytes: The largest file, and the largest unpacked pipeline in an archive. KFP's own limit is 32 MiB.
-    """
+    """Limits of one upload: `max_bytes` is for the file and for the unpacked one; KFP's own limit is 32 MiB."""
 
     max_bytes: int = 32 * _MIB
     memory_bytes: int = _MIB // 4

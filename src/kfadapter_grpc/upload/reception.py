@@ -53,15 +53,7 @@ def received(
     The file exists within the block only; nothing remains of it afterwards, whatever happened. If the block raises that
     KFP rejected the file, or failed, without its position, the position is searched for and raised with the error.
 
-    Args:
-        chunks: The bytes, split in any way.
-        limits: The limits of the upload.
-        total_bytes: The announced size, if any.
-        sha256: The announced checksum, 32 bytes, if any.
-        call: The call that the upload belongs to; the work ends when it does.
-
-    Yields:
-        The file, its stream at position 0.
+    The size and the checksum are those that were announced, if any. The work ends when the call does.
 
     Raises:
         UploadTooLargeError: The file, or what an archive unpacks to, is larger than the limit.

@@ -41,11 +41,7 @@ _JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class WatchFigures:
-    """Numbers about watching.
-
-    Attributes:
-        runs: The number of runs that they are subscribed to; one in two scopes counts twice.
-    """
+    """Numbers about watching; a run in two scopes counts twice."""
 
     watches: int
     runs: int

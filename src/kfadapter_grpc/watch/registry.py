@@ -199,11 +199,7 @@ def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]
 
 
 class FilterGroup:
-    """All watches of one filter.
-
-    Attributes:
-        run_ids: The runs that they are subscribed to, the newest last.
-    """
+    """All watches of one filter, and the runs that they are subscribed to, the newest last."""
 
     def __init__(self, where: RunFilter, cache: RunCache) -> None:
         self.where = where
