@@ -17,7 +17,7 @@ from kfadapter_embedded import page
 from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
-from kfadapter_grpc.cli.invocation import Step, again, do
+from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.daemon import LogLevel
 from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.settings import Settings
@@ -136,7 +136,7 @@ def check_folder(folder: Path) -> None:
             raise CommandError(
                 f"{path} is a file, not a folder" if path.exists() else f"{path} is a link to nothing",
                 why=f"the data folder would be {folder}",
-                next_step=do("the same command with another folder for --data"),
+                next_step="the same command with another folder for --data",
             )
 
 
@@ -223,9 +223,9 @@ def _last_lines(said: str) -> str:
     return "\n".join(lines[-LAST_LINES:]) or "it left no word"
 
 
-def _way_out(cause: str) -> Step:
+def _way_out(cause: str) -> str | Step:
     if "is in use by process" in cause:
-        return do("stop the other kfadapter dev, or name another folder with --data")
+        return "stop the other kfadapter dev, or name another folder with --data"
     return again(words="once that is seen to, or with another folder for --data")
 
 

@@ -14,7 +14,7 @@ from kfadapter.v1 import errors_pb2
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.errors import MEANINGS, ExitCode
 from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, HINTS, exit_code, report
-from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, again, other
+from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, Step, again, other
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, FieldViolation, InvalidFieldError, all_error_classes
@@ -135,7 +135,7 @@ def test_every_reason_has_a_next_step_that_works(
     what, why, *after = capsys.readouterr().err.splitlines()
     assert (what.partition(":")[0], why.partition(":")[0], after[0][:7]) == ("error", "why", "next:  ")
     assert len(after[0]) > len("next:  ")
-    if step.command:
+    if isinstance(step, Step):
         program, *words = shlex.split(after[0].removeprefix("next:  "))
         assert program == "kfadapter"
         if words[-1] != "--help":

@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 from kfadapter_grpc.cli.contexts import in_use, name_in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, do, manual, other, start
+from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, manual, other, start
 from kfadapter_grpc.cli.references import similar_name
 from kfadapter_grpc.cli.text import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
@@ -25,14 +25,14 @@ from kfadapter_grpc.setting_sources import SettingsError
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
 
-_ANOTHER_SERVER = do(
+_ANOTHER_SERVER = (
     "check HOST:PORT of --target: no adapter responds there; if it uses TLS: kfadapter --ca FILE ..., and with "
     "--client-certificate and --client-key if it requires them"
 )
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": do("omit --tls, --ca and their variables: the server does not use TLS"),
-    "Hostname Verification": do("kfadapter --server-name NAME ... with the name in the adapter's certificate"),
-    "Tls handshake failed": do("kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from"),
+    "WRONG_VERSION_NUMBER": "omit --tls, --ca and their variables: the server does not use TLS",
+    "Hostname Verification": "kfadapter --server-name NAME ... with the name in the adapter's certificate",
+    "Tls handshake failed": "kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from",
 }
 """What to do where TLS fails, by gRPC's error text; the first match applies."""
 _EXIT_CODES = {
@@ -47,7 +47,7 @@ _SIMILAR_SECONDS = 3.0
 PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
 
-HINTS: dict[str, Step] = {
+HINTS: dict[str, str | Step] = {
     "PIPELINE_NOT_FOUND": other("list", words="shows all pipelines; --namespace selects another namespace"),
     "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows all versions"),
     "RUN_NOT_FOUND": other("runs", words="shows the newest runs; a deleted run cannot be found again"),
@@ -68,8 +68,8 @@ HINTS: dict[str, Step] = {
         without="--request-id", words="makes a new request; a request id cannot be reused for other content"
     ),
     "INVALID_FIELD": manual("lists the allowed values"),
-    "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints valid messages"),
-    "INVALID_PIPELINE_FILE": do("correct the file, or compile it again with the kfp SDK, then repeat the command"),
+    "INVALID_UPLOAD": "check that the file is not empty; kfadapter payload FILE prints valid messages",
+    "INVALID_PIPELINE_FILE": "correct the file, or compile it again with the kfp SDK, then repeat the command",
     "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or in transit"),
     "INVALID_PAGE_TOKEN": again(words="starts the listing again"),
     "PARAMETER_MISSING": other("get", PIPELINE, words="shows the parameters and which of them are required"),
@@ -83,30 +83,30 @@ HINTS: dict[str, Step] = {
         words="shows its state: only failed runs can be retried",
     ),
     "AMBIGUOUS_NAME": other("experiments", words="shows the ids; an id is never ambiguous"),
-    "KFP_REJECTED_CREDENTIALS": do("contact the adapter's operator: Kubeflow Pipelines rejects its credentials"),
+    "KFP_REJECTED_CREDENTIALS": "contact the adapter's operator: Kubeflow Pipelines rejects its credentials",
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
-    "UPLOAD_TOO_LARGE": do("reduce the file: large data belongs in artifacts, not in the pipeline"),
+    "UPLOAD_TOO_LARGE": "reduce the file: large data belongs in artifacts, not in the pipeline",
     "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or free space on KFP's disk"),
     "OVERLOADED": again(words="in a few seconds"),
-    "UNAUTHENTICATED": do(
+    "UNAUTHENTICATED": (
         "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator "
         "issues one, or names the issuer for kfadapter login"
     ),
-    "PERMISSION_DENIED": do("request access from the adapter's operator, or use another --namespace"),
+    "PERMISSION_DENIED": "request access from the adapter's operator, or use another --namespace",
     "KFP_UNAVAILABLE": again(
         words="in a moment; if it persists, kfadapter doctor --server, where the adapter runs, shows the cause"
     ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
     "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="allows more time"),
-    "UNSUPPORTED_BY_KFP": do(
+    "UNSUPPORTED_BY_KFP": (
         "follow the message; kfadapter doctor --server, where the adapter runs, shows what this KFP does not support"
     ),
-    "KFP_ERROR": do("search the adapter's log for the request id, then the log of Kubeflow Pipelines"),
-    "INTERNAL": do("report it with the request id; the adapter's log has the details"),
+    "KFP_ERROR": "search the adapter's log for the request id, then the log of Kubeflow Pipelines",
+    "INTERNAL": "report it with the request id; the adapter's log has the details",
     "CANCELLED": again(words="if the cancellation was unintended"),
     "CANNOT_CONNECT": start("starts an adapter on this machine; --target HOST:PORT names another one"),
     "DEADLINE": again("--timeout", PATIENT_SECONDS, words="allows more time"),
-    "CALL_FAILED": do("check that --target is a kfadapter; a newer one may need a newer client, too"),
+    "CALL_FAILED": "check that --target is a kfadapter; a newer one may need a newer client, too",
 }
 
 
@@ -130,12 +130,11 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error, context)
-    step = error.next_step
-    print_parts(error.what, error.why, invocation.format(step) if isinstance(step, Step) else step)
+    print_parts(error.what, error.why, invocation.format(error.next_step))
     return error.exit_code
 
 
-def _token_step(error: AdapterError, invocation: Invocation) -> Step | None:
+def _token_step(error: AdapterError, invocation: Invocation) -> str | Step | None:
     """Returns how to get a valid token, if the context has a source of tokens."""
     if error.reason == UnauthenticatedError.reason:
         with suppress(CommandError):
@@ -143,7 +142,7 @@ def _token_step(error: AdapterError, invocation: Invocation) -> Step | None:
             if isinstance(source, Login):
                 return other("login")
             if source is not None:
-                return do(f"try what makes the token by itself: {shlex.join([source.command, *source.args])}")
+                return f"try what makes the token by itself: {shlex.join([source.command, *source.args])}"
     return None
 
 
@@ -200,7 +199,7 @@ def _in_words(error: Exception, context: str) -> CommandError:
     )
 
 
-def next_step(error: AdapterError) -> Step:
+def next_step(error: AdapterError) -> str | Step:
     """Returns what to do after an error."""
     cause = error.metadata.get("cause", "refused")
     if step := next((step for text, step in _HANDSHAKES.items() if text in cause), None):

@@ -24,35 +24,30 @@ _DEFAULT_PORT = "50051"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: a text, a command that follows from the failed one, or both."""
+    """What to do next: a command that follows from the failed one, and a text."""
 
+    command: Callable[[Invocation], str]
     words: str = ""
-    command: Callable[[Invocation], str] | None = None
 
 
 def again(*options: str, words: str = "", without: str = "") -> Step:
     """Returns a step that repeats the command, with more options or without one."""
-    return Step(words, lambda failed: failed.again(options, without))
+    return Step(lambda failed: failed.again(options, without), words)
 
 
 def other(*command: str, words: str = "") -> Step:
     """Returns a step that runs another command for the same adapter."""
-    return Step(words, lambda failed: failed.other(command))
+    return Step(lambda failed: failed.other(command), words)
 
 
 def manual(words: str) -> Step:
     """Returns a step that shows the help of the failed command."""
-    return Step(words, lambda failed: f"{failed.command} --help")
+    return Step(lambda failed: f"{failed.command} --help", words)
 
 
 def start(words: str) -> Step:
     """Returns a step that starts an adapter on this machine."""
-    return Step(words, lambda failed: failed.start())
-
-
-def do(words: str) -> Step:
-    """Returns a step without a command."""
-    return Step(words)
+    return Step(Invocation.start, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +60,11 @@ class Invocation:
     command: str = PROGRAM
     run: str = ""
 
-    def format(self, step: Step) -> str:
+    def format(self, step: str | Step) -> str:
         """Formats a step: the command on its own line, the text below it."""
-        command = step.command(self) if step.command else ""
-        return "\n".join(part for part in (command, step.words) if part)
+        if isinstance(step, str):
+            return step
+        return "\n".join(part for part in (step.command(self), step.words) if part)
 
     def other(self, command: Sequence[str]) -> str:
         """Returns another command for the same adapter."""

@@ -11,7 +11,7 @@ import typer
 from kfadapter_grpc.cli import contexts
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import again, do, other
+from kfadapter_grpc.cli.invocation import again, other
 from kfadapter_grpc.cli.options import ClientOptions, Output
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ def _failed(made: "Login", error: "OAuthError") -> CommandError:
     return CommandError(
         what.get(error.code, f"cannot log in at {made.issuer}"),
         why=str(error),
-        next_step=again(words="gets a new code")
-        if error.code in what
-        else do("check --issuer, --client-id and --scope"),
+        next_step=again(words="gets a new code") if error.code in what else "check --issuer, --client-id and --scope",
         exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
     )
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, do, other
+from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, other
 from kfadapter_grpc.cli.logs import LogTails
 from kfadapter_grpc.cli.run_tree import Line, Marks, Rank, fit, marks_for, run_line, short_error, task_lines
 from kfadapter_grpc.cli.run_view import print_outputs
@@ -339,6 +339,6 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
             f"run '{cancelled.display_name}' was cancelled",
             # The run's own error is mostly that its tasks failed, a result of the termination.
             why="it was terminated",
-            next_step=do("start it again with kfadapter run, if it was not meant to end"),
+            next_step="start it again with kfadapter run, if it was not meant to end",
             exit_code=ExitCode.CANCELLED,
         )

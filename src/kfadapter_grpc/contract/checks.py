@@ -22,6 +22,7 @@ Wrong: TypeAlias = Iterator[tuple[str, str]]
 
 MAX_COLUMN_BYTES = 255
 """Maximum of UTF-8 bytes in a description of an experiment, run or recurring run, and in a display name (KFP's)."""
+_TAG_LENGTH = 63
 _SHOWN = 80
 
 
@@ -99,8 +100,8 @@ def within(least: int, most: int, wrong: str) -> Check:
     return check
 
 
-def tags(limit: int, wrong: str, *, reserved: str = "", length: int = 63) -> Check:
-    """Up to `limit` tags, none of which begins with `reserved`; keys and values have KFP's `length`."""
+def tags(limit: int, wrong: str, *, reserved: str = "") -> Check:
+    """Up to `limit` tags, none of which begins with `reserved`; keys and values are as long as KFP allows."""
 
     def check(value: Mapping[str, str]) -> Iterator[str]:
         if len(value) > limit:
@@ -108,9 +109,9 @@ def tags(limit: int, wrong: str, *, reserved: str = "", length: int = 63) -> Che
         for key, content in value.items():
             if not key or "." in key:
                 yield f"the key '{key[:_SHOWN]}' is empty or holds a dot, which Kubeflow Pipelines does not allow"
-            named = f"the key '{key[:20]}…'" if len(key) > length else "a key"
-            yield from (f"{named} {wrong}" for wrong in text(length)(key))
-            yield from (f"the value of '{key[:_SHOWN]}' {wrong}" for wrong in text(length)(content))
+            named = f"the key '{key[:20]}…'" if len(key) > _TAG_LENGTH else "a key"
+            yield from (f"{named} {wrong}" for wrong in text(_TAG_LENGTH)(key))
+            yield from (f"the value of '{key[:_SHOWN]}' {wrong}" for wrong in text(_TAG_LENGTH)(content))
             if reserved and key.startswith(reserved):
                 yield f"the key '{key[:_SHOWN]}' begins with {reserved}, which is the adapter's own"
 

@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
-from kfadapter_grpc.cli.invocation import do, other
+from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Status, Verdict, certificate, clock, failed, ok, skipped, warning
@@ -73,7 +73,7 @@ def container_engine(client: Client) -> Iterator[Verdict]:
         _ENGINE,
         found.stderr.strip(),
         why="kfadapter dev refuses pipelines with container components, unless --steps process is set",
-        next_step=do("install and start Docker or Podman, or name another engine in DOCKER_HOST"),
+        next_step="install and start Docker or Podman, or name another engine in DOCKER_HOST",
     )
 
 
@@ -120,7 +120,7 @@ def _encryption(client: Client) -> Verdict:
         "encryption",
         f"the connection to {client.target} is not encrypted",
         why="others on the network can read and change what is sent",
-        next_step=do("use --tls or --ca FILE, if the adapter has TLS; otherwise ask its operator for it"),
+        next_step="use --tls or --ca FILE, if the adapter has TLS; otherwise ask its operator for it",
     )
 
 
@@ -135,9 +135,12 @@ def _services(client: Client) -> Verdict:
                 raise
             missing.append(service)
     if missing:
-        text = f"not served: {', '.join(missing)}"
-        step = do(f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}")
-        return warning("services", text, why="their commands answer UNIMPLEMENTED", next_step=step)
+        return warning(
+            "services",
+            f"not served: {', '.join(missing)}",
+            why="their commands answer UNIMPLEMENTED",
+            next_step=f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}",
+        )
     if down:
         step = other("health", _KFP, words="shows whether KFP is reachable")
         return failed("services", f"NOT_SERVING: {', '.join(down)}", why="a probe would say so", next_step=step)
@@ -151,7 +154,7 @@ def _kfp(client: Client) -> Verdict:
         "kfp",
         "the adapter cannot reach Kubeflow Pipelines",
         why="NOT_SERVING: the adapter checks it every few seconds; calls fail with KFP_UNAVAILABLE until it responds",
-        next_step=do("where the adapter runs: kfadapter doctor --server shows how far it gets"),
+        next_step="where the adapter runs: kfadapter doctor --server shows how far it gets",
         exit_code=ExitCode.CANNOT_CONNECT,
     )
 
@@ -171,7 +174,7 @@ def _version(client: Client) -> Verdict:
         "version",
         f"the adapter is {told}, the client {here}",
         why="what only one of them knows is refused or not shown",
-        next_step=do(f"pip install {DISTRIBUTION}=={there}" if there else "update the adapter"),
+        next_step=f"pip install {DISTRIBUTION}=={there}" if there else "update the adapter",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.auth.issuers import parse_issuers
-from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok
@@ -39,7 +38,7 @@ def _keys(issuer: Issuer) -> Verdict:
             check,
             str(error),
             why="its tokens cannot be verified",
-            next_step=do("correct issuer, jwks_url and ca_file in the file of issuers, or let the adapter reach it"),
+            next_step="correct issuer, jwks_url and ca_file in the file of issuers, or let the adapter reach it",
         )
     role = f"their bearers are {issuer.role.value}s" if issuer.role else "their bearers have no role of the issuer"
     return ok(check, f"{len(keys)} keys; tokens for {' or '.join(issuer.audiences)} are valid, and {role}")
@@ -61,5 +60,5 @@ def _review(review: TokenReview) -> Verdict:
         "token review",
         f"{review.url} does not review tokens: {found}",
         why="tokens of service accounts cannot be verified",
-        next_step=do("bind the adapter's service account to the ClusterRole system:auth-delegator"),
+        next_step="bind the adapter's service account to the ClusterRole system:auth-delegator",
     )

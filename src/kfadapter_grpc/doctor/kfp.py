@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.invocation import again, do
+from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.doctor.verdict import Verdict, certificate, clock, failed, ok, skipped, warning
 from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
 
@@ -60,7 +60,7 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
             "KFP cleanup",
             f"could not be deleted: {what}",
             why="Kubeflow Pipelines did not answer, or refused",
-            next_step=do("delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID"),
+            next_step="delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID",
         )
     if not write:
         names = ", ".join(probe.name for probe in PROBES if probe.writes)
@@ -74,7 +74,7 @@ def _way_without_credentials(reached: Reach, url: str, namespace: str) -> Iterat
         reached = replace(reached, stopped_at=None)
     way = list(_way(reached, url, namespace))
     yield from way[: STAGES.index(Stage.CREDENTIALS)]
-    step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access")
+    step = "at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access"
     yield skipped("KFP credentials and facts", "Kubeflow Pipelines is called as each caller", step)
 
 
@@ -90,7 +90,7 @@ def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
                 name,
                 reached.found,
                 why=f"{url} is where the adapter looks for Kubeflow Pipelines",
-                next_step=do(reached.advice),
+                next_step=reached.advice,
                 exit_code=_EXIT_CODES.get(stage, ExitCode.REFUSED),
             )
         elif stage is Stage.NAMESPACE:
@@ -119,7 +119,7 @@ def _namespace(reached: Reach, namespace: str) -> Verdict:
             "KFP namespace",
             "this Kubeflow Pipelines serves several users, and no namespace is set",
             why="calls that name none see shared pipelines only, and cannot list runs or experiments",
-            next_step=do("set KFADAPTER_NAMESPACE, or have callers name a namespace"),
+            next_step="set KFADAPTER_NAMESPACE, or have callers name a namespace",
         )
     if reached.multi_user:
         return ok("KFP namespace", f"'{namespace}' can be looked into")
@@ -141,7 +141,5 @@ def _fact(finding: Finding) -> Verdict:
     if finding.outcome is Outcome.UNKNOWN:
         return skipped(name, finding.found, again(WRITE_FLAG, words="makes one") if finding.found == NO_SAMPLE else "")
     what = f"it does not hold that {probe.sentence}: {finding.found}"
-    step = do(
-        probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
-    )
+    step = probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)

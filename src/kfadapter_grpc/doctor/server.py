@@ -18,7 +18,6 @@ from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.rules import Match, parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import try_address
@@ -62,7 +61,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
                 "settings",
                 line,
                 why="kfadapter serve would not start",
-                next_step=do("correct it; kfadapter serve --check prints all settings"),
+                next_step="correct it; kfadapter serve --check prints all settings",
                 exit_code=ExitCode.USAGE,
             )
         yield skipped("everything else", "the settings are wrong")
@@ -85,7 +84,7 @@ def upload_folder(settings: Settings) -> Verdict:
             "upload folder",
             f"{folder} is in memory ({kind})",
             why="files on their way count as memory of the adapter, which may be killed for it",
-            next_step=do("name a folder on a disk: KFADAPTER_UPLOAD_DIR, in Kubernetes an emptyDir without a medium"),
+            next_step="name a folder on a disk: KFADAPTER_UPLOAD_DIR, in Kubernetes an emptyDir without a medium",
         )
     free, wanted = shutil.disk_usage(folder).free, settings.max_uploads * settings.max_upload_bytes
     if free < wanted:
@@ -93,7 +92,7 @@ def upload_folder(settings: Settings) -> Verdict:
             "upload folder",
             f"{folder} has {_mib(free)} left",
             why=f"{settings.max_uploads} uploads of {_mib(settings.max_upload_bytes)} at once need {_mib(wanted)}",
-            next_step=do("make room, or lower KFADAPTER_MAX_UPLOADS"),
+            next_step="make room, or lower KFADAPTER_MAX_UPLOADS",
         )
     return ok("upload folder", f"{folder} is on a disk ({kind or 'of unknown kind'}) with {_mib(free)} left")
 
@@ -120,7 +119,7 @@ def shown_certificate(settings: Settings) -> Verdict:
         "certificate",
         f"others can reach {settings.listen}, and there is no TLS",
         why="calls, and the tokens with them, can be read and changed on their way",
-        next_step=do("set KFADAPTER_TLS_CERTIFICATE and KFADAPTER_TLS_KEY"),
+        next_step="set KFADAPTER_TLS_CERTIFICATE and KFADAPTER_TLS_KEY",
     )
 
 
@@ -131,7 +130,7 @@ def callers(settings: Settings) -> Verdict:
         what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
         if tokens.expired < len(tokens):
             return ok("callers", what)
-        return failed("callers", what, why="no client can call", next_step=do("kfadapter token makes a new one"))
+        return failed("callers", what, why="no client can call", next_step="kfadapter token makes a new one")
     if settings.issuers is not None:
         return ok("callers", f"are known by signed tokens of the issuers in {settings.issuers}")
     if settings.tls_client_ca is not None:
@@ -142,7 +141,7 @@ def callers(settings: Settings) -> Verdict:
         "callers",
         "are not asked who they are",
         why=f"anyone who reaches {settings.listen} may do everything",
-        next_step=do("set KFADAPTER_TOKEN_FILE, KFADAPTER_ISSUERS or KFADAPTER_TLS_CLIENT_CA"),
+        next_step="set KFADAPTER_TOKEN_FILE, KFADAPTER_ISSUERS or KFADAPTER_TLS_CLIENT_CA",
     )
 
 
@@ -157,7 +156,7 @@ def access_rules(settings: Settings) -> Verdict:
             "access rules",
             f"{len(missing)} of the {len(matches)} rules in {settings.access_rules} match no caller",
             why=f"what they compare is only known of callers with {' and '.join(sorted(set().union(*missing)))}",
-            next_step=do("set it, or remove these rules"),
+            next_step="set it, or remove these rules",
         )
     open_to_all = sum(_of_any_issuer(match) for match in matches)
     accepted = parse_issuers(settings.issuers.read_bytes()) if open_to_all and settings.issuers else None
@@ -166,7 +165,7 @@ def access_rules(settings: Settings) -> Verdict:
             "access rules",
             f"{open_to_all} of the {len(matches)} rules in {settings.access_rules} match the tokens of every issuer",
             why="another issuer may use the same subjects, groups and claims",
-            next_step=do("name the issuer, or the way, in these rules"),
+            next_step="name the issuer, or the way, in these rules",
         )
     return ok(
         "access rules",
@@ -221,7 +220,7 @@ def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, 
             check,
             f"{listen} cannot be listened on",
             why=error.strerror or str(error),
-            next_step=do(f"choose an address of this machine and a port above 1023: {variable}"),
+            next_step=f"choose an address of this machine and a port above 1023: {variable}",
         )
     return ok(check, f"{listen} is free")
 
@@ -242,7 +241,7 @@ def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
         check,
         f"{listen} is in use",
         why="with TLS only a caller can tell whether by an adapter",
-        next_step=do(f"kfadapter --target {_near(listen)} --ca FILE doctor"),
+        next_step=f"kfadapter --target {_near(listen)} --ca FILE doctor",
     )
 
 
@@ -272,7 +271,7 @@ def _foreign(check: str, listen: str, variable: str) -> Verdict:
         check,
         f"{listen} is in use, and not by an adapter",
         why="kfadapter serve would not start",
-        next_step=do(f"stop what listens there, or choose another address: {variable}"),
+        next_step=f"stop what listens there, or choose another address: {variable}",
     )
 
 

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.auth.reloaded import read_small
-from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
@@ -80,7 +79,7 @@ def _route(settings: Settings) -> Iterator[Verdict]:
         ROUTE,
         f"/apis/v1alpha1/runs/RUN/nodes/POD/log is not answered by Kubeflow Pipelines at {settings.kfp_url}",
         why="a proxy or gateway before it does not pass that path on, so archived logs cannot be read",
-        next_step=do("set KFADAPTER_KFP_URL to its API server, port 8888 of the service ml-pipeline"),
+        next_step="set KFADAPTER_KFP_URL to its API server, port 8888 of the service ml-pipeline",
     )
 
 
@@ -109,7 +108,7 @@ def _refused(error: PodLogError, namespace: str) -> Verdict:
         step = f"grant the adapter's service account get on pods/log in '{namespace}': deploy/components/pod-logs"
     elif error.status:
         step = "see whether the service account and its token are valid, or set KFADAPTER_POD_LOGS=off"
-    return warning(PODS, error.why, why=_ALONE, next_step=do(step))
+    return warning(PODS, error.why, why=_ALONE, next_step=step)
 
 
 def _own_namespace() -> str:
@@ -130,7 +129,7 @@ def outputs(settings: Settings) -> Verdict:
             reading.check(Call(_NOBODY, _METADATA_SECONDS))
     except (StoreError, OSError) as error:
         step = "check mlmd_address, and whether the NetworkPolicy allows connections to its port"
-        return warning(OUTPUTS, str(error), why=_NO_OUTPUTS, next_step=do(step))
+        return warning(OUTPUTS, str(error), why=_NO_OUTPUTS, next_step=step)
     return ok(OUTPUTS, f"ML Metadata at {store.address} responds")
 
 
@@ -155,6 +154,6 @@ def stores(settings: Settings) -> Iterator[Verdict]:
                 step = (
                     f"correct it in {settings.artifact_stores}, or let the NetworkPolicy pass connections to the store"
                 )
-                yield warning(STORES, f"{where}: {words}", why=_NO_BYTES, next_step=do(step))
+                yield warning(STORES, f"{where}: {words}", why=_NO_BYTES, next_step=step)
             else:
                 yield ok(STORES, f"{where} can be read")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.invocation import Invocation, Step, current, do
+from kfadapter_grpc.cli.invocation import Invocation, Step, current
 from kfadapter_grpc.cli.options import ClientOptions
 
 SOON_DAYS = 14
@@ -46,12 +46,12 @@ class Verdict:
     def advice(self, target: str = "") -> str:
         """Spells what to do next: a command on its own line, and a text; for the adapter at `target`, if given."""
         invocation = Invocation(options=ClientOptions(target=target)) if target else current()
-        return invocation.format(self.next_step) if isinstance(self.next_step, Step) else self.next_step
+        return invocation.format(self.next_step)
 
 
-def ok(check: str, what: str, why: str = "") -> Verdict:
+def ok(check: str, what: str) -> Verdict:
     """The check passed."""
-    return Verdict(check, Status.OK, what, why)
+    return Verdict(check, Status.OK, what)
 
 
 def warning(check: str, what: str, *, why: str, next_step: str | Step) -> Verdict:
@@ -80,7 +80,7 @@ def certificate(check: str, words: str, ends: float) -> Verdict:
     """Checks a certificate by when it expires, in seconds since 1970; `words` name it before that."""
     days = (ends - time.time()) / _DAY_SECONDS
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
-    step = do("renew it, and see why it was not renewed by itself")
+    step = "renew it, and see why it was not renewed by itself"
     if days < 0:
         return failed(check, f"{words} ended {moment}", why="clients reject it", next_step=step)
     if days < SOON_DAYS:
@@ -97,5 +97,5 @@ def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:
         check,
         f"{whose} clock is {abs(ahead_seconds):.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} this one",
         why="filters by time miss what is new, and tokens and certificates may seem not yet or no longer valid",
-        next_step=do("set both clocks by NTP: timedatectl set-ntp true"),
+        next_step="set both clocks by NTP: timedatectl set-ntp true",
     )

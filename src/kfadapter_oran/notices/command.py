@@ -16,7 +16,7 @@ from kfadapter_grpc.addresses import OFF, split_address
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.contexts import in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
-from kfadapter_grpc.cli.invocation import do, other
+from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions, Format, Output
 from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.cli.values import duration, optional_moment, shown_time
@@ -346,19 +346,19 @@ def _outbox_errors() -> Iterator[None]:
         raise CommandError(
             str(error),
             why="two would send every notice twice",
-            next_step=do("stop the other one; kfadapter notify --list looks beside it"),
+            next_step="stop the other one; kfadapter notify --list looks beside it",
         ) from None
     except OutboxError as error:
         missing = str(error).startswith("not found: outbox")
         raise CommandError(
             str(error),
             why="notices are kept in the file of --outbox, or of KFADAPTER_NOTIFY_OUTBOX",
-            next_step=do("the same command with another --outbox FILE"),
+            next_step="the same command with another --outbox FILE",
             exit_code=ExitCode.NOT_FOUND if missing else ExitCode.REFUSED,
         ) from None
     except sqlite3.Error as error:
         raise CommandError(
             f"the outbox cannot be used: {error}",
             why="SQLite says so",
-            next_step=do("see to the disk and the file's permissions, then the same command again"),
+            next_step="see to the disk and the file's permissions, then the same command again",
         ) from None
