@@ -55,8 +55,6 @@ _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a t
 
 
 class SettingsError(Exception):
-    """The settings are invalid."""
-
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines

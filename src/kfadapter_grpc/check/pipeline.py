@@ -131,8 +131,6 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task of a group."""
-
     group: Group
     name: str
     spec: Mapping[str, Json]

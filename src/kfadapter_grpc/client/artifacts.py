@@ -41,8 +41,6 @@ _PAUSE_SECONDS = 0.5
 
 
 class Artifacts(Resource):
-    """The calls of ArtifactService."""
-
     def list(
         self,
         run_id: str = "",

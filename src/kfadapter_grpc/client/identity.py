@@ -7,8 +7,6 @@ from kfadapter_grpc.contract.identity import WhoAmI, WhoAmIRequest
 
 
 class IdentityCalls(Resource):
-    """The calls of IdentityService."""
-
     def who_am_i(self) -> WhoAmI:
         """Returns who the adapter takes this client for, and its roles."""
         return self._ask(WhoAmIRequest(), WhoAmI)

@@ -52,8 +52,6 @@ class ListArtifactsRequest(PageOfListRequest):
 
 @dataclass(frozen=True, slots=True)
 class GetArtifactRequest:
-    """Gets an artifact of a run."""
-
     run_id: RunId
     artifact_id: _ArtifactId
 
@@ -92,8 +90,6 @@ class ArtifactContent:
 
 @dataclass(frozen=True, slots=True)
 class ListMetricsRequest(ListRequest):
-    """Lists the metrics of runs."""
-
     ORDERS: ClassVar[tuple[str, ...]] = ListRunsRequest.ORDERS
 
     filter: RunFilter = field(default_factory=RunFilter)

@@ -40,8 +40,6 @@ class ExperimentRef:
 
 @dataclass(frozen=True, slots=True)
 class CreateExperimentRequest:
-    """Creates an experiment."""
-
     name: Annotated[str, text(MAX_EXPERIMENT_NAME, required="give the experiment a name")]
     description: Annotated[str, column(MAX_COLUMN_BYTES)] = ""
     allow_existing: bool = False
@@ -50,8 +48,6 @@ class CreateExperimentRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetExperimentRequest:
-    """Gets an experiment."""
-
     experiment: ExperimentRef
     namespace: Namespace = ""
 
@@ -82,7 +78,5 @@ class UnarchiveExperimentRequest(_OneExperiment):
 
 @dataclass(frozen=True, slots=True)
 class DeleteExperimentRequest:
-    """Deletes an experiment."""
-
     experiment_id: Id
     allow_missing: bool = False

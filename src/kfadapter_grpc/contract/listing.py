@@ -54,8 +54,6 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOfListRequest:
-    """A request for a page of a listing."""
-
     page_size: Annotated[int, within(0, MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
     page_token: str = ""
 

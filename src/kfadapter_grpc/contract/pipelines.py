@@ -101,8 +101,6 @@ class VersionRef:
 
 @dataclass(frozen=True, slots=True)
 class GetPipelineRequest:
-    """Gets a pipeline."""
-
     pipeline: PipelineRef
     view: View = View.BASIC
     namespace: Namespace = ""
@@ -192,16 +190,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePipelineRequest(Changes):
-    """Updates a pipeline."""
-
     pipeline: PipelineRef
     namespace: Namespace = ""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdatePipelineVersionRequest(Changes):
-    """Updates a version of a pipeline."""
-
     pipeline: PipelineRef
     version: VersionRef
     namespace: Namespace = ""
@@ -219,8 +213,6 @@ class DeletePipelineRequest:
 
 @dataclass(frozen=True, slots=True)
 class ListPipelineVersionsRequest(ListRequest):
-    """Lists the versions of a pipeline."""
-
     ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "name", "pipeline_version_id")
 
     pipeline: PipelineRef
@@ -239,8 +231,6 @@ class GetPipelineVersionRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeletePipelineVersionRequest:
-    """Deletes a version of a pipeline."""
-
     pipeline: PipelineRef
     version: VersionRef
     allow_missing: bool = False
@@ -294,8 +284,6 @@ class PipelineDownload:
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """The outcome of an upload."""
-
     pipeline: Pipeline
     version: PipelineVersion
     pipeline_created: bool

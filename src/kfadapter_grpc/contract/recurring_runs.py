@@ -68,8 +68,6 @@ def _wrong_bounds(schedule: Schedule) -> Wrong:
 
 @dataclass(frozen=True, slots=True)
 class RecurringRun:
-    """A recurring run."""
-
     recurring_run_id: str
     display_name: str = ""
     enabled: bool = False
@@ -109,8 +107,6 @@ class RecurringRun:
 
 @dataclass(frozen=True, slots=True)
 class CreateRecurringRunRequest:
-    """Creates a recurring run."""
-
     pipeline: PipelineRef
     schedule: Schedule
     version: VersionRef = field(default_factory=VersionRef)
@@ -170,7 +166,5 @@ class DisableRecurringRunRequest(_OneRecurringRun):
 
 @dataclass(frozen=True, slots=True)
 class DeleteRecurringRunRequest:
-    """Deletes a recurring run."""
-
     recurring_run_id: Id
     allow_missing: bool = False

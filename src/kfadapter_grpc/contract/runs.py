@@ -193,8 +193,6 @@ LogPiece: TypeAlias = "bytes | LogNote"
 
 @dataclass(frozen=True, slots=True)
 class CreateRunRequest:
-    """Starts a run."""
-
     pipeline: PipelineRef
     version: VersionRef = field(default_factory=VersionRef)
     experiment: ExperimentRef | None = None
@@ -233,8 +231,6 @@ class CreateRunRequest:
 
 @dataclass(frozen=True, slots=True)
 class GetRunRequest:
-    """Gets a run."""
-
     run_id: RunId
     view: View = View.BASIC
 
@@ -272,8 +268,6 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListRunsRequest(ListRequest):
-    """Lists runs."""
-
     ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "finished_at", "display_name", "run_id")
 
     filter: RunFilter = field(default_factory=RunFilter)
@@ -322,8 +316,6 @@ class UnarchiveRunRequest(_OneRun):
 
 @dataclass(frozen=True, slots=True)
 class DeleteRunRequest:
-    """Deletes a run."""
-
     run_id: RunId
     allow_missing: bool = False
 

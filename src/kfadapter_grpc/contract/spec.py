@@ -33,8 +33,6 @@ class ParameterType(enum.Enum):
 
 
 class TaskKind(enum.Enum):
-    """The kind of a task."""
-
     UNKNOWN = "unknown"
     CONTAINER = "container"
     IMPORTER = "importer"
@@ -53,8 +51,6 @@ _GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a pipeline."""
-
     name: str
     type: ParameterType
     declared_type: str = ""

@@ -20,8 +20,6 @@ MAX_WATCHED_RUNS = 1000
 
 @dataclass(frozen=True, slots=True)
 class RunIds:
-    """Runs by their ids."""
-
     run_ids: tuple[str, ...] = ()
     namespace: Namespace = ""
 

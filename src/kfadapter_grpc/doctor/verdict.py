@@ -19,8 +19,6 @@ MAX_SKEW_SECONDS = 5.0
 
 
 class Status(str, enum.Enum):
-    """The status of a check."""
-
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
