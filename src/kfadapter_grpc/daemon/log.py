@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
     from typing_extensions import Self
+
+    from kfadapter_grpc.daemon.appended_file import AppendedFile
 
 MOST_LINES = 10_000
 """How many lines wait at most while stderr is not read."""
@@ -78,18 +80,6 @@ def _console() -> tuple[Processor, ...]:
     return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
 
 
-class Lines(Protocol):
-    """Where lines are written to: a text stream, or a file of lines."""
-
-    def write(self, text: str, /) -> int:
-        """Writes a text."""
-        ...
-
-    def flush(self) -> None:
-        """Sends it on."""
-        ...
-
-
 class LogWriter:
     """A text stream for log lines; a context manager that flushes the queue on exit.
 
@@ -97,7 +87,7 @@ class LogWriter:
     written directly.
     """
 
-    def __init__(self, stream: Lines, most_lines: int = MOST_LINES, name: str = "log") -> None:
+    def __init__(self, stream: TextIO | AppendedFile, most_lines: int = MOST_LINES, name: str = "log") -> None:
         """Writes to `stream`, which the caller owns; `name` is what lines are called in the report of dropped ones."""
         self._name = name
         self._stream = stream
