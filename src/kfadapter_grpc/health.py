@@ -210,12 +210,8 @@ class Health:
         self._follow_kfp = follow_kfp
         self._lock = threading.Lock()
         self._serving = False
-        self._kfp_answers = False
+        self.kfp_answers = False
         self._publish()
-
-    @property
-    def kfp_answers(self) -> bool:
-        return self._kfp_answers
 
     def serve(self) -> None:
         with self._lock:
@@ -224,7 +220,7 @@ class Health:
 
     def report_kfp(self, answers: bool) -> None:
         with self._lock:
-            self._kfp_answers = answers
+            self.kfp_answers = answers
             self._publish()
 
     def drain(self) -> None:
@@ -233,9 +229,9 @@ class Health:
             self._publish()
 
     def _publish(self) -> None:
-        ready = self._serving and (self._kfp_answers or not self._follow_kfp)
+        ready = self._serving and (self.kfp_answers or not self._follow_kfp)
         statuses = dict.fromkeys(self._names, _status(ready))
-        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self._kfp_answers)})
+        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self.kfp_answers)})
 
 
 class HealthMonitor:

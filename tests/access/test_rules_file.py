@@ -59,8 +59,8 @@ def test_a_changed_file(tmp_path: Path) -> None:
         file.write_text(_rules("writer"))
         eventually(lambda: code() == "OK")
         file.write_text("rules: [")
-        eventually(lambda: server.stale_files["access_rules"])
+        eventually(lambda: server.security.stale()["access_rules"])
         assert code() == "OK"
         file.write_text(_rules("writer", OTHER))
         eventually(lambda: code() == "NOT_FOUND")
-        assert not server.stale_files["access_rules"]
+        assert not server.security.stale()["access_rules"]

@@ -128,7 +128,7 @@ def test_watches_are_forgotten(serve: Serve) -> None:
     for stream in streams:
         next(stream)
         stream.cancel()  # type: ignore[attr-defined]
-    eventually(lambda: not running.server._health.servicer._watches)
+    eventually(lambda: not running.server.health.servicer._watches)
 
 
 def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
@@ -139,7 +139,7 @@ def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
     def change() -> None:
         answers = False
         while not over.wait(0.0001):
-            running.server._health.report_kfp(answers)
+            running.server.health.report_kfp(answers)
             answers = not answers
 
     changing = threading.Thread(target=change)
@@ -152,7 +152,7 @@ def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
         assert status(running, "") == SERVING
     over.set()
     changing.join(WAIT_SECONDS)
-    eventually(lambda: not running.server._health.servicer._watches)
+    eventually(lambda: not running.server.health.servicer._watches)
 
 
 def test_broken_watch_silences_no_other() -> None:

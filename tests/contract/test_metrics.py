@@ -21,7 +21,7 @@ from kfadapter_grpc.kfp.exchange import KfpRequest
 from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.metrics.catalog import CATALOG
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.server.metrics import Metrics
+from kfadapter_grpc.server.metrics import Metrics, ServerState
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.watch import WatchPoller
 
@@ -49,7 +49,8 @@ class Measured:
         self.metrics = Metrics()
         self.server = AdapterServer(loaded, [servicer], lambda: True, observers=[self.metrics.calls])
         looks: Runs = NotAsked()  # type: ignore[assignment]
-        self.metrics.read_from(self.server, WatchPoller(looks, threaded=False), LogWriter(stream))
+        state = ServerState(self.server, WatchPoller(looks, threaded=False), LogWriter(stream))
+        self.metrics.registry.register(state)
         stack.enter_context(self.server)
         self.stub = PipelineServiceStub(stack.enter_context(grpc.insecure_channel(self.server.address)))
 

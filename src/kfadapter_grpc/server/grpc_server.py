@@ -18,7 +18,7 @@ from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_
 from kfadapter_grpc.services import add_servicer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
@@ -84,19 +84,19 @@ class AdapterServer:
         self.address = settings.listen
         self._settings = settings
         self._on_drain = on_drain
-        self._health = Health(SERVICES, follow_kfp=settings.ready_needs_kfp)
-        self._monitor = HealthMonitor(probe, self._health.report_kfp)
+        self.health = Health(SERVICES, follow_kfp=settings.ready_needs_kfp)
+        self._monitor = HealthMonitor(probe, self.health.report_kfp)
         self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
         self._stopping = threading.Event()
-        self._security = Security(settings)
-        serve_health = partial(add_health, self._health.servicer)
+        self.security = Security(settings)
+        serve_health = partial(add_health, self.health.servicer)
         self._health_listener = SideListener(settings.health_listen, "--health-listen", serve_health, _OPTIONS)
         self._channelz = SideListener(settings.channelz_listen, "--channelz-listen", add_channelz, _OPTIONS)
         as_caller = settings.kfp_credentials == "forward"
         impersonation = Impersonation(settings.kfp_user_prefix) if settings.kfp_user_header else None
         calls = CallInterceptor(
             layers(
-                self._security.authentication,
+                self.security.authentication,
                 self.admission,
                 ask_as_caller=as_caller,
                 impersonation=impersonation,
@@ -111,15 +111,6 @@ class AdapterServer:
         if settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
 
-    @property
-    def kfp_answers(self) -> bool:
-        return self._health.kfp_answers
-
-    @property
-    def stale_files(self) -> Mapping[str, bool]:
-        """Whether each file of the security settings is invalid since it has changed, by what it contains."""
-        return self._security.stale()
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -129,27 +120,27 @@ class AdapterServer:
 
     def start(self) -> int:
         """Listens and serves, whether KFP responds or not; returns the port. Raises ServerStartError if it is taken."""
-        port = bind(self._server, self._settings.listen, self._security.credentials)
+        port = bind(self._server, self._settings.listen, self.security.credentials)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._health_listener.start()
         self._channelz.start()
         self._server.start()
-        self._security.start()
+        self.security.start()
         self._monitor.start()
-        self._health.serve()
+        self.health.serve()
         return port
 
     def who_may_call(self) -> dict[str, object]:
         """Returns, for the log, what callers need, and the addresses of health checks without TLS and of channelz."""
         where = {"health_address": self._health_listener.address, "channelz_address": self._channelz.address}
-        return {**self._security.summary(), **{key: address for key, address in where.items() if address}}
+        return {**self.security.summary(), **{key: address for key, address in where.items() if address}}
 
     def drain(self) -> bool:
         """Drains the server: NOT_SERVING, a pause, no new calls, the grace period for calls in flight.
 
         Returns whether all calls have ended within the grace period.
         """
-        self._health.drain()
+        self.health.drain()
         self._stopping.wait(self._settings.drain_seconds)
         self.admission.drain()
         self._on_drain()
@@ -160,14 +151,14 @@ class AdapterServer:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        self._health.drain()
+        self.health.drain()
         self.admission.drain()
         self._on_drain()
         # The response of a finished handler may still be in transit: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
         self._health_listener.stop()
         self._channelz.stop()
-        self._security.stop()
+        self.security.stop()
         self._monitor.stop()
-        self._health.servicer.close()
+        self.health.servicer.close()
         self._threads.shutdown(wait=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -45,38 +46,32 @@ class Metrics:
         if request.reason:
             self._errors.labels(operation, request.reason).inc()
 
-    def read_from(
-        self, server: AdapterServer, watches: WatchPoller, lines: LogWriter, audit_lost: Callable[[], int] = lambda: 0
-    ) -> None:
-        """Also collects the state of the server; `audit_lost` returns how many lines of the audit log were lost."""
-        self.registry.register(_ServerState(server, watches, lines, audit_lost))
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerState(Collector):
+    """Values read at each scrape from their owners, without holding a lock that would delay calls.
 
-class _ServerState(Collector):
-    """Values read at each scrape from their owners: calls, KFP's health, watches, the log, the build."""
+    `audit_lost` returns how many lines of the audit log were lost.
+    """
 
-    def __init__(
-        self, server: AdapterServer, watches: WatchPoller, lines: LogWriter, audit_lost: Callable[[], int]
-    ) -> None:
-        """Reads them from these objects, without holding a lock that would delay calls."""
-        self._server = server
-        self._watches = watches
-        self._lines = lines
-        self._audit_lost = audit_lost
+    server: AdapterServer
+    watches: WatchPoller
+    lines: LogWriter
+    audit_lost: Callable[[], int] = lambda: 0
 
     def collect(self) -> Iterator[Family]:
         """Yields the current values."""
-        admission, figures = self._server.admission, self._watches.figures()
+        admission, figures = self.server.admission, self.watches.figures()
         inflight = admission.inflight()
         yield catalog.INFLIGHT.reading({(kind.value,): inflight.get(kind, 0) for kind in CallKind})
         yield catalog.LIMIT.reading({(kind.value,): admission.bounds.of(kind)[1] for kind in CallKind})
-        yield catalog.KFP_UP.reading({(): float(self._server.kfp_answers)})
-        yield catalog.RELOAD_FAILED.reading({(what,): stale for what, stale in self._server.stale_files.items()})
+        yield catalog.KFP_UP.reading({(): float(self.server.health.kfp_answers)})
+        yield catalog.RELOAD_FAILED.reading({(what,): stale for what, stale in self.server.security.stale().items()})
         yield catalog.WATCHES.reading({(): figures.watches})
         yield catalog.WATCHED_RUNS.reading({(): figures.runs})
         yield catalog.WATCH_TICKS.reading({(): figures.polls})
         yield catalog.WATCH_QUESTIONS.reading({(): figures.requests})
-        yield catalog.LINES_DROPPED.reading({(): self._lines.dropped})
-        yield catalog.AUDIT_LOST.reading({(): self._audit_lost()})
+        yield catalog.LINES_DROPPED.reading({(): self.lines.dropped})
+        yield catalog.AUDIT_LOST.reading({(): self.audit_lost()})
         yield catalog.THREADS.reading({(): threading.active_count()})
         yield catalog.BUILD.reading({catalog.running(): 1})

@@ -16,7 +16,7 @@ from kfadapter_grpc.server.audit import audit_log
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
-from kfadapter_grpc.server.metrics import Metrics
+from kfadapter_grpc.server.metrics import Metrics, ServerState
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.identity import IdentityServicer
@@ -75,7 +75,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
             outer=telemetry.layers(),
             observers=[*audit.layers, metrics.calls],
         )
-        metrics.read_from(server, watches, lines, audit.lost)
+        metrics.registry.register(ServerState(server, watches, lines, audit.lost))
         stages.enter_context(server)
         leave_out_what_is_loaded()
         addresses = {"address": server.address, "metrics": endpoint.address}
