@@ -95,8 +95,10 @@ def write_path(out: dsl.OutputPath(int)):
 
 @component
 def count_attempts(marker: str) -> int:
+    import os
     from pathlib import Path
 
+    print("retry", os.environ["KFP_RETRY_INDEX"])
     path = Path(marker)
     attempts = int(path.read_text()) + 1 if path.exists() else 1
     path.write_text(str(attempts))
@@ -299,7 +301,7 @@ def describe(data: dsl.Input[dsl.Artifact]) -> str:
 def pod() -> list:
     import os
 
-    return [os.environ["KFP_POD_NAME"], os.environ["KFP_POD_UID"]]
+    return [os.environ["KFP_POD_NAME"], os.environ["KFP_POD_UID"], os.environ.get("KFP_RETRY_INDEX", "")]
 
 
 @dsl.pipeline(name="files-of-steps")

@@ -264,9 +264,14 @@ def test_ignored_failure(try_out: Callable[..., Tried]) -> None:
 
 
 def test_retries(try_out: Callable[..., Tried], tmp_path: Path) -> None:
-    """A task is retried by its policy; its log contains all attempts."""
+    """A task is retried by its policy; its log contains all attempts, which have KFP's numbers."""
     tried = succeeded(try_out("retried", marker=str(tmp_path / "attempts")))
     assert tried.output("count-attempts") == 3
+    assert [line for line in tried.log("count-attempts").splitlines() if line.startswith("retry")] == [
+        "retry 0",
+        "retry 1",
+        "retry 2",
+    ]
     assert "[kfadapter: attempt 2 of 4 failed: AssertionError (exit status 1)]" in tried.log("count-attempts")
     states = [report.state for report in tried.watcher.reports]
     assert states == [State.RUNNING, State.FAILED, State.FAILED, State.SUCCEEDED]

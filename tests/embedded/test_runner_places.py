@@ -137,10 +137,10 @@ def test_imports_that_kfp_refuses(try_out: Callable[..., Watcher], uri: str, wor
 
 
 def test_pod(caller: Caller, compiled: Path) -> None:
-    """A step has the name and the id of the pod that the API lists for it."""
+    """A step has the name and the id of the pod that the API lists for it, and no number if it is never retried."""
     reference = a_pipeline(caller, (compiled / "pods.yaml").read_bytes())
     run_id = a_run(caller, display_name="pods", pipeline_version_reference=reference)
     (task,) = [one for one in ended(caller, run_id)["tasks"] if one["name"] == "pod"]
     (pod,) = [one for one in task["pods"] if one["type"] == "EXECUTOR"]
     (found,) = [one["value"] for one in task["outputs"]["parameters"]]
-    assert found == [pod["name"], pod["uid"]], json.dumps(task)
+    assert found == [pod["name"], pod["uid"], ""], json.dumps(task)

@@ -37,6 +37,7 @@ from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
 from .placeholders import with_places
 from .places import IMAGES, Store, Tree, transfer
+from .spec import Retry
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
@@ -104,13 +105,14 @@ class ComponentRunner:
                 _note(warnings.texts, log)
                 return replace(outcome, attempts=1)
         logs: list[RuntimeArtifact] = []
-        retry = task.retry_policy
+        retry = task.retry_policy or Retry()
         for failures in range(retry.max_retry_count + 1):
             path = log_path(self.folder, begun.name, failures)
             path.unlink(missing_ok=True)
             logs.append(recorded(RuntimeArtifact(EXECUTOR_LOGS, {}, str(path))))
             with TaskLog(path) as log:
-                attempt = _Attempt(self, next(self._numbers), failures, begun.name, component, values, warnings)
+                number, has_retries = next(self._numbers), task.retry_policy is not None
+                attempt = _Attempt(self, number, failures, has_retries, begun.name, component, values, warnings)
                 outcome = self._attempt(attempt, begun, log, again=failures > 0)
                 outcome = replace(outcome, attempts=failures + 1, values=outcome.values.with_logs(logs))
                 if outcome.state is not State.FAILED or failures == retry.max_retry_count:
@@ -144,6 +146,7 @@ class _Attempt:
     runner: ComponentRunner
     number: int
     failures: int
+    has_retries: bool
     name: str
     component: Component
     values: Values
@@ -265,10 +268,11 @@ class _Attempt:
 
     @property
     def _pod(self) -> dict[str, str]:
-        """The environment variables in KFP that name the step's pod: the pod that the API lists."""
+        """KFP's environment variables: the pod that the API lists, and the attempt (`argocompiler/container.go`)."""
         run = self.runner.names
         pod = executor_pod(run.get("pipeline_job_resource_name", ""), self.name, self.failures)
-        return {"KFP_POD_NAME": pod, "KFP_POD_UID": pod_uid(run.get("pipeline_job_uuid", ""), pod)}
+        attempt = {"KFP_RETRY_INDEX": str(self.failures)} if self.has_retries else {}
+        return {"KFP_POD_NAME": pod, "KFP_POD_UID": pod_uid(run.get("pipeline_job_uuid", ""), pod), **attempt}
 
     def _executor_input(self, known: Mapping[str, str]) -> JsonValue:
         """The input of KFP's executor: the input values, and the paths of the outputs."""

@@ -110,7 +110,7 @@ class Task(_Message):
     parameter_iterator: Loop | None = None
     artifact_iterator: Loop | None = None
     iterator_policy: dict[str, int] = {}
-    retry_policy: Retry = msgspec.field(default_factory=Retry)
+    retry_policy: Retry | None = None
     caching_options: dict[str, Any] = {}
 
     @property
