@@ -227,6 +227,33 @@ def test_pull_policy(stage: Stage, image: str, policy: str, pulls: list[str]) ->
     assert (f"pulls {image}" in stage.log("a")) is bool(pulls)
 
 
+def _limited(executor: dict[str, Any], config: dict[str, Any]) -> bytes:
+    """A pipeline whose only step never ends, with settings of kfp-kubernetes and of `dsl.PipelineConfig`."""
+    kubernetes = {"deploymentSpec": {"executors": {"exec-a": executor}}, "pipelineConfig": config}
+    spec = json.loads(pipeline(a={"command": FOREVER}))
+    return json.dumps({"pipeline_spec": spec, "platform_spec": {"platforms": {"kubernetes": kubernetes}}}).encode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [Steps.AUTO, Steps.PROCESS])
+@pytest.mark.parametrize(
+    ("executor", "config", "error"),
+    [
+        ({"activeDeadlineSeconds": "1"}, {}, "task a failed: killed: it ran for longer than its timeout of 1 s"),
+        ({}, {"activeDeadlineSeconds": 1}, "it ran for longer than its deadline of 1 s"),
+    ],
+)
+def test_deadlines(
+    make_stage: Callable[..., Stage], steps: Steps, executor: dict[str, Any], config: dict[str, Any], error: str
+) -> None:
+    """A step is killed after its timeout, and a run is stopped after its deadline; both have failed."""
+    stage = make_stage(steps)
+    stage.pool.submit(Job("run", _limited(executor, config), {"text": ""}, stage.folder))
+    assert stage.watcher.wait_end("run") == (State.FAILED, error)
+    assert stage.watcher.last("a").state is State.FAILED
+    assert "here" in stage.log("a")
+
+
 REGISTRY = [
     (404, "pull access denied for tools, repository does not exist"),
     (401, "unauthorized: authentication required"),

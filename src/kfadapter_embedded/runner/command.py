@@ -61,6 +61,7 @@ class Command:
         inputs: The files and folders of this machine that it reads, besides those in its tree.
         tree: The files that it reads and writes.
         pull: The image pull policy: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
+        seconds: How long it may run (`kubernetes.set_timeout`); 0 for no limit.
     """
 
     number: int
@@ -71,6 +72,12 @@ class Command:
     inputs: tuple[Path, ...]
     tree: Tree
     pull: str = ""
+    seconds: float = 0.0
+
+    @property
+    def overdue(self) -> str:
+        """The reason of its end if it ran too long."""
+        return f"killed: it ran for longer than its timeout of {self.seconds:g} s"
 
 
 @dataclass(frozen=True)

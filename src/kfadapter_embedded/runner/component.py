@@ -264,6 +264,7 @@ class _Attempt:
             inputs=tuple(Path(one.uri) for one in artifacts if one.uri.startswith("/")),
             tree=self.outputs.tree,
             pull=container.image_pull_policy,
+            seconds=container.active_deadline_seconds,
         )
 
     @property

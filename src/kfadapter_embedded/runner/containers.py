@@ -177,11 +177,14 @@ class Containers:
 
     def _run(self, client: docker.APIClient, command: Command, log: TaskLog) -> Exit:
         container = self._created(client, command, command.words)
+        overdue, started = threading.Timer(command.seconds, self._kill, [container]), time.monotonic()
         try:
             output = client.attach(container, stdout=True, stderr=True, stream=True)
             with self._lock:
                 self._running.add(container)
             client.start(container)
+            if command.seconds:
+                overdue.start()
             if self._stopped.is_set():
                 self._terminate(client, container)
             for piece in output:
@@ -189,6 +192,7 @@ class Containers:
             code = int(client.wait(container)["StatusCode"])
             state = client.inspect_container(container)["State"]
         finally:
+            overdue.cancel()
             with self._lock:
                 self._running.discard(container)
             with suppress(*_FAULTS):
@@ -197,7 +201,8 @@ class Containers:
         if state.get("OOMKilled"):
             limit = f" of {command.limits.memory} bytes" if command.limits.memory else ""
             return Exit(code, f"killed: its memory limit{limit} was reached (exit status {code})")
-        return Exit(code)
+        is_overdue = command.seconds and time.monotonic() - started >= command.seconds
+        return Exit(code, command.overdue if is_overdue else "")
 
     def _created(self, client: docker.APIClient, command: Command, words: tuple[str, ...], user: str = "") -> str:
         limits = command.limits
@@ -261,6 +266,10 @@ class Containers:
         with suppress(*_FAULTS), self._engine.client(_PING_SECONDS) as client:
             for container in running:
                 self._terminate(client, container)
+
+    def _kill(self, container: str) -> None:
+        with suppress(*_FAULTS), self._engine.client(_PING_SECONDS) as client:
+            client.kill(container, "SIGKILL")
 
     @staticmethod
     def _terminate(client: docker.APIClient, container: str) -> None:

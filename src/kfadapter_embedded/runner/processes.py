@@ -49,20 +49,26 @@ class Processes:
         if self._stopped.is_set():
             # The signal that stops a run reached existing processes only, and this one may have been started later.
             process.terminate()
-        return Exit(_followed(process, log, lambda: end_family(mark)))
+        return _followed(process, command, log, lambda: end_family(mark))
 
 
-def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
+def _followed(process: subprocess.Popen[bytes], command: Command, log: TaskLog, end_rest: Callable[[], None]) -> Exit:
     """Writes a process's output into the log until it has exited, then kills the processes that it left behind."""
     if process.stdout is None:
         raise TypeError("the process was started without this pipe")
     follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
     follower.start()
-    code = process.wait()
+    reason = ""
+    try:
+        code = process.wait(command.seconds or None)
+    except subprocess.TimeoutExpired:
+        reason = command.overdue
+        process.kill()
+        code = process.wait()
     end_rest()
     # A process that escaped keeps the pipe open; it is not waited for.
     follower.join(_DRAIN_SECONDS)
-    return code
+    return Exit(code, reason)
 
 
 def _copy(stream: IO[bytes], log: TaskLog) -> None:

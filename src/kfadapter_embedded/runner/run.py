@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ from .task_api import entries
 from .values import load_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kfadapter_embedded.execution import TaskReport
 
     from .command import Start
@@ -137,7 +140,7 @@ def main() -> int:
     def stop(_number: int, _frame: object) -> None:
         stopped.set()
         # The signal may have been sent to this process only.
-        rest = threading.Timer(_GRACE_SECONDS, end_family, [f"{mark}/"])
+        rest = threading.Timer(_GRACE_SECONDS, _end_all, [folder, mark])
         rest.daemon = True
         rest.start()
 
@@ -182,19 +185,40 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
             ),
         )
         leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
-        return run_pipeline(
-            pipeline,
-            order.parameters,
-            leaf,
-            report=channel.task,
-            stopped=stopped,
-            names=names,
-            strict=order.strict,
-        )
+        with _deadline(pipeline.active_deadline_seconds) as is_over:
+            outcome = run_pipeline(
+                pipeline,
+                order.parameters,
+                leaf,
+                report=channel.task,
+                stopped=stopped,
+                names=names,
+                strict=order.strict,
+            )
+        late = f"it ran for longer than its deadline of {pipeline.active_deadline_seconds:g} s"
+        return Outcome(State.FAILED, late) if is_over.is_set() else outcome
     except SpecError as error:
         return Outcome(State.FAILED, str(error))
     except OSError as error:
         return Outcome(State.FAILED, f"this server could not run it: {error}")
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[threading.Event]:
+    """Stops the run after some seconds, 0 for never, as a termination does; the event says whether it did."""
+    is_over = threading.Event()
+
+    def stop() -> None:
+        is_over.set()
+        os.killpg(0, signal.SIGTERM)
+
+    timer = threading.Timer(seconds, stop)
+    if seconds:
+        timer.start()
+    try:
+        yield is_over
+    finally:
+        timer.cancel()
 
 
 def _containers(pipeline: Pipeline, order: Order, mark: str, stopped: threading.Event) -> tuple[Start | None, str]:
@@ -213,10 +237,14 @@ def _containers(pipeline: Pipeline, order: Order, mark: str, stopped: threading.
     return Containers(engine, Path(order.folder), mark, stopped), ""
 
 
-def _end_with_parent(room: Room, folder: Path, mark: str) -> None:
-    room.follow_parent()
+def _end_all(folder: Path, mark: str) -> None:
     end_family(f"{mark}/")
     end_containers(folder / SCRATCH)
+
+
+def _end_with_parent(room: Room, folder: Path, mark: str) -> None:
+    room.follow_parent()
+    _end_all(folder, mark)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

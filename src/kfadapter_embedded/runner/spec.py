@@ -192,7 +192,7 @@ class Definitions(_Message):
 
 
 class Container(_Message):
-    """A command in an image; `image_pull_policy` is the platform spec's."""
+    """A command in an image; `image_pull_policy` and `active_deadline_seconds` are the platform spec's."""
 
     image: str = ""
     command: tuple[str, ...] = ()
@@ -200,6 +200,7 @@ class Container(_Message):
     env: tuple[dict[str, str], ...] = ()
     resources: dict[str, Any] = {}
     image_pull_policy: str = ""
+    active_deadline_seconds: float = 0.0
 
 
 class Importer(_Message):
@@ -247,6 +248,7 @@ class Pipeline(_Message):
         root: The outermost DAG, as a component that takes the pipeline's parameters.
         default_pipeline_root: The root of its artifacts' URIs, if a run sets none.
         kubernetes: The Kubernetes settings of the platform spec, by executor.
+        active_deadline_seconds: How long a run may take (`dsl.PipelineConfig`); 0 for no limit.
     """
 
     pipeline_info: dict[str, str] = {}
@@ -255,6 +257,7 @@ class Pipeline(_Message):
     components: dict[str, Component] = {}
     deployment_spec: dict[str, dict[str, Executor]] = {}
     kubernetes: dict[str, Any] = {}
+    active_deadline_seconds: float = 0.0
 
     def component(self, task: Task) -> Component:
         """The component of a task; raises SpecError if it does not exist."""
@@ -304,15 +307,25 @@ def read_pipeline(document: JsonValue) -> Pipeline:
             raise SpecError(f"component {name!r} is neither a container nor an importer")
     if pipeline.root.dag is None:
         raise SpecError("this is no compiled KFP pipeline: its root has no tasks")
-    platform: JsonValue = dict(outer)
-    for key in ("platform_spec", "platforms", "kubernetes", "deploymentSpec", "executors"):
-        platform = mapping(platform).get(key)
-    pipeline.kubernetes = dict(mapping(platform))
-    for label, executor in executors.items():
-        if executor.container:
-            policy = mapping(pipeline.kubernetes.get(label)).get("imagePullPolicy")
-            executor.container.image_pull_policy = str(policy or "")
+    _add_platform(pipeline, outer)
     return pipeline
+
+
+def _add_platform(pipeline: Pipeline, outer: Mapping[str, JsonValue]) -> None:
+    """Adds the settings of the platform spec."""
+    platform = mapping(mapping(outer.get("platform_spec")).get("platforms"))
+    kubernetes = mapping(platform.get("kubernetes"))
+    pipeline.active_deadline_seconds = _deadline(mapping(kubernetes.get("pipelineConfig")))
+    pipeline.kubernetes = dict(mapping(mapping(kubernetes.get("deploymentSpec")).get("executors")))
+    for label, executor in pipeline.deployment_spec.get("executors", {}).items():
+        if executor.container:
+            settings = mapping(pipeline.kubernetes.get(label))
+            executor.container.image_pull_policy = str(settings.get("imagePullPolicy") or "")
+            executor.container.active_deadline_seconds = _deadline(settings)
+
+
+def _deadline(settings: Mapping[str, JsonValue]) -> float:
+    return max(0.0, _seconds(str(settings.get("activeDeadlineSeconds")), 0.0))
 
 
 def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
