@@ -41,6 +41,13 @@ _UNKNOWN = "application/octet-stream"
 _METRICS = frozenset({METRICS, CLASSIFICATION_METRICS, SLICED_METRICS})
 _IS_METRICS = "it consists of metrics, which Get returns"
 _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
+UNREAD = (
+    errors.ArtifactNotFoundError,
+    errors.ArtifactNotReadableError,
+    errors.ArtifactStoreUnavailableError,
+    errors.ArtifactChangedError,
+)
+"""Why an artifact is not read to its end."""
 
 
 class ArtifactBytes:
@@ -104,12 +111,7 @@ def _about(artifact: RunArtifact) -> Iterator[None]:
     """Adds the name of the artifact to errors about it."""
     try:
         yield
-    except (
-        errors.ArtifactNotFoundError,
-        errors.ArtifactNotReadableError,
-        errors.ArtifactStoreUnavailableError,
-        errors.ArtifactChangedError,
-    ) as error:
+    except UNREAD as error:
         text = error.message
         if isinstance(error, errors.ArtifactNotReadableError):
             text = f"artifact '{artifact.name or artifact.artifact_id}' cannot be read: {text}"

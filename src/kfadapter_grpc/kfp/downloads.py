@@ -15,13 +15,14 @@ import mmap
 import re
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
-from kfadapter_grpc.kfp.versions import LATEST_ATTEMPTS, no_such_version, no_version_yet, version_context
+from kfadapter_grpc.kfp.versions import no_such_version, no_version_yet, version_context
 from kfadapter_grpc.spool import Spool, disk_faults
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ class Downloader:
             found = self._versions.find(pipeline_id, version, call)
             self._versions.fetch(pipeline_id, found.pipeline_version_id, spool, call)
         else:
-            self._fetch_latest(spool, ref, pipeline_id, call)
+            fetched = partial(self._versions.fetch, pipeline_id, into=spool, call=call)
+            if not self._versions.with_latest(fetched, pipeline_id, call)[1]:
+                raise no_version_yet(pipeline_id, ref)
         return pipeline_id
 
     def _fetch_by_id(self, spool: Spool, pipeline_id: str, version: VersionRef, call: Call) -> None:
@@ -109,19 +112,6 @@ class Downloader:
         except errors.VersionNotFoundError:
             self._versions.ensure_pipeline(pipeline_id, call)
             raise
-
-    def _fetch_latest(self, spool: Spool, ref: PipelineRef, pipeline_id: str, call: Call) -> None:
-        for attempt in range(1, LATEST_ATTEMPTS + 1):
-            latest, _ = self._versions.latest(pipeline_id, call)
-            if latest is None:
-                raise no_version_yet(pipeline_id, ref)
-            try:
-                self._versions.fetch(pipeline_id, latest.pipeline_version_id, spool, call)
-            except errors.VersionNotFoundError:
-                if attempt == LATEST_ATTEMPTS:
-                    raise
-            else:
-                return
 
 
 @contextmanager

@@ -34,6 +34,7 @@ _SORT_KEYS = {"created_at": "created_at", "name": "name", "experiment_id": "id"}
 _MAX_NAMESAKES = 50
 """How many experiments of one name are compared; to KFP, names that differ in letter case are the same."""
 _MAX_NAMED = 5
+_STORAGE_STATES = {one.value: one for one in StorageState}
 _CLOCK_SKEW = timedelta(seconds=60)
 """How far KFP's clock may be behind ours, when an experiment is recognized as one that we have just created."""
 
@@ -207,10 +208,7 @@ class Experiments:
 
 def storage_state(text: str) -> StorageState:
     """Converts KFP's storage state; UNKNOWN if KFP's value is unknown."""
-    try:
-        return StorageState(text)
-    except ValueError:
-        return StorageState.UNKNOWN
+    return _STORAGE_STATES.get(text, StorageState.UNKNOWN)
 
 
 def stored(*, archived: bool) -> Predicate:

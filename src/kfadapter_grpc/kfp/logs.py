@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.runs import LogNote, RunState
-from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
+from kfadapter_grpc.kfp.artifact_bytes import UNREAD, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
@@ -45,12 +45,6 @@ _MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
 _LONGEST_REST_SECONDS = 30.0
 _MAX_FAILURES = 5
 _LOOK_SECONDS = 30.0
-_UNSTORED = (
-    errors.ArtifactNotFoundError,
-    errors.ArtifactNotReadableError,
-    errors.ArtifactStoreUnavailableError,
-    errors.ArtifactChangedError,
-)
 _DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
 _SWITCH_ON = (
     "for later runs have Argo archive logs: `archiveLogs: true` under `artifactRepository` in the ConfigMap "
@@ -203,7 +197,7 @@ class RunLogs:
                     if isinstance(part, bytes):
                         sent = True
                         yield part
-        except _UNSTORED as error:
+        except UNREAD as error:
             if sent:
                 yield LogNote(f"the log ends here, although there is more: {error.message[:_WHY_CHARACTERS]}")
                 return

@@ -167,6 +167,11 @@ class Pipelines:
         """The id of a pipeline, which is searched for if given by name."""
         return ref.pipeline_id or self.find(ref, call).pipeline_id
 
+    def name_with(self, suffix: str, most_bytes: int, ref: PipelineRef, pipeline_id: str, call: Call) -> str:
+        """The name of a pipeline, truncated if needed, and a suffix."""
+        name = ref.name or self.find(PipelineRef(pipeline_id), call).record().name
+        return name.encode()[: most_bytes - len(suffix.encode())].decode(errors="ignore") + suffix
+
     def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
         predicates = tuple(_predicates(where))

@@ -10,7 +10,6 @@ import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
-from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
 from kfadapter_grpc.contract.values import json_text
@@ -19,6 +18,7 @@ from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import checked_parameters
+from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
 from kfadapter_grpc.next_starts import has_ended, next_start
@@ -75,27 +75,14 @@ class _TriggerJson(msgspec.Struct, omit_defaults=True):
         return None
 
 
-class _ReferenceJson(msgspec.Struct):
-    pipeline_id: str = ""
-    pipeline_version_id: str = ""
-
-
-class _RuntimeConfigJson(msgspec.Struct):
-    parameters: dict[str, object] = {}
-
-
-class _StatusJson(msgspec.Struct):
-    message: str = ""
-
-
 class RecurringRunJson(msgspec.Struct):
     """A recurring run."""
 
     recurring_run_id: str
     display_name: str = ""
     description: str = ""
-    pipeline_version_reference: _ReferenceJson = msgspec.field(default_factory=_ReferenceJson)
-    runtime_config: _RuntimeConfigJson = msgspec.field(default_factory=_RuntimeConfigJson)
+    pipeline_version_reference: ReferenceJson = msgspec.field(default_factory=ReferenceJson)
+    runtime_config: RuntimeConfigJson = msgspec.field(default_factory=RuntimeConfigJson)
     service_account: str = ""
     max_concurrency: str | int = "0"
     trigger: _TriggerJson = msgspec.field(default_factory=_TriggerJson)
@@ -103,7 +90,7 @@ class RecurringRunJson(msgspec.Struct):
     no_catchup: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
-    error: _StatusJson | None = None
+    error: StatusJson | None = None
     namespace: str = ""
     experiment_id: str = ""
 
@@ -152,7 +139,9 @@ class RecurringRuns:
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         parameters = checked_parameters(version, request.parameters)
         experiment_id = self._experiments.id_of(request.experiment, request.namespace, call)
-        named = replace(request, display_name=request.display_name or self._name_for(request, version, call))
+        named = replace(
+            request, display_name=request.display_name or self._name_for(request, version.pipeline_id, call)
+        )
         try:
             return self._create(named, _body(named, version, experiment_id, parameters), call)
         except errors.KfpError:
@@ -161,15 +150,11 @@ class RecurringRuns:
             self._pipelines.get_version(*ref, call)
             raise
 
-    def _name_for(self, request: CreateRecurringRunRequest, version: PipelineVersion, call: Call) -> str:
-        """The pipeline's name and the schedule, truncated if needed."""
-        by_id = PipelineRef(version.pipeline_id)
-        name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
+    def _name_for(self, request: CreateRecurringRunRequest, pipeline_id: str, call: Call) -> str:
+        """The pipeline's name and the schedule."""
         when = request.schedule
         every = when.cron if isinstance(when, CronSchedule) else f"every {when.interval.total_seconds():.0f}s"
-        schedule = f" ({every})"
-        room = MAX_COLUMN_BYTES - len(schedule.encode())
-        return name.encode()[:room].decode(errors="ignore") + schedule
+        return self._pipelines.name_with(f" ({every})", MAX_COLUMN_BYTES, request.pipeline, pipeline_id, call)
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
         sent, begun = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)

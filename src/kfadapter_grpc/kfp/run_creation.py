@@ -19,9 +19,8 @@ import msgspec
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
-from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.parameters import check_parameters
-from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.kfp.failures import Operation
@@ -121,7 +120,7 @@ class RunCreator:
             version_id=version.pipeline_version_id,
             parameters=checked_parameters(version, request.parameters),
             experiment_id=self._experiment_id(request, call),
-            display_name=request.display_name or self._display_name(request, version, call),
+            display_name=request.display_name or self._display_name(request, version.pipeline_id, call),
             labels={**request.labels, ORIGIN_LABEL: origin} if origin else request.labels,
         )
 
@@ -142,13 +141,10 @@ class RunCreator:
         wanted = CreateExperimentRequest(ref.name, allow_existing=True, namespace=ref.namespace)
         return self._experiments.create(wanted, call).experiment_id
 
-    def _display_name(self, request: CreateRunRequest, version: PipelineVersion, call: Call) -> str:
+    def _display_name(self, request: CreateRunRequest, pipeline_id: str, call: Call) -> str:
         """The pipeline's name and the time."""
-        by_id = PipelineRef(version.pipeline_id)
-        name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
-        room = MAX_RUN_NAME_BYTES - len(moment)
-        return name.encode()[:room].decode("utf-8", "ignore") + moment
+        return self._pipelines.name_with(moment, MAX_RUN_NAME_BYTES, request.pipeline, pipeline_id, call)
 
     def _body(self, request: CreateRunRequest, plan: _Plan, call: Call) -> dict[str, object]:
         body: dict[str, object] = {

@@ -173,12 +173,16 @@ def etag_of(tasks: Sequence[TaskStateJson]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_TASKS_ETAG_CHARACTERS]
 
 
-class _ReferenceJson(msgspec.Struct):
+class ReferenceJson(msgspec.Struct):
+    """The version that a run is started from."""
+
     pipeline_id: str = ""
     pipeline_version_id: str = ""
 
 
-class _RuntimeConfigJson(msgspec.Struct):
+class RuntimeConfigJson(msgspec.Struct):
+    """The values of a run."""
+
     parameters: dict[str, object] = {}
 
 
@@ -195,8 +199,8 @@ class RunJson(msgspec.Struct):
     storage_state: str = ""
     description: str = ""
     pipeline_version_id: str = ""
-    pipeline_version_reference: _ReferenceJson | None = None
-    runtime_config: _RuntimeConfigJson | None = None
+    pipeline_version_reference: ReferenceJson | None = None
+    runtime_config: RuntimeConfigJson | None = None
     service_account: str = ""
     created_at: datetime | None = None
     scheduled_at: datetime | None = None
@@ -222,7 +226,7 @@ class RunJson(msgspec.Struct):
     @property
     def origin(self) -> tuple[str, str]:
         """The ids of the pipeline and the version that it was started from; empty if it was started from a file."""
-        found = self.pipeline_version_reference or _ReferenceJson("", self.pipeline_version_id)
+        found = self.pipeline_version_reference or ReferenceJson("", self.pipeline_version_id)
         if found.pipeline_id or found.pipeline_version_id:
             return found.pipeline_id, found.pipeline_version_id
         return read_origin(split_labels(self.description)[1].get(ORIGIN_LABEL, ""))

@@ -32,7 +32,7 @@ from kfadapter_grpc.kfp.transport import MAX_ANSWER_BYTES, AnswerTooLargeError, 
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page, PageRequest
@@ -107,24 +107,10 @@ class _FullVersionListJson(msgspec.Struct):
     next_page_token: str = ""
 
 
-class _CheapVersionJson(msgspec.Struct):
-    """A version in the v1beta1 list, which has no display names and no tags."""
+class _CheapVersionJson(VersionJson, kw_only=True):
+    """A version in the v1beta1 list, which has no display names and no tags, and names its pipeline elsewhere."""
 
-    id: str
-    name: str = ""
-    description: str = ""
-    created_at: datetime | None = None
-    code_source_url: str = ""
-
-    def record(self, pipeline_id: str) -> PipelineVersion:
-        return PipelineVersion(
-            pipeline_version_id=self.id,
-            pipeline_id=pipeline_id,
-            name=self.name,
-            description=self.description,
-            created_at=known_time(self.created_at),
-            code_source_url=self.code_source_url,
-        )
+    pipeline_version_id: str = msgspec.field(name="id")
 
 
 class CheapVersionListJson(msgspec.Struct):
@@ -270,12 +256,16 @@ class Versions:
 
     def get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
         """Gets the latest version with its spec summary, if there is one, and how many versions there are."""
+        return self.with_latest(lambda version_id: self.get(pipeline_id, version_id, call), pipeline_id, call)
+
+    def with_latest(self, read: Callable[[str], T], pipeline_id: str, call: Call) -> tuple[T | None, int]:
+        """Reads the latest version by its id, if there is one; also returns how many versions there are."""
         for attempt in range(1, LATEST_ATTEMPTS + 1):
             latest, count = self.latest(pipeline_id, call)
             if latest is None:
                 break
             try:
-                return self.get(pipeline_id, latest.pipeline_version_id, call), count
+                return read(latest.pipeline_version_id), count
             except errors.VersionNotFoundError:
                 if attempt == LATEST_ATTEMPTS:
                     raise
@@ -322,8 +312,9 @@ class Versions:
                         raise
                 self._cheap_list_gone_until = time.monotonic() + _CHEAP_LIST_GONE_SECONDS
             else:
-                items = [version.record(pipeline_id) for version in cheap.versions]
-                return KfpPage(items, cheap.next_page_token, cheap.total_size)
+                for version in cheap.versions:
+                    version.pipeline_id = pipeline_id
+                return KfpPage([one.record() for one in cheap.versions], cheap.next_page_token, cheap.total_size)
         size = min(query.page_size, MAX_FULL_PAGE)
         while True:  # KFP includes the specs: fewer versions while the response is too large
             request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
