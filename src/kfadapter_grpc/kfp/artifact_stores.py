@@ -205,10 +205,7 @@ def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
 def choose(places: Places, location: Location, session: str) -> Place:
     """Finds the entry for a location: one with the record's endpoint first, then the one with the longest prefix.
 
-    Args:
-        places: What may be read.
-        location: The location of the artifact.
-        session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
+    The record is ML Metadata's `store_session_info` as JSON, empty if there is none.
 
     Raises:
         ArtifactNotReadableError: Reading it is not allowed.

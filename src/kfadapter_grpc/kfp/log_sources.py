@@ -98,13 +98,8 @@ class LogSources:
     ) -> Generator[bytes, None, Mapping[str, NoLogError]]:
         """Yields what has not been sent yet, from the first source that has the log.
 
-        Args:
-            run_id: The run.
-            pod: The pod.
-            sent: What has been sent; a live log stays with the source that it came from.
-            call: The call that it is read for.
-            live: Read for as long as the container runs, where that is possible, and not from the archive.
-            tail: Only this many last lines, where that is possible.
+        Where that is possible, a `live` log is read for as long as the container runs, from the source that it came
+        from and not from the archive; of a `tail` only so many last lines are read.
 
         Returns:
             Why each source has no log; empty if one had it.

@@ -129,14 +129,9 @@ def read_native_tasks(
     spec: SpecTasks,
     argo: RunNodes,
 ) -> RunNodes:
-    """Reads the tasks of a run.
+    """Reads the tasks of a run, the root among them, whose state is that in v2beta1.
 
-    Args:
-        found: All of them, the root among them.
-        run_id: The run.
-        state: Its state in v2beta1.
-        spec: The tasks of its pipeline by the names of their groups and their own; empty if unknown.
-        argo: What the manifest shows; without tasks if it was not read.
+    The spec is empty if it is unknown, and what Argo shows has no tasks if the manifest was not read.
     """
     return _Reader(found, run_id, state, spec, argo).read()
 

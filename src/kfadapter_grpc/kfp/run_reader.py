@@ -237,11 +237,8 @@ class RunReader:
     ) -> tuple[OneRunJson, RunNodes]:
         """Gets a run and its tasks; unreadable tasks never fail the run.
 
-        Args:
-            run_id: The run.
-            call: The call that it is read for.
-            for_logs: Whether all information about pods is needed, and no tasks that have not started.
-            seen: Receives the run before its tasks are read.
+        `for_logs` all information about pods is needed, and no tasks that have not started; `seen` receives the run
+        before its tasks are read.
         """
         tasks_of = manifest_of = None
         if self._native.was_served:

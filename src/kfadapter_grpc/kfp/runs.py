@@ -151,11 +151,7 @@ class Runs:
     ) -> Run:
         """Terminates a run, and waits until it has finished; no-op if it has finished or is stopping.
 
-        Args:
-            run_id: The run.
-            wait_seconds: How long to wait at most.
-            call: The call.
-            seen: Receives the run as it was before the wait.
+        `seen` receives the run as it was before the wait.
         """
         found = self._changed(run_id, "terminate", Operation.TERMINATE_RUN, _is_ending, call)
         seen(found.record())

@@ -67,11 +67,7 @@ class RunSpecs:
     def tasks(self, pipeline_id: str, version_id: str, inline: bytes, call: Call) -> SpecTasks:
         """Returns the tasks that the spec of a run declares; empty if it cannot be read, or not in time.
 
-        Args:
-            pipeline_id: The pipeline that it was started from; empty if it was started from a file.
-            version_id: Its version.
-            inline: The spec that the run itself has; empty if it has none.
-            call: The call that it is read for.
+        It is the spec of a version, or `inline`, that of a run that was started from a file.
         """
         key = hashlib.sha256(inline).hexdigest() if inline else version_id
         with self._lock:

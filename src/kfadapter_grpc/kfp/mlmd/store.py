@@ -272,11 +272,8 @@ class OutputsReader:
     ) -> RunNodes:
         """Adds inputs and outputs of tasks, and in `sources` whether they could be read; no-op without a store.
 
-        Args:
-            run_id: The run, which must have been read from KFP for the caller before.
-            nodes: Its tasks.
-            call: The call that they are read for.
-            recorded: Returns the result of `read` if reading has already begun.
+        The run must have been read from KFP for the caller before; `recorded` returns the result of `read` if reading
+        has already begun.
         """
         before = nodes.sources.outputs if nodes.sources else None
         if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):

@@ -49,12 +49,8 @@ def measure(
 ) -> Generator[Finding, None, None]:
     """Yields the result of each probe. Close it when leaving early, so that everything created is deleted.
 
-    Args:
-        settings: Which KFP, and how to reach it.
-        namespace: The namespace to read from; empty for a single-user KFP.
-        multi_user: Whether this KFP serves several users.
-        write: Also try those that create a pipeline of a unique name, and a run, and delete them.
-        left_behind: Receives a description of what could not be deleted.
+    With `write`, probes also create a pipeline of a unique name, and a run, and delete them; `left_behind` receives a
+    description of what could not be deleted. A single-user KFP needs no namespace to read from.
     """
     with closing(Transport(settings)) as transport:
         bench = Bench(transport, namespace, multi_user=multi_user)

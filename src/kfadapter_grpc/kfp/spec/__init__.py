@@ -22,15 +22,10 @@ __all__ = ["summarize", "summary_weight"]
 
 
 def summarize(spec_json: bytes) -> SpecSummary:
-    """Reads a version's spec.
+    """Summarizes a version's spec: a bare pipeline spec, the wrapper of it and a platform spec, or an Argo Workflow.
 
     A spec of 8 MB takes a fraction of a second, in many steps of some milliseconds, between which other threads run.
-
-    Args:
-        spec_json: A bare pipeline spec, the wrapper of pipeline and platform spec, or an Argo Workflow.
-
-    Returns:
-        Its summary; unexpected parts are listed in `unknown_parts`.
+    Unexpected parts are listed in `unknown_parts`.
 
     Raises:
         KfpError: The bytes are not JSON.

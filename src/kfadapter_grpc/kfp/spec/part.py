@@ -135,14 +135,9 @@ class Part:
         return next((key for key in keys if self.has(key)), None)
 
     def known(self, read: str, passed: str = "") -> Part:
-        """Notes all keys of this mapping except those that are read, and those known to be irrelevant to a summary.
+        """Returns this mapping, after noting all keys but those that are `read` and those `passed` as irrelevant.
 
-        Args:
-            read: The keys that are read, separated by blanks.
-            passed: The other known keys.
-
-        Returns:
-            The part itself.
+        Both have their keys separated by blanks.
         """
         known = _words(f"{read} {passed}")
         for key in () if self._mapping().keys() <= known else self._mapping():

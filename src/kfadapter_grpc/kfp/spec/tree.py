@@ -71,14 +71,9 @@ def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
 
 
 def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
-    """Sorts names after their dependencies; otherwise they stay in declared order.
+    """Sorts names after those that they depend on, which are keys, too; otherwise they stay in declared order.
 
-    Args:
-        depends: Each name with the names it depends on, all of them keys too, in declared order.
-
-    Returns:
-        All names. If they depend on each other in a cycle, the first declared one of those left comes first, although
-        its dependencies follow it.
+    If they depend on each other in a cycle, the first declared one of those left precedes its dependencies.
     """
     names = list(depends)
     place = {name: number for number, name in enumerate(names)}

@@ -33,15 +33,7 @@ class _NotUnderstoodError(Exception):
 
 
 def condition_in_words(condition: str, words_of: Callable[[str], str | None]) -> str | None:
-    """Puts a condition into words.
-
-    Args:
-        condition: The condition in CEL.
-        words_of: Puts an input into words; None if it is unknown.
-
-    Returns:
-        The words; None if the condition is not understood.
-    """
+    """Puts a condition in CEL into words, and its inputs by `words_of`; None if one of them is not understood."""
     try:
         return _Condition(_tokens(condition.strip(), words_of)).whole()
     except _NotUnderstoodError:
