@@ -122,20 +122,6 @@ def _state_of(text: str) -> RunState:
     return RunState.SUCCEEDED if text == _CACHED else state_of(text)
 
 
-def read_native_tasks(
-    found: Sequence[NativeTaskJson],
-    run_id: str,
-    state: RunState,
-    spec: SpecTasks,
-    argo: RunNodes,
-) -> RunNodes:
-    """Reads the tasks of a run, the root among them, whose state is that in v2beta1.
-
-    The spec is empty if it is unknown, and what Argo shows has no tasks if the manifest was not read.
-    """
-    return _Reader(found, run_id, state, spec, argo).read()
-
-
 @dataclass(frozen=True, slots=True)
 class _Placed:
     """A task with its position: its group, the iteration, its spec, and what Argo has of it.
@@ -158,8 +144,11 @@ class _Placed:
         return began, self.order, ended, self.found.name
 
 
-class _Reader:
-    """Reads one run."""
+class NativeReader:
+    """Reads the tasks of a run, the root among them, whose state is that in v2beta1.
+
+    The spec is empty if it is unknown, and what Argo shows has no tasks if the manifest was not read.
+    """
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
-from kfadapter_grpc.kfp.native_tasks import NativeTaskJson, NativeTasksJson, read_native_tasks
+from kfadapter_grpc.kfp.native_tasks import NativeReader, NativeTasksJson
 from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, gather, segment, set_only
 from kfadapter_grpc.kfp.run_json import OneRunJson, RunListJson
 from kfadapter_grpc.kfp.run_nodes import RunNodes
@@ -322,7 +322,7 @@ class RunReader:
         argo = replace(argo, unreadable="")
         logs = RunSource(RunSourceState.UNREACHABLE, unreadable) if unreadable else _AVAILABLE
         spec = self._spec(found, call)
-        nodes = read_native_tasks(tasks, found.run_id, state, spec, argo)
+        nodes = NativeReader(tasks, found.run_id, state, spec, argo).read()
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
