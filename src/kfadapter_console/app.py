@@ -1,37 +1,29 @@
 """The application: its routes, its static files, login, health, and its error pages."""
 
-from __future__ import annotations
-
 import logging
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from starlette.applications import Starlette
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from kfadapter_console import compare, page, pipelines, run, runs, start, task
-from kfadapter_console.security import HEALTH_PATH, SESSION_SECONDS, Guard, Sessions, cookie_name, is_https
-from kfadapter_grpc.client import CannotConnectError
+from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
+from kfadapter_grpc.client import CannotConnectError, Client
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
 from kfadapter_grpc.doctor.caller import examine
 from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.graph import STYLE
 from kfadapter_grpc.version import installed_version
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from starlette.datastructures import FormData
-    from starlette.requests import Request
-    from starlette.types import ASGIApp, Scope
-
-    from kfadapter_grpc.client import Client
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +34,7 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
         routes=[
             Route("/", lambda _: RedirectResponse("/runs")),
             Route(HEALTH_PATH, lambda _: PlainTextResponse("ok\n")),
-            Mount("/static", _Static(directory=page.STATIC)),
+            Mount("/static", StaticFiles(directory=page.STATIC)),
             Route("/login", _login_form),
             Route("/login", page.action(_log_in), methods=["POST"]),
             Route("/logout", page.action(_log_out), methods=["POST"]),
@@ -55,12 +47,7 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
             *run.ROUTES,
             *task.ROUTES,
         ],
-        exception_handlers={
-            AdapterError: _failed,
-            CredentialsError: _insecure,
-            HTTPException: _refused,
-            Exception: _broken,
-        },
+        exception_handlers=dict.fromkeys((AdapterError, CredentialsError, HTTPException, Exception), _failed),
     )
     app.state.client = client
     app.state.sessions = Sessions()
@@ -68,16 +55,6 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
     app.state.max_upload_bytes = max_upload_bytes
     # Outside of the application, as the page of an unexpected error is made outside of its middleware.
     return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
-
-
-class _Static(StaticFiles):
-    """Files whose addresses have a digest of their content, so that browsers need not ask again."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        found = await super().get_response(path, scope)
-        if found.status_code == HTTPStatus.OK:
-            found.headers["cache-control"] = "max-age=31536000, immutable" if scope["query_string"] else "no-cache"
-        return found
 
 
 def _graph_style(_: Request) -> Response:
@@ -89,7 +66,9 @@ def _graph_style(_: Request) -> Response:
 
 def _login_form(request: Request) -> Response:
     """Shows the form."""
-    return page.render(request, "login.html", next=page.local(request.query_params.get("next", "/")), wrong="")
+    return page.render(
+        request, "login.html", next=page.local(request.query_params.get("next", "/")), form=page.Form({})
+    )
 
 
 def _log_in(request: Request, form: FormData) -> Response:
@@ -100,18 +79,11 @@ def _log_in(request: Request, form: FormData) -> Response:
         calls = base.on_behalf(request_id="", authorization=(f"Bearer {token}",))
         calls.pipelines.list(page_size=1).page()
     except (AdapterError, CredentialsError) as error:
-        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=following, wrong=str(error))
-    found = page.back(following)
+        shown = page.Form({}, {"token": str(error)})
+        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=following, form=shown)
     page.sessions(request).log_out(request.state.session)
-    found.set_cookie(
-        cookie_name(request.scope),
-        page.sessions(request).log_in(token),
-        max_age=SESSION_SECONDS,
-        httponly=True,
-        samesite="lax",
-        secure=is_https(request.scope),
-    )
-    return found
+    request.state.session = page.sessions(request).log_in(token)
+    return page.back(following)
 
 
 def _log_out(request: Request, form: FormData) -> Response:  # noqa: ARG001  an action
@@ -135,8 +107,7 @@ def _health(request: Request) -> Response:
         ("Page", f"{request.url.scheme}://{request.url.netloc}"),
         ("Version of the page", installed_version()),
     ]
-    counts = [(sum(one.status is status for one in verdicts), status.value) for status in Status]
-    return page.render(request, "health.html", facts=facts, verdicts=verdicts, counts=counts, target=calls.target)
+    return page.render(request, "health.html", facts=facts, verdicts=verdicts, target=calls.target)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -161,56 +132,43 @@ _PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILAB
 
 
 def _failed(request: Request, error: Exception) -> Response:
+    """Renders an error: why, and what to do, with a link to where the request came from."""
+    here = page.local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
     is_read = request.method in {"GET", "HEAD"}
-    if isinstance(error, UnauthenticatedError) and is_read:
-        return RedirectResponse(f"/login?next={quote(_address(request), safe='')}", HTTPStatus.SEE_OTHER)
-    if not isinstance(error, AdapterError):
-        raise error
-    status = page.http_status(error)
-    title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
-    if isinstance(error, CannotConnectError):
-        title = "The adapter is unreachable"
-    return _error_page(request, status, title, advice, error=error)
-
-
-def _insecure(request: Request, error: Exception) -> Response:
-    return _error_page(request, HTTPStatus.BAD_GATEWAY, "The token is not sent", str(error))
-
-
-def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    title, advice = HTTPStatus(error.status_code).phrase, error.detail
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        title, advice = "There is no such page", "The links above lead to all that there are."
-    found = _error_page(request, error.status_code, title, advice)
-    found.headers.update(error.headers or {})
-    return found
-
-
-def _broken(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    advice = "That is a defect of kfadapter. The output of its process says why."
-    return _error_page(request, HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed", advice)
-
-
-def _error_page(
-    request: Request, status: int, title: str, advice: str, *, error: AdapterError | None = None
-) -> Response:
-    """Renders an error with a link to where the request came from, or to itself if it changes nothing."""
+    headers: Mapping[str, str] | None = None
+    match error:
+        case UnauthenticatedError() if is_read:
+            return page.back(page.link("login", next=here))
+        case AdapterError():
+            status = page.http_status(error)
+            title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
+            title = "The adapter is unreachable" if isinstance(error, CannotConnectError) else title
+        case CredentialsError():
+            status, title, advice = HTTPStatus.BAD_GATEWAY, "The token is not sent", str(error)
+        case HTTPException(status_code=HTTPStatus.NOT_FOUND as status):
+            title, advice = "There is no such page", "The links above lead to all that there are."
+        case HTTPException(status_code=status, detail=advice, headers=headers):
+            title = HTTPStatus(status).phrase
+        case _:
+            _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            status, title = HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed"
+            advice = "That is a defect of kfadapter. The output of its process says why."
     came_from = urlsplit(request.headers.get("referer", ""))
-    ways: dict[str, object] = {
-        "here": _address(request),
-        "again": _address(request) if request.method in {"GET", "HEAD"} else "",
-        "before": page.local(urlunsplit(("", "", *came_from[2:4], "")))
-        if came_from.netloc == request.url.netloc
-        else "",
-    }
+    is_ours = came_from.netloc == request.url.netloc
     sent: list[tuple[str, object]] = getattr(request.state, "sent", [])
     is_complete = all(isinstance(value, str) for _, value in sent)  # a file is gone
-    ways["fields"] = sent if is_complete and status in _PASSING else []
-    return page.render(request, "error.html", status, title=title, advice=advice, error=error, code=int(status), **ways)
-
-
-def _address(request: Request) -> str:
-    return page.local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    shown = page.render(
+        request,
+        "error.html",
+        status,
+        title=title,
+        advice=advice,
+        error=error if isinstance(error, AdapterError) else None,
+        code=int(status),
+        here=here,
+        is_read=is_read,
+        before=page.local(urlunsplit(("", "", *came_from[2:4], ""))) if is_ours else "",
+        fields=sent if is_complete and status in _PASSING else [],
+    )
+    shown.headers.update(headers or {})
+    return shown

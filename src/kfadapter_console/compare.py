@@ -1,62 +1,25 @@
 """Up to ten runs side by side: what differs, a metric over runs, ROC curves over each other."""
 
-from __future__ import annotations
-
 import csv
 import io
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.plots import confusion_plot, metric_plot, roc_plot
-from kfadapter_grpc.comparison import MAX_RUNS, MISSING, RowKind, compare_runs, read_runs
-from kfadapter_grpc.contract.run_paths import paths_of
+from kfadapter_console.plots import classifications, metric_chart, outputs_of, roc_chart
+from kfadapter_grpc.client import Run
+from kfadapter_grpc.comparison import MAX_RUNS, MISSING, ComparedRow, RowKind, Value, compare_runs, read_runs
 from kfadapter_grpc.times import shown_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from markupsafe import Markup
-    from starlette.requests import Request
-
-    from kfadapter_grpc.client import MetricsSlice, Run, RunArtifact
-    from kfadapter_grpc.comparison import ComparedRow, Value
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins so is a formula in a spreadsheet."""
 _LONGEST = 200
-
-
-def outputs_of(run: Run) -> Iterator[tuple[str, RunArtifact]]:
-    """Yields the artifacts that tasks made, by task and output; groups only pass theirs on."""
-    paths = paths_of(run.tasks)
-    for task in run.tasks:
-        for output in task.outputs:
-            for artifact in output.artifacts:
-                if artifact.task_id == task.task_id:
-                    yield f"{paths[task.task_id]}/{output.name}", artifact
-
-
-def classifications(found: Iterable[tuple[str, RunArtifact]]) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:
-    """Yields what may have a ROC curve or a confusion matrix: named artifacts and their slices."""
-    for name, artifact in found:
-        yield name, artifact
-        yield from ((f"{name}/{one.slice}", one) for one in artifact.slices)
-
-
-def drawn(found: Iterable[tuple[str, RunArtifact]]) -> Iterator[tuple[str, Markup]]:
-    """Yields the pictures of named artifacts."""
-    for name, one in classifications(found):
-        if one.roc_curve:
-            yield name, roc_plot([(name, one.roc_curve)], "ROC curve")
-        if one.confusion_matrix:
-            yield name, confusion_plot(one.confusion_matrix)
 
 
 def show(request: Request) -> Response:
@@ -69,27 +32,28 @@ def show(request: Request) -> Response:
     ]
     metrics = {row.name: row for row in sorted(rows, key=lambda row: not row.differs) if row.kind is RowKind.METRIC}
     found = [{name: one.roc_curve for name, one in classifications(outputs_of(run)) if one.roc_curve} for run in runs]
-    curves = list(dict.fromkeys(name for of_run in found for name in of_run))
-    metric = query.get("metric") if query.get("metric") in metrics else next(iter(metrics), None)
-    curve = query.get("curve") if query.get("curve") in curves else next(iter(curves), None)
-    values = [value if isinstance(value, float) else None for value in metrics[metric].values] if metric else []
+    curves = {name: name for of_run in found for name in of_run}
+    metric, curve = (
+        query[field] if query.get(field) in known else next(iter(known), "")
+        for field, known in (("metric", metrics), ("curve", curves))
+    )
+    charts = []
+    if metric:
+        values = [value if isinstance(value, float) else None for value in metrics[metric].values]
+        charts.append(metric_chart(metric, list(zip(names, values, strict=True))))
+    if curve:
+        charts.append(roc_chart(curve, [(name, one.get(curve, ())) for name, one in zip(names, found, strict=True)]))
     return page.render(
         request,
         "compare.html",
         runs=runs,
         rows=rows,
-        kinds=RowKind,
         shown=shown,
         all="all" in query,
         here="?" + urlencode([("run", run.run_id) for run in runs]),
-        metrics={name: name for name in sorted(metrics)},
-        metric=metric,
-        metric_plot=metric_plot(metric, list(zip(names, values, strict=True))) if metric else "",
-        curves={name: name for name in curves},
-        curve=curve,
-        roc_plot=roc_plot([(name, of_run.get(curve, ())) for name, of_run in zip(names, found, strict=True)], curve)
-        if curve
-        else "",
+        form=page.Form({"metric": metric, "curve": curve}),
+        choices=[("metric", "Metric", {name: name for name in metrics}), ("curve", "ROC curve", curves)],
+        charts=charts,
     )
 
 

@@ -3,26 +3,20 @@
 Each top-level element of a fragment has an id; console.js replaces the element of that id.
 """
 
-from __future__ import annotations
-
 import threading
 import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from kfadapter_grpc.contract.errors import AdapterError
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
-
-    from starlette.types import Receive, Scope, Send
-
-    Fragments: TypeAlias = Generator[tuple[str, str] | None, None, None]
-
+Fragments: TypeAlias = Generator[str | None, None, None]
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -34,15 +28,15 @@ BEAT_SECONDS = 2.0
 """How often a stream without changes looks whether the browser is still there."""
 RESTS, SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 4, 0.3, 5.0
 _MEDIA_TYPE = "text/event-stream"
-_END = ("end", "")
+_END = "\0"
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
 def stream(fragments: Fragments) -> Response:
     """Sends fragments as they come. The browser stops when they end, and connects again if they fail.
 
-    Fragments have names; one that is as the last of its name is left out. None shows that the stream is alive. It is
-    closed when the browser has left, at its next item at the latest: so let none take longer than some seconds.
+    One that is as the last one is left out. None shows that the stream is alive. It is closed when the browser has
+    left, at its next item at the latest: so let none take longer than some seconds.
     """
     if not _streams.acquire(blocking=False):
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "Too many live pages are open.", {"retry-after": "5"})
@@ -66,16 +60,20 @@ class _Live(StreamingResponse):
 
 
 async def _events(fragments: Fragments) -> AsyncIterator[str]:
-    thread, sent = CapacityLimiter(1), {"": ""}  # beside the pool of the other pages, which streams would exhaust
+    thread, last = CapacityLimiter(1), ""  # beside the pool of the other pages, which streams would exhaust
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     try:
-        while (found := await to_thread.run_sync(next, fragments, _END, limiter=thread)) is not _END:
-            name, fragment = found or ("", "")
-            yield ": alive\n\n" if sent.get(name) == fragment else event("fragment", fragment)
-            sent[name] = fragment
+        while (fragment := await to_thread.run_sync(next, fragments, _END, limiter=thread)) != _END:
+            yield ": alive\n\n" if fragment in {None, last} else _event("fragment", fragment)
+            last = fragment or last
     except AdapterError:
         return  # the status line is sent already; the browser learns more when it connects again
-    yield event("end", "the stream has ended")
+    yield _event("end", "the stream has ended")
+
+
+def _event(name: str, data: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in data.splitlines())
+    return f"event: {name}\n{lines}\n"
 
 
 def latest(
@@ -115,9 +113,3 @@ def latest(
                 time.sleep(min(max(RESTS * (time.monotonic() - began), SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS))
     finally:
         stop()
-
-
-def event(name: str, data: str) -> str:
-    """Formats one event."""
-    lines = "".join(f"data: {line}\n" for line in data.splitlines())
-    return f"event: {name}\n{lines}\n"

@@ -1,53 +1,47 @@
-"""What all pages share: the caller's client, templates, forms."""
+"""What all pages share: the caller's client, templates, links, forms."""
 
-from __future__ import annotations
-
-import hashlib
 import hmac
 import json
 import math
 import uuid
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cache
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markdown_it import MarkdownIt
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from kfadapter_console.security import CSRF_FIELD
-from kfadapter_grpc.client import CallFailedError
+from kfadapter_console.security import CSRF_FIELD, Sessions
+from kfadapter_grpc.client import CallFailedError, Client
 from kfadapter_grpc.client.errors import HTTP_STATUS
+from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.folding import counted
 from kfadapter_grpc.times import shown_age, shown_duration
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-
-    from starlette.background import BackgroundTask
-    from starlette.datastructures import FormData
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from kfadapter_console.security import Sessions
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.spec import Json
-
 STATIC = Path(__file__).parent / "static"
-"""The folder of the script, the style sheet and the icon."""
+"""The folder of the script, the style sheet, the icon and the example."""
 PAGE_SIZE = 50
 """How many items a page of a list shows."""
 MAX_FIELDS = 1000
 """How many fields a form may have."""
 _LONGEST_VALUE = 2000
+
+
+def sessions(request: Request) -> Sessions:
+    """Returns the logins."""
+    found: Sessions = request.app.state.sessions
+    return found
 
 
 def client(request: Request) -> Client:
@@ -59,27 +53,33 @@ def client(request: Request) -> Client:
     )
 
 
-def sessions(request: Request) -> Sessions:
-    """Returns the logins."""
-    found: Sessions = request.app.state.sessions
-    return found
+# --- answers --------------------------------------------------------------------------------------------------------
 
 
-def render(request: Request, template: str, /, status: int = HTTPStatus.OK, **values: object) -> HTMLResponse:
-    """Renders a page. Templates know what is passed, and `csrf`, `read_only`, `path`, `now`."""
+def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
+    """Renders a page. Templates know what is passed, and what `text` adds."""
     return HTMLResponse(text(request, template, **values), status)
 
 
-def text(request: Request, template: str, /, **values: object) -> str:
-    """Renders a template as text, as `render` does."""
-    return TEMPLATES.get_template(template).render(
+def text(request: Request, template: str, block: str = "", /, **values: object) -> str:
+    """Renders a template, or one of its blocks, with `csrf`, `read_only`, `path` and `logged_in`."""
+    return filled(
+        template,
+        block,
+        is_report=False,
         csrf=sessions(request).csrf(request.state.session),
         read_only=request.app.state.read_only,
         path=request.url.path,
-        now=datetime.now(timezone.utc),
         logged_in=bool(sessions(request).token(request.state.session)),
         **values,
     )
+
+
+def filled(template: str, block: str = "", /, **values: object) -> str:
+    """Renders a template, or one of its blocks; `ui` has the macros, which know the same values."""
+    found = TEMPLATES.get_template(template)
+    values["ui"] = TEMPLATES.get_template("macros.html").make_module(values)
+    return "".join(found.blocks[block](found.new_context(values))) if block else found.render(values)
 
 
 def back(where: str) -> RedirectResponse:
@@ -87,16 +87,48 @@ def back(where: str) -> RedirectResponse:
     return RedirectResponse(where, HTTPStatus.SEE_OTHER)
 
 
-def attachment(
-    pieces: Iterable[bytes], name: str, media_type: str, *, size: int | None = None, task: BackgroundTask | None = None
-) -> Response:
+def attachment(pieces: Iterable[bytes], name: str, media_type: str, *, size: int | None = None) -> Response:
     """Sends a file to be kept. If its first piece cannot be read, the error becomes a page."""
     pieces = iter(pieces)
     first = next(pieces, b"")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     if size is not None:
         headers["content-length"] = str(size)
-    return StreamingResponse(chain([first], pieces), HTTPStatus.OK, headers, media_type, task)
+    return StreamingResponse(chain([first], pieces), HTTPStatus.OK, headers, media_type)
+
+
+def http_status(error: AdapterError) -> int:
+    """Returns the HTTP status of an error."""
+    code = error.status if isinstance(error, CallFailedError) else error.code
+    return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def link(*parts: str, **query: object) -> str:
+    """Returns a path of this page, with a query if there is one, both escaped."""
+    path = "/" + "/".join(quote(part, safe="") for part in parts)
+    words = urlencode(query, doseq=True)
+    return f"{path}?{words}" if words else path
+
+
+def number(text: str) -> int:
+    """Reads a number of an address; 0 if it is none, or is larger than any that is used."""
+    return int(text) if text.isdecimal() and len(text) < 9 else 0  # noqa: PLR2004
+
+
+def local(address: str) -> str:
+    """Returns an address of this page as it is, and the start page instead of one that leads to another site."""
+    return address if address.startswith("/") and address[1:2] not in {"/", "\\", "\t", "\n", "\r"} else "/"
+
+
+# --- forms ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a form shows: values by the name of their field, and what is wrong with them; in general under no name."""
+
+    values: Mapping[str, str]
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Request], Awaitable[Response]]:
@@ -115,34 +147,45 @@ def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Reques
     return endpoint
 
 
-def http_status(error: AdapterError) -> int:
-    """Returns the HTTP status of an error."""
-    code = error.status if isinstance(error, CallFailedError) else error.code
-    return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+def texts_of(form: FormData) -> dict[str, str]:
+    """Returns the texts of a form by their fields, with the line breaks that were typed: browsers send CRLF."""
+    return {name: value.replace("\r\n", "\n") for name, value in form.items() if isinstance(value, str)}
 
 
-def path(*parts: str) -> str:
-    """Joins parts to a path of this page, and escapes them."""
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+def pairs(text: str, name: str, separator: str = "\n") -> dict[str, str]:
+    """Parses `key=value` pairs of a field, one in each line; a value may contain further `=`."""
+    found: dict[str, str] = {}
+    for one in filter(None, map(str.strip, text.replace(separator, "\n").split("\n"))):
+        key, equals, value = (part.strip() for part in one.partition("="))
+        if not equals or not key or key in found:
+            raise InvalidFieldError.of(name, f"'{one}' {'repeats a key' if key in found else 'is not KEY=VALUE'}")
+        found[key] = value
+    return found
 
 
-def local(address: str) -> str:
-    """Returns an address of this page as it is, and the start page instead of one that leads to another site."""
-    return address if address.startswith("/") and address[1:2] not in {"/", "\\", "\t", "\n", "\r"} else "/"
+def request_id(form: FormData) -> str:
+    """Derives an idempotency key from all that was filled in: a form that is sent twice does its work once.
+
+    A form has a hidden field `once`, which differs each time the form is opened.
+    """
+    fields = [
+        (name, f"{one.filename} {one.size}" if isinstance(one, UploadFile) else one) for name, one in form.multi_items()
+    ]
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, repr(fields)))
 
 
-@cache
-def static(name: str) -> str:
-    """Returns the address of a static file, which changes with its content."""
-    return f"/static/{name}?{hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:16]}"
+def problems_of(error: AdapterError, fields: Collection[str], name: str = "") -> dict[str, str]:
+    """Returns what an error says of each of these fields; one without violations is about the field `name`."""
+    found: dict[str, list[str]] = {}
+    for one in error.violations:
+        path = one.field.removeprefix("metadata.")
+        around = [known for known in fields if path == known or path.startswith((f"{known}.", f"{known}["))]
+        place = max(around, key=len, default="")
+        found.setdefault(place, []).append(one.description if path == place else f"{path}: {one.description}")
+    return {place: "\n".join(texts) for place, texts in found.items()} or {name: error.message}
 
 
-def markdown(source: str) -> str:
-    """Returns Markdown as HTML; HTML inside it is escaped."""
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(source))
-
-
-# --- filters of templates -------------------------------------------------------------------------------------------
+# --- templates ------------------------------------------------------------------------------------------------------
 
 ICONS = {
     RunState.PENDING: "◌",
@@ -170,7 +213,7 @@ def exact(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
-def length_of(record: Any) -> str:  # noqa: ANN401  a run or a task
+def length_of(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
     """Formats how long a run or task took, or has taken so far."""
     began = getattr(record, "started_at", None) or getattr(record, "created_at", None)
     return shown_duration((record.finished_at or datetime.now(timezone.utc)) - began) if began else ""
@@ -185,4 +228,4 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters.update(value=shown_value, exact=exact, duration=shown_duration, length=length_of, counted=counted)
 TEMPLATES.filters["age"] = lambda moment: shown_age(moment, datetime.now(timezone.utc))
-TEMPLATES.globals.update(icons=ICONS, link=path, static=static)
+TEMPLATES.globals.update(icons=ICONS, link=link)

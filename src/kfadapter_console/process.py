@@ -1,32 +1,25 @@
 """The page as a process: served by uvicorn on a thread until SIGTERM or SIGINT."""
 
-from __future__ import annotations
-
+import asyncio
 import logging
+import socket
 import ssl
 import sys
 import threading
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp
+from typing_extensions import Self
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kfadapter_console.app import make_app
+from kfadapter_console.command import ConsoleOptions
 from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.client import Client
 from kfadapter_grpc.daemon.listening import bound_socket
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.setting_sources import SettingsError
-
-if TYPE_CHECKING:
-    import asyncio
-    import socket
-
-    from starlette.types import ASGIApp
-    from typing_extensions import Self
-
-    from kfadapter_console.command import ConsoleOptions
-    from kfadapter_grpc.client import Client
 
 STOP_SECONDS = 1
 """How long answers that are on their way have to leave when the server stops; live pages never end by themselves."""
@@ -94,34 +87,20 @@ class PageServer:
 
 
 class _Connection(H11Protocol):
-    """A connection whose requests must begin in time: uvicorn bounds the time between them only."""
+    """A connection that is closed if no request begins in time: uvicorn bounds the time between requests only."""
 
     transport: asyncio.Transport
-    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        self.loop.call_later(IDLE_SECONDS, self._close_if_idle, None)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._expect_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._stop_timer()
-
-    def _expect_head(self) -> None:
-        """Starts the timer if no request is being answered, and stops it if one is."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_timer()
-        elif self._late is None:
-            self._late = self.loop.call_later(IDLE_SECONDS, self.transport.abort)
-
-    def _stop_timer(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _close_if_idle(self, last: RequestResponseCycle | None) -> None:
+        """Closes the connection if no request began since `last`, and that one has been answered."""
+        if self.cycle is last and (last is None or last.response_complete):
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.loop.call_later(IDLE_SECONDS, self._close_if_idle, self.cycle)
 
 
 def _tls(options: ConsoleOptions) -> ssl.SSLContext:

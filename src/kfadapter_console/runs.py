@@ -1,18 +1,20 @@
 """Lists of runs, recurring runs and experiments, and what can be done to them."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from kfadapter_console import live, page
+from kfadapter_grpc.client import Client, RecurringRun
+from kfadapter_grpc.client.runs import RunsWhere
 from kfadapter_grpc.contract.errors import (
     AdapterError,
     AmbiguousNameError,
@@ -23,18 +25,7 @@ from kfadapter_grpc.contract.errors import (
 )
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Page, View
-from kfadapter_grpc.contract.runs import RunFilter, RunState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from starlette.datastructures import FormData
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from kfadapter_grpc.client import Client, RecurringRun
-    from kfadapter_grpc.client.runs import RunsWhere
-    from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 
 ORDERS = {
     "created_at desc": "newest first",
@@ -63,36 +54,32 @@ def show(request: Request) -> Response:
     """Lists runs."""
     client = page.client(request)
     experiments = [one.name for one in client.experiments.list(page_size=_MAX_NAMES).page().items]
-    return page.render(
-        request,
-        "runs.html",
-        HTTPStatus.OK,
-        orders=ORDERS,
-        states={"": "any"} | {state.value: state.value for state in STATES},
-        experiments=experiments,
-        **_listed(request, client),
-    )
+    states = {"": "any"} | {state.value: state.value for state in STATES}
+    listed = _listed(request, client)
+    return page.render(request, "runs.html", orders=ORDERS, states=states, experiments=experiments, **listed)
 
 
 def _listed(request: Request, client: Client) -> dict[str, object]:
-    """Returns what the templates of the list show: a page of the runs that match, or what is wrong with the filter."""
+    """Returns what the list shows: a page of the runs that match, or what is wrong with the filter."""
     query, problem = _query(request), ""
     found: Page[Run] = Page(())
-    pipelines = {one.pipeline_id: one.name for one in client.pipelines.list(page_size=_MAX_NAMES).page().items}
     try:
         runs = client.runs.list(order_by=query["order"], page_size=page.PAGE_SIZE, **_where(client, query))
         found = runs.page(query["page"])
     except _WRONG_FILTER as error:
         problem = error.message
-
-    def link(**changes: str) -> str:
-        """Returns the address of this list with other fields."""
-        fields = {name: value for name, value in {**query, **changes}.items() if value}
-        return f"/runs?{urlencode(fields)}" if fields else "/runs"
-
-    is_live = not problem and not query["page"] and query["order"] in {"", "created_at desc"}  # new runs appear on it
-    shown = {"query": query, "found": found, "pipelines": pipelines, "problem": problem}
-    return {**shown, "is_live": is_live, "here": link}
+    pipelines = client.pipelines.list(page_size=_MAX_NAMES).page().items
+    return {
+        "form": page.Form(query),
+        "found": found,
+        "pipelines": {one.pipeline_id: one.name for one in pipelines},
+        "problem": problem,
+        # New runs appear on the first page only.
+        "is_live": not problem and not query["page"] and query["order"] in {"", "created_at desc"},
+        "here": lambda **changes: page.link(
+            "runs", **{key: text for key, text in {**query, **changes}.items() if text}
+        ),
+    }
 
 
 def _query(request: Request) -> dict[str, str]:
@@ -102,20 +89,19 @@ def _query(request: Request) -> dict[str, str]:
 
 def _where(client: Client, query: Mapping[str, str]) -> RunsWhere:
     """Returns the filter; pipelines and experiments are given by name or id."""
-    where: RunsWhere = {
+    pipeline, experiment = query["pipeline"], query["experiment"]
+    if pipeline and not _UUID.fullmatch(pipeline):
+        pipeline = client.pipelines.get(pipeline, view=View.BASIC).pipeline_id
+    is_id = _UUID.fullmatch(experiment)
+    return {
         "archived": bool(query["archived"]),
         "display_name_contains": query["name"],
         "recurring_run_id": query["recurring_run"],
         "states": [state for state in STATES if state.value == query["state"]],
+        "pipeline_id": pipeline,
+        "experiment_id": experiment if is_id else "",
+        "experiment_name": "" if is_id else experiment,
     }
-    if named := query["pipeline"]:
-        is_id = _UUID.fullmatch(named)
-        where["pipeline_id"] = named if is_id else client.pipelines.get(named, view=View.BASIC).pipeline_id
-    if _UUID.fullmatch(query["experiment"]):
-        where["experiment_id"] = query["experiment"]
-    else:
-        where["experiment_name"] = query["experiment"]
-    return where
 
 
 def follow(request: Request) -> Response:
@@ -128,15 +114,15 @@ def _fragments(request: Request, client: Client) -> live.Fragments:
     runs = client.runs.list(page_size=page.PAGE_SIZE, **where).page().items
     oldest = runs[-1].created_at if len(runs) == page.PAGE_SIZE else None
     watched = RunFilter(
-        ExperimentRef(where.get("experiment_id", ""), where.get("experiment_name", "")),
+        ExperimentRef(where["experiment_id"], where["experiment_name"]),
         created_after=oldest - timedelta(seconds=1) if oldest else None,
-        pipeline_id=where.get("pipeline_id", ""),
+        pipeline_id=where["pipeline_id"],
         recurring_run_id=where["recurring_run_id"],
         archived=where["archived"],
     )
     events = client.runs.watch(where=watched, known_etags={run.run_id: run.etag for run in runs})
-    for count in live.latest(events, 0, lambda count, _: count + 1, client.close):
-        yield ("runs", page.text(request, "runs_table.html", **_listed(request, client))) if count else None
+    for has_changed in live.latest(events, False, lambda *_: True, client.close):
+        yield page.text(request, "runs.html", "live", **_listed(request, client)) if has_changed else None
 
 
 def act(request: Request, form: FormData) -> Response:
@@ -146,20 +132,20 @@ def act(request: Request, form: FormData) -> Response:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     chosen = _chosen(form.getlist("run"))
 
-    def change(run_id: str) -> tuple[str, AdapterError] | None:
+    def change(run_id: str) -> AdapterError | None:
         try:
             getattr(runs, verb)(run_id)
         except AdapterError as error:
-            if len(chosen) == 1:
-                raise
-            return run_id, error
+            return error
         return None
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        failures = [*filter(None, threads.map(change, chosen))]
+        failures = {run_id: error for run_id, error in zip(chosen, threads.map(change, chosen), strict=True) if error}
+    if failures and len(chosen) == 1:
+        raise failures[chosen[0]]
     if failures:
         done = len(chosen) - len(failures)
-        return page.render(request, "runs_refused.html", HTTPStatus.CONFLICT, verb=verb, done=done, failures=failures)
+        return page.render(request, "refused.html", HTTPStatus.CONFLICT, verb=verb, done=done, failures=failures)
     where = request.query_params.get("back", "")
     return page.back(where if where.startswith("/runs") else "/runs")
 
@@ -168,7 +154,17 @@ def ask_delete(request: Request) -> Response:
     """Asks whether the chosen runs should be deleted."""
     client = page.client(request)
     runs = [client.runs.get(run_id, view=View.BASIC) for run_id in _chosen(request.query_params.getlist("run"))]
-    return page.render(request, "runs_delete.html", runs=runs) if runs else page.back("/runs")
+    if not runs:
+        return page.back("/runs")
+    return page.render(
+        request,
+        "confirm.html",
+        what=f"{len(runs)} runs" if len(runs) > 1 else "1 run",
+        lost="Records, metrics and logs are lost. A run in progress continues in the cluster: terminate it first.",
+        runs=runs,
+        fields=[("run", run.run_id) for run in runs],
+        cancel="/runs",
+    )
 
 
 def _chosen(values: Iterable[object]) -> list[str]:
@@ -188,27 +184,22 @@ def show_recurring(request: Request) -> Response:
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         rows = list(zip(found.items, threads.map(last_run, found.items), strict=True))
-    return page.render(request, "recurring.html", rows=rows, next=found.next_token)
+    return page.render(request, "recurring.html", rows=rows, found=found)
 
 
 def change_recurring(request: Request, form: FormData) -> Response:  # noqa: ARG001  an action
     """Enables, disables or deletes a recurring run."""
-    calls, which = page.client(request).recurring_runs, request.path_params["recurring_run_id"]
-    actions: dict[str, Callable[[str], object]] = {
-        "enable": calls.enable,
-        "disable": calls.disable,
-        "delete": calls.delete,
-    }
-    if (what := request.path_params["what"]) not in actions:
+    which, what = request.path_params["recurring_run_id"], request.path_params["what"]
+    if what not in {"enable", "disable", "delete"}:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    actions[what](which)
+    getattr(page.client(request).recurring_runs, what)(which)
     return page.back("/recurring")
 
 
 def show_experiments(request: Request) -> Response:
     """Lists experiments."""
     found = page.client(request).experiments.list(page_size=page.PAGE_SIZE).page(request.query_params.get("page", ""))
-    return page.render(request, "experiments.html", experiments=found.items, next=found.next_token)
+    return page.render(request, "experiments.html", found=found)
 
 
 ROUTES = [

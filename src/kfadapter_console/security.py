@@ -6,31 +6,24 @@ CSRF token bound to the session's cookie), other sites may link to a page but no
 Content-Security-Policy that allows our own script and style sheet only.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections.abc import Iterable
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from anyio import fail_after
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kfadapter_grpc.addresses import is_loopback
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CSRF_FIELD = "csrf"
 """The form field with the token."""
@@ -52,7 +45,6 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
 }
 """On every answer that does not set them itself."""
 HEALTH_PATH = "/healthz"
@@ -67,7 +59,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._tokens: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._tokens: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
 
     def csrf(self, session: str) -> str:
@@ -80,7 +72,7 @@ class Sessions:
         with self._lock:
             self._tokens[session] = token, time.monotonic() + SESSION_SECONDS
             while len(self._tokens) > MAX_SESSIONS:
-                self._tokens.popitem(last=False)
+                del self._tokens[next(iter(self._tokens))]
         return session
 
     def log_out(self, session: str) -> None:
@@ -111,45 +103,53 @@ class Guard:
         """Refuses a request, or passes it on with its session."""
         if scope["type"] != "http":
             return
-        headers = Headers(scope=scope)
-        cookie = cookie_name(scope)
-        session = _session(headers, cookie)
-        scope.setdefault("state", {})["session"] = session or secrets.token_urlsafe(32)
+        request = HTTPConnection(scope)
+        # Cookies do not distinguish ports, so two pages need two names.
+        cookie = f"kfadapter_console_{(scope.get('server') or ('', 0))[1]}"
+        sent = request.cookies.get(cookie, "")
+        sent = sent if _SESSION.fullmatch(sent) else ""
+        request.state.session = session = sent or secrets.token_urlsafe(32)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     given.setdefault(name, value)
-                is_page = given.get("content-type", "").startswith("text/html")
-                if is_page and not session and cookie not in given.get("set-cookie", ""):
-                    secure = "; Secure" if is_https(scope) else ""
-                    value = f"{cookie}={scope['state']['session']}; Path=/; HttpOnly; SameSite=Lax{secure}"
-                    given.append("set-cookie", value)
+                given.setdefault("cache-control", "no-cache" if "etag" in given else "no-store")
+                is_new = not sent and given.get("content-type", "").startswith("text/html")
+                if is_new or request.state.session != session:  # a login changes it
+                    # What ends TLS before this page adds the header; users who forge it harm their own cookie only.
+                    is_https = "https" in {scope["scheme"], request.headers.get("x-forwarded-proto")}
+                    attributes = f"Path=/; HttpOnly; SameSite=Lax{'; Secure' if is_https else ''}"
+                    given.append("set-cookie", f"{cookie}={request.state.session}; {attributes}")
             await send(message)
 
-        if (why := self._refusal(scope, headers)) is not None:
-            status, text = why
-            await PlainTextResponse(f"{text}\n", status)(scope, receive, answer)
-            return
-        await self._app(scope, _bounded(receive, self._limit(headers)), answer)
+        limit = self._limit(request.headers)
+        try:
+            self._check(scope, request.headers, limit)
+        except HTTPException as error:
+            await PlainTextResponse(f"{error.detail}\n", error.status_code)(scope, receive, answer)
+        else:
+            await self._app(scope, _bounded(receive, limit), answer)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[HTTPStatus, str] | None:
-        host = headers.get("host", "")
-        if not (self._is_ours(host) or scope["path"] == HEALTH_PATH):
-            return HTTPStatus.MISDIRECTED_REQUEST, (
-                "this page is not served under this name; start it with --host NAME to allow another one"
-            )
-        if why := _foreign(scope, headers):
-            return HTTPStatus.FORBIDDEN, why
+    def _check(self, scope: Scope, headers: Headers, limit: int) -> None:
+        """Refuses a request for another host's name, of another site, or with too large a body."""
+        if not (self._is_ours(headers.get("host", "")) or scope["path"] == HEALTH_PATH):
+            words = "this page is not served under this name; start it with --host NAME to allow another one"
+            raise HTTPException(HTTPStatus.MISDIRECTED_REQUEST, words)
+        is_foreign = headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
         if scope["method"] in _SAFE:
-            return None
+            if is_foreign and headers.get("sec-fetch-mode") != "navigate":
+                raise HTTPException(HTTPStatus.FORBIDDEN, "other sites may link to this page, but not load it")
+            return
+        origin = headers.get("origin")
+        if is_foreign or (origin is not None and origin.partition("://")[2] != headers.get("host")):
+            raise HTTPException(HTTPStatus.FORBIDDEN, "the request comes from another site")
         if self._read_only and scope["path"] not in _LOGINS:
-            return HTTPStatus.FORBIDDEN, "this page is read-only (--read-only)"
+            raise HTTPException(HTTPStatus.FORBIDDEN, "this page is read-only (--read-only)")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._limit(headers):
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self._limit(headers)} bytes were sent"
-        return None
+        if not length.isdecimal() or int(length) > limit:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {limit} bytes were sent")
 
     def _is_ours(self, host: str) -> bool:
         """Whether `Host` names this page. A name of loopback always does: no other site can have it."""
@@ -163,18 +163,6 @@ class Guard:
         """The largest body: only a multipart form has a file."""
         is_upload = headers.get("content-type", "").lower().startswith("multipart/")
         return FORM_BYTES + (self._max_upload_bytes if is_upload else 0)
-
-
-def _foreign(scope: Scope, headers: Headers) -> str:
-    """Returns why a request of another site is refused; empty if it is one of our own pages, or a link."""
-    origin = headers.get("origin")
-    is_foreign = headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}
-    if scope["method"] in _SAFE:
-        is_link = headers.get("sec-fetch-mode") == "navigate"
-        return "other sites may link to this page, but not load it" if is_foreign and not is_link else ""
-    if is_foreign or (origin is not None and origin.partition("://")[2] != headers.get("host")):
-        return "the request comes from another site"
-    return ""
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
@@ -197,21 +185,3 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         return message
 
     return read
-
-
-def is_https(scope: Scope) -> bool:
-    """Whether the browser used HTTPS: to this page, or to what ends TLS before it (who lies harms their own cookie)."""
-    return scope["scheme"] == "https" or Headers(scope=scope).get("x-forwarded-proto") == "https"
-
-
-def cookie_name(scope: Scope) -> str:
-    """Returns the name of the session's cookie. Cookies do not distinguish ports, so two pages need two names."""
-    return f"kfadapter_console_{(scope.get('server') or ('', 0))[1]}"
-
-
-def _session(headers: Headers, cookie: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(cookie)
-    except CookieError:
-        return ""
-    return found.value if found and _SESSION.fullmatch(found.value) else ""

@@ -1,38 +1,30 @@
 """Starts a run: a form typed by the parameters that a pipeline declares."""
 
-from __future__ import annotations
-
 import json
 import re
 import uuid
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Any
 
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.pipelines import TYPES, Problems, pairs, problems_of, request_id, text_of
+from kfadapter_console.pipelines import TYPES
+from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, VersionNotFoundError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.parameters import check_parameters, typed_values, whole_numbers
-from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
-from kfadapter_grpc.contract.spec import ParameterType
+from kfadapter_grpc.contract.pipelines import PipelineVersion
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, Schedule
+from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
 from kfadapter_grpc.times import read_duration
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from starlette.datastructures import FormData
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.recurring_runs import Schedule
-    from kfadapter_grpc.contract.runs import Run
-    from kfadapter_grpc.contract.spec import Json, Parameter
 
 LISTED = 100
 """How many versions and experiments a user can choose from."""
@@ -42,7 +34,6 @@ PREFIX = "parameters."
 """Precedes the names of parameters in the form, as in the violations of the adapter."""
 EMPTY = "empty."
 """Precedes the names of parameters whose text is empty on purpose."""
-_FIELDS = ("experiment", "display_name", "description", "labels", "caching_enabled", "cron.cron", "interval.interval")
 
 
 def show(request: Request) -> Response:
@@ -114,14 +105,14 @@ def _form(
     error: AdapterError | None = None,
 ) -> Response:
     client, (version, old) = page.client(request), subject
+    declared = _declared(version)
     versions = client.pipelines.list_versions(pipeline_id=version.pipeline_id, page_size=LISTED).page().items
-    experiments = client.experiments.list(page_size=LISTED).page().items
-    chosen = {one.experiment_id: one.name for one in experiments}
-    if DEFAULT_EXPERIMENT not in chosen.values():
-        chosen = {"": DEFAULT_EXPERIMENT, **chosen}
-    default = next(key for key, name in chosen.items() if name == DEFAULT_EXPERIMENT)
-    asked = values.get("experiment_id") or default
-    names = (*_FIELDS, *(PREFIX + one.name for one in _declared(version)))
+    experiments = {one.experiment_id: one.name for one in client.experiments.list(page_size=LISTED).page().items}
+    if DEFAULT_EXPERIMENT not in experiments.values():
+        experiments = {"": DEFAULT_EXPERIMENT, **experiments}
+    default = next(key for key, name in experiments.items() if name == DEFAULT_EXPERIMENT)
+    experiment = values.get("experiment_id") or default
+    chosen = {"version_id": version.pipeline_version_id, "experiment_id": experiment}
     return page.render(
         request,
         "start.html",
@@ -129,74 +120,65 @@ def _form(
         pipeline=client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
         version=version,
         versions={one.pipeline_version_id: one.name for one in versions} | {version.pipeline_version_id: version.name},
-        experiments={asked: asked, **chosen},
-        experiment_id=asked,
+        experiments={experiment: experiment, **experiments},
         old=old,
-        undeclared=sorted((old.parameters.keys() if old else set()) - {one.name for one in _declared(version)}),
-        fields=[_field(one, values) for one in _declared(version)],
-        values=dict.fromkeys((*_FIELDS, "caching"), "") | values,
-        problems=problems_of(error, names) if error else Problems(),
+        undeclared=sorted((old.parameters.keys() if old else set()) - {one.name for one in declared}),
+        fields=[_field(one, values.get(PREFIX + one.name, "")) for one in declared],
+        form=page.Form(values | chosen, page.problems_of(error, values) if error else {}),
     )
 
 
-def _field(parameter: Parameter, values: Mapping[str, str]) -> dict[str, object]:
-    """Returns what the template shows of a parameter."""
-    text, choices = values.get(PREFIX + parameter.name, ""), _choices(parameter)
+def _field(parameter: Parameter, text: str) -> dict[str, object]:
+    """Returns what the template shows of a parameter that holds this text."""
+    choices, is_required = _choices(parameter), not (parameter.has_default or parameter.optional)
+    default = (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else None
+    nothing = f"default: {default}" if default is not None else "choose" if is_required else "leave out"
+    is_json = parameter.type in {ParameterType.LIST, ParameterType.STRUCT}
     lines = re.split("[\r\n]", text)  # an input of one line would lose either
+    is_long = len(text) > SHORT or len(lines) > 1
     return {
         "parameter": parameter,
-        "words": TYPES.get(parameter.type) or parameter.declared_type or "text",
-        "text": text,
-        "default": (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else "",
-        "choices": [one for one in choices if one],
-        "rows": min(len(text) // SHORT + len(lines), 12) if len(text) > SHORT or len(lines) > 1 else 0,
+        "words": (TYPES.get(parameter.type) or parameter.declared_type or "text") + (", as JSON" if is_json else ""),
+        "default": default,
+        "options": {"": nothing} | {one: one for one in choices if one} if choices else None,
+        "rows": min(len(text) // SHORT + len(lines), 12) if is_long else int(is_json),
+        "is_required": is_required,
         "can_be_empty": parameter.type is ParameterType.STRING and (not choices or "" in choices),
-        "is_empty": values.get(EMPTY + parameter.name),
-        "required": not (parameter.has_default or parameter.optional),
     }
 
 
 def start(request: Request, form: FormData) -> Response:
     """Starts the run, or shows the form again: with what is wrong, or for another version with what was typed."""
-    client = page.client(request)
-    values = {name: text_of(form, name) for name in form}
+    client, values = page.client(request), page.texts_of(form)
     version, old = _subject(client, values)
     if "choose" in form or values.get("shown", version.pipeline_version_id) != version.pipeline_version_id:
         before = _initial(*_subject(client, values | {"version_id": values.get("shown", "")}))
         typed = {name: text for name, text in values.items() if text != before.get(name)}
         return _form(request, (version, old), _initial(version, old) | {"caching": values.get("caching", "")} | typed)
-    declared, experiment = _declared(version), values.get("experiment", "")
-    known = "" if experiment else values.get("experiment_id", "")
+    experiment = values.get("experiment", "")
     try:
-        parameters = check_parameters(declared, _parameters(declared, old.parameters if old else {}, values))
+        what: dict[str, Any] = {
+            "pipeline_id": version.pipeline_id,
+            "pipeline_version_id": version.pipeline_version_id,
+            "experiment_id": "" if experiment else values.get("experiment_id", ""),
+            "experiment_name": experiment,
+            "parameters": _parameters(_declared(version), old.parameters if old else {}, values),
+            "display_name": values.get("display_name", ""),
+            "description": values.get("description", ""),
+        }
         if "repeat" in form:
-            client.recurring_runs.create(
-                pipeline_id=version.pipeline_id,
-                pipeline_version_id=version.pipeline_version_id,
-                schedule=_schedule(values),
-                experiment_id=known,
-                experiment_name=experiment,
-                parameters=parameters,
-                display_name=values.get("display_name", ""),
-                description=values.get("description", ""),
-            )
+            client.recurring_runs.create(schedule=_schedule(values), **what)
             return page.back("/recurring")
         run = client.runs.create(
-            pipeline_id=version.pipeline_id,
-            pipeline_version_id=version.pipeline_version_id,
-            experiment_id=known,
-            experiment_name=experiment,
             create_experiment=bool(experiment),
-            parameters=parameters,
-            display_name=values.get("display_name", ""),
-            description=values.get("description", ""),
-            labels=pairs(values.get("labels", ""), "labels"),
-            request_id=request_id(form),
+            labels=page.pairs(values.get("labels", ""), "labels"),
+            request_id=page.request_id(form),
             caching="caching" in values,
+            **what,
         )
     except AdapterError as error:
         return _form(request, (version, old), values, error)
-    return page.back(page.path("runs", run.run_id))
+    return page.back(page.link("runs", run.run_id))
 
 
 def _schedule(values: Mapping[str, str]) -> Schedule:
@@ -210,8 +192,10 @@ def _schedule(values: Mapping[str, str]) -> Schedule:
     return IntervalSchedule(length)
 
 
-def _parameters(declared: Sequence[Parameter], old: Mapping[str, Json], values: Mapping[str, str]) -> dict[str, Json]:
-    """Returns the values that were filled in; a default that was left as it is, is left out."""
+def _parameters(
+    declared: Sequence[Parameter], old: Mapping[str, Json], values: Mapping[str, str]
+) -> Mapping[str, Json]:
+    """Returns the values that were filled in, checked; a default that was left as it is, is left out."""
     kept: dict[str, Json] = {}
     texts: dict[str, str] = {}
     for one in declared:
@@ -224,11 +208,11 @@ def _parameters(declared: Sequence[Parameter], old: Mapping[str, Json], values: 
             kept[one.name] = old[one.name]  # exactly, also what a form cannot hold
         elif not (one.has_default and text == _sent(one.default)):
             texts[one.name] = text
-    return kept | typed_values(texts, declared)
+    return check_parameters(declared, kept | typed_values(texts, declared))
 
 
 def _sent(value: Json) -> str:
-    """Returns a value as `text_of` returns it from an unchanged field: browsers normalize line breaks."""
+    """Returns a value as `texts_of` returns it from an unchanged field: browsers normalize line breaks."""
     return _text(value).replace("\r\n", "\n").replace("\r", "\n")
 
 

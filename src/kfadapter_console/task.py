@@ -1,34 +1,25 @@
 """A task of a run: what went in and came out, its log while it grows, and its artifacts."""
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from http import HTTPStatus
 from itertools import chain
-from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console import run as one_run
-from kfadapter_console.compare import drawn, outputs_of
 from kfadapter_console.pipelines import named
+from kfadapter_console.plots import outputs_of, pictures_of
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import RunState
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.artifacts import ArtifactContent
-    from kfadapter_grpc.contract.runs import Run, RunTask
+from kfadapter_grpc.contract.runs import Run, RunState, RunTask
 
 SHOWN_LOG_BYTES = 64 * 1024
 """How much of the end of a log a page shows; the rest is in the download."""
@@ -49,7 +40,7 @@ def show(request: Request) -> Response:
     client = page.client(request)
     run, task = _find(request, client)
     text, note = _log(client, run, task, _attempt(request))
-    return page.render(request, "task.html", HTTPStatus.OK, text=text, note=note, **_values(request, client, run, task))
+    return page.render(request, "task.html", text=text, note=note, **_values(request, client, run, task))
 
 
 def _find(request: Request, client: Client) -> tuple[Run, RunTask]:
@@ -58,24 +49,21 @@ def _find(request: Request, client: Client) -> tuple[Run, RunTask]:
 
 
 def _attempt(request: Request) -> int:
-    given = request.query_params.get("attempt", "")
-    return int(given) if given.isdecimal() and len(given) < 6 else 0  # noqa: PLR2004  no task has so many
+    return page.number(request.query_params.get("attempt", ""))
 
 
 def _values(request: Request, client: Client, run: Run, task: RunTask) -> dict[str, object]:
     paths = TaskPaths(run.tasks)
     path, names = paths.of(task), tuple(part.name for part in paths.parts(task))
     declared = next((one for of, one in named(one_run.declared_tasks(client, run)) if of == names), None)
-    of = task.task_id or path
     return {
         "run": run,
         "task": task,
         "path_of": path,
         "image": declared.image if declared else "",
         "attempt": _attempt(request),
-        "query": urlencode({"of": of, "attempt": _attempt(request)}),
-        "of": of,
-        "pictures": [*drawn((name, one) for name, one in outputs_of(run) if one.task_id == task.task_id)],
+        "of": task.task_id or path,
+        "pictures": [*pictures_of((name, one) for name, one in outputs_of(run) if one.task_id == task.task_id)],
     }
 
 
@@ -120,7 +108,7 @@ def _fragments(request: Request) -> live.Fragments:
             yield None
             continue
         task = TaskPaths(run.tasks).find(request.query_params.get("of", ""))
-        yield "head", page.text(request, "task_head.html", **_values(request, client, run, task))
+        yield page.text(request, "task.html", "head", **_values(request, client, run, task))
         if task.state not in _NOT_STARTED and not task.kind.is_group and not followed:
             followed = True
             yield from _growing(request, run, task)
@@ -139,9 +127,9 @@ def _growing(request: Request, run: Run, task: RunTask) -> live.Fragments:
             if kept is None:
                 yield None
             else:
-                yield "log", page.text(request, "task_log.html", text=plain(kept), note="\n".join(notes))
+                yield page.text(request, "task.html", "log", text=plain(kept), note="\n".join(notes))
     except AdapterError as error:
-        yield "log", page.text(request, "task_log.html", text="", note=error.message)
+        yield page.text(request, "task.html", "log", text="", note=error.message)
 
 
 def download_log(request: Request) -> Response:
@@ -160,14 +148,13 @@ def show_artifact(request: Request) -> Response:
     client = page.client(request)
     run_id, artifact_id = request.path_params["run_id"], request.query_params.get("id", "")
     artifact = client.artifacts.get(run_id, artifact_id)
-    shown = {"artifact": artifact, "pictures": [*drawn([(artifact.name, artifact)])]}
-    has_view = artifact.type in one_run.DOCUMENTS
-    return page.render(request, "artifact.html", HTTPStatus.OK, run_id=run_id, has_view=has_view, **shown)
+    pictures, has_view = [*pictures_of([(artifact.name, artifact)])], artifact.type in one_run.DOCUMENTS
+    return page.render(request, "artifact.html", run_id=run_id, artifact=artifact, pictures=pictures, has_view=has_view)
 
 
 def download(request: Request) -> Response:
     """Sends the bytes of an artifact as a file, those of a folder as a tar archive."""
-    query, found = request.query_params, deque["ArtifactContent"](maxlen=1)
+    query, found = request.query_params, deque[ArtifactContent](maxlen=1)
     run_id, artifact_id, path = request.path_params["run_id"], query.get("id", ""), query.get("path", "")
     chunks = page.client(request).artifacts.read(run_id, artifact_id, path=path, on_content=found.append)
     first = next(chunks, b"")  # the content is known then

@@ -75,12 +75,12 @@ def test_plots(visitor: Visitor) -> None:
     """A metric and a ROC curve are drawn over the runs; both can be chosen, and unknown ones fall back."""
     answer = visitor.get("/compare?run=r0&run=r1&metric=no+such&curve=no+such")
     assert "each[0]/train/accuracy over runs" in answer.words
-    assert f"{HOSTILE}: AUC 0.5250; 이름 r0: AUC 0.5000" in answer.words
+    assert f"{HOSTILE}: AUC 0.5250 ■ 이름 r0: AUC 0.5000" in answer.words
     chosen = visitor.get("/compare?run=r0&run=r1&metric=each[1]/train/accuracy&curve=검사/sliced/바다")
     assert "each[1]/train/accuracy over runs" in chosen.words
     assert '<option value="검사/sliced/바다" selected>' in chosen.text
     same = visitor.get("/compare?run=r2&run=twin").words
-    assert "이름 r2 (r2): AUC 0.5500; 이름 r2 (twin): AUC 0.5500" in same
+    assert "이름 r2 (r2): AUC 0.5500 ■ 이름 r2 (twin): AUC 0.5500" in same
 
 
 def test_csv(visitor: Visitor) -> None:

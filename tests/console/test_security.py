@@ -211,12 +211,11 @@ def test_pages_of_defects(target: str, monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 def test_static_files_are_stored(visitor: Visitor) -> None:
-    """Files are stored under addresses that change with them, and bring no cookie."""
-    page_of = visitor.get("/login")
-    address = next(one for one in page_of.text.split('"') if one.startswith("/static/console.css?"))
-    answer = Visitor(visitor.url).get(address)
-    assert answer.headers["cache-control"] == "max-age=31536000, immutable"
+    """Files are stored, sent again only if they changed, and bring no cookie."""
+    answer = Visitor(visitor.url).get("/static/console.css")
+    assert answer.headers["cache-control"] == "no-cache"
     assert "set-cookie" not in answer.headers
+    assert visitor.get("/static/console.css", headers={"if-none-match": answer.headers["etag"]}).status == 304
     assert visitor.get("/static/../app.py").status == 404
     assert visitor.get("/static/%2e%2e/app.py").status == 404
     assert visitor.get("/static/..%2fapp.py").status == 404

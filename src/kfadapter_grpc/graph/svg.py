@@ -55,9 +55,9 @@ STYLE = """\
 .graph .head { fill: #6e7781; }
 .graph .succeeded { stroke: #1a7f37; } .graph .task.succeeded { fill: #eefbf1; }
 .graph .failed { stroke: #b3261e; stroke-width: 2; } .graph .task.failed { fill: #ffebe9; }
-.graph .running, .graph .pending { stroke: #0969da; stroke-width: 2; } .graph .task.running { fill: #ddf0ff; }
+.graph .running { stroke: #0969da; stroke-width: 2; } .graph .task.running { fill: #ddf0ff; }
 .graph .canceled, .graph .canceling, .graph .paused { stroke: #8a5a00; } .graph .task.canceled { fill: #fff8e5; }
-.graph .skipped, .graph .omitted, .graph .waiting { stroke: #8c959f; stroke-dasharray: 3 3; }
+.graph .skipped, .graph .omitted, .graph .waiting, .graph .pending { stroke: #8c959f; stroke-dasharray: 3 3; }
 .graph .cached { stroke-dasharray: 8 3; }
 .graph a { cursor: pointer; } .graph a:hover text { text-decoration: underline; }
 .graph a:focus { outline: none; } .graph a:focus-visible rect { stroke: #0b5fae; stroke-width: 4; }
@@ -71,9 +71,9 @@ STYLE = """\
   .graph .line { stroke: #8b949e; } .graph .head { fill: #8b949e; }
   .graph .succeeded { stroke: #3fb950; } .graph .task.succeeded { fill: #0f2417; }
   .graph .failed { stroke: #ff8a80; } .graph .task.failed { fill: #331517; }
-  .graph .running, .graph .pending { stroke: #79c0ff; } .graph .task.running { fill: #0c2740; }
+  .graph .running { stroke: #79c0ff; } .graph .task.running { fill: #0c2740; }
   .graph .canceled, .graph .canceling, .graph .paused { stroke: #e3b341; } .graph .task.canceled { fill: #2a2210; }
-  .graph .skipped, .graph .omitted, .graph .waiting { stroke: #6e7681; }
+  .graph .skipped, .graph .omitted, .graph .waiting, .graph .pending { stroke: #6e7681; }
   .graph a:focus-visible rect { stroke: #6cb6ff; }
 }
 """
