@@ -19,6 +19,7 @@ from kfadapter_console import compare, page, pipelines, run, runs, start, task
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
 from kfadapter_grpc.client import CannotConnectError, Client
 from kfadapter_grpc.client.credentials import CredentialsError
+from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
 from kfadapter_grpc.doctor.caller import examine
 from kfadapter_grpc.doctor.verdict import Status
@@ -42,7 +43,7 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
             *compare.ROUTES,
             *pipelines.ROUTES,
             *start.ROUTES,
-            Route("/graph.css", _graph_style),
+            Route("/graph.css", lambda _: Response(STYLE, media_type="text/css")),
             *runs.ROUTES,
             *run.ROUTES,
             *task.ROUTES,
@@ -57,15 +58,10 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
     return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
 
 
-def _graph_style(_: Request) -> Response:
-    return Response(STYLE, media_type="text/css")
-
-
 # --- login and health -----------------------------------------------------------------------------------------------
 
 
 def _login_form(request: Request) -> Response:
-    """Shows the form."""
     return page.render(
         request, "login.html", next=page.local(request.query_params.get("next", "/")), form=page.Form({})
     )
@@ -140,7 +136,7 @@ def _failed(request: Request, error: Exception) -> Response:
         case UnauthenticatedError() if is_read:
             return page.back(page.link("login", next=here))
         case AdapterError():
-            status = page.http_status(error)
+            status = http_status(error)
             title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
             title = "The adapter is unreachable" if isinstance(error, CannotConnectError) else title
         case CredentialsError():

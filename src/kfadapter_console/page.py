@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,9 +21,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from kfadapter_console.security import CSRF_FIELD, Sessions
-from kfadapter_grpc.client import CallFailedError, Client
-from kfadapter_grpc.client.errors import HTTP_STATUS
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
+from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.folding import counted
@@ -36,6 +37,8 @@ PAGE_SIZE = 50
 MAX_FIELDS = 1000
 """How many fields a form may have."""
 _LONGEST_VALUE = 2000
+_WRONG_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
+T = TypeVar("T")
 
 
 def sessions(request: Request) -> Sessions:
@@ -82,6 +85,16 @@ def filled(template: str, block: str = "", /, **values: object) -> str:
     return "".join(found.blocks[block](found.new_context(values))) if block else found.render(values)
 
 
+def listed(read: Callable[[], Page[T]]) -> tuple[Page[T], str]:
+    """Reads a page of a list; returns it, or else what is wrong with the filter."""
+    try:
+        return read(), ""
+    except AdapterError as error:
+        if http_status(error) not in _WRONG_FILTER:
+            raise
+        return Page(()), error.message
+
+
 def back(where: str) -> RedirectResponse:
     """Redirects after a form to a path of this page."""
     return RedirectResponse(where, HTTPStatus.SEE_OTHER)
@@ -95,12 +108,6 @@ def attachment(pieces: Iterable[bytes], name: str, media_type: str, *, size: int
     if size is not None:
         headers["content-length"] = str(size)
     return StreamingResponse(chain([first], pieces), HTTPStatus.OK, headers, media_type)
-
-
-def http_status(error: AdapterError) -> int:
-    """Returns the HTTP status of an error."""
-    code = error.status if isinstance(error, CallFailedError) else error.code
-    return HTTP_STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def link(*parts: str, **query: object) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any, BinaryIO, TypeAlias
 
@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from kfadapter_console import page
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.comparison import MISSING, PartKind, compare_specs
 from kfadapter_grpc.contract.errors import (
     AdapterError,
@@ -26,7 +27,7 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.pipelines import IfExists, Pipeline, PipelineVersion
 from kfadapter_grpc.contract.spec import ParameterType, SpecSummary, Task
-from kfadapter_grpc.graph import Graph, graph_of, svg
+from kfadapter_grpc.graph import Graph, Node, graph_of, svg
 from kfadapter_grpc.pipeline_yaml import write_yaml
 
 Path: TypeAlias = tuple[str, ...]
@@ -59,20 +60,15 @@ _NO_PYTHON = (
 
 
 def show_list(request: Request) -> Response:
-    """Shows the pipelines that match."""
     where = {name: request.query_params.get(name, "") for name in ("name", "tags", "order", "page")}
-    found: Page[Pipeline] = Page(())
-    problem = ""
-    try:
-        matching = page.client(request).pipelines.list(
-            name_contains=where["name"],
-            tags=page.pairs(where["tags"], "tags", ","),
-            order_by=where["order"],
-            page_size=page.PAGE_SIZE,
-        )
-        found = matching.page(where["page"])
-    except InvalidFieldError as error:
-        problem = error.message
+
+    def read() -> Page[Pipeline]:
+        tags = page.pairs(where["tags"], "tags", ",")
+        pipelines = page.client(request).pipelines
+        some = pipelines.list(name_contains=where["name"], tags=tags, order_by=where["order"], page_size=page.PAGE_SIZE)
+        return some.page(where["page"])
+
+    found, problem = page.listed(read)
     form, upload = page.Form(where), _empty_form()
     return page.render(request, "pipelines.html", found=found, where=where, problem=problem, form=form, upload=upload)
 
@@ -87,8 +83,6 @@ def show(request: Request) -> Response:
     version, edited = asked or pipeline.latest_version, asked or pipeline
     spec = version.spec if version and version.spec else SpecSummary()
     versions = client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=page.PAGE_SIZE)
-    tasks = [*named(spec.tasks)]
-    links = {path: f"#task-{number}" for number, (path, _) in enumerate(tasks, 1)}
     values = {
         "display_name": edited.display_name if edited.display_name != edited.name else "",
         "tags": "\n".join(map("=".join, edited.tags.items())),
@@ -101,8 +95,8 @@ def show(request: Request) -> Response:
         versions=versions.page(query.get("page", "")),
         spec=spec,
         types=TYPES,
-        picture=picture(graph_of(spec.tasks), pipeline.name, link=lambda node: links[node.path]),
-        tasks=tasks,
+        picture=picture(graph_of(spec.tasks), pipeline.name, link=lambda node: f"#task-{'/'.join(node.path)}"),
+        tasks=[*named(spec.tasks)],
         query=query,
         not_kept=[name for name in _UPLOAD if name in query.getlist("not_kept")],
         where=request.url.path,
@@ -190,7 +184,7 @@ def upload(request: Request, form: FormData) -> Response:
 
 
 def _refused(request: Request, error: AdapterError, **values: object) -> Response:
-    return page.render(request, "form.html", page.http_status(error), **values)
+    return page.render(request, "form.html", http_status(error), **values)
 
 
 def update(request: Request, form: FormData) -> Response:
@@ -250,23 +244,17 @@ def compare(request: Request) -> Response:
     versions = [_version(client, pipeline_id, request.query_params.get(name, "")) for name in ("before", "after")]
     changes = compare_specs(*(version.spec or SpecSummary() for version in versions))
     states = {tuple(one.name.split("/")): one.change.value for one in changes if one.kind is PartKind.TASK}
-    pictures = [_changed(version, states, f"{number}-") for number, version in enumerate(versions)]
+    pictures = []
+    for number, version in enumerate(versions):
+        where = page.link("pipelines", pipeline_id, "versions", version.pipeline_version_id)
+        graph = graph_of(version.spec.tasks if version.spec else (), states=states)
+
+        def link(node: Node, where: str = where) -> str:
+            return f"{where}#task-{'/'.join(node.path)}"
+
+        pictures.append(picture(graph, version.name, states=states, link=link, ids=f"{number}-"))
     return page.render(
         request, "compare_versions.html", versions=versions, pictures=pictures, changes=changes, missing=MISSING
-    )
-
-
-def _changed(version: PipelineVersion, states: Mapping[Path, str], ids: str) -> Markup:
-    """Draws the tasks of a version with their changes, each with a link to its details."""
-    where = page.link("pipelines", version.pipeline_id, "versions", version.pipeline_version_id)
-    tasks = version.spec.tasks if version.spec else ()
-    links = {path: f"{where}#task-{number}" for number, (path, _) in enumerate(named(tasks), 1)}
-    return picture(
-        graph_of(tasks, states=states),
-        version.name,
-        states=states,
-        link=lambda node: links[node.path],
-        ids=ids,
     )
 
 

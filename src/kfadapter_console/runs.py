@@ -15,14 +15,7 @@ from starlette.routing import Route
 from kfadapter_console import live, page
 from kfadapter_grpc.client import Client, RecurringRun
 from kfadapter_grpc.client.runs import RunsWhere
-from kfadapter_grpc.contract.errors import (
-    AdapterError,
-    AmbiguousNameError,
-    ExperimentNotFoundError,
-    InvalidFieldError,
-    InvalidPageTokenError,
-    PipelineNotFoundError,
-)
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Page, View
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
@@ -41,17 +34,9 @@ _AT_ONCE = 8
 """How many calls for the runs of a list are made at a time."""
 _MAX_NAMES = 200
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_WRONG_FILTER = (
-    AmbiguousNameError,
-    ExperimentNotFoundError,
-    InvalidFieldError,
-    InvalidPageTokenError,
-    PipelineNotFoundError,
-)
 
 
 def show(request: Request) -> Response:
-    """Lists runs."""
     client = page.client(request)
     experiments = [one.name for one in client.experiments.list(page_size=_MAX_NAMES).page().items]
     states = {"": "any"} | {state.value: state.value for state in STATES}
@@ -61,13 +46,13 @@ def show(request: Request) -> Response:
 
 def _listed(request: Request, client: Client) -> dict[str, object]:
     """Returns what the list shows: a page of the runs that match, or what is wrong with the filter."""
-    query, problem = _query(request), ""
-    found: Page[Run] = Page(())
-    try:
-        runs = client.runs.list(order_by=query["order"], page_size=page.PAGE_SIZE, **_where(client, query))
-        found = runs.page(query["page"])
-    except _WRONG_FILTER as error:
-        problem = error.message
+    query = _query(request)
+
+    def read() -> Page[Run]:
+        where = _where(client, query)
+        return client.runs.list(order_by=query["order"], page_size=page.PAGE_SIZE, **where).page(query["page"])
+
+    found, problem = page.listed(read)
     pipelines = client.pipelines.list(page_size=_MAX_NAMES).page().items
     return {
         "form": page.Form(query),
@@ -197,7 +182,6 @@ def change_recurring(request: Request, form: FormData) -> Response:  # noqa: ARG
 
 
 def show_experiments(request: Request) -> Response:
-    """Lists experiments."""
     found = page.client(request).experiments.list(page_size=page.PAGE_SIZE).page(request.query_params.get("page", ""))
     return page.render(request, "experiments.html", found=found)
 

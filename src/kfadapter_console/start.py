@@ -16,6 +16,7 @@ from starlette.routing import Route
 from kfadapter_console import page
 from kfadapter_console.pipelines import TYPES
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, VersionNotFoundError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.listing import View
@@ -116,7 +117,7 @@ def _form(
     return page.render(
         request,
         "start.html",
-        page.http_status(error) if error else HTTPStatus.OK,
+        http_status(error) if error else HTTPStatus.OK,
         pipeline=client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
         version=version,
         versions={one.pipeline_version_id: one.name for one in versions} | {version.pipeline_version_id: version.name},

@@ -36,7 +36,6 @@ _NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING})
 
 
 def show(request: Request) -> Response:
-    """Shows a task."""
     client = page.client(request)
     run, task = _find(request, client)
     text, note = _log(client, run, task, _attempt(request))
@@ -133,7 +132,6 @@ def _growing(request: Request, run: Run, task: RunTask) -> live.Fragments:
 
 
 def download_log(request: Request) -> Response:
-    """Sends the whole log as a file."""
     client = page.client(request)
     run, task = _find(request, client)
     pieces = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=_attempt(request))

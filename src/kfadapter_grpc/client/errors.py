@@ -55,6 +55,11 @@ class CallFailedError(AdapterError, reason="CALL_FAILED", code=StatusCode.UNKNOW
         self.status = status
 
 
+def http_status(error: AdapterError) -> int:
+    """Returns the HTTP status of a failed call, for gateways."""
+    return HTTP_STATUS.get(error.status if isinstance(error, CallFailedError) else error.code, 500)
+
+
 _KINDS = {
     one.DESCRIPTOR.full_name: one
     for one in (
