@@ -84,7 +84,7 @@ const CHECKS = {
   LIST: (text) => json(text, Array.isArray, "a list"),
   STRUCT: (text) => json(text, (value) => value && typeof value === "object" && !Array.isArray(value), "an object"),
 };
-addEventListener("input", ({ target }) => {
+function checkField({ target }) {
   const check = CHECKS[target.dataset?.type];
   if (!check) return;
   const wrong = target.value.trim() && check(target.value.trim());
@@ -97,7 +97,10 @@ addEventListener("input", ({ target }) => {
   shown.textContent = wrong;
   shown.hidden = !wrong;
   target.setAttribute("aria-invalid", Boolean(wrong));
-});
+}
+addEventListener("input", checkField);
+// What was typed before this script was loaded.
+for (const one of document.querySelectorAll("[data-type]:not([aria-invalid])")) if (one.value !== one.defaultValue) checkField({ target: one });
 
 // An input would drop the line breaks of what is pasted, so a text area takes its place.
 addEventListener("paste", (event) => {

@@ -113,4 +113,4 @@ def _compare(page: Page, slopes: tuple[str, ...]) -> None:
     table = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="slope"))
     for slope in slopes:
         expect(table.first).to_contain_text(slope)
-    expect(page.locator("svg.plot")).to_be_visible()
+    expect(page.locator("svg.chart")).to_be_visible()
