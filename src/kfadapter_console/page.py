@@ -28,7 +28,7 @@ from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.folding import counted
-from kfadapter_grpc.times import shown_age, shown_duration
+from kfadapter_grpc.times import elapsed, shown_age, shown_duration
 
 STATIC = Path(__file__).parent / "static"
 """The folder of the script, the style sheet, the icon and the example."""
@@ -223,7 +223,8 @@ def exact(moment: datetime | None) -> str:
 def length_of(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
     """Formats how long a run or task took, or has taken so far."""
     began = getattr(record, "started_at", None) or getattr(record, "created_at", None)
-    return shown_duration((record.finished_at or datetime.now(timezone.utc)) - began) if began else ""
+    took = elapsed(began, record.finished_at, datetime.now(timezone.utc), is_over=record.state.is_over)
+    return "" if took is None else shown_duration(took)
 
 
 TEMPLATES = Environment(

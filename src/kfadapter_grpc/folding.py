@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,14 +109,15 @@ class _Rows:
         return tuple(rows)
 
     def _row(self, task: RunTask, declared: Task | None, names: tuple[str, ...], path: str) -> Row:
-        name = self._paths.parts(task)[-1].shown
+        name = str(self._paths.parts(task)[-1])
         names, path = (*names, task.name), path + name
         inside = declared.tasks if declared else ()
         waits = not task.state.is_over
         if task.kind is TaskKind.LOOP:
             rows = self._iterations(task, inside, names, path, waits=waits)
-            indices = [one.iteration_index or 0 for one in self._inside.get(task.task_id, ())]
-            total = max(_expected(task, declared), *(index + 1 for index in indices), 0)
+            indices = [one.iteration_index for one in self._inside.get(task.task_id, ())]
+            total = max([_expected(task, declared), *(one + 1 for one in indices if one is not None)])
+            total += indices.count(None)
         else:
             rows = self.inside(task.task_id, inside, names, f"{path}/", waits=waits)
             total = len(rows)
@@ -138,17 +139,23 @@ class _Rows:
     def _iterations(
         self, loop: RunTask, declared: Sequence[Task], names: tuple[str, ...], path: str, *, waits: bool
     ) -> tuple[Row, ...]:
-        """Returns the iterations of a loop; if each has a single task, that task stands for it."""
-        by_index: dict[int, list[RunTask]] = {}
+        """Returns the iterations of a loop; if each has a single task, that task stands for it.
+
+        Tasks of which KFP does not report the iteration follow: in the next KFP those whose driver failed.
+        """
+        by_index: dict[int | None, list[RunTask]] = {}
         for task in self._inside.get(loop.task_id, ()):
-            by_index.setdefault(task.iteration_index or 0, []).append(task)
+            by_index.setdefault(task.iteration_index, []).append(task)
+        others = self._of(by_index.pop(None, ()), (), names, f"{path}/", waits=False)
         found = {
-            index: self._of(by_index[index], declared, names, f"{path}[{index}]/", waits=waits)
-            for index in sorted(by_index)
+            index: self._of(tasks, declared, names, f"{path}[{index}]/", waits=waits)
+            for index, tasks in sorted(by_index.items())
         }
         if all(len(rows) == 1 for rows in found.values()):
-            return tuple(replace(rows[0], name=f"{rows[0].name}[{index}]") for index, rows in found.items())
-        return tuple(_iteration(f"{path}[{index}]", rows) for index, rows in found.items())
+            rows = [replace(rows[0], name=f"{rows[0].name}[{index}]") for index, rows in found.items()]
+        else:
+            rows = [_iteration(f"{path}[{index}]", rows) for index, rows in found.items()]
+        return (*rows, *others)
 
 
 def _iteration(path: str, rows: tuple[Row, ...]) -> Row:
@@ -255,7 +262,8 @@ class Merged:
         """Describes the outcome; `now` is the end of the elapsed time of unfinished tasks."""
         one = len(self.tasks) == 1
         words = [shown_state(state) if one else f"{n} {shown_state(state)}" for state, n in self.counts.most_common()]
-        times = [(task.finished_at or now) - task.started_at for task in self.tasks if task.started_at]
+        known = (elapsed(one.started_at, one.finished_at, now, is_over=one.state.is_over) for one in self.tasks)
+        times = [time for time in known if time is not None]
         shortest, longest = (shown_duration(min(times)), shown_duration(max(times))) if times else ("", "")
         words += [shortest if shortest == longest else f"{shortest} to {longest}"]
         words += ["cached"] if all(task.cached for task in self.tasks) else []

@@ -22,6 +22,12 @@ def read_duration(text: str) -> timedelta | None:
     return timedelta(seconds=seconds) if seconds else None
 
 
+def elapsed(began: datetime | None, finished: datetime | None, now: datetime, *, is_over: bool) -> timedelta | None:
+    """Returns how long something took, or has taken until now; None if that is unknown."""
+    end = finished or (None if is_over else now)
+    return end - began if began and end else None
+
+
 def shown_duration(length: timedelta) -> str:
     """Formats a duration in its two largest units; a negative one, as between two clocks, counts as 0."""
     seconds = max(int(length.total_seconds()), 0)

@@ -58,7 +58,7 @@ def test_ages(seconds: int, shown: str) -> None:
 
 def test_tables_show_ages_and_wide_ones_exact_times(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """A table has few columns and relative times, a wide one all columns and exact times."""
-    runs.add("훈련", state=run_pb2.RUN_STATE_SUCCEEDED, experiment_id="e" * 8)
+    runs.add("훈련", state=run_pb2.RUN_STATE_RUNNING, experiment_id="e" * 8)
     head, row = kfadapter("runs").out.splitlines()
     assert head.split() == ["NAME", "ID", "STATE", "CREATED", "TIME"]
     assert re.search(r" \d+d ago ", row)
@@ -68,13 +68,19 @@ def test_tables_show_ages_and_wide_ones_exact_times(kfadapter: Kfadapter, runs: 
 
 
 def test_csv_has_full_values(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """CSV has whole ids, ISO times and texts of any script as they are, quoted; without records it has its head."""
+    """CSV has whole ids, ISO times and texts of any script as they are, quoted; without records it has its head.
+
+    A finished run whose end is unknown has no duration.
+    """
     name = '학습, "둘째"\nالعربية 🚦'
     run = runs.add(name, state=run_pb2.RUN_STATE_FAILED, error="why\nbecause", labels={"a": "나"})
     (row,) = csv.DictReader(io.StringIO(kfadapter("runs", "-o", "csv").out))
     assert (row["run_id"], row["display_name"], row["state"]) == (run.run_id, name, "FAILED")
     assert (row["created_at"], row["finished_at"], row["error"]) == ("2025-10-09T08:53:21Z", "", "why\nbecause")
-    assert (row["labels"], float(row["duration"]) > 0) == ('{"a": "나"}', True)
+    assert (row["labels"], row["duration"]) == ('{"a": "나"}', "")
+    run.state = run_pb2.RUN_STATE_RUNNING
+    (row,) = csv.DictReader(io.StringIO(kfadapter("runs", "-o", "csv").out))
+    assert float(row["duration"]) > 0
     assert kfadapter("experiments", "-o", "csv").code == 8  # no such service here
     runs.runs.clear()
     assert kfadapter("runs", "-o", "csv", "--columns", "NAME,run_id").out == "display_name,run_id\n"

@@ -267,10 +267,14 @@ def test_log_that_is_not_complete(kfadapter: Kfadapter, runs: FakeRuns, logged: 
 
 
 def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """If no task failed, or none has started, stderr says that there is no log."""
+    """If no task failed, or none has started, stderr says that there is no log; why, if the run has failed."""
     run = runs.add("r")
-    assert kfadapter("logs", run.run_id, "--failed").err == "no task failed\n"
+    assert kfadapter("logs", run.run_id, "--failed").err == "no task failed yet\n"
     assert kfadapter("logs", run.run_id).err == "no task has begun yet\n"
+    run.state, run.error = run_pb2.RUN_STATE_FAILED, "the driver of the pipeline failed: Error (exit code 1)"
+    assert kfadapter("logs", run.run_id).err == f"no task has begun; the run is FAILED: {run.error}\n"
+    run.state, run.error = run_pb2.RUN_STATE_SUCCEEDED, ""
+    assert kfadapter("logs", run.run_id, "--failed").err == "no task failed\n"
 
 
 # --- run --like and --params ----------------------------------------------------------------------------------------

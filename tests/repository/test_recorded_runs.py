@@ -331,6 +331,7 @@ def test_pods_of_attempts() -> None:
         ("total", None, "total"),
         ("square", 1, "for-loop-1[1]/square"),
         ("for-loop-1[2]/square", None, "for-loop-1[2]/square"),
+        ("square[2]", None, "for-loop-1[2]/square"),
         ("for-loop-1/square", 0, "for-loop-1[0]/square"),
         ("parallel-squares-d0bc8-2612133799", None, "for-loop-1[0]/square"),
         ("for-loop-1", None, "for-loop-1"),

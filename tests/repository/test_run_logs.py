@@ -254,6 +254,15 @@ def test_iterations(stage: Stage) -> None:
     assert "group of tasks" in stage.fails(TaskNotFoundError, "for-loop-1", run_id=run_id)
 
 
+def test_names_in_errors(stage: Stage) -> None:
+    """An error names the task as all lists of tasks do, so that the name can be used again."""
+    run_id = "d17d4469-58d5-4dbf-81ae-4d0fd7179f88"
+    of_run(stage, unarchived(recorded("exit_handler", "failed")), run_id=run_id)
+    stage.kfp.on("GET", "/v1alpha1/", refused(f"BadRequestError: Failed to read logs for run {run_id}: x"))
+    assert "task 'guarded' of run" in stage.fails(TaskNotFoundError, "exit-handler-1", run_id=run_id)
+    assert "task 'guarded/boom' of run" in stage.fails(UnsupportedByKfpError, "boom", run_id=run_id)
+
+
 # --- missing logs -------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,14 @@ def test_iterations_with_several_tasks_have_rows_of_their_own() -> None:
     ]
 
 
+def test_a_task_of_an_unknown_iteration() -> None:
+    """Such a task belongs to none of the iterations; in the next KFP it is one whose driver failed in each of them."""
+    lost = replace(task("check", FAILED, 2), parent_task_id=LOOP.task_id)
+    (loop,) = rows_of(run_of(LOOP, iteration("fit", 0, SUCCEEDED, 3), iteration("fit", 1, SUCCEEDED, 4), lost))
+    assert list(outline(loop.rows)) == ["fit[0] SUCCEEDED", "fit[1] SUCCEEDED", "check FAILED"]
+    assert (loop.rows[-1].path, loop.total) == ("each/check", 3)
+
+
 def test_what_failed_and_what_hangs_is_unfolded() -> None:
     """Groups around a failed task, and around a pending one with a warning, are unfolded; others are folded."""
     inner = replace(LOOP, task_id="id-inner", name="for-loop-2", display_name="inner", parent_task_id=LOOP.task_id)
@@ -201,6 +209,12 @@ def test_outcomes_of_declared_tasks() -> None:
     assert found["for-loop-1", "fit"].state is FAILED
     going = merged_tasks(run_of(LOOP, *fits[2:], iteration("fit", 3, RUNNING)))
     assert going["for-loop-1", "fit"].words(NOW) == "1 FAILED, 1 RUNNING, 5s to 1m15s"
+
+
+def test_a_task_whose_end_is_unknown() -> None:
+    """A finished task without an end has no duration, instead of one that grows."""
+    (lost,) = merged_tasks(run_of(task("nap", CANCELED), state=CANCELED)).values()
+    assert lost.words(NOW) == "CANCELED"
 
 
 def test_declared_tasks_of_a_run() -> None:

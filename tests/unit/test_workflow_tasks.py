@@ -264,7 +264,8 @@ def test_steps_of_a_plain_workflow() -> None:
         },
         {"id": "v1-6", "displayName": "v1.onExit", "type": "Pod", "templateName": "bye"},
     )
-    assert _found(nodes) == Counter(["flip", "say", "say", "sub", "sub/deep", "bye"])
+    assert _found(nodes) == Counter(["flip", "say[0]", "say[1]", "sub", "sub/deep", "bye"])
+    assert nodes.find("say[1]") is nodes.find("say", 1)
     assert [task.iteration_index for task in nodes.tasks if task.name == "say"] == [0, 1]
     assert nodes.find("bye").kind is TaskKind.EXIT_HANDLER
     assert nodes.why_failed("r") == "task 'sub/deep' failed: pod deleted"

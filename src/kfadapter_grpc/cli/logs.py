@@ -16,6 +16,7 @@ from kfadapter_grpc.contract.errors import AdapterError, TaskNotFoundError, Unsu
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.watches import RunChanged
+from kfadapter_grpc.folding import shown_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +55,15 @@ def print_logs(client: Client, run: str, *, follow: bool, failed: bool) -> None:
     for name, reason in refused:
         output.note(f"{name} has no log: {reason.message}")
     if not printed:
-        output.note("no task failed" if failed else "no task has begun yet")
+        output.note(_without_logs(client.runs.get(run), failed=failed))
+
+
+def _without_logs(run: Run, *, failed: bool) -> str:
+    words = "no task failed" if failed else "no task has begun"
+    if not run.state.is_over:
+        return f"{words} yet"
+    why = f": {run.error}" if run.error else ""
+    return words if run.state is RunState.SUCCEEDED else f"{words}; the run is {shown_state(run.state)}{why}"
 
 
 def _note(task: str, text: str) -> None:

@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.folding import Row, counted, progress, shown_state
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,8 +89,8 @@ class Line:
 def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: int = 0) -> Line:
     """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings."""
     words = [cut(one_line(run.display_name) or run.run_id, _longest_name(width), marks), shown_state(run.state)]
-    if run.created_at is not None:
-        words.append(shown_duration((run.finished_at or now) - run.created_at))
+    took = elapsed(run.created_at, run.finished_at, now, is_over=run.state.is_over)
+    words += [shown_duration(took)] if took is not None else []
     finished, total = progress(rows)
     if total:
         words.append(f"{finished} of {total} {'task' if total == 1 else 'tasks'}")
@@ -153,7 +153,8 @@ def _rank(row: Row) -> Rank:
 
 
 def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
-    time = shown_duration((row.finished_at or now) - row.started_at) if row.started_at else ""
+    took = elapsed(row.started_at, row.finished_at, now, is_over=row.state.is_over)
+    time = "" if took is None else shown_duration(took)
     if row.rows and row.state is not RunState.PENDING:
         yield f"[{counted(row)}]"
         yield time

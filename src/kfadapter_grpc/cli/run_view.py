@@ -20,7 +20,7 @@ from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import ListRunsRequest
 from kfadapter_grpc.folding import rows_of, shown_state
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,7 @@ def print_outputs(run: Run, most: int = 0) -> None:
 
 def length(run: Run) -> timedelta | None:
     """Returns the duration of a run, or its elapsed time."""
-    return (run.finished_at or datetime.now(timezone.utc)) - run.created_at if run.created_at else None
+    return elapsed(run.created_at, run.finished_at, datetime.now(timezone.utc), is_over=run.state.is_over)
 
 
 RUNS: Table[Run] = Table(
@@ -167,7 +167,7 @@ def summary(artifact: RunArtifact) -> str:
     if artifact.confusion_matrix:
         parts.append(f"confusion matrix of {', '.join(artifact.confusion_matrix.categories)}")
     if artifact.slices:
-        parts.append(f"{len(artifact.slices)} slices")
+        parts.append(f"{len(artifact.slices)} {'slice' if len(artifact.slices) == 1 else 'slices'}")
     return ", ".join(parts) or artifact.uri
 
 

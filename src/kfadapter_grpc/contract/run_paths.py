@@ -19,7 +19,7 @@ _SHOWN_CANDIDATES = 10
 
 
 class Part(NamedTuple):
-    """One part of a path: a task by its names and as it is shown, and the iteration if it is a loop around others."""
+    """One part of a path: a task by its names and as it is shown, and the iteration of a loop, or an item's index."""
 
     name: str
     display_name: str
@@ -70,11 +70,16 @@ class TaskPaths:
         wanted = [_PART.fullmatch(part) for part in named.split("/")]
         if all(wanted):
             parts = [(one["name"], one["index"]) for one in wanted if one]
-            yield [one for one in self._tasks if _ends_as(self.parts(one), parts)]
+            yield [one for one in self._tasks if _ends_as(self._indexed(one), parts)]
+
+    def _indexed(self, task: RunTask) -> list[Part]:
+        """The path of a task that ends with its own iteration, as in `each/train[1]` for `each[1]/train`."""
+        *groups, last = self.parts(task)
+        return [*groups, last._replace(iteration=task.iteration_index)]
 
     def parts(self, task: RunTask) -> list[Part]:
         """Returns the path of a task part by part, outermost first."""
-        parts = [self._part(task, None)]
+        parts = [self._part(task, task.iteration_index if self._is_item(task) else None)]
         seen = {task.task_id}
         while task.parent_task_id in self._by_id and task.parent_task_id not in seen:
             parent = self._by_id[task.parent_task_id]
@@ -82,6 +87,14 @@ class TaskPaths:
             seen.add(parent.task_id)
             task = parent
         return parts[::-1]
+
+    def _is_item(self, task: RunTask) -> bool:
+        """Whether a task is itself one of several, as a step of KFP v1 that runs once for each item of a list."""
+        around = self._by_id.get(task.parent_task_id)
+        is_inside = around is not None and (
+            around.kind is TaskKind.LOOP or around.iteration_index == task.iteration_index
+        )
+        return task.iteration_index is not None and not is_inside
 
     def _part(self, task: RunTask, iteration: int | None) -> Part:
         shared = (task.parent_task_id, task.display_name) in self._shared

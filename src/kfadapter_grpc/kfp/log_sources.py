@@ -155,7 +155,7 @@ class LogSources:
 
 def _said(error: KfpFailureError | NotAnApiError) -> str:
     if isinstance(error, KfpFailureError):
-        return f"HTTP {error.failure.status}: {error.failure.text}"
+        return f"HTTP {error.failure.status}: {error.failure.text}".removesuffix(": ")
     return f"HTTP {error.answer.status}: a page, not an answer of its API"
 
 

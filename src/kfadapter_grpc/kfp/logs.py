@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
+from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import LogNote, RunState
 from kfadapter_grpc.kfp.artifact_bytes import UNREAD, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN
@@ -58,12 +59,14 @@ class _Found:
     """The current state of a task of a run, with the pods of its attempts; all have finished if the run has.
 
     Attributes:
+        path: The task's path, which names it in messages.
         stored: The logs that KFP's launcher stored as artifacts, if KFP itself names them.
     """
 
     run_id: str
     run_is_over: bool
     task: RunTask
+    path: str
     attempts: tuple[Pod, ...]
     stored: Sequence[tuple[RunArtifact, str]] = ()
 
@@ -93,10 +96,10 @@ class RunLogs:
         found = self._find(request.run_id, request.task, request.iteration_index, call)
         count, attempt = len(found.attempts), request.attempt
         if not count:
-            raise _not_begun(request.run_id, found.task)
+            raise _not_begun(found)
         if attempt > count:
             attempts = "one attempt" if count == 1 else f"{count} attempts"
-            text = f"is {attempt}; task '{found.task.name}' has {attempts} so far"
+            text = f"is {attempt}; task '{found.path}' has {attempts} so far"
             raise errors.InvalidFieldError.of("attempt", text)
         index = (attempt or count) - 1
         if request.follow:
@@ -136,7 +139,8 @@ class RunLogs:
             raise errors.UnsupportedByKfpError(text)
         found = nodes.find(task, iteration_index)
         pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(found.task_id))
-        return _Found(run_id, is_over, found, tuple(pods), nodes.logs(found.task_id))
+        path = TaskPaths(nodes.tasks).of(found)
+        return _Found(run_id, is_over, found, path, tuple(pods), nodes.logs(found.task_id))
 
     def _again(self, found: _Found, call: Call) -> _Found:
         with call.within(_LOOK_SECONDS) as part:
@@ -156,7 +160,7 @@ class RunLogs:
                 yield LogNote(f"the log ends here, although there is more: {error.why[:_WHY_CHARACTERS]}")
                 return
         if refusals and not sent.count:
-            missing = _missing_log(found.run_id, found.task, pod, refusals)
+            missing = _missing_log(found, pod, refusals)
             yield from self._stored(self._stored_log(found, index, call), missing, call)
             return
         if refusals:
@@ -272,26 +276,28 @@ class _Pauses:
 # --- why there is no log, and what to do ----------------------------------------------------------------------------
 
 
-def _missing_log(run_id: str, task: RunTask, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
+def _missing_log(found: _Found, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
     """The error for a log that no source has; `refusals` holds the message of each."""
+    run_id = found.run_id
     told = refusals[KFP].why if KFP in refusals else ""
     if f"Run {run_id} not found" in told:
         text = NO_SUCH_RUN.format(subject=f"{run_id}")
         return errors.RunNotFoundError(text, metadata={"run_id": run_id}, resource_name=run_id)
     if waiting := next((one.why for one in refusals.values() if "waiting to start" in one.why), ""):
-        return _not_begun(run_id, task, waiting)
-    if "empty runtime workflow manifest" in told or task.state in _DID_NOT_RUN | {RunState.PENDING}:
-        return _not_begun(run_id, task)
-    metadata = {"run_id": run_id, "task": task.name, "pod_name": pod.name, "namespace": pod.namespace}
+        return _not_begun(found, waiting)
+    if "empty runtime workflow manifest" in told or found.task.state in _DID_NOT_RUN | {RunState.PENDING}:
+        return _not_begun(found)
+    metadata = {"run_id": run_id, "task": found.path, "pod_name": pod.name, "namespace": pod.namespace}
     kubernetes = refusals[KUBERNETES].why if KUBERNETES in refusals else ""
-    text = f"no log of task '{task.name}' of run {run_id}: {_why(pod, told, kubernetes)}"
+    text = f"no log of task '{found.path}' of run {run_id}: {_why(pod, told, kubernetes)}"
     known = {key: value for key, value in metadata.items() if value}
-    return errors.UnsupportedByKfpError(text, metadata=known, resource_name=task.name)
+    return errors.UnsupportedByKfpError(text, metadata=known, resource_name=found.path)
 
 
-def _not_begun(run_id: str, task: RunTask, why: str = "") -> errors.TaskNotFoundError:
+def _not_begun(found: _Found, why: str = "") -> errors.TaskNotFoundError:
     """The error for a task without a pod, or with one whose container has not started."""
-    name = f"task '{task.name}' of run {run_id}"
+    task = found.task
+    name = f"task '{found.path}' of run {found.run_id}"
     if task.kind.is_group:
         text = f"{name} is a group of tasks, which has no log of its own; name one of its tasks"
     elif task.cached:
@@ -303,8 +309,8 @@ def _not_begun(run_id: str, task: RunTask, why: str = "") -> errors.TaskNotFound
     else:
         reason = why or "; ".join(task.warnings) or task.error
         text = f"{name} has not begun{f' ({reason})' if reason else ''}; try again when it has"
-    metadata = {"run_id": run_id, "task": task.name}
-    return errors.TaskNotFoundError(text, metadata=metadata, resource_name=task.name)
+    metadata = {"run_id": found.run_id, "task": found.path}
+    return errors.TaskNotFoundError(text, metadata=metadata, resource_name=found.path)
 
 
 def _why(pod: Pod, told: str, kubernetes: str) -> str:
