@@ -96,6 +96,9 @@ def test_get_several(kfadapter: Kfadapter, tmp_path: Path) -> None:
     ended = kfadapter("artifacts", "get", "r0", "train", "model", "-o", str(tmp_path / "m"))
     assert ended.code == 2
     assert "each[0]/train, each[1]/train" in ended.err
+    assert " artifacts get r0 train model --output DIR/\n" in ended.err
+    assert "a path as TASK selects one" in ended.err
+    assert "a path as TASK selects one" not in kfadapter("artifacts", "get", "r0", "each", "models", "-o", "-").err
     assert kfadapter("artifacts", "get", "r0", "train", "model", "-o", "-").code == 2
     assert kfadapter("artifacts", "get", "r0", "each", "models", "-o", str(tmp_path)).code == 0
     assert [(tmp_path / str(index) / "모델.bin").read_bytes() for index in range(2)] == [DATA, DATA]

@@ -316,6 +316,7 @@ def test_a_server_of_http() -> None:
         (grpc.StatusCode.UNIMPLEMENTED, "is not ML Metadata; mlmd_address must be"),
         (grpc.StatusCode.PERMISSION_DENIED, "refuses the adapter (PERMISSION_DENIED)"),
         (grpc.StatusCode.INTERNAL, "failed (INTERNAL)"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "failed (RESOURCE_EXHAUSTED)"),
     ],
 )
 def test_other_failures(code: grpc.StatusCode, words: str, store: FakeStore) -> None:

@@ -100,7 +100,7 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
 
 def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
     names = list(dict.fromkeys(one.name for one in client.artifacts.list(run, task=task)))
-    known = ", ".join(f"'{one}'" for one in names[:_SHOWN]) or "none"
+    known = _some([f"'{one}'" for one in names]) or "none"
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
@@ -111,13 +111,18 @@ def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
 
 def _several(found: "Sequence[RunArtifact]", name: str) -> CommandError:
     paths = list(dict.fromkeys(one.task for one in found))
-    shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    is_by_path = len({one.task for one in found if one.name == name}) == len(found)
+    by_path = "; a path as TASK selects one" if is_by_path else ""
     return CommandError(
         f"there are {len(found)} artifacts '{name}'",
-        why=f"they are of: {shown}",
-        next_step=again("-o", "DIR/", words="saves all of them; a path as TASK selects one"),
+        why=f"they are of: {_some(paths)}",
+        next_step=again("--output", "DIR/", without="-o", words=f"saves all of them{by_path}"),
         exit_code=ExitCode.USAGE,
     )
+
+
+def _some(names: "Sequence[str]") -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 artifacts = group("List and download what the tasks of a run made.", list_, get)

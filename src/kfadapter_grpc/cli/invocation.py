@@ -76,7 +76,7 @@ class Invocation:
         if not self.words or _STDIN in self.words:  # a pipe into the command cannot be shown
             lost = f" without {without}" if without else ""
             return f"the same command{lost or ' again'}" + (f" with {shlex.join(options)}" if options else "")
-        replaced = {word for word in (*options, without) if word.startswith("--")}
+        replaced = {word for word in (*options, without) if word.startswith("-")}
         end = self.words.index("--") if "--" in self.words else len(self.words)
         return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *options, *self.words[end:]])
 

@@ -108,7 +108,7 @@ def _confusion_matrix(metadata: Mapping[str, Json]) -> ConfusionMatrix | None:
         return None
     rows = [one.get("row") for one in _list(found, "rows")]
     return ConfusionMatrix(
-        tuple(str(one.get("displayName", "")) for one in _list(found, "annotationSpecs")),
+        tuple(str(one.get("displayName") or "") for one in _list(found, "annotationSpecs")),
         tuple(ConfusionRow(tuple(_number(count) or 0.0 for count in row)) for row in rows if isinstance(row, list)),
     )
 

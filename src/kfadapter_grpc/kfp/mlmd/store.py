@@ -192,7 +192,7 @@ class MetadataStore:
             )
         if code in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}:
             return StoreUnreachableError(f"{at} refuses the adapter ({code.name}); check the policies of the mesh")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in told:
             return StoreError(f"{at} returns more than {MAX_MESSAGE_BYTES // 2**20} MiB at once")
         return StoreError(f"{at} failed ({code.name}); try again later")
 
