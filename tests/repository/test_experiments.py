@@ -158,7 +158,7 @@ def test_several_users(scripted: ScriptedKfp, kfp: Experiments) -> None:
         kfp.create(CreateExperimentRequest("exp2"), call())
     assert [violation.field for violation in needed.value.violations] == ["namespace"]
     scripted.on("GET", LIST, played("experiments of team-a as bob", "multi_user"))
-    with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(403\)") as refused:
+    with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(403, list experiments\)") as refused:
         kfp.list(ListExperimentsRequest(namespace="team-a"), PageRequest(), call())
     assert "bob" not in refused.value.message
 

@@ -14,16 +14,25 @@ from tests.connecting import connect
 from tests.recorded_runs import Said, in_v1beta1, names, recorded, said_of
 from tests.repository.conftest import call
 from tests.runs_kfp import NEVER
+from tests.scripted_kfp import answers, resets, stalls
 
-from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import (
+    InvalidFieldError,
+    KfpTimeoutError,
+    KfpUnavailableError,
+    TaskNotFoundError,
+)
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.runs import RunFilter, RunSourceState, RunState
 from kfadapter_grpc.folding import rows_of
+from kfadapter_grpc.kfp import run_reader
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp
+    from tests.scripted_kfp import Behaviour
 
     from kfadapter_grpc.kfp.runs import Runs
 
@@ -301,10 +310,28 @@ def test_a_manifest_that_cannot_be_read(kfp: RunsKfp, runs: Runs, answer: dict[s
     kfp.manifests[run_id] = answer
     run = runs.get(run_id, View.FULL, call())
     assert (run.state, run.tasks, run.display_name) == (RunState.FAILED, (), "a driver fails")
-    assert run.error.startswith("the run failed; Kubeflow Pipelines does not say why")
+    assert run.error.startswith("the run failed; the reason cannot be read: ")
     (warning,) = run.warnings
     assert warning.startswith("tasks are unavailable: ")
     assert says in warning
+
+
+@pytest.mark.parametrize("outage", [stalls(), resets(), answers(503, {"message": "no healthy upstream"})])
+def test_an_outage_of_the_manifest_alone(
+    kfp: RunsKfp, runs: Runs, monkeypatch: pytest.MonkeyPatch, outage: Behaviour
+) -> None:
+    """Get waits for the tasks only so long, and returns the rest of the run; a watch reads it again later."""
+    monkeypatch.setattr(run_reader, "_OPTIONAL_SECONDS", 0.3)
+    run_id = put(kfp, recorded("driver_fails")[0])
+    kfp.server.first("GET", "/apis/v1beta1/runs/", outage)
+    run = runs.get(run_id, View.FULL, call())
+    assert (run.state, run.tasks, run.pipeline_name) == (RunState.FAILED, (), "")
+    assert run.sources is not None
+    assert run.sources.tasks is not None
+    assert run.sources.tasks.state is RunSourceState.UNREACHABLE
+    assert run.warnings == (f"tasks are unavailable: {run.sources.tasks.message}",)
+    with pytest.raises((KfpUnavailableError, KfpTimeoutError)):
+        runs.get_complete(run_id, Call("c", 1.0))
 
 
 def _ids_that_argo_gives(manifest: dict[str, Any] | None) -> list[str]:

@@ -96,6 +96,14 @@ def test_names_of_what_is_gone(kfp: RunsKfp, runs: Runs) -> None:
     assert run.experiment_name == ""
 
 
+def test_names_that_cannot_be_read(kfp: RunsKfp, runs: Runs) -> None:
+    """A pipeline that KFP cannot read hides nothing else of its runs."""
+    run_id = kfp.add(pipeline_version_reference={"pipeline_id": PIPELINE, "pipeline_version_id": VERSION})
+    kfp.server.first("GET", "/apis/v2beta1/pipelines/", answers(500, {"code": 13, "message": "sql: no rows"}))
+    run = runs.get(run_id, View.FULL, call())
+    assert (run.pipeline_id, run.pipeline_name, run.experiment_name) == (PIPELINE, "", "Default")
+
+
 def test_a_run_from_a_file(kfp: RunsKfp, runs: Runs) -> None:
     """It has no pipeline, and its spec is skipped."""
     run = runs.get(kfp.add(pipeline_spec={"root": {}}), View.FULL, call())
@@ -136,7 +144,7 @@ def test_a_stranger(scripted: ScriptedKfp, before_scripted: Runs, operation: str
     """KFP's 403 is reported as such, for every call."""
     played = _played("terminate as bob", "multi_user")
     scripted.on("GET", "/runs/", played).on("POST", "/runs/", played).on("DELETE", "/runs/", played)
-    with pytest.raises(errors.KfpRejectedCredentialsError):
+    with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\(403, {operation} run {RUN}\)"):
         OPERATIONS[operation](before_scripted, RUN)
 
 

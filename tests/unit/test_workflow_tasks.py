@@ -314,7 +314,7 @@ def test_manifests_that_cannot_be_read(manifest: str) -> None:
     """The tasks are unavailable, with the reason."""
     nodes = read_nodes(manifest)
     assert (nodes.tasks, bool(nodes.unreadable)) == ((), True)
-    assert nodes.why_failed("r").startswith("the run failed; Kubeflow Pipelines does not say why: its workflow")
+    assert nodes.why_failed("r").startswith("the run failed; the reason cannot be read: its ")
 
 
 @pytest.mark.parametrize(

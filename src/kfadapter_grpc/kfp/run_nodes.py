@@ -124,8 +124,8 @@ class RunNodes:
     def why_failed(self, run_id: str) -> str:
         """Returns why the run failed, in words: the first cause, other failures, then exit tasks."""
         if not self.failures:
-            unknown = f"{UNEXPLAINED}: {self.unreadable}" if self.unreadable else UNEXPLAINED
-            return self.message or unknown
+            unread = f"the run failed; the reason cannot be read: {self.unreadable}"
+            return self.message or (unread if self.unreadable else UNEXPLAINED)
         paths = paths_of(self.tasks)
         first, *others = sorted(self.failures, key=lambda one: one.order)
         words = [_failure_words(first, paths) + self._where_to_look(first, run_id, paths)]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillWaiting
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
@@ -21,15 +21,16 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunSourceState, RunState
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
-from kfadapter_grpc.kfp.native_tasks import NativeReader, NativeTasksJson
-from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, gather, segment, set_only
+from kfadapter_grpc.kfp.native_api import NO_SUCH_ROUTE, REMEMBERED_SECONDS, NativeApi
+from kfadapter_grpc.kfp.native_tasks import NativeReader
+from kfadapter_grpc.kfp.rest import V2, explained, segment
 from kfadapter_grpc.kfp.run_json import OneRunJson, RunListJson
 from kfadapter_grpc.kfp.run_nodes import RunNodes
 from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.spec_tasks import RunSpecs, with_unstarted
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import Versions
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
@@ -43,74 +44,16 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.run_json import RunJson
     from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
-MAX_TASKS = 10_000
-NO_SUCH_ROUTE = "Not Found"
-"""KFP's response if the address does not exist; for a missing resource the response says more."""
-REMEMBERED_SECONDS = 300.0
-"""How long the result of the check is valid: KFP may be upgraded while the adapter runs."""
-_PROBE_SECONDS = 2.0
-_PROBED = f"{V2}/artifact_tasks"
-"""Where this API is served, KFP rejects a request without a filter at once, with any credentials."""
-
-
-class NativeApi:
-    """The native API of one KFP. Safe to use from many threads."""
-
-    def __init__(self, rest: Rest) -> None:
-        self._rest = rest
-        self._is_served, self._until = False, 0.0
-
-    @property
-    def was_served(self) -> bool:
-        return self._is_served
-
-    def learn(self, *, is_served: bool) -> None:
-        self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
-
-    def is_served(self, call: Call) -> bool:
-        """Whether it is served; checks with a request if no response has shown it for a while."""
-        if time.monotonic() >= self._until:
-            try:
-                with call.within(_PROBE_SECONDS) as part:
-                    self._rest.ask_raw(Operation.PROBE, Request("GET", _PROBED), object, part)
-            except KfpFailureError as error:
-                if error.failure.status == HTTPStatus.BAD_REQUEST or error.failure.text == NO_SUCH_ROUTE:
-                    self.learn(is_served=error.failure.status == HTTPStatus.BAD_REQUEST)
-            except (errors.AdapterError, NotAnApiError):
-                return False
-        return self._is_served
-
-    def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
-        """Lists the tasks of a run, each once; None if the API is no longer served."""
-
-        def fetch(size: int, token: str) -> KfpPage[NativeTaskJson]:
-            query = set_only({"page_size": str(size), "page_token": token})
-            request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", list(query.items()))
-            page = self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
-            return KfpPage(page.tasks, page.next_page_token, len(page.tasks))
-
-        with explained(context):
-            try:
-                found = gather(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
-            except KfpFailureError as error:
-                if error.failure.text != NO_SUCH_ROUTE:
-                    raise
-                self._until = 0.0
-                return None
-        if found.next_token and len(found.items) < MAX_TASKS:
-            raise AnswerTooLargeError(f"a task of run {run_id} is too large to be read")
-        return tuple({one.task_id: one for one in found.items}.values())
-
-
 T = TypeVar("T")
 
 RUNS = f"{V2}/runs"
 _THREADS = 32
 _V1_RUNS = "/apis/v1beta1/runs"
 _OPTIONAL_SECONDS = 2.0
-"""The time limit for a source without which the tasks of a run are known, too."""
+"""How much longer than the run itself a source may take without which the rest of the run is known."""
 _NO_CONTEXT = Context()
 _REFUSALS = (errors.PermissionDeniedError, errors.KfpRejectedCredentialsError)
+_OUTAGES = (errors.KfpUnavailableError, errors.KfpTimeoutError)
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _IN_MLMD = RunSource(
     RunSourceState.NOT_CONFIGURED,
@@ -159,7 +102,8 @@ class _ManifestJson(msgspec.Struct):
         return read_nodes(text, is_over=is_over, metrics=metrics) if text else RunNodes()
 
 
-_Manifest: TypeAlias = "tuple[_ManifestJson | None, errors.AdapterError | None]"
+_ManifestOf: TypeAlias = "Callable[[], _ManifestJson | None]"
+_TasksOf: TypeAlias = "Callable[[], Sequence[NativeTaskJson] | None]"
 
 
 class RunReader:
@@ -177,10 +121,27 @@ class RunReader:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def ahead(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Starts work in the background; the returned function gets its result, or does it if no thread was free."""
-        future = self._threads.submit(work)
-        return lambda: work() if future.cancel() else future.result()
+    def ahead(self, work: Callable[[Call], T], call: Call, seconds: float = _OPTIONAL_SECONDS) -> Callable[[], T]:
+        """Starts work in the background.
+
+        The returned function waits for the result, for some seconds at most, or does the work if no thread was free.
+        It raises KfpTimeoutError.
+        """
+        part = call.apart(call.remaining())
+        call.on_cancel(part.cancel)
+        future = self._threads.submit(work, part)
+
+        def result() -> T:
+            if future.cancel():
+                with call.within(seconds) as own:
+                    return work(own)
+            try:
+                return future.result(seconds)
+            except StillWaiting:
+                part.cancel()
+                raise errors.KfpTimeoutError("Kubeflow Pipelines did not answer in time") from None
+
+        return result
 
     def get(self, run_id: str, call: Call) -> OneRunJson:
         """Gets a run from v2beta1."""
@@ -233,24 +194,42 @@ class RunReader:
         )
 
     def read(
-        self, run_id: str, call: Call, *, for_logs: bool = False, seen: Callable[[OneRunJson], object] = lambda _: None
+        self,
+        run_id: str,
+        call: Call,
+        *,
+        for_logs: bool = False,
+        is_needed: bool = False,
+        seen: Callable[[OneRunJson], object] = lambda _: None,
     ) -> tuple[OneRunJson, RunNodes]:
-        """Gets a run and its tasks; unreadable tasks never fail the run.
+        """Gets a run and its tasks; tasks that are unreadable never fail the run, nor do late ones.
 
-        `for_logs` all information about pods is needed, and no tasks that have not started; `seen` receives the run
-        before its tasks are read.
+        `for_logs` all information about pods is needed, and no tasks that have not started; `is_needed` makes an outage
+        fail the call, as it does for logs, so that it is made again; `seen` receives the run before its tasks are read.
         """
         tasks_of = manifest_of = None
+        is_needed = is_needed or for_logs
         if self._native.was_served:
-            tasks_of = self.ahead(partial(self._tasks, run_id, call))
+            tasks_of = self._tasks(run_id, call, is_needed=is_needed)
         elif not for_logs:
-            manifest_of = self.ahead(partial(self._readable_manifest, run_id, call))
+            manifest_of = self._manifest(run_id, call, is_needed=is_needed)
         found = self.get(run_id, call)
         seen(found)
-        return found, self.nodes(found, call, for_logs=for_logs, tasks_of=tasks_of, manifest_of=manifest_of)
+        nodes = self.nodes(
+            found, call, for_logs=for_logs, is_needed=is_needed, tasks_of=tasks_of, manifest_of=manifest_of
+        )
+        return found, nodes
 
-    def _tasks(self, run_id: str, call: Call) -> Sequence[NativeTaskJson] | None:
-        return self._native.tasks(run_id, call, context_of(run_id))
+    def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> _TasksOf:
+        """Starts reading the tasks of a run from the native API."""
+        seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
+        return self.ahead(lambda part: self._native.tasks(run_id, part, context_of(run_id)), call, seconds)
+
+    def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> _ManifestOf:
+        """Starts reading the Argo Workflow of a run."""
+        return self.ahead(
+            partial(self._read_manifest, run_id), call, call.remaining() if is_needed else _OPTIONAL_SECONDS
+        )
 
     def nodes(
         self,
@@ -258,21 +237,23 @@ class RunReader:
         call: Call,
         *,
         for_logs: bool = False,
-        tasks_of: Callable[[], Sequence[NativeTaskJson] | None] | None = None,
-        manifest_of: Callable[[], _Manifest] | None = None,
+        is_needed: bool = False,
+        tasks_of: _TasksOf | None = None,
+        manifest_of: _ManifestOf | None = None,
     ) -> RunNodes:
         """Reads the tasks of a run; `tasks_of` and `manifest_of` return the results of reads in progress."""
+        run_id, is_needed = found.run_id, is_needed or for_logs
         if found.task_count:
-            tasks_of = tasks_of or partial(self._tasks, found.run_id, call)
-            native = self._native_nodes(found, tasks_of, call, for_logs=for_logs)
+            tasks_of = tasks_of or self._tasks(run_id, call, is_needed=is_needed)
+            native = self._native_nodes(found, tasks_of, call, for_logs=for_logs, is_needed=is_needed)
             if native is not None:
                 return native
         recorded = None
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
-            recorded = self.ahead(partial(self._outputs.read, found.run_id, call))
-        manifest, failed = manifest_of() if manifest_of else self._readable_manifest(found.run_id, call)
+            recorded = self.ahead(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
+        manifest, failed = _tried(manifest_of or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
         if found.known_state.is_over and manifest_of and manifest and manifest.is_unfinished:  # it ended in between
-            manifest, failed = self._readable_manifest(found.run_id, call)
+            manifest, failed = _tried(self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
         if failed is not None:
             nodes = _unreadable(failed)
         elif manifest is not None:
@@ -299,22 +280,20 @@ class RunReader:
         return self._specs.tasks(*found.origin, bytes(found.pipeline_spec), call)
 
     def _native_nodes(
-        self, found: OneRunJson, tasks_of: Callable[[], Sequence[NativeTaskJson] | None], call: Call, *, for_logs: bool
+        self, found: OneRunJson, tasks_of: _TasksOf, call: Call, *, for_logs: bool, is_needed: bool
     ) -> RunNodes | None:
         """Reads the tasks from the native API; None if this KFP no longer has it, or has no tasks of this run."""
         argo, manifest, failed = RunNodes(), None, None
         state = found.known_state
         if for_logs or state is not RunState.SUCCEEDED:
             try:
-                with call.within(_OPTIONAL_SECONDS) as part:
-                    manifest, failed = self._readable_manifest(found.run_id, part)
+                manifest = self._manifest(found.run_id, call, is_needed=False)()
             except errors.AdapterError as error:
                 failed = error
             argo = manifest.read(is_over=found.known_state.is_over) if manifest else argo
-        try:
-            tasks = tasks_of()
-        except (errors.KfpError, *_REFUSALS) as error:
-            nodes = _unreadable(error)
+        tasks, unread = _tried(tasks_of, is_needed=is_needed)
+        if unread is not None:
+            nodes = _unreadable(unread)
             return replace(nodes, sources=_sources(found, nodes, is_native=True))
         if not tasks:
             return None
@@ -326,26 +305,31 @@ class RunReader:
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
-    def _readable_manifest(self, run_id: str, call: Call) -> _Manifest:
-        """Gets the Argo Workflow of a run, or why it cannot be read; neither of them if this KFP serves none."""
-        try:
-            with explained(context_of(run_id)):
-                return self._manifest(run_id, call), None
-        except (errors.KfpError, *_REFUSALS) as error:
-            return None, error
-
-    def _manifest(self, run_id: str, call: Call) -> _ManifestJson | None:
+    def _read_manifest(self, run_id: str, call: Call) -> _ManifestJson | None:
         """Gets the Argo Workflow of a run, without nodes before the first report; None if this KFP serves none."""
         if time.monotonic() < self._manifest_not_served_until:
             return None
         request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
-        try:
-            return self._rest.ask_raw(Operation.GET_RUN, request, _ManifestJson, call)
-        except KfpFailureError as error:
-            if error.failure.text != NO_SUCH_ROUTE:
-                raise
-            self._manifest_not_served_until = time.monotonic() + REMEMBERED_SECONDS
-            return None
+        with explained(context_of(run_id)):
+            try:
+                return self._rest.ask_raw(Operation.GET_RUN, request, _ManifestJson, call)
+            except KfpFailureError as error:
+                if error.failure.text != NO_SUCH_ROUTE:
+                    raise
+                self._manifest_not_served_until = time.monotonic() + REMEMBERED_SECONDS
+                return None
+
+
+def _tried(read: Callable[[], T | None], *, is_needed: bool) -> tuple[T | None, errors.AdapterError | None]:
+    """What was read, or why it cannot be; an outage is raised if it is needed."""
+    try:
+        return read(), None
+    except (errors.KfpError, *_REFUSALS) as error:
+        return None, error
+    except _OUTAGES as error:
+        if is_needed:
+            raise
+        return None, error
 
 
 def _unreadable(error: errors.AdapterError) -> RunNodes:

@@ -56,8 +56,10 @@ _NAMELESS = (
     errors.ExperimentNotFoundError,
     errors.KfpRejectedCredentialsError,
     errors.PermissionDeniedError,
+    *_UNCLEAR,
+    errors.KfpTimeoutError,
 )
-"""A name is left empty if the resource was deleted, or the caller may not see it."""
+"""A name is left empty if the resource was deleted, or the caller may not see it, or it cannot be read."""
 
 
 class Runs:
@@ -96,19 +98,24 @@ class Runs:
     def _names(self, found: RunJson, call: Call) -> dict[str, Callable[[], str]]:
         """Starts looking up the names of a run's pipeline, version and experiment, by the fields of a run."""
         pipelines, (pipeline_id, version_id) = self._pipelines, found.origin
-        lookups: dict[str, tuple[str, Callable[[], str]]] = {
-            "pipeline_name": (pipeline_id, lambda: pipelines.get(PipelineRef(pipeline_id), View.BASIC, call).name),
+        lookups: dict[str, tuple[str, Callable[[Call], str]]] = {
+            "pipeline_name": (
+                pipeline_id,
+                lambda part: pipelines.get(PipelineRef(pipeline_id), View.BASIC, part).name,
+            ),
             "pipeline_version_name": (
                 pipeline_id and version_id,
-                lambda: pipelines.versions.find(pipeline_id, VersionRef(version_id), call).record().name,
+                lambda part: pipelines.versions.find(pipeline_id, VersionRef(version_id), part).record().name,
             ),
             "experiment_name": (
                 found.experiment_id,
-                lambda: self._experiments.get(ExperimentRef(found.experiment_id), call).name,
+                lambda part: self._experiments.get(ExperimentRef(found.experiment_id), part).name,
             ),
         }
         return {
-            field: self._reader.ahead(partial(_name, look)) for field, (known_id, look) in lookups.items() if known_id
+            field: partial(_name, self._reader.ahead(look, call))
+            for field, (known_id, look) in lookups.items()
+            if known_id
         }
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
@@ -259,7 +266,7 @@ class Runs:
         return total if total >= 0 else len(self._all(run_ids, (where,), namespace, call))
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        return self._reader.whole(*self._reader.read(run_id, call))
+        return self._reader.whole(*self._reader.read(run_id, call, is_needed=True))
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
         """Reads one run as `get_complete` does, and what else is known of its artifacts.

@@ -74,8 +74,9 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
         text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {said}"
         return errors.KfpError(text, metadata=values)
     kind, message = row.of_caller if row.of_caller and error.as_caller else (row.error, row.message)
+    what = f"{error.operation.value} {context.subject}".rstrip()
     text = message.format_map(
-        _Words(said=failure.text, status=failure.status, subject=context.subject, **context.values)
+        _Words(said=failure.text, status=failure.status, what=what, subject=context.subject, **context.values)
     )
     violations = [errors.FieldViolation(row.field, text)] if row.field else []
     return kind(

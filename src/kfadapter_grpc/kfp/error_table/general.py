@@ -40,8 +40,8 @@ class Row:
     Attributes:
         operations: The operation of KFP; empty for any.
         pattern: A regular expression found in KFP's chain of messages.
-        message: The text; `{said}` is KFP's innermost message, and `{subject}`, `{size}`, `{limit}` stand for what the
-            call was about.
+        message: The text; `{said}` is KFP's innermost message, `{what}` the operation with its subject, and
+            `{subject}`, `{size}`, `{limit}` stand for what the call was about.
         seen: What must be found when the target is read; None: it is not read.
         of_caller: The error and its text if the caller's own credentials were sent.
         sizes: The sizes of the file for which it applies; None: any.
@@ -83,7 +83,7 @@ NOT_KNOWN = (
     "(KFADAPTER_KFP_CREDENTIALS)"
 )
 NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the adapter do this {subject} (403): "
+    "Kubeflow Pipelines does not let the adapter do this (403, {what}): "
     "the adapter's operator must grant it the permission, or the namespace is the wrong one"
 )
 CALLER_NOT_KNOWN = (
@@ -91,7 +91,7 @@ CALLER_NOT_KNOWN = (
     "which this adapter hands on as they are"
 )
 CALLER_NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the user of the call do this {subject} (403): "
+    "Kubeflow Pipelines does not let the user of the call do this (403, {what}): "
     "ask its operator for the permission, or name another namespace"
 )
 COUNTS_BYTES = (
