@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from kfadapter_grpc.contract.runs import Run, RunTask
@@ -82,6 +82,16 @@ def rows_of(run: Run, declared: Sequence[Task] = ()) -> tuple[Row, ...]:
     Of the declared tasks, those that have not started follow, while their group runs.
     """
     return _Rows(run).inside("", declared, (), "", waits=not run.state.is_over)
+
+
+def tasks_in_order(run: Run) -> Iterator[RunTask]:
+    """Yields the tasks of a run in the order of its tree."""
+    todo = list(rows_of(run))
+    while todo:
+        row = todo.pop(0)
+        if row.task is not None:
+            yield row.task
+        todo[:0] = row.rows
 
 
 class _Rows:

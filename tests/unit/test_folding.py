@@ -13,7 +13,7 @@ from kfadapter_grpc.contract.run_outputs import RunInput
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import Run, RunState, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.folding import combined, folded_tasks, merged_tasks, progress, rows_of
+from kfadapter_grpc.folding import combined, folded_tasks, merged_tasks, progress, rows_of, tasks_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,6 +80,13 @@ def test_iterations_with_several_tasks_have_rows_of_their_own() -> None:
         ("each[0]", None, BEGUN + timedelta(seconds=9)),
         ("each[1]", None, None),
     ]
+
+
+def test_tasks_in_the_order_of_the_tree() -> None:
+    """Groups precede their tasks, and iterations follow each other, whichever task started first."""
+    fits = [iteration("fit", index, SUCCEEDED, 3) for index in (2, 0, 1)]
+    found = tasks_in_order(run_of(task("report", SUCCEEDED, 4), *fits, LOOP))
+    assert [one.task_id for one in found] == ["id-report", "id-for-loop-1", "fit0", "fit1", "fit2"]
 
 
 def test_a_task_of_an_unknown_iteration() -> None:

@@ -213,11 +213,11 @@ class Run(_message.Message):
     pipeline_id: _builtins.str
     """The pipeline; empty if the run was started from a file."""
     pipeline_name: _builtins.str
-    """The pipeline's name; only with VIEW_FULL, and empty if the pipeline was deleted."""
+    """The pipeline's name; only with VIEW_FULL, and empty if the pipeline was deleted or cannot be read."""
     pipeline_version_id: _builtins.str
     """The pipeline's version; empty if the run was started from a file."""
     pipeline_version_name: _builtins.str
-    """The version's name; only with VIEW_FULL, and empty if the version was deleted."""
+    """The version's name; only with VIEW_FULL, and empty if the version was deleted or cannot be read."""
     experiment_id: _builtins.str
     """The experiment."""
     experiment_name: _builtins.str

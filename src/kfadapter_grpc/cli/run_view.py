@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.artifacts import ListMetricsRequest
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import ListRunsRequest
-from kfadapter_grpc.folding import rows_of, shown_state
+from kfadapter_grpc.folding import rows_of, shown_state, tasks_in_order
 from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def print_run(run: Run) -> None:
     if lines := [line.text for line in task_lines(rows_of(run), now, marks_for(), output.encodable, unfolds=True)]:
         output.print_section("TASKS", lines)
     paths = paths_of(run.tasks)
-    for task in run.tasks:
+    for task in tasks_in_order(run):
         if task.log_tail:
             lines = [plain(line) for line in task.log_tail.splitlines()]
             output.print_section(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES", lines)
@@ -88,7 +88,9 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
 def print_outputs(run: Run, most: int = 0) -> None:
     """Prints the outputs of the tasks, if any, after an empty line; with `most` metrics first, and none of loops."""
     paths = TaskPaths(run.tasks)
-    rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
+    rows = [
+        row for task in tasks_in_order(run) for one in task.outputs for row in _output_rows(paths.of(task), task, one)
+    ]
     shown = rows
     if most:
         metrics = {(one.task, f"{one.output}.{one.name}") for one in run.metrics}

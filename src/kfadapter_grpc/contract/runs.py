@@ -237,7 +237,7 @@ class GetRunRequest:
 
 def _states(values: frozenset[RunState]) -> Iterator[str]:
     if values & {RunState.UNKNOWN, RunState.OMITTED}:
-        yield "holds none of a run; use RUN_STATE_PENDING, _RUNNING and so on"
+        yield "has a state that no run is in; use RUN_STATE_PENDING, _RUNNING and so on"
 
 
 def _labels(values: Mapping[str, str]) -> Iterator[str]:
