@@ -188,6 +188,15 @@ def test_a_folder_as_an_archive(client: Client, store: Store, tmp_path: Path) ->
     assert (tmp_path / "m.tar").read_bytes() == stream.getvalue() == store.data
 
 
+def test_a_folder_that_no_file_system_can_have(client: Client, store: Store, tmp_path: Path) -> None:
+    """In an object store a file may have the name of a folder; the error says how to save both, and nothing is left."""
+    store.content, store.data = folder({"a": b"1", "a/b": b"2"})
+    with pytest.raises(NotADirectoryError, match=r"ends with \.tar"):
+        client.artifacts.download("r0", ID, to=tmp_path / "made", force=True)
+    assert list(tmp_path.iterdir()) == []
+    assert client.artifacts.download("r0", ID, to=tmp_path / "made.tar").size == len(store.data)
+
+
 def test_a_folder_begins_anew(client: Client, store: Store, tmp_path: Path) -> None:
     """The download of an archive cannot resume; it restarts from the beginning."""
     store.content, store.data = folder(FILES)

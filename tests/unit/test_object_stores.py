@@ -142,6 +142,8 @@ def test_nothing_stored(store: ObjectStore, source: ArtifactBytes) -> None:
         read(source, f"{ROOT}/gone", kind="system.ClassificationMetrics")
     with pytest.raises(ArtifactNotFoundError, match="has no file 'b'"):
         read(source, f"{ROOT}/model", path="b")
+    with pytest.raises(ArtifactNotFoundError, match="has no file 'b'; it is a single file"):
+        read(source, f"{ROOT}/model/a", path="b")
 
 
 def test_only_what_is_allowed(store: ObjectStore, source: ArtifactBytes) -> None:

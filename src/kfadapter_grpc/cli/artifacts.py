@@ -93,7 +93,8 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
             why="a download never replaces a file unasked",
             next_step=again("--force", words="replaces it; -o FILE saves it elsewhere"),
         ) from error
-    files = f" in {receipt.content.entry_count} files" if receipt.content.is_directory else ""
+    count = receipt.content.entry_count
+    files = f" in {count} {'file' if count == 1 else 'files'}" if receipt.content.is_directory else ""
     of = f" of task '{artifact.task}'" if artifact.task else ""
     out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
 

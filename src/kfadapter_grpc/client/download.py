@@ -204,15 +204,24 @@ def _unpacked(chunks: Iterator[bytes], folder: Path) -> Iterator[int]:
                     continue
                 if not member.isfile() or not parts or ".." in parts or parts[0] == "/":
                     raise ArtifactChangedError(f"the archive holds '{member.name[:200]}', which is no file of a folder")
-                path = folder.joinpath(*parts)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as file:
+                with _new_file(folder, parts) as file:
                     shutil.copyfileobj(cast("BinaryIO", archive.extractfile(member)), file)
                 yield member.size
         while stream.read(io.DEFAULT_BUFFER_SIZE):  # padding of the last block
             pass
     except tarfile.TarError as error:
         raise ArtifactChangedError(f"what arrived is no archive: {error}; download it again") from error
+
+
+def _new_file(folder: Path, parts: tuple[str, ...]) -> BinaryIO:
+    """Opens a new file in a folder; fails if an object store has names that a file system cannot have together."""
+    path = folder.joinpath(*parts)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("xb")
+    except (FileExistsError, NotADirectoryError) as error:
+        text = "another file has its name, or that of its folder; a name that ends with .tar saves all as an archive"
+        raise NotADirectoryError(errno.ENOTDIR, text, "/".join(parts)) from error
 
 
 def _move_files(source: Path, target: Path) -> None:

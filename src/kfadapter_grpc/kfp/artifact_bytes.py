@@ -136,7 +136,8 @@ def _opened(
         end = min(file.size, request.offset + request.length) if request.length else file.size
         return _content(place, artifact, file), _chunks(place.pieces(file, request.offset, end))
     if path:
-        text = f"artifact '{artifact.name}' has no file '{path}'; read it without a path for a list"
+        alone = "it is a single file" if place.file("") else "read it without a path for a list"
+        text = f"artifact '{artifact.name}' has no file '{path}'; {alone}"
         raise errors.ArtifactNotFoundError(text)
     if not (files := place.files()):
         raise _nothing(artifact, place, session)

@@ -212,10 +212,10 @@ def choose(places: Places, location: Location, session: str) -> Place:
     """
     found = [one for one in places if one.holds(location)]
     if not found:
-        text = (
-            f"the adapter may not read {location.scheme}://{location.bucket}; its operator can allow the bucket, or a "
+        raise ArtifactNotReadableError(
+            f"the adapter may not read {location.scheme}://{location.bucket}/{location.key}; its operator can allow "
+            "the bucket, or a prefix of it, in the file of the setting artifact_stores"
         )
-        raise ArtifactNotReadableError(f"{text}prefix of it, in the file of the setting artifact_stores")
     wanted = endpoint_of(session)
     return max(found, key=lambda one: (wanted != "" and _host(one.store.endpoint) == wanted, len(one.prefix)))
 

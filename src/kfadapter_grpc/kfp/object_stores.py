@@ -364,7 +364,7 @@ def _converted(error: Exception) -> errors.AdapterError | FileNotFoundError:
         ),
         (
             kind in ("InvalidPathError", "ValueError"),
-            "its name, or that of one of its files, has parts that are empty or dots",
+            "its name, or that of one of its files, has parts that are empty or dots, or control characters",
         ),
         (
             "without LOCATION" in text or (status in _REJECTED and status not in _TRANSIENT),
