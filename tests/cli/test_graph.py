@@ -187,12 +187,20 @@ def test_a_run(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
 
 
 def test_a_run_whose_pipeline_is_not_known(fake: FakeAdapter) -> None:
-    """A run started from a file, or whose version was deleted, is drawn from its own tasks."""
+    """A run started from a file, or whose version was deleted or is not understood, is drawn from its own tasks."""
     runs = FakeRuns()
     gone = {"pipeline_id": "11111111-0000-4000-8000-000000000001"}
     of_file = runs.add("파일", state=SUCCEEDED)
     of_gone = runs.add("삭제됨", state=SUCCEEDED, **gone, pipeline_version_id=gone["pipeline_id"])
-    for run in (of_file, of_gone):
+    unknown = fake.add("unknown", pb.PipelineSpecSummary()).pipeline_id
+    odd = {"pipeline_id": unknown, "pipeline_version_id": fake.versions["unknown"][-1].pipeline_version_id}
+    why = "started from a file, or its version was deleted"
+    runs_of = [
+        (of_file, why),
+        (of_gone, why),
+        (runs.add("모름", state=SUCCEEDED, **odd), "its version has no known tasks"),
+    ]
+    for run, _ in runs_of:
         run.tasks.add(name="준비", task_id="a", state=SUCCEEDED)
         run.tasks.add(name="for-loop-1", display_name="each", task_id="b", kind=pb.TASK_KIND_LOOP, state=SUCCEEDED)
         for index in range(3):
@@ -202,9 +210,9 @@ def test_a_run_whose_pipeline_is_not_known(fake: FakeAdapter) -> None:
     bare = runs.add("from a file")
     with serving_all(fake, runs) as target:
         kfadapter = Kfadapter(target)
-        for run in (of_file, of_gone):
+        for run, words in runs_of:
             ended = kfadapter("graph", "--run", run.run_id, "-o", "mermaid")
-            assert "started from a file, or its version was deleted" in ended.err
+            assert words in ended.err
             assert ended.out.count("준비") == ended.out.count("fit") == 1
             assert "3 SUCCEEDED" in ended.out
             assert "3 iterations" in ended.out

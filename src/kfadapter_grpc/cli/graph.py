@@ -80,12 +80,11 @@ def _run_graph(
 
     found = client.runs.get(run_id(client, run))
     outcomes = merged_tasks(found)
-    if version := client.pipelines.try_version_of(found):
+    version = client.pipelines.try_version_of(found)
+    if version and version.spec and version.spec.tasks:
         return version.spec, ("version", version.name), outcomes
-    out.note(
-        "the run was started from a file, or its version was deleted, so its own tasks are drawn; "
-        "they are connected where one takes an output of another"
-    )
+    why = "its version has no known tasks" if version else "the run was started from a file, or its version was deleted"
+    out.note(f"{why}, so its own tasks are drawn; they are connected where one takes an output of another")
     return SpecSummary(tasks=folded_tasks(found)), ("run", found.display_name), outcomes
 
 
