@@ -263,8 +263,10 @@ def test_steps_of_a_plain_workflow() -> None:
             "message": "pod deleted",
         },
         {"id": "v1-6", "displayName": "v1.onExit", "type": "Pod", "templateName": "bye"},
+        {"id": "v1-7", "displayName": "each(0:a)", "type": "DAG", "templateName": "inner", "boundaryID": "v1"},
+        {"id": "v1-8", "displayName": "do", "type": "Pod", "templateName": "x", "boundaryID": "v1-7"},
     )
-    assert _found(nodes) == Counter(["flip", "say[0]", "say[1]", "sub", "sub/deep", "bye"])
+    assert _found(nodes) == Counter(["flip", "say[0]", "say[1]", "sub", "sub/deep", "bye", "each[0]", "each[0]/do"])
     assert nodes.find("say[1]") is nodes.find("say", 1)
     assert [task.iteration_index for task in nodes.tasks if task.name == "say"] == [0, 1]
     assert nodes.find("bye").kind is TaskKind.EXIT_HANDLER

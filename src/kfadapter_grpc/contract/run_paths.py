@@ -79,22 +79,23 @@ class TaskPaths:
 
     def parts(self, task: RunTask) -> list[Part]:
         """Returns the path of a task part by part, outermost first."""
-        parts = [self._part(task, task.iteration_index if self._is_item(task) else None)]
+        parts = [self._part(task, self._item(task))]
         seen = {task.task_id}
         while task.parent_task_id in self._by_id and task.parent_task_id not in seen:
             parent = self._by_id[task.parent_task_id]
-            parts.append(self._part(parent, task.iteration_index if parent.kind is TaskKind.LOOP else None))
+            iteration = task.iteration_index if parent.kind is TaskKind.LOOP else self._item(parent)
+            parts.append(self._part(parent, iteration))
             seen.add(parent.task_id)
             task = parent
         return parts[::-1]
 
-    def _is_item(self, task: RunTask) -> bool:
-        """Whether a task is itself one of several, as a step of KFP v1 that runs once for each item of a list."""
+    def _item(self, task: RunTask) -> int | None:
+        """The index of a task that is itself one of several, as a step of KFP v1 that runs for each item of a list."""
         around = self._by_id.get(task.parent_task_id)
         is_inside = around is not None and (
             around.kind is TaskKind.LOOP or around.iteration_index == task.iteration_index
         )
-        return task.iteration_index is not None and not is_inside
+        return None if is_inside else task.iteration_index
 
     def _part(self, task: RunTask, iteration: int | None) -> Part:
         shared = (task.parent_task_id, task.display_name) in self._shared
