@@ -1406,8 +1406,8 @@ class ReadLogsRequest(_message.Message):
     run_id: _builtins.str
     """KFP's id of the run. Required."""
     task: _builtins.str
-    """The task, by its name, its task_id, or its path (`each[1]/inner[0]/train`: groups, with the iteration of loops in
-    brackets). Required.
+    """The task, by its name, its task_id, its path (`each[1]/inner[0]/train`: groups, with the iteration of loops in
+    brackets), or the end of its path; `train[1]` is `each[1]/train`, too. Required.
     """
     follow: _builtins.bool
     """If set, continues until the task has finished, across its attempts unless one is selected. Where live logs are
