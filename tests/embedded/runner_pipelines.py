@@ -331,6 +331,16 @@ def imports_of_objects(uri: str):
     change(data=found.output).after(first)
 
 
+@dsl.pipeline(
+    name="imports-into-workspace",
+    pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="1Gi")),
+)
+def imports_into_workspace(uri: str):
+    found = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, download_to_workspace=True)
+    first = change(data=found.output)
+    change(data=found.output).after(first)
+
+
 @dsl.pipeline(name="texts-with-values")
 def texts_with_values(who: str = "세계", n: int = 3) -> str:
     return echo(text=f"안녕 {who} {n} {dsl.PIPELINE_JOB_NAME_PLACEHOLDER} {dsl.PIPELINE_TASK_NAME_PLACEHOLDER}").output

@@ -95,6 +95,25 @@ def test_imports(try_out: Callable[..., Watcher], objects: ObjectStore, uri: str
     assert sum(one.method == "GET" and one.path == "bucket/data" for one in objects.requests) == 1
 
 
+def test_import_into_workspace(try_out: Callable[..., Watcher], objects: ObjectStore, tmp_path: Path) -> None:
+    """An object is downloaded into the workspace at its import, and the steps that take it share it there."""
+    objects.put("bucket/data", "행".encode())
+    watcher = try_out("imports-into-workspace", uri="s3://bucket/data")
+    assert watcher.ends["run"] == (State.SUCCEEDED, "")
+    assert [_output(watcher, task) for task in ("change", "change-2")] == ["행", "행+"]
+    assert Path(tmp_path, "run/workspace/.artifacts/s3/bucket/data").read_text("utf-8") == "행++"
+
+
+def test_import_into_workspace_that_fails(try_out: Callable[..., Watcher], objects: ObjectStore) -> None:
+    """A download into the workspace that fails is a failure of the import."""
+    objects.denied = True
+    watcher = try_out("imports-into-workspace", uri="s3://bucket/data")
+    assert watcher.last("importer").message.startswith(
+        "failed to execute importer component: failed to create MLMD artifact from ImporterSpec: failed to download "
+        "artifact to workspace: s3://bucket/data: its store denied access"
+    )
+
+
 FAULTS: list[tuple[dict[str, object], str]] = [
     ({"denied": True}, "its store denied access"),
     ({"redirect": "http://127.0.0.1:1"}, "unreachable or failed"),

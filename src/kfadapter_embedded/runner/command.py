@@ -123,6 +123,8 @@ def known_placeholders(values: Values, outputs: Outputs) -> dict[str, str]:
     for key, several in values.artifacts.items():
         for first in several[:1]:
             add("inputs", key, first.uri, outputs.tree.path(first.uri))
+            if first.workspace_path:
+                known[f"{{{{$.inputs.artifacts['{key}'].path}}}}"] = first.workspace_path
     for key in outputs.declared.artifacts:
         add("outputs", key, outputs.uri(key), outputs.path(key))
     for key in outputs.declared.parameters:

@@ -35,7 +35,7 @@ from .limits import Limits, limits_of, resolved, task_config
 from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
-from .placeholders import with_places
+from .placeholders import WORKSPACE, with_places
 from .places import IMAGES, Store, Tree, transfer
 from .spec import Retry
 from .task_api import entries, given_by, recorded
@@ -84,7 +84,7 @@ class ComponentRunner:
         self.folder = folder
         self.names = names
         self.store = Store(folder / "outputs", root)
-        self.imports = Imports(folder / SCRATCH / "imports")
+        self.imports = Imports(folder / SCRATCH / "imports", Path(names[WORKSPACE]))
         self.processes = processes
         self.containers = containers
         self.steps = steps
@@ -101,7 +101,7 @@ class ComponentRunner:
         if component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                outcome = imported(task, component, values, log, warnings)
+                outcome = imported(task, component, values, imports=self.imports, log=log, warnings=warnings)
                 _note(warnings.texts, log)
                 return replace(outcome, attempts=1)
         logs: list[RuntimeArtifact] = []
@@ -217,6 +217,9 @@ class _Attempt:
                         raise ValueFaultError("a model in an image needs a container beside the step")
                     if target is None or target.exists():
                         continue
+                    if artifact.workspace_path:
+                        self.outputs.tree.link_workspace(target, artifact.workspace_path)
+                        continue
                     source = Path(artifact.path) if artifact.path else self.runner.imports.path(artifact.uri, log)
                     transfer(source, target)
                 except ValueFaultError as error:
@@ -293,7 +296,9 @@ class _Attempt:
 def _taken(artifact: RuntimeArtifact) -> JsonValue:
     """An artifact as a step gets it (`metadata/converter.go:toRuntimeArtifact`), of the type that the step declares."""
     number = next((artifact_number(str(one["artifact_id"])) for one in artifact.records), "0")
-    return {"name": number, "uri": artifact.uri, "metadata": dict(artifact.metadata)}
+    # The mark of KFP's driver (`driver/resolve.go:setWorkspaceFlag`), which the SDK looks for.
+    mark = {"_kfp_workspace": True} if artifact.workspace_path else {}
+    return {"name": number, "uri": artifact.uri, "metadata": {**artifact.metadata, **mark}}
 
 
 def _arrives_otherwise(metadata: Mapping[str, JsonValue]) -> bool:

@@ -20,7 +20,7 @@ from kfadapter_grpc.check.rules import IMPORTER_URI, LOCAL_IMPORT
 from .environment import ARTIFACT_STORES
 from .outcome import IMPORTED, Outcome
 from .placeholders import filled_metadata
-from .places import IMAGES, STORES
+from .places import IMAGES, STORES, Tree, transfer
 from .spec import Importer
 from .task_api import recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
@@ -38,8 +38,10 @@ _BUCKET = re.compile(r"[a-z][a-z0-9]+:///?[^/?]+(?:/[^?]*)?(?:\?.+)?")
 _LAUNCHER = "failed to execute importer component: failed to create MLMD artifact from ImporterSpec"
 
 
-def imported(task: Task, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
-    """Imports an artifact: nothing is downloaded, and a file of this machine must exist."""
+def imported(
+    task: Task, component: Component, values: Values, *, imports: Imports, log: TaskLog, warnings: TaskWarnings
+) -> Outcome:
+    """Imports an artifact: it is downloaded only into the workspace, and a file of this machine must exist."""
     importer = component.executor.importer or Importer()
     parameter = importer.artifact_uri.get("runtimeParameter", "")
     value = values.parameters.get(parameter)
@@ -54,24 +56,31 @@ def imported(task: Task, component: Component, values: Values, log: TaskLog, war
         if not Path(uri).exists():
             return _refused(f"it imports {uri}, and there is no such file on this machine")
         warnings.warn(LOCAL_IMPORT.text(uri=uri))
-    elif fault := _fault(uri, {str(one.artifact_type.get("schemaTitle")) for _, one in declared}):
+    elif fault := _fault(uri, importer, {str(one.artifact_type.get("schemaTitle")) for _, one in declared}):
         return _refused(fault)
-    log.note(f"imports {uri}; nothing is copied")
+    try:
+        in_workspace = imports.into_workspace(uri, log) if importer.download_to_workspace else ""
+    except ValueFaultError as error:
+        return _refused(f"failed to download artifact to workspace: {error}")
+    if not in_workspace:
+        log.note(f"imports {uri}; nothing is copied")
     metadata = filled_metadata(importer.metadata or {}, values.parameters, warnings)
     made = {
         name: recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True) for name, one in declared
     }
     if not importer.reimport:
         made = {name: _reused(artifact) for name, artifact in made.items()}
-    values = Values(artifacts={name: (one,) for name, one in made.items()})
+    values = Values(artifacts={name: (replace(one, workspace_path=in_workspace),) for name, one in made.items()})
     return Outcome(State.SUCCEEDED, values=values, known=IMPORTED)
 
 
-def _fault(uri: str, titles: set[str]) -> str:
+def _fault(uri: str, importer: Importer, titles: set[str]) -> str:
     """Why KFP's importer rejects a URI (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
     if not uri:
         return "empty artifact URI"
     if uri.startswith(IMAGES):
+        if importer.download_to_workspace:
+            return "importer workspace download does not support OCI registries"
         others = titles - {"system.Model"}
         return f"the {min(others)} artifact type does not support OCI registries" if others else ""
     if not uri.startswith(STORES) or not _BUCKET.fullmatch(uri):
@@ -87,8 +96,9 @@ def _refused(fault: str) -> Outcome:
 class Imports:
     """The imported artifacts that the steps of a run use, each downloaded once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workspace: Path) -> None:
         self._folder = folder
+        self._workspace = workspace
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 
@@ -104,6 +114,17 @@ class Imports:
                 _download(uri, folder)
                 (folder / "done").touch()
         return folder / "it"
+
+    def into_workspace(self, uri: str, log: TaskLog) -> str:
+        """Downloads an artifact into the workspace (`component/launcher_v2.go:LocalWorkspacePathForURI`).
+
+        Returns the path; empty for a file of this machine. Raises ValueFaultError on failure.
+        """
+        place = Tree(self._workspace / ".artifacts", "").path(uri)
+        if place is None:
+            return ""
+        transfer(self.path(uri, log), place)
+        return str(place)
 
 
 def _download(uri: str, folder: Path) -> None:

@@ -27,6 +27,7 @@ IMAGES = "oci://"
 """Artifacts that are images."""
 _FOLDERS = {"minio://": "minio", "s3://": "s3", "gs://": "gcs"}
 _TEMPORARY = "tmp"
+_WORKSPACE = "workspace"
 _PARAMETERS = "tmp/kfp/outputs"
 _PIECE = 1 << 30
 
@@ -61,6 +62,13 @@ class Tree:
     def found(self, shown: str) -> Path:
         """The file of a path given by the step; relative paths are resolved in its working directory."""
         return self.work / shown if self.seen else self.folder / shown.lstrip("/")
+
+    def link_workspace(self, path: Path, target: str) -> None:
+        """Makes a link to an artifact in the workspace, where KFP's SDK looks for it; `path` is that of a copy."""
+        link = self.folder / _WORKSPACE / ".artifacts" / str(path).lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(target)
 
     @property
     def work(self) -> Path:

@@ -41,6 +41,7 @@ class RuntimeArtifact:
         metadata: The metadata from its producer, including metrics.
         path: Where it is stored, for an artifact of a run; the file need not exist.
         records: Its form in KFP's artifact API, where each number of a `system.Metrics` is an artifact.
+        workspace_path: Where its importer downloaded it, in the run's workspace.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RuntimeArtifact:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     path: str = ""
     records: tuple[Mapping[str, JsonValue], ...] = ()
+    workspace_path: str = ""
 
 
 class Origin(NamedTuple):

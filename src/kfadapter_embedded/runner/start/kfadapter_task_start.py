@@ -10,7 +10,12 @@ from importlib.machinery import PathFinder
 
 PLACES = "KFADAPTER_PLACES"
 _MODULE = "kfp.dsl.types.artifact_types"
-_CONSTANTS = {"_GCS_LOCAL_MOUNT_PREFIX": "gcs", "_MINIO_LOCAL_MOUNT_PREFIX": "minio", "_S3_LOCAL_MOUNT_PREFIX": "s3"}
+_CONSTANTS = {
+    "_GCS_LOCAL_MOUNT_PREFIX": "gcs",
+    "_MINIO_LOCAL_MOUNT_PREFIX": "minio",
+    "_S3_LOCAL_MOUNT_PREFIX": "s3",
+    "WORKSPACE_MOUNT_PATH": "workspace",
+}
 
 
 class _Finder:
