@@ -220,13 +220,13 @@ def _cannot_start(cause: str) -> CommandError:
 
 def _last_lines(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "\n".join(lines[-LAST_LINES:]) or "it left no word"
+    return "\n".join(lines[-LAST_LINES:]) or "it wrote no message"
 
 
 def _way_out(cause: str) -> str | Step:
     if "is in use by process" in cause:
         return "stop the other kfadapter dev, or name another folder with --data"
-    return again(words="once that is seen to, or with another folder for --data")
+    return again(words="once that is fixed, or with another folder for --data")
 
 
 def _page_line(listener: socket.socket | None, wanted: int | None) -> str:

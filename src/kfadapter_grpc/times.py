@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """The seconds of each unit, largest first."""
+_LONGEST = 36_525 * UNITS["d"]
 _DURATION = re.compile(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 
 
 def read_duration(text: str) -> timedelta | None:
-    """Parses integers with w, d, h, m or s, such as `1h30m`; None if it is none, or zero."""
+    """Parses integers with w, d, h, m or s, such as `1h30m`; None if it is none, zero, or longer than 100 years."""
     found = _DURATION.fullmatch(text)
     counts = found.groups("0") if found else ()
     seconds = sum(int(count) * unit for count, unit in zip(counts, (7 * UNITS["d"], *UNITS.values()), strict=False))
-    return timedelta(seconds=seconds) if seconds else None
+    return timedelta(seconds=seconds) if 0 < seconds <= _LONGEST else None
 
 
 def elapsed(began: datetime | None, finished: datetime | None, now: datetime, *, is_over: bool) -> timedelta | None:

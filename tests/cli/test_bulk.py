@@ -234,20 +234,20 @@ def test_prune(kfadapter: Kfadapter, old: FakeRuns, words: str, expected: str, p
     """Finished runs are deleted by age, and all but the newest; the one in progress never is."""
     ended = kfadapter("runs", "prune", *words.split(), "--yes")
     assert (ended.code, ended.out) == (0, printed)
-    of = "1 run" if "--state" in words else "3 runs"
-    assert ended.err == f"to delete: {len(expected)} of {of} that have finished\n"
+    of = "1 finished run" if "--state" in words else "3 finished runs"
+    assert ended.err == f"to delete: {len(expected)} of {of}\n"
     assert "".join(changed(old)) == expected
 
 
 def test_prune_says_of_how_many(kfadapter: Kfadapter, old: FakeRuns) -> None:
     """A dry run lists the runs and deletes nothing; without a terminal, --yes is required."""
     ended = kfadapter("runs", "prune", "--keep", "1", "--dry-run")
-    assert ended.err == "would delete 2 of 3 runs that have finished; nothing was deleted\n"
+    assert ended.err == "would delete 2 of 3 finished runs; nothing was deleted\n"
     assert [line.split()[0] for line in ended.out.splitlines()] == ["NAME", "b", "a"]
     assert kfadapter("runs", "prune", "--keep", "1", "--dry-run", "-o", "name").out.count("\n") == 2
     refused = kfadapter("runs", "prune", "--keep", "1")
     assert refused.code == ExitCode.USAGE
-    assert "Delete 2 of 3 runs that have finished (1 FAILED, 1 SUCCEEDED)?" in refused.err
+    assert "Delete 2 of 3 finished runs (1 FAILED, 1 SUCCEEDED)?" in refused.err
     assert changed(old) == []
 
 

@@ -223,10 +223,7 @@ def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) 
     """An OS error is reported in words, without a traceback."""
     assert report(PermissionError(13, "Permission denied", "x.yaml")) is ExitCode.REFUSED
     assert capsys.readouterr().err == (
-        "error: Permission denied: 'x.yaml'\n"
-        "why:   EACCES\n"
-        "next:  the same command again\n"
-        "       once that is seen to\n"
+        "error: Permission denied: 'x.yaml'\nwhy:   EACCES\nnext:  the same command again\n       once that is fixed\n"
     )
 
 

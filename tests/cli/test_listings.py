@@ -124,7 +124,8 @@ def test_durations_and_times(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     before.GetCurrentTime()
     kfadapter("runs", "--since", "2d")
     assert 172_790 < before.seconds - requested(runs).filter.created_after.seconds < 172_810
-    assert kfadapter("runs", "--since", "yesterday").code == 2
+    for wrong in ("yesterday", "999999999w", "2 days"):
+        assert "write 2d, 2026-01-31 or" in kfadapter("runs", "--since", wrong).err
 
 
 def test_created_before(kfadapter: Kfadapter, runs: FakeRuns, fake: FakeAdapter) -> None:

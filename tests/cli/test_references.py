@@ -151,6 +151,7 @@ def test_references_to_a_pipeline_and_a_version(kfadapter: Kfadapter, fake: Fake
         ("get train --version v", "v1"),
         ("runs show first-rn", "first-run"),
         ("watch FIRST-RUN-", "first-run"),
+        ("logs @lates", "@latest"),
         ("runs --pipeline trian", "train"),
     ],
 )

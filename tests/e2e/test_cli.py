@@ -189,7 +189,7 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
         assert (running.process.returncode, out) == (ExitCode.REFUSED, "")
         assert err == (
             "error: the embedded Kubeflow Pipelines ended unexpectedly (signal 9)\n"
-            "why:   it left no word\n"
+            "why:   it wrote no message\n"
             f"next:  kfadapter dev --port 0 --kfp-port 0 --data {tmp_path} --no-page\n"
             f"       what was stored is kept in {tmp_path}\n"
         )

@@ -175,8 +175,8 @@ def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
     out.confirm(question, refused="nothing was done")
 
 
-def counted(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
+def counted(count: int, what: str = "run") -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def change_all(

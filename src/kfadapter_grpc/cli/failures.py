@@ -184,7 +184,7 @@ def _in_words(error: Exception, context: str) -> CommandError:
     if isinstance(error, OSError):
         what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        return CommandError(what, why=why, next_step=again(words="once that is seen to"))
+        return CommandError(what, why=why, next_step=again(words="once that is fixed"))
     if isinstance(error, UnicodeEncodeError):
         return CommandError(
             "a text is not UTF-8",

@@ -253,7 +253,8 @@ def similar_name(client: Client, error: AdapterError, pipeline: str) -> str:
     if what == "versions":
         ref = pipeline_reference(client, pipeline)
         newest = partial(newest, ref.name, pipeline_id=ref.pipeline_id)
-    return did_you_mean(text, (one.name for one in candidates(what, newest(page_size=SEARCHED).page().items)))
+    names = [one.name for one in candidates(what, newest(page_size=SEARCHED).page().items)]
+    return did_you_mean(text, [*names, LATEST, FAILED] if what == "runs" else names)
 
 
 # --- one of several -------------------------------------------------------------------------------------------------

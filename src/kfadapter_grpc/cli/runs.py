@@ -347,7 +347,7 @@ def prune(
             for one, run in islice(found.items(), keep or 0, None)
             if run and (run.finished_at or run.created_at or before) < before
         }
-        of = f"{len(old)} of {counted(len(found))} that have finished"
+        of = f"{len(old)} of {counted(len(found), 'finished run')}"
         if dry_run:
             runs = [run for run in old.values() if run]
             ListOptions(output).print(runs, RUNS)

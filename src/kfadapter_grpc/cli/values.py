@@ -29,12 +29,15 @@ def duration(text: str) -> timedelta:
     return found
 
 
-def moment(text: str) -> datetime:
-    """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times."""
+def moment(text: str, also: str = "") -> datetime:
+    """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times.
+
+    The error names another form that the option accepts, too.
+    """
     try:
         parsed = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z") from None
+        raise typer.BadParameter(f"'{text}' is no time; write {also}2026-01-31 or 2026-01-31T08:00:00Z") from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 
 
@@ -45,8 +48,9 @@ def optional_moment(text: str) -> datetime | None:
 
 def past_moment(text: str) -> datetime | None:
     """Parses a time as `moment` does, or a duration before now; None if it is unset."""
-    length = read_duration(text)
-    return datetime.now(timezone.utc) - length if length else optional_moment(text)
+    if length := read_duration(text):
+        return datetime.now(timezone.utc) - length
+    return moment(text, also="2d, ") if text else None
 
 
 class Period:
