@@ -45,30 +45,36 @@ def stream(fragments: Fragments) -> Response:
 
 class _Live(StreamingResponse):
     def __init__(self, fragments: Fragments) -> None:
-        super().__init__(_events(fragments), media_type=_MEDIA_TYPE)
+        super().__init__((), media_type=_MEDIA_TYPE)
         self._fragments = fragments
+        self._thread = CapacityLimiter(1)  # beside the pool of the other pages, which streams would exhaust
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["method"] == "HEAD":
                 await Response(media_type=_MEDIA_TYPE)(scope, receive, send)
             else:
+                first = await self._next()  # an error has a status, such as 404, as long as nothing has been sent
+                self.body_iterator = self._events(first)
                 await super().__call__(scope, receive, send)
         finally:
             self._fragments.close()
             _streams.release()
 
+    async def _next(self) -> str | None:
+        return await to_thread.run_sync(next, self._fragments, _END, limiter=self._thread)
 
-async def _events(fragments: Fragments) -> AsyncIterator[str]:
-    thread, last = CapacityLimiter(1), ""  # beside the pool of the other pages, which streams would exhaust
-    yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    try:
-        while (fragment := await to_thread.run_sync(next, fragments, _END, limiter=thread)) != _END:
-            yield ": alive\n\n" if fragment in {None, last} else _event("fragment", fragment)
-            last = fragment or last
-    except AdapterError:
-        return  # the status line is sent already; the browser learns more when it connects again
-    yield _event("end", "the stream has ended")
+    async def _events(self, fragment: str | None) -> AsyncIterator[str]:
+        last = ""
+        yield f"retry: {RETRY_MILLISECONDS}\n\n"
+        try:
+            while fragment != _END:
+                yield ": alive\n\n" if fragment in {None, last} else _event("fragment", fragment or "")
+                last = fragment or last
+                fragment = await self._next()
+        except AdapterError:
+            return  # the status line is sent already; the browser learns more when it connects again
+        yield _event("end", "the stream has ended")
 
 
 def _event(name: str, data: str) -> str:

@@ -64,3 +64,8 @@ def test_streams_end_with_their_browser(visitor: Visitor, running: str) -> None:
 def _status_and_leave(visitor: Visitor, run_id: str, method: str = "GET") -> int:
     with closing(_open(visitor, run_id, method)) as answer:
         return answer.status
+
+
+def test_streams_of_what_is_not_there(visitor: Visitor) -> None:
+    """A run that was deleted while it was shown is 404 to the browser, which then reloads the page."""
+    assert eventually(lambda: _status_and_leave(visitor, "gone") == 404)
