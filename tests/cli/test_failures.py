@@ -219,6 +219,11 @@ def test_a_foreign_server_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: 
     assert r"gone \x1b[2J" in ended.err
 
 
+def test_choices_on_one_line(kfadapter: Kfadapter) -> None:
+    """A usage error of several lines is one line."""
+    assert "error: Missing option '--role'. Choose from: reader, writer\n" in kfadapter("token", "x").err
+
+
 def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """An OS error is reported in words, without a traceback."""
     assert report(PermissionError(13, "Permission denied", "x.yaml")) is ExitCode.REFUSED

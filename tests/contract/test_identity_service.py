@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import grpc
+from tests.cli.conftest import Kfadapter
 from tests.contract.running import failure
 from tests.contract.tokens import TOKENS, token_file, token_lines
 
@@ -17,6 +18,7 @@ from kfadapter_grpc.services.identity import IdentityServicer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from tests.contract.conftest import Serve
 
 
@@ -35,3 +37,15 @@ def test_by_token(serve: Serve, tmp_path: Path) -> None:
         assert client.identity.who_am_i() == found
     what = failure(lambda: IdentityServiceStub(running.channel).WhoAmI(identity_pb2.WhoAmIRequest()))
     assert (what.code, what.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+def test_roles_by_rules(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command shows roles in words, also that of what is in no namespace."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text('rules: [{match: {token: reader}, grants: {"": writer, "*": reader, "team-*": admin}}]', "utf-8")
+    tokens = token_file(tmp_path, token_lines("reader"))
+    running = serve(IdentityServicer(lambda: ""), token_file=tokens, access_rules=str(rules))
+    monkeypatch.setenv("KFADAPTER_TOKEN", TOKENS["reader"])
+    out = Kfadapter(running.server.address)("whoami").out
+    for one in ("writer in what has no namespace", "reader in all namespaces", "admin in team-*"):
+        assert one in out

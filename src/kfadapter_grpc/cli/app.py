@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
@@ -109,7 +110,7 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
         return ExitCode.USAGE
     from kfadapter_grpc.cli.text import did_you_mean, print_parts  # noqa: PLC0415  not for a help that was typed right
 
-    what = error.format_message().replace(_PREFIX, "")
+    what = re.sub(r"\s*\n\t", " ", error.format_message().replace(_PREFIX, ""))  # Click puts each choice on a line
     if possible := getattr(error, "possibilities", None):
         what = f"{error.message}.{did_you_mean(error.option_name, possible)}"
     if error.ctx is None:

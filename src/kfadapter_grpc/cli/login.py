@@ -141,7 +141,7 @@ def whoami(options: ClientOptions, *, output: Output = "table") -> None:
 def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
     from kfadapter_grpc.contract.identity import Way
 
-    where = {"*": "all namespaces", "": "no namespace"}
+    where = {"*": "all namespaces", "": "what has no namespace"}
     roles = [f"{one.role.value} in {where.get(one.namespace, one.namespace)}" for one in found.grants]
     return [
         ("Name", found.name),
