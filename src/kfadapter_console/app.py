@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from kfadapter_console import compare, page, pipelines, run, runs, start, task
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
 from kfadapter_grpc.client import CannotConnectError, Client
-from kfadapter_grpc.client.credentials import CredentialsError
+from kfadapter_grpc.client.credentials import CredentialsError, checked_token
 from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
 from kfadapter_grpc.doctor.caller import examine
@@ -72,6 +72,7 @@ def _log_in(request: Request, form: FormData) -> Response:
     token, following = str(form.get("token", "")).strip(), page.local(str(form.get("next", "/")))
     base: Client = request.app.state.client
     try:
+        checked_token("what you entered", token)
         calls = base.on_behalf(request_id="", authorization=(f"Bearer {token}",))
         calls.pipelines.list(page_size=1).page()
     except (AdapterError, CredentialsError) as error:

@@ -263,6 +263,12 @@ def test_login(guarded: Visitor) -> None:
     assert guarded.get(PRIVATE).path.startswith("/login?")
 
 
+@pytest.mark.parametrize("token", ["한글", "a b", "x" * 20_000])
+def test_what_cannot_be_a_token(guarded: Visitor, token: str) -> None:
+    """What no call could carry is refused in words."""
+    assert "what you entered is no token" in guarded.post("/login", {"token": token}).words
+
+
 def test_a_session_planted_before_the_login_is_worth_nothing(guarded: Visitor) -> None:
     """The login changes the session, so one that another planted is never logged in (session fixation)."""
     planted = Visitor(guarded.url)

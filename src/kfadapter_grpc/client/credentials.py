@@ -96,7 +96,7 @@ class Token:
             self._token = None
             return
         where = "what was given" if file is None else f"what {os.fspath(file)} holds"
-        self._token = _checked(where, token if self._file is None else _text(self._file))
+        self._token = checked_token(where, token if self._file is None else _text(self._file))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -113,12 +113,12 @@ class Token:
         """Returns the metadata of a call. While the file cannot be read, the previous token is kept."""
         if self._source is not None:
             try:
-                return ((AUTHORIZATION_KEY, f"Bearer {_checked('what was returned', self._source())}"),)
+                return ((AUTHORIZATION_KEY, f"Bearer {checked_token('what was returned', self._source())}"),)
             except CredentialsError as error:
                 raise UnauthenticatedError(str(error)) from None
         if self._file is not None:
             with suppress(CredentialsError):
-                self._token = _checked("", _text(self._file))
+                self._token = checked_token("", _text(self._file))
         return ((AUTHORIZATION_KEY, f"Bearer {self._token}"),) if self._token else ()
 
 
@@ -198,7 +198,8 @@ def _text(path: Path) -> str:
     return _read(path).decode("utf-8", "replace").strip()
 
 
-def _checked(where: str, token: str | None) -> str | None:
+def checked_token(where: str, token: str | None) -> str | None:
+    """Returns a token; raises CredentialsError, which says `where` it is from, if it cannot be sent."""
     if token is not None and (not _SENDABLE.fullmatch(token) or len(token) > _MAX_TOKEN_BYTES):
         raise CredentialsError(f"{where} is no token: a token is one word of ASCII characters")
     return token
