@@ -150,6 +150,8 @@ def test_set_changes_what_is_given() -> None:
     assert [line.split() for line in table[1:]] == [["*", "a", "a:1", "n", "yes"], ["b", "b:2"]]
     assert cli("config", "list", "-o", "name").out == "a\nb\n"
     assert "not found: context 'A'. Did you mean 'a'?" in cli("config", "use", "A").err
+    assert "not found: context 'lab'\n" in (mistake := cli("config", "delete", "lab").err)
+    assert mistake.endswith("next:  kfadapter config list\n")
     assert cli("config", "use").out == "no context is the current one: 127.0.0.1:50051\n"
     assert cli("config", "delete", "a").out == "deleted context a\n"
     assert cli("config", "list", "-o", "name").out == "b\n"
@@ -160,6 +162,7 @@ def test_set_changes_what_is_given() -> None:
     [
         (["config", "set", "a"], "a new context needs --target HOST:PORT"),
         (["config", "set", "a", "--target", "http://x"], "'http://x' is no address of an adapter"),
+        (["config", "set", "a", "--target", "a:65536"], "'a:65536' is no address of an adapter"),
         (["config", "set", "a b", "--target", "a:1"], "'a b' cannot name a context"),
         (["config", "use", "none"], "not found: context 'none'"),
         (["config", "show", "none"], "not found: context 'none'"),

@@ -53,10 +53,12 @@ class Contexts:
     def get(self, name: str) -> Context:
         """Returns a context."""
         if name not in self.contexts:
+            meant = did_you_mean(name, self.contexts)
+            made = f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT"
             raise CommandError(
-                f"not found: context '{name}'.{did_you_mean(name, self.contexts)}",
+                f"not found: context '{name}'{'.' if meant else ''}{meant}",
                 why=f"{path()} has {', '.join(sorted(self.contexts)) or 'none'}",
-                next_step=f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT",
+                next_step="kfadapter config list" if self.contexts else made,
                 exit_code=ExitCode.USAGE,
             )
         return self.contexts[name]

@@ -34,7 +34,8 @@ Flags: TypeAlias = Mapping[str, Any]
 SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
-_ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
+_MAX_PORT = 65535
+_ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>\d{1,5})|unix:\S+")
 """HOST:PORT with the schemes that gRPC resolves."""
 
 
@@ -158,7 +159,8 @@ class ClientOptions:
                     yield str(value)
 
     def check_target(self) -> None:
-        if self.target and not _ADDRESS.fullmatch(self.target):
+        found = _ADDRESS.fullmatch(self.target) if self.target else None
+        if self.target and (found is None or not 0 < int(found["port"] or 1) <= _MAX_PORT):
             raise typer.BadParameter(
                 f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
             )
