@@ -15,9 +15,10 @@ import pytest
 
 from kfadapter_embedded.execution import State
 from kfadapter_embedded.json_text import protojson
+from kfadapter_embedded.runner.command import words_of
 from kfadapter_embedded.runner.inputs import given_inputs, iteration_inputs, root_inputs, with_defaults
 from kfadapter_embedded.runner.outcome import Outcome
-from kfadapter_embedded.runner.spec import Component, Executor, Task
+from kfadapter_embedded.runner.spec import Component, Container, Executor, Task
 from kfadapter_embedded.runner.values import (
     ValueFaultError,
     Values,
@@ -370,6 +371,23 @@ def test_defaults_of_commands() -> None:
     component = _component(x={"isOptional": True, "defaultValue": 1}, y={"isOptional": True})
     assert with_defaults(component, Values(), "t").parameters == {"x": 1}
     assert with_defaults(component, Values({"x": "a"}), "t").parameters == {"x": "a"}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (-float(2**63), "-9223372036854775808"),
+        (float(2**63), "9.223372036854776e+18"),
+        (1234567.5, "1.2345675e+06"),
+        (123456.5, "123456.5"),
+        (0.0001, "0.0001"),
+        (0.00001, "1e-05"),
+    ],
+)
+def test_numbers_in_commands(number: float, text: str) -> None:
+    """The driver formats an int64 with Go's `%d`, other numbers with `%g` (`driver/util.go:pbValueToString`)."""
+    command = Container(command=("{{$.inputs.parameters['n']}}",))
+    assert words_of(command, Values({"n": number}), {}, "") == (text,)
 
 
 def test_parameters_of_runs() -> None:

@@ -218,7 +218,7 @@ def _driver_text(value: JsonValue) -> str:
     """As `driver/util.go`: pbValueToString, which formats numbers with Go's `%d` and `%g`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return as_text(value)
-    if float(value).is_integer() and abs(value) < _INT64:
+    if float(value).is_integer() and -_INT64 <= value < _INT64:
         return str(int(float(value)))
     number = Decimal(repr(float(value)))
     sign, digits, power = "-" if value < 0 else "", "".join(map(str, number.as_tuple().digits)), number.adjusted()
