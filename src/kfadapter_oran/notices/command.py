@@ -175,8 +175,8 @@ def notify(
 ) -> None:
     """Post the final states of training jobs' runs to the training manager.
 
-    Runs are those with the label trainingjob_id, or every run with --format cloudevents. Every end is reported at least
-    once, through restarts and outages.
+    Runs are those with the label trainingjob_id, or every run with --format cloudevents. Every final state is reported
+    at least once, through restarts and outages.
     """
     what = [name for name, given in (("--list", list_), ("--retry", retry), ("--discard", discard)) if given]
     if len(what) > 1:
