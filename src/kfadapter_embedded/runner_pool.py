@@ -340,4 +340,4 @@ def _lines(stream: IO[bytes]) -> Iterator[_Line]:
 
 def _without_last_word(code: int, said: str) -> str:
     ending = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"its runner ended without a word ({ending}){f': {said}' if said else ''}"
+    return f"its runner ended without a result ({ending}){f': {said}' if said else ''}"

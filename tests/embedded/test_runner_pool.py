@@ -90,9 +90,9 @@ def test_failure(stage: Stage) -> None:
 
 
 SILENT_ENDS = [
-    ([("complain", "no room"), ("exit", 3)], "its runner ended without a word (exit code 3): no room"),
-    ([("exit", 0)], "its runner ended without a word (exit code 0)"),
-    ([("die", 9)], "its runner ended without a word (signal 9, SIGKILL)"),
+    ([("complain", "no room"), ("exit", 3)], "its runner ended without a result (exit code 3): no room"),
+    ([("exit", 0)], "its runner ended without a result (exit code 0)"),
+    ([("die", 9)], "its runner ended without a result (signal 9, SIGKILL)"),
 ]
 
 

@@ -119,5 +119,5 @@ def _without_details(code: StatusCode, cause: str, target: str, request_id: str)
         return DeadlineError(f"no answer from {target} in time", metadata=about, request_id=request_id)
     if code is StatusCode.CANCELLED:
         return CallCancelledError("the call was cancelled", metadata=about, request_id=request_id)
-    message = f"{target} answered {code.name}: {cause or 'without a word'}"
+    message = f"{target} answered {code.name}: {cause or 'no message'}"
     return CallFailedError(message, status=code, metadata=about, request_id=request_id)
