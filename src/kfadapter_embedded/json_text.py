@@ -99,14 +99,26 @@ def as_served(value: JsonValue) -> JsonValue:
     return sound_text(value) if isinstance(value, str) else value
 
 
-def read_json(text: str | bytes, number: Callable[[str], object] | None = None) -> object:
-    """Parses JSON as Go does, which rejects NaN and numbers beyond a double. `number` parses all numbers.
+def read_json(
+    text: str | bytes,
+    number: Callable[[str], object] | None = None,
+    pairs: Callable[[list[tuple[str, object]]], object] | None = None,
+) -> object:
+    """Parses JSON as Go does, which rejects NaN and numbers beyond a double.
+
+    `number` parses all numbers, `pairs` makes all objects.
 
     Raises:
         ValueError: it is not valid JSON.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(text, parse_float=number or finite, parse_int=number or _whole, parse_constant=_refuse)
+    return json.loads(
+        text,
+        parse_float=number or finite,
+        parse_int=number or _whole,
+        parse_constant=_refuse,
+        object_pairs_hook=pairs,
+    )
 
 
 def finite(text: str) -> float:

@@ -116,7 +116,7 @@ def test_unreadable_outputs(text: str, kind: str, reason: str) -> None:
     assert str(raised.value) == _failure(text, kind, reason)
 
 
-@pytest.mark.parametrize("text", ["[NaN]", "[1e400]", "[1, 2", "{'a': 1}", ""])
+@pytest.mark.parametrize("text", ["[NaN]", "[1e400]", "[1, 2", "{'a': 1}", "", '[{"a": 1, "\\u0061": 2}]'])
 def test_outputs_that_are_no_json(text: str) -> None:
     """A list or struct that is not valid JSON for Go fails."""
     with pytest.raises(ValueFaultError, match=r"^TextToPbValue\(text="):

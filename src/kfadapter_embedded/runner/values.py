@@ -100,10 +100,18 @@ def load_json(text: bytes | str) -> JsonValue:
         RecursionError: it is nested too deeply.
     """
     text = text.decode() if isinstance(text, bytes) else text
-    value = cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
+    value = cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits)), _struct))
     if ("\\ud" in text or "\\uD" in text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("a text has half of a surrogate pair, which is no character")
     return value
+
+
+def _struct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate map key {_quoted(next(key for key in keys if keys.count(key) > 1))}")
+    return found
 
 
 class ItemText(str):
