@@ -196,7 +196,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
     ended = kfadapter("get", "x")
     assert ended.code == ExitCode.REFUSED
     assert "name: is empty; tags: too many" in ended.err
-    assert "next:  kfadapter get --help\n       lists the allowed values\n" in ended.err
+    assert "next:  kfadapter get --help\n       describes the options\n" in ended.err
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ HINTS: dict[str, str | Step] = {
     "REQUEST_ID_REUSED": again(
         without="--request-id", words="makes a new request; a request id cannot be reused for other content"
     ),
-    "INVALID_FIELD": manual("lists the allowed values"),
+    "INVALID_FIELD": manual("describes the options"),
     "INVALID_UPLOAD": "check that the file is not empty; kfadapter payload FILE prints valid messages",
     "INVALID_PIPELINE_FILE": "correct the file, or compile it again with the kfp SDK, then repeat the command",
     "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or in transit"),
