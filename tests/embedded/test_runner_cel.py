@@ -29,6 +29,50 @@ def test_conditions(condition: str, decided: bool | str) -> None:
             holds(condition, _RECORDED["parameters"])
 
 
+OPERANDS: dict[str, JsonValue] = {
+    "t": True,
+    "f": False,
+    "n": 3.0,
+    "m": 9007199254740992.0,
+    "s": "abc",
+    "l": [1, 2],
+    "o": {"a": 1},
+}
+# As cel-go 0.27 evaluates them in the driver's environment (`expression/expression.go:Condition`).
+DECIDED = [
+    ("v['l'].contains(1.0)", None),
+    ("v['o'].contains('a')", None),
+    ("v['s'].contains(v['n'])", None),
+    ("v['s'].contains('b') && !v['s'].startsWith('b')", True),
+    ("v['m'] >= 9007199254740993", True),
+    ("9007199254740993 == v['m']", True),
+    ("9007199254740993 == 9007199254740992", False),
+    ("v['t'] / v['t'] > 0.5", None),
+    ("v['s'] * v['t'] == v['n']", None),
+    ("v['s'] % v['l'] < '12'", None),
+    ("v['s'] + 'd' == 'abcd' && v['l'] + [3.0] == [1.0, 2.0, 3.0]", True),
+    ("v['f'] && v['n']", False),
+    ("v['n'] && v['f']", False),
+    ("v['t'] && v['n']", None),
+    ("v['t'] || v['nothing'] == 1", True),
+    ("v['f'] || v['nothing'] == 1", None),
+    ("v['l'] != uint(v['f'])", None),
+    ("(!v['t']) == 0", None),
+    ("(false ? v['t'] == v['t'] : v['s']) > '1'", True),
+]
+
+
+@pytest.mark.parametrize(("condition", "decided"), DECIDED)
+def test_odd_operands(condition: str, decided: bool | None) -> None:
+    """Operands of other types than an operator takes are errors (None), also where Python's operators take them."""
+    text = condition.replace("v[", "inputs.parameter_values[")
+    if decided is not None:
+        assert holds(text, OPERANDS) is decided
+    else:
+        with pytest.raises(ConditionError):
+            holds(text, OPERANDS)
+
+
 REASONS = [
     ("inputs.parameter_values['missing'] == 1", "no such key: missing"),
     ("1 == '1'", r"found no matching overload for '_==_' applied to '\(int, string\)'"),

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _SMALLEST_PLAIN_EXPONENT, _LARGEST_PLAIN_EXPONENT = -4, 5
 _INT_BITS = 63
 _NUMBERS = {"int", "uint", "double"}
+_COUNTED = {*_NUMBERS, "timestamp", "duration"}
+_JOINED = [{"string"}, {"bytes"}, {"list"}]
 # The order matters: a bool of CEL is an int in Python. Some sums are plain Python values.
 _KINDS: dict[str, tuple[type, ...]] = {
     "bool": (celtypes.BoolType, bool),
@@ -135,7 +137,7 @@ def _none(name: str, *values: object) -> CELEvalError:
 def _equal(left: object, right: object) -> bool:
     kinds = {_kind(left), _kind(right)}
     if kinds <= _NUMBERS:
-        return _number(left) == _number(right)
+        return len({*_numbers(left, right)}) == 1
     if len(kinds) > 1:
         return False
     if isinstance(left, list) and isinstance(right, list):
@@ -153,11 +155,17 @@ def _number(value: object) -> float | int:
     return float(value) if isinstance(value, float) else int(cast("int", value))
 
 
+def _numbers(left: object, right: object) -> tuple[float, float]:
+    """Two numbers to compare: an int is compared with a double as a double."""
+    pair = _number(left), _number(right)
+    return (float(pair[0]), float(pair[1])) if any(isinstance(one, float) for one in pair) else pair
+
+
 def _comparison(name: str, compare: Callable[..., bool]) -> Function:
     def compared(left: object, right: object) -> object:
         kinds = {_kind(left), _kind(right)}
         if kinds <= _NUMBERS:
-            return celtypes.BoolType(compare(_number(left), _number(right)))
+            return celtypes.BoolType(compare(*_numbers(left, right)))
         if len(kinds) > 1 or kinds <= {"list", "map", "null_type", "type"}:
             return _none(name, left, right)
         return celtypes.BoolType(bool(compare(left, right)))
@@ -169,11 +177,32 @@ def _arithmetic(name: str) -> Function:
     def computed(left: object, right: object) -> object:
         kinds = {_kind(left), _kind(right)}
         mixed = len(kinds) > 1 and bool(kinds & _NUMBERS)
-        if mixed or (name == "_%_" and kinds == {"double"}):
+        joined = name == "_+_" and kinds in _JOINED
+        if mixed or (kinds - _COUNTED and not joined) or (name == "_%_" and kinds == {"double"}):
             return _none(name, left, right)
         return base_functions[name](left, right)
 
     return _overloaded(computed)
+
+
+def _logical(name: str, *, decisive: bool) -> Function:
+    """`&&` or `||`, which one bool may decide whatever the other value is, even an error."""
+
+    def joined(*values: object) -> object:
+        if any(_kind(one) == "bool" and bool(one) is decisive for one in values):
+            return celtypes.BoolType(decisive)
+        faults = (one for one in values if isinstance(one, CELEvalError))
+        undecided = celtypes.BoolType(not decisive)
+        return next(faults, undecided if {*map(_kind, values)} == {"bool"} else _none(name, *values))
+
+    return joined
+
+
+def _of_texts(name: str) -> Function:
+    def called(*values: object) -> object:
+        return base_functions[name](*values) if {*map(_kind, values)} == {"string"} else _none(name, *values)
+
+    return _overloaded(called)
 
 
 def _within(item: object, container: object) -> object:
@@ -272,6 +301,8 @@ def _type(value: object) -> object:
 
 
 _FUNCTIONS: dict[str, Function] = {
+    "_&&_": _logical("_&&_", decisive=False),
+    "_||_": _logical("_||_", decisive=True),
     "_==_": _overloaded(lambda left, right: celtypes.BoolType(_equal(left, right))),
     "_!=_": _overloaded(lambda left, right: celtypes.BoolType(not _equal(left, right))),
     "_<_": _comparison("_<_", operator.lt),
@@ -279,9 +310,13 @@ _FUNCTIONS: dict[str, Function] = {
     "_>_": _comparison("_>_", operator.gt),
     "_>=_": _comparison("_>=_", operator.ge),
     **{name: _arithmetic(name) for name in ("_+_", "_-_", "_*_", "_/_", "_%_")},
+    **{name: _of_texts(name) for name in ("startsWith", "endsWith", "contains", "matches")},
     "_in_": _overloaded(_within),
     "_[_]": _overloaded(_indexed),
     "int": _overloaded(_to_int),
+    "uint": _overloaded(
+        lambda value: _none("uint", value) if _kind(value) == "bool" else base_functions["uint"](value)
+    ),
     "double": _overloaded(_to_double),
     "bool": _overloaded(_to_bool),
     "string": _overloaded(_to_string),

@@ -157,7 +157,7 @@ def _type(node: Node, scope: Mapping[str, Type]) -> Type:  # noqa: C901, PLR0911
         case "unary", [Tree(data=sign), operand]:
             kind = _type(operand, scope)
             _applies(str(sign), {"bool"} if sign == "unary_not" else {"int", "double"}, kind)
-            return kind
+            return BOOL if sign == "unary_not" else kind
         case "member_dot", [member, Token() as name]:
             return _field(_type(member, scope), name)
         case "member_index", [member, index]:
@@ -187,7 +187,7 @@ def _common(kinds: Sequence[Type]) -> Type:
 def _branches(condition: Type, one: Type, other: Type) -> Type:
     fits = condition.fits(BOOL) and one.fits(other)
     _overload(fits, "_?_:_", condition, one, other)
-    return one if other.fits(one) and one != DYN else other
+    return DYN if DYN in {one, other} else one
 
 
 def _relation(sign: str, left: Type, right: Type) -> Type:
