@@ -1,4 +1,4 @@
-# The adapter as a container: docs/deploy.md says how to run it. scripts/check-container builds and runs it without a
+# The adapter as a container: docs/deploy.md explains how to run it. scripts/check-container builds and runs it without a
 # container engine.
 #
 # The tag names one release of Python on one Debian. A tag can be moved; to hold the image itself, pin its digest:
@@ -20,7 +20,7 @@ RUN python -m venv /opt/build && \
     /opt/build/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/build.txt
 RUN /opt/build/bin/python -m pip wheel --require-hashes --only-binary :all: --no-binary kfp-server-api \
       --no-build-isolation --use-pep517 --wheel-dir /opt/dist -r "requirements/$PACKAGES.txt"
-# The source comes last: it changes more often than the packages. Git is left behind, so it must be told its version:
+# The source comes last: it changes more often than the packages. Git is not copied, so the version is an argument:
 #   docker build --build-arg VERSION="$(.venv/bin/hatchling version)" .
 ARG VERSION=
 COPY pyproject.toml README.md LICENSE ./
@@ -41,8 +41,8 @@ COPY --from=builder /opt/kfadapter /opt/kfadapter
 COPY --from=builder --chown=10001:10001 /opt/uploads /var/lib/kfadapter/uploads
 VOLUME ["/var/lib/kfadapter/uploads"]
 # A container is reached from outside, hence all interfaces. The adapter refuses to start there without a certificate
-# (KFADAPTER_TLS_CERTIFICATE, KFADAPTER_TLS_KEY), unless KFADAPTER_INSECURE_LISTEN=true says that the network around it is
-# trusted: whoever runs it knows, this file does not. Health is told without TLS, inside the container, to HEALTHCHECK.
+# (KFADAPTER_TLS_CERTIFICATE, KFADAPTER_TLS_KEY), unless KFADAPTER_INSECURE_LISTEN=true declares the network
+# trusted, which the operator decides, not this file. HEALTHCHECK uses health without TLS, inside the container.
 ENV PATH=/opt/kfadapter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -75,7 +75,7 @@ def _run_one(name: str, stage: Stage, results: Results) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/benchmark",
-        description="Measures the adapter beside kfp.Client and plain HTTP, in turns, in one run on this machine.",
+        description="Measures the adapter beside kfp.Client and plain HTTP, interleaved, in one run on this machine.",
     )
     parser.add_argument("--kfp-url", metavar="URL", default="", help="a KFP of your own; otherwise an embedded one")
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=BENCHMARKS, help=", ".join(BENCHMARKS))

@@ -82,7 +82,7 @@ class _Run:
                 started = time.perf_counter()
                 self._call(*self._arguments)
                 self._seconds.append(time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked tells it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller reports it
             self._error = f"{type(error).__name__}: {error}"[:500]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CALLERS = 16
 """The many callers of the goals."""
 SDK_WHOLE = f"{SDK}, id and pipeline"
-"""The SDK's two calls that tell what the others tell with one."""
+"""The SDK's two calls for the content of the others' one."""
 
 
 def run(stage: Stage) -> Iterator[Row]:

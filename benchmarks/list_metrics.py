@@ -28,7 +28,7 @@ _RUNS = 100
 _TASKS = 5
 _ROUNDS = 5
 _KFP_SECONDS = 0.01
-"""What KFP takes to look up a run."""
+"""KFP's time to look up a run."""
 _ONE_BY_ONE = "one by one"
 
 

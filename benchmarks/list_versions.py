@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SIZE = 42 * KIB
 """Of each version's file."""
 FIRST = f"{ADAPTER}, the first call"
-"""A process that has answered no ListVersions yet."""
+"""A process that has served no ListVersions yet."""
 GOAL = "under 400 ms"
 """For 1000 versions."""
 _UPLOADERS = 4

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.stage import Stage
 
 EMPTY = f"{ADAPTER}, empty method"
-"""A health check: it passes no layer of ours and asks nobody."""
+"""A health check: it passes no layer of ours and makes no request."""
 
 
 def run(stage: Stage) -> Iterator[Row]:

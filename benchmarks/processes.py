@@ -38,7 +38,7 @@ _FOREIGN = ("KFADAPTER_", "KUBEFLOW_", "KF_")
 
 
 class BenchmarkError(Exception):
-    """A benchmark cannot continue; the message says why."""
+    """A benchmark cannot continue; the message has the reason."""
 
 
 class Child:
@@ -96,7 +96,7 @@ class Child:
         timer.cancel()
         if not line:
             self._process.wait()
-            raise BenchmarkError(f"a process ended, or took longer than {seconds:g} s: {self.said()}")
+            raise BenchmarkError(f"a process ended, or took longer than {seconds:g} s: {self.output()}")
         return line.rstrip("\n")
 
     def finish(self, seconds: float) -> None:
@@ -110,9 +110,9 @@ class Child:
         except subprocess.TimeoutExpired:
             code = None
         if code != 0:
-            raise BenchmarkError(f"a process that should have ended well did not ({code}): {self.said()}")
+            raise BenchmarkError(f"a process failed ({code}): {self.output()}")
 
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of its stderr."""
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _SAID_BYTES))
         return self._said.read().decode(errors="replace").strip()
@@ -134,7 +134,7 @@ class Child:
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise BenchmarkError(f"a process did not end within {seconds:g} s: {self.said()}") from None
+            raise BenchmarkError(f"a process did not end within {seconds:g} s: {self.output()}") from None
 
     def written(self) -> str:
         """All of its stderr."""
@@ -188,7 +188,7 @@ class Adapter(Child):
             with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
                 return
             if not self.alive() or time.monotonic() > deadline:
-                raise BenchmarkError(f"the adapter did not start: {self.said()}")
+                raise BenchmarkError(f"the adapter did not start: {self.output()}")
             time.sleep(_POLL_SECONDS)
 
 

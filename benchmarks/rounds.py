@@ -1,4 +1,4 @@
-"""Interleaving: the sides take turns in short rounds, so that fluctuations of the machine affect all alike."""
+"""Interleaving: the sides alternate in short rounds, so that fluctuations of the machine affect all equally."""
 
 from __future__ import annotations
 

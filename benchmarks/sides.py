@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HTTP = "plain HTTP"
-"""Python's own http.client, one connection kept per thread, the answer's JSON parsed."""
+"""Python's own http.client, one connection kept per thread, the response's JSON parsed."""
 SDK = "kfp.Client"
 """The kfp SDK."""
 ADAPTER = "adapter"

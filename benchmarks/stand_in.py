@@ -1,6 +1,6 @@
 """A stand-in for KFP with minimal cost: it responds immediately, and reads uploads as fast as they arrive.
 
-In KFP's place it makes a benchmark show the adapter's own cost. It stores nothing and responds by path alone:
+Instead of KFP it makes a benchmark show the adapter's own cost. It stores nothing and responds by path alone:
 every pipeline exists, except those whose names begin with `new-`; every upload succeeds.
 
 Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS is the response time, or `real`: then it has the
@@ -30,11 +30,11 @@ LARGE_VERSION_ID = "33333333-3333-4333-8333-"
 REAL = "real"
 """The argument for the times of a real KFP."""
 UPLOAD_SECONDS = ((40_000, 0.017), (1 << 20, 0.300), (8 << 20, 2.683))
-"""What KFP 2.17.0 takes for an upload or a version of so many bytes, in the order of sizes."""
+"""KFP 2.17.0's time for an upload or a version of so many bytes, in the order of sizes."""
 REQUEST_SECONDS = 0.003
-"""What it takes for any other request."""
+"""Its time for any other request."""
 SPEC_SECONDS = 4.834 / 42_000_000
-"""What it takes for each byte of a spec that it returns: it lists 1000 versions of 42 kB in 4.834 s."""
+"""Its time for each byte of a spec that it returns: it lists 1000 versions of 42 kB in 4.834 s."""
 _CREATED_AT = "2026-01-01T00:00:00Z"
 _HEAD_END = b"\r\n\r\n"
 
@@ -125,7 +125,7 @@ def _pipeline(name: str, tags: object) -> dict[str, object]:
 
 
 _VERSION = {**_pipeline("v", {}), "pipeline_version_id": VERSION_ID, "pipeline_spec": {}}
-_FOUND = _response("200 OK", {**_pipeline("instant", {}), "description": "Answers at once."})
+_FOUND = _response("200 OK", {**_pipeline("instant", {}), "description": "Responds at once."})
 _LISTED = _response("200 OK", {"pipelines": [_pipeline("instant", {})], "total_size": 1})
 _NOT_THERE = "Failed to get a pipeline with name: ResourceNotFoundError: Namespace/Pipeline /new not found"
 _NOT_FOUND = _response("404 Not Found", {"code": 5, "message": _NOT_THERE, "details": []})
@@ -134,7 +134,7 @@ _EMPTY = _response("200 OK", {})
 
 
 def _stored(query: str, body: bytes) -> bytes:
-    """A stored version with its spec, as KFP 2.17 returns it; the file's text stands for the spec."""
+    """A stored version with its spec, as KFP 2.17 returns it; the file's text is the spec."""
     sent = {key: values[0] for key, values in parse_qs(query).items()}
     text = body.partition(_HEAD_END)[2].rpartition(b"\r\n--")[0].decode()
     spec = {"pipelineInfo": {"name": "benchmark"}, "root": text, "schemaVersion": "2.1.0"}

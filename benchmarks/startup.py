@@ -31,7 +31,7 @@ _LAST_LINE = "stop "
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures all of them in turns; the warm-up fills the disk cache."""
+    """Measures all of them alternately; the warm-up fills the disk cache."""
     commands = {
         PYTHON: lambda: _ends(stage, sys.executable, "-c", "pass"),
         SDK: lambda: _ends(stage, sys.executable, "-c", "import kfp"),
@@ -41,7 +41,7 @@ def run(stage: Stage) -> Iterator[Row]:
     }
     found = take_turns(commands, 1 if stage.scale.quick else 7)
     figures = tuple(figure(command, seconds, scale=1000) for command, seconds in found.items())
-    row = Row("startup", "Start-up, from exec to the first answer, banner or end", "ms", figures)
+    row = Row("startup", "Start-up, from exec to the first response, banner or end", "ms", figures)
     goals = (absolute(row, HELP, "under 300 ms", at_most=300), absolute(row, DEV, "under 3 s", at_most=3000))
     yield replace(row, findings=goals)
 

@@ -36,7 +36,7 @@ _SECONDS = 300.0
 
 
 def run(stage: Stage) -> Iterator[Row]:
-    """Measures both in turns; the warm-up fills the disk cache."""
+    """Measures both alternately; the warm-up fills the disk cache."""
     rounds = 1 if stage.scale.quick else 5
     squares = _spec("parallel_squares.yaml")
     numbers = list(range(_TASKS))
@@ -74,7 +74,7 @@ def _run(url: str, spec: object, parameters: dict[str, object]) -> float:
     return time.perf_counter() - started
 
 
-def _call(url: str, body: object = None) -> Any:  # noqa: ANN401  # an answer is JSON
+def _call(url: str, body: object = None) -> Any:  # noqa: ANN401  # a response is JSON
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=_SECONDS) as reply:  # noqa: S310
         return json.load(reply)

@@ -72,7 +72,7 @@ class _Dropping(InMemorySpanExporter):
 
 
 class _Context:
-    """gRPC's context of a call, as far as the layer asks."""
+    """gRPC's context of a call, as far as the layer uses it."""
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),)

@@ -32,7 +32,7 @@ _FIELDS, _VALUES, _METHODS, _ONEOFS = 2, 2, 2, 8
 
 INDEX_HEAD = """# API
 
-The contract in `protos/`, as its comments tell it. Any language's gRPC tools make stubs from it; in Python they come
+The contract in `protos/`, from its comments. Any language's gRPC tools generate stubs from it; in Python they come
 with `pip install kfadapter-grpc` (`kfadapter.v1`). Beside these services there are `grpc.health.v1.Health` and
 reflection. What can go wrong is on the page of [errors](../errors.md). The role is that of a caller with
 [access rules](../../security.md#access-rules).
@@ -133,12 +133,12 @@ class _Page:
 
     def _method(self, name: str, path: tuple[int, ...], method: MethodDescriptorProto) -> str:
         rpc = METHODS[name]
-        asked = "stream of " * method.client_streaming + self._linked(method.input_type)
-        answered = "stream of " * method.server_streaming + self._linked(method.output_type)
+        request = "stream of " * method.client_streaming + self._linked(method.input_type)
+        response = "stream of " * method.server_streaming + self._linked(method.output_type)
         effects = "no side effects" if rpc.read_only else "side effects"
         deadline = f"a deadline of {rpc.default_seconds:g} s" + ", more with size," * rpc.client_streaming
         return (
-            f"\n### {method.name}\n\n`{name.removeprefix('/')}`\n\n{asked} → {answered}\n\n{self._prose(path)}\n"
+            f"\n### {method.name}\n\n`{name.removeprefix('/')}`\n\n{request} → {response}\n\n{self._prose(path)}\n"
             f"\n*It has {effects}, and {deadline} unless the caller sets one.*\n"
         )
 

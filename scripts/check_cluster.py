@@ -93,7 +93,7 @@ def mistakes_of(kubectl: Kubectl, namespace: str, made: list[Manifest]) -> Itera
 
 
 def _rights(kubectl: Kubectl, namespace: str, made: list[Manifest]) -> Iterator[str]:
-    """Compares what the service account may do with what every account may do, and what _RIGHTS says."""
+    """Compares the rights of the service account with those of every account, and with _RIGHTS."""
     due = {right for one in made for right in _RIGHTS.get(one["kind"], ())}
     for where in (namespace, "default"):
         own, every = (

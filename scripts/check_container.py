@@ -72,7 +72,7 @@ shutil.rmtree(folder)
 
 
 class CheckError(Exception):
-    """The container fails a check; the message says why."""
+    """The container fails a check; the message has the reason."""
 
 
 class Image:
@@ -189,8 +189,8 @@ def on_a_cluster(image: Image, version: str) -> None:
             _scrape(metrics_port)
             image.must("python", "-c", NOTIFIER, *image.volumes)
             image.must("python", "-c", PROBE, *image.volumes)
-            if not (told := image.must("kfadapter", "--version")).startswith(f"kfadapter {version}\n"):
-                raise CheckError(f"it takes itself for {told}")
+            if not (reported := image.must("kfadapter", "--version")).startswith(f"kfadapter {version}\n"):
+                raise CheckError(f"its version is {reported}")
             image.stop(process, pod.grace_seconds)
         finally:
             process.kill()

@@ -57,9 +57,9 @@ def mistakes_in(manifest: Manifest) -> Iterator[str]:
     """Yields a line for each error: a field that is missing, of the wrong type, or unknown."""
     name = f"{manifest['kind']} {manifest['metadata']['name']}"
     if manifest["apiVersion"] == PROMETHEUS_OPERATOR:
-        said = _of_prometheus_operator(manifest)
-        if said:
-            yield f"{name}: {said}"
+        fault = _prometheus_operator_fault(manifest)
+        if fault:
+            yield f"{name}: {fault}"
         return
     for release in KUBERNETES:
         try:
@@ -71,7 +71,7 @@ def mistakes_in(manifest: Manifest) -> Iterator[str]:
 
 
 def laxness_towards(manifest: Manifest) -> Iterator[str]:
-    """Yields a line for each place where an unknown field would pass: then the check itself is broken."""
+    """Yields a line for each position where an unknown field would pass: then the check itself is broken."""
     for place in ("metadata", "spec"):
         broken = copy.deepcopy(manifest)
         if place in broken:
@@ -80,7 +80,7 @@ def laxness_towards(manifest: Manifest) -> Iterator[str]:
                 yield f"{manifest['kind']}: an unknown field in its {place} is not noticed"
 
 
-def _of_prometheus_operator(manifest: Manifest) -> str:
+def _prometheus_operator_fault(manifest: Manifest) -> str:
     """Returns the errors of one of its resources. Its models ignore unknown fields, so these get lost."""
     model = getattr(prometheus_operator, manifest["kind"])
     try:

@@ -53,11 +53,11 @@ SERVERS = {
     "console": ([KFADAPTER, "console", "--listen"], "/healthz"),
     "embedded": ([sys.executable, "-m", "kfadapter_embedded", "--data", "{data}", "--port"], "/apis/v2beta1/healthz"),
 }
-"""What an extra serves over HTTP: the command, to which an address is added, and a path that answers."""
+"""What an extra serves over HTTP: the command, to which an address is added, and a path."""
 
 
 def main() -> None:
-    """Imports, asks for help, and serves or calls what the extras are for."""
+    """Imports, prints the help, and serves or calls what the extras are for."""
     extras, pipeline = sys.argv[1].split(","), sys.argv[2]
     skipped = "" if "otel" in extras else TELEMETRY
     imported = sum(_import(package, skipped) for extra in {"", *extras} for package in MODULES[extra])
@@ -96,7 +96,7 @@ def _call(*options: str) -> None:
 
 
 def _serve() -> None:
-    """Serves gRPC in front of a KFP that is not there: the server answers, and says so."""
+    """Serves gRPC in front of an unreachable KFP: the server responds, and reports it."""
     address = f"{HOST}:{_free_port()}"
     options = ("--listen", address, "--metrics-listen", "off", "--kfp-url", f"http://{HOST}:9")
     with _started(KFADAPTER, "serve", *options):
@@ -129,7 +129,7 @@ def _eventually(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + START_SECONDS
     while not holds():
         if time.monotonic() > end:
-            sys.exit(f"check_install: nothing answered within {START_SECONDS} seconds")
+            sys.exit(f"check_install: no response within {START_SECONDS} seconds")
         time.sleep(0.1)
 
 

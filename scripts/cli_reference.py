@@ -25,7 +25,7 @@ _TYPES = {"int": "N", "float": "N", "int range": "N", "float range": "N", "str":
 _EVERYWHERE = ("-h, --help", "--install-completion", "--show-completion")
 
 INDEX_MIDDLE = """
-stdout holds what was asked for, everything else goes to stderr. An error has three parts: what is wrong, why (the
+stdout holds the requested data, everything else goes to stderr. An error has three parts: what is wrong, why (the
 reason and the request id), and what to type next. `kfadapter --install-completion` teaches the shell to complete
 commands and options; `-h` or `--help` behind any command shows what is on its page here.
 
@@ -35,7 +35,7 @@ commands and options; `-h` or `--help` behind any command shows what is on its p
 INDEX_COMMON = """
 ## Common options
 
-They may stand before or behind the command.
+They may precede or follow the command.
 
 """
 INDEX_EXIT = """

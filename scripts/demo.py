@@ -25,7 +25,7 @@ LOG = "log"
 
 
 class DemoError(Exception):
-    """The demo cannot continue; the message says why."""
+    """The demo cannot continue; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Step:
         title: What it does.
         arguments: The command line, without the program.
         method: The called RPC.
-        body: The request as JSON, or the arguments of `kfadapter payload` that print it; RUN stands for the newest run.
+        body: The request as JSON, or the arguments of `kfadapter payload` that print it; RUN is the newest run.
         service: The service of the RPC.
         code: The exit code of the command.
     """

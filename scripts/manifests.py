@@ -34,7 +34,7 @@ Manifest = dict[str, Any]
 
 
 class ManifestError(Exception):
-    """Manifests cannot be built; the message says why."""
+    """Manifests cannot be built; the message has the reason."""
 
 
 def overlays() -> Iterator[str]:

@@ -146,7 +146,7 @@ def _print_plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/measure-kfp", description=__doc__)
     parser.add_argument("--kfp-url", metavar="URL", required=True, help="the base URL, any path prefix included")
-    parser.add_argument("--namespace", metavar="NAME", default="", help="where to look, in a KFP for several users")
+    parser.add_argument("--namespace", metavar="NAME", default="", help="namespace, in a KFP for several users")
     parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     parser.add_argument(
         "--write-probes", action="store_true", help="also make a pipeline of a unique name and a run, and delete them"

@@ -74,7 +74,7 @@ def tag_fault(version: str, tags: Iterable[str], changelog: str) -> str:
     section = newest[1] if newest else "none"
     if tagged != [version]:
         return f"the tags of the commit say {', '.join(tagged)}, git's version is {version}"
-    return "" if section == version else f"the tag says {version}, the first section of CHANGELOG.md is {section}"
+    return "" if section == version else f"the tag is {version}, the first section of CHANGELOG.md is {section}"
 
 
 def provenance(version: str, files: Mapping[str, str]) -> Mapping[str, object]:
