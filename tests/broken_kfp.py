@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import Behaviour
 
 HEALTHY: dict[str, object] = {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": False}
-"""What a single-user KFP answers to a health check."""
+"""What a single-user KFP responds to a health check."""
 REFUSED: dict[str, object] = {"code": 16, "message": "not for you"}
 
 EVERYTHING: dict[str, Behaviour] = {
@@ -39,7 +39,7 @@ EVERYTHING: dict[str, Behaviour] = {
 
 @contextmanager
 def answering(behaviour: Behaviour) -> Iterator[str]:
-    """Runs a server that gives every request the same answer."""
+    """Runs a server that gives every request the same response."""
     with ScriptedKfp() as server:
         server.on("GET", "", behaviour)
         yield server.url
@@ -47,7 +47,7 @@ def answering(behaviour: Behaviour) -> Iterator[str]:
 
 @contextmanager
 def healthy(listing: Behaviour, **health: object) -> Iterator[str]:
-    """Runs a healthy KFP that answers every other request with `listing`."""
+    """Runs a healthy KFP that responds to every other request with `listing`."""
     with ScriptedKfp() as server:
         server.on("GET", "/healthz", answers(200, {**HEALTHY, **health}))
         server.on("GET", "", listing)

@@ -267,7 +267,7 @@ class FakeStore(MetadataStoreServiceServicer):
     Attributes:
         calls: The methods that were called.
         old: Whether it is an old version that reports types by id only.
-        before: Called with each request's name before it is answered.
+        before: Called with each request's name before it gets a response.
     """
 
     def __init__(self, *recordings: Recording) -> None:

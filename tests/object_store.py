@@ -73,7 +73,7 @@ class ObjectStore:
         requests: The requests so far.
         denied: Answers 403 to all.
         denied_listing: Answers 403 to listings.
-        unavailable: How many requests are answered with 503.
+        unavailable: How many requests get 503.
         cuts: After how many bytes each of the next bodies is cut off.
         stall_after: After how many bytes a body stalls until `resume` is set.
         redirect: The URL that all requests are redirected to.

@@ -1,7 +1,7 @@
 """A stand-in for Kubeflow Pipelines 2.5: a proxy before an embedded KFP that turns its API into the older one's.
 
-It answers as the recordings in tests/data/transcripts/kfp-2.5. Where 2.5 is dangerous, so is the stand-in:
-a file that is not YAML is never answered, and a zip without members closes the connection.
+It responds as the recordings in tests/data/transcripts/kfp-2.5. Where 2.5 is dangerous, so is the stand-in:
+a file that is not YAML is never responded to, and a zip without members closes the connection.
 """
 
 from __future__ import annotations
@@ -143,18 +143,18 @@ class OldKfp:
         return replace(reply, body=_to_bytes(_older_failure(body) if reply.status >= 400 else _older_answer(body)))
 
     def _older_upload_failure(self, request: _Request, reply: _Reply) -> _Reply:
-        said = _said(reply)
-        if said.startswith(("failed to parse pipeline spec YAML", "unable to decode yaml document")):
+        output = _said(reply)
+        if output.startswith(("failed to parse pipeline spec YAML", "unable to decode yaml document")):
             raise _NeverAnsweredError
-        if said == "Failed to read pipeline from file":
+        if output == "Failed to read pipeline from file":
             is_form = request.content_type.startswith("multipart/form-data")
             cause = "http: no such file" if is_form else "request Content-Type isn't multipart/form-data"
-            return _upload_refusal(400, f"{said}: {cause}")
-        if said == "Failed to read a pipeline spec file":
-            return _upload_refusal(400, f"{said}: {_unreadable(request.file)}")
-        if reply.status == 400 and said == "Failed to create a pipeline version":
-            return _upload_refusal(400, f"{said} due to error reading {self._missing_for_version(request)}")
-        return _refused_later(request, reply.status, said)
+            return _upload_refusal(400, f"{output}: {cause}")
+        if output == "Failed to read a pipeline spec file":
+            return _upload_refusal(400, f"{output}: {_unreadable(request.file)}")
+        if reply.status == 400 and output == "Failed to create a pipeline version":
+            return _upload_refusal(400, f"{output} due to error reading {self._missing_for_version(request)}")
+        return _refused_later(request, reply.status, output)
 
     def _missing_for_version(self, request: _Request) -> str:
         pipeline_id = request.query.get("pipelineid", "")
@@ -265,17 +265,17 @@ def _unreadable(file: bytes) -> str:
     return "Invalid input error: Unexpected pipeline file format. Support .zip, .tar.gz, .json or YAML"
 
 
-def _refused_later(request: _Request, status: int, said: str) -> _Reply:
+def _refused_later(request: _Request, status: int, output: str) -> _Reply:
     """Returns the refusal of a file that could be read."""
     failed = f"Failed to create {request.what}"
     if status == 409:
         return _upload_refusal(409, f"{failed}. The pipeline already exists.: {_taken(request)}")
-    if "length cannot exceed" in said:
+    if "length cannot exceed" in output:
         cause = "InternalServerError: Failed to insert a new pipeline: Error 1406 (22001): Data too long for column"
         return _upload_refusal(500, f"{failed}: {failed}: {cause} 'Name' at row 1")
-    if said.startswith("pipeline's name must"):
-        return _upload_refusal(500, f"{failed}: Invalid input error: {said}")
-    cause = f"InvalidInputError: {said}: pipeline spec is invalid"
+    if output.startswith("pipeline's name must"):
+        return _upload_refusal(500, f"{failed}: Invalid input error: {output}")
+    cause = f"InvalidInputError: {output}: pipeline spec is invalid"
     return _upload_refusal(500, f"{failed}: {failed} due to template creation error: {cause}")
 
 

@@ -1,7 +1,7 @@
-"""A KFP with one pipeline that keeps runs in memory and answers as in the recordings.
+"""A KFP with one pipeline that keeps runs in memory and responds as in the recordings.
 
 Run ids are unique, as in KFP's database. The result of a POST can be set in advance: whether the run is
-stored, and what is answered then.
+stored, and the response.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def refused(status: int, code: int, text: str) -> Behaviour:
 
 @dataclass(frozen=True)
 class Fault:
-    """The result of a POST: whether the run is stored, and the answer; None for the normal answer."""
+    """The result of a POST: whether the run is stored, and the response; None for the normal response."""
 
     stored: bool
     behaviour: Behaviour | None
@@ -60,7 +60,7 @@ class RunsKfp:
 
     Attributes:
         runs: The runs by id, as KFP serves them.
-        faults: The results of the next POSTs of runs; later ones are answered as KFP does.
+        faults: The results of the next POSTs of runs; later ones get responses as KFP does.
         before_look: Called before a run is looked up.
         spec: The spec of both versions.
         experiments: The names of the experiments by id.

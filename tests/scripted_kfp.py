@@ -62,7 +62,7 @@ def answers(
 
 
 def head(status: int, headers: dict[str, str]) -> bytes:
-    """Returns the head of an answer."""
+    """Returns the head of a response."""
     lines = [f"HTTP/1.1 {status} X", *(f"{key}: {value}" for key, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode()
 
@@ -139,7 +139,7 @@ class _Route:
 
 @dataclass
 class ScriptedKfp:
-    """The server: routes are tried in order; unmatched requests are answered with 599.
+    """The server: routes are tried in order; unmatched requests get 599.
 
     Attributes:
         requests: The requests, in order.

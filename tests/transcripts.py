@@ -41,7 +41,7 @@ _LISTS = ("pipelines", "pipeline_versions", "versions", "experiments", "runs", "
 
 @dataclass(frozen=True)
 class Step:
-    """One request and KFP's answer."""
+    """One request and KFP's response."""
 
     number: int
     note: str
@@ -75,7 +75,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's answer to a step."""
+    """A server's response to a step."""
 
     status: int
     content_type: str
@@ -93,7 +93,7 @@ def load(name: str) -> Transcript:
 
 @dataclass
 class Replayer:
-    """Sends recorded requests to a server and compares its answers with KFP's.
+    """Sends recorded requests to a server and compares its responses with KFP's.
 
     Pipeline names are made unique by a suffix, as they were in the recordings, so the server may have other
     content.
@@ -115,7 +115,7 @@ class Replayer:
     _http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=60))
 
     def differences(self, step: Step) -> list[str]:
-        """Replays a step; returns the differences from the recorded answer."""
+        """Replays a step; returns the differences from the recorded response."""
         answer = self.send(step)
         status, kind, recorded = (step.response.get(key) for key in ("status", "content_type", "json"))
         found = [] if answer.status == status else [f".status: {answer.status}, recorded {status}"]
@@ -134,11 +134,11 @@ class Replayer:
         answer = self._http.request(str(step.request["method"]), url, body=body, headers=headers)
         text = answer.data.decode().replace(f"-{self.suffix}", "")
         try:
-            said: JsonValue = json.loads(text)
+            output: JsonValue = json.loads(text)
         except ValueError:
-            said = {"_text": text}
-        self._remember(said)
-        return Answer(answer.status, answer.headers.get("content-type", ""), said)
+            output = {"_text": text}
+        self._remember(output)
+        return Answer(answer.status, answer.headers.get("content-type", ""), output)
 
     def _content(self, step: Step) -> tuple[bytes | None, dict[str, str]]:
         """Returns the body and the headers of a step's request."""

@@ -59,7 +59,7 @@ class Workflow:
             self._node(name, task.name, "Pod", "system-importer", within[0], task=task, spec=task.spec)
         elif task.kind == "volume":
             at = f"{within[1]}.{task.name}"
-            self._node(at, task.name, "Pod", "system-container-driver", within[0], task=task, told=task.name)
+            self._node(at, task.name, "Pod", "system-container-driver", within[0], task=task, reported=task.name)
         elif task.kind == "container":
             self._driver(task.name, "system-container-driver", within, task.spec, of=task)
             executor = self._node(
@@ -121,7 +121,7 @@ class Workflow:
     ) -> None:
         shown = f"{name}-driver"
         at = f"{within[1]}.{shown}"
-        node = self._node(at, shown, "Pod", template, within[0], told=name if task is None else task, spec=spec)
+        node = self._node(at, shown, "Pod", template, within[0], reported=name if task is None else task, spec=spec)
         if of is not None:
             self.nodes[node[0]]["outputs"] = {
                 "parameters": [{"name": "cached-decision", "value": str(of.cached).lower()}]
@@ -138,7 +138,7 @@ class Workflow:
         boundary: str,
         *,
         task: Task | None = None,
-        told: str = "",
+        reported: str = "",
         spec: object = None,
     ) -> tuple[str, str]:
         """Adds a node, and with retries its Retry node; returns the id and name of the parent for nested nodes."""
@@ -152,7 +152,7 @@ class Workflow:
             "finishedAt": AT if phase not in {"Running", "Pending"} else None,
         }
         ports = {
-            "parameters": [{"name": "task-name", "value": told}, {"name": "task", "value": json.dumps(spec or {})}]
+            "parameters": [{"name": "task-name", "value": reported}, {"name": "task", "value": json.dumps(spec or {})}]
         }
         if not self.retries or kind in {"Skipped", "TaskGroup"}:
             return self._put(name, {**common, "displayName": shown, "type": kind, "inputs": ports})

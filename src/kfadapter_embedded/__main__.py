@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .execution import Steps
-from .server import AddressError, FolderError, Limits, bind, held, serve
+from .server import AddressError, FolderError, Limits, bind, locked, serve
 from .store import StoreError
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        with held(arguments.data), bind(arguments.host, arguments.port) as listener:
+        with locked(arguments.data), bind(arguments.host, arguments.port) as listener:
             limits = Limits(
                 arguments.runs_at_once,
                 arguments.run_files_gib << 30,
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m kfadapter_embedded",
         description="A Kubeflow Pipelines API server for one machine: it keeps pipelines, and runs them.",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder that everything is kept in")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data folder")
     parser.add_argument("--port", type=int, default=8888, metavar="N", help="0 for any free one; 8888 by default")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address; 127.0.0.1 by default")
     usual = Limits()

@@ -67,7 +67,7 @@ def application(store: Store, folder: Path, runs: Runs) -> Starlette:
         if isinstance(error, HTTPException):
             return unknown_route(request.url.path, error.status_code)
         if _is_full(error):
-            words = "make room there, or delete runs that are not needed any more, and their files go with them"
+            words = "free space there, or delete runs that are no longer needed, with their files"
             return exhausted(f"the disk that {folder} is on is full: {words}").response()
         name = request.headers.get("x-request-id", "")
         request_id = name if _REQUEST_ID.fullmatch(name) else "unnamed"

@@ -28,7 +28,7 @@ RESULT = "result.json"
 
 
 class FileFaultError(Exception):
-    """The file cannot be compiled; the message says why, unless the cause does."""
+    """The file cannot be compiled; the message has the reason, unless the cause has it."""
 
 
 class NoSuchFunctionError(FileFaultError):
@@ -54,10 +54,10 @@ def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]
     """
     from kfp.compiler import Compiler  # noqa: PLC0415  takes a second, and a file that is wrong needs none of it
 
-    wanted = _wanted(_run_file(path), function, path)
+    selected = _select(_run_file(path), function, path)
     _keep_comments_sound()
     made = []
-    for number, (known_as, component) in enumerate(wanted.items()):
+    for number, (known_as, component) in enumerate(selected.items()):
         file = folder / f"{number}.yaml"
         Compiler().compile(component, str(file))
         made.append({"function": known_as, "name": str(component.name), "file": file.name})
@@ -94,8 +94,8 @@ def _run_file(path: Path) -> ModuleType:
     return module
 
 
-def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
-    """What to compile: the requested function, else the file's own pipelines, imported pipelines or components."""
+def _select(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
+    """Selects the requested function, else the file's own pipelines, imported pipelines or components."""
     from kfp.dsl.base_component import BaseComponent  # noqa: PLC0415
     from kfp.dsl.graph_component import GraphComponent  # noqa: PLC0415
 
@@ -106,12 +106,12 @@ def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
             raise NoSuchFunctionError(function, list(pipelines or components))
         return {function: components[function]}
     own = {known_as: one for known_as, one in pipelines.items() if _is_defined_in(path, one)}
-    wanted = _without_aliases(own or pipelines or components)
-    if not wanted:
+    selected = _without_aliases(own or pipelines or components)
+    if not selected:
         raise FileFaultError("no function in it is decorated with @dsl.pipeline")
-    if not pipelines and len(wanted) > 1:
-        raise FileFaultError(f"it has several components and no pipeline: {', '.join(wanted)}")
-    return wanted
+    if not pipelines and len(selected) > 1:
+        raise FileFaultError(f"it has several components and no pipeline: {', '.join(selected)}")
+    return selected
 
 
 def _is_defined_in(path: Path, pipeline: Any) -> bool:  # noqa: ANN401  kfp has no types
@@ -130,18 +130,18 @@ def _fault(error: BaseException, path: Path) -> dict[str, str]:
     if isinstance(error, FileFaultError):
         return {"why": str(error), "where": ""}
     if isinstance(error, SystemExit):
-        return {"why": f"it ends the program while it is read: exit code {error.code}", "where": _place(error, path)}
+        return {"why": f"it ends the program while it is read: exit code {error.code}", "where": _location(error, path)}
     if isinstance(error, SyntaxError):
         where = f"{error.filename or path}" + (f":{error.lineno}" if error.lineno else "")
         return {"why": f"{type(error).__name__}: {error.msg}", "where": where, "line": (error.text or "").strip()}
     text = "".join(traceback.format_exception_only(error)).strip()
     text = text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}…"
     missing = _missing_package(error) if isinstance(error, ImportError) else ""
-    return {"why": text, "where": _place(error, path), "line": _line(error, path), "missing": missing}
+    return {"why": text, "where": _location(error, path), "line": _line(error, path), "missing": missing}
 
 
 def _missing_package(error: ImportError) -> str:
-    """The package to install; a placeholder unless it belongs to kfp, as module and package names may differ."""
+    """The package to install; a placeholder unless it is a part of kfp, as module and package names may differ."""
     name = error.name or ""
     if name.partition(".")[0] == "kfp" and "kubernetes" in error.msg:
         return "kfp-kubernetes"
@@ -156,7 +156,7 @@ def _own_frames(error: BaseException, path: Path) -> Iterator[traceback.FrameSum
             yield frame
 
 
-def _place(error: BaseException, path: Path) -> str:
+def _location(error: BaseException, path: Path) -> str:
     return next((f"{frame.filename}:{frame.lineno}" for frame in reversed([*_own_frames(error, path)])), "")
 
 

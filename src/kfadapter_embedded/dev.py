@@ -1,4 +1,4 @@
-"""`kfadapter dev`: an embedded KFP, an adapter and a page in front of it, and a banner that says how to use them."""
+"""`kfadapter dev`: an embedded KFP, an adapter and a page in front of it, and a banner with their commands."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfadapter_embedded import page
+from kfadapter_embedded import page_process
 from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """Where all listen: this machine only."""
 LAST_LINES = 10
-"""How much is shown of what the embedded KFP said before it ended."""
+"""How much is shown of the last output of the embedded KFP."""
 GRACE_SECONDS = 5.0
 """The grace period of calls in flight when the server is stopped; its user is waiting."""
 
@@ -42,13 +42,16 @@ def dev(
     page_port: Annotated[
         int | None,
         typer.Option(
-            "--page-port", min=0, max=65535, help=f"Port of the web page [{page.PORT}, or a free one if it is in use]."
+            "--page-port",
+            min=0,
+            max=65535,
+            help=f"Port of the web page [{page_process.PORT}, or a free one if it is in use].",
         ),
     ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no web page.")] = False,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
+        typer.Option("--data", metavar="DIR", help="Data folder [$XDG_STATE_HOME/kfadapter]."),
     ] = None,
     steps: Annotated[
         Steps,
@@ -64,7 +67,7 @@ def dev(
     check_ports(port, kfp_port, page_port)
     folder = state_folder() if data is None else data
     check_folder(folder)
-    listener = None if no_page or not page.is_installed() else page.listen(page_port)
+    listener = None if no_page or not page_process.is_installed() else page_process.listen(page_port)
     with (
         contextlib.ExitStack() as children,
         _launched(folder, kfp_port, ["--steps", steps.value, *(["--strict"] if strict else [])]) as kfp,
@@ -79,7 +82,7 @@ def dev(
             sys.stdout.write(banner(address, url, folder, "" if no_page else _page_line(listener, page_port)))
             sys.stdout.flush()
             if listener:
-                children.enter_context(page.served(listener, address, settings.max_upload_bytes))
+                children.enter_context(page_process.served(listener, address, settings.max_upload_bytes))
             watch()
 
         with _watched(kfp, folder) as watch:
@@ -87,7 +90,7 @@ def dev(
 
 
 def _settings(port: int, url: str, folder: Path, log_level: LogLevel) -> Settings:
-    """Returns the settings of an adapter on loopback: plain text, no authentication, whatever the environment says."""
+    """Returns the settings of an adapter on loopback: plain text, no authentication, whatever the environment."""
     settings = Settings.load(
         listen=f"{HOST}:{port}",
         metrics_listen="off",  # a local trial is not scraped, and one port less can collide
@@ -105,27 +108,27 @@ def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
 
     Yields a function that starts watching, once the adapter handles SIGTERM; raises CommandError if the KFP has ended.
     """
-    lock, codes, wanted = threading.Lock(), [], threading.Event()
+    lock, codes, ending = threading.Lock(), [], threading.Event()
 
     def watch() -> None:
         code = kfp.wait()
         with lock:
-            if wanted.is_set():
+            if ending.is_set():
                 codes.append(code)
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    wanted.set()
+    ending.set()
     try:
         yield threading.Thread(target=watch, name="kfp-watch", daemon=True).start
     finally:
         with lock:
-            wanted.clear()
+            ending.clear()
     for code in codes:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise CommandError(
             f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
             why=_last_lines(kfp.last_words()),
-            next_step=again(words=f"what was stored is kept in {folder}"),
+            next_step=again(words=f"the data is in {folder}"),
         )
 
 
@@ -146,11 +149,11 @@ def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
     Raises:
         CommandError: A port is in use or not permitted, or two are the same.
     """
-    wanted = [("--port", "the adapter", port), ("--kfp-port", "the embedded KFP", kfp_port)]
+    ports = [("--port", "the adapter", port), ("--kfp-port", "the embedded KFP", kfp_port)]
     if page_port is not None:
-        wanted.append(("--page-port", "the page", page_port))
-    for flag, user, number in wanted:
-        for other_flag, other_user, other in wanted[: wanted.index((flag, user, number))]:
+        ports.append(("--page-port", "the page", page_port))
+    for flag, user, number in ports:
+        for other_flag, other_user, other in ports[: ports.index((flag, user, number))]:
             if number and number == other:
                 raise CommandError(
                     f"port {number} cannot be {other_user}'s and {user}'s",
@@ -158,7 +161,7 @@ def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
                     next_step=again(flag, "0", words="takes a free one"),
                     exit_code=ExitCode.USAGE,
                 )
-    for flag, user, number in wanted:
+    for flag, user, number in ports:
         _check_port(number, flag, user)
 
 
@@ -214,23 +217,25 @@ def _cannot_start(cause: str) -> CommandError:
     return CommandError(
         "the embedded Kubeflow Pipelines cannot start",
         why=_last_lines(cause),
-        next_step=_way_out(cause),
+        next_step=_remedy(cause),
     )
 
 
-def _last_lines(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _last_lines(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return "\n".join(lines[-LAST_LINES:]) or "it wrote no message"
 
 
-def _way_out(cause: str) -> str | Step:
+def _remedy(cause: str) -> str | Step:
     if "is in use by process" in cause:
         return "stop the other kfadapter dev, or name another folder with --data"
     return again(words="once that is fixed, or with another folder for --data")
 
 
-def _page_line(listener: socket.socket | None, wanted: int | None) -> str:
+def _page_line(listener: socket.socket | None, requested: int | None) -> str:
     if listener is None:
         return "pip install 'kfadapter-grpc[console]' adds a web page"
     port = listener.getsockname()[1]
-    return f"http://{HOST}:{port}" + (f" ({page.PORT} is in use)" if wanted is None and port != page.PORT else "")
+    return f"http://{HOST}:{port}" + (
+        f" ({page_process.PORT} is in use)" if requested is None and port != page_process.PORT else ""
+    )

@@ -48,7 +48,7 @@ class Steps(str, enum.Enum):
 OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED, State.CACHED})
 """The states of what has finished."""
 WHOLE: Final = ""
-"""The name of the task that stands for the whole run."""
+"""The name of the task that represents the whole run."""
 
 
 @dataclass(frozen=True)

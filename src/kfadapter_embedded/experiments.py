@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.routing import Route
 
+from .document_kinds import EXPERIMENTS
 from .errors import already_exists, bad_request, context, internal, json_response
 from .json_text import rfc3339, without_empty
-from .kinds import EXPERIMENTS
 from .listing import parse_listing
 from .requests import text_field, with_body
-from .store import TakenError
+from .store import DuplicateError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -83,7 +83,7 @@ class Experiments:
                 raise internal(f"{words}: Experiment name cannot exceed {_MAX_NAME}")
         try:
             return json_response(_create(self._store, name, description))
-        except TakenError:
+        except DuplicateError:
             words = f"Failed to create a new experiment. The name {name} already exists. Please specify a new name"
             raise already_exists(words, "Failed to create a experiment") from None
 

@@ -18,7 +18,7 @@ from .json_text import read_time, sound_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .kinds import Kind
+    from .document_kinds import Kind
 
 _TAG_PREFIX = "tags."
 _UNREAD = "failed to parse filter spec:"

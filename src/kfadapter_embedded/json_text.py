@@ -44,7 +44,7 @@ def digits_of(value: float) -> str:
     return _GO_NAMES.get(str(value)) or format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
-def given_number(value: float) -> float | int:
+def protojson_number(value: float) -> float | int:
     """A number as KFP passes it on: written by protojson as a double and read by Python.
 
     A whole number is an integer below 1e21, with the shortest digits that represent the double. Negative zero is
@@ -60,7 +60,7 @@ def without_empty(**fields: object) -> dict[str, object]:
 
 
 def joined(document: str, **parts: str) -> str:
-    """A JSON object with further fields, all given as JSON texts; empty ones are omitted."""
+    """A JSON object with further fields, all of them JSON texts; empty ones are omitted."""
     return document[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items() if text) + "}"
 
 
@@ -95,7 +95,7 @@ def as_served(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [as_served(each) for each in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return given_number(float(value)) or 0
+        return protojson_number(float(value)) or 0
     return sound_text(value) if isinstance(value, str) else value
 
 
@@ -115,7 +115,7 @@ def read_json(
     return json.loads(
         text,
         parse_float=number or finite,
-        parse_int=number or _whole,
+        parse_int=number or _integer,
         parse_constant=_refuse,
         object_pairs_hook=pairs,
     )
@@ -127,7 +127,7 @@ def finite(text: str) -> float:
     return number if math.isfinite(number) else _refuse(text)
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     finite(text)
     return int(text)
 
@@ -137,7 +137,7 @@ def _refuse(text: str) -> NoReturn:
 
 
 def written_json(value: object) -> str:
-    """The value as valid JSON text, with strings in place of the numbers that JSON does not support.
+    """The value as valid JSON text, with strings for the numbers that JSON does not support.
 
     `nan` in a file of a `dsl.OutputPath(float)` is a number for KFP's launcher.
     """

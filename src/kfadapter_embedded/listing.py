@@ -20,7 +20,7 @@ from .json_text import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .kinds import Kind
+    from .document_kinds import Kind
 
 _DEFAULT_PAGE_SIZE = 20
 _MAX_PAGE_SIZE = 200

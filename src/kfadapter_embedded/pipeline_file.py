@@ -82,25 +82,25 @@ def sent_spec(document: dict[str, JsonValue]) -> str:
     """
     parts = [document.get("pipeline_spec"), document.get("platform_spec")]
     documents = parts if parts[0] else [document]
-    return protojson(_of(each for each in documents if isinstance(each, dict)))
+    return protojson(_specification(each for each in documents if isinstance(each, dict)))
 
 
 def _read(text: BinaryIO) -> JsonValue:
     specs = _Specs()
     try:
-        return _of(mappings(text), specs)
+        return _specification(mappings(text), specs)
     except YamlError as error:
         words = "failed to parse pipeline spec YAML" if specs.pipeline is None else "unable to decode yaml document"
         raise NoPipelineError(f"{words}: {error}") from error
 
 
-def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) -> JsonValue:
+def _specification(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) -> JsonValue:
     """The specification that KFP returns for these documents; `specs` is filled as they are read."""
     specs = specs or _Specs()
     for number, document in enumerate(documents):
         if number == 0 and (workflow := _try_workflow(document)):
             return workflow
-        _take(specs, document)
+        _add_document(specs, document)
     if specs.pipeline is None:
         raise NoPipelineError(_UNKNOWN)
     if specs.platform is None:
@@ -108,7 +108,7 @@ def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) 
     return {"pipeline_spec": specs.pipeline, "platform_spec": specs.platform}
 
 
-def _take(specs: _Specs, document: dict[str, JsonValue]) -> None:
+def _add_document(specs: _Specs, document: dict[str, JsonValue]) -> None:
     """Adds a document to `specs`; ignores a document that is neither a pipeline nor a platform spec."""
     if pipeline := _try_pipeline_spec(document):
         if specs.pipeline:

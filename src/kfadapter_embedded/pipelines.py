@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from .document_kinds import PIPELINES, VERSIONS
 from .errors import already_exists, context, invalid_input, json_response, not_found
 from .json_text import joined, rfc3339, to_json, without_empty
-from .kinds import PIPELINES, VERSIONS
 from .listing import parse_listing
 from .requests import tag_fault, text_field, try_tags, with_body
-from .store import TakenError
+from .store import DuplicateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .kinds import Kind
+    from .document_kinds import Kind
     from .store import Documents, Page, Store
 
 MAX_PIPELINE_NAME = 128
@@ -48,9 +48,9 @@ def add_version(documents: Documents, version: dict[str, object], spec: str) -> 
     """Adds a version; returns it in KFP's form.
 
     Raises:
-        TakenError: another version of the pipeline has the name, compared case-insensitively.
+        DuplicateError: another version of the pipeline has the name, compared case-insensitively.
     """
-    return joined(documents.add(VERSIONS, version, spec=documents.keep_spec(spec)), pipeline_spec=spec)
+    return joined(documents.add(VERSIONS, version, spec=documents.store_spec(spec)), pipeline_spec=spec)
 
 
 class Pipelines:
@@ -98,7 +98,7 @@ class Pipelines:
             try:
                 with self._store.writing() as documents:
                     return json_response(documents.add(PIPELINES, pipeline))
-            except TakenError:
+            except DuplicateError:
                 words = f"Failed to create a new pipeline. The name {name} already exist. Please specify a new name"
                 raise already_exists(words, "Failed to create a pipeline in PipelineStore") from None
 
@@ -141,7 +141,7 @@ class Pipelines:
         return json_response({})
 
     def _list_versions(self, request: Request) -> Response:
-        page = self._page_of_versions(
+        page = self._version_page(
             request, request.path_params["pipeline_id"], "Failed to list pipeline versions for pipeline {}"
         )
         return StreamingResponse(page.json("pipeline_versions", self._with_specs(page)), media_type="application/json")
@@ -159,11 +159,11 @@ class Pipelines:
         if not pipeline_id:
             raise invalid_input("Failed to list pipeline versions (v1beta1) due to missing pipeline id")
         words = "Failed to list pipeline versions (v1beta1) with pipeline id {}. Check error stack"
-        page = self._page_of_versions(request, pipeline_id, words)
+        page = self._version_page(request, pipeline_id, words)
         versions = (to_json(_v1beta1(json.loads(text))) for text in page.texts)
         return json_response("".join(page.json("versions", versions)))
 
-    def _page_of_versions(self, request: Request, pipeline_id: str, words: str) -> Page:
+    def _version_page(self, request: Request, pipeline_id: str, words: str) -> Page:
         listing = parse_listing(VERSIONS, request.query_params)
         layers = (
             words.format(pipeline_id),

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .child import Tail, piped
+from .child_output import Tail, piped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 READY_SECONDS = 20.0
-"""How long an embedded KFP may take until it answers."""
+"""How long an embedded KFP may take until it responds."""
 _READY = b"ready "
 # Runs are stopped first, with all processes that they started.
 _STOP_SECONDS = 10.0

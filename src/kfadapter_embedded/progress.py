@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, cast
 
+from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
 from .execution import OVER, WHOLE, State, TaskReport
 from .json_text import as_served, rfc3339, sound_text, to_json, written_json
-from .kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
 from .run_tasks import (
     GROUPS,
     ancestors,
@@ -61,7 +61,7 @@ class Progress:
     def report(self, run_id: str, report: TaskReport) -> None:
         """Stores the state of a task or of the whole run; ignores reports of a deleted run."""
         if report.name != WHOLE:
-            self._durably(lambda: self._keep(run_id, report))
+            self._durably(lambda: self._store_report(run_id, report))
         elif report.state is State.RUNNING:
             self._durably(lambda: self._start(run_id, report))
         else:
@@ -87,19 +87,19 @@ class Progress:
             if run is None or run["state"] in OVER or (if_started and run["state"] == State.PENDING):
                 return
             if report.state is not State.CANCELED and counts_of(documents, [run_id]):
-                self._put_task(documents, run, replace(report, error=""))
+                self._store_task(documents, run, replace(report, error=""))
             state = State.FAILED if report.state is State.CANCELED else report.state
             if run["state"] == State.CANCELING and not counts_of(documents, [run_id]):
                 # It never ran: without this its history would not show that it was terminated.
                 run = with_state(run, State.CANCELING, self._store.now())
-            self._put_run(documents, run, state, sound_text(report.error))
+            self._store_run(documents, run, state, sound_text(report.error))
 
     def cut_off(self, error: str) -> None:
         """Marks all runs that were being executed as failed: no process executes them any more."""
         with self._store.writing() as documents:
             query = "SELECT document FROM run_details WHERE State IN (?, ?)"
             for (text,) in documents.execute(query, (State.RUNNING.value, State.CANCELING.value)).fetchall():
-                self._put_run(documents, json.loads(text), State.FAILED, error)
+                self._store_run(documents, json.loads(text), State.FAILED, error)
 
     def cancel(self, run_id: str) -> bool:
         """Marks a run as being terminated; returns whether it could be marked."""
@@ -117,7 +117,7 @@ class Progress:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] != State.FAILED:
                 return False
-            self._put_run(documents, run, State.RUNNING, "")
+            self._store_run(documents, run, State.RUNNING, "")
             documents.execute(last, (run_id,))
             documents.execute("DELETE FROM tasks WHERE owner = ? AND NOT began", (run_id,))
             query = "SELECT document FROM tasks WHERE owner = ? AND State IN (1, 4)"
@@ -139,11 +139,11 @@ class Progress:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] in OVER:
                 return
-            self._put_task(documents, run, report)
+            self._store_task(documents, run, report)
             if run["state"] == State.PENDING:
-                self._put_run(documents, run, State.RUNNING, "")
+                self._store_run(documents, run, State.RUNNING, "")
 
-    def _keep(self, run_id: str, report: TaskReport) -> None:
+    def _store_report(self, run_id: str, report: TaskReport) -> None:
         # The run has failed anyway if a power failure stops it, and its end flushes everything.
         with self._store.writing(flushed=False) as documents:
             run = documents.document(RUNS, run_id)
@@ -152,20 +152,20 @@ class Progress:
             if run["state"] == State.CANCELING:
                 # KFP adds this state if it receives an update of the workflow between the request and the end.
                 documents.put(RUNS, with_state(run, State.CANCELING, self._store.now()))
-            self._put_task(documents, run, report)
+            self._store_task(documents, run, report)
             if report.state is State.FAILED:
                 # KFP's drivers and launchers let each group fail immediately, even if tasks in it are still running.
                 known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
                 for path in known & {WHOLE, *ancestors(report.name)}:
-                    self._put_task(documents, run, TaskReport(path, State.FAILED))
+                    self._store_task(documents, run, TaskReport(path, State.FAILED))
 
-    def _put_run(self, documents: Documents, run: dict[str, object], state: State, error: str) -> None:
+    def _store_run(self, documents: Documents, run: dict[str, object], state: State, error: str) -> None:
         now = self._store.now()
         changed = with_state(run, state, now) | {"finished_at": rfc3339(now if state in OVER else 0)}
         changed.pop("error", None)
         documents.put(RUNS, changed | ({"error": error_body(error)} if error else {}))
 
-    def _put_task(self, documents: Documents, run: dict[str, object], report: TaskReport) -> None:
+    def _store_task(self, documents: Documents, run: dict[str, object], report: TaskReport) -> None:
         """Stores a task as reported, with its input and output artifacts."""
         run_id, now = str(run["run_id"]), self._store.now()
         details = cast("dict[str, object]", as_served(json.loads(written_json(dict(report.details)))))
@@ -181,15 +181,15 @@ class Progress:
                 return
             task = self._reset(documents, task)
         if report.state is State.SUCCEEDED and task["type"] in GROUPS:
-            report = replace(report, state=_state_of_group(documents, task))
+            report = replace(report, state=_group_state(documents, task))
         if report.state is not State.CANCELED:
             workflow = documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id)
             task = changed_task(task, report, workflow, now)
-            self._keep_artifacts(documents, task, report)
+            self._store_artifacts(documents, task, report)
         values = (task["task_id"], to_json(task), report.name, run_id, report.error, report.began)
         documents.execute(_KEEP_TASK, values)
 
-    def _keep_artifacts(self, documents: Documents, task: dict[str, object], report: TaskReport) -> None:
+    def _store_artifacts(self, documents: Documents, task: dict[str, object], report: TaskReport) -> None:
         for part in report.details.keys() & {"inputs", "outputs"}:
             for entry, artifact in artifacts_of(task, part):
                 documents.add(ARTIFACTS, artifact, if_new=True)
@@ -210,7 +210,7 @@ class Progress:
         return write()
 
 
-def _state_of_group(documents: Documents, task: dict[str, object]) -> State:
+def _group_state(documents: Documents, task: dict[str, object]) -> State:
     """The state of a group that succeeded: that of all its tasks if they have the same state (`kfpapi/api.go`)."""
     query = "SELECT DISTINCT State, began FROM tasks WHERE owner = ? AND ParentTaskUUID = ?"
     states = documents.execute(query, (task["run_id"], task["task_id"])).fetchall()

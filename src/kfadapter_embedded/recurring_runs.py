@@ -10,9 +10,9 @@ from starlette.routing import Route
 
 from kfadapter_grpc.contract.cron import CronError, read_cron
 
+from .document_kinds import PIPELINES, RECURRING_RUNS
 from .errors import already_set, context, internal, invalid_input, json_response
 from .json_text import rfc3339, without_empty
-from .kinds import PIPELINES, RECURRING_RUNS
 from .listing import parse_listing
 from .requests import flag_field, integer_field, object_field, text_field, time_field, with_body
 from .run_requests import (

@@ -48,7 +48,7 @@ class RunFolders:
         """The disk usage of a run's files, in bytes."""
         return sum(_sizes(self.path(run_id)))
 
-    def hold(self, run_id: str) -> None:
+    def mark_deleted(self, run_id: str) -> None:
         """Marks a run as being deleted: until `remove`, its processes may still write files."""
         with self._lock:
             self._ending.add(run_id)
@@ -60,7 +60,7 @@ class RunFolders:
         self.release(run_id)
 
     def release(self, run_id: str) -> None:
-        """Removes the mark of `hold`: the run is not deleted, or nothing of it is left."""
+        """Removes the mark of `mark_deleted`: the run is not deleted, or nothing of it is left."""
         with self._lock:
             self._ending.discard(run_id)
 
@@ -69,7 +69,7 @@ class RunFolders:
         with self._lock:
             return run_id in self._ending
 
-    def keep_only(self, run_ids: set[str]) -> None:
+    def remove_others(self, run_ids: set[str]) -> None:
         """Removes the folders of all other runs."""
         known = {self.path(run_id).name for run_id in run_ids}
         for folder in self.root.iterdir():

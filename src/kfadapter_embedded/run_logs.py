@@ -1,6 +1,6 @@
 """The logs of tasks, at KFP's route and in KFP's form: by pod name, up to what has been written.
 
-Like KFP's, the route returns 200 before it looks for the log, so errors are JSON in the body; it ignores `follow`.
+Like KFP's, the route returns 200 before it opens the log, so errors are JSON in the body; it ignores `follow`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from .document_kinds import RUNS
 from .errors import UploadError
 from .execution import WHOLE, log_path
-from .kinds import RUNS
 from .run_tasks import attempts_of, executor_pod, old_pods
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RunLogs:
             message = f"BadRequestError: Failed to read logs for run {run_id}{found}"
             return UploadError(message, HTTPStatus.OK).response()
         headers = {"cache-control": "no-cache, private"}
-        return StreamingResponse(_whole(found), media_type="text/plain", headers=headers)
+        return StreamingResponse(_contents(found), media_type="text/plain", headers=headers)
 
     def _find(self, run_id: str, pod: str) -> list[Path] | str:
         """The files of a log or, if there is no log, the text that KFP appends to the run's id."""
@@ -88,7 +88,7 @@ async def _no_artifact(_request: Request) -> Response:
     return UploadError("artifact not found: <nil>", HTTPStatus.NOT_FOUND).response()
 
 
-async def _whole(paths: list[Path]) -> AsyncIterator[bytes]:
+async def _contents(paths: list[Path]) -> AsyncIterator[bytes]:
     for path in paths:
         position = 0
         while piece := await run_in_threadpool(_piece, path, position):

@@ -63,7 +63,7 @@ def _moment(text: str) -> datetime:
 
 
 def without_macros(text: str, run_id: str, created_at: datetime, scheduled_at: datetime | None) -> str:
-    """A string with its macros replaced; without a schedule, macros of the scheduled time are kept."""
+    """A string with its macros replaced; without a schedule, macros of the scheduled time are unchanged."""
 
     def replaced(found: re.Match[str]) -> str:
         old, new = found.groups()

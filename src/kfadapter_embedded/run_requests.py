@@ -6,10 +6,10 @@ import json
 import uuid
 from typing import TYPE_CHECKING, cast
 
+from .document_kinds import EXPERIMENTS, VERSIONS
 from .errors import KfpError, context, internal, invalid_input
 from .experiments import default_experiment
 from .json_text import JsonValue, without_empty
-from .kinds import EXPERIMENTS, VERSIONS
 from .pipeline_file import NoPipelineError, sent_spec
 from .requests import object_field, text_field
 
@@ -22,7 +22,7 @@ _MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _SCHEDULED = uuid.UUID("c2f3a9d4-1e6b-4c8a-9f7d-0b5e3a1c2d4f")
 _SERVICE_ACCOUNT = "pipeline-runner"
 _NUMBER = ("double or integer", "the parameter value is not of number value type")
-_WANTED = {
+_EXPECTED = {
     "NUMBER_DOUBLE": _NUMBER,
     "NUMBER_INTEGER": _NUMBER,
     "STRING": ("string", "the input parameter is not of string value type"),
@@ -180,11 +180,11 @@ def _check_type(name: str, kind: object, value: object) -> None:
         raise invalid_input(
             f"input parameter {name} requires type TASK_FINAL_STATUS, which is invalid for root component"
         )
-    if kind not in _WANTED:
+    if kind not in _EXPECTED:
         raise invalid_input(f"input parameter {name} requires type unknown")
-    if not _fits(str(kind), value):
-        wanted, complaint = _WANTED[str(kind)]
-        raise invalid_input(f"input parameter {name} requires type {wanted}, but {complaint}")
+    if not _matches(str(kind), value):
+        expected, complaint = _EXPECTED[str(kind)]
+        raise invalid_input(f"input parameter {name} requires type {expected}, but {complaint}")
 
 
 def _check_literals(name: str, literals: object, value: object) -> None:
@@ -195,7 +195,7 @@ def _check_literals(name: str, literals: object, value: object) -> None:
         )
 
 
-def _fits(kind: str, value: object) -> bool:
+def _matches(kind: str, value: object) -> bool:
     if kind in {"NUMBER_DOUBLE", "NUMBER_INTEGER"}:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, {"STRING": str, "BOOLEAN": bool, "LIST": list, "STRUCT": dict}[kind])

@@ -1,6 +1,6 @@
 """The tasks of runs: as documents of the next KFP's task API, and as `task_details` of KFP 2.
 
-A task with an empty path stands for the whole run: ROOT in the former, `root-driver-dag` in the latter.
+A task with an empty path represents the whole run: ROOT in the former, `root-driver-dag` in the latter.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from .child import Tail, piped
+from .child_output import Tail, piped
 from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
 from .runner.environment import ARTIFACT_STORES, VARIABLE, end_containers, end_family
 from .slots import Slots
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")
 _SPEC = "pipeline.json"
 MOST_RUNS = 50
-"""How many runs are executed at once by default: each has a process of its own, and the tasks of all share slots."""
+"""How many runs are executed at once by default: each has its own process, and the tasks of all share slots."""
 _MOST_PROCESSES = 16
 _MOST_PER_CORE = 4
 _MAX_LINE_BYTES = 8 << 20
@@ -135,9 +135,9 @@ class RunnerPool:
         self._report(run_id, TaskReport(WHOLE, State.RUNNING))
         try:
             end = run.execute()
-        except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
+        except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must end
             _log.exception("a run could not be executed")
-            end = TaskReport(WHOLE, State.FAILED, "this server could not run it; its own log says why")
+            end = TaskReport(WHOLE, State.FAILED, "this server could not run it; its log has the reason")
         # A client may submit the run again as soon as the end is reported.
         with self._lock:
             del self._running[run_id]
@@ -149,7 +149,7 @@ class RunnerPool:
         try:
             self._tell(run_id, report)
         except Exception:  # noqa: BLE001  # whatever it is, it is logged
-            _log.exception("a run's progress could not be kept")
+            _log.exception("a run's progress could not be stored")
 
 
 class _Run:
@@ -220,7 +220,7 @@ class _Run:
             if self._end:
                 return self._end
             child = self._child = self._started()
-        said = Tail(piped(child.stderr))
+        output = Tail(piped(child.stderr))
         job = self.job
         order = {"run_id": job.run_id, "spec": str(spec), "folder": str(self._folder), "cache": str(job.cache or "")}
         with child:
@@ -239,7 +239,7 @@ class _Run:
                 self._signal(signal.SIGKILL)
                 raise
             code = self._reaped(child)
-        return end or TaskReport(WHOLE, State.FAILED, _without_last_word(code, said.text()))
+        return end or TaskReport(WHOLE, State.FAILED, _unexpected_end(code, output.text()))
 
     def _started(self) -> subprocess.Popen[bytes]:
         # The child downloads artifacts with the adapter's settings for artifact stores; steps get none of these.
@@ -335,9 +335,9 @@ def _lines(stream: IO[bytes]) -> Iterator[_Line]:
             # Its numbers may be NaN, which msgspec does not accept.
             yield msgspec.convert(json.loads(line if line.endswith(b"\n") else b""), _Line)
         except (ValueError, msgspec.ValidationError):
-            raise ValueError(f"its runner said what it may not say: {line[:80]!r}") from None
+            raise ValueError(f"its runner sent an invalid message: {line[:80]!r}") from None
 
 
-def _without_last_word(code: int, said: str) -> str:
+def _unexpected_end(code: int, output: str) -> str:
     ending = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"its runner ended without a result ({ending}){f': {said}' if said else ''}"
+    return f"its runner ended without a result ({ending}){f': {output}' if output else ''}"

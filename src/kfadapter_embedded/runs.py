@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
+from .document_kinds import EXPERIMENTS, RECURRING_RUNS, RUNS
 from .errors import (
     bad_request,
     context,
@@ -24,7 +25,6 @@ from .errors import (
 from .execution import OVER, WHOLE, Job, State, TaskReport
 from .experiments import ARCHIVED, AVAILABLE
 from .json_text import joined, rfc3339, to_json, without_empty
-from .kinds import EXPERIMENTS, RECURRING_RUNS, RUNS
 from .listing import parse_listing
 from .requests import object_field, text_field, time_field, with_body
 from .run_macros import parameters_without_macros
@@ -41,7 +41,7 @@ from .run_requests import (
     shared_fields,
 )
 from .run_tasks import counts_of, task_details, tasks_of
-from .store import TakenError
+from .store import DuplicateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +57,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RUNS = "/apis/v2beta1/runs"
 _RUN = f"{_RUNS}/{{run_id}}"
-_CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry goes on with what had not succeeded"
+_CUT_OFF = (
+    "the embedded KFP was stopped in the middle of this run; a retry continues with the tasks that had not succeeded"
+)
 _GIB = 1 << 30
 # The rules of Kubernetes' `SimpleNameGenerator` for unique names.
 _UNIQUE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -107,7 +109,7 @@ class Runs:
             known = {run_id for (run_id,) in documents.execute("SELECT id FROM run_details")}
             query = "SELECT document FROM run_details WHERE State = ? ORDER BY submission"
             waiting = [json.loads(text) for (text,) in documents.execute(query, (State.PENDING.value,))]
-        self.folders.keep_only(known)
+        self.folders.remove_others(known)
         for run in waiting:
             self._submit(run)
 
@@ -138,7 +140,7 @@ class Runs:
             tasks = _tasks(documents, [run_id], full=full, outputs=True)[run_id]
             spec = "" if _has_version(text) and not full else documents.spec(RUNS, run_id) or ""
         if full:
-            # As in KFP, which returns the whole spec in place of the reference to its version.
+            # As in KFP, which returns the whole spec instead of the reference to its version.
             text = to_json({key: one for key, one in json.loads(text).items() if key != "pipeline_version_reference"})
         return json_response(joined(text, **tasks, pipeline_spec=spec))
 
@@ -162,7 +164,7 @@ class Runs:
         run_id, recurring_run_id = text_field(body, "run_id"), text_field(body, "recurring_run_id")
         with context("Failed to create a new run"):
             experiment_id = find_experiment(self._store, text_field(body, "experiment_id"), "run")
-            if recurring_run_id and (made := self._made_by(recurring_run_id, str(shared["display_name"]))):
+            if recurring_run_id and (made := self._existing_run(recurring_run_id, str(shared["display_name"]))):
                 return made
             if pinned_spec:
                 reference, spec = object_field(body, "pipeline_version_reference"), pinned_spec
@@ -193,7 +195,7 @@ class Runs:
         self._submit(run)
         return joined(text, pipeline_spec="" if reference else spec)
 
-    def _made_by(self, recurring_run_id: str, name: str) -> str:
+    def _existing_run(self, recurring_run_id: str, name: str) -> str:
         """The existing run of this name of a recurring run, so that none is started twice; empty if there is none yet.
 
         Raises:
@@ -209,7 +211,7 @@ class Runs:
     def _added(self, run: dict[str, object], spec: str, workflow: str) -> str:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
         taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
-        self._check_room()
+        self._check_disk_space()
         # After a run is deleted, its id cannot be reused until its processes have ended.
         if self.folders.is_ending(run_id):
             raise not_stored(run, taken)
@@ -218,7 +220,7 @@ class Runs:
                 text = documents.add(
                     RUNS,
                     run,
-                    spec=documents.keep_spec(spec),
+                    spec=documents.store_spec(spec),
                     workflow=workflow,
                     submission=documents.one("SELECT coalesce(max(submission), 0) + 1 FROM run_details"),
                     file_bytes=0,
@@ -227,7 +229,7 @@ class Runs:
                 if experiment:
                     documents.put(EXPERIMENTS, {**experiment, "last_run_created_at": run["created_at"]})
                 return text
-        except TakenError:
+        except DuplicateError:
             raise not_stored(run, taken) from None
 
     def _terminate(self, run_id: str) -> None:
@@ -243,7 +245,7 @@ class Runs:
         outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
         run = self._run(run_id, outer, f"{reason} the run")
         with context(outer):
-            self._check_room()
+            self._check_disk_space()
             if not self._progress.retry(run_id):
                 # KFP's message for a run that has not started; for one that has started, KFP's wording differs.
                 raise bad_request(
@@ -253,15 +255,15 @@ class Runs:
 
     def archive(self, run_id: str) -> None:
         """Archives a run; raises KfpError if it does not exist."""
-        self._keep_storage_state(
+        self._set_storage_state(
             run_id, ARCHIVED, "Failed to archive a run", f"Failed to archive run {run_id} as it failed to be retrieved"
         )
 
     def _unarchive(self, run_id: str) -> None:
         outer = "Failed to unarchive a run"
-        self._keep_storage_state(run_id, AVAILABLE, outer, f"Failed to unarchive run {run_id} as it does not exist")
+        self._set_storage_state(run_id, AVAILABLE, outer, f"Failed to unarchive run {run_id} as it does not exist")
 
-    def _keep_storage_state(self, run_id: str, state: str, *layers: str) -> None:
+    def _set_storage_state(self, run_id: str, state: str, *layers: str) -> None:
         with self._store.writing() as documents:
             run = json.loads(_found(documents, run_id, *layers))
             experiment = documents.document(EXPERIMENTS, run["experiment_id"])
@@ -281,7 +283,7 @@ class Runs:
             KfpError: it does not exist.
         """
         run = self._run(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
-        self.folders.hold(run_id)
+        self.folders.mark_deleted(run_id)
         try:
             state = self.drop(run_id)
         except sqlite3.OperationalError:
@@ -340,7 +342,7 @@ class Runs:
             # Termination was requested before the run was submitted.
             self._executor.terminate(run_id)
 
-    def _check_room(self) -> None:
+    def _check_disk_space(self) -> None:
         with self._store.reading() as documents:
             used = documents.one("SELECT coalesce(sum(file_bytes), 0) FROM run_details")
             if used < self._most_file_bytes:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 from kfadapter_grpc.next_starts import scheduled_start
 
+from .document_kinds import RECURRING_RUNS
 from .errors import KfpError
 from .execution import OVER
 from .json_text import read_time, rfc3339
-from .kinds import RECURRING_RUNS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.recurring_runs import Schedule
@@ -98,7 +98,7 @@ def _time(seconds: int) -> datetime:
 
 def add_recurring_run(documents: Documents, recurring_run: dict[str, Any], spec: str, last: int | None = None) -> str:
     """Stores a new recurring run, with its spec if that is pinned; returns it as JSON text."""
-    name, kept = workflow_name(recurring_run["display_name"]), documents.keep_spec(spec) if spec else ""
+    name, kept = workflow_name(recurring_run["display_name"]), documents.store_spec(spec) if spec else ""
     text = documents.add(RECURRING_RUNS, recurring_run, name=name, spec=kept, last_index=0)
     values = (last, next_start(recurring_run, last, 0), recurring_run["recurring_run_id"])
     documents.execute("UPDATE jobs SET last_start = ?, next_start = ? WHERE id = ?", values)
@@ -114,7 +114,7 @@ class Scheduler:
         self._pauses: dict[str, tuple[int, int]] = {}
         """Until when, and for how long, a recurring run is left alone."""
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="schedules", daemon=True)
+        self._thread = threading.Thread(target=self._check_starts, name="schedules", daemon=True)
 
     def start(self) -> None:
         """Starts checking."""
@@ -125,12 +125,12 @@ class Scheduler:
         self._closing.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _check_starts(self) -> None:
         while not self._closing.wait(1 - self._store.clock() % 1):
             try:
                 self.tick()
             except sqlite3.Error as error:
-                _log.warning("cannot look for starts of recurring runs: %s", error)
+                _log.warning("cannot check the starts of recurring runs: %s", error)
 
     def tick(self) -> None:
         """Starts a run of each recurring run that is due."""
@@ -144,7 +144,7 @@ class Scheduler:
                 continue
             try:
                 self._start(recurring_run_id, now)
-            except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the others go on
+            except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the others continue
                 _log.exception("cannot start a run of the recurring run %s", recurring_run_id)
                 self._pauses[recurring_run_id] = (now + _LONGEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 

@@ -42,11 +42,11 @@ _GRACE_SECONDS = 1
 
 
 class FolderError(Exception):
-    """The folder cannot be used; the message says why and names the folder."""
+    """The folder cannot be used; the message has the reason and the folder."""
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Creates the folder if needed, and locks it against other processes for as long as the block runs.
 
     The lock is released with the process, however the process ends.
@@ -74,7 +74,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 class AddressError(Exception):
-    """The server cannot listen on the address; the message says why and names the address."""
+    """The server cannot listen on the address; the message has the reason and the address."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -101,7 +101,9 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     except ValueError:
         raise AddressError(f"{host} is no address; the embedded KFP listens on loopback addresses only") from None
     if not address.is_loopback:
-        raise AddressError(f"{host} is no loopback address; the embedded KFP knows no users and listens on none other")
+        raise AddressError(
+            f"{host} is not a loopback address; the embedded KFP has no authentication and listens on loopback only"
+        )
     return address
 
 

@@ -16,15 +16,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .document_kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
 from .errors import not_found
 from .json_text import to_json, without_empty
-from .kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from .kinds import Kind
+    from .document_kinds import Kind
     from .listing import Listing
 
 SCHEMA_VERSION: Final = 5
@@ -61,7 +61,7 @@ class StoreError(Exception):
     """The database cannot be used: it was written by a newer version, or it is not a database."""
 
 
-class TakenError(Exception):
+class DuplicateError(Exception):
     """Another document already has this name or id."""
 
 
@@ -82,7 +82,7 @@ class Page:
     next_page_token: str
 
     def json(self, name: str, texts: Iterable[str] | None = None) -> Iterator[str]:
-        """The list as KFP returns it, one item at a time; `texts`, if given, replace the documents."""
+        """The list as KFP returns it, one item at a time; `texts`, if set, replace the documents."""
         separator = f'{{"{name}":['
         for text in self.texts if texts is None else texts:
             yield separator + text
@@ -126,7 +126,7 @@ class Documents(sqlite3.Connection):
         With `if_new`, an existing document with the same id is not changed.
 
         Raises:
-            TakenError: its name or id is in use; names are compared case-insensitively.
+            DuplicateError: its name or id is in use; names are compared case-insensitively.
         """
         text = to_json(document)
         values = {"id": str(document[kind.key]), **more, "document": text}
@@ -135,7 +135,7 @@ class Documents(sqlite3.Connection):
             insert = f"INSERT {'OR IGNORE ' if if_new else ''}INTO {kind.table} ({', '.join(values)}) VALUES ({marks})"  # noqa: S608
             self.execute(insert, tuple(values.values()))
         except sqlite3.IntegrityError as error:
-            raise TakenError(values["id"]) from error
+            raise DuplicateError(values["id"]) from error
         return text
 
     def put(self, kind: Kind, document: dict[str, object]) -> str:
@@ -161,7 +161,7 @@ class Documents(sqlite3.Connection):
         used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS, RECURRING_RUNS))  # noqa: S608
         self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
 
-    def keep_spec(self, spec: str) -> str:
+    def store_spec(self, spec: str) -> str:
         """Stores the spec that a version or a run executes; returns its key for `spec` columns."""
         digest = hashlib.sha256(spec.encode()).hexdigest()
         self.execute("INSERT OR IGNORE INTO specs VALUES (?, ?)", (digest, spec))
@@ -174,7 +174,7 @@ class Documents(sqlite3.Connection):
         return spec
 
     def page(self, listing: Listing, **wanted: Sequence[str | int]) -> Page:
-        """A page of documents; for each given column, only those with one of its values."""
+        """A page of documents; for each of these columns, only those with one of its values."""
         conditions, arguments = listing.filter.sql()
         source = f"FROM {listing.kind.table} WHERE 1{conditions}"
         for column, values in wanted.items():
@@ -296,5 +296,5 @@ def _prepare(connection: Documents) -> None:
     upgrade.set_aside(connection, version)
     for statement in _SCHEMA:
         connection.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
-    upgrade.take_over(connection, version)
+    upgrade.migrate(connection, version)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
+from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
 from .errors import invalid_input, invalid_parameter, json_response, not_found
-from .kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
 from .listing import parse_listing
 from .run_tasks import children_of, with_children
 

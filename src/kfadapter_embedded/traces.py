@@ -26,7 +26,7 @@ class RequestSpans:
         self._error = Status(StatusCode.ERROR)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Makes the span of a request that belongs to a trace; health checks do not."""
+        """Makes the span of a request in a trace; health checks have none."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if "traceparent" not in headers:
             await self._app(scope, receive, send)
@@ -36,7 +36,7 @@ class RequestSpans:
             scope["method"], self._propagator.extract(headers), self._kind, attributes
         ) as span:
 
-            async def answer(message: Message) -> None:
+            async def respond(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     status = message["status"]
                     span.set_attribute("http.response.status_code", status)
@@ -45,4 +45,4 @@ class RequestSpans:
                         span.set_status(self._error)
                 await send(message)
 
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, respond)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RUNS, TASKS, VERSIONS
 from .execution import State, TaskReport, task_name
 from .json_text import rfc3339, to_json, without_empty
-from .kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RUNS, TASKS, VERSIONS
 from .run_tasks import artifacts_of, changed_task, error_body, link_of, new_task, parent_of, task_id
 from .schedules import add_recurring_run
 
@@ -41,29 +41,29 @@ def set_aside(documents: Documents, version: int) -> None:
         documents.execute(f"ALTER TABLE {table} RENAME TO former_{table}")
 
 
-def take_over(documents: Documents, version: int) -> None:
+def migrate(documents: Documents, version: int) -> None:
     """Converts all rows to documents, and drops the old tables."""
     if version in {1, 2}:
-        _take_pipelines(documents)
+        _migrate_pipelines(documents)
     if version == 2:  # noqa: PLR2004
-        _take_experiments(documents)
-        _take_runs(documents)
-        _take_recurring_runs(documents)
+        _migrate_experiments(documents)
+        _migrate_runs(documents)
+        _migrate_recurring_runs(documents)
         query = "SELECT * FROM former_tasks LEFT JOIN former_outputs USING (run_id, name) ORDER BY run_id, position"
         for row in _rows(documents, query):
             row["outputs"] = {key: json.loads(row[key]) for key in ("parameters", "artifacts") if row[key] is not None}
             row["end_time"] = rfc3339(row["ended_at"]) if row["ended_at"] else ""
-            _take_task(documents, {**row, "create_time": rfc3339(row["created_at"]), "state_history": _history(row)})
+            _migrate_task(documents, {**row, "create_time": rfc3339(row["created_at"]), "state_history": _history(row)})
     if version == 3:  # noqa: PLR2004
         for row in _rows(documents, "SELECT * FROM former_tasks ORDER BY run_id, position"):
             task = json.loads(row["document"])
             task["error"] = task.get("error", {}).get("message", "")
             task["end_time"] = task["end_time"] if task["end_time"] != _NOT_ENDED else ""
             row["outputs"] = json.loads(row["outputs"] or "{}").get("kfadapter_outputs", {})
-            _take_task(documents, {**task, **row})
+            _migrate_task(documents, {**task, **row})
     if version in {3, 4}:
         for row in _rows(documents, "SELECT document FROM former_jobs ORDER BY rowid"):
-            _take_recurring_run(documents, json.loads(row["document"]))
+            _migrate_recurring_run(documents, json.loads(row["document"]))
     for table in reversed(_FORMER.get(version, ())):
         documents.execute(f"DROP TABLE former_{table}")
 
@@ -76,7 +76,7 @@ def _rows(documents: Documents, query: str) -> Iterator[dict[str, Any]]:
         yield dict(row)
 
 
-def _take_pipelines(documents: Documents) -> None:
+def _migrate_pipelines(documents: Documents) -> None:
     for row in _rows(documents, "SELECT * FROM former_pipelines ORDER BY rowid"):
         documents.add(PIPELINES, without_empty(pipeline_id=row["id"], **_described(row, "name", "tags")))
     versions = "SELECT * FROM former_versions JOIN former_specs ON version_id = id ORDER BY former_versions.rowid"
@@ -87,7 +87,7 @@ def _take_pipelines(documents: Documents) -> None:
             code_source_url=row["code_source_url"],
             **_described(row, "name", "tags"),
         )
-        documents.add(VERSIONS, version, spec=documents.keep_spec(row["spec"]))
+        documents.add(VERSIONS, version, spec=documents.store_spec(row["spec"]))
 
 
 def _described(row: dict[str, Any], *more: str) -> dict[str, object]:
@@ -97,7 +97,7 @@ def _described(row: dict[str, Any], *more: str) -> dict[str, object]:
     return {**fields, "created_at": rfc3339(row["created_at"])}
 
 
-def _take_experiments(documents: Documents) -> None:
+def _migrate_experiments(documents: Documents) -> None:
     for row in _rows(documents, "SELECT *, name AS display_name FROM former_experiments ORDER BY rowid"):
         experiment = without_empty(
             experiment_id=row["id"],
@@ -129,7 +129,7 @@ def _error(row: dict[str, Any]) -> dict[str, object]:
     return error_body(row["error"]) if row["error"] else {}
 
 
-def _take_runs(documents: Documents) -> None:
+def _migrate_runs(documents: Documents) -> None:
     for row in _rows(documents, "SELECT * FROM former_runs JOIN former_run_specs ON digest = spec_digest"):
         run = without_empty(
             run_id=row["id"],
@@ -142,10 +142,10 @@ def _take_runs(documents: Documents) -> None:
             state_history=_history(row),
         )
         more = {name: row[name] for name in ("workflow", "submission", "file_bytes")}
-        documents.add(RUNS, run, spec=documents.keep_spec(row["spec"]), **more)
+        documents.add(RUNS, run, spec=documents.store_spec(row["spec"]), **more)
 
 
-def _take_task(documents: Documents, row: dict[str, Any]) -> None:
+def _migrate_task(documents: Documents, row: dict[str, Any]) -> None:
     """Converts a task as far as it was recorded: inputs were not, and groups are recognized by their names."""
     run_id, path, name = row["run_id"], row["name"], task_name(row["name"])
     known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
@@ -192,7 +192,7 @@ def _artifact(run_id: str, path: str, former: dict[str, Any], created: str) -> d
     }
 
 
-def _take_recurring_runs(documents: Documents) -> None:
+def _migrate_recurring_runs(documents: Documents) -> None:
     for row in _rows(documents, "SELECT * FROM former_recurring_runs ORDER BY rowid"):
         recurring_run = without_empty(
             recurring_run_id=row["id"],
@@ -205,10 +205,10 @@ def _take_recurring_runs(documents: Documents) -> None:
             namespace="kubeflow",
             updated_at=rfc3339(row["updated_at"]),
         )
-        _take_recurring_run(documents, {**recurring_run, "trigger": json.loads(row["schedule"])})
+        _migrate_recurring_run(documents, {**recurring_run, "trigger": json.loads(row["schedule"])})
 
 
-def _take_recurring_run(documents: Documents, recurring_run: dict[str, Any]) -> None:
+def _migrate_recurring_run(documents: Documents, recurring_run: dict[str, Any]) -> None:
     """Stores a recurring run; it does not catch up on starts from before runs were supported."""
     if version_id := recurring_run.get("pipeline_version_reference", {}).get("pipeline_version_id"):
         spec = documents.spec(VERSIONS, version_id) or ""

@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from .archives import MAX_FILE_SIZE, UnreadableFileError
+from .document_kinds import PIPELINES
 from .errors import UploadError, json_response
 from .json_text import sound_text
-from .kinds import PIPELINES
 from .pipeline_file import NoPipelineError, open_pipeline_file, read_spec
 from .pipelines import MAX_PIPELINE_NAME, add_version, new_pipeline, new_version
 from .requests import tag_fault, try_tags
-from .store import TakenError
+from .store import DuplicateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -172,7 +172,7 @@ def _spec(text: BinaryIO) -> str:
 def _conflict(words: str) -> Iterator[None]:
     try:
         yield
-    except TakenError:
+    except DuplicateError:
         raise UploadError(words, HTTPStatus.CONFLICT, early=False) from None
 
 

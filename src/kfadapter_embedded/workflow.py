@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
+from .document_kinds import RUNS
 from .errors import json_response
 from .execution import WHOLE, task_name
 from .json_text import to_json
-from .kinds import RUNS
 from .run_tasks import attempts_of, executor_pod, pod_number
 
 if TYPE_CHECKING:

@@ -140,7 +140,7 @@ class _Document:
         value = _resolve(event)
         if isinstance(value, float) and not math.isfinite(value):
             self.usable = False
-        self._place(value, event.anchor, _Size(characters=len(event.value)), is_merge=_is_merge(event))
+        self._add_value(value, event.anchor, _Size(characters=len(event.value)), is_merge=_is_merge(event))
 
     def _start(self, value: list[JsonValue] | dict[str, JsonValue], anchor: str | None) -> None:
         self._open.append(_Open(value, anchor))
@@ -154,7 +154,7 @@ class _Document:
         if isinstance(closed.value, dict):
             for source in closed.merged:
                 self._merge(closed.value, source)
-        self._place(closed.value, closed.anchor, closed.size)
+        self._add_value(closed.value, closed.anchor, closed.size)
 
     def _alias(self, anchor: str) -> None:
         if anchor not in self._anchors:
@@ -170,9 +170,9 @@ class _Document:
         too_many = self._nodes > 1000 and self._alias_nodes / self._nodes > _allowed_alias_share(self._nodes)  # noqa: PLR2004  # go-yaml's own number
         if too_many or self._alias_characters > _MAX_EXPANDED_CHARACTERS:
             raise YamlError("yaml: document contains excessive aliasing")
-        self._place(value, None, size)
+        self._add_value(value, None, size)
 
-    def _place(self, value: JsonValue, anchor: str | None, size: _Size, *, is_merge: bool = False) -> None:
+    def _add_value(self, value: JsonValue, anchor: str | None, size: _Size, *, is_merge: bool = False) -> None:
         """Adds a complete node to its parent."""
         self._nodes += 1
         if self._nodes > MAX_NODES:

@@ -80,7 +80,7 @@ def read_request(message: Message, kind: type[R], default_namespace: str = "", p
 
 
 class _Unit(NamedTuple):
-    """How to convert a field of a record to a message, in place, and a field of a message to the arguments of a record.
+    """How to convert a field of a record into a message, and a field of a message to the arguments of a record.
 
     Attributes:
         get: Adds a message's field to the arguments of a record.
@@ -195,7 +195,7 @@ def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # n
     def put(item: Any, _: Any, message: Any, path: Path, __: Replacements) -> None:  # noqa: ANN401
         given = {name: text for name, attribute in attributes.items() if (text := getattr(item, attribute))}
         if len(given) > 1:
-            raise InvalidFieldError.of(path_text((path, f".{oneof.name}")), f"give only one of {' and '.join(given)}")
+            raise InvalidFieldError.of(path_text((path, f".{oneof.name}")), f"set only one of {' and '.join(given)}")
         for name, text in given.items():
             setattr(message, name, text)
 
@@ -313,7 +313,7 @@ def _enum_reader(descriptor: EnumDescriptor, kind: Any) -> Callable[[int, Violat
 
 @cache
 def _numbers(descriptor: EnumDescriptor, kind: type[enum.Enum | bool]) -> dict[Any, int]:
-    """The numbers of an enum's members; UNKNOWN is UNSPECIFIED on the wire. A bool stands for values 1 and 2."""
+    """The numbers of an enum's members; UNKNOWN is UNSPECIFIED on the wire. A bool maps to values 1 and 2."""
     if kind is bool:
         return {False: 1, True: 2}
     prefix = _SMALL_BEFORE_LARGE.sub("_", descriptor.name).upper()

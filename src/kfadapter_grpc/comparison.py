@@ -27,7 +27,7 @@ MAX_RUNS = 10
 
 
 class Missing(enum.Enum):
-    """Stands for a value that is not there, which differs from null."""
+    """Marks a missing value, which differs from null."""
 
     MISSING = "missing"
 
@@ -55,9 +55,9 @@ class ComparedRow:
 
 
 def read_runs(client: Client, run_ids: Sequence[str]) -> list[Run]:
-    """Reads runs to compare, in the given order.
+    """Reads runs to compare, in this order.
 
-    KFP records the parameters that a run was given. The defaults of the others are added from its version, if that
+    KFP records the parameters that were set for a run. The defaults of the others are added from its version, if that
     still exists.
     """
     with ThreadPoolExecutor(MAX_RUNS) as threads:
@@ -68,7 +68,7 @@ def read_runs(client: Client, run_ids: Sequence[str]) -> list[Run]:
 
 
 def _defaults(client: Client, run: Run) -> dict[str, Json]:
-    with suppress(AdapterError):  # without them the comparison says less, but is not wrong
+    with suppress(AdapterError):  # without them the comparison is less complete, but correct
         version = client.pipelines.try_version_of(run)
         if version and version.spec:
             return {one.name: one.default for one in version.spec.parameters if one.has_default}
@@ -78,7 +78,7 @@ def _defaults(client: Client, run: Run) -> dict[str, Json]:
 def compare_runs(runs: Sequence[Run]) -> tuple[ComparedRow, ...]:
     """Compares runs that were read with `View.FULL`: facts, then parameters, then scalar metrics.
 
-    Pipelines, versions and experiments are named by their ids if names do not tell them apart. A run has a duration
+    Pipelines, versions and experiments are named by their ids if names do not distinguish them. A run has a duration
     once it has finished. Metrics have the shortest names that are unambiguous among these runs.
     """
     facts: dict[str, Sequence[Value]] = {

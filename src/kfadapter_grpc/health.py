@@ -30,7 +30,7 @@ KFP_NAME = "kfp"
 """The service name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
 SENDERS = 4
-_AWAY = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
+_UNREACHABLE = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
 _REJECTED = (
     "the adapter's credentials for KFP are not accepted, or cannot be read; calls fail with KFP_REJECTED_CREDENTIALS "
     "until that changes"
@@ -80,7 +80,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Serves health checks; a Watch holds no thread of the server's pool.
 
     The one of grpcio-health-checking sends to its watchers under the lock that gRPC's only serving thread needs when a
-    watcher disconnects: at a bad moment the whole server hangs. This one sends from a few threads of its own,
+    watcher disconnects: at a bad moment the whole server hangs. This one sends from a few threads,
     without a lock, and cancels a watch whose peer does not read, so that it cannot delay the updates of others.
     """
 
@@ -210,7 +210,7 @@ class Health:
         self._follow_kfp = follow_kfp
         self._lock = threading.Lock()
         self._serving = False
-        self.kfp_answers = False
+        self.kfp_responds = False
         self._publish()
 
     def serve(self) -> None:
@@ -218,9 +218,9 @@ class Health:
             self._serving = True
             self._publish()
 
-    def report_kfp(self, answers: bool) -> None:
+    def report_kfp(self, responds: bool) -> None:
         with self._lock:
-            self.kfp_answers = answers
+            self.kfp_responds = responds
             self._publish()
 
     def drain(self) -> None:
@@ -229,13 +229,13 @@ class Health:
             self._publish()
 
     def _publish(self) -> None:
-        ready = self._serving and (self.kfp_answers or not self._follow_kfp)
+        ready = self._serving and (self.kfp_responds or not self._follow_kfp)
         statuses = dict.fromkeys(self._names, _status(ready))
-        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self.kfp_answers)})
+        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self.kfp_responds)})
 
 
 class HealthMonitor:
-    """Probes KFP every few seconds, on a thread of its own."""
+    """Probes KFP every few seconds, in its own thread."""
 
     def __init__(
         self, probe: Callable[[], bool], report: Callable[[bool], None], seconds: float = PROBE_SECONDS
@@ -263,29 +263,29 @@ class HealthMonitor:
     def _watch(self) -> None:
         before: str | None = None
         while not self._stopped.is_set():
-            trouble = self._ask()
+            trouble = self._check()
             if self._stopped.is_set():
                 return
             if trouble != before:
-                self._tell(trouble)
+                self._log_change(trouble)
             before = trouble
             self._report(not trouble)
             self._stopped.wait(self._seconds)
 
-    def _ask(self) -> str:
-        """What is wrong, in words for the log; empty if KFP responds."""
+    def _check(self) -> str:
+        """The fault, as text for the log; empty if KFP responds."""
         try:
-            return "" if self._probe() else _AWAY
+            return "" if self._probe() else _UNREACHABLE
         except KfpRejectedCredentialsError:
             return _REJECTED
         except Exception:  # noqa: BLE001 - no failure of KFP must end the watch
-            return _AWAY
+            return _UNREACHABLE
 
-    def _tell(self, trouble: str) -> None:
+    def _log_change(self, trouble: str) -> None:
         if trouble:
             self._log.warning(trouble)
         else:
-            self._log.info("KFP answers")
+            self._log.info("KFP is reachable")
 
 
 def _status(serving: bool) -> int:

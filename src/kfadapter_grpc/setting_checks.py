@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
+from kfadapter_grpc.auth.access_rules import parse_rules
 from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_key
 from kfadapter_grpc.auth.client_names import split_names
 from kfadapter_grpc.auth.issuers import parse_issuers
-from kfadapter_grpc.auth.reloaded import read_small
-from kfadapter_grpc.auth.rules import parse_rules
+from kfadapter_grpc.auth.reloaded_files import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.daemon.appended_file import STREAMS
 
@@ -63,8 +63,8 @@ def is_inside(host: str) -> bool:
 def _insecure_listen(insecure_listen: bool, listen: str, tls_certificate: Path | None) -> None:
     if not (insecure_listen or tls_certificate or is_loopback(split_address(listen)[0])):
         raise ValueError(
-            f"others can reach {listen}, and without TLS calls and their tokens can be read and changed on their "
-            "way; set tls_certificate and tls_key, listen on 127.0.0.1, or accept the risk with --insecure-listen"
+            f"others can reach {listen}, and without TLS calls and their tokens can be read and changed in "
+            "transit; set tls_certificate and tls_key, listen on 127.0.0.1, or accept the risk with --insecure-listen"
         )
 
 
@@ -98,7 +98,7 @@ def _client_names(
         raise ValueError("names in client certificates need tls_client_ca, the CA of the certificates that count")
     if tls_client_ca is not None and not (named or access_rules):
         raise ValueError(
-            "no client could call: list names in tls_client_names or tls_client_readers; * stands for every "
+            "no client could call: list names in tls_client_names or tls_client_readers; * matches every "
             "certificate of tls_client_ca"
         )
 
@@ -149,7 +149,7 @@ def _kfp_url(kfp_url: str) -> None:
         raise ValueError("must not hold a user or a password")
     if parts.query or parts.fragment:
         raise ValueError("must end with the path, without ? and #")
-    _ = parts.port  # raises ValueError, in words, for an invalid port
+    _ = parts.port  # raises ValueError, with a message, for an invalid port
 
 
 def _forwarded(kfp_credentials: str, token_file: Path | None, issuers: Path | None) -> None:
@@ -176,7 +176,7 @@ def _kfp_token(kfp_token_file: Path | None, kfp_credentials: str) -> None:
         return
     hint = (
         f"; mount a projected token with the audience {SERVICE_ACCOUNT_AUDIENCE} there, "
-        f"or name its place with {SERVICE_ACCOUNT_TOKEN_VARIABLE}"
+        f"or set its path in {SERVICE_ACCOUNT_TOKEN_VARIABLE}"
     )
     raise ValueError(f"{path} cannot be read, or is empty{hint if kfp_credentials == 'service-account' else ''}")
 

@@ -82,7 +82,7 @@ class Declared:
         return f"--{self.name.replace('_', '-')}"
 
     @property
-    def shown_default(self) -> str:
+    def default_text(self) -> str:
         """The default as it would be written; empty if there is none, or it depends on the process."""
         return "" if self.field.default is MISSING else shown(self.field.default)
 

@@ -129,7 +129,7 @@ class Settings:
     insecure_listen: Annotated[
         bool,
         typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS."),
-        "Calls and tokens can then be read and changed on their way.",
+        "Calls and tokens can then be read and changed in transit.",
     ] = False
     kfp_credentials: Annotated[
         Literal["none", "token-file", "service-account", "forward"],
@@ -221,7 +221,7 @@ class Settings:
     drain_seconds: Annotated[
         float,
         typer.Option(metavar="S", min=0, max=600, help="Time between NOT_SERVING and refusing calls."),
-        "In seconds; about 5 behind a Kubernetes Service, whose clients learn late that a pod stops.",
+        "In seconds; about 5 behind a Kubernetes Service, whose clients are notified late that a pod stops.",
     ] = 0.0
     ready_needs_kfp: Annotated[
         bool,

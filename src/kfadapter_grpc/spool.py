@@ -20,10 +20,10 @@ _REAL_DISK = "/var/tmp"  # noqa: S108 - only unlinked files are made there; unli
 
 @dataclass(frozen=True, slots=True)
 class SpoolPlace:
-    """Where bytes are kept.
+    """Where bytes are stored.
 
     Attributes:
-        memory_bytes: Up to this size they are kept in memory, beyond it on disk.
+        memory_bytes: Up to this size they stay in memory, beyond it on disk.
         directory: The folder for temporary files; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
             is writable.
     """
@@ -89,7 +89,7 @@ def disk_faults() -> Iterator[None]:
     except OSError as error:
         raise InternalError(
             "The adapter's disk is full or failed while the file passed through it. Nothing was changed in Kubeflow "
-            "Pipelines. Try again later; if it stays so, tell the operator."
+            "Pipelines. Try again later; if it persists, contact the operator."
         ) from error
 
 

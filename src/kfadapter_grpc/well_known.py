@@ -1,4 +1,4 @@
-"""Converts protobuf's well-known types (Timestamp, Duration, FieldMask, Struct, Value); fills messages in place."""
+"""Converts protobuf's well-known types (Timestamp, Duration, FieldMask, Struct, Value)."""
 
 from __future__ import annotations
 

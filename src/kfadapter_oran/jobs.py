@@ -31,8 +31,8 @@ class ArgumentProfile(enum.Enum):
     AS_GIVEN = "as-given"
     """Under their own names, all of them."""
     FLASK_ADAPTER = "flask-adapter"
-    """As the Flask adapter named them: `featurepath`, `modelname` and `modelversion` are made of the training manager's
-    arguments where the pipeline declares them, and what the pipeline does not declare is left out."""
+    """As the Flask adapter named them: `featurepath`, `modelname` and `modelversion` are built from the training
+    manager's arguments where the pipeline declares them; undeclared ones are omitted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 _HOST_VARIABLE, _PORT_VARIABLE = "KF_ADAPTER_IP", "KF_ADAPTER_PORT"
-"""The environment variables by which the training manager knows where its adapter is."""
+"""The environment variables with the address of the training manager's adapter."""
 _lock = threading.Lock()
 _clients: dict[tuple[int, str], Client] = {}
 
@@ -62,7 +62,7 @@ class Response:
 
 
 class PipelineMgrError(Exception):
-    """A call failed; the message says what is wrong and what to do."""
+    """A call failed; the message has the cause and the remedy."""
 
 
 class Config(Protocol):
@@ -132,17 +132,17 @@ class PipelineMgr:
             `run_status` is `scheduled` and `run_id` is the run; or a status other than 200 and a `message`.
         """
         with self._raising(f"start the run of training job '{trainingjob_name}'"):
-            return _answered(lambda: start_job(self.client, training_details, str(trainingjob_name), self.profile))
+            return _response(lambda: start_job(self.client, training_details, str(trainingjob_name), self.profile))
 
     def terminate_training(self, run_id: str) -> Response:
         """Terminates any run; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
-            return _answered(lambda: responses.run_body(self.client.runs.terminate(str(run_id))))
+            return _response(lambda: responses.run_body(self.client.runs.terminate(str(run_id))))
 
     @property
     def client(self) -> Client:
         """The client; tests of the training manager patch it."""
-        return _client_of(self._target)
+        return _client(self._target)
 
     @contextmanager
     def _raising(self, what: str) -> Iterator[None]:
@@ -160,7 +160,7 @@ def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], t
             the training manager catches that.
     """
     try:
-        return _of(training_config_obj).start_training(dict_data, trainingjob_name)
+        return _manager(training_config_obj).start_training(dict_data, trainingjob_name)
     except PipelineMgrError as error:
         requests = sys.modules.get("requests")
         kind = ConnectionError if requests is None else requests.exceptions.ConnectionError
@@ -169,10 +169,10 @@ def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], t
 
 def terminate_training(training_config_obj: Config, run_id: str) -> Response:
     """Terminates a run, with the adapter of the training manager's configuration."""
-    return _of(training_config_obj).terminate_training(run_id)
+    return _manager(training_config_obj).terminate_training(run_id)
 
 
-def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
+def _response(call: Callable[[], Mapping[str, Json]]) -> Response:
     """Makes a call; a failure is a response, too, unless the adapter could not be called."""
     try:
         return Response(int(HTTPStatus.OK), call())
@@ -183,7 +183,7 @@ def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
         return Response(status, responses.error_body(status, error.message, error.reason, error.request_id))
 
 
-def _client_of(target: str) -> Client:
+def _client(target: str) -> Client:
     """Returns the client for an adapter; if empty, the target is that of the environment.
 
     There is one client per adapter and process: gRPC does not survive a fork, and the training manager's
@@ -199,7 +199,7 @@ def _client_of(target: str) -> Client:
         return _clients[key]
 
 
-def _of(config: Config) -> PipelineMgr:
+def _manager(config: Config) -> PipelineMgr:
     return PipelineMgr(f"{config.kf_adapter_ip}:{config.kf_adapter_port}")
 
 

@@ -1,6 +1,6 @@
 """A KFP that holds the same in two namespaces and in none, and that no call changes.
 
-It answers as a multi-user KFP does to an adapter that may do everything. So what a caller gets depends on the adapter
+It responds as a multi-user KFP does to an adapter that may do everything. So what a caller gets depends on the adapter
 alone. It may also refuse what its user may not do, in the words of 2.17.0. Without a namespace its lists hold
 everything, which is more than any KFP lists: so nothing depends on that.
 """
@@ -53,7 +53,7 @@ class TeamKfp:
 
     Attributes:
         folder: Where the artifact's file is.
-        multi_user: Whether it says that it has several users.
+        multi_user: Whether it reports that it has several users.
         allows: Whether the user named by the adapter may do something in a namespace.
     """
 

@@ -58,7 +58,7 @@ def total(found: Outcome) -> int | None:
     return answer.total_size if answer.HasField("total_size") else None
 
 
-def test_a_reader_is_told_the_namespace(adapter: Adapter) -> None:
+def test_a_reader_error_names_the_namespace(adapter: Adapter) -> None:
     """Who may change something elsewhere, but only read it here, learns role and namespace; nothing is sent to KFP."""
     before = len(adapter.kfp.server.paths("POST"))
     found = adapter.about(RUNS + "Terminate", "mixed", OWN)
@@ -108,7 +108,7 @@ def test_lists_of_an_experiment(adapter: Adapter) -> None:
 
 
 def test_a_watch_of_a_filter(adapter: Adapter) -> None:
-    """A watch shows own runs only; what it claims to know of foreign ones it is told not to exist."""
+    """A watch shows own runs only; what it claims to know of foreign ones the events report as missing."""
     known = {key("runs", OTHER): "etag", key("runs", ABSENT): "etag"}
     request = run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter(), known_etags=known)
     channel, token = adapter.shown["reader-in-own"]

@@ -32,7 +32,7 @@ _KINDS = ("pipelines", "versions", "runs", "experiments", "recurringruns")
 
 
 def test_every_rpc_has_a_case() -> None:
-    """A new RPC is refused here until the table says what it needs, and the adapter agrees with the table."""
+    """A new RPC is refused here until the table has its needs, and the adapter agrees with the table."""
     assert CASES.keys() == METHODS.keys()
     assert {path: case.needs for path, case in CASES.items()} == {path: one.role for path, one in METHODS.items()}
 

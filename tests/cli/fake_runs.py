@@ -120,7 +120,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Retry(self, request: run_pb2.RetryRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Retries a run; like the adapter's, the answer has no experiment name."""
+        """Retries a run; like the adapter's, the response has no experiment name."""
         run = self._of(request, context)
         run.state = run_pb2.RUN_STATE_RUNNING
         bare = run_pb2.Run()

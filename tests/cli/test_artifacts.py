@@ -78,7 +78,7 @@ def test_get(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_get_never_replaces_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
-    """An existing file is an error that says how to replace it."""
+    """An existing file is an error that explains how to replace it."""
     path = tmp_path / "m"
     path.write_bytes(b"mine")
     words = ("artifacts", "get", "r0", "each[0]/train", "model", "-o", str(path))
@@ -112,7 +112,7 @@ def test_get_several(kfadapter: Kfadapter, tmp_path: Path) -> None:
         (("r0", "each[0]/train", "loss"), 5, "its artifacts are: 'metrics', 'model'"),
     ],
 )
-def test_what_is_not_there(kfadapter: Kfadapter, words: tuple[str, ...], code: int, text: str) -> None:
+def test_missing_resources(kfadapter: Kfadapter, words: tuple[str, ...], code: int, text: str) -> None:
     """The error names what was not found, and what exists instead."""
     ended = kfadapter("artifacts", "get", *words)
     assert ended.code == code
@@ -185,8 +185,8 @@ def test_metrics_in_another_order(kfadapter: Kfadapter) -> None:
     assert "Did you mean 'each[1]/train/accuracy'?" in unknown
 
 
-def test_no_more_than_wanted(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """`--limit` limits the runs; stderr says that there may be more."""
+def test_no_more_than_requested(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """`--limit` limits the runs; stderr reports that there may be more."""
     ended = kfadapter("runs", "metrics", "--limit", "2", "-o", "json")
     assert [row["run_id"] for row in json.loads(ended.out)] == ["r0", "r1"]
     assert "--limit 0 shows all" in ended.err

@@ -179,7 +179,7 @@ def test_the_question(runs: FakeRuns, kfadapter: Kfadapter) -> None:
     assert runs.runs == {}
 
 
-def test_ctrl_c_says_what_was_done(kfadapter: Kfadapter) -> None:
+def test_ctrl_c_reports_what_was_done(kfadapter: Kfadapter) -> None:
     """Ctrl-C ends the work with exit code 130, and the output has what was done, may be done, and was not tried."""
     program = (
         "import os, signal\n"
@@ -239,7 +239,7 @@ def test_prune(kfadapter: Kfadapter, old: FakeRuns, words: str, expected: str, p
     assert "".join(changed(old)) == expected
 
 
-def test_prune_says_of_how_many(kfadapter: Kfadapter, old: FakeRuns) -> None:
+def test_prune_reports_the_number_of_runs(kfadapter: Kfadapter, old: FakeRuns) -> None:
     """A dry run lists the runs and deletes nothing; without a terminal, --yes is required."""
     ended = kfadapter("runs", "prune", "--keep", "1", "--dry-run")
     assert ended.err == "would delete 2 of 3 finished runs; nothing was deleted\n"

@@ -16,7 +16,7 @@ from tests.transcripts import PIPELINES
 
 from kfadapter_grpc.check import rules as all_rules
 from kfadapter_grpc.check.findings import findings
-from kfadapter_grpc.check.pipeline import pipeline_of
+from kfadapter_grpc.check.pipeline import read_documents
 from kfadapter_grpc.check.rule import CLUSTERS, LAPTOP, Finding, Rule
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ STAYS = {("loops_outputs", "for-loop-6"), ("loops_outputs", "for-loop-3/see-text
 
 def found_in(content: bytes | str) -> list[Finding]:
     """Returns the findings in a compiled pipeline."""
-    pipeline = pipeline_of(list(yaml.load_all(content, yaml.CSafeLoader)))
+    pipeline = read_documents(list(yaml.load_all(content, yaml.CSafeLoader)))
     assert pipeline is not None
     return findings(pipeline)
 
@@ -432,8 +432,8 @@ def test_errors_end_with_8(kfadapter: Kfadapter, nested: Path) -> None:
     assert (ended.code, ended.err) == (8, "2 errors, 1 warning\n")
     first, what, do = ended.out.splitlines()[:3]
     assert first == "error: for-loop-1: loop-item-in-text (2.5, 2.17, next, laptop)"
-    assert what.startswith("  'loop-item-param-2' is the item of a loop inside a text")
-    assert do == "  Give the component the item as an input of its own, and make the text there."
+    assert what.startswith("  'loop-item-param-2' is a loop item in a string")
+    assert do == "  Pass the item to the component as its own input, and build the string there."
 
 
 def test_nothing_found(kfadapter: Kfadapter) -> None:

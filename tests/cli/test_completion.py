@@ -70,7 +70,7 @@ def offered(target: str, shell: str, *words: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for the adapter's answer on a busy machine, too."""
+    """Waits for the adapter's response on a busy machine, too."""
     monkeypatch.setattr(completion, "SECONDS", 60.0)
 
 
@@ -109,7 +109,7 @@ def test_names_of_versions(shell: str, stocked: str) -> None:
 
 
 @pytest.mark.slow
-def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
+def test_bash_continues_after_a_colon(target: str, fake: FakeAdapter) -> None:
     """In bash a colon ends a word, so the text before it is not offered again."""
     for name in ("team:train:a", "team:train b", "other"):
         fake.add(name)
@@ -146,7 +146,7 @@ def test_a_name_that_looks_like_an_option_is_not_offered(shell: str, target: str
 
 
 @pytest.mark.slow
-def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
+def test_the_line_decides_which_adapter_is_called(stocked: str, fake: FakeAdapter) -> None:
     """--target and --namespace apply before and after the command, and take precedence over the environment."""
     for words in (
         ("--target", stocked, "--namespace", "team-a", "get", "tr"),
@@ -167,7 +167,7 @@ def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
-def test_nobody_there_is_no_noise(shell: str) -> None:
+def test_completion_without_an_adapter_is_silent(shell: str) -> None:
     """If the adapter is unreachable, completion offers nothing, prints nothing and does not fail."""
     done = complete("127.0.0.1:1", shell, "get", "tr")
     assert (done.returncode, done.stdout.strip().removeprefix("_files"), done.stderr) == (0, "", "")
@@ -175,7 +175,7 @@ def test_nobody_there_is_no_noise(shell: str) -> None:
 
 @pytest.mark.slow
 def test_a_silent_adapter_is_not_waited_for(stocked: str, fake: FakeAdapter) -> None:
-    """Completion gives up on an adapter that does not answer within a second."""
+    """Completion gives up on an adapter that does not respond within a second."""
 
     def hold() -> None:
         fake.hold.wait(30)
@@ -245,7 +245,7 @@ def test_runs(fake: FakeAdapter) -> None:
 
 
 def test_a_search_that_ends_is_silent(monkeypatch: pytest.MonkeyPatch, fake: FakeAdapter) -> None:
-    """While a line is completed, no note says that a run was looked for among the newest only."""
+    """While a line is completed, no note reports that a run was looked for among the newest only."""
     monkeypatch.setattr(references, "SEARCHED", 1)
     runs = FakeRuns()
     for _ in range(3):

@@ -136,7 +136,7 @@ def test_a_token_goes_to_its_own_adapter_only(secure: str, monkeypatch: pytest.M
     assert (current.code, current.out) == (ExitCode.NOT_FOUND, "")
 
 
-def test_set_changes_what_is_given() -> None:
+def test_set_changes_only_the_set_options() -> None:
     """The other options stay; show and list show them; without a name, none is the current one."""
     cli("config", "set", "a", "--target", "a:1", "--tls")
     cli("config", "set", "a", "--namespace", "n")
@@ -195,7 +195,7 @@ def test_mistakes(arguments: list[str], words: str, home: Path) -> None:
         b'{"contexts": {}, "current": []}',
     ],
 )
-def test_an_odd_file(home: Path, content: bytes) -> None:
+def test_a_malformed_file(home: Path, content: bytes) -> None:
     """It is an error that names the file, in every command that needs it; others still work, and so does the help."""
     home.mkdir(parents=True)
     (home / "contexts.json").write_bytes(content)
@@ -225,7 +225,7 @@ def test_without_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ended.code, ended.err.splitlines()[0]) == (ExitCode.REFUSED, "error: contexts cannot be stored")
 
 
-def test_dev_names_its_address_where_commands_go_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dev_names_its_address_with_another_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `kfadapter dev` prints to type next calls it, whatever context is the current one."""
 
     def tried() -> str:

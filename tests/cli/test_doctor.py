@@ -37,7 +37,7 @@ from kfadapter_grpc.doctor.server import (
     listening,
     listening_for_health,
     listening_for_metrics,
-    shown_certificate,
+    server_certificate,
     upload_folder,
 )
 from kfadapter_grpc.doctor.verdict import Status, certificate
@@ -83,7 +83,7 @@ def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  a
 
 
 class FakeClient(Client):
-    """A client whose adapter answers as the test says, and is healthy otherwise."""
+    """A client whose adapter responds as scripted by the test, and is healthy otherwise."""
 
     def __init__(self, target: str = "adapter.example:50051", **answers: object) -> None:
         super().__init__(target)
@@ -97,7 +97,7 @@ class FakeClient(Client):
         return answer
 
     def health(self, service: str = "") -> HealthStatus:
-        """Returns the answer set for the service."""
+        """Returns the response set for the service."""
         answer = self._answer(service or "whole", HealthStatus.SERVING)
         assert isinstance(answer, HealthStatus)
         return answer
@@ -107,7 +107,7 @@ class FakeClient(Client):
         return str(self._answer("version", installed_version()))
 
     def reflects(self) -> bool:
-        """Returns the answer that was set."""
+        """Returns the response that was set."""
         return bool(self._answer("reflects", True))
 
     def _watch(self, run_ids: object = (), **_: object) -> Generator[RunGone, None, None]:
@@ -156,7 +156,7 @@ def test_a_line_for_each_check(adapter: str) -> None:
 
 
 def test_no_container_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """For an adapter on this machine, a missing engine is a warning that says what to do; others need none."""
+    """For an adapter on this machine, a missing engine is a warning with the remedy; others need none."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     (found,) = container_engine(FakeClient("localhost:50051"))
     assert (found.status, f"{tmp_path}/docker.sock does not answer" in found.what) == (Status.WARNING, True)
@@ -164,7 +164,7 @@ def test_no_container_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert list(container_engine(FakeClient("adapter.example:50051"))) == []
 
 
-def test_nobody_there() -> None:
+def test_unreachable_adapter() -> None:
     """If the adapter is unreachable, the other checks are skipped; exit code and next step are those of any command."""
     ended = Kfadapter("127.0.0.1:1")("doctor", "-o", "json")
     assert (ended.code, ended.err) == (ExitCode.CANNOT_CONNECT, "")
@@ -189,7 +189,7 @@ UNKNOWN_SERVICE = CallFailedError("no", status=StatusCode.NOT_FOUND, request_id=
         ({"kfp": HealthStatus.NOT_SERVING}, "kfp", Status.FAILED, "cannot reach", "kfadapter doctor --server"),
         ({"version": PermissionDeniedError("who?")}, "read", Status.FAILED, "who?", "access"),
         ({"version": "9.9"}, "version", Status.WARNING, "9.9", "==9.9"),
-        ({"version": ""}, "version", Status.WARNING, "older", "update"),
+        ({"version": ""}, "version", Status.WARNING, "too old to report", "update"),
         ({"ahead": 3600}, "clock", Status.WARNING, "3600 s ahead of", "NTP"),
         ({"ahead": -3600}, "clock", Status.WARNING, "3600 s behind", "NTP"),
         ({"reflects": False}, "reflection", Status.OK, "off", ""),
@@ -202,8 +202,8 @@ def test_what_may_be_wrong(answer: dict[str, object], check: str, status: Status
     assert list(found) == [one.name for one in CHECKS]
     assert found[check].status is status
     assert what in found[check].what
-    said = found[check].next_step
-    assert step in (said if isinstance(said, str) else said.words)
+    output = found[check].next_step
+    assert step in (output if isinstance(output, str) else output.words)
 
 
 def test_what_needs_a_read_that_failed() -> None:
@@ -214,7 +214,7 @@ def test_what_needs_a_read_that_failed() -> None:
     assert {name for name, one in found.items() if one.status is Status.SKIPPED} == {"version", "clock"}
 
 
-def test_an_adapter_that_goes_away_meanwhile() -> None:
+def test_an_adapter_that_disconnects_meanwhile() -> None:
     """A later call that fails is a failure of its check, not of the command."""
     with FakeClient(kfp=CannotConnectError("cannot connect", metadata={"cause": "refused"})) as client:
         found = {verdict.check: verdict for verdict in examine(client)}
@@ -348,7 +348,7 @@ def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.Monkey
     with untrusted(tmp_path) as url:
         monkeypatch.setenv("KFADAPTER_KFP_CA_FILE", str(tmp_path / "ca.pem"))
         _, out = at_server("--kfp-url", url)
-    assert "is accepted, and ends 20" in verdicts(out, "warning")["KFP TLS"]["what"]
+    assert "is accepted, and expires 20" in verdicts(out, "warning")["KFP TLS"]["what"]
     assert "in 2 days" in verdicts(out, "warning")["KFP TLS"]["why"]
 
 
@@ -372,21 +372,21 @@ def test_what_could_not_be_deleted() -> None:
 
 @pytest.mark.usefixtures("free_port")
 @pytest.mark.parametrize(
-    ("multi_user", "namespace", "status", "said"),
+    ("multi_user", "namespace", "status", "output"),
     [
         (True, "", "warning", "no namespace is set"),
-        (True, "team-a", "ok", "'team-a' can be looked into"),
+        (True, "team-a", "ok", "'team-a' can be listed"),
         (False, "team-a", "ok", "ignored"),
         (False, "", "ok", "none is needed"),
     ],
 )
-def test_namespaces(multi_user: bool, namespace: str, status: str, said: str) -> None:
+def test_namespaces(multi_user: bool, namespace: str, status: str, output: str) -> None:
     """A multi-user KFP requires a namespace; a single-user KFP ignores it."""
     options = ["--namespace", namespace] if namespace else []
     with healthy(answers(200, {}), multi_user=multi_user) as url:
         _, out = at_server("--kfp-url", url, *options)
     assert statuses(out)["KFP namespace"] == status
-    assert said in verdicts(out, status)["KFP namespace"]["what"]
+    assert output in verdicts(out, status)["KFP namespace"]["what"]
 
 
 @pytest.mark.usefixtures("free_port")
@@ -423,9 +423,9 @@ def test_wrong_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     config = tmp_path / "kfadapter.toml"
     config.write_text("max_uploads = 0\n")
     code, out = at_server("--config", str(config), "--kfp-url", "kfp")
-    told = json.loads(out)
-    assert [one["status"] for one in told] == ["failed"] * 3 + ["skipped"]
-    assert "did you mean KFADAPTER_LISTEN?" in told[0]["what"]
+    reported = json.loads(out)
+    assert [one["status"] for one in reported] == ["failed"] * 3 + ["skipped"]
+    assert "did you mean KFADAPTER_LISTEN?" in reported[0]["what"]
     assert code == ExitCode.USAGE
 
 
@@ -461,10 +461,10 @@ def test_an_address_of_an_adapter(adapter: str) -> None:
 
 
 def test_an_address_of_another_machine() -> None:
-    """An address of another machine cannot be listened on."""
+    """The server cannot listen on an address of another machine."""
     verdict = listening(Settings.load(listen="192.0.2.1:50051", insecure_listen=True))
     assert verdict.status is Status.FAILED
-    assert "cannot be listened on" in verdict.what
+    assert "cannot listen on" in verdict.what
 
 
 def test_an_address_for_health(adapter: str) -> None:
@@ -492,7 +492,7 @@ def test_an_address_for_metrics() -> None:
     "behaviour", [answers(200, b"node_cpu_seconds_total 1"), answers(404, b"kfadapter_build_info"), resets()]
 )
 def test_an_address_for_metrics_of_a_stranger(behaviour: Behaviour) -> None:
-    """An address with another listener, or one that does not answer, fails: the server would not start."""
+    """An address with another listener, or one that does not respond, fails: the server would not start."""
     with ScriptedKfp().on("GET", "/metrics", behaviour) as stranger:
         verdict = listening_for_metrics(Settings.load(metrics_listen=stranger.url.removeprefix("http://")))
     assert verdict.status is Status.FAILED
@@ -510,14 +510,14 @@ def secured(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_servers_certificate(secured: dict[str, Any]) -> None:
     """The expiry of the server's own certificate is reported in time."""
-    verdict = shown_certificate(Settings.load(**secured))
+    verdict = server_certificate(Settings.load(**secured))
     assert (verdict.check, verdict.status) == ("certificate", Status.WARNING)
-    assert "server.pem ends 20" in verdict.what
-    assert shown_certificate(Settings.load()).status is Status.OK
-    assert shown_certificate(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
+    assert "server.pem expires 20" in verdict.what
+    assert server_certificate(Settings.load()).status is Status.OK
+    assert server_certificate(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
 
 
-def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
+def test_authentication(tmp_path: Path, secured: dict[str, Any]) -> None:
     """Unauthenticated callers, and a token file in which all tokens have expired, are reported."""
     assert callers(Settings.load()).status is Status.OK
     assert callers(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
@@ -575,7 +575,7 @@ def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
     with AdapterServer(settings, [], lambda: True) as server:
         ended = Kfadapter(server.address)("--ca", str(tmp_path / "ca.pem"), "doctor", "-o", "json")
         again = listening(dataclasses.replace(settings, listen=server.address))
-    assert "certificate ends 20" in verdicts(ended.out, "warning")["encryption"]["what"]
+    assert "certificate expires 20" in verdicts(ended.out, "warning")["encryption"]["what"]
     assert (again.status, "in use" in again.what) == (Status.WARNING, True)
 
 
@@ -625,7 +625,7 @@ def test_uploads_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert (verdict.status, "in memory" in verdict.what) == (Status.WARNING, True)
 
 
-def test_uploads_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_uploads_without_space(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A folder without space for the allowed number of concurrent uploads is a warning with the figures."""
     monkeypatch.setattr("kfadapter_grpc.doctor.server._MOUNTS", tmp_path / "none")
     verdict = upload_folder(Settings.load(upload_dir=tmp_path, max_uploads=1000, max_upload_bytes=2**45))
@@ -643,7 +643,7 @@ def _with_token(connection: Connection, received: Received) -> bool:
     return answers(*((200, HEALTHY) if known else (401, REFUSED)))(connection, received)
 
 
-def test_the_doctor_asks_as_the_adapter_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_doctor_uses_the_adapters_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The doctor sends the same credentials to Kubeflow Pipelines as the adapter, and never prints them."""
     token = tmp_path / "token"
     token.write_text("canary")

@@ -70,7 +70,7 @@ def test_json_is_as_it_comes(kfadapter: Kfadapter) -> None:
 
 @pytest.mark.parametrize(("style", "data"), [("json", JSON), ("yaml", YAML.encode())])
 def test_to_a_file(kfadapter: Kfadapter, tmp_path: Path, style: str, data: bytes) -> None:
-    """The file is written, an existing one is replaced, and stderr says so; stdout stays empty."""
+    """The file is written, an existing one is replaced, and stderr reports it; stdout stays empty."""
     path = tmp_path / "파이프라인"
     path.write_bytes(b"old")
     ended = kfadapter("download", "train", "-o", style, "--to", str(path))

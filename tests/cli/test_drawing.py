@@ -139,7 +139,7 @@ def test_a_picture_fits_into_any_window(width: int, height: int, marks: Marks, m
     assert marks is UNICODE or all(map(str.isascii, lines))
 
 
-def test_what_matters_is_shown_where_there_is_little_room() -> None:
+def test_priorities_in_a_small_window() -> None:
     """Failed tasks stay before running ones, those before logs, pending and finished ones; the others are counted."""
     assert drawn(running(*TASKS), size=(80, 4), tails={"fit1": "epoch 3"}) == [
         "훈련  RUNNING  1m15s  1 of 3 tasks",
@@ -173,8 +173,8 @@ def test_the_last_line_of_a_log() -> None:
     assert alone[1:3] == ["● 준비    RUNNING     1m15s", "    | 읽는 중"]
 
 
-def test_an_unreachable_kfp_is_said_first() -> None:
-    """While Kubeflow Pipelines is unreachable, the first line says so."""
+def test_an_unreachable_kfp_is_reported_first() -> None:
+    """While Kubeflow Pipelines is unreachable, the first line reports it."""
     assert (
         drawn(running(*TASKS), missing="Kubeflow Pipelines")[0] == "Kubeflow Pipelines is unreachable; waiting for it"
     )
@@ -195,7 +195,7 @@ def test_a_retried_run_is_judged_by_its_end() -> None:
         _judge([Followed(Run("r", state=RunState.CANCELED))], ClientOptions())
 
 
-def test_only_changes_are_told() -> None:
+def test_only_changes_are_reported() -> None:
     """Only tasks and runs whose state or problem changed are reported."""
     one = Followed(running())
     assert [changed.name for changed in one.update(running(*TASKS[:2]))] == ["준비", "loop"]
@@ -280,7 +280,7 @@ def test_a_bounded_number_of_logs_is_read() -> None:
 
 
 def test_logs_that_cannot_be_read_are_not_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    """A log that KFP does not serve has no line, is not asked for again, and makes no noise."""
+    """A log that KFP does not serve has no line, is not requested again, and makes no noise."""
     logs = Logs("fit0")
     tails = LogTails(cast("Client", logs))
     for _ in range(2):

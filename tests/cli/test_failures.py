@@ -76,7 +76,7 @@ def test_every_error_class_has_its_exit_code(cls: type[AdapterError]) -> None:
     assert exit_code(cls("x")) == EXIT_CODES[cls.reason]
 
 
-def test_the_table_holds_no_class_that_is_gone() -> None:
+def test_the_table_has_existing_classes_only() -> None:
     """Every row of the table is an existing error class."""
     assert set(EXIT_CODES) == {cls.reason for cls in CLASSES}
 
@@ -190,7 +190,7 @@ def test_an_error_has_three_parts(kfadapter: Kfadapter) -> None:
     ]
 
 
-def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+def test_several_wrong_fields_are_all_reported(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """The message names every wrong field."""
     fake.failures = [InvalidFieldError.of_all([FieldViolation("name", "is empty"), FieldViolation("tags", "too many")])]
     ended = kfadapter("get", "x")
@@ -200,7 +200,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
 
 
 @pytest.mark.slow
-def test_nobody_there() -> None:
+def test_unreachable_adapter() -> None:
     """If the server is unreachable, the error names its address, the cause, and the command that starts one."""
     from tests.cli.conftest import Kfadapter  # noqa: PLC0415  a fixture would start a server
 
@@ -224,7 +224,7 @@ def test_choices_on_one_line(kfadapter: Kfadapter) -> None:
     assert "error: Missing option '--role'. Choose from: reader, writer\n" in kfadapter("token", "x").err
 
 
-def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_read_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """An OS error is reported in words, without a traceback."""
     assert report(PermissionError(13, "Permission denied", "x.yaml")) is ExitCode.REFUSED
     assert capsys.readouterr().err == (
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) 
     )
 
 
-def test_a_fault_of_the_program_is_told_in_three_parts(
+def test_a_fault_of_the_program_is_reported_in_three_parts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected exception has three parts and an exit code too; its traceback is shown on request."""
@@ -246,9 +246,9 @@ def test_a_fault_of_the_program_is_told_in_three_parts(
         raise KeyError("x")
     except KeyError as error:
         report(error)
-    told = capsys.readouterr().err
-    assert told.startswith("Traceback")
-    assert told.endswith("\n".join(lines) + "\n")
+    reported = capsys.readouterr().err
+    assert reported.startswith("Traceback")
+    assert reported.endswith("\n".join(lines) + "\n")
 
 
 def test_every_exit_code_is_in_the_help(kfadapter: Kfadapter) -> None:
@@ -276,7 +276,7 @@ def test_a_target_that_is_one(target: str) -> None:
     ClientOptions(target).client().close()
 
 
-def test_another_server_is_not_told_to_be_started(capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_server_is_not_suggested_to_be_started(capsys: pytest.CaptureFixture[str]) -> None:
     """If another server listens at the address, or no server can, the next step is to check the address."""
     error = CannotConnectError(
         "cannot connect to x:1", metadata={"target": "x:1", "cause": "Trying to connect an http1.x server"}

@@ -72,7 +72,7 @@ def test_ascii(kfadapter: Kfadapter, train: str) -> None:
 
 
 def test_a_narrow_terminal_gets_a_list(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """A graph that is too wide is listed, and stderr says why and how to draw it."""
+    """A graph that is too wide is listed, and stderr has the reason and how to draw it."""
     tasks = [pb.Task(name=f"a{number}", kind=CONTAINER) for number in range(30)]
     tasks += [pb.Task(name=f"b{n}", kind=CONTAINER, depends_on=[f"a{n}", f"a{(n + 7) % 30}"]) for n in range(30)]
     fake.add("wide", pb.PipelineSpecSummary(tasks=tasks))
@@ -92,7 +92,7 @@ def test_documents(kfadapter: Kfadapter, train: str) -> None:
     assert "  t1 -> t2;\n" in kfadapter("graph", train, "-o", "dot").out
 
 
-def test_the_version_that_was_asked_for(kfadapter: Kfadapter, fake: FakeAdapter, train: str) -> None:
+def test_the_version_that_was_requested(kfadapter: Kfadapter, fake: FakeAdapter, train: str) -> None:
     """The latest version is drawn, or the one given; a missing version is an error."""
     fake.add_version(train, "2", pb.PipelineSpecSummary(tasks=[pb.Task(name="new", kind=CONTAINER)]))
     assert "new" in kfadapter("graph", train).out
@@ -102,7 +102,7 @@ def test_the_version_that_was_asked_for(kfadapter: Kfadapter, fake: FakeAdapter,
 
 
 def test_no_tasks(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """For a pipeline without tasks stderr says that there is nothing to draw; a document is empty but valid."""
+    """For a pipeline without tasks stderr reports that there is nothing to draw; a document is empty but valid."""
     fake.add("empty", pb.PipelineSpecSummary())
     fake.add("unknown")
     for name in ("empty", "unknown"):
@@ -111,8 +111,10 @@ def test_no_tasks(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
         assert kfadapter("graph", name, "-o", "mermaid").out == "flowchart TD\n"
 
 
-def test_what_was_not_understood_is_said(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """If parts of a pipeline were not understood, stderr says that the picture may lack them."""
+def test_what_was_not_understood_is_reported(
+    kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
+) -> None:
+    """If parts of a pipeline were not understood, stderr reports that the picture may lack them."""
     spec.unknown_parts.append("root.dag.tasks.odd")
     fake.add("odd", spec)
     ended = kfadapter("graph", "odd")
@@ -138,9 +140,9 @@ def test_a_terminal_without_korean(target: str, train: str, form: str) -> None:
         [PROGRAM, "--target", target, "graph", train, "-o", form],
         capture_output=True, env=environment, check=True, timeout=60,
     )  # fmt: skip
-    told = done.stdout.decode("ascii")
+    reported = done.stdout.decode("ascii")
     shown = {"text": "| \\ud559\\uc2b5", "svg": ">&#54617;&#49845;<", "mermaid": "#54617;#49845;", "dot": "&#54617;"}
-    assert shown[form] in told
+    assert shown[form] in reported
 
 
 @pytest.mark.parametrize("arguments", [["--width", "19"], ["--width", "x"], ["-o", "png"]])

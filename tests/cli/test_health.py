@@ -72,7 +72,7 @@ def test_serving(service: str, kfadapter: Kfadapter) -> None:
     assert (ended.code, ended.out, ended.err) == (ExitCode.OK, "SERVING\n", "")
 
 
-def test_without_a_name_the_adapter_is_asked(kfadapter: Kfadapter) -> None:
+def test_without_a_name_the_adapter_is_checked(kfadapter: Kfadapter) -> None:
     """Without a service name the adapter itself is checked."""
     assert kfadapter("health").out == "SERVING\n"
 
@@ -96,7 +96,7 @@ def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
     assert ended.err.startswith(f"error: Kubeflow Pipelines is unreachable from {kfadapter.target}\n")
     assert "kfadapter doctor --server" in ended.err
-    health.report_kfp(answers=True)
+    health.report_kfp(responds=True)
     assert kfadapter("health", "kfp").out == "SERVING\n"
 
 
@@ -109,21 +109,21 @@ def test_an_unknown_service(kfadapter: Kfadapter) -> None:
     assert "kfp" in ended.err
 
 
-def test_nobody_there() -> None:
-    """If the adapter is unreachable, the exit code says so."""
+def test_unreachable_adapter() -> None:
+    """If the adapter is unreachable, the exit code shows it."""
     ended = Kfadapter("127.0.0.1:1")("health")
     assert (ended.code, ended.out) == (ExitCode.CANNOT_CONNECT, "")
     assert "cannot connect to 127.0.0.1:1" in ended.err
 
 
-def test_an_adapter_that_does_not_answer() -> None:
+def test_an_adapter_that_does_not_respond() -> None:
     """A stalled adapter is a timeout, with its own exit code."""
     servicer = SilentServicer()
     with serving(servicer) as address:
         ended = Kfadapter(address)("health", "--timeout", "0.2")
         servicer.released.set()
     assert (ended.code, ended.out) == (ExitCode.TIMED_OUT, "")
-    assert f"no answer from {address} in time" in ended.err
+    assert f"no response from {address} in time" in ended.err
 
 
 def test_a_server_without_health_checks() -> None:
@@ -135,7 +135,7 @@ def test_a_server_without_health_checks() -> None:
     assert "check that --target is a kfadapter" in ended.err
 
 
-def test_the_client_tells_health_as_a_value(target: str, health: Health) -> None:
+def test_the_client_reports_health_as_a_value(target: str, health: Health) -> None:
     """The library returns health as a value, also if it is not serving; only an unknown service is an error."""
     with Client(target) as client:
         assert client.health() is HealthStatus.SERVING

@@ -38,7 +38,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 def test_a_story(issuer: Issuer, target: str, fake: FakeAdapter, home: Path) -> None:
-    """A context with an issuer: log in, call, log out; what to type next is said, and no token is ever printed."""
+    """A context with an issuer: log in, call, log out; the next command is printed, and no token is ever printed."""
     fake.add("train")
     made = cli("config", "set", "prod", "-t", target, "--issuer", issuer.url, "--client-id", "cli")
     cli("config", "use", "prod")
@@ -69,7 +69,7 @@ def test_the_issuer_is_kept(issuer: Issuer, target: str, tmp_path: Path) -> None
     (tmp_path / "token").write_text("kfa_x")
     cli("config", "set", "a", "-t", target, "--token-file", "token")
     given = ("--context", "a", "login", "--issuer", issuer.url, "--client-id", "cli", "--scope", "openid")
-    issuer.answers = [refused("access_denied"), tokens(refresh_token=None)]
+    issuer.responses = [refused("access_denied"), tokens(refresh_token=None)]
     denied = cli(*given)
     assert (denied.code, "error: the login was denied\n" in denied.err) == (ExitCode.NOT_ALLOWED, True)
     assert "token_file" in json.loads(cli("config", "show", "a", "-o", "json").out)
@@ -93,8 +93,8 @@ def test_the_issuer_is_kept(issuer: Issuer, target: str, tmp_path: Path) -> None
 def test_a_login_that_fails(
     issuer: Issuer, target: str, answers: list[tuple[int, object]], code: int, words: str
 ) -> None:
-    """It has an exit code of the table and says what to do next."""
-    issuer.answers = answers
+    """It has an exit code of the table and the next step."""
+    issuer.responses = answers
     cli("config", "set", "a", "-t", target, "--issuer", issuer.url, "--client-id", "cli")
     ended = cli("--context", "a", "login")
     assert (ended.code, words in ended.err, "\nnext:  " in ended.err) == (code, True, True), ended.err
@@ -192,7 +192,7 @@ def test_mistakes(arguments: list[str], words: str) -> None:
         {"exec": {"command": "x"}, "token_file": "x"},
     ],
 )
-def test_an_odd_file(home: Path, context: dict[str, object]) -> None:
+def test_a_malformed_file(home: Path, context: dict[str, object]) -> None:
     """It is an error that names the file and the context."""
     home.mkdir(parents=True)
     (home / "contexts.json").write_text(json.dumps({"contexts": {"a": {"target": "a:1", **context}}}))

@@ -30,7 +30,7 @@ def outbox(tmp_path: Path) -> Path:
         box = Outbox(database)
         box.begin(at(), "")
         for number, status in enumerate(("pending", "parked", "delivered", "superseded", "discarded", "parked"), 1):
-            written = box.take(seen(f"run-{number}", "FAILED", at(minutes=1)))
+            written = box.record(seen(f"run-{number}", "FAILED", at(minutes=1)))
             assert written is not None
             with database.writing() as connection:
                 connection.execute(
@@ -47,7 +47,7 @@ def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         ((), "no receiver: set TRAININGMGR_HOST and TRAININGMGR_PORT"),
         (("--url", "tm:32002"), "is no URL of http or https"),
@@ -67,11 +67,11 @@ def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--all",), "ids and --all belong to --retry or --discard"),
     ],
 )
-def test_mistakes_are_told(kfadapter: Kfadapter, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes_are_reported(kfadapter: Kfadapter, tmp_path: Path, arguments: tuple[str, ...], output: str) -> None:
     """Missing or wrong options are reported before any file is opened, with exit code 2; secrets are not printed."""
     ended = kfadapter("notify", "--outbox", str(tmp_path / "box" / "notices.db"), *arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-    assert said in ended.err
+    assert output in ended.err
     assert "secret" not in ended.err
     assert not (tmp_path / "box").exists()
 
@@ -91,12 +91,12 @@ def test_a_token_does_not_go_far_in_plain_text(kfadapter: Kfadapter, tmp_path: P
     """A token for a remote receiver requires TLS or the flag that accepts the risk."""
     token = tmp_path / "token"
     token.write_text("t")
-    told = ("--url", "http://receiver.example/", "--receiver-token-file", str(token))
-    ended = kfadapter("notify", "--outbox", str(tmp_path / "n.db"), *told)
+    reported = ("--url", "http://receiver.example/", "--receiver-token-file", str(token))
+    ended = kfadapter("notify", "--outbox", str(tmp_path / "n.db"), *reported)
     assert (ended.code, "without TLS" in ended.err) == (ExitCode.USAGE, True)
     # With the flag it fails at the next check: the outbox path is not in a folder.
     (tmp_path / "file").touch()
-    ended = kfadapter("notify", "--outbox", str(tmp_path / "file" / "n.db"), *told, "--insecure-receiver-token")
+    ended = kfadapter("notify", "--outbox", str(tmp_path / "file" / "n.db"), *reported, "--insecure-receiver-token")
     assert ended.code == ExitCode.REFUSED
 
 
@@ -134,7 +134,7 @@ def test_what_is_listed(kfadapter: Kfadapter, outbox: Path) -> None:
     assert kfadapter("notify", "--outbox", str(outbox), "--list", "-o", "name").out.split() == list("123456")
 
 
-def test_an_outbox_that_is_not_there(kfadapter: Kfadapter, tmp_path: Path) -> None:
+def test_a_missing_outbox(kfadapter: Kfadapter, tmp_path: Path) -> None:
     """Reading a missing outbox does not create it."""
     path = tmp_path / "notices.db"
     for what in (("--list",), ("--retry", "1"), ("--discard", "--all")):

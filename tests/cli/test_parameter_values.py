@@ -55,7 +55,7 @@ def test_pairs() -> None:
     assert pairs(["a=b=c", "도시=서울", "d="]) == {"a": "b=c", "도시": "서울", "d": ""}
 
 
-def test_all_malformed_pairs_are_told_at_once() -> None:
+def test_all_malformed_pairs_are_reported_at_once() -> None:
     """All malformed pairs are reported at once."""
     with pytest.raises(typer.BadParameter) as caught:
         pairs(["a", "=b", "c=1", "c=2"])

@@ -85,13 +85,15 @@ def test_get_shows_the_pipeline_and_its_parameters(
     ]
 
 
-@pytest.mark.parametrize(("kind", "told"), [(pb.PIPELINE_FORMAT_KFP_V2, True), (pb.PIPELINE_FORMAT_UNSPECIFIED, False)])
-def test_no_parameters_are_told_where_the_file_is_known(
-    kind: pb.PipelineFormat.ValueType, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
+@pytest.mark.parametrize(
+    ("kind", "reported"), [(pb.PIPELINE_FORMAT_KFP_V2, True), (pb.PIPELINE_FORMAT_UNSPECIFIED, False)]
+)
+def test_no_parameters_are_reported_where_the_file_is_known(
+    kind: pb.PipelineFormat.ValueType, reported: bool, kfadapter: Kfadapter, fake: FakeAdapter
 ) -> None:
-    """A pipeline without parameters says so; for an unknown format parameters are not mentioned."""
+    """For a pipeline without parameters the output reports it; for an unknown format parameters are not mentioned."""
     fake.add("train", pb.PipelineSpecSummary(format=kind))
-    assert ("Parameters   none" in kfadapter("get", "train").out) is told
+    assert ("Parameters   none" in kfadapter("get", "train").out) is reported
 
 
 TASKS = [
@@ -147,7 +149,7 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
     ]
 
 
-def test_tasks_of_one_name_are_told_apart(
+def test_tasks_of_one_name_are_distinguished(
     kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
 ) -> None:
     """Tasks with the same name are shown with the names of their groups."""
@@ -209,7 +211,7 @@ def test_delete_one_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     assert "train" in fake.pipelines
 
 
-def test_what_a_list_does_not_tell_is_null(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+def test_fields_missing_in_a_list_are_null(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """Fields that a list of versions does not contain, such as tags and checksums, are null rather than empty."""
     fake.add("train")
     (record,) = json.loads(kfadapter("versions", "train", "-o", "json").out)
@@ -240,7 +242,7 @@ def test_get_as_json_keeps_types(kfadapter: Kfadapter, fake: FakeAdapter, spec: 
     assert parameters["odd"]["declared_type"] == "GCSPath"
 
 
-def test_yaml_says_what_json_says(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+def test_yaml_equals_json(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
     """YAML and JSON contain the same document."""
     fake.add("train", spec)
     as_json = json.loads(kfadapter("get", "train", "-o", "json").out)
@@ -267,8 +269,8 @@ def test_get_by_id(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
         (UUID + "x", None, PipelineRef(name=UUID + "x")),
     ],
 )
-def test_names_and_ids_are_told_apart(text: str, by_id: bool | None, ref: PipelineRef) -> None:
-    """A complete UUID is an id, unless an option says otherwise; no call is made to find that out."""
+def test_names_and_ids_are_distinguished(text: str, by_id: bool | None, ref: PipelineRef) -> None:
+    """A complete UUID is an id, unless an option selects otherwise; no call is made to find that out."""
     assert pipeline_reference(Client("127.0.0.1:1"), text, by_id=by_id) == ref
 
 
@@ -311,7 +313,7 @@ def test_limit_ends_the_listing(kfadapter: Kfadapter, fake: FakeAdapter) -> None
 
 
 def test_an_empty_list_is_no_data(kfadapter: Kfadapter) -> None:
-    """For an empty list stdout has only the empty document; with a table, stderr says that nothing was found."""
+    """For an empty list stdout has only the empty document; with a table, stderr reports that nothing was found."""
     assert kfadapter("list") == kfadapter("list", "-o", "table")
     assert (kfadapter("list").out, kfadapter("list").err) == ("", "no pipelines\n")
     assert kfadapter("list", "-o", "json").out == "[]\n"
@@ -342,7 +344,7 @@ def test_data_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter)
 
 
 @pytest.mark.parametrize("char", ["\x9b", "\x7f", "\u202e", "\u2066", "\u061c", "\u2028"])
-def test_data_cannot_turn_a_line_round(kfadapter: Kfadapter, fake: FakeAdapter, char: str) -> None:
+def test_data_cannot_reverse_a_line(kfadapter: Kfadapter, fake: FakeAdapter, char: str) -> None:
     """C1 controls, and characters that change the text direction or break a line, are escaped, too."""
     fake.add("train", description=f"a{char}b")
     shown = char.encode("unicode_escape").decode()
@@ -370,7 +372,7 @@ def test_long_lines_are_not_broken_for_pipes(kfadapter: Kfadapter, fake: FakeAda
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_delete_says_how_many_versions_went(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+def test_delete_reports_the_number_of_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """Deleting more than one version requires --force; the output names the number deleted."""
     fake.add("train")
     fake.add_version("train", "2")
@@ -382,7 +384,7 @@ def test_delete_says_how_many_versions_went(kfadapter: Kfadapter, fake: FakeAdap
     assert fake.pipelines == {}
 
 
-def test_delete_what_is_not_there(kfadapter: Kfadapter) -> None:
+def test_delete_a_missing_pipeline(kfadapter: Kfadapter) -> None:
     """A missing pipeline is an error, except with --allow-missing."""
     assert kfadapter("delete", "absent").code == ExitCode.NOT_FOUND
     allowed = kfadapter("delete", "absent", "--allow-missing")
@@ -419,7 +421,7 @@ def test_times_are_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """For a wrong command line nothing is sent, the exit code is 2, and stderr says what is wrong."""
+    """For a wrong command line nothing is sent, the exit code is 2, and stderr reports what is wrong."""
     ended = kfadapter(*arguments)
     assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
     assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["error", "why", "next"]
@@ -430,8 +432,8 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
 @pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions list", "pipeline_version_id")])
 def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfadapter: Kfadapter) -> None:
     """The help names exactly the fields that the adapter sorts by."""
-    told = " ".join(kfadapter(*command.split(), "--help").out.split())
-    assert f"created_at, name or {id_field}; append desc for descending order: 'name desc'." in told
+    reported = " ".join(kfadapter(*command.split(), "--help").out.split())
+    assert f"created_at, name or {id_field}; append desc for descending order: 'name desc'." in reported
 
 
 def test_update_changes_display_name_and_tags(kfadapter: Kfadapter, fake: FakeAdapter) -> None:

@@ -143,7 +143,7 @@ def test_names_stay_whole_in_a_narrow_terminal(
     assert max(len(head), len(row)) <= int(columns)
 
 
-def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: FakeAdapter) -> None:
+def test_a_terminal_without_space_for_columns_gets_blocks(target: str, fake: FakeAdapter) -> None:
     """At 40 columns each pipeline, and each parameter, is a complete block of lines."""
     spec = pb.PipelineSpecSummary(
         parameters=[pb.Parameter(name="a_rather_long_parameter", description="what it is for " * 5)]
@@ -173,8 +173,8 @@ def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: Fake
     for more in ((), ("--version", "두 번째 버전")):
         lines = in_terminal(target, "get", "훈련", *more, COLUMNS=str(columns), NO_COLOR="1")[1].decode().splitlines()
         assert len(lines) > 10
-        told = [line for line in lines if "kfadapter " not in line]
-        assert [line for line in told if cell_len(line) > columns] == []
+        reported = [line for line in lines if "kfadapter " not in line]
+        assert [line for line in reported if cell_len(line) > columns] == []
         assert [line for line in lines if line != line.rstrip()] == []
 
 
@@ -263,7 +263,7 @@ def test_an_argument_that_is_no_text_is_a_usage_error(target: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "-o", "name"], ["--help"], ["--version"]])
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
-def test_output_that_cannot_be_written_is_told(
+def test_output_that_cannot_be_written_is_reported(
     arguments: list[str], redirection: str, target: str, fake: FakeAdapter
 ) -> None:
     """A closed stdout and a full disk are errors with exit code 8, without further messages from Python."""
@@ -383,7 +383,7 @@ def test_ctrl_c_ends_a_compilation(target: str, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", ExitCode.OK, 0), (b"n\n", ExitCode.CANCELLED, 1)])
-def test_a_terminal_is_asked_before_a_deletion(
+def test_a_terminal_is_prompted_before_a_deletion(
     answer: bytes, code: ExitCode, left: int, target: str, fake: FakeAdapter
 ) -> None:
     """In a terminal the confirmation names the number of versions, and only yes deletes."""
@@ -395,7 +395,7 @@ def test_a_terminal_is_asked_before_a_deletion(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
-def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
+def test_an_unconfirmed_deletion_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
     """Ctrl-D at the confirmation means no: exit code 7, and no delete request is sent."""
     fake.add("train")
     ended, seen = in_terminal(target, "delete", "train", *more, typed=b"\x04")
@@ -419,7 +419,7 @@ def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
     assert "train" in fake.pipelines
 
 
-def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:
+def test_yes_skips_the_confirmation(target: str, fake: FakeAdapter) -> None:
     """There is no confirmation with --yes, nor if the adapter would reject the deletion anyway."""
     fake.add("train")
     fake.add_version("train", "2")
@@ -429,7 +429,7 @@ def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:
     assert fake.pipelines == {}
 
 
-def test_the_order_of_calls_is_what_was_asked(target: str, fake: FakeAdapter) -> None:
+def test_one_command_is_one_call(target: str, fake: FakeAdapter) -> None:
     """One command is one call to the adapter."""
     fake.add("train")
     run(target, "get", "train")

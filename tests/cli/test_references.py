@@ -102,7 +102,7 @@ def test_a_text_that_matches_several_runs(kfadapter: Kfadapter, runs: FakeRuns) 
 
 
 def test_a_search_has_an_end(kfadapter: Kfadapter, runs: FakeRuns, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the newest runs are searched for the beginning of an id, and if there are more a note says so."""
+    """Only the newest runs are searched for the beginning of an id, and if there are more a note reports it."""
     monkeypatch.setattr(references, "SEARCHED", 4)
     monkeypatch.setattr(references, "PAGE", 2)
     add(runs, "abcdef01-0000-4000-8000-000000000001", "old")
@@ -156,7 +156,7 @@ def test_references_to_a_pipeline_and_a_version(kfadapter: Kfadapter, fake: Fake
     ],
 )
 def test_did_you_mean(kfadapter: Kfadapter, runs: FakeRuns, fake: FakeAdapter, words: str, meant: str) -> None:
-    """A name that is not found is answered with the most similar one, on a line of its own."""
+    """A name that is not found gets the most similar one, on a line of its own."""
     fake.add("train")
     fake.add("훈련-12")
     fake.add_version("train", "v1")
@@ -174,7 +174,7 @@ def test_nothing_similar(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
 
 
 def test_commands_and_options(kfadapter: Kfadapter) -> None:
-    """A mistyped command, subcommand or option is answered with the most similar one."""
+    """A mistyped command, subcommand or option gets the most similar one."""
     for words, meant in {"lst": "list", "runs shwo": "show", "get x --versoin 1": "--version"}.items():
         ended = kfadapter(*words.split())
         assert (ended.code, f". Did you mean '{meant}'?\n" in ended.err) == (2, True), words

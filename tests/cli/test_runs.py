@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_run(kfadapter: Kfadapter, runs: FakeRuns, words: 
 
 
 def test_a_dry_run_starts_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """With `--dry-run` the adapter only validates, and the command says so."""
+    """With `--dry-run` the adapter only validates, and the command reports it."""
     ended = kfadapter("run", "train", "-p", "n=7", "--dry-run")
     assert (ended.code, runs.runs) == (0, {})
     assert created(runs).validate_only
@@ -145,7 +145,7 @@ def test_several_runs_end_with_the_worst(kfadapter: Kfadapter, runs: FakeRuns) -
     assert [line.split()[1:] for line in ended.out.splitlines()] == [["a", "FAILED"], ["b", "FAILED"]]
 
 
-def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
+def test_a_missing_run(kfadapter: Kfadapter) -> None:
     """Every command reports an unknown run immediately, with exit code 5."""
     for words in (["watch"], ["logs"], ["terminate"], ["retry"], ["runs", "show"], ["runs", "archive"]):
         ended = kfadapter(*words, "absent")
@@ -155,7 +155,7 @@ def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
 
 
 def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """`runs` lists the newest runs first, with filters; stderr says that there are more than the limit."""
+    """`runs` lists the newest runs first, with filters; stderr reports that there are more than the limit."""
     old, new = (
         runs.add("old", state=run_pb2.RUN_STATE_FAILED),
         runs.add("새 것", state=run_pb2.RUN_STATE_FAILED, error="why\nbecause"),
@@ -173,7 +173,7 @@ def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     assert kfadapter("runs", "nonsense").code == 2
 
 
-def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+def test_show_reports_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """`runs show` prints the tasks as a tree, and a row for each metric."""
     run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
     task = run.tasks.add(name="fit", task_id="t", state=run_pb2.RUN_STATE_SUCCEEDED)
@@ -189,14 +189,14 @@ def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> N
     assert record["tasks"][0]["outputs"][1] == {"name": "text", "value": "결과"}
 
 
-def test_terminate_waits_if_asked(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+def test_terminate_waits_if_requested(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """`terminate` reports that the run is stopping, with `--wait` that it has finished."""
     run = runs.add("r", state=run_pb2.RUN_STATE_RUNNING)
     assert kfadapter("terminate", run.run_id).out == f"run {run.run_id} is stopping: CANCELING\n"
     assert kfadapter("terminate", run.run_id, "--wait", "5").out == f"run {run.run_id} has finished: CANCELED\n"
 
 
-def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+def test_archiving_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """Archive, unarchive, retry and delete report what they did; deleting a missing run can be allowed."""
     run = runs.add("r")
     assert kfadapter("runs", "archive", run.run_id).out == f"archived run {run.run_id}\n"
@@ -328,7 +328,7 @@ def test_like_with_another_version_and_experiment(
 def test_like_what_cannot_be_repeated(
     kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns, old: run_pb2.Run
 ) -> None:
-    """A deleted version or pipeline, and a run of a file, are named; the error says how to go on."""
+    """A deleted version or pipeline, and a run of a file, are named; the error explains how to continue."""
     old.pipeline_version_id = "11111111-0000-4000-8000-000000000099"
     ended = kfadapter("run", "--like", old.run_id)
     assert (ended.code, "its version 11111111-" in ended.err, "was deleted" in ended.err) == (5, True, True)

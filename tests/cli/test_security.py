@@ -137,7 +137,7 @@ def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
         ([], "if it uses TLS: kfadapter --ca FILE"),
     ],
 )
-def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list[str], step: str) -> None:
+def test_failed_handshakes_are_reported(secure: str, tmp_path: Path, arguments: list[str], step: str) -> None:
     """A failed TLS handshake is an error in three parts with the remedy; gRPC adds no lines."""
     words = [str(tmp_path / word) if word.endswith(".pem") else word for word in arguments]
     done = run(secure, *words, "list")
@@ -205,11 +205,11 @@ def test_roles_are_those_of_the_adapter() -> None:
     assert list(get_args(get_type_hints(token)["role"])) == roles
 
 
-def test_settings_of_who_may_call_are_told_at_once(kfadapter: Kfadapter, tmp_path: Path) -> None:
+def test_authentication_settings_are_reported_at_once(kfadapter: Kfadapter, tmp_path: Path) -> None:
     """`serve` reports every mistake in the certificate and token settings at once, with exit code 2."""
     none = str(tmp_path / "none")
     ended = kfadapter("serve", "--listen", "0.0.0.0:0", "--tls-key", none, "--token-file", none)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-    said = json.dumps(ended.err)
-    assert all(name in said for name in ("tls_key (KFADAPTER_TLS_KEY)", "token_file (KFADAPTER_TOKEN_FILE)"))
-    assert "insecure_listen" in said
+    output = json.dumps(ended.err)
+    assert all(name in output for name in ("tls_key (KFADAPTER_TLS_KEY)", "token_file (KFADAPTER_TOKEN_FILE)"))
+    assert "insecure_listen" in output

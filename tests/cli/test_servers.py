@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from kfadapter_embedded import page
+from kfadapter_embedded import page_process
 from kfadapter_embedded.dev import _page_line, banner, check_ports
 from kfadapter_grpc.cli import errors as extras
 from kfadapter_grpc.cli.command import command
@@ -38,7 +38,7 @@ def test_every_setting_has_an_option() -> None:
 
 
 @pytest.mark.parametrize("name", ["log_format", "log_level", "kfp_credentials", "pod_logs"])
-def test_a_choice_that_there_is_not(name: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_choice(name: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown choice is rejected, as an option and as a variable, with the list of choices."""
     one = declared(Settings)[name]
     refused = [kfadapter("serve", "--check", one.flag, "canary")]
@@ -84,8 +84,8 @@ def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeyp
     monkeypatch.setenv("KFADAPTER_LISTN", "x")
     ended = kfadapter("serve", "--check", "--config", str(config), "--listen", "0.0.0.0:1")
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-    for said in ("KFADAPTER_LISTN: ", "max_stream (", "upload_dir (", "insecure_listen ("):
-        assert f" {said}" in ended.err
+    for output in ("KFADAPTER_LISTN: ", "max_stream (", "upload_dir (", "insecure_listen ("):
+        assert f" {output}" in ended.err
 
 
 def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
@@ -137,12 +137,12 @@ def test_missing_packages_are_named(command: str, kfadapter: Kfadapter, monkeypa
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     ended = kfadapter(command)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-    wanted = "server" if command == "serve" else "server,embedded"
-    assert f"next:  pip install 'kfadapter-grpc[{wanted}]'\n" in ended.err
+    expected = "server" if command == "serve" else "server,embedded"
+    assert f"next:  pip install 'kfadapter-grpc[{expected}]'\n" in ended.err
 
 
 @pytest.mark.parametrize("below", [".", "data", "data/deeper"])
-def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_reported(below: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
     """A data folder that is a file, or is below one, is an error that names the file and the remedy."""
     file = tmp_path / "file"
     file.touch()
@@ -164,14 +164,14 @@ def test_an_empty_path_is_a_usage_error(arguments: list[str], kfadapter: Kfadapt
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"), [("/state", Path("/state/kfadapter")), ("relative", None), ("", None), (None, None)]
+    ("value", "expected"), [("/state", Path("/state/kfadapter")), ("relative", None), ("", None), (None, None)]
 )
-def test_data_are_where_xdg_says(value: str | None, wanted: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_folder_follows_xdg(value: str | None, expected: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An absolute XDG_STATE_HOME applies; otherwise the default below the home folder, as in the specification."""
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("XDG_STATE_HOME", value)
-    assert state_folder() == (wanted or Path.home() / ".local" / "state" / "kfadapter")
+    assert state_folder() == (expected or Path.home() / ".local" / "state" / "kfadapter")
 
 
 def test_the_banner() -> None:
@@ -185,18 +185,18 @@ def test_the_banner() -> None:
 
 
 def test_the_port_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the usual port is in use, the page gets a free one, and the banner says so; without the extra it says how."""
-    with socket.create_server((page.HOST, 0)) as other, page.listen(0) as named:
+    """If the usual port is in use, the page gets a free one, as the banner reports; without the extra it names it."""
+    with socket.create_server((page_process.HOST, 0)) as other, page_process.listen(0) as named:
         taken = other.getsockname()[1]
-        monkeypatch.setattr(page, "PORT", taken)
-        with page.listen(None) as found:
+        monkeypatch.setattr(page_process, "PORT", taken)
+        with page_process.listen(None) as found:
             assert _page_line(found, None) == f"http://127.0.0.1:{found.getsockname()[1]} ({taken} is in use)"
         with pytest.raises(OSError, match="in use"):
-            page.listen(taken)
+            page_process.listen(taken)
         assert _page_line(named, 0) == f"http://127.0.0.1:{named.getsockname()[1]}"
     assert _page_line(None, None) == "pip install 'kfadapter-grpc[console]' adds a web page"
-    monkeypatch.setattr(page, "_NEEDS", ("no_such_package",))
-    assert not page.is_installed()
+    monkeypatch.setattr(page_process, "_NEEDS", ("no_such_package",))
+    assert not page_process.is_installed()
 
 
 def test_missing_packages_stop_nothing_else() -> None:

@@ -69,7 +69,7 @@ def metadata(fake: FakeAdapter) -> pb.UploadPipelineMetadata:
     return sent
 
 
-def test_upload_says_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
+def test_upload_reports_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
     """The output names the pipeline and version, whether they are new, and the size."""
     first = kfadapter("upload", str(file))
     assert (first.code, first.err) == (0, "")
@@ -83,7 +83,7 @@ def test_upload_says_what_was_made(kfadapter: Kfadapter, file: Path) -> None:
 
 
 def test_the_same_bytes_make_no_new_version(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
-    """A second upload says which version has the bytes, and whether it is the latest; a flag or a name forces one."""
+    """A second upload reports the version with the bytes, and whether it is the latest; a flag or a name forces one."""
     kfadapter("upload", str(file))
     again = kfadapter("upload", str(file))
     same = "nothing was stored: version {} of train has the same bytes{}; --new-version stores it again\n"
@@ -183,7 +183,7 @@ def test_the_name_is_the_files_without_ending(path: str, name: str) -> None:
     assert default_name(Path(path)) == name
 
 
-def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
+def test_a_refusal_is_reported(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
     """A rejected upload ends with the adapter's error."""
     fake.failures = [PipelineExistsError("a pipeline named 'train' exists")]
     ended = kfadapter("upload", str(file), "--if-exists", "fail")
@@ -192,7 +192,7 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["absent.yaml"], "not found: file"),
         (["."], "is a folder"),
@@ -201,13 +201,13 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
     ],
 )
 def test_what_cannot_be_uploaded(
-    arguments: list[str], said: str, kfadapter: Kfadapter, file: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], output: str, kfadapter: Kfadapter, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing file, a folder, and a stream without a name are usage errors."""
     monkeypatch.chdir(file.parent)
     ended = kfadapter("upload", *arguments)
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-    assert said in ended.err
+    assert output in ended.err
 
 
 @pytest.fixture
@@ -267,7 +267,9 @@ def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdap
 
 @pytest.mark.slow
 @needs_kfp
-def test_what_was_stored_is_told_when_the_next_is_refused(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
+def test_what_was_stored_is_reported_when_the_next_is_refused(
+    kfadapter: Kfadapter, fake: FakeAdapter, two: Path
+) -> None:
     """If the second of two uploads fails, the receipt of the first is still printed."""
     fake.add("second-one")
     fake.on_call = lambda: fake.failures.extend([PipelineExistsError("it exists")] * (len(fake.calls) == 2))
@@ -326,7 +328,7 @@ def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: K
         ("import kfp.kubernetes.secret", "kfp-kubernetes"),
     ],
 )
-def test_a_package_that_a_py_needs_is_told(source: str, package: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
+def test_a_package_that_a_py_needs_is_reported(source: str, package: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
     """If an import fails, the next step installs the missing package; kfp's own extension is known by name."""
     path = tmp_path / "importing.py"
     path.write_text(f"import sys\nsys.modules['kfp.kubernetes'] = None\n{source}\n")
@@ -372,7 +374,7 @@ def test_a_py_that_cannot_be_compiled(
 
 
 @needs_kfp
-def test_an_unknown_function_is_told_with_those_there_are(kfadapter: Kfadapter, two: Path) -> None:
+def test_an_unknown_function_is_reported_with_the_known_ones(kfadapter: Kfadapter, two: Path) -> None:
     """For an unknown --function the error lists the pipelines."""
     ended = kfadapter("upload", str(two), "--function", "third")
     assert ended.code == ExitCode.REFUSED
@@ -422,7 +424,7 @@ def test_what_a_file_starts_ends_with_it(kfadapter: Kfadapter, two: Path, tmp_pa
 
 
 @needs_kfp
-def test_only_the_end_of_what_a_file_says_is_kept(kfadapter: Kfadapter, tmp_path: Path) -> None:
+def test_only_the_end_of_the_output_of_a_file_is_shown(kfadapter: Kfadapter, tmp_path: Path) -> None:
     """A file that prints a lot runs to its end, and the error has the last line printed."""
     path = tmp_path / "chatty.py"
     path.write_text("import os\nfor _ in range(100): print('y' * 100_000)\nprint('z', flush=True)\nos._exit(7)\n")
@@ -431,7 +433,7 @@ def test_only_the_end_of_what_a_file_says_is_kept(kfadapter: Kfadapter, tmp_path
     assert len(ended.err) < 50_000
 
 
-def test_without_kfp_a_py_says_what_to_install(
+def test_without_kfp_a_py_reports_what_to_install(
     kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without kfp the error names the command that installs it."""

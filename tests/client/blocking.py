@@ -42,10 +42,10 @@ class BlockingClient:
 
     def wait(self, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         """Returns what a coroutine returns."""
-        answer, error = asyncio.run_coroutine_threadsafe(_caught(call), self._loop).result()
+        response, error = asyncio.run_coroutine_threadsafe(_caught(call), self._loop).result()
         if error is not None:
             raise error
-        return answer
+        return response
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._client, name)

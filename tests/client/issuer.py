@@ -1,4 +1,4 @@
-"""An OpenID Connect issuer on loopback that answers as it is told to."""
+"""An OpenID Connect issuer on loopback with scripted responses."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def id_token(number: int = 0, seconds: float = 3600, *, ahead: float = 0) -> str
 
 def tokens(number: int = 0, **more: object) -> tuple[int, dict[str, Any]]:
     """A token response."""
-    said = {"token_type": "Bearer", "access_token": f"{SECRET}-access", "refresh_token": f"{SECRET}-refresh-{number}"}
-    return 200, {**said, "id_token": id_token(number), **more}
+    body = {"token_type": "Bearer", "access_token": f"{SECRET}-access", "refresh_token": f"{SECRET}-refresh-{number}"}
+    return 200, {**body, "id_token": id_token(number), **more}
 
 
 def refused(error: str, **more: str) -> tuple[int, dict[str, Any]]:
@@ -40,27 +40,27 @@ def refused(error: str, **more: str) -> tuple[int, dict[str, Any]]:
 
 @dataclass
 class Issuer:
-    """What the issuer answers, and what it was asked.
+    """The responses of the issuer, and the requests that it received.
 
     Attributes:
         url: Its address.
-        answers: The next answers of the token endpoint: status and body; the last one is repeated.
+        responses: The next responses of the token endpoint: status and body; the last one is repeated.
         metadata: Replaces members of its metadata.
         device: Replaces members of the device authorization response.
-        asked: The forms that it got, with their paths.
+        requests: The forms that it got, with their paths.
     """
 
     url: str = ""
-    answers: list[tuple[int, Any]] = field(default_factory=lambda: [tokens()])
+    responses: list[tuple[int, Any]] = field(default_factory=lambda: [tokens()])
     metadata: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, path: str, form: dict[str, str]) -> tuple[int, Any]:
-        """The answer to a request."""
+    def response(self, path: str, form: dict[str, str]) -> tuple[int, Any]:
+        """The response to a request."""
         with self._lock:
-            self.asked.append((path, form))
+            self.requests.append((path, form))
             if path == "/.well-known/openid-configuration":
                 ends = ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint")
                 return 200, {"issuer": self.url, **{end: f"{self.url}/{end}" for end in ends}, **self.metadata}
@@ -68,12 +68,12 @@ class Issuer:
                 page = {"verification_uri": f"{self.url}/device", "user_code": "WDJB-MJHT", "interval": 3}
                 return 200, {"device_code": f"{SECRET}-device", "expires_in": 600, **page, **self.device}
             if path == "/token_endpoint":
-                return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
             return 200, {}
 
     def forms(self, path: str) -> list[dict[str, str]]:
         """The forms that were posted to a path."""
-        return [form for where, form in self.asked if where == path]
+        return [form for where, form in self.requests if where == path]
 
 
 @contextmanager
@@ -82,15 +82,15 @@ def serving(issuer: Issuer) -> Iterator[Issuer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer({})
+            self._response({})
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self._answer({name: values[0] for name, values in parse_qs(body).items()})
+            self._response({name: values[0] for name, values in parse_qs(body).items()})
 
-        def _answer(self, form: dict[str, str]) -> None:
-            status, said = issuer.answer(self.path, form)
-            body = said if isinstance(said, bytes) else json.dumps(said).encode()
+        def _response(self, form: dict[str, str]) -> None:
+            status, body = issuer.response(self.path, form)
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             if status == 302:
                 self.send_header("Location", f"{issuer.url}/elsewhere")

@@ -89,14 +89,14 @@ def test_reading(client: Client) -> None:
 @pytest.mark.parametrize("place", ["", "새/", "model.h5"])
 def test_a_file(client: Client, tmp_path: Path, place: str) -> None:
     """It goes to a path, or by its own name into a directory; nothing else is left, and progress ends at its size."""
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     to = f"{tmp_path}/{place}"
-    receipt = client.artifacts.download("r0", ID, to=to, progress=lambda done, total: told.append((done, total)))
+    receipt = client.artifacts.download("r0", ID, to=to, progress=lambda done, total: reported.append((done, total)))
     expected = tmp_path / (place if place == "model.h5" else f"{place}모델.bin")
     assert (receipt.path, receipt.size, receipt.content) == (expected, len(DATA), FILE)
     assert expected.read_bytes() == DATA
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == [expected]
-    assert told[-1] == (len(DATA), len(DATA))
+    assert reported[-1] == (len(DATA), len(DATA))
 
 
 def test_a_stream(client: Client) -> None:
@@ -127,7 +127,7 @@ def test_it_continues_where_it_ended(client: Client, store: Store, tmp_path: Pat
     assert store.offsets == [0, 2500, 2500, 2500, 5500, 6000]
 
 
-def test_a_store_that_stays_away(client: Client, store: Store, tmp_path: Path) -> None:
+def test_a_store_that_stays_unreachable(client: Client, store: Store, tmp_path: Path) -> None:
     """After several attempts without a byte the download fails, and leaves no file."""
     store.breaks = [(2500, ArtifactStoreUnavailableError("away")), *([(0, ArtifactStoreUnavailableError("away"))] * 9)]
     with pytest.raises(ArtifactStoreUnavailableError):
@@ -267,7 +267,7 @@ def test_names_of_columns(metrics: list[list[tuple[str, str, str]]], columns: li
     assert list(metrics_table(runs, ["n"])[0])[5:] == columns
 
 
-def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
+def test_nothing_is_created_before_the_adapter_responds(tmp_path: Path) -> None:
     """Nothing is created before the adapter has responded."""
     with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
         client.artifacts.download("r0", ID, to=tmp_path / "new" / "m")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def held(fake: FakeAdapter) -> Iterator[FakeAdapter]:
-    """An adapter that does not answer Get for as long as the test lasts."""
+    """An adapter that does not respond to Get for as long as the test lasts."""
     fake.add("train")
     fake.hold.clear()
     yield fake

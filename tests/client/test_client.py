@@ -45,7 +45,7 @@ def test_list_is_lazy(client: Client, fake: FakeAdapter) -> None:
     assert fake.calls == ["List"]
 
 
-def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> None:
+def test_list_page_has_token_and_total(client: Client, fake: FakeAdapter) -> None:
     """A page has the token of the next one and the total."""
     for number in range(3):
         fake.add(f"train-{number}")
@@ -68,7 +68,7 @@ def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> Non
     assert (len(page.items), page.next_token, page.total_size) == (3, "3", None)
 
 
-def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
+def test_delete_reports_what_went(client: Client, fake: FakeAdapter) -> None:
     """A deletion returns id, name and number of versions; with allow_missing a missing pipeline is an empty result."""
     pipeline = fake.add("train")
     fake.add_version("train", "2")
@@ -90,7 +90,7 @@ def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fak
         client.pipelines.get_version("train", version_name="x")
 
 
-def test_updates_change_what_is_given(client: Client, fake: FakeAdapter) -> None:
+def test_updates_change_only_the_set_fields(client: Client, fake: FakeAdapter) -> None:
     """None leaves a field as it is; an empty display name and no tags clear them."""
     fake.add("train").tags["a"] = "b"
     assert client.pipelines.update("train", display_name="학습").tags == {"a": "b"}
@@ -103,7 +103,7 @@ def test_updates_change_what_is_given(client: Client, fake: FakeAdapter) -> None
         client.pipelines.update("none", display_name="x")
 
 
-def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> None:
+def test_delete_version_reports_what_went(client: Client, fake: FakeAdapter) -> None:
     """A deletion returns id and name of the version; with allow_missing a missing version is an empty result."""
     fake.add("train")
     second = fake.add_version("train", "2")
@@ -168,7 +168,7 @@ def test_the_target_comes_from_the_environment(target: str, fake: FakeAdapter, m
     assert Client().target == "127.0.0.1:50051"
 
 
-def test_a_closed_client_says_so(client: Client) -> None:
+def test_a_closed_client_reports_it(client: Client) -> None:
     """A call after close is an error, not a hang or a new connection."""
     client.close()
     client.close()

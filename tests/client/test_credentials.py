@@ -248,18 +248,18 @@ def test_an_adapter_that_cannot_be_known(secure: Secure, fake: FakeAdapter) -> N
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "output"),
     [
         ({"ca": "none.pem"}, "none.pem cannot be read: No such file or directory"),
-        ({"ca": "me.key"}, "me.key holds no certificate in PEM form"),
+        ({"ca": "me.key"}, "me.key has no certificate in PEM form"),
         ({"key": "none.key"}, "none.key cannot be read: No such file or directory"),
         ({"key": "wrong.key"}, "wrong.key is not the key of"),
         ({"key": "encrypted.key"}, "encrypted.key cannot be used, without a password, with"),
         ({"certificate": "ca.key"}, "ca.key cannot be read"),
-        ({"key": None}, "a client certificate and its key must both be given, or neither"),
+        ({"key": None}, "set a client certificate and its key, or neither"),
     ],
 )
-def test_files_that_cannot_be_used(secure: Secure, given: dict[str, str | None], said: str) -> None:
+def test_files_that_cannot_be_used(secure: Secure, given: dict[str, str | None], output: str) -> None:
     """An invalid TLS file is reported at the first call, with the file's name."""
     pair = secure.ca.issue("x")
     (secure.folder / "wrong.key").write_bytes(pair.key)
@@ -267,4 +267,4 @@ def test_files_that_cannot_be_used(secure: Secure, given: dict[str, str | None],
     paths = {name: secure.folder / file if file else None for name, file in given.items()}
     with Client(secure.target, tls=secure.tls(**paths)) as client, pytest.raises(CredentialsError) as caught:
         client.pipelines.get("train")
-    assert said in str(caught.value)
+    assert output in str(caught.value)

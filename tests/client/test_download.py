@@ -41,11 +41,11 @@ def _file(fake: FakeAdapter) -> None:
 
 def test_to_a_stream_with_progress(client: Client, fake: FakeAdapter) -> None:
     """The bytes go to the stream, which stays open; progress reports bytes received and total."""
-    target, told = io.BytesIO(), list[tuple[int, int | None]]()
-    receipt = client.pipelines.download("train", to=target, progress=lambda done, total: told.append((done, total)))
+    target, reported = io.BytesIO(), list[tuple[int, int | None]]()
+    receipt = client.pipelines.download("train", to=target, progress=lambda done, total: reported.append((done, total)))
     assert (receipt, target.getvalue()) == (RECEIPT, DATA)
-    assert told[-1] == (len(DATA), len(DATA))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert reported[-1] == (len(DATA), len(DATA))
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
     assert isinstance(fake.requests[-1], pb.DownloadPipelineRequest)
 
 
@@ -168,7 +168,7 @@ def test_no_folder_to_write_to(client: Client, fake: FakeAdapter, tmp_path: Path
 
 
 @pytest.mark.parametrize("file", [DATA, b""])
-def test_a_foreign_answer(client: Client, fake: FakeAdapter, file: bytes) -> None:
+def test_a_foreign_response(client: Client, fake: FakeAdapter, file: bytes) -> None:
     """A stream that is empty or does not begin with the info is not accepted as a download."""
     fake.announces, fake.file = False, file
     target = io.BytesIO()

@@ -41,7 +41,7 @@ def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Cl
 
 
 @pytest.mark.slow
-def test_nobody_listening_is_cannot_connect() -> None:
+def test_no_listener_is_cannot_connect() -> None:
     """If no server is listening, the error names the address."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
@@ -74,7 +74,7 @@ def test_a_foreign_server_keeps_its_status(client: Client, fake: FakeAdapter) ->
     assert caught.value.request_id == fake.call_metadata["x-request-id"]
 
 
-def test_a_reason_of_the_future_is_told(client: Client, fake: FakeAdapter) -> None:
+def test_a_reason_of_the_future_is_reported(client: Client, fake: FakeAdapter) -> None:
     """A reason unknown to this version is named in the message, and the status is kept."""
 
     class TomorrowError(AdapterError, reason="MOON_PHASE", code=grpc.StatusCode.FAILED_PRECONDITION):
@@ -94,7 +94,7 @@ def test_garbled_details_do_not_hide_the_failure(client: Client, fake: FakeAdapt
         client.pipelines.get("x")
 
 
-def test_reads_are_repeated_while_the_adapter_is_away(client: Client, fake: FakeAdapter) -> None:
+def test_reads_are_repeated_while_the_adapter_is_unreachable(client: Client, fake: FakeAdapter) -> None:
     """A read that gets UNAVAILABLE is retried automatically and then succeeds."""
     fake.add("train")
     fake.failures = [wire_status(KfpUnavailableError("KFP is away"))] * 2

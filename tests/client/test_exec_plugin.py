@@ -35,8 +35,8 @@ def _runs(tmp_path: Path) -> int:
 
 
 def _credential(status: Mapping[str, object], **more: object) -> str:
-    said = {"apiVersion": API_VERSION, "kind": "ExecCredential", "status": status, **more}
-    return f"cat <<'END'\n{json.dumps(said)}\nEND\n"
+    output = {"apiVersion": API_VERSION, "kind": "ExecCredential", "status": status, **more}
+    return f"cat <<'END'\n{json.dumps(output)}\nEND\n"
 
 
 def _in(seconds: float) -> str:
@@ -65,7 +65,7 @@ def test_a_plugin(
 
 
 def test_a_terminal_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plugin gets stdin if that is a terminal, and is told so."""
+    """A plugin gets stdin if that is a terminal, and is notified."""
     master, slave = os.openpty()
     plugin = _plugin(
         tmp_path,

@@ -37,39 +37,39 @@ class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
     @override
     def Create(self, request: pb.CreateExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Creates it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Get(self, request: pb.GetExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Gets it, unless the name is `two`."""
         if request.name == "two":
             context.abort_with_status(wire_status(AmbiguousNameError("two of them", resource_name="two"), "r-1"))
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def List(self, request: pb.ListExperimentsRequest, context: grpc.ServicerContext) -> pb.ListExperimentsResponse:
         """Lists it on two pages."""
-        item = self._answer(request, context)
+        item = self._response(request, context)
         token = "" if request.page_token else "more"
         return pb.ListExperimentsResponse(experiments=[item], next_page_token=token)
 
     @override
     def Archive(self, request: pb.ArchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Archives it."""
-        return self._answer(request, context, common_pb2.STORAGE_STATE_ARCHIVED)
+        return self._response(request, context, common_pb2.STORAGE_STATE_ARCHIVED)
 
     @override
     def Unarchive(self, request: pb.UnarchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Unarchives it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Delete(self, request: pb.DeleteExperimentRequest, context: grpc.ServicerContext) -> pb.DeleteExperimentResponse:
         """Deletes it, unless it may be missing."""
-        self._answer(request, context)
+        self._response(request, context)
         return pb.DeleteExperimentResponse(experiment_id="" if request.allow_missing else ID)
 
-    def _answer(
+    def _response(
         self,
         request: Message,
         context: grpc.ServicerContext,
@@ -126,7 +126,7 @@ def test_get(client: Client, fake: FakeExperiments) -> None:
         client.experiments.get("two")
 
 
-def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
+def test_list_continues_to_the_end(client: Client, fake: FakeExperiments) -> None:
     """Page after page is requested, with the same filters."""
     assert list(client.experiments.list(name_contains="실", archived=True, order_by="name", page_size=1)) == [
         AVAILABLE,
@@ -145,7 +145,7 @@ def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
     assert second == wanted
 
 
-def test_what_changes_is_told(client: Client) -> None:
+def test_what_changes_is_reported(client: Client) -> None:
     """Archiving returns the experiment in its new state; deleting returns whether it existed."""
     assert client.experiments.archive(ID).storage_state is StorageState.ARCHIVED
     assert client.experiments.unarchive(ID).storage_state is StorageState.AVAILABLE

@@ -60,13 +60,13 @@ def _stored(home: Path) -> dict[str, Any]:
 def _age(home: Path, seconds: float) -> None:
     """Makes the stored token older."""
     (file,) = (home / "logins").glob("*.json")
-    said = json.loads(file.read_bytes())
-    file.write_text(json.dumps(said | {name: said[name] - seconds for name in ("refresh_at", "expires_at")}))
+    output = json.loads(file.read_bytes())
+    file.write_text(json.dumps(output | {name: output[name] - seconds for name in ("refresh_at", "expires_at")}))
 
 
 def test_a_login(issuer: Issuer, home: Path, slept: list[float], target: str, fake: FakeAdapter) -> None:
     """Pending and slow_down are waited for; the ID token is stored for its owner only, and sent with every call."""
-    issuer.answers = [refused("authorization_pending"), refused("slow_down"), (503, b"busy"), tokens()]
+    issuer.responses = [refused("authorization_pending"), refused("slow_down"), (503, b"busy"), tokens()]
     shown: list[oauth.Device] = []
     login = _login(issuer)
     got = login.log_in(shown.append)
@@ -85,7 +85,7 @@ def test_a_login(issuer: Issuer, home: Path, slept: list[float], target: str, fa
 
 
 @pytest.mark.parametrize(
-    ("answers", "code", "words"),
+    ("responses", "code", "words"),
     [
         ([refused("access_denied")], "access_denied", "returned 400 (access_denied)"),
         ([refused("expired_token")], "expired_token", "returned 400 (expired_token)"),
@@ -102,10 +102,10 @@ def test_a_login(issuer: Issuer, home: Path, slept: list[float], target: str, fa
     ],
 )
 def test_a_login_that_fails(  # noqa: PLR0917
-    issuer: Issuer, home: Path, monkeypatch: pytest.MonkeyPatch, answers: list[Any], code: str, words: str
+    issuer: Issuer, home: Path, monkeypatch: pytest.MonkeyPatch, responses: list[Any], code: str, words: str
 ) -> None:
-    """Refusals, the end of the code and odd answers are errors without secrets; nothing is stored."""
-    issuer.answers = answers
+    """Refusals, the end of the code and malformed responses are errors without secrets; nothing is stored."""
+    issuer.responses = responses
     clock = iter(range(0, 100_000, 200))
     monkeypatch.setattr(oauth, "_clock", lambda: next(clock))
     with pytest.raises(oauth.OAuthError) as caught:
@@ -113,7 +113,7 @@ def test_a_login_that_fails(  # noqa: PLR0917
     assert (caught.value.code, words in str(caught.value)) == (code, True), caught.value
     assert SECRET not in str(caught.value)
     assert not home.exists()
-    assert "/elsewhere" not in [path for path, _ in issuer.asked]
+    assert "/elsewhere" not in [path for path, _ in issuer.requests]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_login_that_fails(  # noqa: PLR0917
         ({}, {"user_code": 5}, "has no user_code"),
     ],
 )
-def test_odd_metadata(issuer: Issuer, metadata: dict[str, Any], device: dict[str, Any], words: str) -> None:
-    """Metadata of another issuer, endpoints without TLS and odd addresses are refused before anything is sent there."""
+def test_malformed_metadata(issuer: Issuer, metadata: dict[str, Any], device: dict[str, Any], words: str) -> None:
+    """Metadata of another issuer, endpoints without TLS and malformed addresses are refused before anything is sent."""
     issuer.metadata, issuer.device = metadata, device
     with pytest.raises(oauth.OAuthError, match=words):
         _login(issuer).log_in(lambda _: None)
@@ -147,7 +147,7 @@ def test_bounds_of_a_device(issuer: Issuer, slept: list[float]) -> None:
 
 
 def test_an_unreachable_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is not there, and one that never answers, are errors after a bounded time."""
+    """One that is not there, and one that never responses, are errors after a bounded time."""
     monkeypatch.setattr(oauth, "SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -169,7 +169,7 @@ def test_an_issuer_without_tls(url: str) -> None:
 def test_refresh(issuer: Issuer, home: Path) -> None:
     """A token is refreshed before it expires by this machine's clock; the refresh token is replaced with it."""
     login = _login(issuer)
-    issuer.answers = [tokens(1, id_token=id_token(1, 300, ahead=10_000)), tokens(2), tokens(3)]
+    issuer.responses = [tokens(1, id_token=id_token(1, 300, ahead=10_000)), tokens(2), tokens(3)]
     first = login.log_in(lambda _: None).token
     assert login() == first
     _age(home, 250)
@@ -180,13 +180,13 @@ def test_refresh(issuer: Issuer, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [refused("invalid_grant"), (503, b""), (200, b"{"), tokens(4, id_token=None)], ids=str
+    "response", [refused("invalid_grant"), (503, b""), (200, b"{"), tokens(4, id_token=None)], ids=str
 )
-def test_a_refresh_that_fails(issuer: Issuer, home: Path, answer: tuple[int, Any]) -> None:
+def test_a_refresh_that_fails(issuer: Issuer, home: Path, response: tuple[int, Any]) -> None:
     """The old token is used while it is valid, and the issuer not asked with every call; then it is an error."""
     login = _login(issuer)
     first = login.log_in(lambda _: None).token
-    issuer.answers = [answer]
+    issuer.responses = [response]
     _age(home, 3580)
     assert [login(), login(), login()] == [first] * 3
     assert len(issuer.forms("/token_endpoint")) == 2
@@ -198,16 +198,16 @@ def test_a_refresh_that_fails(issuer: Issuer, home: Path, answer: tuple[int, Any
 
 
 def test_no_refresh_token(issuer: Issuer, home: Path) -> None:
-    """Without one, the token is used until it expires; one without a known end is used for ever."""
+    """Without one, the token is used until it expires; one without a known end is used indefinitely."""
     login = _login(issuer, scope="adapter")
-    issuer.answers = [(200, {"access_token": "opaque", "expires_in": 100})]
+    issuer.responses = [(200, {"access_token": "opaque", "expires_in": 100})]
     assert login.log_in(lambda _: None).user == ""
     assert login() == "opaque"
     _age(home, 101)
     with pytest.raises(UnauthenticatedError) as caught:
         login()
     assert caught.value.metadata["cause"] == "the issuer gave no refresh token"
-    issuer.answers = [(200, {"access_token": "endless"})]
+    issuer.responses = [(200, {"access_token": "endless"})]
     login.log_in(lambda _: None)
     assert login() == "endless"
 
@@ -217,7 +217,7 @@ def test_one_refresh_at_a_time(issuer: Issuer, home: Path) -> None:
     """Threads and processes that need a new token at once refresh it once, and all get the same."""
     login = _login(issuer)
     login.log_in(lambda _: None)
-    issuer.answers = [tokens(number) for number in range(2, 20)]
+    issuer.responses = [tokens(number) for number in range(2, 20)]
     _age(home, 4000)
     code = "import sys; from kfadapter_grpc.client.login import Login; print(Login(*sys.argv[1:])())"
     other = subprocess.Popen([sys.executable, "-c", code, issuer.url, "cli"], stdout=subprocess.PIPE)
@@ -228,7 +228,7 @@ def test_one_refresh_at_a_time(issuer: Issuer, home: Path) -> None:
     assert len(issuer.forms("/token_endpoint")) == 2
 
 
-def test_odd_files(issuer: Issuer, home: Path) -> None:
+def test_malformed_files(issuer: Issuer, home: Path) -> None:
     """A file that is no login is none; a folder that cannot be written is an error that names it."""
     login = _login(issuer)
     login.log_in(lambda _: None)
@@ -261,7 +261,7 @@ def test_log_out(issuer: Issuer, home: Path) -> None:
 
 def test_a_token_that_cannot_be_sent(issuer: Issuer, target: str) -> None:
     """Is an error of the call, which does not quote it."""
-    issuer.answers = [(200, {"access_token": f"{SECRET}\n", "expires_in": time.time()})]
+    issuer.responses = [(200, {"access_token": f"{SECRET}\n", "expires_in": time.time()})]
     login = _login(issuer)
     login.log_in(lambda _: None)
     with Client(target, token=login) as client, pytest.raises(UnauthenticatedError) as caught:

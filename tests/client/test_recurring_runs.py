@@ -47,38 +47,38 @@ class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
     @override
     def Create(self, request: pb.CreateRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
         """Creates it."""
-        return self._answer(request)
+        return self._response(request)
 
     @override
     def Get(self, request: pb.GetRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
         """Gets it."""
-        return self._answer(request)
+        return self._response(request)
 
     @override
     def List(self, request: pb.ListRecurringRunsRequest, context: grpc.ServicerContext) -> pb.ListRecurringRunsResponse:
         """Lists it on two pages."""
         token = "" if request.page_token else "more"
-        return pb.ListRecurringRunsResponse(recurring_runs=[self._answer(request)], next_page_token=token)
+        return pb.ListRecurringRunsResponse(recurring_runs=[self._response(request)], next_page_token=token)
 
     @override
     def Enable(self, request: pb.EnableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
         """Enables it."""
-        return self._answer(request)
+        return self._response(request)
 
     @override
     def Disable(self, request: pb.DisableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
         """Disables it."""
-        return self._answer(request)
+        return self._response(request)
 
     @override
     def Delete(
         self, request: pb.DeleteRecurringRunRequest, context: grpc.ServicerContext
     ) -> pb.DeleteRecurringRunResponse:
         """Deletes it, unless it may be missing."""
-        self._answer(request)
+        self._response(request)
         return pb.DeleteRecurringRunResponse(recurring_run_id="" if request.allow_missing else ID)
 
-    def _answer(self, request: Message) -> pb.RecurringRun:
+    def _response(self, request: Message) -> pb.RecurringRun:
         self.requests.append(request)
         return to_message(self.item, pb.RecurringRun)
 
@@ -168,7 +168,7 @@ def test_what_the_wire_cannot_hold(client: Client, fake: FakeRecurringRuns) -> N
     assert fake.requests == []
 
 
-def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> None:
+def test_list_continues_to_the_end(client: Client, fake: FakeRecurringRuns) -> None:
     """Page after page is requested, with the same filters."""
     listed = client.recurring_runs.list(experiment_name="실험", order_by="display_name", page_size=1)
     assert list(listed) == [RECURRING, RECURRING]

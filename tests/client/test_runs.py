@@ -46,56 +46,56 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
     @override
     def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Starts it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Get(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Gets it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def List(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
         """Lists it on two pages."""
         token = "" if request.page_token else "more"
-        return pb.ListRunsResponse(runs=[self._answer(request, context)], next_page_token=token)
+        return pb.ListRunsResponse(runs=[self._response(request, context)], next_page_token=token)
 
     @override
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Terminates it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Retries it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Archives it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Unarchives it."""
-        return self._answer(request, context)
+        return self._response(request, context)
 
     @override
     def Delete(self, request: pb.DeleteRunRequest, context: grpc.ServicerContext) -> pb.DeleteRunResponse:
         """Deletes it, unless it may be missing."""
-        self._answer(request, context)
+        self._response(request, context)
         return pb.DeleteRunResponse(run_id="" if request.allow_missing else ID)
 
     @override
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         """Reports it."""
-        yield pb.RunEvent(changed=pb.RunChanged(run=self._answer(request, context)))
+        yield pb.RunEvent(changed=pb.RunChanged(run=self._response(request, context)))
 
     @override
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
         """Returns its id as the log."""
-        yield pb.ReadLogsResponse(chunk=self._answer(request, context).run_id.encode())
+        yield pb.ReadLogsResponse(chunk=self._response(request, context).run_id.encode())
 
-    def _answer(self, request: Message, context: grpc.ServicerContext) -> pb.Run:
+    def _response(self, request: Message, context: grpc.ServicerContext) -> pb.Run:
         self.requests.append(request)
         self.seconds = context.time_remaining() or math.inf
         if self.failures:

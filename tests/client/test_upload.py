@@ -42,7 +42,7 @@ def uploads(fake: FakeAdapter) -> list[pb.UploadPipelineMetadata]:
 
 def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, file: Path) -> None:
     """Size and checksum are sent first, then the bytes in chunks; the receipt reports what arrived."""
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     receipt = client.pipelines.upload(
         file,
         name="train",
@@ -52,7 +52,7 @@ def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, fil
         tags={"team": "a"},
         code_source_url="https://example.org/x",
         if_exists=IfExists.SKIP_IF_SAME,
-        progress=lambda sent, total: told.append((sent, total)),
+        progress=lambda sent, total: reported.append((sent, total)),
     )
     digest = hashlib.sha256(BODY).hexdigest()
     (sent,) = uploads(fake)
@@ -61,7 +61,7 @@ def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, fil
     assert (dict(sent.tags), sent.if_exists) == ({"team": "a"}, pb.IF_EXISTS_SKIP_IF_SAME)
     assert sent.code_source_url == "https://example.org/x"
     assert fake.chunks == [CHUNK_BYTES, CHUNK_BYTES, len(BODY) - 2 * CHUNK_BYTES]
-    assert told == [(CHUNK_BYTES, len(BODY)), (2 * CHUNK_BYTES, len(BODY)), (len(BODY), len(BODY))]
+    assert reported == [(CHUNK_BYTES, len(BODY)), (2 * CHUNK_BYTES, len(BODY)), (len(BODY), len(BODY))]
     assert (receipt.size, receipt.sha256, receipt.pipeline_created) == (len(BODY), digest, True)
     assert receipt.request_id == sent.request_id
 
@@ -80,12 +80,12 @@ def test_every_upload_has_an_id_of_its_own(client: Client, fake: FakeAdapter, fi
 def test_a_stream_is_sent_as_it_comes(client: Client, fake: FakeAdapter) -> None:
     """For a stream nothing is announced, its total is unknown, and it stays open."""
     stream = io.BytesIO(BODY)
-    told: list[int | None] = []
-    receipt = client.pipelines.upload(stream, name="train", progress=lambda _, total: told.append(total))
+    reported: list[int | None] = []
+    receipt = client.pipelines.upload(stream, name="train", progress=lambda _, total: reported.append(total))
     (sent,) = uploads(fake)
     assert (sent.HasField("total_bytes"), sent.sha256) == (False, "")
     assert receipt.sha256 == hashlib.sha256(BODY).hexdigest()
-    assert (told, stream.closed) == ([None] * 3, False)
+    assert (reported, stream.closed) == ([None] * 3, False)
 
 
 def test_an_upload_may_take_longer_the_larger_it_is(client: Client, fake: FakeAdapter, file: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_missing_file_is_an_os_error(client: Client, fake: FakeAdapter, tmp_pa
     assert fake.calls == []
 
 
-def test_a_failing_stream_tells_its_own_error(client: Client) -> None:
+def test_a_failing_stream_reports_its_own_error(client: Client) -> None:
     """An error raised while reading is propagated as it is, not as gRPC reports it."""
 
     class Torn(io.BytesIO):
@@ -175,7 +175,7 @@ def test_a_stopped_stream_reads_no_more() -> None:
     assert list(messages) == []
 
 
-def test_no_server_is_told_after_a_few_tries(file: Path) -> None:
+def test_no_server_is_reported_after_a_few_tries(file: Path) -> None:
     """If no server is listening, the upload soon fails with CannotConnectError."""
     with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
         client.pipelines.upload(file, name="train")

@@ -134,9 +134,9 @@ def test_comes_back(client: Client, fake: FakeWatches) -> None:
     assert [dict(asked.known_etags) for asked in fake.watched] == [{}, {"a": "a1"}, {"a": "a1"}]
 
 
-def test_says_when_it_cannot_come_back(client: Client, fake: FakeWatches) -> None:
-    """A caller learns that reconnecting failed, once more for each failure, and that the stream goes on."""
-    said: list[bool | str] = []
+def test_reports_that_it_cannot_reconnect(client: Client, fake: FakeWatches) -> None:
+    """A caller is notified that reconnecting failed, once more for each failure, and that the stream continues."""
+    output: list[bool | str] = []
     fake.telling = [
         ([changed("a", pb.RUN_STATE_RUNNING, "a1")], draining()),
         ([], draining()),
@@ -144,10 +144,10 @@ def test_says_when_it_cannot_come_back(client: Client, fake: FakeWatches) -> Non
         ([changed("a", pb.RUN_STATE_RUNNING, "a2")], draining()),
         ([changed("a", pb.RUN_STATE_SUCCEEDED, "a3")], None),
     ]
-    for event in client.runs.watch("a", on_connection=said.append):
+    for event in client.runs.watch("a", on_connection=output.append):
         assert isinstance(event, RunChanged)
-        said.append(event.run.etag)
-    assert said == ["a1", False, False, True, "a2", "a3"]
+        output.append(event.run.etag)
+    assert output == ["a1", False, False, True, "a2", "a3"]
 
 
 def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> None:
@@ -159,8 +159,8 @@ def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> Non
 
 def test_gives_up(client: Client, fake: FakeWatches) -> None:
     """A watch that fails ten times in a row raises the last error; an event restarts the count."""
-    told = ([changed("a", pb.RUN_STATE_RUNNING)], OverloadedError("full"))
-    fake.telling = [([], draining())] * 9 + [told] + [([], draining())] * 9
+    reported = ([changed("a", pb.RUN_STATE_RUNNING)], OverloadedError("full"))
+    fake.telling = [([], draining())] * 9 + [reported] + [([], draining())] * 9
     events = client.runs.watch("a")
     next(events)
     with pytest.raises(DrainingError):
@@ -253,7 +253,7 @@ def test_wait(client: Client, fake: FakeWatches) -> None:
 
 
 def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
-    """Waiting for a run that does not exist, or is deleted, is an error that says so."""
+    """Waiting for a run that does not exist, or is deleted, is an error with that reason."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], None)]
     with pytest.raises(RunNotFoundError, match="a"):
         client.runs.wait("a")
@@ -262,7 +262,9 @@ def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
 def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends at its timeout, even while the adapter is unreachable."""
     fake.telling = [([], draining())] * 5
-    with pytest.raises(DeadlineError, match="run a was not over within 0 s; its state is unknown yet, and it goes on"):
+    with pytest.raises(
+        DeadlineError, match="run a did not finish within 0 s; its state is unknown yet, and it continues"
+    ):
         client.runs.wait("a", timeout=0)
     for name in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(watch_module, name, 1000.0)

@@ -27,7 +27,7 @@ RECORDS = Path(__file__).parent / "records"
 TARGET, NEXT, OLD = "target", "next", "mlmd"
 """The server under test; the replayed KFP that follows 2.17, and 2.17 with ML Metadata."""
 WHY_FAILED = {TARGET: "RuntimeError: {}", NEXT: "exit status 1", OLD: "Error (exit code 1)"}
-"""What is said of a component that raised an error: only the embedded KFP knows its words."""
+"""What is reported of a component that raised an error: only the embedded KFP knows its words."""
 SIX_DECIMALS = {
     '"big": 1.5e+300': '"big": 1e+65',
     '"negative": -1.5e-06': '"negative": -2e-06',

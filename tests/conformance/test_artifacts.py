@@ -11,7 +11,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from tests.conformance.calling import CALL_SECONDS, outputs
-from tests.contract.running import failure, told
+from tests.contract.running import failure, reported
 
 from kfadapter.v1 import artifact_pb2, run_pb2
 from kfadapter.v1.artifact_pb2_grpc import ArtifactServiceStub
@@ -152,8 +152,8 @@ def read(
     try:
         sent = list(artifacts.Read(request, timeout=CALL_SECONDS))
     except grpc.RpcError as error:
-        if told(error).reason == "ARTIFACT_NOT_READABLE":
-            pytest.skip(f"bytes: {told(error).message}")
+        if reported(error).reason == "ARTIFACT_NOT_READABLE":
+            pytest.skip(f"bytes: {reported(error).message}")
         raise
     return sent[0].content, b"".join(each.chunk for each in sent[1:])
 
@@ -178,7 +178,7 @@ def test_bytes_of_a_folder(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> 
     assert read(artifacts, model, path="깊이/가중치.bin")[1] == b"x" * 1000
 
 
-def test_what_is_not_there(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
+def test_missing_resources(artifacts: ArtifactServiceStub, run: run_pb2.Run) -> None:
     """An unknown run, task or artifact has its own reason, and the ids of one run are unknown in another."""
     nobody = "00000000-0000-4000-8000-000000000000"
     made = one(artifacts, run, "data").artifact_id

@@ -52,11 +52,11 @@ def listed(api: Api, name: str, **fields: object) -> list[str]:
             return names
 
 
-def test_names_that_are_taken(api: Api, name: str) -> None:
+def test_existing_names(api: Api, name: str) -> None:
     """ALREADY_EXISTS / EXPERIMENT_EXISTS; with allow_existing the existing experiment."""
     made = api.experiments.Create(pb.CreateExperimentRequest(name=name), timeout=CALL_SECONDS)
-    told = failure(lambda: api.experiments.Create(pb.CreateExperimentRequest(name=name)))
-    assert (told.code, told.reason) == (grpc.StatusCode.ALREADY_EXISTS, "EXPERIMENT_EXISTS")
+    reported = failure(lambda: api.experiments.Create(pb.CreateExperimentRequest(name=name)))
+    assert (reported.code, reported.reason) == (grpc.StatusCode.ALREADY_EXISTS, "EXPERIMENT_EXISTS")
     again = api.experiments.Create(pb.CreateExperimentRequest(name=name, allow_existing=True), timeout=CALL_SECONDS)
     assert again.experiment_id == made.experiment_id
 
@@ -77,9 +77,9 @@ def test_pages(api: Api, name: str) -> None:
 def test_an_experiment_that_is_not_there(api: Api, rpc: str) -> None:
     """NOT_FOUND / EXPERIMENT_NOT_FOUND names the experiment."""
     request = getattr(pb, f"{rpc}ExperimentRequest")(experiment_id=UNKNOWN_ID)
-    told = failure(lambda: getattr(api.experiments, rpc)(request, timeout=CALL_SECONDS))
-    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
-    assert told.resource == ("experiment", UNKNOWN_ID)
+    reported = failure(lambda: getattr(api.experiments, rpc)(request, timeout=CALL_SECONDS))
+    assert (reported.code, reported.reason) == (grpc.StatusCode.NOT_FOUND, "EXPERIMENT_NOT_FOUND")
+    assert reported.resource == ("experiment", UNKNOWN_ID)
 
 
 def test_wrong_fields(api: Api) -> None:
@@ -90,6 +90,6 @@ def test_wrong_fields(api: Api) -> None:
         (api.experiments.List, pb.ListExperimentsRequest(page_size=-1), "page_size"),
         (api.experiments.List, pb.ListExperimentsRequest(order_by="colour"), "order_by"),
     ):
-        told = failure(lambda call=call, request=request: call(request, timeout=CALL_SECONDS))  # type: ignore[misc]
-        assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-        assert [one for one, _ in told.violations] == [field]
+        reported = failure(lambda call=call, request=request: call(request, timeout=CALL_SECONDS))  # type: ignore[misc]
+        assert (reported.code, reported.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert [one for one, _ in reported.violations] == [field]

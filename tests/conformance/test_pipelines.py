@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conformance.calling import Api
-    from tests.contract.running import Told
+    from tests.contract.running import Reported
 
 _ListRequest: TypeAlias = pb.ListPipelinesRequest | pb.ListPipelineVersionsRequest
 
@@ -34,9 +34,9 @@ def _list(api: Api, request: _ListRequest) -> object:
     return api.pipelines.ListVersions(request)
 
 
-def fields(told: Told) -> list[str]:
+def fields(reported: Reported) -> list[str]:
     """The fields that an error names."""
-    return [field for field, _ in told.violations]
+    return [field for field, _ in reported.violations]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_one_version(api: Api, name: str) -> None:
 
 
 def test_updates(api: Api, name: str) -> None:
-    """Display name and tags change as the mask says; what cannot be changed is named before KFP is called."""
+    """Display name and tags change by the mask; what cannot be changed is named before KFP is called."""
     version = api.upload(HELLO, name, tags={"팀": "ml"}).version
 
     def update(*paths: str, **fields: object) -> pb.Pipeline:

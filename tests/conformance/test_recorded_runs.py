@@ -81,7 +81,7 @@ def test_a_run(api: Api, artifacts: ArtifactServiceStub, compiled: Path, name: s
 
 
 def become(api: Api, case: Case, run_id: str) -> run_pb2.Run:
-    """Makes a run proceed as the case says."""
+    """Makes a run proceed as in the case."""
     if case.until == "terminated":
         api.follow(run_id, lambda run: any(one.name == "nap" and one.started_at.seconds for one in run.tasks))
         api.runs.Terminate(run_pb2.TerminateRunRequest(run_id=run_id), timeout=CALL_SECONDS)

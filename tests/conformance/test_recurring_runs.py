@@ -82,8 +82,8 @@ def test_pages(api: Api, experiment: str) -> None:
 def test_a_recurring_run_that_is_not_there(api: Api, rpc: str) -> None:
     """NOT_FOUND / RECURRING_RUN_NOT_FOUND names the recurring run."""
     request = getattr(pb, f"{rpc}RecurringRunRequest")(recurring_run_id=UNKNOWN_ID)
-    told = failure(lambda: getattr(api.recurring_runs, rpc)(request, timeout=CALL_SECONDS))
-    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "RECURRING_RUN_NOT_FOUND")
+    reported = failure(lambda: getattr(api.recurring_runs, rpc)(request, timeout=CALL_SECONDS))
+    assert (reported.code, reported.reason) == (grpc.StatusCode.NOT_FOUND, "RECURRING_RUN_NOT_FOUND")
 
 
 @pytest.mark.parametrize(

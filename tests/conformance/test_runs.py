@@ -40,7 +40,7 @@ def test_typed_parameters_reach_the_task(api: Api, name: str) -> None:
     assert outputs(run, "all-types") == {"Output": 41.5}
 
 
-def test_everything_that_is_said_of_a_run(api: Api, name: str) -> None:
+def test_everything_that_is_reported_of_a_run(api: Api, name: str) -> None:
     """Names, texts and labels in Korean are kept, times are in order, all states are reported."""
     pipeline = api.upload(f"{PIPELINES}/hello_world.yaml", name).pipeline
     run_id = api.start(
@@ -83,9 +83,9 @@ def test_metrics_and_files(api: Api, name: str) -> None:
 def test_wrong_parameters_are_refused_at_once_and_all_together(api: Api, name: str) -> None:
     """Nothing is started, and each invalid parameter is named."""
     api.upload(f"{PIPELINES}/all_parameter_types.yaml", name)
-    told = failure(lambda: api.start(name, {"i": "일곱", "b": 1, "없는 것": 1}))
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert {field for field, _ in told.violations} == {
+    reported = failure(lambda: api.start(name, {"i": "일곱", "b": 1, "없는 것": 1}))
+    assert reported.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert {field for field, _ in reported.violations} == {
         "parameters.s",
         "parameters.i",
         "parameters.b",
@@ -267,18 +267,18 @@ def test_pages(api: Api, name: str, three: dict[str, run_pb2.Run]) -> None:
     made = [run.created_at.ToDatetime() for run in runs]
     assert (made, second.next_page_token) == (sorted(made), "")
     request.order_by = "created_at desc"
-    told = failure(lambda: api.runs.List(request, timeout=CALL_SECONDS))
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+    reported = failure(lambda: api.runs.List(request, timeout=CALL_SECONDS))
+    assert (reported.code, reported.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
 
 
 @pytest.mark.parametrize("rpc", ["Get", "Terminate", "Retry", "Archive", "Unarchive", "Delete"])
-def test_a_run_that_is_not_there(api: Api, rpc: str) -> None:
+def test_a_missing_run(api: Api, rpc: str) -> None:
     """NOT_FOUND / RUN_NOT_FOUND names the run."""
     unknown = "00000000-0000-4000-8000-000000000000"
     request = getattr(run_pb2, f"{rpc}RunRequest")(run_id=unknown)
-    told = failure(lambda: getattr(api.runs, rpc)(request, timeout=CALL_SECONDS))
-    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
-    assert told.resource == ("run", unknown)
+    reported = failure(lambda: getattr(api.runs, rpc)(request, timeout=CALL_SECONDS))
+    assert (reported.code, reported.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
+    assert reported.resource == ("run", unknown)
 
 
 def test_retry_of_a_run_that_failed(api: Api, name: str) -> None:
@@ -289,5 +289,5 @@ def test_retry_of_a_run_that_failed(api: Api, name: str) -> None:
     assert api.follow(run_id).state == run_pb2.RUN_STATE_FAILED
     api.upload(f"{PIPELINES}/hello_world.yaml", f"{name}-good")
     good = api.follow(api.start(f"{name}-good").run_id).run_id
-    told = failure(lambda: api.runs.Retry(run_pb2.RetryRunRequest(run_id=good), timeout=CALL_SECONDS))
-    assert told.reason == "RUN_NOT_RETRYABLE"
+    reported = failure(lambda: api.runs.Retry(run_pb2.RetryRunRequest(run_id=good), timeout=CALL_SECONDS))
+    assert reported.reason == "RUN_NOT_RETRYABLE"

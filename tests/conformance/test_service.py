@@ -44,16 +44,16 @@ def test_an_empty_request(api: Api, path: str) -> None:
     make: Any = api.channel
     if method.client_streaming:
         upload = make.stream_unary(path)
-        told = failure(lambda: upload(iter([]), timeout=CALL_SECONDS))
+        reported = failure(lambda: upload(iter([]), timeout=CALL_SECONDS))
     elif method.server_streaming:
         stream = make.unary_stream(path)
-        told = failure(lambda: list(stream(b"", timeout=CALL_SECONDS)))
+        reported = failure(lambda: list(stream(b"", timeout=CALL_SECONDS)))
     elif method.name in TAKES_NOTHING:
         make.unary_unary(path)(b"", timeout=CALL_SECONDS)
         return
     else:
         unary = make.unary_unary(path)
-        told = failure(lambda: unary(b"", timeout=CALL_SECONDS))
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.reason in {"INVALID_FIELD", "INVALID_UPLOAD"}
-    assert told.request_id
+        reported = failure(lambda: unary(b"", timeout=CALL_SECONDS))
+    assert reported.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert reported.reason in {"INVALID_FIELD", "INVALID_UPLOAD"}
+    assert reported.request_id

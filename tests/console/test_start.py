@@ -124,7 +124,7 @@ def test_empty_text(visitor: Visitor, client: Client, typed: PipelineVersion) ->
     form = _form(visitor, typed, needed="", plain="") | {"empty.needed": "on"}
     assert _started(visitor, client, form).parameters == {"needed": ""}
     del form["empty.needed"]
-    assert "has no value and no default; give it a text" in visitor.post("/start", form).words
+    assert "has no value and no default; set it to a string" in visitor.post("/start", form).words
 
 
 def test_all_faults_at_once(visitor: Visitor, typed: PipelineVersion) -> None:
@@ -141,9 +141,9 @@ def test_all_faults_at_once(visitor: Visitor, typed: PipelineVersion) -> None:
     answer = visitor.post("/start", form)
     assert answer.status == 400
     for words in (
-        "is the text '1e3'; the pipeline declares a whole number",
-        "is the text '많이'; the pipeline declares a number",
-        "is the text '{}'; the pipeline declares a list",
+        "is the string '1e3'; the pipeline declares an integer",
+        "is the string '많이'; the pipeline declares a number",
+        "is the string '{}'; the pipeline declares a list",
         "the pipeline declares an object",
         "has no value and no default",
     ):

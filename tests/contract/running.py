@@ -116,7 +116,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """What a failed call reports to its client."""
 
     code: grpc.StatusCode
@@ -130,7 +130,7 @@ class Told:
     trailers: Mapping[str, str | bytes]
 
 
-def told(error: grpc.RpcError) -> Told:
+def reported(error: grpc.RpcError) -> Reported:
     """Reads what a failed call reports, and checks that its parts agree."""
     assert isinstance(error, grpc.Call)
     trailers = dict(error.trailing_metadata() or ())
@@ -142,7 +142,7 @@ def told(error: grpc.RpcError) -> Told:
     bad_request = _unpacked(details, error_details_pb2.BadRequest())
     resource = _unpacked(details, error_details_pb2.ResourceInfo())
     retry = _unpacked(details, error_details_pb2.RetryInfo())
-    return Told(
+    return Reported(
         code=error.code(),
         message=status.message,
         reason=info.reason,
@@ -155,12 +155,12 @@ def told(error: grpc.RpcError) -> Told:
     )
 
 
-def failure(call: Callable[[], object]) -> Told:
+def failure(call: Callable[[], object]) -> Reported:
     """Runs a call that must fail, and returns what it reports."""
     try:
         call()
     except grpc.RpcError as error:
-        return told(error)
+        return reported(error)
     raise AssertionError("the call did not fail")
 
 

@@ -52,13 +52,13 @@ def fail(self, request, context):
 ExperimentServicer.Create = fail
 sys.exit(run(Settings.load()))
 """
-"""An adapter with one servicer that fails as nobody foresaw."""
+"""An adapter with one servicer that fails as was not foreseen."""
 
 ID = "77777777-7777-4777-8777-777777777777"
 """The id of everything."""
 CALL_SECONDS = 10.0
 WATCH_SECONDS = 0.2
-"""A watch is given up then: it would go on for ever."""
+"""A watch is given up then: it would continue indefinitely."""
 
 
 @dataclass
@@ -67,18 +67,18 @@ class Stage:
 
     Attributes:
         folder: A folder for files.
-        told: What clients received, in every form that they can see.
+        reported: What clients received, in every form that they can see.
         behaviour: How KFP responds to everything but health checks.
     """
 
     folder: Path
     environment: Mapping[str, str]
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     behaviour: Behaviour = field(init=False)
 
     def clear(self) -> None:
         """Starts over: nothing has been received, and KFP fails."""
-        self.told.clear()
+        self.reported.clear()
         self.kfp.requests.clear()
         self.behaviour = answers(500, {"code": 13, "message": "it failed"})
         self._log_begin = self._log_path.stat().st_size
@@ -156,7 +156,7 @@ class Stage:
         if isinstance(error, grpc.Call):
             parts += [f"{key}: {value!r}" for key, value in error.trailing_metadata() or ()]
             parts += [f"{key}: {value!r}" for key, value in error.initial_metadata() or ()]
-        self.told.append("\n".join(parts))
+        self.reported.append("\n".join(parts))
 
     def _channel(self, options: Sequence[tuple[str, str]] = ()) -> grpc.Channel:
         return grpc.insecure_channel(self.address, (*options, ("grpc.use_local_subchannel_pool", 1)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.contract.conftest import OWN_CONNECTION
-from tests.contract.running import WAIT_SECONDS, Gate, Running, Scripted, Told, eventually, failure, told
+from tests.contract.running import WAIT_SECONDS, Gate, Reported, Running, Scripted, eventually, failure, reported
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
@@ -104,7 +104,7 @@ def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> Non
         assert all(one.result(WAIT_SECONDS) for one in held)
     assert (it.reason, it.metadata) == ("OVERLOADED", {"bound": BOUNDS[kind], "limit": "4"})
     assert it.retry_after
-    assert "kept for other callers" in it.message
+    assert "reserved for other callers" in it.message
     assert call(running, kind)
 
 
@@ -135,14 +135,14 @@ class Draining:
         return self._result[0]
 
 
-def refusal(running: Running) -> Told:
+def refusal(running: Running) -> Reported:
     """Makes uploads until one is rejected."""
 
-    def refused() -> Told | None:
+    def refused() -> Reported | None:
         try:
             call(running, CallKind.UPLOAD)
         except grpc.RpcError as error:
-            return told(error)
+            return reported(error)
         return None
 
     answer = eventually(refused)

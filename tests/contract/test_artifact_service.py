@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from tests.contract.running import told
+from tests.contract.running import reported
 from tests.made_runs import FakeRuns, run_of
 
 from kfadapter.v1 import artifact_pb2 as pb
@@ -119,7 +119,7 @@ def test_a_token_belongs_to_its_listing(stub: ArtifactServiceStub) -> None:
     token = stub.List(pb.ListArtifactsRequest(page_size=1, type="Model")).next_page_token
     with pytest.raises(grpc.RpcError) as caught:
         stub.List(pb.ListArtifactsRequest(page_size=1, type="Dataset", page_token=token))
-    assert told(caught.value).reason == "INVALID_PAGE_TOKEN"
+    assert reported(caught.value).reason == "INVALID_PAGE_TOKEN"
 
 
 def test_metrics(stub: ArtifactServiceStub) -> None:
@@ -164,11 +164,11 @@ def _refused(stub: ArtifactServiceStub, request: Message) -> str:
     call: Callable[[Message], Any] = getattr(stub, verb)
     with pytest.raises(grpc.RpcError) as caught:
         list(call(request)) if verb == "Read" else call(request)
-    return told(caught.value).reason
+    return reported(caught.value).reason
 
 
 def test_reading(stub: ArtifactServiceStub, content: Bytes) -> None:
-    """A description of the content comes first, then the bytes, read from where the run's record says that they are."""
+    """A description of the content comes first, then the bytes, read from the location in the run's record."""
     request = pb.ReadArtifactRequest(run_id="r0", artifact_id="r0-train-0-model", path="가/b.txt", offset=2, length=9)
     first, *rest = stub.Read(request)
     assert json.loads(json.dumps(MessageToDict(first.content))) == {
@@ -217,4 +217,4 @@ def test_a_store_that_fails_in_the_middle(stub: ArtifactServiceStub, content: By
     arrived = []
     with pytest.raises(grpc.RpcError) as caught:
         arrived += [one.chunk for one in stub.Read(pb.ReadArtifactRequest(run_id="r0", artifact_id="r0-imported"))]
-    assert told(caught.value).reason == "ARTIFACT_STORE_UNAVAILABLE"
+    assert reported(caught.value).reason == "ARTIFACT_STORE_UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""How an adapter authenticates callers, apart from the matrix of all RPCs (test_who_may_call.py)."""
+"""How an adapter authenticates callers, apart from the matrix of all RPCs (test_authorization.py)."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_an_upload_is_refused_before_it_is_read(serve: Serve, tmp_path: Path) ->
     answered.set()
 
 
-def test_changed_tokens_are_taken_up(serve: Serve, tmp_path: Path) -> None:
+def test_changed_tokens_are_read(serve: Serve, tmp_path: Path) -> None:
     """A token removed from the file is rejected and a new one accepted, without a restart."""
     file = token_file(tmp_path, token_lines("writer"))
     running = serve(Scripted(), token_file=file)
@@ -160,7 +160,7 @@ def test_a_bad_token_file_opens_nothing(serve: Serve, tmp_path: Path, text: str 
         else:
             file.write_text(text)
         (line,) = eventually(lambda: [one for one in lines if one["log_level"] == "error"])
-    assert line["event"] == "the tokens not re-read; what was valid before stays valid"
+    assert line["event"] == "the tokens: invalid; the last valid contents are used"
     assert line["files"] == [str(file)]
     assert running.stub.Get(GET, metadata=bearer(TOKENS["writer"])).name == "hello"
     assert failure(lambda: running.stub.Get(GET)).reason == "UNAUTHENTICATED"

@@ -58,7 +58,7 @@ def test_bad_request_id_is_replaced(serve: Serve, sent: str) -> None:
     assert len(told_id) == 32
 
 
-def test_only_an_answer_tells_the_version(serve: Serve) -> None:
+def test_only_responses_have_the_version(serve: Serve) -> None:
     """Trailers include the adapter's version if the call succeeds, and omit it if the call is rejected."""
     running = serve(seeing([]))
     _, call = running.stub.Get.with_call(GET)
@@ -154,7 +154,7 @@ def test_deadline_reached_in_the_server_is_logged(serve: Serve) -> None:
     assert line["code"] == "DEADLINE_EXCEEDED"
 
 
-def test_cancelled_call_is_told(serve: Serve) -> None:
+def test_cancelled_call_is_reported(serve: Serve) -> None:
     """The servicer is notified when the client cancels the call."""
     working, cancelled = threading.Event(), threading.Event()
 
@@ -229,7 +229,7 @@ def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_extended_upload_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extended_upload_continues(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload whose deadline was extended outlives the default one."""
     monkeypatch.setattr(methods, "UPLOAD_SECONDS", 2.0)
 

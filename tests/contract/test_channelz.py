@@ -19,7 +19,7 @@ def test_channelz_counts_calls(serve: Serve) -> None:
     running = serve(Scripted(), channelz_listen="127.0.0.1:0")
     for _ in range(3):
         running.stub.Get(pb.GetPipelineRequest(name="x"), timeout=WAIT_SECONDS)
-    address = str(running.server.who_may_call()["channelz_address"])
+    address = str(running.server.authentication()["channelz_address"])
     with grpc.insecure_channel(address) as channel:
         servers = channelz_pb2_grpc.ChannelzStub(channel).GetServers(
             channelz_pb2.GetServersRequest(), timeout=WAIT_SECONDS
@@ -34,7 +34,7 @@ def test_channelz_counts_calls(serve: Serve) -> None:
 def test_channelz_is_not_on_the_main_address(serve: Serve, listen: str) -> None:
     """The adapter's own address does not serve channelz, whether it is on or not."""
     running = serve(Scripted(), channelz_listen=listen)
-    assert ("channelz_address" in running.server.who_may_call()) == bool(listen)
+    assert ("channelz_address" in running.server.authentication()) == bool(listen)
     with pytest.raises(grpc.RpcError) as caught:
         channelz_pb2_grpc.ChannelzStub(running.channel).GetServers(
             channelz_pb2.GetServersRequest(), timeout=WAIT_SECONDS

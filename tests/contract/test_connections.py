@@ -147,7 +147,7 @@ def ping(line: Line, number: int) -> Frame:
     return next(frame for frame in line.frames() if frame[0] in {PING, GOAWAY})
 
 
-def test_a_caller_who_pings_too_often_is_sent_away(serve: Serve) -> None:
+def test_a_client_that_pings_too_often_is_disconnected(serve: Serve) -> None:
     """Pings more frequent than the server allows end the connection, and the reason is reported."""
     with connected(serve(Scripted()).server.address) as line:
         kind, _, payload = next(frame for frame in map(ping, itertools.repeat(line), range(8)) if frame[0] == GOAWAY)
@@ -163,14 +163,14 @@ def test_a_caller_may_ping_without_calls(serve: Serve, shorten: Shorten) -> None
             assert ping(line, number) == (PING, ACKNOWLEDGED, struct.pack(">Q", number))
 
 
-def test_a_caller_who_does_not_answer_is_given_up(serve: Serve, shorten: Shorten) -> None:
-    """The server pings a connection without calls, and closes it if no answer comes: dead connections do not add up."""
+def test_a_client_that_does_not_answer_pings_is_disconnected(serve: Serve, shorten: Shorten) -> None:
+    """The server pings a connection without calls, and closes it without a response: dead ones do not accumulate."""
     shorten({PING_EVERY: 200, PING_TIMEOUT: 100})
     with connected(serve(Scripted()).server.address) as line:
         assert goaway(line) == b"ping_timeout"
 
 
-def test_a_caller_who_answers_is_kept(serve: Serve, shorten: Shorten) -> None:
+def test_a_client_that_answers_pings_stays_connected(serve: Serve, shorten: Shorten) -> None:
     """A client that acknowledges pings keeps the connection, even if it is otherwise idle."""
     shorten({PING_EVERY: 50, PING_TIMEOUT: 20_000})
     with connected(serve(Scripted()).server.address) as line:
@@ -179,7 +179,7 @@ def test_a_caller_who_answers_is_kept(serve: Serve, shorten: Shorten) -> None:
             line.send(PING, ACKNOWLEDGED, payload)
 
 
-def test_the_client_gives_up_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_gives_up_a_server_that_does_not_respond(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a connection has died silently, a call of the client library fails, even one without a deadline."""
     options = dict(connection.channel_options(""))
     short = {PING_EVERY: 200, PING_TIMEOUT: 200}

@@ -14,7 +14,7 @@ import grpc
 import pytest
 import yaml
 from tests.connecting import connect
-from tests.contract.running import WAIT_SECONDS, eventually, failure, told
+from tests.contract.running import WAIT_SECONDS, eventually, failure, reported
 from tests.repository.test_faults import ID, VERSION, VERSION_JSON
 from tests.scripted_kfp import ScriptedKfp, answers, stalls
 
@@ -144,13 +144,13 @@ def test_a_fault_on_the_way_ends_the_stream(serve: Serve) -> None:
     arrived: list[pb.DownloadPipelineResponse] = []
     with pytest.raises(grpc.RpcError) as caught:
         arrived.extend(before(serve, repository).stub.Download(REQUEST))
-    assert told(caught.value).reason == "INTERNAL"
+    assert reported(caught.value).reason == "INTERNAL"
     assert repository.closed.wait(WAIT_SECONDS)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
-def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
+def test_a_disconnect_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
     """Clients that cancel in the middle leave no open file, no file on the disk and no slot taken."""
     kfp.on("GET", GET, answers(200, answer(LARGE)))
     list(adapter.stub.Download(REQUEST))
@@ -165,7 +165,7 @@ def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
+def test_an_early_disconnect_ends_the_work(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
     """A client that disconnects while KFP is still responding frees the slot at once."""
     whole = answer(LARGE)
     kfp.on("GET", GET, stalls(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + whole))

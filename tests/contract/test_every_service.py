@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 import pytest
 from tests.connecting import connect
-from tests.contract.running import told
+from tests.contract.running import reported
 from tests.scripted_kfp import ScriptedKfp
 
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
@@ -60,4 +60,4 @@ def test_every_rpc_is_served(channel: grpc.Channel, path: str) -> None:
     """An empty request is rejected by a servicer, for a missing field or because this KFP knows nothing."""
     with pytest.raises(grpc.RpcError) as caught:
         _call(channel, METHODS[path])
-    assert told(caught.value).reason in {"INVALID_FIELD", "INVALID_UPLOAD", "KFP_ERROR"}
+    assert reported(caught.value).reason in {"INVALID_FIELD", "INVALID_UPLOAD", "KFP_ERROR"}

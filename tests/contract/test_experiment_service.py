@@ -56,7 +56,7 @@ def test_the_life_of_an_experiment(stub: ExperimentServiceStub, kfp: ScriptedKfp
     assert stub.Delete(pb.DeleteExperimentRequest(experiment_id=ID, allow_missing=True)).experiment_id == ""
 
 
-def test_what_exists_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
+def test_what_exists_is_reported(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
     """ALREADY_EXISTS / EXPERIMENT_EXISTS names the experiment."""
     kfp.on("POST", r"/experiments$", played("same name again", "experiments"))
     it = failure(lambda: stub.Create(pb.CreateExperimentRequest(name="exp")))
@@ -64,7 +64,7 @@ def test_what_exists_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> N
     assert (it.resource, it.metadata["name"]) == (("experiment", "exp"), "exp")
 
 
-def test_what_is_not_there_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
+def test_what_is_not_there_is_reported(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
     """NOT_FOUND / EXPERIMENT_NOT_FOUND, by id and by name."""
     kfp.on("GET", r"/experiments/", played("get unknown", "experiments")).on("GET", LIST, answers(200, {}))
     for request, named in (
@@ -76,7 +76,7 @@ def test_what_is_not_there_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp
         assert it.resource == ("experiment", named)
 
 
-def test_an_ambiguous_name_is_told(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
+def test_an_ambiguous_name_is_reported(stub: ExperimentServiceStub, kfp: ScriptedKfp) -> None:
     """FAILED_PRECONDITION / AMBIGUOUS_NAME lists the ids to choose from."""
     items = [{"experiment_id": f"id-{number}", "display_name": "exp"} for number in range(2)]
     kfp.on("GET", LIST, answers(200, {"experiments": items, "total_size": 2}))

@@ -158,14 +158,14 @@ def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
 def test_broken_watch_silences_no_other() -> None:
     """A watch whose stream breaks is removed; the others are notified."""
     servicer = HealthServicer()
-    told = threading.Event()
+    reported = threading.Event()
 
     def break_off(_: health_pb2.HealthCheckResponse) -> None:
         raise RuntimeError("a broken stream")
 
     servicer.Watch(health_pb2.HealthCheckRequest(), cast("grpc.ServicerContext", Watcher()), break_off)
-    servicer.Watch(health_pb2.HealthCheckRequest(), cast("grpc.ServicerContext", Watcher()), lambda _: told.set())
-    assert told.wait(WAIT_SECONDS)
+    servicer.Watch(health_pb2.HealthCheckRequest(), cast("grpc.ServicerContext", Watcher()), lambda _: reported.set())
+    assert reported.wait(WAIT_SECONDS)
     assert len(servicer._watches) == 1
     servicer.close()
 
@@ -174,13 +174,13 @@ def test_watchers_that_do_not_read_silence_no_other(monkeypatch: pytest.MonkeyPa
     """If more watchers stall than there are sender threads, each of them is cancelled, and the others are notified."""
     monkeypatch.setattr("kfadapter_grpc.health.STALLED_SECONDS", 0.2)
     servicer = HealthServicer()
-    told = threading.Event()
+    reported = threading.Event()
     stalled = [Watcher() for _ in range(6)]
     for watcher in stalled:
         context = cast("grpc.ServicerContext", watcher)
         servicer.Watch(health_pb2.HealthCheckRequest(), context, lambda _, w=watcher: w.cancelled.wait(WAIT_SECONDS))  # type: ignore[misc]
-    servicer.Watch(health_pb2.HealthCheckRequest(), cast("grpc.ServicerContext", Watcher()), lambda _: told.set())
-    assert told.wait(WAIT_SECONDS / 2)
+    servicer.Watch(health_pb2.HealthCheckRequest(), cast("grpc.ServicerContext", Watcher()), lambda _: reported.set())
+    assert reported.wait(WAIT_SECONDS / 2)
     eventually(lambda: all(watcher.cancelled.is_set() for watcher in stalled))
     servicer.close()
 
@@ -203,7 +203,7 @@ class Watcher:
 def test_nothing_serves_before_the_start() -> None:
     """Before the server serves, health reports NOT_SERVING."""
     health = Health(SERVICES, follow_kfp=False)
-    health.report_kfp(answers=True)
+    health.report_kfp(responds=True)
     assert set(health.servicer._statuses.values()) == {NOT_SERVING}
 
 
@@ -237,7 +237,7 @@ def test_monitor_outlives_a_probe_that_fails() -> None:
     assert reports[:3] == [False, False, True]
 
 
-def test_monitor_tells_refused_credentials_from_absence() -> None:
+def test_monitor_distinguishes_refused_credentials_from_absence() -> None:
     """The log reports the fault once each time it changes; health reports NOT_SERVING for both faults."""
     faults: list[AdapterError | None] = [KfpUnavailableError("away"), KfpRejectedCredentialsError("401"), None]
     reports: list[bool] = []
@@ -257,7 +257,7 @@ def test_monitor_tells_refused_credentials_from_absence() -> None:
     assert ["KFP_UNAVAILABLE" in events[0], "KFP_REJECTED_CREDENTIALS" in events[1], *events[2:]] == [
         True,
         True,
-        "KFP answers",
+        "KFP is reachable",
     ]
     assert reports[:4] == [False] * 4
 

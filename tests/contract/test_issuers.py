@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.certificates import CertificateAuthority
 from tests.contract.running import eventually, failure
-from tests.contract.test_who_may_call import OWN, guarded
+from tests.contract.test_authorization import OWN, guarded
 from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
 from tests.oidc import claims, issuers_file, serving, token
 from tests.scripted_kfp import ScriptedKfp, answers, drips, stalls
@@ -31,7 +31,7 @@ from kfadapter_grpc.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.contract.running import Told
+    from tests.contract.running import Reported
     from tests.scripted_kfp import Behaviour
 
 WHO = identity_pb2.WhoAmIRequest()
@@ -43,7 +43,7 @@ def who(channel: grpc.Channel, text: str) -> identity_pb2.WhoAmIResponse:
     return answer
 
 
-def refusal(channel: grpc.Channel, *metadata: tuple[str, str | bytes]) -> Told:
+def refusal(channel: grpc.Channel, *metadata: tuple[str, str | bytes]) -> Reported:
     """Calls WhoAmI, which must be refused."""
     return failure(lambda: IdentityServiceStub(channel).WhoAmI(WHO, metadata=metadata, timeout=30))
 
@@ -105,7 +105,7 @@ def test_a_changed_file(tmp_path: Path) -> None:
         signed, text = token(claims(iss=issuer.url)), file.read_text()
         assert who(channel, signed).grants[0].role == identity_pb2.ROLE_WRITER
         file.write_text("x")
-        eventually(lambda: [one for one in lines if one["event"].startswith("the issuers not re-read")])
+        eventually(lambda: [one for one in lines if one["event"].startswith("the issuers: invalid")])
         assert who(channel, signed).grants[0].role == identity_pb2.ROLE_WRITER
         file.write_text(text.replace("writer", "reader"))
         eventually(lambda: who(channel, signed).grants[0].role == identity_pb2.ROLE_READER)
@@ -179,7 +179,7 @@ def test_the_doctor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "output"),
     [
         ({"tls_client_proxies": "gateway"}, "token_file or issuers must be set"),
         ({"kfp_user_header": "kubeflow-userid"}, "needs authenticated callers"),
@@ -191,9 +191,9 @@ def test_the_doctor(tmp_path: Path) -> None:
         ({"issuers": "/nowhere"}, "cannot be read"),
     ],
 )
-def test_mistakes_in_settings(settings: dict[str, Any], said: str) -> None:
+def test_mistakes_in_settings(settings: dict[str, Any], output: str) -> None:
     """Settings that would not do what they seem to are refused."""
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=output):
         Settings.load(**{name: Path(one) if name == "issuers" else one for name, one in settings.items()})
 
 
@@ -302,7 +302,7 @@ def test_impersonation(tmp_path: Path) -> None:
 
 
 def test_what_kfp_denies_to_an_impersonated_caller(tmp_path: Path) -> None:
-    """A 403 is about the caller, who is told so; a 401 is about the adapter."""
+    """A 403 is about the caller, who is notified; a 401 is about the adapter."""
     with ScriptedKfp() as kfp, impersonating(tmp_path, kfp) as (issuer, channel):
         kfp.on("GET", "/pipelines", answers(403, {"code": 7, "message": "denied"}), answers(401, {"code": 16}))
         alice = bearer(token(claims(iss=issuer, email="alice@example.org")))

@@ -185,18 +185,20 @@ def test_requests_to_kfp() -> None:
     assert 'kfadapter_kfp_request_seconds_sum{operation="get_run"} 9.1\n' in text
 
 
-def test_the_catalog_is_what_is_told(measured: Callable[..., Measured]) -> None:
+def test_the_catalog_is_what_is_served(measured: Callable[..., Measured]) -> None:
     """The exported metrics are those of the catalog, with its kinds, texts and labels, and the process's own."""
     it = measured(raising(RuntimeError("x")))
     failure(lambda: it.stub.Get(GET))
     it.await_value(1, "kfadapter_call_failures_total")
     it.metrics.kfp(KfpRequest("get run", 0, "KFP_TIMEOUT", 9.0))
-    told = {
+    reported = {
         family.name: (family.type, family.documentation, {frozenset(one.labels) - {"le"} for one in family.samples})
         for family in text_string_to_metric_families(it.text())
         if not family.name.startswith("process_")
     }
-    assert told == {one.name.removesuffix("_total"): (one.kind, one.text, {frozenset(one.labels)}) for one in CATALOG}
+    assert reported == {
+        one.name.removesuffix("_total"): (one.kind, one.text, {frozenset(one.labels)}) for one in CATALOG
+    }
 
 
 def test_openmetrics(measured: Callable[..., Measured]) -> None:

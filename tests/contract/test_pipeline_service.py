@@ -121,7 +121,7 @@ def test_a_deadline_of_a_millisecond(serve: Serve) -> None:
         backend.close()
 
 
-def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path, name: str) -> None:
+def test_a_client_that_disconnects_in_the_middle(adapter: Running, tmp_path: Path, name: str) -> None:
     """Its call ends, its file is removed, and no pipeline is created."""
     started = time.monotonic()
 
@@ -143,7 +143,7 @@ def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path,
     assert failure(lambda: adapter.stub.Get(pb.GetPipelineRequest(name=name))).reason == "PIPELINE_NOT_FOUND"
 
 
-def test_a_kfp_that_is_away_is_not_asked_again_and_again(serve: Serve) -> None:
+def test_an_unreachable_kfp_is_not_called_repeatedly(serve: Serve) -> None:
     """The adapter has retried the read already, so its error stops the client's retry policy."""
     with ScriptedKfp() as kfp:
         kfp.on("GET", "", answers(503))

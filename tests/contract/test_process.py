@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
-from tests.contract.running import WAIT_SECONDS, Scripted, Told, eventually, failure, told
+from tests.contract.running import WAIT_SECONDS, Reported, Scripted, eventually, failure, reported
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
@@ -192,12 +192,12 @@ def test_drain_of_a_process(start: Start, silent_kfp: SilentKfp) -> None:
     assert isinstance(held.exception(WAIT_SECONDS), grpc.RpcError)
 
 
-def refusal(process: Process) -> Told | None:
+def refusal(process: Process) -> Reported | None:
     """Makes a call that the server rejects; returns None if it waits for KFP instead."""
     error = process.stub.Get.future(GET, timeout=0.2).exception(WAIT_SECONDS)
     assert isinstance(error, grpc.RpcError)
     assert isinstance(error, grpc.Call)
-    return None if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else told(error)
+    return None if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else reported(error)
 
 
 @pytest.mark.slow
@@ -222,8 +222,8 @@ def test_collections_pass_over_what_is_loaded() -> None:
         timeout=WAIT_SECONDS,
         check=True,
     )
-    told = json.loads(done.stdout)
-    assert told["walked"] < told["passed_over"] / 5
+    reported = json.loads(done.stdout)
+    assert reported["walked"] < reported["passed_over"] / 5
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_call_that_never_ends(start: Start, missing_kfp: str) -> None:
     stuck = process.stub.Get.future(GET, timeout=60)
     process.await_output()
     process.send(signal.SIGTERM)
-    assert process.line("calls do not end; leaving them")["calls"] == 1
+    assert process.line("calls in flight do not end; exiting without them")["calls"] == 1
     assert process.exit_code() == 0
     assert isinstance(stuck.exception(WAIT_SECONDS), grpc.RpcError)
 
@@ -254,7 +254,7 @@ def test_address_of_another_machine() -> None:
     """An address that this machine does not have is rejected with the reason."""
     settings = Settings.load(listen="192.0.2.1:50051", insecure_listen=True)
     server = AdapterServer(settings, [Scripted()], lambda: True)
-    with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1:50051 cannot be listened on \(.+\); choose another"):
+    with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1:50051 cannot be used \(.+\); choose another"):
         server.start()
     server.stop()
 

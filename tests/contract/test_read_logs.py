@@ -103,7 +103,7 @@ def test_following(stub: RunServiceStub, kfp: Serving, timeout: float | None) ->
     assert list(pieces) == []
 
 
-def test_what_is_not_there(stub: RunServiceStub, kfp: Serving) -> None:
+def test_missing_resources(stub: RunServiceStub, kfp: Serving) -> None:
     """An unknown run and an unknown task are distinguished; the message lists the existing tasks."""
     it = failure(lambda: read(stub, "nobody"))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
@@ -144,7 +144,7 @@ def test_note(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
 
 @pytest.mark.parametrize("status", [404, 405, 500, 501])
 def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp, status: int) -> None:
-    """If KFP serves no log, the error says so and names the pod."""
+    """If KFP serves no log, the error reports it and names the pod."""
     scripted.on("GET", LOG, answers(status, {"error_message": "no such log"}))
     it = failure(lambda: read(before_scripted))
     assert (it.code, it.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP")
@@ -153,7 +153,7 @@ def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp
 
 
 def test_page_instead_of_a_log(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
-    """An HTML page is not taken for a log."""
+    """An HTML page is not mistaken for a log."""
     scripted.on("GET", LOG, answers(200, b"<html>", content_type="text/html"))
     assert failure(lambda: read(before_scripted)).reason == "UNSUPPORTED_BY_KFP"
 

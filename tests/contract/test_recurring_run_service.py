@@ -63,7 +63,7 @@ def test_the_life_of_a_recurring_run(stub: RecurringRunServiceStub, kfp: Scripte
     assert again.recurring_run_id == ""
 
 
-def test_wrong_parameters_are_told_at_once(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
+def test_wrong_parameters_are_reported_at_once(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
     """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each one that is wrong."""
     with_pipeline(kfp)
     it = failure(lambda: stub.Create(daily(parameters={"recipient": 7, "recipent": "x"})))
@@ -83,14 +83,14 @@ def test_wrong_parameters_are_told_at_once(stub: RecurringRunServiceStub, kfp: S
 def test_what_it_needs_must_be_there(
     stub: RecurringRunServiceStub, kfp: ScriptedKfp, fields: dict[str, object], reason: str
 ) -> None:
-    """NOT_FOUND says which of the resources is missing."""
+    """NOT_FOUND names the missing resource."""
     kfp.on("GET", r"/pipelines/names/absent", played("get unknown name", "pipelines"))
     with_pipeline(kfp).on("GET", r"/versions\?", answers(200, {}))
     it = failure(lambda: stub.Create(daily(**fields)))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, reason)
 
 
-def test_an_ambiguous_experiment_is_told(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
+def test_an_ambiguous_experiment_is_reported(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
     """FAILED_PRECONDITION / AMBIGUOUS_NAME, for Create and for List."""
     items = [{"experiment_id": f"id-{number}", "display_name": "exp"} for number in range(2)]
     kfp.on("GET", r"/experiments\?", answers(200, {"experiments": items, "total_size": 2}))
@@ -102,7 +102,7 @@ def test_an_ambiguous_experiment_is_told(stub: RecurringRunServiceStub, kfp: Scr
         assert (it.code, it.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "AMBIGUOUS_NAME")
 
 
-def test_what_is_not_there_is_told(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
+def test_what_is_not_there_is_reported(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
     """NOT_FOUND / RECURRING_RUN_NOT_FOUND names it."""
     kfp.on("GET", r"/recurringruns/", played("get unknown", RECORDED))
     it = failure(lambda: stub.Get(pb.GetRecurringRunRequest(recurring_run_id=ID)))
@@ -110,7 +110,7 @@ def test_what_is_not_there_is_told(stub: RecurringRunServiceStub, kfp: ScriptedK
     assert it.resource == ("recurring run", ID)
 
 
-def test_a_bad_schedule_is_told(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
+def test_a_bad_schedule_is_reported(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
     """INVALID_ARGUMENT / INVALID_FIELD, from the adapter before KFP is called, or from KFP."""
     with_pipeline(kfp).on("POST", CREATE, played("bad cron", RECORDED))
     for cron in ("bad", "@daily"):

@@ -39,7 +39,7 @@ def test_reflection_lists_the_services(serve: Serve) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_both_versions_are_served(serve: Serve, version: str) -> None:
-    """grpc.reflection.v1, which newer clients try first, gives the same answers as v1alpha."""
+    """grpc.reflection.v1, which newer clients try first, gives the same responses as v1alpha."""
     ask: grpc.StreamStreamMultiCallable[bytes, bytes] = serve(Scripted()).channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
     )
@@ -102,7 +102,7 @@ def _enums(scope: str, enums: Iterable[EnumDescriptorProto]) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["kfadapter.v1.PipelineService.Nothing", "kfadapter.v1", "", "a.b", "\0"])
 def test_unknown_symbols(serve: Serve, name: str) -> None:
-    """A symbol that does not exist is NOT_FOUND, and the stream goes on."""
+    """A symbol that does not exist is NOT_FOUND, and the stream continues."""
     stub = reflection_pb2_grpc.ServerReflectionStub(serve(Scripted()).channel)
     questions = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=name), LIST]
     missing, after = stub.ServerReflectionInfo(iter(questions), timeout=WAIT_SECONDS)

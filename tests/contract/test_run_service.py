@@ -94,7 +94,7 @@ def test_the_life_of_a_run(stub: RunServiceStub, kfp: RunsKfp) -> None:
     assert stub.Delete(pb.DeleteRunRequest(run_id=run_id, allow_missing=True)).run_id == ""
 
 
-def test_the_etag_tells_every_change(stub: RunServiceStub) -> None:
+def test_the_etag_changes_with_every_change(stub: RunServiceStub) -> None:
     """Terminating and archiving change the etag, reading does not."""
     run_id = stub.Create(create()).run_id
     look = pb.GetRunRequest(run_id=run_id)
@@ -168,7 +168,7 @@ def test_a_run_that_did_not_fail_is_not_retried(stub: RunServiceStub) -> None:
     assert it.resource == ("run", run_id)
 
 
-def test_wrong_parameters_are_told_at_once(stub: RunServiceStub, kfp: RunsKfp) -> None:
+def test_wrong_parameters_are_reported_at_once(stub: RunServiceStub, kfp: RunsKfp) -> None:
     """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each wrong parameter; no run is created in KFP."""
     it = failure(lambda: stub.Create(create(parameters={"ss": "x", "i": 1.5, "b": "yes", "xs": {}, "d": []})))
     assert (it.code, it.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_UNKNOWN")

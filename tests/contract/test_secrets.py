@@ -138,7 +138,7 @@ def health(stage: Stage, secret: str) -> None:
 
 def scraped(stage: Stage, secret: str) -> None:
     """A scraper sends it."""
-    stage.told.append(stage.metrics(f"/metrics?token={secret}", {"Authorization": f"Bearer {secret}"}))
+    stage.reported.append(stage.metrics(f"/metrics?token={secret}", {"Authorization": f"Bearer {secret}"}))
 
 
 def settings(**given: str) -> Callable[[Stage, str], None]:
@@ -159,7 +159,7 @@ def in_file(setting: str, text: str, *others: str, **more: str) -> Callable[[Sta
         path = stage.folder / setting
         path.write_text(text.format(secret))
         try:
-            stage.told.append(repr(Settings.load(config=None, **dict.fromkeys((setting, *others), path), **more)))
+            stage.reported.append(repr(Settings.load(config=None, **dict.fromkeys((setting, *others), path), **more)))
         except SettingsError as error:
             stage.hear(error)
 
@@ -172,9 +172,9 @@ def known_token(stage: Stage, secret: str) -> None:
     (stage.folder / TOKENS).write_text(f"{entry.line()}\n")
 
     def is_let_in() -> bool:
-        stage.told.clear()
+        stage.reported.clear()
         stage.call(run_pb2.GetRunRequest(run_id=ID), metadata=(("authorization", f"Bearer {secret}"),))
-        return "UNAUTHENTICATED" not in "".join(stage.told)
+        return "UNAUTHENTICATED" not in "".join(stage.reported)
 
     eventually(is_let_in)
     stage.call_all((("authorization", f"Bearer {secret}"),))
@@ -212,7 +212,7 @@ def settings_file(text: str) -> Callable[[Stage, str], None]:
 
 def shown(make: Callable[[str], object]) -> Callable[[Stage, str], None]:
     """An object that holds it is shown, as in a debugger or by an assertion."""
-    return lambda stage, secret: stage.told.append(repr(make(secret)))
+    return lambda stage, secret: stage.reported.append(repr(make(secret)))
 
 
 def environment(stage: Stage, _: str) -> None:
@@ -240,7 +240,7 @@ STACK = {
     "details": [{"@type": "type.googleapis.com/api.Error", "error_message": "it failed", "error_details": "{}"}],
 }
 VALUES = ("pipeline_id", "created_at", "pipelines", "runs", "run_id", "state", "total_size", "error", "recurringRuns")
-"""Fields of KFP's answers, to be filled with what cannot be."""
+"""Fields of KFP's responses, to be filled with what cannot be."""
 PEM = "-----BEGIN PRIVATE KEY-----"
 TOKENS, KFP_TOKEN = "tokens", "kfp-token"
 STAGES: dict[str, Callable[[Path], dict[str, str]]] = {
@@ -347,14 +347,14 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage
 
 @pytest.mark.slow
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name.replace(" ", "-"))
-def test_a_secret_is_not_told(stages: dict[str, Stage], canary: Canary) -> None:
+def test_a_secret_is_not_shown(stages: dict[str, Stage], canary: Canary) -> None:
     """A secret is in no log line, status, trailer, metric or repr, and data are seen only where permitted."""
     secret = ENVIRONMENT if canary.plant is environment else f"canary{secrets.token_hex(12)}"
     stage = stages[canary.stage]
     stage.clear()
     canary.plant(stage, secret)
     read: dict[str, Callable[[], str]] = {
-        "caller": partial("\n".join, stage.told),
+        "caller": partial("\n".join, stage.reported),
         "log": stage.log,
         "metrics": stage.metrics,
         "kfp": stage.asked,

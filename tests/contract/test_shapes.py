@@ -10,7 +10,7 @@ from typing import TypeAlias
 import grpc
 import pytest
 from structlog.testing import capture_logs
-from tests.contract.running import WAIT_SECONDS, eventually, failure, told
+from tests.contract.running import WAIT_SECONDS, eventually, failure, reported
 
 from kfadapter_grpc.auth.access import Access
 from kfadapter_grpc.contract.errors import NameContestedError
@@ -120,20 +120,20 @@ def one_then_contested(_: object, __: grpc.ServicerContext) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_error_before_the_first_answer(shapes: Callable[..., Shapes], name: str) -> None:
+def test_error_before_the_first_response(shapes: Callable[..., Shapes], name: str) -> None:
     """In all four shapes an error arrives with its code and reason."""
     it = failure(lambda: shapes(contested).call(name))
     assert (it.code, it.reason, it.retry_after) == (grpc.StatusCode.ABORTED, "NAME_CONTESTED", 1.0)
 
 
 @pytest.mark.parametrize("name", STREAMED)
-def test_error_between_answers(shapes: Callable[..., Shapes], name: str) -> None:
+def test_error_between_responses(shapes: Callable[..., Shapes], name: str) -> None:
     """An error raised within a stream of responses arrives after those sent before it."""
     stream = shapes(one_then_contested).stream(name)
     assert next(stream) == b"first"
     with pytest.raises(grpc.RpcError) as caught:
         next(stream)
-    assert told(caught.value).reason == "NAME_CONTESTED"
+    assert reported(caught.value).reason == "NAME_CONTESTED"
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -185,9 +185,7 @@ def test_rotation_of_the_callers_ca(serve: Serve, certified: Certified, connect:
 
 
 @pytest.mark.parametrize("broken", ["rubbish", "another key", "half-written", "expired", "gone"])
-def test_a_broken_certificate_is_not_taken_up(
-    serve: Serve, certified: Certified, connect: Connect, broken: str
-) -> None:
+def test_a_broken_certificate_is_not_read(serve: Serve, certified: Certified, connect: Connect, broken: str) -> None:
     """If the new files are invalid, the log reports it, and the old certificate stays in use."""
     running = serve(Scripted(), **certified.tls())
     with capture_logs() as lines:
@@ -202,7 +200,7 @@ def test_a_broken_certificate_is_not_taken_up(
             key = b"rubbish" if broken == "rubbish" else certified.ca.issue("x").key
             (certified.folder / "server.key").write_bytes(key)
         (line, *_) = eventually(lambda: [one for one in lines if one["log_level"] == "error"])
-    assert line["event"] == "the certificate not re-read; what was valid before stays valid"
+    assert line["event"] == "the certificate: invalid; the last valid contents are used"
     assert line["files"] == [str(certified.folder / "server.pem"), str(certified.folder / "server.key")]
     assert works(lambda: connect(running, certified.ca).Get(GET, timeout=WAIT_SECONDS))
 
@@ -210,7 +208,7 @@ def test_a_broken_certificate_is_not_taken_up(
 def test_health_without_tls(serve: Serve, certified: Certified) -> None:
     """The second listener reports health without credentials, and serves nothing else."""
     running = serve(Scripted(), **certified.mtls(tls_client_names="*"), health_listen="127.0.0.1:0")
-    address = str(running.server.who_may_call()["health_address"])
+    address = str(running.server.authentication()["health_address"])
     with grpc.insecure_channel(address, OWN) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         assert check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS).status == SERVING
@@ -247,13 +245,13 @@ def test_files_that_changed_before_the_start(certified: Certified) -> None:
 
 
 @pytest.mark.parametrize(("more", "warned"), [({}, True), ({"tls_client_names": "*"}, False)])
-def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: bool) -> None:
-    """If other machines can connect and callers are not authenticated, a warning says so."""
+def test_tls_alone_is_reported(certified: Certified, more: dict[str, Any], warned: bool) -> None:
+    """If other machines can connect and callers are not authenticated, a warning reports it."""
     files = certified.mtls(**more) if more else certified.tls()
     settings = Settings.load(config=None, listen="0.0.0.0:0", **files)
     with capture_logs() as lines, AdapterServer(settings, [Scripted()], lambda: True):
         pass
-    told = [line["event"] for line in lines if line["log_level"] == "warning"]
-    assert told == (
-        ["anyone who reaches this address may do everything: set token_file, issuers or tls_client_ca"] * warned
+    reported = [line["event"] for line in lines if line["log_level"] == "warning"]
+    assert reported == (
+        ["callers are not authenticated and have all rights: set token_file, issuers or tls_client_ca"] * warned
     )

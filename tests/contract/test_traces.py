@@ -174,7 +174,7 @@ def test_lines_of_a_call(traced: Traced, stub: PipelineServiceStub) -> None:
 
 
 def test_not_sampled(kfp: ScriptedKfp) -> None:
-    """Calls that the sampler leaves out make no span, and KFP is told so."""
+    """Calls that the sampler leaves out make no span, and KFP is notified."""
     traced = Traced(TracerProvider(ParentBased(ALWAYS_OFF), shutdown_on_exit=False), kfp)
     kfp.on("GET", "/x", answers(200))
     with traced.server, grpc.insecure_channel(traced.server.address) as channel:

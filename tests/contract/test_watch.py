@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.connecting import connect
-from tests.contract.running import WAIT_SECONDS, eventually, failure, told
+from tests.contract.running import WAIT_SECONDS, eventually, failure, reported
 from tests.embedded.runs import a_run
 from tests.embedded.serving import Serving
 from tests.embedded.serving import serving as serving_embedded
@@ -90,7 +90,7 @@ def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
     assert last.etag == adapter.stub.Get(pb.GetRunRequest(run_id=run_id)).etag
 
 
-def test_tasks_of_a_run_that_goes_on(adapter: Adapter) -> None:
+def test_tasks_of_a_run_that_continues(adapter: Adapter) -> None:
     """A watch with tasks reports their changes while the run continues."""
     run_id = a_run(adapter.kfp.caller)
     adapter.kfp.executor.start(run_id, "greet")
@@ -195,7 +195,7 @@ def test_draining(adapter: Adapter) -> None:
     adapter.watches.drain()
     with pytest.raises(grpc.RpcError) as caught:
         next(events)
-    it = told(caught.value)
+    it = reported(caught.value)
     assert (it.code, it.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 

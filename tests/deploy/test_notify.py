@@ -17,7 +17,7 @@ from tests.contract.running import eventually
 
 from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
 from kfadapter_oran.notices.command import HEADERS_VARIABLE, NotifyOptions, notify
-from kfadapter_oran.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
+from kfadapter_oran.notices.process import SENDER_SECONDS, WATCHER_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import PurePath
@@ -102,7 +102,7 @@ def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, st
     assert monitor["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
 
 
-def test_it_may_reach_whom_it_tells(variables: dict[str, str], everything: Installation) -> None:
+def test_it_may_reach_its_receiver(variables: dict[str, str], everything: Installation) -> None:
     """The policy only allows calls to the adapter, notifications and DNS out."""
     policy = manifests.one(everything.made, "NetworkPolicy", NAME)["spec"]
     adapter = int(variables["KFADAPTER_TARGET"].rpartition(":")[2])
@@ -116,7 +116,7 @@ def test_it_may_reach_whom_it_tells(variables: dict[str, str], everything: Insta
 
 def test_it_ends_in_time(pod: dict[str, Any]) -> None:
     """Kubernetes does not kill a notifier that is shutting down."""
-    assert pod["terminationGracePeriodSeconds"] > FOLLOWER_SECONDS + SENDER_SECONDS + 5
+    assert pod["terminationGracePeriodSeconds"] > WATCHER_SECONDS + SENDER_SECONDS + 5
 
 
 def test_it_runs(variables: dict[str, str], tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import grpc
 import pytest
 from scripts.manifests import ROOT
 from tests.contract.running import eventually, failure
+from tests.contract.test_authorization import OWN, guarded
 from tests.contract.test_issuers import fails, refusal, who
-from tests.contract.test_who_may_call import OWN, guarded
 from tests.contract.tokens import bearer
 from tests.deploy.test_pod_logs import MISSING, SECONDS, free_port
 
@@ -143,7 +143,7 @@ def test_a_deleted_account(cluster: Cluster) -> None:
 
 
 def test_without_the_right(cluster: Cluster) -> None:
-    """An adapter that may not create TokenReviews reports that the token cannot be verified; the doctor says why."""
+    """An adapter that may not create TokenReviews reports that the token cannot be verified; the doctor reports why."""
     with adapter(cluster, "review", "powerless") as channel:
         what = failure(lambda: who(channel, cluster.token("trainer")))
         assert what.reason == "ISSUER_UNAVAILABLE"

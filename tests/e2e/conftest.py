@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PROGRAM = str(Path(sys.executable).parent / "kfadapter")
 LACKS = b"note: this Kubeflow Pipelines "
-"""Begins what is said of a KFP that cannot do something; 2.5 keeps no tags, for example."""
+"""Begins what is reported of a KFP that cannot do something; 2.5 keeps no tags, for example."""
 SECONDS = 60
 """How long anything may take; what is waited for usually takes one second."""
 
@@ -34,12 +34,12 @@ class Adapter:
     Attributes:
         target: Its address.
         process: Its process.
-        said: What it printed when it was ready.
+        output: What it printed when it was ready.
     """
 
     target: str
     process: subprocess.Popen[str]
-    said: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Runs the command line: in this process, which takes a tenth of the time, unless it reads stdin."""
@@ -52,8 +52,8 @@ class Adapter:
     def printed(self, *arguments: str, stdin: bytes = b"") -> str:
         """Runs a command that must succeed, and returns its stdout; stderr may have notes about what the KFP lacks."""
         done = self.run(*arguments, stdin=stdin)
-        said = [line for line in done.stderr.splitlines() if not line.startswith(LACKS)]
-        assert (done.returncode, said) == (0, [])
+        output = [line for line in done.stderr.splitlines() if not line.startswith(LACKS)]
+        assert (done.returncode, output) == (0, [])
         return done.stdout.decode()
 
 

@@ -86,7 +86,7 @@ def test_the_same_file_is_not_stored_twice(adapter: Adapter, name: str) -> None:
     assert json.loads(adapter.printed("upload", TRAIN_V2, *arguments))["version_created"]
 
 
-def test_a_repeated_request_is_answered_as_the_first(adapter: Adapter, name: str) -> None:
+def test_a_repeated_request_is_served_as_the_first(adapter: Adapter, name: str) -> None:
     """The same request id and file return the first version; another file with that request id is rejected."""
     arguments = ("--name", name, "--request-id", name, "-o", "json")
     first, again = (json.loads(adapter.printed("upload", TRAIN, *arguments)) for _ in range(2))
@@ -127,7 +127,7 @@ def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         (b"\x89PNG\r\n\x1a\n" + bytes(100), b"INVALID_PIPELINE_FILE"),
         (b"a: 1\nb: [\n", b"Line 3, column 1"),
@@ -136,13 +136,15 @@ def test_every_kind_of_file(adapter: Adapter, name: str, tmp_path: Path) -> None
     ],
     ids=["png", "yaml", "empty", "gzip"],
 )
-def test_what_is_no_pipeline_is_refused(body: bytes, said: bytes, adapter: Adapter, name: str, tmp_path: Path) -> None:
+def test_what_is_no_pipeline_is_refused(
+    body: bytes, output: bytes, adapter: Adapter, name: str, tmp_path: Path
+) -> None:
     """A file that is not a pipeline is rejected with a reason, and no pipeline is created."""
     file = tmp_path / "bad.yaml"
     file.write_bytes(body)
     refused = adapter.run("upload", str(file), "--name", name)
     assert (refused.returncode, refused.stdout) == (ExitCode.REFUSED, b"")
-    assert said in refused.stderr
+    assert output in refused.stderr
     assert adapter.run("get", name).returncode == ExitCode.NOT_FOUND
 
 
@@ -196,7 +198,7 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
         assert not _answers(running.target)
 
 
-def test_dev_tells_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dev_reports_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last lines that the embedded KFP wrote to stderr before it died are shown."""
     monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
     with dev(tmp_path) as running:
@@ -232,7 +234,7 @@ def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
 def test_the_banner_is_true(tmp_path: Path) -> None:
     """The command in the banner works when pasted."""
     with dev(tmp_path) as running:
-        lines = dict(line.split(maxsplit=1) for line in running.said)
+        lines = dict(line.split(maxsplit=1) for line in running.output)
         assert list(lines) == ["adapter", "KFP", "data", "try", "grpcurl", "stop"]
         assert lines["data"] == str(tmp_path)
         assert lines["try"].split()[:3] == ["kfadapter", "--target", running.target]
@@ -240,7 +242,7 @@ def test_the_banner_is_true(tmp_path: Path) -> None:
         assert _answers(_kfp(running))
 
 
-def test_kfp_gone_is_told() -> None:
+def test_a_stopped_kfp_is_reported() -> None:
     """If KFP is unreachable, the command reports KFP_UNAVAILABLE, and exits with the code for connection failures."""
     with serve("http://127.0.0.1:1") as running:
         refused = running.run("get", "train")
@@ -249,7 +251,7 @@ def test_kfp_gone_is_told() -> None:
 
 
 def _kfp(running: Adapter) -> str:
-    line = next(line for line in running.said if line.startswith("KFP"))
+    line = next(line for line in running.output if line.startswith("KFP"))
     return line.split()[1].removeprefix("http://")
 
 

@@ -60,13 +60,13 @@ def test_keep_leaves_the_servers_running(tmp_path: Path) -> None:
     """With --keep the adapter keeps running, and the printed command stops it and removes its data."""
     done = run_demo(tmp_path, "--keep")
     assert done.returncode == 0, done.stderr
-    said = dict(re.findall(r"^  (\w+) +(.*)$", done.stdout.partition("still running")[2], re.MULTILINE))
-    target = said["adapter"].split()[0]
+    output = dict(re.findall(r"^  (\w+) +(.*)$", done.stdout.partition("still running")[2], re.MULTILINE))
+    target = output["adapter"].split()[0]
     try:
         with grpc.insecure_channel(target) as channel:
             grpc.channel_ready_future(channel).result(SECONDS)
     finally:
-        subprocess.run(["bash", "-c", said["stop"]], check=True, timeout=SECONDS)
+        subprocess.run(["bash", "-c", output["stop"]], check=True, timeout=SECONDS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,7 +88,7 @@ def test_the_grpcurl_bodies_are_requests(step: demo.Step) -> None:
     )
 
 
-def test_a_demo_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demo_that_cannot_start_reports_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the servers do not start, the demo shows their output, and leaves nothing behind."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "none")
     done = run_demo(tmp_path)

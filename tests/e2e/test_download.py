@@ -33,7 +33,7 @@ FILES = sorted(
     for path in (ROOT / folder).glob("*.yaml")
 )
 EMPTY: tuple[object, ...] = (None, "", {}, {"startedAt": None, "finishedAt": None})
-"""What Go adds to a Workflow, and what says nothing."""
+"""What Go adds to a Workflow, and what has no meaning."""
 
 
 def documents(data: str) -> list[object]:

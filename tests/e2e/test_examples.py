@@ -121,7 +121,7 @@ def documents(data: bytes) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(HAS_IT, reason="kfp-kubernetes is installed")
-def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> None:
+def test_without_kfp_kubernetes_the_error_names_the_package(adapter: Adapter) -> None:
     """Without kfp-kubernetes, the one example that needs it fails with the command to install it."""
     refused = adapter.run("payload", f"examples/{NEEDS_MORE}.py")
     assert refused.returncode != ExitCode.OK

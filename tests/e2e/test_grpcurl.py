@@ -88,10 +88,10 @@ def test_an_error_shows_its_reason(grpcurl: str, adapter: Adapter, name: str) ->
     done = run(
         grpcurl, adapter, "-H", "x-request-id: my-id-1", "-d", json.dumps({"name": name}), "TARGET", f"{SERVICE}/Get"
     )
-    said = done.stderr.decode()
+    output = done.stderr.decode()
     assert done.returncode != 0
     for part in ("NotFound", "PIPELINE_NOT_FOUND", "google.rpc.ResourceInfo", '"request_id": "my-id-1"', name):
-        assert part in said
+        assert part in output
 
 
 @pytest.mark.parametrize("service", ["", "kfp", SERVICE])

@@ -224,7 +224,7 @@ PLANTED = {
     "a deleted run comes back": ("DELETE", "/runs/", LyingKfp.forgets, delete_a_run),
     "a watch ends in a state that is not the last": ("GET", "/runs?", LyingKfp.shows_success, watch_and_get),
 }
-"""Each defect: the requests that KFP does not answer, what is answered instead, and calls that meet with it."""
+"""Each defect: the requests that KFP does not serve, the responses instead, and the calls that are affected."""
 
 
 @pytest.mark.slow

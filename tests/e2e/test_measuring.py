@@ -114,6 +114,6 @@ def test_facts_that_do_not_hold(embedded_url: str, capsys: pytest.CaptureFixture
 def test_no_kfp(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a KFP the exit code is 3, and the failed step of the connection is reported."""
     assert measure_kfp.main(["--kfp-url", closed_port()]) == 3
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert ": connection: the connection is refused" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert ": connection: the connection is refused" in output.err

@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from tests.e2e.conftest import SECONDS, Adapter, dev, spawned
 
-from kfadapter_embedded import page
+from kfadapter_embedded import page_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def _line(running: Adapter) -> str:
-    return next(line.split(maxsplit=1)[1] for line in running.said if line.startswith("page "))
+    return next(line.split(maxsplit=1)[1] for line in running.output if line.startswith("page "))
 
 
 def _get(url: str, path: str = "/healthz") -> str:
@@ -62,7 +62,7 @@ def test_dev_stops_quietly_while_a_live_page_is_open(tmp_path: Path) -> None:
 
 def test_a_named_port_must_be_free(tmp_path: Path) -> None:
     """A port that was named for the page and is in use is an error, as for the other ports."""
-    with socket.create_server((page.HOST, 0)) as other:
+    with socket.create_server((page_process.HOST, 0)) as other:
         taken = str(other.getsockname()[1])
         with spawned("dev", "--port", "0", "--kfp-port", "0", "--page-port", taken, "--data", str(tmp_path)) as one:
             assert f"error: port {taken}, which the page would listen on, is in use" in one.communicate()[1]

@@ -124,7 +124,7 @@ def test_the_source_distribution_has_what_the_wheel_is_built_from(files: Mapping
 
 
 def test_the_container_context_is_what_the_dockerfile_copies(files: Mapping[str, Path]) -> None:
-    """Every COPY finds its source, and the image is told the version of the release."""
+    """Every COPY finds its source, and the image gets the version of the release."""
     with tarfile.open(files["-container.tar.gz"]) as context:
         names = context.getnames()
         dockerfile = (context.extractfile("Dockerfile") or pytest.fail("no Dockerfile")).read().decode()
@@ -152,12 +152,12 @@ def test_the_chart_is_that_of_the_release(files: Mapping[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "reported"),
     [("1.2.3", "1.2.3"), ("1.2.3rc1", "1.2.3-rc.1"), ("1.2.4.dev5+g0123abc", "1.2.4-dev.5+g0123abc")],
 )
-def test_the_chart_has_a_semantic_version(version: str, told: str) -> None:
+def test_the_chart_has_a_semantic_version(version: str, reported: str) -> None:
     """Helm takes no other."""
-    assert release.semantic(version) == told
+    assert release.semantic(version) == reported
 
 
 @pytest.mark.parametrize("installation", release.INSTALLATIONS)
@@ -168,8 +168,8 @@ def test_a_bill_of_materials_lists_its_lock(files: Mapping[str, Path], installat
     assert JsonStrictValidator(SchemaVersion.from_version(bill["specVersion"])).validate_str(text) is None
     lock = (ROOT / "requirements" / f"{installation}.txt").read_text()
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "kfadapter-grpc")
-    told = sorted((one["name"], one["version"]) for one in bill["components"])
-    assert told == sorted(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock, re.MULTILINE))
+    reported = sorted((one["name"], one["version"]) for one in bill["components"])
+    assert reported == sorted(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock, re.MULTILINE))
     hashes = [
         one["content"] for part in bill["components"] for at in part["externalReferences"] for one in at["hashes"]
     ]

@@ -63,7 +63,9 @@ def _running(commands: dict[int, list[str]]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_proofs_that_are_told_to_end(proofs: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals) -> None:
+def test_robustness_tests_that_are_stopped(
+    proofs: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
+) -> None:
     """After SIGINT or SIGTERM, the robustness tests end all processes they have started, and remove their files."""
     commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
     proofs.send_signal(number)

@@ -63,7 +63,7 @@ def test_a_run(call: Callable[..., dict[str, Any]], caller: Api, name: str) -> N
     assert call("RunService/Delete", run_id=run["run_id"]) == {"run_id": run["run_id"]}
 
 
-def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, caller: Api, name: str) -> None:
+def test_a_refused_run_reports_what_is_wrong(grpcurl: str, executing: Adapter, caller: Api, name: str) -> None:
     """Each wrong parameter is named, without any proto file."""
     caller.upload("tests/data/pipelines/all_parameter_types.yaml", name)
     request = json.dumps({"pipeline_name": name, "parameters": {"i": "7", "x": 1}})

@@ -138,5 +138,5 @@ def test_retry_of_a_run_whose_cause_is_gone(executing: Adapter, name: str, tmp_p
         assert again.run_id == run_id
         run = caller.follow(run_id)
         assert (run.state, run.error) == (run_pb2.RUN_STATE_SUCCEEDED, ""), run
-        told = failure(lambda: caller.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS))
-        assert told.reason == "RUN_NOT_RETRYABLE"
+        reported = failure(lambda: caller.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS))
+        assert reported.reason == "RUN_NOT_RETRYABLE"

@@ -188,12 +188,14 @@ def test_the_log_is_whole_and_holds_no_secret(guarded: Guarded) -> None:
     guarded.process.send_signal(signal.SIGTERM)
     assert guarded.process.wait(SECONDS) == 0
     assert guarded.process.stderr is not None
-    said = guarded.process.stderr.read()
-    calls = [line for line in map(json.loads, said.splitlines()) if line["event"] == "call"]
-    told = dict.fromkeys((line.get("caller"), line.get("reason")) for line in calls)  # a list may take several calls
-    assert list(told) == [
+    output = guarded.process.stderr.read()
+    calls = [line for line in map(json.loads, output.splitlines()) if line["event"] == "call"]
+    reported = dict.fromkeys(
+        (line.get("caller"), line.get("reason")) for line in calls
+    )  # a list may take several calls
+    assert list(reported) == [
         ("reader", None),
         (None, "UNAUTHENTICATED"),
     ]
     secrets = [*guarded.token.values(), (guarded.folder / "server.key").read_text().splitlines()[1]]
-    assert not any(secret in said for secret in secrets)
+    assert not any(secret in output for secret in secrets)

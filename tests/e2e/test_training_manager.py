@@ -143,7 +143,7 @@ def test_without_a_profile_nothing_is_left_out(
     assert (response.status_code, response.json()["reason"]) == (400, "PARAMETER_UNKNOWN")
 
 
-def test_what_is_not_there(pipelines: ManagedPipelines) -> None:
+def test_missing_resources(pipelines: ManagedPipelines) -> None:
     """Unknown names are reported by the training manager's own exception or status, with reason and request id."""
     with pytest.raises(TMError, match=r"not found: pipeline 'nobody'.*PIPELINE_NOT_FOUND, request"):
         pipelines.get_all_pipeline_versions("nobody")
@@ -153,7 +153,7 @@ def test_what_is_not_there(pipelines: ManagedPipelines) -> None:
         pipelines.upload_pipeline_file("x", ROOT / "nowhere.yaml", "")
 
 
-def test_an_adapter_that_is_away() -> None:
+def test_an_adapter_that_is_unreachable() -> None:
     """An unreachable adapter raises an exception, as over HTTP, which includes the address."""
     with pytest.raises(PipelineMgrError, match=r"cannot connect to 127\.0\.0\.1:1"):
         PipelineMgr("127.0.0.1:1").start_training(details("x"), "42")

@@ -189,7 +189,7 @@ def ends(target: str, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return {run_id: (jobs[run_id], run.state.value) for run_id, run in found.items()}
 
 
-def told(receiver: Receiving, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def reported(receiver: Receiving, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The job and final state of each run, by its id, as the receiver got them; other tests' runs are left out."""
     bodies = [one.body for one in receiver.received if one.path == "/trainingjob/pipelineNotification"]
     return {one["run_id"]: (one["trainingjob_id"], one["run_status"]) for one in bodies if one["run_id"] in jobs}
@@ -233,10 +233,10 @@ def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) ->
             stage.until_noted(*jobs)  # the same again
         with receiving(port=stage.port) as receiver, stage.notifier():
             stage.until_told(receiver, *jobs)
-            assert told(receiver, jobs) == ends(stage.target, jobs)
-            assert [told(receiver, jobs)[run_id][1] == "SUCCEEDED" for run_id in jobs] == [True, False, True, False]
+            assert reported(receiver, jobs) == ends(stage.target, jobs)
+            assert [reported(receiver, jobs)[run_id][1] == "SUCCEEDED" for run_id in jobs] == [True, False, True, False]
         with receiving(port=stage.port) as later, stage.notifier():
-            assert told(later, jobs) == {}
+            assert reported(later, jobs) == {}
         with Client(stage.target) as client:
             client.pipelines.delete(failing, force=True)
 
@@ -256,9 +256,9 @@ def test_every_stopped_job_is_reported(any_kfp_url: str, tmp_path: Path) -> None
             stage.until_noted(*jobs)
         with receiving(port=stage.port) as receiver, stage.notifier():
             stage.until_told(receiver, *jobs)
-            assert told(receiver, jobs) == ends(stage.target, jobs)
+            assert reported(receiver, jobs) == ends(stage.target, jobs)
         with receiving(port=stage.port) as later, stage.notifier():
-            assert told(later, jobs) == {}
+            assert reported(later, jobs) == {}
 
 
 def end(stage: Scene, run_id: str) -> None:

@@ -166,7 +166,7 @@ def test_upgrade_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         before = list(connection.iterdump())
         with monkeypatch.context() as patched:
             full = Mock(side_effect=sqlite3.OperationalError("database or disk is full"))
-            patched.setattr("kfadapter_embedded.upgrade._take_task", full)
+            patched.setattr("kfadapter_embedded.upgrade._migrate_task", full)
             with pytest.raises(StoreError, match="disk is full"):
                 Store(tmp_path / "kfp.sqlite")
         assert list(connection.iterdump()) == before

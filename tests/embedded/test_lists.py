@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import Caller, unique
 
+from kfadapter_embedded.document_kinds import PIPELINES, VERSIONS
 from kfadapter_embedded.errors import KfpError
-from kfadapter_embedded.kinds import PIPELINES, VERSIONS
 from kfadapter_embedded.listing import parse_listing
 from kfadapter_embedded.pipelines import add_version, new_pipeline, new_version
-from kfadapter_embedded.store import Store, TakenError
+from kfadapter_embedded.store import DuplicateError, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kfadapter_embedded.kinds import Kind
+    from kfadapter_embedded.document_kinds import Kind
     from kfadapter_embedded.store import Page
 
 
@@ -335,7 +335,7 @@ def test_half_made_pipeline(store: Store) -> None:
             documents.add(PIPELINES, half)
             documents.add(PIPELINES, taken)
 
-    with pytest.raises(TakenError):
+    with pytest.raises(DuplicateError):
         write()
     assert names(store) == ["taken"]
     add(store, "after", "x")

@@ -11,8 +11,8 @@ import pytest
 from tests.embedded.serving import Serving, serving
 from tests.transcripts import DATA, JsonObject, JsonValue
 
-from kfadapter_embedded.kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
-from kfadapter_embedded.kinds import RUNS as KEPT_RUNS
+from kfadapter_embedded.document_kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
+from kfadapter_embedded.document_kinds import RUNS as KEPT_RUNS
 from kfadapter_embedded.run_tasks import artifacts_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serving(tmp_path_factory.mktemp("native")) as running:
         with running.store.writing() as documents:
             for number, run in enumerate(recorded_runs()):
-                spec = documents.keep_spec("{}")
+                spec = documents.store_spec("{}")
                 documents.add(KEPT_RUNS, run, spec=spec, workflow="w", submission=number, file_bytes=0)
             for run in (stages[-1] for stages in RUNS.values()):
                 for position, task in enumerate(run["tasks"]):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from tests.transcripts import JsonObject
 
+    from kfadapter_embedded.document_kinds import Kind
     from kfadapter_embedded.execution import Job
-    from kfadapter_embedded.kinds import Kind
 
 FULL = sqlite3.OperationalError("database or disk is full")
 PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]

@@ -282,7 +282,9 @@ def test_refusal_of_an_artifact_that_no_run_can_be_given() -> None:
     document: Any = _pipeline(_container(), {})
     spec = document.get("pipeline_spec", document)
     spec["root"]["inputDefinitions"] = {"artifacts": {"data": {}}}
-    assert "takes an artifact as 'data', which no run can be given" in refusal(read_pipeline(document), Steps.AUTO, "")
+    assert "has the artifact 'data' as an input, which no run can set" in refusal(
+        read_pipeline(document), Steps.AUTO, ""
+    )
     spec["root"]["inputDefinitions"]["artifacts"]["data"]["isOptional"] = True
     assert refusal(read_pipeline(document), Steps.AUTO, "") == ""
 
@@ -464,7 +466,7 @@ def test_loop_over_artifacts() -> None:
         names={},
     )
     assert outcome.state is State.SUCCEEDED
-    assert [text.partition(": ")[2].partition(";")[0] for text in warned] == ["'a' runs over artifacts"]
+    assert [text.partition(": ")[2].partition(";")[0] for text in warned] == ["'a' iterates over artifacts"]
 
 
 def test_loop_over_no_list() -> None:

@@ -97,7 +97,7 @@ SILENT_ENDS = [
 
 
 @pytest.mark.parametrize(("steps", "error"), SILENT_ENDS)
-def test_runner_without_a_last_word(stage: Stage, steps: list[tuple[str, object]], error: str) -> None:
+def test_runner_that_ends_unexpectedly(stage: Stage, steps: list[tuple[str, object]], error: str) -> None:
     """A runner that ends early fails the run, and its running task, with all that is known about the cause."""
     stage.play("run", RUNNING, *steps)
     assert stage.end() == (State.FAILED, error)
@@ -226,7 +226,7 @@ def test_observer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     Stage(pool, watcher, tmp_path).play("run", RUNNING, DONE)
     assert watcher.wait_end("run") == (State.SUCCEEDED, "")
     pool.close()
-    assert "a run's progress could not be kept" in caplog.text
+    assert "a run's progress could not be stored" in caplog.text
 
 
 class _Insistent(Watcher):
@@ -258,6 +258,6 @@ def test_parameters_that_are_no_json(stage: Stage) -> None:
     """A run that cannot be passed to its runner fails, and the pool continues."""
     stage.pool.submit(Job("run", b"{}", {"x": object()}, stage.folder))
     state, error = stage.end()
-    assert (state, error) == (State.FAILED, "this server could not run it; its own log says why")
+    assert (state, error) == (State.FAILED, "this server could not run it; its log has the reason")
     stage.play("next", DONE)
     assert stage.end("next") == (State.SUCCEEDED, "")

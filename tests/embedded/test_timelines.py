@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.transcripts import DATA, PIPELINES
 
+from kfadapter_embedded.document_kinds import RUNS
 from kfadapter_embedded.execution import OVER
-from kfadapter_embedded.kinds import RUNS
 from kfadapter_embedded.pipeline_file import read_spec
 from kfadapter_embedded.progress import Progress
 from kfadapter_embedded.run_folders import RunFolders

@@ -30,7 +30,7 @@ def test_svg_is_xml_with_all_boxes(name: str) -> None:
         assert 0 <= y < y + high <= height - 32
 
 
-def test_svg_escapes_what_a_file_says() -> None:
+def test_svg_escapes_texts_of_a_file() -> None:
     """Text of a pipeline file is escaped; there are no scripts and no links."""
     text = svg(graph_of((Task(HOSTILE, condition=HOSTILE),)), HOSTILE)
     root = ET.fromstring(text)  # noqa: S314
@@ -92,7 +92,7 @@ def test_closed_groups_are_one_box() -> None:
     assert graph.edges == ((0, 1),)
 
 
-def test_mermaid_escapes_what_a_file_says() -> None:
+def test_mermaid_escapes_texts_of_a_file() -> None:
     """Quotes, hashes, HTML and Markdown are escaped for Mermaid; ids are generated numbers."""
     assert mermaid(graph_of((task(HOSTILE), task("end", HOSTILE)))) == (
         "flowchart TD\n"
@@ -102,7 +102,7 @@ def test_mermaid_escapes_what_a_file_says() -> None:
     )
 
 
-def test_dot_escapes_what_a_file_says() -> None:
+def test_dot_escapes_texts_of_a_file() -> None:
     """Quotes, backslashes and entities are escaped for Graphviz."""
     assert (
         '  t1 [label="<script>\\"&amp;\']]></script> #quot; \\\\n {%}`"];'

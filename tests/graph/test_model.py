@@ -95,7 +95,7 @@ def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
     ],
 )
 def test_names_are_cut_in_the_middle(text: str, cells: int, shown: str) -> None:
-    """A name is cut in the middle, so that the number at its end is kept if there is room."""
+    """A name is cut in the middle, so that the number at its end is kept if there is space."""
     assert middle_cut(text, cells, "…") == shown
 
 

@@ -20,7 +20,7 @@ from kfadapter_grpc.graph.text import LABELS
 pytestmark = pytest.mark.slow
 
 patient = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-"""How long it takes to make up a pipeline says nothing."""
+"""The time to generate a pipeline is irrelevant."""
 
 
 def _pipeline(draw: st.DrawFn, prefix: str, depth: int) -> tuple[Task, ...]:
@@ -102,8 +102,10 @@ def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object)
     graph = graph_of(tasks)
     lines = try_text(graph, width, chosen)
     if lines is not None:
-        told = "\n".join(lines)
-        assert all(any(middle_cut(title, cells, chosen.mark) in told for cells in LABELS) for title in _titles(graph))
+        reported = "\n".join(lines)
+        assert all(
+            any(middle_cut(title, cells, chosen.mark) in reported for cells in LABELS) for title in _titles(graph)
+        )
     assert len([line for line in outline(graph, width, ASCII) if line.lstrip().startswith("*")]) == len(_titles(graph))
 
 

@@ -36,7 +36,7 @@ BOUNDARY = "b0undary"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; its header names are in lower case."""
+    """A response; its header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -49,11 +49,11 @@ class Reply:
 
     def refusal(self, status: int, reason: str) -> Any:  # noqa: ANN401 - JSON
         """Returns the body; asserts that it is this error."""
-        told = self.json()
-        assert (self.status, told["status"], told["reason"]) == (status, status, reason), told
-        assert told["message"]
-        assert told["request_id"] == self.headers["x-request-id"]
-        return told
+        reported = self.json()
+        assert (self.status, reported["status"], reported["reason"]) == (status, status, reason), reported
+        assert reported["message"]
+        assert reported["request_id"] == self.headers["x-request-id"]
+        return reported
 
 
 class Caller:
@@ -75,8 +75,8 @@ class Caller:
         with closing(connection):
             connection.request(method, quote(path, safe="/%?=&"), body, {**self._headers, **spelled})
             answer = connection.getresponse()
-            told = {name.lower(): value for name, value in answer.getheaders()}
-            return Reply(answer.status, told, answer.read())
+            reported = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, reported, answer.read())
 
     def get(self, path: str) -> Reply:
         """Sends a GET request."""

@@ -25,7 +25,7 @@ MANY_VERSIONS = 201
 
 
 class Waiting:
-    """Holds the answer for a run until the test releases it."""
+    """Holds the response for a run until the test releases it."""
 
     def __init__(self) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
@@ -56,7 +56,7 @@ def filled(caller: Caller, client: Client, unique: str, file: bytes) -> Iterator
         client.pipelines.delete(f"{unique}-{number}", force=True)
 
 
-def test_fault_1_pipelines_are_told_and_deleted_by_id(caller: Caller, name: str) -> None:
+def test_fault_1_pipelines_are_reported_and_deleted_by_id(caller: Caller, name: str) -> None:
     """Getting and deleting a pipeline by its id always failed; now both work."""
     pipeline_id = caller.get(f"/pipelineIds/{name}").json()["id"]
     assert caller.get(f"/pipelines/{pipeline_id}").json()["name"] == name
@@ -89,7 +89,7 @@ def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
 
 @pytest.mark.slow
 def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: str) -> None:
-    """A run unknown to the process was terminated, and then answered with an error; now the answer is a success."""
+    """A run unknown to the process was terminated, and then returned an error; now the response is a success."""
     client.pipelines.upload(PIPELINES / "sleeps.yaml", name=unique)
     run = client.runs.create(unique)
     reply = caller.delete(f"/runs/{run.run_id}")
@@ -196,12 +196,12 @@ def test_fault_10_uploads_that_race_get_numbers_of_their_own(
         ("PUT", "/pipelines", 405, "METHOD_NOT_ALLOWED"),
     ],
 )
-def test_fault_11_errors_are_told_apart(caller: Caller, method: str, path: str, status: int, reason: str) -> None:
+def test_fault_11_errors_are_distinguished(caller: Caller, method: str, path: str, status: int, reason: str) -> None:
     """Every error was 400 or 500 with a generic text; now status, reason and message are specific."""
     caller.say(method, path).refusal(status, reason)
 
 
-def test_fault_11_jobs_and_files_that_are_wrong_are_told_apart(caller: Caller, name: str) -> None:
+def test_fault_11_jobs_and_files_that_are_wrong_are_distinguished(caller: Caller, name: str) -> None:
     """A job or file is rejected with its own reason before anything starts."""
     caller.execute("42", details("nobody")).refusal(404, "PIPELINE_NOT_FOUND")
     caller.execute("42", {**details(name), "experiment_name": "nobody"}).refusal(404, "EXPERIMENT_NOT_FOUND")
@@ -212,8 +212,8 @@ def test_fault_11_jobs_and_files_that_are_wrong_are_told_apart(caller: Caller, n
     caller.upload(name, b"a: [").refusal(400, "INVALID_PIPELINE_FILE")
 
 
-def test_fault_11_kfp_that_is_away_is_told() -> None:
-    """If KFP is unreachable the answer is 503 with Retry-After."""
+def test_fault_11_an_unreachable_kfp_is_reported() -> None:
+    """If KFP is unreachable the response is 503 with Retry-After."""
     with ScriptedKfp() as gone:
         url = gone.url
     with adapter(url) as server:
@@ -222,7 +222,7 @@ def test_fault_11_kfp_that_is_away_is_told() -> None:
         assert reply.headers["retry-after"] == "2"
 
 
-def test_fault_11_the_namespace_is_asked_for() -> None:
+def test_fault_11_the_namespace_is_requested() -> None:
     """Namespaces were ignored; now KFP requests use the adapter's namespace."""
     with ScriptedKfp() as kfp, adapter(kfp.url, namespace="ml") as server:
         server.caller.get("/experiments")

@@ -1,4 +1,4 @@
-"""Any HTTP input is answered properly or the connection closed, and the server keeps running."""
+"""Any HTTP input gets a proper response or a closed connection, and the server keeps running."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_paths_that_are_no_text(caller: Caller) -> None:
 
 
 def in_words(answer: bytes) -> None:
-    """Asserts that an answer is complete and not an internal error; it may be empty, or 501 for an unknown coding."""
+    """Asserts that a response is complete and not an internal error; it may be empty, or 501 for an unknown coding."""
     if answer:
         head, _, body = answer.partition(b"\r\n\r\n")
         status = int(head.split()[1])
@@ -88,7 +88,7 @@ def in_words(answer: bytes) -> None:
 @example(b"GET /runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
 @example(b"POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")
 def test_any_bytes(caller: Caller, sent: bytes) -> None:
-    """Any bytes get a proper answer, or the connection is closed."""
+    """Any bytes get a proper response, or the connection is closed."""
     in_words(caller.raw(sent, end=True))
     assert caller.get("/liveness").status == 200
 
@@ -99,7 +99,7 @@ def test_any_bytes(caller: Caller, sent: bytes) -> None:
 @example("DELETE", "/runs/../../x")
 @example("GET", "/pipelines//versions")
 def test_any_path(caller: Caller, method: str, path: str) -> None:
-    """Any path gets a proper answer."""
+    """Any path gets a proper response."""
     reply = caller.say(method, f"/{path}")
     assert reply.json()["message"] or path.startswith("liveness")
 
@@ -122,8 +122,8 @@ def test_any_name(caller: Caller, name: str) -> None:
         f"/runs/{quoted}",
         f"/experiments/{quoted}",
     ):
-        told = caller.get(path).json()
-        assert told.get("reason") != "INTERNAL", told
+        reported = caller.get(path).json()
+        assert reported.get("reason") != "INTERNAL", reported
 
 
 @few
@@ -147,8 +147,8 @@ def test_any_body(caller: Caller, body: bytes) -> None:
 )
 def test_any_job(caller: Caller, job: dict[str, object]) -> None:
     """Any job is rejected by the adapter or by KFP, without an internal error."""
-    told = caller.say("POST", "/trainingjobs/1/execution", json.dumps(job).encode(), content_type=JSON).json()
-    assert told["reason"] != "INTERNAL", told
+    reported = caller.say("POST", "/trainingjobs/1/execution", json.dumps(job).encode(), content_type=JSON).json()
+    assert reported["reason"] != "INTERNAL", reported
 
 
 @few

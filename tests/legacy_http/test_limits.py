@@ -1,4 +1,4 @@
-"""The limits of HTTP requests, and the answers beyond them, under load and while draining."""
+"""The limits of HTTP requests, and the responses beyond them, under load and while draining."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp, monkeypatch: pyt
         caller = server.caller
         held = [threads.submit(caller.get, f"/runs/{NOBODY}") for _ in range(3)]
         eventually(lambda: server.adapter.admission.count() == 3)
-        assert "kept for other callers" in caller.get("/experiments").refusal(429, "OVERLOADED")["message"]
+        assert "reserved for other callers" in caller.get("/experiments").refusal(429, "OVERLOADED")["message"]
         assert Caller(server.address, source="127.0.0.2").get("/experiments").status == 200
         busy.opened.set()
         assert {one.result(WAIT_SECONDS).status for one in held} == {200}
@@ -139,7 +139,7 @@ def test_drain(kfp: ScriptedKfp) -> None:
 
 
 def test_drain_waits_for_requests_that_call_nothing_yet(kfp: ScriptedKfp) -> None:
-    """A request that is still being read when the drain starts is answered, too."""
+    """A request that is still being read when the drain starts gets a response, too."""
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
         host, _, port = server.address.rpartition(":")
         with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
@@ -215,7 +215,7 @@ def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def dripped(server: Gateway, head: str) -> bytes:
-    """Sends a head, then single bytes until there is an answer."""
+    """Sends a head, then single bytes until there is a response."""
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
         connection.sendall(head.encode())
@@ -227,7 +227,7 @@ def dripped(server: Gateway, head: str) -> bytes:
     pytest.fail("nothing ended it")
 
 
-def test_who_goes_away_in_the_middle_of_a_file(server: Gateway, asked: list[Received]) -> None:
+def test_a_disconnect_in_the_middle_of_a_file(server: Gateway, asked: list[Received]) -> None:
     """An incomplete file is not stored."""
     head = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n".encode()
     answer = server.caller.raw(head + form(("file", FILE))[:-20], end=True)
@@ -294,8 +294,8 @@ def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
         assert not kfp.requests
 
 
-def test_who_sends_on_reads_the_answer(kfp: ScriptedKfp) -> None:
-    """A client whose file is rejected during the upload can read the answer; the connection is not reset."""
+def test_a_client_that_keeps_sending_reads_the_response(kfp: ScriptedKfp) -> None:
+    """A client whose file is rejected during the upload can read the response; the connection is not reset."""
     with adapter(kfp.url, max_upload_bytes=1000) as server:
         caller = server.caller
         caller.upload("x", FILE * 700_000).refusal(413, "UPLOAD_TOO_LARGE")
@@ -335,7 +335,7 @@ def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPat
             connection.close()
 
 
-def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_connections_stay_open(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy connection is not closed in favor of a new one; the new one is closed."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
     busy = Waiting()
@@ -350,8 +350,8 @@ def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.Mon
         assert {one.result(WAIT_SECONDS).status for one in held} == {200}
 
 
-def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that does not read the answer is disconnected, and its request no longer counts."""
+def test_a_response_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not read the response is disconnected, and its request no longer counts."""
     monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.3)
 
     def page(number: int) -> dict[str, object]:
@@ -372,10 +372,10 @@ def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lists_are_bounded(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list that is too long for one answer gets an error that refers to gRPC, which has pages."""
+    """A list that is too long for one response gets an error that refers to gRPC, which has pages."""
     monkeypatch.setattr(limits, "MAX_LISTED", 0)
-    told = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
-    assert "gRPC" in told["message"]
+    reported = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
+    assert "gRPC" in reported["message"]
 
 
 def test_files_are_never_whole_in_memory() -> None:
@@ -393,7 +393,7 @@ def test_files_are_never_whole_in_memory() -> None:
         await upload.begin()
         assert upload.description == "설명"
         taken = 0
-        while data := await upload.take(65536):
+        while data := await upload.read(65536):
             taken += len(data)
             held = max(held, len(data) + len(upload._file))
         return taken
@@ -424,14 +424,14 @@ def test_forms_that_are_wrong(body: bytes, words: str) -> None:
     async def read() -> bytes:
         return next(pieces, b"")
 
-    async def take() -> None:
+    async def receive() -> None:
         upload = UploadForm(FORM, read)
         await upload.begin()
-        while await upload.take(65536):
+        while await upload.read(65536):
             pass
 
     with pytest.raises(HTTPException, match=words):
-        asyncio.run(take())
+        asyncio.run(receive())
 
 
 def server_threads() -> set[str]:

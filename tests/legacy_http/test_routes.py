@@ -30,9 +30,9 @@ def test_pipelines(caller: Caller, name: str) -> None:
     assert mine["created_at"].endswith(" GMT")
     assert (listed["next_page_token"], listed["total_size"]) == (None, len(listed["pipelines"]))
     assert caller.get(f"/pipelineIds/{name}").json() == {"name": name, "id": mine["pipeline_id"]}
-    told = caller.get(f"/pipelines/{mine['pipeline_id']}").json()
-    assert (told["id"], told["name"], told["description"]) == (mine["pipeline_id"], name, "모델을 학습한다")
-    assert told["arguments"] == {
+    reported = caller.get(f"/pipelines/{mine['pipeline_id']}").json()
+    assert (reported["id"], reported["name"], reported["description"]) == (mine["pipeline_id"], name, "모델을 학습한다")
+    assert reported["arguments"] == {
         "b": "true", "d": '{"a": 1}', "f": "0.5", "i": "7", "maybe": None, "s": None, "xs": "[1, 2, 3]",
     }  # fmt: skip
 
@@ -40,8 +40,8 @@ def test_pipelines(caller: Caller, name: str) -> None:
 def test_versions(caller: Caller, name: str, file: bytes) -> None:
     """A second upload creates a second version, with the next number."""
     assert caller.upload(name, file).json() == caller.get(f"/pipelineIds/{name}").json()
-    told = caller.get(f"/pipelines/{name}/versions").json()
-    assert (set(told), sorted(told["versions_list"])) == ({"versions_list"}, ["2", name])
+    reported = caller.get(f"/pipelines/{name}/versions").json()
+    assert (set(reported), sorted(reported["versions_list"])) == ({"versions_list"}, ["2", name])
 
 
 def test_a_deleted_pipeline(caller: Caller, name: str, file: bytes) -> None:
@@ -56,29 +56,29 @@ def test_a_deleted_pipeline(caller: Caller, name: str, file: bytes) -> None:
 def test_a_training_job(caller: Caller, client: Client, name: str) -> None:
     """A job starts a run with string arguments converted to the declared types, and is found by its label."""
     reply = caller.execute("42", details(name, i="10", b="false"))
-    told = reply.json()
-    assert (reply.status, told["run_status"], told["trainingjob_id"]) == (200, "scheduled", "42")
-    assert (told["pipeline_name"], told["experiment_name"]) == (name, "Default")
-    assert told["experiment_id"] == caller.get("/experiments").json()["Default"]
-    assert told["pipeline_id"] == caller.get(f"/pipelineIds/{name}").json()["id"]
-    assert "modelName" in told["arguments_left_out"]
-    run = client.runs.wait(told["run_id"], timeout=60)
+    reported = reply.json()
+    assert (reply.status, reported["run_status"], reported["trainingjob_id"]) == (200, "scheduled", "42")
+    assert (reported["pipeline_name"], reported["experiment_name"]) == (name, "Default")
+    assert reported["experiment_id"] == caller.get("/experiments").json()["Default"]
+    assert reported["pipeline_id"] == caller.get(f"/pipelineIds/{name}").json()["id"]
+    assert "modelName" in reported["arguments_left_out"]
+    run = client.runs.wait(reported["run_id"], timeout=60)
     assert run.state is RunState.SUCCEEDED, run.error
     assert (run.parameters["i"], run.parameters["b"], run.parameters["s"]) == (10, False, "글")
     assert run.labels["trainingjob_id"] == "42"
-    one = caller.get(f"/runs/{told['run_id']}").json()
-    assert one == {"run_id": told["run_id"], "run_name": told["run_name"], "run_status": "SUCCEEDED"}
-    listed = caller.get("/runs").json()[told["run_name"]]
+    one = caller.get(f"/runs/{reported['run_id']}").json()
+    assert one == {"run_id": reported["run_id"], "run_name": reported["run_name"], "run_status": "SUCCEEDED"}
+    listed = caller.get("/runs").json()[reported["run_name"]]
     assert listed == {
-        "run_id": told["run_id"],
+        "run_id": reported["run_id"],
         "run_description": "",
         "run_status": "SUCCEEDED",
         "experiment_name": "Default",
-        "experiment_id": told["experiment_id"],
+        "experiment_id": reported["experiment_id"],
         "pipeline_name": name,
-        "pipeline_id": told["pipeline_id"],
+        "pipeline_id": reported["pipeline_id"],
     }
-    assert caller.delete(f"/runs/{told['run_id']}").json() == one
+    assert caller.delete(f"/runs/{reported['run_id']}").json() == one
 
 
 def test_experiments(caller: Caller) -> None:
@@ -121,7 +121,7 @@ def test_a_repeated_request(caller: Caller, name: str) -> None:
 
 
 def test_head(caller: Caller) -> None:
-    """HEAD is answered like GET, without the body."""
+    """HEAD is served like GET, without the body."""
     reply = caller.say("HEAD", "/experiments")
     assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"", "application/json")
     assert int(reply.headers["content-length"]) > 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_oran.notices.database import Database, NoticeStatus
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
-from kfadapter_oran.notices.outbox import Outbox, SeenRun
+from kfadapter_oran.notices.outbox import ObservedRun, Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,9 @@ def at(**later: float) -> datetime:
     return BEGIN + timedelta(**later)
 
 
-def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> SeenRun:
+def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> ObservedRun:
     """Returns an observed run of job 42; it has finished if `ended` is set."""
-    return SeenRun(run_id, "42", state, ended is not None, f"e-{state}", ended, ended or BEGIN, earlier)
+    return ObservedRun(run_id, "42", state, ended is not None, f"e-{state}", ended, ended or BEGIN, earlier)
 
 
 @dataclass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POINTS: dict[str, tuple[Any, str, str]] = {
     "before the notice is written": (outbox.Outbox, "_write", "before"),
     "while the notice is written": (outbox.Outbox, "_write", "after"),  # the transaction is still open
-    "after the notice was written": (outbox.Outbox, "take", "after a notice"),
+    "after the notice was written": (outbox.Outbox, "record", "after a notice"),
     "before the post": (Receiver, "post", "before"),
     "during the post": (http.client.HTTPConnection, "getresponse", "before"),
     "after the post": (Receiver, "post", "after"),

@@ -34,14 +34,14 @@ class Received:
 
 @dataclass
 class Reply:
-    """The answer to a request.
+    """The response to a request.
 
     Attributes:
         status: The status.
         body: The body.
         headers: Further headers.
         raw: Bytes to send instead of all that.
-        held: If set, the answer waits for this event.
+        held: If set, the response waits for this event.
     """
 
     status: int = 200
@@ -61,7 +61,7 @@ class Receiving:
 
     Attributes:
         received: All completely received requests, in order.
-        answer: Returns the answer to a request.
+        answer: Returns the response to a request.
         url: The URL it serves.
     """
 
@@ -75,13 +75,13 @@ class Receiving:
         """The notices received, in order."""
         return [one.end for one in self.received]
 
-    def told(self, run_id: str) -> list[str]:
+    def reported(self, run_id: str) -> list[str]:
         """Returns the states received for a run, in order."""
         return [state for run, state in self.ends if run == run_id]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads complete requests, and answers them as the test says."""
+    """Reads complete requests, and responds as scripted by the test."""
 
     protocol_version = "HTTP/1.1"
     server: _Server

@@ -22,8 +22,8 @@ from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
 from tests.embedded.serving import serving as serving_embedded
 
+from kfadapter_embedded.document_kinds import RUNS
 from kfadapter_embedded.execution import State
-from kfadapter_embedded.kinds import RUNS
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
@@ -89,7 +89,7 @@ class Stage:
             with self.kfp.store.writing() as documents:
                 run = documents.document(RUNS, run_id)
                 assert run
-                self.kfp.progress._put_run(documents, run, ENDS[state], "")
+                self.kfp.progress._store_run(documents, run, ENDS[state], "")
         else:
             self.kfp.executor.end(run_id, ENDS[state], "" if state == "SUCCEEDED" else "그럴 수도 있다")
         return run_id
@@ -141,7 +141,7 @@ class Notifier:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def said(self, event: str) -> list[dict[str, Any]]:
+    def logged(self, event: str) -> list[dict[str, Any]]:
         """Returns the log lines of an event."""
         # While the file is being written, the last line may be incomplete.
         whole = self.log.read_text().rpartition("\n")[0]
@@ -150,9 +150,9 @@ class Notifier:
 
     def wait_for(self, event: str) -> dict[str, Any]:
         """Waits until an event was logged; returns its last line."""
-        eventually(lambda: self.said(event) or self.process.poll() is not None, SECONDS)
-        assert self.said(event), self.log.read_text()
-        return self.said(event)[-1]
+        eventually(lambda: self.logged(event) or self.process.poll() is not None, SECONDS)
+        assert self.logged(event), self.log.read_text()
+        return self.logged(event)[-1]
 
     def get(self, path: str) -> tuple[int, str]:
         """Requests a page; returns status and body."""
@@ -200,11 +200,11 @@ def notifying(
     number = len(list(stage.folder.glob("*.log")))
     log = stage.folder / f"{number}.log"
     where = ["--outbox", str(outbox(stage)), "--metrics-listen", "127.0.0.1:0"]
-    told = ["--url", url] if url else []
+    reported = ["--url", url] if url else []
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            [*program, "--target", stage.target, "notify", *where, *told, *options],
+            [*program, "--target", stage.target, "notify", *where, *reported, *options],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,

@@ -21,7 +21,7 @@ PENDING, PARKED, DELIVERED = NoticeStatus.PENDING, NoticeStatus.PARKED, NoticeSt
 def made(tmp_path: Path) -> Iterator[Box]:
     """An outbox with the notice of one finished run."""
     with box(tmp_path / "notices.db") as opened:
-        opened.outbox.take(seen("r", "FAILED", at(minutes=1)))
+        opened.outbox.record(seen("r", "FAILED", at(minutes=1)))
         yield opened
 
 
@@ -43,7 +43,7 @@ def test_pauses_grow_and_are_jittered() -> None:
 
 def test_nothing_is_handed_out_twice(made: Box) -> None:
     """While a notice is claimed, neither it nor another one of the same run can be claimed."""
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=2)))
     with made.deliveries.claimed() as one, made.deliveries.claimed() as other:
         assert one is not None
         assert one.state == "FAILED"
@@ -52,8 +52,8 @@ def test_nothing_is_handed_out_twice(made: Box) -> None:
 
 def test_the_order_of_a_run_is_kept(made: Box) -> None:
     """A later notice waits until the run's earlier one is delivered or parked; other runs do not wait."""
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
-    made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=2)))
+    made.outbox.record(seen("s", "SUCCEEDED", at(minutes=3)))
     with made.deliveries.claimed() as one:
         assert one is not None
         made.deliveries.failed(one, "503", refused=False)
@@ -62,7 +62,7 @@ def test_the_order_of_a_run_is_kept(made: Box) -> None:
     assert made.deliver() == [("r", "FAILED"), ("r", "SUCCEEDED")]
 
 
-def test_a_receiver_that_is_away_is_tried_for_long_then_parked(made: Box) -> None:
+def test_an_unreachable_receiver_is_retried_for_long_then_parked(made: Box) -> None:
     """Attempts at an unreachable receiver are limited, with a pause between them; then the notice is parked."""
     assert [fail(made, refused=False) for _ in range(5)] == [False] * 4 + [True]
     assert made.statuses() == [PARKED]
@@ -90,7 +90,7 @@ def test_a_process_that_dies_at_a_notice_tries_it_later(tmp_path: Path) -> None:
     """An attempt is on disk before it is made, so that repeated crashes also lead to longer pauses."""
     path = tmp_path / "notices.db"
     with box(path) as first:
-        first.outbox.take(seen("r", "FAILED", at(minutes=1)))
+        first.outbox.record(seen("r", "FAILED", at(minutes=1)))
         with first.deliveries.claimed() as one:
             assert one is not None
             assert one.attempts == 1
@@ -110,7 +110,7 @@ def test_a_clock_that_was_put_back_holds_nothing_up(made: Box) -> None:
     assert made.deliver() == [("r", "FAILED")]
 
 
-def test_a_parked_notice_is_sent_again_when_somebody_says_so(made: Box) -> None:
+def test_a_parked_notice_is_sent_again_on_request(made: Box) -> None:
     """A retried notice is due immediately, with its attempts reset."""
     for _ in range(3):
         fail(made, refused=True)
@@ -137,14 +137,14 @@ def test_a_discarded_notice_is_never_sent_nor_written_again(made: Box) -> None:
     assert made.ledger.discard(made.ledger.parked()) == [1]
     made.wait(LONGEST_PAUSE_SECONDS)
     assert made.deliver() == []
-    assert made.outbox.take(seen("r", "FAILED", at(minutes=1))) is None
+    assert made.outbox.record(seen("r", "FAILED", at(minutes=1))) is None
 
 
 def test_a_parked_notice_is_out_of_date_when_a_later_one_was_delivered(made: Box) -> None:
     """A parked notice is superseded when a later one is delivered: sending it afterwards would mislead the receiver."""
     for _ in range(3):
         fail(made, refused=True)
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=2)))
     assert made.deliver() == [("r", "SUCCEEDED")]
     assert made.statuses() == [NoticeStatus.SUPERSEDED, DELIVERED]
     assert made.ledger.retry([1]) == []
@@ -154,7 +154,7 @@ def test_a_notice_that_is_sent_again_while_a_later_one_is_on_its_way(made: Box) 
     """A retried notice waits while a later one is in flight, and is not sent once that is delivered."""
     for _ in range(3):
         fail(made, refused=True)
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=2)))
     with made.deliveries.claimed() as later:
         assert later is not None
         assert later.state == "SUCCEEDED"
@@ -169,10 +169,10 @@ def test_a_notice_that_is_sent_again_while_a_later_one_is_on_its_way(made: Box) 
 def test_figures(made: Box) -> None:
     """The figures count the notices by status, and have the time since which the oldest is pending."""
     made.wait(5)
-    made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
-    made.outbox.take(seen("t", "RUNNING"))
+    made.outbox.record(seen("s", "SUCCEEDED", at(minutes=3)))
+    made.outbox.record(seen("t", "RUNNING"))
     made.deliver()
-    made.outbox.take(seen("u", "SUCCEEDED", at(minutes=4)))
+    made.outbox.record(seen("u", "SUCCEEDED", at(minutes=4)))
     figures = made.ledger.figures()
     assert (figures.counts[DELIVERED], figures.counts[PENDING], figures.counts[PARKED]) == (2, 1, 0)
     assert (figures.oldest_pending_at, figures.open_runs) == (made.now(), 1)
@@ -181,9 +181,9 @@ def test_figures(made: Box) -> None:
 def test_the_list_is_bounded(made: Box) -> None:
     """The list has all pending notices, and the last twenty finished ones."""
     for number in range(30):
-        made.outbox.take(seen(f"done-{number}", "SUCCEEDED", at(minutes=2)))
+        made.outbox.record(seen(f"done-{number}", "SUCCEEDED", at(minutes=2)))
     made.deliver()
-    made.outbox.take(seen("waits", "SUCCEEDED", at(minutes=2)))
+    made.outbox.record(seen("waits", "SUCCEEDED", at(minutes=2)))
     listed = made.ledger.notices()
     assert len(listed) == 21
     assert listed[-1].run_id == "waits"

@@ -13,7 +13,7 @@ from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_oran.notices.database import VERSION, Database, OutboxBusyError, OutboxError, exclusive
-from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, SeenRun
+from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, ObservedRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,27 +36,27 @@ def made(path: Path) -> Iterator[Box]:
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
 def test_an_end_is_written_once(made: Box, state: str) -> None:
     """A finished run is written with KFP's state, and only once, however often it is seen."""
-    made.outbox.take(seen("r", "RUNNING"))
-    written = made.outbox.take(seen("r", state, at(minutes=1)))
+    made.outbox.record(seen("r", "RUNNING"))
+    written = made.outbox.record(seen("r", state, at(minutes=1)))
     assert written is not None
     assert (written.run_id, written.job, written.state) == ("r", "42", state)
-    assert made.outbox.take(seen("r", state, at(minutes=1))) is None
+    assert made.outbox.record(seen("r", state, at(minutes=1))) is None
     assert made.notices == [("r", state, "pending")]
 
 
-def test_what_goes_on_is_not_written(made: Box) -> None:
+def test_unfinished_runs_are_not_written(made: Box) -> None:
     """A run in progress is followed, and has no notice."""
     for state in ("PENDING", "RUNNING", "CANCELING", "PAUSED", "RUNNING"):
-        assert made.outbox.take(seen("r", state)) is None
+        assert made.outbox.record(seen("r", state)) is None
     assert made.notices == []
     assert made.outbox.open_runs() == {"r": "e-RUNNING"}
 
 
 def test_what_ended_before_the_first_start_is_not_written(made: Box) -> None:
     """A run that finished before the first start has no notice; one that was still in progress has."""
-    made.outbox.take(seen("old", "FAILED", at(seconds=-1)))
-    made.outbox.take(seen("running", "RUNNING"))
-    made.outbox.take(seen("running", "SUCCEEDED", at(seconds=-1)))
+    made.outbox.record(seen("old", "FAILED", at(seconds=-1)))
+    made.outbox.record(seen("running", "RUNNING"))
+    made.outbox.record(seen("running", "SUCCEEDED", at(seconds=-1)))
     assert made.notices == [("running", "SUCCEEDED", "pending")]
 
 
@@ -66,7 +66,7 @@ def test_later_starts_begin_where_the_first_did(path: Path) -> None:
         pass
     with box(path) as again:
         assert not again.outbox.begin(at(days=3), "")
-        assert again.outbox.take(seen("r", "SUCCEEDED", at(days=1))) is not None
+        assert again.outbox.record(seen("r", "SUCCEEDED", at(days=1))) is not None
 
 
 def test_an_outbox_belongs_to_one_namespace(path: Path) -> None:
@@ -75,29 +75,29 @@ def test_an_outbox_belongs_to_one_namespace(path: Path) -> None:
         again.outbox.begin(BEGIN, "team-b")
 
 
-def test_a_retried_run_is_told_again(made: Box) -> None:
+def test_a_retried_run_is_reported_again(made: Box) -> None:
     """A run that failed, and succeeded after a retry, is reported twice, in order; the same state only once."""
-    made.outbox.take(seen("r", "FAILED", at(minutes=1)))
-    made.outbox.take(seen("r", "RUNNING"))
-    assert made.outbox.take(seen("r", "FAILED", at(minutes=3), ("FAILED", at(minutes=1)))) is None
-    made.outbox.take(seen("r", "RUNNING"))
-    assert made.outbox.take(seen("r", "SUCCEEDED", at(minutes=5), ("FAILED", at(minutes=3)))) is not None
+    made.outbox.record(seen("r", "FAILED", at(minutes=1)))
+    made.outbox.record(seen("r", "RUNNING"))
+    assert made.outbox.record(seen("r", "FAILED", at(minutes=3), ("FAILED", at(minutes=1)))) is None
+    made.outbox.record(seen("r", "RUNNING"))
+    assert made.outbox.record(seen("r", "SUCCEEDED", at(minutes=5), ("FAILED", at(minutes=3)))) is not None
     assert made.deliver() == [("r", "FAILED"), ("r", "SUCCEEDED")]
 
 
-def test_an_older_end_that_is_seen_late_is_not_told(made: Box) -> None:
+def test_an_older_end_that_is_seen_late_is_not_reported(made: Box) -> None:
     """An end before one that is already known is not reported, because it would mislead."""
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=5)))
-    assert made.outbox.take(seen("r", "FAILED", at(minutes=1))) is None
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=5)))
+    assert made.outbox.record(seen("r", "FAILED", at(minutes=1))) is None
 
 
 def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
     """A run that has not been found for a minute is reported as DELETED; one that is found again is not."""
-    made.outbox.take(seen("r", "RUNNING"))
+    made.outbox.record(seen("r", "RUNNING"))
     assert made.outbox.miss("r") is None
     made.wait(GONE_SECONDS - 1)
     assert made.outbox.miss("r") is None
-    made.outbox.take(seen("r", "RUNNING"))
+    made.outbox.record(seen("r", "RUNNING"))
     made.wait(2)
     assert made.outbox.miss("r") is None
     made.wait(GONE_SECONDS)
@@ -108,10 +108,10 @@ def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
     assert made.outbox.miss("unknown") is None
 
 
-def test_a_run_that_ended_and_was_deleted_is_not_told_as_deleted(made: Box) -> None:
+def test_a_run_that_ended_and_was_deleted_is_not_reported_as_deleted(made: Box) -> None:
     """A reported end is final, even if the run is seen in progress by a later, outdated read."""
-    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
-    made.outbox.take(seen("r", "RUNNING"))
+    made.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
+    made.outbox.record(seen("r", "RUNNING"))
     made.outbox.miss("r")
     made.wait(GONE_SECONDS)
     assert made.outbox.miss("r") is None
@@ -121,7 +121,7 @@ def test_a_run_that_ended_and_was_deleted_is_not_told_as_deleted(made: Box) -> N
 def test_what_is_old_and_delivered_is_forgotten(made: Box) -> None:
     """Delivered notices older than the retention, by KFP's clock, are removed; pending and parked ones stay."""
     for run_id in ("delivered", "parked", "pending"):
-        made.outbox.take(seen(run_id, "SUCCEEDED", at(days=1)))
+        made.outbox.record(seen(run_id, "SUCCEEDED", at(days=1)))
     made.database.read("SELECT 1")
     with made.database.writing() as connection:
         connection.execute("UPDATE notices SET status = run_id")
@@ -130,33 +130,33 @@ def test_what_is_old_and_delivered_is_forgotten(made: Box) -> None:
     assert [run_id for run_id, _, _ in made.notices] == ["parked", "pending"]
 
 
-def test_what_was_forgotten_is_never_told_again(made: Box) -> None:
+def test_what_was_forgotten_is_never_reported_again(made: Box) -> None:
     """An end whose notice was removed is never reported again."""
-    made.outbox.take(seen("r", "FAILED", at(days=1)))
+    made.outbox.record(seen("r", "FAILED", at(days=1)))
     made.deliver()
     assert made.outbox.complete(at(days=9), KEEP) == 1
-    assert made.outbox.take(seen("r", "FAILED", at(days=1))) is None
+    assert made.outbox.record(seen("r", "FAILED", at(days=1))) is None
     # Retried, it fails again: that was reported, according to its own history.
-    made.outbox.take(seen("r", "RUNNING"))
-    assert made.outbox.take(seen("r", "FAILED", at(days=10), ("FAILED", at(days=1)))) is None
+    made.outbox.record(seen("r", "RUNNING"))
+    assert made.outbox.record(seen("r", "FAILED", at(days=10), ("FAILED", at(days=1)))) is None
     # Retried once more, it succeeds: that was not reported.
-    made.outbox.take(seen("r", "RUNNING"))
-    assert made.outbox.take(seen("r", "SUCCEEDED", at(days=11), ("FAILED", at(days=1)))) is not None
+    made.outbox.record(seen("r", "RUNNING"))
+    assert made.outbox.record(seen("r", "SUCCEEDED", at(days=11), ("FAILED", at(days=1)))) is not None
 
 
 def test_a_failure_before_the_first_start_does_not_hide_a_later_one(made: Box) -> None:
     """A run that failed before the first start, and fails again after a retry, is reported."""
-    made.outbox.take(seen("r", "RUNNING"))
-    assert made.outbox.take(seen("r", "FAILED", at(days=1), ("FAILED", at(days=-1)))) is not None
+    made.outbox.record(seen("r", "RUNNING"))
+    assert made.outbox.record(seen("r", "FAILED", at(days=1), ("FAILED", at(days=-1)))) is not None
 
 
 def test_a_notice_stays_while_its_run_is_retried(made: Box) -> None:
     """The notice of a run that is in progress again is not removed."""
-    made.outbox.take(seen("r", "FAILED", at(days=1)))
+    made.outbox.record(seen("r", "FAILED", at(days=1)))
     made.deliver()
-    made.outbox.take(seen("r", "RUNNING"))
+    made.outbox.record(seen("r", "RUNNING"))
     assert made.outbox.complete(at(days=20), KEEP) == 0
-    assert made.outbox.take(seen("r", "FAILED", at(days=21))) is None
+    assert made.outbox.record(seen("r", "FAILED", at(days=21))) is None
     assert made.outbox.complete(at(days=22), KEEP) == 0, "its last end is new"
 
 
@@ -171,19 +171,19 @@ def test_ends_are_looked_at_again_for_a_while(made: Box) -> None:
 
 def test_what_is_kept_for_too_short_a_time(made: Box) -> None:
     """However short the retention, notices within the next comparison stay, and late ends are reported."""
-    made.outbox.take(seen("r", "SUCCEEDED", at(days=1)))
+    made.outbox.record(seen("r", "SUCCEEDED", at(days=1)))
     made.deliver()
     made.outbox.complete(at(days=1), timedelta(seconds=1))
-    assert made.outbox.take(seen("r", "SUCCEEDED", at(days=1))) is None
+    assert made.outbox.record(seen("r", "SUCCEEDED", at(days=1))) is None
     assert len(made.notices) == 1
-    assert made.outbox.take(seen("late", "SUCCEEDED", at(days=1, minutes=-30))) is not None
+    assert made.outbox.record(seen("late", "SUCCEEDED", at(days=1, minutes=-30))) is not None
 
 
 def test_everything_survives_the_process(path: Path) -> None:
     """Everything written is there when the file is opened again."""
     with box(path) as first:
-        first.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
-        first.outbox.take(seen("s", "RUNNING"))
+        first.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
+        first.outbox.record(seen("s", "RUNNING"))
     with box(path) as second:
         assert second.notices == [("r", "SUCCEEDED", "pending")]
         assert second.outbox.open_runs() == {"s": "e-RUNNING"}
@@ -203,8 +203,8 @@ def test_files_that_are_no_outbox(tmp_path: Path) -> None:
     newer = tmp_path / "newer.db"
     with box(newer) as made:
         made.database.read(f"PRAGMA user_version = {VERSION + 1}")
-    for file, said in ((other, "cannot be used"), (tmp_path, "cannot be opened"), (newer, "by another version")):
-        with pytest.raises(OutboxError, match=said):
+    for file, output in ((other, "cannot be used"), (tmp_path, "cannot be opened"), (newer, "by another version")):
+        with pytest.raises(OutboxError, match=output):
             Database(file, create=True)
     with pytest.raises(OutboxError, match="not found: outbox"):
         Database(tmp_path / "nowhere.db", create=False)
@@ -221,25 +221,25 @@ def test_a_second_notifier_is_refused(path: Path) -> None:
 def test_two_open_it_at_once(path: Path) -> None:
     """A second process waits for the notifier's writes, and sees them."""
     with box(path) as one, closing(Database(path, create=False)) as other:
-        one.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        one.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
         assert other.read("SELECT run_id FROM notices") == [("r",)]
 
 
 def test_a_run_of_no_job_is_nobodys() -> None:
     """Runs without the label, or with an empty one, are not followed."""
-    assert SeenRun.try_of(Run("r", state=RunState.FAILED)) is None
-    assert SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": ""})) is None
+    assert ObservedRun.try_from(Run("r", state=RunState.FAILED)) is None
+    assert ObservedRun.try_from(Run("r", state=RunState.FAILED, labels={"trainingjob_id": ""})) is None
 
 
 def test_every_run_counts_for_events() -> None:
     """For CloudEvents, runs without the label count, too; names and error are kept, the error in part if it is long."""
     run = Run("r", state=RunState.FAILED, display_name="학습", pipeline_name="train", error="x" * 10_000)
-    found = SeenRun.try_of(run, every=True)
+    found = ObservedRun.try_from(run, every=True)
     assert found is not None
     assert (found.job, found.about) == ("", {"display_name": "학습", "pipeline_name": "train", "error": "x" * 4096})
 
 
-def test_what_is_taken_of_a_run() -> None:
+def test_what_is_extracted_of_a_run() -> None:
     """A seen run has its job, state, latest end time, and earlier ends before retries."""
     history = (
         RunStateChange(RunState.FAILED, at(minutes=1)),
@@ -256,10 +256,10 @@ def test_what_is_taken_of_a_run() -> None:
         storage_state=StorageState.ARCHIVED,
         etag="e",
     )
-    assert SeenRun.try_of(run) == SeenRun(
+    assert ObservedRun.try_from(run) == ObservedRun(
         "r", "기지국", "SUCCEEDED", True, "e", at(minutes=3), at(minutes=4), (("FAILED", at(minutes=1)),)
     )
-    bare = SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": "1"}, created_at=BEGIN))
+    bare = ObservedRun.try_from(Run("r", state=RunState.FAILED, labels={"trainingjob_id": "1"}, created_at=BEGIN))
     assert bare is not None
     assert bare.ended_at == BEGIN
 
@@ -270,8 +270,8 @@ def test_an_outbox_without_metrics(path: Path) -> None:
         for column in ("metrics", "about"):
             database.read(f"ALTER TABLE notices DROP COLUMN {column}")
     with box(path) as made:
-        made.outbox.take(seen("r", "RUNNING"))
-        told = replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}, about={"display_name": "r"})
-        written = made.outbox.take(told)
+        made.outbox.record(seen("r", "RUNNING"))
+        reported = replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}, about={"display_name": "r"})
+        written = made.outbox.record(reported)
         assert written is not None
-        assert (written.metrics, written.about, written.ended_at) == (told.metrics, told.about, at(minutes=1))
+        assert (written.metrics, written.about, written.ended_at) == (reported.metrics, reported.about, at(minutes=1))

@@ -1,4 +1,4 @@
-"""What is posted, even to a misbehaving receiver, and what its answers mean."""
+"""What is posted, even to a misbehaving receiver, and what its responses mean."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def notice(state: str = "SUCCEEDED") -> Notice:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiving]:
-    """A receiver that answers as the training manager does."""
+    """A receiver that responds as the training manager does."""
     with receiving() as running:
         yield running
 
@@ -76,8 +76,8 @@ def posted(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
         *(("SUCCEEDED", status, b"", Outcome.REFUSED) for status in (301, 302, 304, 400, 401, 403, 404, 410, 500)),
     ],
 )
-def test_what_answers_mean(state: str, status: int, body: bytes, outcome: Outcome) -> None:
-    """2xx and the training manager's own answer to a failed run mean delivered; any other answer does not."""
+def test_the_meaning_of_responses(state: str, status: int, body: bytes, outcome: Outcome) -> None:
+    """2xx and the training manager's own response to a failed run mean delivered; any other response does not."""
     assert meaning(state, ReceiverResponse(status, body)) is outcome
 
 
@@ -96,25 +96,25 @@ def test_what_is_posted(receiver: Receiving) -> None:
 
 def test_metrics_are_posted(receiver: Receiving) -> None:
     """The metrics of a run are posted as a fourth field."""
-    told = replace(notice(), metrics={"정확도": 0.9})
-    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(told)
+    reported = replace(notice(), metrics={"정확도": 0.9})
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(reported)
     assert receiver.received[0].body["run_metrics"] == {"정확도": 0.9}
 
 
 def test_the_reason_is_posted(receiver: Receiving) -> None:
     """The reason of a failure is posted as another field, which the training manager shows in its log."""
-    told = replace(notice("FAILED"), about={"error": "메모리 부족", "display_name": "r"})
-    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(told)
+    reported = replace(notice("FAILED"), about={"error": "메모리 부족", "display_name": "r"})
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).post(reported)
     assert receiver.received[0].body["run_error"] == "메모리 부족"
 
 
 def test_what_is_posted_as_an_event(receiver: Receiving) -> None:
     """A CloudEvent in structured mode, with the id of the run and its state; 500 is never a delivery."""
     about = {"display_name": "학습 1", "pipeline_name": "train", "error": "task x: exit code 1"}
-    told = replace(notice("FAILED"), job="", about=about, metrics={"정확도": 0.9}, ended_at=AT)
+    reported = replace(notice("FAILED"), job="", about=about, metrics={"정확도": 0.9}, ended_at=AT)
     options = ReceiverOptions(Url.parse(receiver.url), event_source="https://kfp.example.com")
     receiver.answer = lambda _: Reply(500, TRAINING_FAILED)
-    assert Receiver(options).post(told).outcome is Outcome.REFUSED
+    assert Receiver(options).post(reported).outcome is Outcome.REFUSED
     (one,) = receiver.received
     assert one.headers["content-type"] == "application/cloudevents+json"
     assert one.headers["idempotency-key"] == "run-1:FAILED"
@@ -144,8 +144,8 @@ def test_events_follow_the_specification(state: str) -> None:
     assert isinstance(event["data"], dict)
 
 
-def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:
-    """The training manager's error answer to a failed run means delivered."""
+def test_a_failure_acknowledged_with_500_is_delivered(receiver: Receiving) -> None:
+    """The training manager's error response to a failed run means delivered."""
     assert posted(receiver.url, "FAILED").outcome is Outcome.DELIVERED
 
 
@@ -155,13 +155,13 @@ def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp
     file.write_text(f"{SECRET}\n")
     receiver.answer = lambda one: Reply(403, one.headers["authorization"].encode())
     options = ReceiverOptions(Url.parse(receiver.url), {"X-Key": SECRET + "-2"}, Token(file=file))
-    told = Receiver(options)
-    assert told.post(notice()) == Attempt(Outcome.REFUSED, "403 Bearer ***")
+    reported = Receiver(options)
+    assert reported.post(notice()) == Attempt(Outcome.REFUSED, "403 Bearer ***")
     assert SECRET not in repr(options)
     file.write_text("another-token")
-    told.post(notice())
+    reported.post(notice())
     file.unlink()
-    told.post(notice())
+    reported.post(notice())
     assert [one.headers["authorization"] for one in receiver.received] == [
         f"Bearer {SECRET}",
         *["Bearer another-token"] * 2,
@@ -175,10 +175,10 @@ def test_redirects_are_not_followed(receiver: Receiving) -> None:
     assert len(receiver.received) == 1
 
 
-def test_an_answer_without_end(receiver: Receiving) -> None:
-    """Only the beginning of an answer's body is read."""
+def test_a_response_without_end(receiver: Receiving) -> None:
+    """Only the beginning of a response's body is read."""
     receiver.answer = lambda _: Reply(200, b"x" * 50_000_000)
-    assert len(posted(receiver.url).said) <= 204
+    assert len(posted(receiver.url).body) <= 204
     receiver.answer = lambda _: Reply(500, TRAINING_FAILED.ljust(MAX_BODY_BYTES + 1))
     assert posted(receiver.url, "FAILED").outcome is Outcome.DELIVERED
 
@@ -213,14 +213,14 @@ def misbehaving(how: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("how", ["hangs up", "says nothing", "is no HTTP", "never ends its headers", "drips"])
-def test_what_is_no_answer(how: str) -> None:
-    """A receiver that stalls, drips, hangs up or speaks another protocol soon counts as away, without an exception."""
+def test_invalid_responses(how: str) -> None:
+    """A receiver that stalls, drips, hangs up or uses another protocol is unreachable, without an exception."""
     with misbehaving(how) as url:
         attempt = posted(url, seconds=SHORT_SECONDS)
     assert attempt.outcome is Outcome.AWAY
-    assert attempt.said.startswith("no response: ")
+    assert attempt.body.startswith("no response: ")
     if how in {"says nothing", "drips"}:
-        assert attempt.said == "no response: not in time"
+        assert attempt.body == "no response: not in time"
 
 
 def test_headers_that_drip() -> None:
@@ -229,8 +229,8 @@ def test_headers_that_drip() -> None:
         assert posted(url, seconds=SHORT_SECONDS).outcome is Outcome.DELIVERED
 
 
-def test_nobody_there() -> None:
-    """A port without a listener and an unresolvable name count as away."""
+def test_unreachable_adapter() -> None:
+    """A port without a listener and an unresolvable name count as unreachable."""
     assert posted("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no response: Connection refused")
     assert posted("http://nowhere.invalid/").outcome is Outcome.AWAY
 
@@ -248,7 +248,7 @@ def test_a_status_counts_though_its_body_breaks_off(rest: bytes) -> None:
 
 
 def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
-    """The timeout also applies over TLS, to an answer that never completes."""
+    """The timeout also applies over TLS, to a response that never completes."""
     authority, done = CertificateAuthority(), threading.Event()
     pair = authority.issue("127.0.0.1").write(tmp_path, "receiver")
     ca = tmp_path / "ca.pem"
@@ -282,14 +282,14 @@ def test_https(tmp_path: Path) -> None:
         for wrong in (other, None):
             attempt = posted(running.url, ca=wrong)
             assert attempt.outcome is Outcome.AWAY
-            assert "certificate verify failed" in attempt.said.lower().replace("_", " ")
+            assert "certificate verify failed" in attempt.body.lower().replace("_", " ")
         assert len(running.received) == 1
 
 
 def test_a_tls_that_hangs() -> None:
     """The timeout also applies to a TLS handshake that stalls."""
     with misbehaving("says nothing") as url:
-        assert posted(url.replace("http:", "https:"), seconds=SHORT_SECONDS).said == "no response: not in time"
+        assert posted(url.replace("http:", "https:"), seconds=SHORT_SECONDS).body == "no response: not in time"
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,12 @@ class FakeReceiver:
     """A fake receiver that records the notices."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.reported: list[tuple[str, str]] = []
         self.answer: Callable[[Notice], Attempt] = lambda _: Attempt(Outcome.DELIVERED, "200")
 
     def post(self, notice: Notice) -> Attempt:
         """Receives a notice."""
-        self.told.append((notice.run_id, notice.state))
+        self.reported.append((notice.run_id, notice.state))
         return self.answer(notice)
 
 
@@ -39,7 +39,7 @@ class FakeReceiver:
 def made(tmp_path: Path) -> Iterator[Box]:
     """An outbox with the notice of one finished run."""
     with box(tmp_path / "notices.db") as opened:
-        opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        opened.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
         yield opened
 
 
@@ -75,10 +75,10 @@ def test_what_is_written_is_sent_at_once(
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 3600.0)
     sender.start()
     eventually(lambda: is_delivered(made))
-    made.outbox.take(seen("s", "FAILED", at(minutes=1)))
+    made.outbox.record(seen("s", "FAILED", at(minutes=1)))
     sender.wake()
     eventually(lambda: is_delivered(made))
-    assert receiver.told == [("r", "SUCCEEDED"), ("s", "FAILED")]
+    assert receiver.reported == [("r", "SUCCEEDED"), ("s", "FAILED")]
     assert outcomes == [Outcome.DELIVERED] * 2
 
 
@@ -92,7 +92,7 @@ def test_what_another_process_has_sent_again_is_found(
     sender.start()
     made.ledger.retry([1])
     eventually(lambda: is_delivered(made))
-    assert receiver.told == [("r", "SUCCEEDED")]
+    assert receiver.reported == [("r", "SUCCEEDED")]
 
 
 def test_a_delivery_that_cannot_be_noted_is_not_repeated(
@@ -113,7 +113,7 @@ def test_a_delivery_that_cannot_be_noted_is_not_repeated(
     made.wait(3600)
     eventually(lambda: is_delivered(made))
     eventually(lambda: not sender.problem)
-    assert receiver.told == [("r", "SUCCEEDED")]
+    assert receiver.reported == [("r", "SUCCEEDED")]
 
 
 def test_nothing_is_sent_that_is_not_on_disk(
@@ -132,7 +132,7 @@ def test_nothing_is_sent_that_is_not_on_disk(
     full.set()
     sender.start()
     eventually(lambda: sender.problem == "the outbox cannot be used: database or disk is full")
-    assert receiver.told == []
+    assert receiver.reported == []
     full.clear()
     eventually(lambda: is_delivered(made))
     assert sender.is_alive()
@@ -143,9 +143,9 @@ def test_a_fault_of_our_own_ends_nothing(
 ) -> None:
     """An unexpected exception is logged, and the notice is retried later."""
     monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
-    receiver.answer = lambda _: Attempt(Outcome.DELIVERED, "200") if len(receiver.told) > 1 else 1 / 0  # type: ignore[assignment, return-value]
+    receiver.answer = lambda _: Attempt(Outcome.DELIVERED, "200") if len(receiver.reported) > 1 else 1 / 0  # type: ignore[assignment, return-value]
     sender.start()
-    eventually(lambda: receiver.told)
+    eventually(lambda: receiver.reported)
     made.wait(10)
     eventually(lambda: is_delivered(made))
     assert sender.is_alive()
@@ -161,12 +161,12 @@ def test_a_receiver_that_hangs_delays_the_end_only_so_long(made: Box, sender: Se
 
     receiver.answer = hang
     sender.start()
-    eventually(lambda: receiver.told)
+    eventually(lambda: receiver.reported)
     began = time.monotonic()
     sender.stop(0.4)
     assert time.monotonic() - began < 30
-    made.outbox.take(seen("s", "FAILED", at(minutes=1)))
+    made.outbox.record(seen("s", "FAILED", at(minutes=1)))
     sender.wake()
     held.set()
     eventually(lambda: not sender.is_alive())
-    assert receiver.told == [("r", "SUCCEEDED")]
+    assert receiver.reported == [("r", "SUCCEEDED")]

@@ -27,36 +27,36 @@ if TYPE_CHECKING:
 def made(tmp_path: Path) -> Iterator[Box]:
     """An outbox with one finished run and one in progress."""
     with box(tmp_path / "notices.db") as opened:
-        opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
-        opened.outbox.take(seen("s", "RUNNING"))
+        opened.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
+        opened.outbox.record(seen("s", "RUNNING"))
         yield opened
 
 
 @pytest.fixture
 def parts() -> SimpleNamespace:
     """Working components."""
-    return SimpleNamespace(alive=True, problem="", compared_at=None, is_alive=lambda: True, hears=lambda: True)
+    return SimpleNamespace(alive=True, problem="", compared_at=None, is_alive=lambda: True, is_receiving=lambda: True)
 
 
 @pytest.fixture
 def state(made: Box, parts: SimpleNamespace) -> NotifierState:
     """The state of the notifier."""
-    told = NotifierState(made.ledger, SimpleNamespace(dropped=3))  # type: ignore[arg-type]
-    told.read_from(parts, parts)  # type: ignore[arg-type]
-    return told
+    reported = NotifierState(made.ledger, SimpleNamespace(dropped=3))  # type: ignore[arg-type]
+    reported.read_from(parts, parts)  # type: ignore[arg-type]
+    return reported
 
 
-def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
+def test_every_metric_of_the_catalog_is_reported(state: NotifierState) -> None:
     """The metrics are those of the catalog, with its names, kinds and labels, plus the metrics of the process."""
     state.count(Outcome.AWAY)
     text = generate_latest(state.registry)
     families = {one.name: one for one in text_string_to_metric_families(text.decode())}
-    told = {
+    reported = {
         name: (one.type, one.documentation, {frozenset(sample.labels) for sample in one.samples})
         for name, one in families.items()
         if not name.startswith("process_")
     }
-    assert told == {
+    assert reported == {
         one.name.removesuffix("_total"): (one.kind, one.text, {frozenset(one.labels)}) for one in NOTIFY_CATALOG
     }
     samples = {(one.name, *one.labels.values()): one.value for family in families.values() for one in family.samples}
@@ -72,10 +72,10 @@ def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
 def test_health_follows_what_a_restart_may_mend(state: NotifierState, made: Box, parts: SimpleNamespace) -> None:
     """Health is ok while threads are alive and the outbox is usable; other problems are reported without failing it."""
     well, body = state.health()
-    told = json.loads(body)
+    reported = json.loads(body)
     assert well
-    assert (told["status"], told["pending"], told["parked"], told["open_runs"]) == ("ok", 1, 0, 1)
-    parts.hears = lambda: False
+    assert (reported["status"], reported["pending"], reported["parked"], reported["open_runs"]) == ("ok", 1, 0, 1)
+    parts.is_receiving = lambda: False
     assert state.health()[0]
     parts.problem = "the outbox cannot be written: disk full"
     well, body = state.health()

@@ -1,4 +1,4 @@
-"""Connections that no client library makes: other protocols, floods of frames, idle ones, and streams nobody reads."""
+"""Connections that no client library makes: other protocols, floods of frames, idle ones, and unread streams."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ FLOODS: dict[str, Frames] = {
     "CONTINUATION": lambda n: frame(CONTINUATION if n else HEADERS, 0, 1, b"\x00\x01x\x01y" if n else _HEADERS),
     "empty DATA": lambda n: frame(DATA, 0, 1, b"") if n else frame(HEADERS, END_HEADERS, 1, _HEADERS),
 }
-"""Frames that are sent as fast as they are taken, on one connection after the other; no answer is read."""
+"""Frames that are sent as fast as they are taken, on one connection after the other; no response is read."""
 HEADER_FLOODS: dict[str, Frames] = {
     "calls with 64 KiB of headers": lambda n: (
         frame(HEADERS, 0, _stream(n), _HEADERS)
@@ -174,7 +174,7 @@ def _stored(data: Path, target: str) -> dict[str, dict[str, object]]:
     "process may open. A proxy or a network policy bounds both."
 )
 def connections(stage: Stage) -> Iterator[Finding]:
-    """Other protocols, floods of HTTP/2 frames, idle connections and unread streams are bounded and delay nobody."""
+    """Other protocols, floods of HTTP/2 frames, idle connections and unread streams are bounded and delay no calls."""
     data, seconds = stage.folder / "kfp", stage.scaled(50, 5) / 10
     adapter = stage.adapter(stage.embedded(data).url, "--artifact-folder", str(data / "runs"))
     streams = _stored(data, adapter.target)

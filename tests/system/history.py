@@ -49,7 +49,7 @@ class History:
     Attributes:
         calls: The calls as the checker reads them.
         ends: How often the calls of each RPC ended in which way.
-        kfp_errors: What KFP_ERROR said, and how often.
+        kfp_errors: What KFP_ERROR reported, and how often.
     """
 
     def __init__(self, *targets: str) -> None:
@@ -84,12 +84,12 @@ class History:
 
     def _record(self, key: str, op: str, began: int, ended: Outcome, *, reads: bool = False, **fields: object) -> None:
         """Records a call, unless it certainly had no effect and returned nothing."""
-        told = "ok" if ended.code == OK else _TOLD.get(ended.reason, UNKNOWN)
-        if told == UNKNOWN and (reads or ended.reason == "NAME_CONTESTED" or _NOT_SENT in ended.message):
+        reported = "ok" if ended.code == OK else _TOLD.get(ended.reason, UNKNOWN)
+        if reported == UNKNOWN and (reads or ended.reason == "NAME_CONTESTED" or _NOT_SENT in ended.message):
             return
-        end = FOREVER if told == UNKNOWN else time.monotonic_ns()
+        end = FOREVER if reported == UNKNOWN else time.monotonic_ns()
         with self._lock:
-            self.calls.append({"key": key, "op": op, "begin": began, "end": end, "outcome": told, **fields})
+            self.calls.append({"key": key, "op": op, "begin": began, "end": end, "outcome": reported, **fields})
 
     # --- pipelines --------------------------------------------------------------------------------------------------
 
@@ -100,12 +100,12 @@ class History:
         first.metadata.if_exists = IfExists.Value(f"IF_EXISTS_{if_exists}")
         began = time.monotonic_ns()
         ended, answer = self._ask(adapter, "PipelineService/Upload", first, *chunks)
-        told = replace(ended, reason="") if ended.reason == "PIPELINE_NOT_FOUND" else ended  # deleted meanwhile
+        reported = replace(ended, reason="") if ended.reason == "PIPELINE_NOT_FOUND" else ended  # deleted meanwhile
         self._record(
             f"pipeline/{name}",
             "upload",
             began,
-            told,
+            reported,
             request=request_id,
             content=str(content),
             if_exists=if_exists,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kfadapter_grpc.auth.rules import MAX_RULES, RulesError, fits, parse_rules, rules_schema
+from kfadapter_grpc.auth.access_rules import MAX_RULES, RulesError, matches_pattern, parse_rules, rules_schema
 from kfadapter_grpc.contract.call import Caller, Grant, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.identity import Identity, Way
@@ -134,7 +134,7 @@ def test_limits() -> None:
             "rules:\n- match: everyone\n  grants: {a: owner}",
             "line 3: `owner` is no role; there are reader, writer, admin",
         ),
-        ("rules:\n- match: everyone\n  grants:\n    a: reader\n    a: writer", "line 5: `a` stands there twice"),
+        ("rules:\n- match: everyone\n  grants:\n    a: reader\n    a: writer", "line 5: duplicate `a`"),
         ("rules:\n- match: everyone\n  grants:\n    Team_A: reader", "line 4: `Team_A` is not a namespace"),
         ("rules:\n- match: everyone\n  grants:\n    a: reader\n    b:", "line 5: `None` is no role"),
         ("rules:\n- match: everyone\n  grants: {}", "line 3: it grants nothing"),
@@ -176,11 +176,13 @@ def test_what_is_not_yaml(data: bytes) -> None:
 def test_patterns_take_linear_time() -> None:
     """A long value with many stars in its pattern, which a caller may choose, delays nothing."""
     began = time.perf_counter()
-    assert not fits("a" * 16_000, "*a" * 50 + "*b")
+    assert not matches_pattern("a" * 16_000, "*a" * 50 + "*b")
     assert time.perf_counter() - began < 1
     cases = [("", "*"), ("ab", "a*b"), ("ab", "a**b"), ("a.b", "a.*"), ("axxbyyc", "a*b*c"), ("aa", "a*a")]
-    assert all(fits(text, pattern) for text, pattern in cases)
-    assert not any(fits(text, pattern) for text, pattern in [("a", "a*a"), ("ab", "b*"), ("abc", "a*bb*c"), ("A", "a")])
+    assert all(matches_pattern(text, pattern) for text, pattern in cases)
+    assert not any(
+        matches_pattern(text, pattern) for text, pattern in [("a", "a*a"), ("ab", "b*"), ("abc", "a*bb*c"), ("A", "a")]
+    )
 
 
 def test_many_rules_are_fast() -> None:

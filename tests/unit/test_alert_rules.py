@@ -191,10 +191,10 @@ class TestRule:
         grouped = {
             label.strip() for text in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule.expr) for label in text.split(",")
         }
-        told = set(re.findall(r"\$labels\.(\w+)", " ".join(rule.annotations.values())))
-        assert grouped | told <= known
+        reported = set(re.findall(r"\$labels\.(\w+)", " ".join(rule.annotations.values())))
+        assert grouped | reported <= known
         if grouped and "and on" not in rule.expr:
-            assert told <= grouped
+            assert reported <= grouped
 
     def test_its_values_exist(self, rule: Rule) -> None:
         """Each reason in a matcher is a reason of the contract."""
@@ -202,7 +202,7 @@ class TestRule:
         for one in selectors(rule.expr):
             assert {matcher.value for matcher in one.matchers.matchers if matcher.name == "reason"} <= reasons
 
-    def test_it_says_what_to_do(self, rule: Rule) -> None:
+    def test_it_names_the_remedy(self, rule: Rule) -> None:
         """An alert has a name of ours, a severity, a delay that Prometheus can parse, a summary and a description."""
         if ":" in rule.alert:
             assert re.fullmatch(r"kfadapter:\w+:ratio_rate\w+", rule.alert)

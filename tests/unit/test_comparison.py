@@ -165,7 +165,7 @@ def test_rows_of_runs() -> None:
 
 
 def test_same_names_of_different_pipelines() -> None:
-    """Pipelines with one name are told apart by their ids."""
+    """Pipelines with one name are distinguished by their ids."""
     runs = [Run("a", pipeline_id="1", pipeline_name="p"), Run("b", pipeline_id="2", pipeline_name="p")]
     row = next(row for row in compare_runs(runs) if row.name == "pipeline")
     assert (row.values, row.differs) == (("1", "2"), True)

@@ -53,7 +53,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize("expression", TAKEN)
-def test_what_is_taken(expression: str) -> None:
+def test_accepted_expressions(expression: str) -> None:
     """What KFP's library accepts is accepted."""
     assert read_cron(expression)
     assert not cron_fault(expression)

@@ -96,7 +96,7 @@ def test_every_command_has_its_page(cli: dict[str, str]) -> None:
     assert "runs-show.md" in pages
 
 
-def test_lists_and_commands_say_the_same() -> None:
+def test_lists_and_commands_agree() -> None:
     """The help of the program describes a command by the first paragraph of the command's own help."""
     group = get_command(app)
     assert isinstance(group, Program)

@@ -141,7 +141,7 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
 
 
 def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Archive, Unarchive and Delete take the id; the response of Delete says whether it was deleted."""
+    """Archive, Unarchive and Delete take the id; the response of Delete reports whether it was deleted."""
     assert _unary(server, "Archive", pb.ArchiveExperimentRequest(experiment_id=ID)) == MESSAGE
     assert _unary(server, "Unarchive", pb.UnarchiveExperimentRequest(experiment_id=ID)) == MESSAGE
     gone = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID))
@@ -171,7 +171,7 @@ WRONG: dict[str, tuple[str, object, list[str]]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
+def test_wrong_fields_are_reported(repository: FakeRepository, what: str) -> None:
     """All invalid fields are reported at once, and the repository is not called."""
     method, request, fields = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:

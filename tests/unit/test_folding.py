@@ -147,8 +147,8 @@ def test_the_number_of_iterations_to_come(inputs: tuple[RunInput, ...], declared
     assert row.total == total
 
 
-def test_declared_tasks_wait_for_their_turn() -> None:
-    """Declared tasks that KFP does not report are pending rows, while their group and the run go on."""
+def test_declared_tasks_are_pending() -> None:
+    """Declared tasks that KFP does not report are pending rows, while their group and the run continue."""
     group = (Task("fit"), Task("check", display_name="검사"))
     declared = [Task("준비"), Task("group", kind=TaskKind.DAG, tasks=group), Task("report")]
     running = replace(task("group", RUNNING), kind=TaskKind.DAG)
@@ -176,7 +176,7 @@ def test_a_loop_counts_as_one_task() -> None:
     assert progress(rows_of(run_of(replace(LOOP, state=SUCCEEDED), *fits, task("report", PENDING)))) == (1, 2)
 
 
-def test_odd_parents_lose_no_task() -> None:
+def test_malformed_parents_lose_no_task() -> None:
     """Tasks whose parent is unknown, or the task itself, are at the top."""
     tasks = [replace(task("a", RUNNING), parent_task_id="gone"), replace(task("b", RUNNING), parent_task_id="id-b")]
     assert list(outline(rows_of(run_of(*tasks)))) == ["a RUNNING", "b RUNNING"]

@@ -47,7 +47,7 @@ def read(*pieces: bytes, close: bool = True) -> tuple[AnswerReader, bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_an_answer_in_pieces(size: int) -> None:
+def test_a_response_in_pieces(size: int) -> None:
     """A response has the same status, headers and body however it is split, and the connection can be reused."""
     pieces = [OK[start : start + size] for start in range(0, len(OK), size)]
     reader, body = read(*pieces, close=False)
@@ -69,14 +69,14 @@ def test_an_answer_in_pieces(size: int) -> None:
     ],
     ids=["chunked", "no length", "1.0", "close", "204", "empty", "interim", "two answers", "surplus"],
 )
-def test_the_ways_to_end_an_answer(answer: bytes, body: bytes, reusable: bool) -> None:
+def test_the_ways_to_end_a_response(answer: bytes, body: bytes, reusable: bool) -> None:
     """Every form of HTTP/1.1 is read to its end; a connection with data left, or that ends, is not reused."""
     reader, got = read(answer)
     assert (got, reader.reusable) == (body, reusable)
     assert "x" not in reader.headers
 
 
-def test_a_second_answer_changes_nothing() -> None:
+def test_a_second_response_changes_nothing() -> None:
     """A second response after the first, however complete, does not change status, headers and body."""
     reader, body = read(OK + b"HTTP/1.1 500 X\r\nX-Name: evil\r\nX: y\r\nContent-Length: 3\r\n\r\nabc")
     assert (reader.status, reader.headers["x-name"], body, reader.reusable) == (200, "café", b"hello", False)
@@ -113,13 +113,13 @@ def test_trailers_are_no_headers() -> None:
     ids=["nothing", "half a head", "no body", "interim only", "half a body", "half in chunks", "two lengths", "upgrade",
          "not HTTP", "long header", "many headers", "interim flood", "many trailers", "long trailer", "long extension"],
 )  # fmt: skip
-def test_what_is_no_answer(answer: bytes) -> None:
+def test_invalid_responses(answer: bytes) -> None:
     """A truncated response, or one that is not HTTP, is an error."""
     with pytest.raises(BrokenAnswerError):
         read(answer)
 
 
-def test_an_answer_before_the_end_of_the_request() -> None:
+def test_a_response_before_the_end_of_the_request() -> None:
     """The response of a server that rejects the request and hangs up before all is sent is read."""
     ours, theirs = socket.socketpair()
     with ours:

@@ -67,12 +67,12 @@ def test_every_reason_has_a_status(error: type[AdapterError]) -> None:
     assert http_status(error("x")) == STATUSES[error.reason]
 
 
-def test_the_page_on_http_tells_the_same() -> None:
+def test_the_page_on_http_agrees() -> None:
     """docs/training-manager.md lists each reason that it names in the row of its status."""
     page = (Path(__file__).parents[2] / "docs" / "training-manager.md").read_text("utf-8")
     rows = [line.split("|")[1:3] for line in page.splitlines() if re.match(r"\| \d\d\d", line)]
-    told = [(reason, statuses) for statuses, text in rows for reason in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", text)]
-    known = [(reason, statuses) for reason, statuses in told if reason in STATUSES]
+    reported = [(reason, statuses) for statuses, text in rows for reason in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", text)]
+    known = [(reason, statuses) for reason, statuses in reported if reason in STATUSES]
     assert len(known) > 15
     assert all(str(STATUSES[reason]) in statuses for reason, statuses in known), known
 

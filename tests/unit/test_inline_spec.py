@@ -66,7 +66,7 @@ def test_strange_specs_are_passed_on(text: bytes) -> None:
     assert without_caching(text) == json.loads(text)
 
 
-def test_the_label_says_both_ids() -> None:
+def test_the_label_has_both_ids() -> None:
     """The label holds both ids, and has the same length for all ids."""
     text = origin_text(PIPELINE, VERSION)
     assert len(text) == ORIGIN_CHARACTERS
@@ -74,6 +74,6 @@ def test_the_label_says_both_ids() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "x" * 42, "!" * 43, "가" * 43, "x" * 44])
-def test_a_label_that_says_something_else(text: str) -> None:
+def test_another_label(text: str) -> None:
     """Another label holds no ids."""
     assert read_origin(text) == ("", "")

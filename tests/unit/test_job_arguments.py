@@ -33,7 +33,7 @@ def test_what_is_not_of_the_type_stays_a_text(value: str) -> None:
     assert run_arguments({"epochs": value}, declared(epochs="NUMBER_INTEGER")).values == {"epochs": value}
 
 
-def test_what_is_no_text_is_taken_as_it_is() -> None:
+def test_other_values_are_unchanged() -> None:
     """A value that is not a string is unchanged."""
     assert run_arguments({"epochs": 3}, declared(epochs="STRING")).values == {"epochs": 3}
 

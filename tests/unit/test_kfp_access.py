@@ -82,9 +82,9 @@ def test_tokens_that_are_missing(tmp_path: Path, token: Path, monkeypatch: pytes
     for kind in ("none", "service-account", "forward"):
         assert f"not with {kind}" in mistake(kfp_credentials=kind, kfp_token_file=token)
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "missing"))
-    said = mistake(kfp_credentials="service-account")
-    assert "pipelines.kubeflow.org" in said
-    assert "KF_PIPELINES_SA_TOKEN_PATH" in said
+    output = mistake(kfp_credentials="service-account")
+    assert "pipelines.kubeflow.org" in output
+    assert "KF_PIPELINES_SA_TOKEN_PATH" in output
 
 
 def test_a_call_carries_one_authorization(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_certificates(certificate: tuple[Path, Path, Path], tmp_path: Path) -> N
     for path in (tmp_path / "text", tmp_path / "missing", key):
         assert str(path) in mistake(kfp_url=HTTPS, kfp_ca_file=path)
     for one, other in ((cert, tmp_path / "text"), (tmp_path / "missing", key), (ca, key)):
-        said = mistake(kfp_url=HTTPS, kfp_client_certificate=one, kfp_client_key=other)
-        assert str(one) in said
-        assert str(other) in said
+        output = mistake(kfp_url=HTTPS, kfp_client_certificate=one, kfp_client_key=other)
+        assert str(one) in output
+        assert str(other) in output
     assert "belong together" in mistake(kfp_url=HTTPS, kfp_client_certificate=cert)
     assert "belong together" in mistake(kfp_url=HTTPS, kfp_client_key=key)
 

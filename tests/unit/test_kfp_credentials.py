@@ -71,7 +71,7 @@ def after_changing(path: Path, token: str, behaviour: Behaviour) -> Behaviour:
     return changed
 
 
-def test_nobody_is_named_by_default(kfp: ScriptedKfp) -> None:
+def test_no_user_is_sent_by_default(kfp: ScriptedKfp) -> None:
     """Without credentials there is no header, whatever the call has."""
     kfp.on("GET", "/x", OK)
     with closing(Transport(TransportSettings(kfp.url, credentials=Credentials()))) as transport:

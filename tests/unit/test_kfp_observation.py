@@ -34,7 +34,7 @@ def transport(kfp: ScriptedKfp, seen: list[KfpRequest]) -> Iterator[Transport]:
     made.close()
 
 
-def test_an_answer(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
+def test_a_response(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
     """A request with a response, of any status, is reported once, and the call counts the time it waited."""
     kfp.on("POST", "/x", answers(404))
     call = Call("r", 10)
@@ -59,7 +59,7 @@ def test_repetitions(kfp: ScriptedKfp, transport: Transport, seen: list[KfpReque
     [(resets(), "KFP_UNAVAILABLE"), (stalls(), "KFP_TIMEOUT"), (answers(200, b"x" * 100), "KFP_ERROR")],
     ids=["reset", "silence", "too large"],
 )
-def test_no_answer(
+def test_no_response(
     kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest], behaviour: Behaviour, reason: str
 ) -> None:
     """A request without a response is reported with the reason."""
@@ -69,7 +69,7 @@ def test_no_answer(
     assert [(one.operation, one.status, one.reason) for one in seen] == [("make x", 0, reason)]
 
 
-def test_an_answer_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
+def test_a_response_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest]) -> None:
     """With a streamed response, the request is reported when the response begins, whatever happens to it."""
     kfp.on("GET", "/x", stalls(b"HTTP/1.1 200 OK\r\n\r\nabc"))
     call = Call("r", 10)

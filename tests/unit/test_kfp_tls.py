@@ -80,7 +80,7 @@ def test_an_authority_of_its_own(kfp: ScriptedKfp, authority: Authority) -> None
     assert status(kfp, TlsFiles(authority.file)) == 200
 
 
-def test_an_authority_that_nobody_named(kfp: ScriptedKfp) -> None:
+def test_an_authority_that_was_not_named(kfp: ScriptedKfp) -> None:
     """Without it, that KFP is not trusted; nothing is sent, and the cause is reported."""
     error = refusal(kfp, TlsFiles())
     assert isinstance(error, NotSentError)

@@ -48,7 +48,7 @@ def recorded() -> Iterator[tuple[str, str, bytes, str]]:
 
 
 @pytest.mark.parametrize(("run_id", "note", "text", "error"), [pytest.param(*one, id=one[1]) for one in recorded()])
-def test_recorded_answers(run_id: str, note: str, text: bytes, error: str) -> None:
+def test_recorded_responses(run_id: str, note: str, text: bytes, error: str) -> None:
     """Every recorded error of KFP is recognized, also after lines of a log, and no log is mistaken for one."""
     data = text + (body(error) if error else b"")
     assert read(data, 1000, run_id) == (text, error), note

@@ -60,17 +60,17 @@ def test_lines_after_the_end_are_written_at_once() -> None:
     assert stream.getvalue() == "one\ntwo\n"
 
 
-def test_nobody_waits_for_a_reader() -> None:
+def test_no_call_waits_for_a_reader() -> None:
     """While the reader blocks, writes do not, a bounded number of lines is kept, and the number lost is reported."""
     stream = Slow()
-    with capture_logs() as told, LogWriter(stream, most_lines=10) as lines:
+    with capture_logs() as reported, LogWriter(stream, most_lines=10) as lines:
         lines.write("first\n")
         assert stream.reached.wait(WAIT_SECONDS)
         for number in range(25):
             lines.write(f"{number}\n")
         stream.may_go_on.set()
     assert stream.getvalue().split() == ["first", *map(str, range(10))]
-    assert [line["lines"] for line in told] == [15]
+    assert [line["lines"] for line in reported] == [15]
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -110,7 +110,7 @@ def test_a_request_that_never_ends(endpoint: MetricsEndpoint) -> None:
     assert raw(endpoint, b"GET /metrics HTTP/1.1\r\n" + b"x: y\r\n" * 10_000) == b""
 
 
-def test_silent_connections_make_room(endpoint: MetricsEndpoint) -> None:
+def test_silent_connections_are_closed(endpoint: MetricsEndpoint) -> None:
     """Silent connections never prevent a request: only a limited number of them stays open."""
     with ExitStack() as stack:
         silent = [stack.enter_context(connected(endpoint)) for _ in range(10 * MAX_CONNECTIONS)]
@@ -126,7 +126,7 @@ def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert raw(endpoint, b"GET /metrics HTTP/1.1\r\n") == b""
 
 
-def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A response that the client does not read is abandoned, and other requests are served meanwhile."""
     monkeypatch.setattr(metrics_endpoint, "ANSWER_SECONDS", 0.05)
     large = 50_000_000
@@ -137,7 +137,7 @@ def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(read_all(line)) < large
 
 
-def test_a_fault_is_told() -> None:
+def test_a_fault_is_reported() -> None:
     """If metrics cannot be written, the client gets 500, the log has the cause, and the next request is served."""
 
     class Failing(Collector):
@@ -186,9 +186,9 @@ def another_machine() -> tuple[str, socket.socket]:
     return "192.0.2.1:9090", socket.socket()
 
 
-@pytest.mark.parametrize(("make", "why"), [(in_use, "is in use"), (another_machine, r"cannot be listened on \(.+\)")])
+@pytest.mark.parametrize(("make", "why"), [(in_use, "is in use"), (another_machine, r"cannot be used \(.+\)")])
 def test_an_address_that_cannot_be_had(make: Callable[[], tuple[str, socket.socket]], why: str) -> None:
-    """An address that cannot be listened on is reported, with the option that changes it."""
+    """An unusable address is reported, with the option that changes it."""
     address, held = make()
     with held, pytest.raises(ServerStartError, match=rf"^{address} {why}; choose another with --metrics-listen$"):
         MetricsEndpoint(address, Reading()).__enter__()

@@ -274,13 +274,13 @@ def test_nested_loops() -> None:
 def test_defaults_and_templates() -> None:
     """Defaults of a component are inputs too; texts that embed inputs are filled in as by the launcher."""
     component: dict[str, object] = {"inputDefinitions": {"parameters": {"epochs": {"defaultValue": 3}, "needed": {}}}}
-    told: dict[str, Json] = {
+    reported: dict[str, Json] = {
         "text": "{{$.inputs.parameters['pipelinechannel--a']}} and {{$.inputs.parameters['pipelinechannel--b']}}",
         "list": ["{{$.inputs.parameters['pipelinechannel--a']}}", {"k": "{{$.inputs.parameters['gone']}}"}],
         "pipelinechannel--a": 1e-7,
         "pipelinechannel--b": {"x": [True, None]},
     }
-    recorded = RecordedRun(executions=(Execution(1, is_group=True), Execution(2, "train", 1, inputs=told)))
+    recorded = RecordedRun(executions=(Execution(1, is_group=True), Execution(2, "train", 1, inputs=reported)))
     nodes = read_nodes(Workflow((Task("train", component=component),)).manifest())
     inputs = {one.name: one.value for one in with_outputs("r", nodes, recorded).tasks[0].inputs}
     assert inputs == {

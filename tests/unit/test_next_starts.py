@@ -67,7 +67,7 @@ def test_by_cron(cron: str, starts: str) -> None:
 @pytest.mark.parametrize(
     "cron", ["0 0 0 30 2 *", "@every 1h", "", "bad", "TZ=Asia/Seoul 0 0 3 * * *", "9" * 5000 + " * * * * *", "@daily x"]
 )
-def test_what_a_cron_expression_does_not_tell(cron: str) -> None:
+def test_expressions_without_a_next_start(cron: str) -> None:
     """An expression that never matches, depends on the last start or is invalid has no next start."""
     assert next_start(_cron(cron), NOW) is None
 

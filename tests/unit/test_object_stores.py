@@ -162,8 +162,8 @@ def test_denied(store: ObjectStore, source: ArtifactBytes) -> None:
     store.denied = True
     with capture_logs() as logs, pytest.raises(ArtifactNotReadableError, match="denied access") as error:
         read(source, f"{ROOT}/a")
-    said = f"{error.value!r} {error.value.metadata} {logs}"
-    assert not any(secret in said for secret in SECRETS)
+    output = f"{error.value!r} {error.value.metadata} {logs}"
+    assert not any(secret in output for secret in SECRETS)
 
 
 def test_denied_listing(store: ObjectStore, source: ArtifactBytes) -> None:
@@ -207,7 +207,7 @@ def test_short_faults_are_repeated(store: ObjectStore, source: ArtifactBytes) ->
     assert data == b"".join(store.objects["models/v2/big"].pieces(0, 20_000_000))
 
 
-def test_long_faults_are_told(store: ObjectStore, source: ArtifactBytes, settings: Path) -> None:
+def test_long_faults_are_reported(store: ObjectStore, source: ArtifactBytes, settings: Path) -> None:
     """A store that keeps failing, always interrupts bodies, or is unreachable is reported as unavailable."""
     store.objects["models/v2/big"] = Stored(size=20_000_000)
     store.cuts = [0] * 50
@@ -232,7 +232,7 @@ def test_a_store_that_stalls(store: ObjectStore, source: ArtifactBytes, monkeypa
         read(source, f"{ROOT}/big")
 
 
-def test_a_caller_who_cancels(store: ObjectStore, source: ArtifactBytes) -> None:
+def test_a_caller_that_cancels(store: ObjectStore, source: ArtifactBytes) -> None:
     """A cancelled read ends at once, while the store still stalls, and so does its connection."""
     store.objects["models/v2/big"] = Stored(size=200_000_000)
     store.stall_after = 5_000_000
@@ -333,19 +333,19 @@ def memory() -> int:
 # --- the doctor -----------------------------------------------------------------------------------------------------
 
 
-def told(**settings: object) -> dict[str, Status]:
+def reported(**settings: object) -> dict[str, Status]:
     """What the doctor reports of the artifact stores."""
     return {found.what: found.status for found in sources.stores(Settings.load(config=None, **settings))}
 
 
 def test_doctor(store: ObjectStore, settings: Path) -> None:
     """`doctor --server` has a row for each store, which checks the rights to read and to list."""
-    assert list(told().values()) == [Status.OK]
-    assert "artifact_stores is unset" in next(iter(told()))
+    assert list(reported().values()) == [Status.OK]
+    assert "artifact_stores is unset" in next(iter(reported()))
     readable = {f"{place} can be read": Status.OK for place in (ROOT, "gs://models/v2")}
-    assert told(artifact_stores=settings) == readable
+    assert reported(artifact_stores=settings) == readable
     store.denied_listing = True
-    assert set(told(artifact_stores=settings).values()) == {Status.WARNING}
+    assert set(reported(artifact_stores=settings).values()) == {Status.WARNING}
     store.denied = True
     found = list(sources.stores(Settings.load(config=None, artifact_stores=settings)))
     assert found[0].what.startswith(f"{ROOT}: its store denied access to the adapter")

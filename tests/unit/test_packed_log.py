@@ -58,7 +58,7 @@ def test_files(file: bytes, text: bytes, size: int) -> None:
     assert b"".join(log_in(answer(file, size))) == text
 
 
-def test_recorded_answers() -> None:
+def test_recorded_responses() -> None:
     """The recorded responses are read."""
     steps = json.loads((DATA / "transcripts" / "logs.json").read_text("utf-8"))["steps"]
     answers = [step["response"] for step in steps if "main-logs:read" in step.get("request", {}).get("path", "")]
@@ -67,7 +67,7 @@ def test_recorded_answers() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b' {"data" : ""} '])
-def test_empty_answers(body: bytes) -> None:
+def test_empty_responses(body: bytes) -> None:
     """A response without data is an empty log."""
     assert b"".join(log_in([body])) == b""
 
@@ -83,7 +83,7 @@ def test_empty_answers(body: bytes) -> None:
         (b" " * 10_000, "something else"),
     ],
 )
-def test_broken_answers(body: bytes, words: str) -> None:
+def test_broken_responses(body: bytes, words: str) -> None:
     """KFP breaks off without an error in its status; truncated or damaged data is not mistaken for a complete log."""
     with pytest.raises(NoLogError, match=words):
         b"".join(log_in([body]))

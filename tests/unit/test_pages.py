@@ -79,7 +79,7 @@ def _with_a_giant(*before: int) -> _Listing:
     return _Listing(items, answer_limit=100)
 
 
-def test_what_stands_before_an_item_too_large_is_told() -> None:
+def test_items_before_one_too_large_are_returned() -> None:
     """The page ends before an item that exceeds the limit; only the page that begins with that item fails."""
     listing = _with_a_giant(40, 40, 40)
     page = gather(listing.fetch, lambda item: item.weight, 10, "")

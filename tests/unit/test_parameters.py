@@ -34,7 +34,7 @@ def _one(kind: ParameterType, *, has_default: bool = False, optional: bool = Fal
         (_T.UNKNOWN, "anything", "anything"),
     ],
 )
-def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json, sent: Json) -> None:
+def test_a_value_of_the_declared_type_is_accepted(kind: ParameterType, given: Json, sent: Json) -> None:
     """Whole numbers are ints for KFP, also inside lists and objects, as a Struct only has 7.0."""
     result = check_parameters([_one(kind)], {"p": given})["p"]
     assert repr(result) == repr(sent)
@@ -43,12 +43,12 @@ def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json,
 @pytest.mark.parametrize(
     ("literals", "given", "says"),
     [
-        (("빨강", "green"), "blue", 'is the text \'blue\'; the pipeline allows only "빨강", "green"'),
+        (("빨강", "green"), "blue", 'is the string \'blue\'; the pipeline allows only "빨강", "green"'),
         (tuple(map(str, range(30))), "x" * 99, 'only "0", .* "9" and 20 more'),
         (("y" * 99,), "x", 'only "y+…'),
     ],
 )
-def test_only_the_allowed_values_are_taken(literals: tuple[str, ...], given: str, says: str) -> None:
+def test_only_the_allowed_values_are_accepted(literals: tuple[str, ...], given: str, says: str) -> None:
     """If the pipeline lists the allowed values of a parameter, another one is rejected, with some of these."""
     declared = [Parameter("p", _T.STRING, literals=literals)]
     assert check_parameters(declared, {"p": literals[0]}) == {"p": literals[0]}
@@ -57,7 +57,7 @@ def test_only_the_allowed_values_are_taken(literals: tuple[str, ...], given: str
     assert [one.field for one in caught.value.violations] == ["parameters.p"]
 
 
-def test_allowed_numbers_are_taken_in_any_form() -> None:
+def test_allowed_numbers_are_accepted_in_any_form() -> None:
     """A Struct only has 1.0, which is accepted as 1."""
     assert check_parameters([Parameter("p", _T.NUMBER_INTEGER, literals=(1, 2))], {"p": 2.0}) == {"p": 2}
 
@@ -65,14 +65,14 @@ def test_allowed_numbers_are_taken_in_any_form() -> None:
 @pytest.mark.parametrize(
     ("kind", "given", "says"),
     [
-        (_T.NUMBER_INTEGER, 7.5, "the number 7.5; the pipeline declares a whole number"),
-        (_T.NUMBER_INTEGER, "7", "the text '7'"),
-        (_T.NUMBER_INTEGER, True, "the truth value true"),
+        (_T.NUMBER_INTEGER, 7.5, "the number 7.5; the pipeline declares an integer"),
+        (_T.NUMBER_INTEGER, "7", "the string '7'"),
+        (_T.NUMBER_INTEGER, True, "the boolean true"),
         (_T.NUMBER_INTEGER, math.inf, "inf"),
         (_T.NUMBER_INTEGER, float(2**53 + 1), r"2\^53 - 1"),
         (_T.NUMBER_DOUBLE, False, "a number"),
         (_T.NUMBER_DOUBLE, math.nan, "JSON"),
-        (_T.STRING, 7.0, "the number 7; the pipeline declares a text"),
+        (_T.STRING, 7.0, "the number 7; the pipeline declares a string"),
         (_T.STRING, None, "null"),
         (_T.BOOLEAN, 1.0, "true or false"),
         (_T.BOOLEAN, "true", "true or false"),
@@ -99,27 +99,27 @@ def test_what_may_be_left_out(left_out: Parameter) -> None:
     assert check_parameters([left_out], {}) == {}
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_violations_are_reported_at_once() -> None:
     """One error has a violation for each invalid parameter, whatever the mistake."""
     declared = [Parameter("recipient", _T.STRING), Parameter("times", _T.NUMBER_INTEGER), Parameter("seed", _T.STRING)]
     with pytest.raises(errors.ParameterUnknownError) as caught:
         check_parameters(declared, {"recipent": "x", "times": "three"})
-    told = {violation.field: violation.description for violation in caught.value.violations}
-    assert set(told) == {"parameters.recipent", "parameters.times", "parameters.recipient", "parameters.seed"}
-    assert "did you mean 'recipient'?" in told["parameters.recipent"]
+    reported = {violation.field: violation.description for violation in caught.value.violations}
+    assert set(reported) == {"parameters.recipent", "parameters.times", "parameters.recipient", "parameters.seed"}
+    assert "did you mean 'recipient'?" in reported["parameters.recipent"]
     assert caught.value.metadata == {"parameters": "recipent, times, recipient, seed"}
 
 
 def test_missing_alone_is_missing() -> None:
     """PARAMETER_MISSING is only returned if nothing else is wrong."""
     with pytest.raises(
-        errors.ParameterMissingError, match=r"parameters\.p: has no value and no default; give it a tex"
+        errors.ParameterMissingError, match=r"parameters\.p: has no value and no default; set it to a str"
     ):
         check_parameters([_one(_T.STRING)], {})
 
 
 def test_an_unknown_name_with_nothing_like_it() -> None:
-    """The text lists the declared parameters, or says that there are none."""
+    """The text lists the declared parameters, or reports that there are none."""
     with pytest.raises(errors.ParameterUnknownError, match=r"it has p$"):
         check_parameters([_one(_T.STRING, has_default=True)], {"나": 1.0})
     with pytest.raises(errors.ParameterUnknownError, match="declares no parameters"):

@@ -112,7 +112,7 @@ def test_refusals(cluster: Cluster, logs: PodLogs) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"no HTTP"])
-def test_no_answer(cluster: Cluster, logs: PodLogs, line: bytes) -> None:
+def test_no_response(cluster: Cluster, logs: PodLogs, line: bytes) -> None:
     """An unreachable API is distinguished from one that rejects requests."""
     cluster.server.first("GET", "/pods/train/log", sends(line, then_close=True))
     with pytest.raises(PodLogError) as caught:
@@ -120,7 +120,7 @@ def test_no_answer(cluster: Cluster, logs: PodLogs, line: bytes) -> None:
     assert caught.value.status == 0
 
 
-def test_broken_answer(cluster: Cluster, logs: PodLogs) -> None:
+def test_broken_response(cluster: Cluster, logs: PodLogs) -> None:
     """A line that breaks in the middle of a log is not the end of the log."""
     cluster.server.first("GET", "/log", sends(head(200, {"Content-Length": "100"}) + b"half", then_close=True))
     with pytest.raises(KfpUnavailableError, match="Kubernetes"):

@@ -230,7 +230,7 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
 
 
 def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Enable, Disable and Delete take the id; the response of Delete says whether it was deleted."""
+    """Enable, Disable and Delete take the id; the response of Delete reports whether it was deleted."""
     assert _shown(_unary(server, "Enable", pb.EnableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
     assert _shown(_unary(server, "Disable", pb.DisableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
     gone = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID))
@@ -280,7 +280,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
+def test_wrong_fields_are_reported(repository: FakeRepository, what: str) -> None:
     """All invalid fields are reported at once, and the repository is not called."""
     fields, violations = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
@@ -290,7 +290,7 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> None:
+def test_what_is_no_json_is_reported(repository: FakeRepository, number: float) -> None:
     """Numbers in a Struct that JSON does not have are rejected."""
     request = _request(pipeline_id=ID, cron=CRON)
     request.parameters.fields["x"].number_value = number

@@ -105,7 +105,7 @@ def _create(**fields: object) -> CreateRunRequest:
     return read_request(message, CreateRunRequest, "own")
 
 
-def test_the_least_and_the_most_that_can_be_asked_for() -> None:
+def test_the_least_and_the_most_that_can_be_requested() -> None:
     """Defaults: latest version, default experiment, configured namespace, caching as declared by the tasks."""
     assert _create() == CreateRunRequest(PipelineRef(name="p", namespace="own"), VersionRef(), namespace="own")
     most = _create(
@@ -194,12 +194,12 @@ def test_parameters_that_are_not_json() -> None:
         read_request(request, CreateRunRequest)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_violations_are_reported_at_once() -> None:
     """Each invalid field has a violation."""
     with pytest.raises(InvalidFieldError) as caught:
         _create(pipeline_name="", request_id=" ", namespace="!", labels={"": ""})
-    told = {violation.field for violation in caught.value.violations}
-    assert told == {"pipeline", "request_id", "namespace", "labels"}
+    reported = {violation.field for violation in caught.value.violations}
+    assert reported == {"pipeline", "request_id", "namespace", "labels"}
 
 
 # --- ids, waits and filters -------------------------------------------------------------------------------------

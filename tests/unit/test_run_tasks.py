@@ -56,7 +56,7 @@ def _run(*nodes: Mapping[str, object], state: str = "FAILED", **fields: object) 
     return msgspec.convert(body, RunJson)
 
 
-def test_a_recorded_run_as_it_goes_on() -> None:
+def test_a_recorded_run_in_progress() -> None:
     """1970 and the year 1 are read as unset times."""
     _, _, running, over = _recorded("succeeds")
     assert running.record().finished_at is None
@@ -69,7 +69,7 @@ def test_the_runs_own_words_come_first() -> None:
     assert run.why_failed() == "workflow was stopped"
 
 
-def test_the_task_that_failed_first_is_told() -> None:
+def test_the_task_that_failed_first_is_reported() -> None:
     """Of several failures the first is reported, and that of a task rather than its group's."""
     run = _run(
         _node("group", "FAILED", "child 'train' failed", end=3, below="x"),

@@ -88,7 +88,7 @@ def test_a_file(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401  boto3 
 
 
 def test_spans(s3: Any, source: ArtifactBytes) -> None:  # noqa: ANN401
-    """Each request for a call that is traced is a span, which names the bucket and the key; a failed one says why."""
+    """Each request for a traced call is a span, with bucket and key; a failed one has its error."""
     s3.put_object(Bucket="mlpipeline", Key="v2/artifacts/model", Body=b"0123456789")
     spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))

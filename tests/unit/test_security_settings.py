@@ -110,7 +110,7 @@ def test_certificates_that_cannot_be_used(files: Files) -> None:
     rubbish = files.write("rubbish.pem", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n")
     assert "the certificate expired on 20" in mistake(**{**good, "tls_certificate": expired})
     assert "the certificate is not valid before 20" in mistake(**{**good, "tls_certificate": early})
-    assert mistake(**{**good, "tls_certificate": rubbish}).endswith("there is no certificate in PEM form in it")
+    assert mistake(**{**good, "tls_certificate": rubbish}).endswith("it has no certificate in PEM form")
     assert mistake(**{**good, "tls_certificate": files.folder}).endswith("cannot be read: it is not a file")
 
 
@@ -171,8 +171,8 @@ def test_health_listen() -> None:
 def test_all_mistakes_at_once(files: Files) -> None:
     """Every mistake in authentication and TLS is reported at once."""
     wrong = files.write("wrong", "x")
-    told = mistakes(listen="0.0.0.0:1", tls_key=wrong, tls_client_ca=wrong, token_file=wrong, health_listen="x")
-    assert [line.partition(" ")[0] for line in told] == [
+    reported = mistakes(listen="0.0.0.0:1", tls_key=wrong, tls_client_ca=wrong, token_file=wrong, health_listen="x")
+    assert [line.partition(" ")[0] for line in reported] == [
         "tls_key",
         "tls_client_ca",
         "token_file",

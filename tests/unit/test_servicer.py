@@ -135,7 +135,7 @@ def _unary(server: grpc_testing.Server, method: str, request: object) -> object:
     return response
 
 
-def test_download_tells_size_and_checksum_first(server: grpc_testing.Server, repository: FakeRepository) -> None:
+def test_download_begins_with_size_and_checksum(server: grpc_testing.Server, repository: FakeRepository) -> None:
     """The first message has size and checksum, the others the bytes; without a deadline the call gets a longer one."""
     request = pb.DownloadPipelineRequest(name="이름", version_name="2")
     rpc = server.invoke_unary_stream(SERVICE.methods_by_name["Download"], (), request, None)
@@ -196,7 +196,7 @@ def test_get_shows_everything(server: grpc_testing.Server, repository: FakeRepos
     }
 
 
-def test_list_gathers_what_was_asked(server: grpc_testing.Server, repository: FakeRepository) -> None:
+def test_list_passes_filters_and_order(server: grpc_testing.Server, repository: FakeRepository) -> None:
     """Filters, size and order reach the repository; its token is returned bound to the listing."""
     request = pb.ListPipelinesRequest(page_size=5000, order_by=" name desc ", name_contains="이", tags={"k": "v"})
     request.created_after.FromDatetime(MADE)

@@ -52,7 +52,7 @@ def test_later_sources_win(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str]
     assert (settings.max_uploads, settings.max_streams, settings.max_unary_calls) == (1, 2, 3)
 
 
-def test_flag_that_is_not_given() -> None:
+def test_flag_that_is_not_set() -> None:
     """None stands for an unset flag."""
     assert Settings.load(listen=None).listen == "127.0.0.1:50051"
 
@@ -114,7 +114,7 @@ def test_kfp_url(given: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "output"),
     [
         ("kfp:8888", "must begin with http:// or https://"),
         ("http://", "must begin with http:// or https://"),
@@ -124,10 +124,10 @@ def test_kfp_url(given: str, kept: str) -> None:
         ("http://me:canary@kfp", "must not hold a user or a password"),
     ],
 )
-def test_bad_kfp_url(url: str, said: str) -> None:
+def test_bad_kfp_url(url: str, output: str) -> None:
     """An invalid URL is rejected with a message that does not show a password in it."""
     (line,) = mistakes(kfp_url=url)
-    assert said in line
+    assert output in line
     assert "KFADAPTER_KFP_URL" in line
     assert "canary" not in line
 
@@ -143,7 +143,7 @@ def test_reachable_address_needs_a_flag(listen: str) -> None:
     """An address that is reachable from other machines is only accepted with the flag that names the risk."""
     (line,) = mistakes(listen=listen)
     assert "--insecure-listen" in line
-    assert "without TLS calls and their tokens can be read and changed on their way" in line
+    assert "without TLS calls and their tokens can be read and changed in transit" in line
     assert Settings.load(listen=listen, insecure_listen=True).listen == listen
 
 
@@ -164,8 +164,8 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[s
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "many")
     config = toml('max_stream = 2\nlog_format = "xml"\nsome_thing = 1\n')
     lines = mistakes(config=config, listen="0.0.0.0:1", kfp_url="kfp", max_unary_calls=0)
-    told = {line.split(" ")[0].rstrip(":"): line for line in lines}
-    assert set(told) == {
+    reported = {line.split(" ")[0].rstrip(":"): line for line in lines}
+    assert set(reported) == {
         "max_uploads",
         "max_stream",
         "log_format",
@@ -174,10 +174,10 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[s
         "kfp_url",
         "max_unary_calls",
     }
-    assert told["max_stream"].endswith("did you mean max_streams?")
-    assert told["some_thing"].endswith("unknown setting")
-    assert told["max_uploads"].startswith("max_uploads (KFADAPTER_MAX_UPLOADS): must be an integer")
-    assert told["max_uploads"].endswith("not 'many'")
+    assert reported["max_stream"].endswith("did you mean max_streams?")
+    assert reported["some_thing"].endswith("unknown setting")
+    assert reported["max_uploads"].startswith("max_uploads (KFADAPTER_MAX_UPLOADS): must be an integer")
+    assert reported["max_uploads"].endswith("not 'many'")
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -224,5 +224,5 @@ def test_declarations() -> None:
     for one in settings.values():
         assert (one.option.help or "").endswith(".")
         assert one.more.endswith(".") or not one.more
-    assert (settings["max_uploads"].variable, settings["max_uploads"].shown_default) == ("KFADAPTER_MAX_UPLOADS", "16")
-    assert settings["upload_dir"].shown_default == settings["log_format"].shown_default == ""
+    assert (settings["max_uploads"].variable, settings["max_uploads"].default_text) == ("KFADAPTER_MAX_UPLOADS", "16")
+    assert settings["upload_dir"].default_text == settings["log_format"].default_text == ""

@@ -152,14 +152,14 @@ def test_where_settings_come_from(toml: Callable[[str | bytes], Path], monkeypat
     path = toml("\nmax_streams = 2\nmax_unary_calls = 2\n")
     settings, effective = Settings.load_traced(config=path, max_unary_calls=3, reflection=None)
     assert [one.name for one in effective] == list(declared(Settings))
-    told = {one.name: (one.value, one.origin) for one in effective}
-    assert told["max_uploads"] == ("1", "environment KFADAPTER_MAX_UPLOADS")
-    assert told["max_streams"] == ("2", f"file {path}, line 2")
-    assert told["max_unary_calls"] == ("3", "flag --max-unary-calls")
-    assert told["namespace"] == ("team-a", "environment KF_NAMESPACE")
-    assert told["log_level"] == ("info", "default")
-    assert told["upload_dir"] == ("", "default")
-    assert told["reflection"] == ("true", "default")
+    reported = {one.name: (one.value, one.origin) for one in effective}
+    assert reported["max_uploads"] == ("1", "environment KFADAPTER_MAX_UPLOADS")
+    assert reported["max_streams"] == ("2", f"file {path}, line 2")
+    assert reported["max_unary_calls"] == ("3", "flag --max-unary-calls")
+    assert reported["namespace"] == ("team-a", "environment KF_NAMESPACE")
+    assert reported["log_level"] == ("info", "default")
+    assert reported["upload_dir"] == ("", "default")
+    assert reported["reflection"] == ("true", "default")
     assert settings.max_streams == 2
 
 

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 from tests.oidc import AUDIENCE, DISCOVERY, ISSUER, JWKS, claims, encoded, issuers_file, jwks, key, token
 
 from kfadapter_grpc.auth import issuer_keys
-from kfadapter_grpc.auth.bearers import SignedBearers
+from kfadapter_grpc.auth.bearer_tokens import SignedBearers
 from kfadapter_grpc.auth.issuer_keys import FetchError, IssuerKeys, fetch_keys, parse_keys
 from kfadapter_grpc.auth.issuers import Issuer, IssuersError, parse_issuers
-from kfadapter_grpc.auth.reloaded import Reloaded
+from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.auth.signed_tokens import identity_of, read_token
 from kfadapter_grpc.auth.tokens import digest
 from kfadapter_grpc.contract.call import Call, Caller, Role
@@ -199,9 +199,9 @@ def test_bad_tokens(bearers: SignedBearers, name: str) -> None:
         ask(bearers, text)
     assert time.thread_time() - started < 0.1
     assert caught.value.metadata["fault"] in fault.split("|")
-    told = f"{caught.value} {caught.value.metadata} {lines}"
-    assert not any(part in told for part in text.split(".") if len(part) > 3)
-    assert not any(word in told for word in ("alice", "root", "evil", ISSUER))
+    reported = f"{caught.value} {caught.value.metadata} {lines}"
+    assert not any(part in reported for part in text.split(".") if len(part) > 3)
+    assert not any(word in reported for word in ("alice", "root", "evil", ISSUER))
 
 
 ISSUER_RECORD = Issuer(ISSUER, (AUDIENCE,))
@@ -251,7 +251,7 @@ def test_bad_discovery(discovery: bytes) -> None:
 
 
 def test_rotation_and_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new key is fetched when a token names it; known keys go on while the issuer is down; a withdrawn one ends."""
+    """A new key is fetched when a token names it; known keys stay valid while the issuer is down."""
     monkeypatch.setattr(issuer_keys, "PAUSE_SECONDS", 0.0)
     documents = Documents("rsa")
     file = issuers_file(tmp_path, ISSUER)

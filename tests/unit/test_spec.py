@@ -31,8 +31,8 @@ def _with_default(name: str, kind: ParameterType, default: Json, declared: str |
 
 
 def _v2(name: str, *parameters: Parameter, description: str = "", returns: ParameterType | None = None) -> SpecSummary:
-    told = SpecSummary(PipelineFormat.KFP_V2, name, description, parameters, "2.1.0", "kfp-2.17.0")
-    return replace(told, output_parameters=(_required("Output", returns),)) if returns else told
+    reported = SpecSummary(PipelineFormat.KFP_V2, name, description, parameters, "2.1.0", "kfp-2.17.0")
+    return replace(reported, output_parameters=(_required("Output", returns),)) if returns else reported
 
 
 GOLDEN = {
@@ -249,14 +249,14 @@ def test_new_parameter_type() -> None:
     assert _parameter(parameterType="NEW", defaultValue=1) == _with_default("p", ParameterType.UNKNOWN, 1, "NEW")
 
 
-def test_v1_type_of_an_odd_shape() -> None:
+def test_v1_type_of_a_malformed_shape() -> None:
     """A v1 type that is neither a name nor a mapping is reported with its path."""
     path = "metadata.annotations.pipelines.kubeflow.org/pipeline_spec.inputs[0].type"
     assert _workflow([{"name": "p", "type": [1]}]).unknown_parts == (path,)
 
 
 def test_unknown_parts_are_bounded() -> None:
-    """At most a hundred unknown parts are reported, the last one says that there are more."""
+    """At most a hundred unknown parts are reported, the last one shows that there are more."""
     parameters = {f"p{number}": {"parameterType": "NEW"} for number in range(1_000)}
     summary = _summary({"root": {"inputDefinitions": {"parameters": parameters}}})
     assert (len(summary.parameters), len(summary.unknown_parts)) == (1_000, 100)
@@ -264,7 +264,7 @@ def test_unknown_parts_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("default", ["[" * 22 + "]" * 22, "9" * 5_000], ids=["deep", "long"])
-def test_defaults_that_cannot_be_told(default: str) -> None:
+def test_defaults_that_cannot_be_represented(default: str) -> None:
     """A default that no message can carry is an unknown part; the parameter stays optional."""
     spec = '{"root": {"inputDefinitions": {"parameters": {"p": {"parameterType": "LIST", "defaultValue": %s}}}}}'
     summary = summarize((spec % default).encode())
@@ -339,8 +339,8 @@ def test_what_a_message_cannot_carry_is_named() -> None:
         "schemaVersion": "2.1.0",
     }
     summary = summarize(json.dumps(spec).encode())
-    told = [parameter for parameter in summary.parameters if parameter.has_default]
-    assert 30 <= len(told) < 50
+    reported = [parameter for parameter in summary.parameters if parameter.has_default]
+    assert 30 <= len(reported) < 50
     assert len(summary.parameters) == 51
     assert "root.inputDefinitions.parameters.large.defaultValue" in summary.unknown_parts
-    assert len(summary.unknown_parts) == 51 - len(told)
+    assert len(summary.unknown_parts) == 51 - len(reported)

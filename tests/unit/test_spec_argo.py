@@ -175,7 +175,7 @@ def test_pods() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retries", "told", "unknown"),
+    ("retries", "reported", "unknown"),
     [
         ({"limit": 3}, 3, ()),
         ({"limit": "3", "retryPolicy": "Always"}, 3, ()),
@@ -183,10 +183,10 @@ def test_pods() -> None:
         ({"limit": "{{inputs.parameters.n}}"}, 0, ("spec.templates[0].retryStrategy",)),
     ],
 )
-def test_retries(retries: object, told: int, unknown: tuple[str, ...]) -> None:
+def test_retries(retries: object, reported: int, unknown: tuple[str, ...]) -> None:
     """A limit of retries is a number or a string; if missing or computed, it is reported as unknown."""
     summary = _workflow({"name": "main", "container": {"image": "x"}, "retryStrategy": retries})
-    assert (summary.tasks[0].max_retries, summary.unknown_parts) == (told, unknown)
+    assert (summary.tasks[0].max_retries, summary.unknown_parts) == (reported, unknown)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_a_diamond(form: str) -> None:
 
 
 @pytest.mark.slow
-def test_more_tasks_than_there_is_room_for() -> None:
+def test_more_tasks_than_fit() -> None:
     """Of a hundred thousand tasks, those that fit are shown; that there are more is reported."""
     summary = _pipeline(_group(**{f"task-{n}": _runs("leaf") for n in range(100_000)}))
     assert 5_000 < len(summary.tasks) <= 10_000
@@ -150,7 +150,7 @@ def test_long_names_in_unknown_parts() -> None:
 
 
 @pytest.mark.slow
-def test_parameters_beyond_the_room() -> None:
+def test_more_parameters_than_fit() -> None:
     """Of a hundred thousand parameters, those that fit are shown."""
     parameters = {f"parameter-{n}": {"parameterType": "STRING"} for n in range(100_000)}
     summary = summary_of({"root": {"inputDefinitions": {"parameters": parameters}}})

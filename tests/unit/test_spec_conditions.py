@@ -66,8 +66,8 @@ def test_conditions_that_are_not_understood(condition: str) -> None:
 @given(st.text("!()<>=&|'\" xinputs.parameter_values[]{}0123ab한", max_size=40))
 def test_any_condition(condition: str) -> None:
     """No condition makes either reader fail."""
-    told = condition_in_words(condition, NAMES.get)
-    assert told is None or isinstance(told, str)
+    reported = condition_in_words(condition, NAMES.get)
+    assert reported is None or isinstance(reported, str)
     assert isinstance(expression.condition_in_words(condition, no_sources).text, str)
     assert isinstance(expression.depends_in_words(condition), str)
 

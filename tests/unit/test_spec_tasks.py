@@ -34,8 +34,8 @@ def _one(executor: object = None, platform: object = None, **task: object) -> Ta
     """The only task of a pipeline without unknown parts."""
     summary = _pipeline({"t": {**_runs(), **task}}, executor, platform)
     assert summary.unknown_parts == ()
-    (told,) = summary.tasks
-    return told
+    (reported,) = summary.tasks
+    return reported
 
 
 def _inputs(**parameters: object) -> dict[str, object]:
@@ -65,7 +65,7 @@ def test_dependencies_that_inputs_imply() -> None:
     assert summary.unknown_parts == ()
 
 
-def test_dependencies_on_nobody() -> None:
+def test_dependencies_on_missing_tasks() -> None:
     """A dependency on a task that is not in the group is reported."""
     summary = _pipeline({"t": _runs(dependentTasks=["gone"])})
     assert summary.tasks[0].depends_on == ()
@@ -91,20 +91,20 @@ def test_dependencies_on_nobody() -> None:
 def test_kinds(task: dict[str, object], kind: TaskKind) -> None:
     """Conditions, groups with one, loops and exit handlers are distinguished; a container keeps its image."""
     summary = _pipeline({"t": {**_runs(), **task}}, group={"dag": {"tasks": {"inner": _runs()}}})
-    (told,) = summary.tasks
-    assert told.kind is kind
-    assert (told.image, len(told.tasks)) == (("", 1) if told.component == "group" else ("busybox", 0))
+    (reported,) = summary.tasks
+    assert reported.kind is kind
+    assert (reported.image, len(reported.tasks)) == (("", 1) if reported.component == "group" else ("busybox", 0))
     assert summary.unknown_parts == ()
 
 
 def test_importer() -> None:
     """An importer has no image."""
-    told = _one({"importer": {"artifactUri": {"constant": "gs://x"}, "reimport": True}})
-    assert (told.kind, told.image) == (TaskKind.IMPORTER, "")
+    reported = _one({"importer": {"artifactUri": {"constant": "gs://x"}, "reimport": True}})
+    assert (reported.kind, reported.image) == (TaskKind.IMPORTER, "")
 
 
 @pytest.mark.parametrize(
-    ("resources", "told"),
+    ("resources", "reported"),
     [
         ({"cpuLimit": 1.0, "cpuRequest": 0.25}, TaskResources(cpu_request="250m", cpu_limit="1")),
         (
@@ -128,34 +128,34 @@ def test_importer() -> None:
         ({}, None),
     ],
 )
-def test_resources(resources: object, told: TaskResources | None) -> None:
+def test_resources(resources: object, reported: TaskResources | None) -> None:
     """Resources are written as in Kubernetes; the newer fields take precedence over the numbers of older SDKs."""
-    assert _one({"container": {"image": "x", "resources": resources}}).resources == told
+    assert _one({"container": {"image": "x", "resources": resources}}).resources == reported
 
 
 def test_placeholders() -> None:
     """A placeholder of an input is shown as the input's source in braces."""
     name = "{{$.inputs.parameters['pipelinechannel--cpu']}}"
     executor = {"container": {"image": f"repo/{name}:1", "resources": {"resourceCpuLimit": name}}}
-    told = _one(executor, inputs=_inputs(**{"pipelinechannel--cpu": {"componentInputParameter": "cpu"}}))
-    assert told.image == "repo/{{cpu}}:1"
-    assert told.resources == TaskResources(cpu_limit="{{cpu}}")
+    reported = _one(executor, inputs=_inputs(**{"pipelinechannel--cpu": {"componentInputParameter": "cpu"}}))
+    assert reported.image == "repo/{{cpu}}:1"
+    assert reported.resources == TaskResources(cpu_limit="{{cpu}}")
 
 
 def test_retries_and_caching() -> None:
     """Retries, caching and the display name are the task's."""
-    told = _one(
+    reported = _one(
         retryPolicy={"maxRetryCount": 3, "backoffFactor": 2.0},
         cachingOptions={"enableCache": True, "cacheKey": "k"},
         taskInfo={"name": "학습"},
     )
-    assert (told.max_retries, told.caching_enabled, told.display_name) == (3, True, "학습")
+    assert (reported.max_retries, reported.caching_enabled, reported.display_name) == (3, True, "학습")
     assert _one().display_name == "t"
     assert not _one(cachingOptions={}).caching_enabled
 
 
 @pytest.mark.parametrize("count", [-1, 2**31, 1.5, "many", True])
-def test_odd_counts(count: object) -> None:
+def test_malformed_counts(count: object) -> None:
     """An invalid number of retries is reported, not shown."""
     summary = _pipeline({"t": _runs(retryPolicy={"maxRetryCount": count})})
     assert summary.tasks[0].max_retries == 0
@@ -163,7 +163,7 @@ def test_odd_counts(count: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "reported"),
     [
         ({"pvcMount": [{"constant": "old"}]}, KubernetesExtra("pvcMount", "old")),
         ({"pvcMount": [{"componentInputParameter": "volume"}]}, KubernetesExtra("pvcMount", "volume")),
@@ -181,9 +181,9 @@ def test_odd_counts(count: object) -> None:
         ({"enabledSharedMemory": {"volumeName": "shm"}}, KubernetesExtra("enabledSharedMemory", "shm")),
     ],
 )
-def test_kubernetes_extras(entry: object, told: KubernetesExtra) -> None:
+def test_kubernetes_extras(entry: object, reported: KubernetesExtra) -> None:
     """Each entry has its kind and the object's name, which older and newer SDKs write differently."""
-    assert _one(platform=entry).kubernetes_extras == (told,)
+    assert _one(platform=entry).kubernetes_extras == (reported,)
 
 
 def test_loops_over_nothing_known() -> None:
@@ -265,7 +265,7 @@ def test_a_task_that_is_none() -> None:
     assert "root.dag.tasks.t" in summary.unknown_parts
 
 
-def test_executor_that_is_not_there() -> None:
+def test_a_missing_executor() -> None:
     """A component without its executor has an unknown kind, and is reported."""
     summary = _pipeline({"t": _runs("lost")}, lost={"executorLabel": "gone"})
     assert summary.tasks[0].kind is TaskKind.UNKNOWN
@@ -279,7 +279,7 @@ def test_platforms_that_are_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("artifact", "told"),
+    ("artifact", "reported"),
     [
         ({"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}}, Artifact("a", "system.Model")),
         ({"artifactType": {"instanceSchema": "title: kfp.Dataset\ntype: object\n"}}, Artifact("a", "kfp.Dataset")),
@@ -290,8 +290,8 @@ def test_platforms_that_are_not_known() -> None:
         ),
     ],
 )
-def test_artifacts(artifact: object, told: Artifact) -> None:
+def test_artifacts(artifact: object, reported: Artifact) -> None:
     """Artifacts have their type however the SDK wrote it, whether they are lists, and whether they are optional."""
     summary = summary_of({"root": {"inputDefinitions": {"artifacts": {"a": artifact}}}})
-    assert summary.input_artifacts == (told,)
+    assert summary.input_artifacts == (reported,)
     assert summary.unknown_parts == ()

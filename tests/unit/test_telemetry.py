@@ -1,4 +1,4 @@
-"""What the variables `OTEL_*` switch on, the metrics over OTLP, and the end with a collector that does not answer."""
+"""What the variables `OTEL_*` switch on, the metrics over OTLP, and the shutdown without a responding collector."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_what_is_on(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], 
     """An endpoint or an exporter switches on; `none` and OTEL_SDK_DISABLED switch off."""
     for name, value in variables.items():
         monkeypatch.setenv(f"OTEL_{name}", value)
-    assert otlp.wanted() == signals
+    assert otlp.enabled_signals() == signals
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> Non
 
 
 def test_the_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra the server works, and says how to get it."""
+    """Without the extra the server works, and explains how to get it."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:1")
     monkeypatch.setattr(otlp, "find_spec", lambda _: None)
-    said: list[str] = []
+    output: list[str] = []
     with otlp.Telemetry("kfadapter") as telemetry:
-        otlp.log_state(telemetry, said.append)
+        otlp.log_state(telemetry, output.append)
         assert (telemetry.tracer, telemetry.processors, telemetry.layers()) == (None, (), ())
-    assert "kfadapter-grpc[otel]" in said[0]
+    assert "kfadapter-grpc[otel]" in output[0]
 
 
 def test_a_dead_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a collector that never answers, spans are made without delay, and the end is bounded."""
+    """With a collector that never responds, spans are made without delay, and the end is bounded."""
     monkeypatch.setattr(otlp, "CLOSE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -90,7 +90,7 @@ def test_rejected(name: str) -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(403, {}), (500, {}), (0, {}), (201, []), (201, {"status": {"user": 7}})])
 def test_unavailable(status: int, body: object) -> None:
-    """Without an answer the token may be valid: UNAVAILABLE, one log line, and nothing of the token in either."""
+    """Without a response the token may be valid: UNAVAILABLE, one log line, and nothing of the token in either."""
     server, text = Server(status, body), token()
     reviewer = Reviewer(TokenReview((AUDIENCE,)), server)
     with capture_logs() as lines:

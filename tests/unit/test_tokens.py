@@ -65,7 +65,7 @@ def test_one_name_may_have_two_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         ("", "it holds no token; `kfadapter token NAME --role reader` makes one"),
         ("# nobody\n\n", "it holds no token"),
@@ -77,20 +77,20 @@ def test_one_name_may_have_two_tokens() -> None:
         (f"ci reader {HASH}0", "line 1: the hash must be"),
         (f"ci reader {HASH} 31.1.2099", "line 1: the last day must be a date, as 2027-01-31"),
         (f"ci reader {HASH} 2099-02-30", "line 1: the last day must be a date"),
-        (f"ci reader {HASH}\nother writer {HASH}", "line 2: the same token stands there twice"),
+        (f"ci reader {HASH}\nother writer {HASH}", "line 2: duplicate token"),
         (f"{'x' * 129} reader {HASH}", "line 1: the name must be up to 128 characters"),
         (f"c\x07i reader {HASH}", "line 1: the name must be"),
     ],
 )
-def test_wrong_file(text: str, said: str) -> None:
+def test_wrong_file(text: str, output: str) -> None:
     """A mistake is reported with its line, and none of its content is shown."""
-    told = mistakes(text)
-    assert told.startswith(said)
-    assert "kfa_secret" not in told
-    assert "0a0a" not in told
+    reported = mistakes(text)
+    assert reported.startswith(output)
+    assert "kfa_secret" not in reported
+    assert "0a0a" not in reported
 
 
-def test_all_mistakes_are_told() -> None:
+def test_all_mistakes_are_reported() -> None:
     """Five mistakes are reported in full, the rest as a number."""
     assert mistakes("x\n" * 7).count("line ") == 5
     assert mistakes("x\n" * 7).endswith("; and 2 more")

@@ -41,7 +41,7 @@ def transport(kfp: ScriptedKfp) -> Iterator[Transport]:
     made.close()
 
 
-def test_an_answer_comes_with_status_type_and_body(kfp: ScriptedKfp, transport: Transport) -> None:
+def test_a_response_comes_with_status_type_and_body(kfp: ScriptedKfp, transport: Transport) -> None:
     """A response is returned whatever its status, and the request id is sent with the request."""
     kfp.on("GET", "/x", answers(418, b"short", content_type="text/plain"))
     answer = transport.send(Request("GET", "/x", [("q", "한 글")]), Call("id-1", 5))
@@ -113,7 +113,7 @@ def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, metho
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_server_that_hangs_up_behind_an_answer_breaks_no_call(
+def test_a_server_that_hangs_up_behind_a_response_breaks_no_call(
     kfp: ScriptedKfp, transport: Transport, method: str
 ) -> None:
     """Reads and writes succeed even if a connection is closed just before the next request."""
@@ -171,7 +171,7 @@ def test_a_long_retry_after_is_handed_on(kfp: ScriptedKfp, transport: Transport)
     assert (answer.status, answer.retry_after, len(kfp.requests)) == (429, 120.0, 1)
 
 
-def test_redirects_are_answers(kfp: ScriptedKfp, transport: Transport) -> None:
+def test_redirects_are_responses(kfp: ScriptedKfp, transport: Transport) -> None:
     """A redirect is not followed, so no credentials are carried elsewhere."""
     kfp.on("GET", "/x", answers(302, headers={"Location": kfp.url + "/login"})).on("GET", "/login", OK)
     answer = transport.send(Request("GET", "/x"), Call("r", 10))
@@ -179,7 +179,7 @@ def test_redirects_are_answers(kfp: ScriptedKfp, transport: Transport) -> None:
     assert kfp.paths("GET") == ["/x"]
 
 
-def test_nobody_listening_is_told_from_a_broken_line() -> None:
+def test_no_listener_is_distinguished_from_a_broken_line() -> None:
     """If nothing listens, the request was not sent, so even a write has had no effect."""
     transport = Transport(TransportSettings("http://127.0.0.1:9"))
     with pytest.raises(NotSentError):
@@ -188,7 +188,7 @@ def test_nobody_listening_is_told_from_a_broken_line() -> None:
 
 
 @pytest.mark.parametrize("claimed", [5, 2000])
-def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: Transport, claimed: int) -> None:
+def test_a_lie_about_the_length_is_a_broken_response(kfp: ScriptedKfp, transport: Transport, claimed: int) -> None:
     """A response shorter than announced is an error; of a longer one the announced part is returned."""
     body = b'{"a": "' + b"x" * 1000 + b'"}'
     kfp.on("POST", "/x", sends(head(200, {"Content-Length": str(claimed)}) + body, then_close=True))
@@ -199,21 +199,21 @@ def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: 
         assert transport.send(Request("POST", "/x"), Call("r", 5)).body == body[:claimed]
 
 
-def test_an_answer_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
+def test_a_response_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
     """An endless response is aborted at the limit."""
     kfp.on("GET", "/x", stalls(head(200, {}) + b"x" * 5000))
     with pytest.raises(AnswerTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
-def test_an_answer_that_is_said_to_be_too_large_is_not_read(kfp: ScriptedKfp, transport: Transport) -> None:
+def test_a_response_announced_as_too_large_is_not_read(kfp: ScriptedKfp, transport: Transport) -> None:
     """If the announced length exceeds the limit, the bytes are not read."""
     kfp.on("GET", "/x", stalls(head(200, {"Content-Length": "5000"}) + b"x"))
     with pytest.raises(AnswerTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
-def test_of_a_long_answer_only_the_ends_are_kept(kfp: ScriptedKfp, transport: Transport) -> None:
+def test_of_a_long_response_only_the_ends_are_kept(kfp: ScriptedKfp, transport: Transport) -> None:
     """With `keep`, the middle of a long response is dropped while it is read."""
     kfp.on("GET", "/x", answers(200, b"a" * 10 + b"-" * 600_000 + b"b" * 10))
     answer = transport.send(Request("GET", "/x", keep=10), Call("r", 5))
@@ -255,7 +255,7 @@ def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock:
     assert not [str(each.message) for each in left if "laddr=('0.0.0.0', 0)" in str(each.message)]
 
 
-def test_a_kept_connection_that_nobody_needs_any_more_is_closed(connections: Connections, clock: AlarmClock) -> None:
+def test_a_kept_connection_that_is_no_longer_needed_is_closed(connections: Connections, clock: AlarmClock) -> None:
     """A kept connection is closed if the call ends just when it takes it."""
     with Exchange(Call("r", 30), clock) as exchange:
         kept = connections.open(exchange, 10, fresh=True)

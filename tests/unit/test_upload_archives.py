@@ -29,7 +29,7 @@ END_RECORD = struct.Struct("<4s4H2LH")
 
 
 @PACKERS
-def test_member_that_kfp_takes(pack: Callable[..., bytes]) -> None:
+def test_member_that_kfp_accepts(pack: Callable[..., bytes]) -> None:
     """`pipeline.yaml` in the root is checked, otherwise the first file, and no other."""
     assert receive(pack(("a.yaml", BROKEN), ("pipeline.yaml", HELLO))).size
     assert receive(pack(("a.yaml", HELLO), ("b.yaml", BROKEN))).size
@@ -200,7 +200,7 @@ def test_gzip_that_is_no_tar() -> None:
 def test_gzip_in_pieces() -> None:
     """Data after the end of a gzip file is rejected, as KFP would read on."""
     packed = tarred(("a.yaml", HELLO))
-    assert "goes on behind its end" in not_a_pipeline(gzip.compress(packed[:512]) + gzip.compress(packed[512:]))
+    assert "has data after its end" in not_a_pipeline(gzip.compress(packed[:512]) + gzip.compress(packed[512:]))
 
 
 @pytest.mark.parametrize("kept", [10, 30, 200, -1])
@@ -227,7 +227,7 @@ def test_zip_bomb() -> None:
 
 @pytest.mark.parametrize("pack", [zipped, targz])
 @pytest.mark.parametrize("name", ["pipeline", "pipeline.json", "pipeline.YAML"])
-def test_names_that_kfp_does_not_take(pack: Callable[[tuple[str, bytes]], bytes], name: str) -> None:
+def test_names_that_kfp_does_not_accept(pack: Callable[[tuple[str, bytes]], bytes], name: str) -> None:
     """A file whose name KFP does not accept as YAML is rejected."""
     assert f"{name!r}, but KFP takes only names that end with .yaml" in not_a_pipeline(pack((name, HELLO)))
 

@@ -13,8 +13,8 @@ from tests.unit.uploading import not_a_pipeline, receive
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import InvalidPipelineFileError
-from kfadapter_grpc.upload import plain as upload_plain
-from kfadapter_grpc.upload.plain import is_plain_yaml
+from kfadapter_grpc.upload import plain_yaml
+from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
 from kfadapter_grpc.upload.syntax import check_syntax
 from kfadapter_grpc.upload.text import CheckedText
 
@@ -140,7 +140,7 @@ def test_one_long_plain_text_at_a_time() -> None:
     """While a long text is in the fast check, another one gets the full check, which limits lengths."""
     content = HELLO + "x:\n" + "- some text\n" * 100_000
     assert _plain(content)
-    with upload_plain._one_long_text:
+    with plain_yaml._one_long_text:
         assert not _plain(content)
         assert receive(content.encode()).size == len(content.encode())
     assert _plain(content)

@@ -152,7 +152,7 @@ def test_escaped_slash_at_any_cut(padding: int, backslashes: int) -> None:
         (b"a: " + b"[" * 100_000, "nested deeper than 1000"),
         (b"a:\n " + b"- " * 100_000, "nested deeper than 1000"),
         (b'{"a":' * 100_000, "nested deeper than 1000"),
-        (b"a: " + b"[" * 900 + b"[]," * 200_000, "too many places"),
+        (b"a: " + b"[" * 900 + b"[]," * 200_000, "nested too deeply too often"),
         (b"".join(b"%%TAG !%d! x\n" % number for number in range(100_000)) + b"---\na: 1\n", "begin with `%`"),
         (b"a: '" + b"\\/" * 200_000 + b"'", "more than 100000"),
     ],

@@ -24,11 +24,11 @@ def _own(monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
 
 def test_what_runs() -> None:
     """The versions of this program, Python, and the packages that matter are reported as installed."""
-    told = version.running()
-    assert list(told) == ["kfadapter", "python", "grpcio", "protobuf", "kfp-server-api", "kfp"]
-    assert told["python"] == platform.python_version()
+    reported = version.running()
+    assert list(reported) == ["kfadapter", "python", "grpcio", "protobuf", "kfp-server-api", "kfp"]
+    assert reported["python"] == platform.python_version()
     for name in ("grpcio", "protobuf", "kfp-server-api", "kfp"):
-        assert told[name] == importlib.metadata.version(name)
+        assert reported[name] == importlib.metadata.version(name)
 
 
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert version.running()["no-such-package"] == "not installed"
 
 
-def test_a_checkout_tells_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_reports_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout may be newer than the installation, so its current commit is reported, and whether files differ."""
     installed = importlib.metadata.version("kfadapter-grpc")
     assert _own(monkeypatch, tmp_path) == installed

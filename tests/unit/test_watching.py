@@ -46,15 +46,15 @@ def test_present_state_first_then_changes(watching: Watching) -> None:
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b")
     watching.poll()
-    assert watch.told() == ["a RUNNING", "b RUNNING"]
+    assert watch.reported() == ["a RUNNING", "b RUNNING"]
     watching.poll()
-    assert watch.told() == []
+    assert watch.reported() == []
     watching.kfp.put("b", FAILED)
     watching.poll()
-    assert watch.told() == ["b FAILED"]
+    assert watch.reported() == ["b FAILED"]
     watching.kfp.put("a", SUCCEEDED)
     watching.poll()
-    assert watch.told() == ["a SUCCEEDED", "end"]
+    assert watch.reported() == ["a SUCCEEDED", "end"]
 
 
 @pytest.mark.slow
@@ -66,14 +66,14 @@ def test_cost_of_many_watches(watching: Watching) -> None:
         watching.kfp.put(run_id, states[number % 4])
     watches = [watching.watch(*ids) for _ in range(500)]
     assert watching.poll() == {"read": 1}
-    assert [len(watch.told()) for watch in watches] == [100] * 500
+    assert [len(watch.reported()) for watch in watches] == [100] * 500
     for _ in range(40):
         assert watching.poll().total() <= 6
     asked = watching.poll(15)
     assert asked == {"in_other_state": 2 * 15 + 1, "count": 1}
     watching.kfp.put("run-1", SUCCEEDED)
     assert watching.poll().total() <= 6
-    assert {tuple(watch.told()) for watch in watches} == {("run-1 SUCCEEDED",)}
+    assert {tuple(watch.reported()) for watch in watches} == {("run-1 SUCCEEDED",)}
     assert max(watching.kfp.sizes) <= 100
 
 
@@ -92,7 +92,7 @@ def test_cost_of_two_hundred_runs(watching: Watching) -> None:
         assert watching.poll().total() <= 6
 
 
-def test_nobody_watches(watching: Watching) -> None:
+def test_no_watches(watching: Watching) -> None:
     """Without watches KFP is not called, and nothing is kept."""
     watching.kfp.put("a")
     watching.watch("a", "not there")
@@ -103,12 +103,12 @@ def test_nobody_watches(watching: Watching) -> None:
     assert watching.poll(20).total() == 0
 
 
-def test_known_runs_are_told_at_once(watching: Watching) -> None:
+def test_known_runs_are_reported_at_once(watching: Watching) -> None:
     """A watch of runs that are watched already sends their known state, without a request."""
     watching.kfp.put("a")
     watching.watch("a")
     watching.poll()
-    assert watching.watch("a").told() == ["a RUNNING"]
+    assert watching.watch("a").reported() == ["a RUNNING"]
 
 
 def test_coming_back_with_etags(watching: Watching) -> None:
@@ -117,16 +117,16 @@ def test_coming_back_with_etags(watching: Watching) -> None:
     watching.kfp.put("b", SUCCEEDED)
     watch = watching.watch("a", "b", "c", known={**old, "elsewhere": "x", "c": "another"})
     watching.poll()
-    assert watch.told() == ["b SUCCEEDED", "c RUNNING"]
+    assert watch.reported() == ["b SUCCEEDED", "c RUNNING"]
 
 
-def test_coming_back_when_all_is_over(watching: Watching) -> None:
+def test_resuming_after_all_have_finished(watching: Watching) -> None:
     """A watch that resumes with the etags of finished runs sends nothing and ends."""
     known = {"a": watching.kfp.put("a", SUCCEEDED).etag}
     for tasks in (False, True):
         watch = watching.watch("a", known=known, tasks=tasks)
         watching.poll()
-        assert watch.told() == ["end"]
+        assert watch.reported() == ["end"]
 
 
 def test_unknown_and_deleted_runs(watching: Watching) -> None:
@@ -135,13 +135,13 @@ def test_unknown_and_deleted_runs(watching: Watching) -> None:
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b", "c", "nobody")
     watching.poll()
-    assert watch.told() == ["a RUNNING", "b RUNNING", "c RUNNING", "nobody gone"]
+    assert watch.reported() == ["a RUNNING", "b RUNNING", "c RUNNING", "nobody gone"]
     del watching.kfp.runs["b"]
     watching.poll(31)
-    assert watch.told() == ["b gone"]
+    assert watch.reported() == ["b gone"]
     watching.kfp.runs.clear()
     watching.poll(31)
-    assert sorted(watch.told()) == ["a gone", "c gone", "end"]
+    assert sorted(watch.reported()) == ["a gone", "c gone", "end"]
 
 
 def test_archived_and_retried_runs(watching: Watching) -> None:
@@ -150,13 +150,13 @@ def test_archived_and_retried_runs(watching: Watching) -> None:
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
     watching.poll()
-    assert sorted(watch.told()) == ["a FAILED", "b RUNNING"]
+    assert sorted(watch.reported()) == ["a FAILED", "b RUNNING"]
     watching.kfp.put("b", storage_state=StorageState.ARCHIVED)
     watching.kfp.put("a", RUNNING)
     watching.poll(31)
-    assert sorted(watch.told()) == ["a RUNNING", "b RUNNING"]
+    assert sorted(watch.reported()) == ["a RUNNING", "b RUNNING"]
     watching.poll(31)
-    assert watch.told() == []
+    assert watch.reported() == []
 
 
 def test_slow_reader(watching: Watching) -> None:
@@ -165,7 +165,7 @@ def test_slow_reader(watching: Watching) -> None:
     for state in (PENDING, RUNNING, FAILED, RUNNING, SUCCEEDED):
         watching.kfp.put("a", state)
         watching.poll(16)
-    assert watch.told() == ["a SUCCEEDED", "end"]
+    assert watch.reported() == ["a SUCCEEDED", "end"]
 
 
 def test_changes_of_tasks(watching: Watching) -> None:
@@ -173,17 +173,17 @@ def test_changes_of_tasks(watching: Watching) -> None:
     watching.kfp.put("a", RUNNING, tasks=(task("t", PENDING),))
     with_tasks, without = watching.watch("a", tasks=True), watching.watch("a")
     watching.poll()
-    assert with_tasks.told() == without.told() == ["a RUNNING"]
+    assert with_tasks.reported() == without.reported() == ["a RUNNING"]
     watching.kfp.put("a", RUNNING, tasks=(task("t", RUNNING),))
     watching.poll()
-    assert (with_tasks.told(), without.told()) == (["a RUNNING"], [])
+    assert (with_tasks.reported(), without.reported()) == (["a RUNNING"], [])
     done = task("t", SUCCEEDED, outputs=(RunOutput("metric", value=0.5),))
     watching.kfp.put("a", SUCCEEDED, tasks=(done,))
     watching.poll()
     event = next(with_tasks.events)
     assert isinstance(event, RunChanged)
     assert event.run.tasks == (done,)
-    assert with_tasks.told() == ["end"]
+    assert with_tasks.reported() == ["end"]
 
 
 def test_cost_of_tasks(watching: Watching) -> None:
@@ -193,14 +193,14 @@ def test_cost_of_tasks(watching: Watching) -> None:
         watching.kfp.put(run_id)
     watch = watching.watch(*ids, tasks=True)
     assert watching.poll(5)["get"] == 100
-    assert len(watch.told()) == 100
+    assert len(watch.reported()) == 100
     assert watching.poll(5) == {"read": 5, "in_other_state": 5}
     for run_id in ids:
         watching.kfp.put(run_id, RUNNING, tasks=(task("t", RUNNING),))
     for _ in range(5):
         assert watching.poll()["get"] <= 20
     watching.poll()
-    assert len(watch.told()) == 100
+    assert len(watch.reported()) == 100
 
 
 def test_a_run_whose_task_waits(watching: Watching) -> None:
@@ -208,18 +208,18 @@ def test_a_run_whose_task_waits(watching: Watching) -> None:
     watching.kfp.put("a", tasks=(task("t", PENDING),))
     watch, without = watching.watch("a", tasks=True), watching.watch("a")
     watching.poll()
-    assert (watch.told(), without.told()) == (["a RUNNING"], ["a RUNNING"])
+    assert (watch.reported(), without.reported()) == (["a RUNNING"], ["a RUNNING"])
     watching.kfp.waiting.add("a")
     warned = watching.kfp.put("a", warnings=("task 't' is waiting: ImagePullBackOff",))
     watching.pass_time(31)
     assert watching.poll(3)["get"] == 1
-    assert (watch.told(), without.told()) == (["a RUNNING"], [])
+    assert (watch.reported(), without.reported()) == (["a RUNNING"], [])
     watching.pass_time(31)
     assert watching.poll(3)["get"] == 1
-    assert watch.told() == []
+    assert watch.reported() == []
     again = watching.watch("a", tasks=True, known={"a": warned.etag})
     watching.poll()
-    assert again.told() == []
+    assert again.reported() == []
 
 
 def test_a_run_that_was_terminated(watching: Watching) -> None:
@@ -228,11 +228,11 @@ def test_a_run_that_was_terminated(watching: Watching) -> None:
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
     watching.poll()
-    assert watch.told() == ["a RUNNING", "b RUNNING"]
+    assert watch.reported() == ["a RUNNING", "b RUNNING"]
     watching.kfp.put("a", RunState.CANCELED)
     watching.kfp.listed_as_failed.add("a")
     assert watching.poll(40)["get"] == 1
-    assert watch.told() == ["a CANCELED"]
+    assert watch.reported() == ["a CANCELED"]
 
 
 def test_outage(watching: Watching) -> None:
@@ -240,15 +240,15 @@ def test_outage(watching: Watching) -> None:
     watching.kfp.put("a")
     watch = watching.watch("a")
     watching.poll()
-    assert watch.told() == ["a RUNNING"]
+    assert watch.reported() == ["a RUNNING"]
     watching.kfp.failure = KfpUnavailableError("away")
     watching.poll(3)
-    assert watch.told() == ["away"]
+    assert watch.reported() == ["away"]
     watching.kfp.put("a", SUCCEEDED)
     watching.kfp.failure = None
     watching.poll()
-    assert watch.told() == []  # a heartbeat: KFP is reachable again
-    assert watch.told() == ["a SUCCEEDED", "end"]
+    assert watch.reported() == []  # a heartbeat: KFP is reachable again
+    assert watch.reported() == ["a SUCCEEDED", "end"]
 
 
 def test_outage_from_the_beginning(watching: Watching) -> None:
@@ -257,11 +257,11 @@ def test_outage_from_the_beginning(watching: Watching) -> None:
     watching.kfp.failure = KfpUnavailableError("away")
     watch = watching.watch("a")
     watching.poll(2)
-    assert watch.told() == ["away"]
+    assert watch.reported() == ["away"]
     watching.kfp.failure = None
     watching.poll()
-    assert watch.told() == []  # a heartbeat: KFP is reachable again
-    assert watch.told() == ["a SUCCEEDED", "end"]
+    assert watch.reported() == []  # a heartbeat: KFP is reachable again
+    assert watch.reported() == ["a SUCCEEDED", "end"]
 
 
 def test_refused_from_the_beginning(watching: Watching) -> None:
@@ -269,17 +269,17 @@ def test_refused_from_the_beginning(watching: Watching) -> None:
     watching.kfp.put("a")
     old = watching.watch("a")
     watching.poll()
-    old.told()
+    old.reported()
     watching.kfp.failure = InvalidFieldError.of("namespace", "say which")
     new = watching.watch("b")
     watching.poll()
     with pytest.raises(InvalidFieldError):
         next(new.events)
-    assert old.told() == ["away"]
+    assert old.reported() == ["away"]
     watching.kfp.failure = KfpError("a bad answer")
     later = watching.watch("c")
     watching.poll()
-    assert later.told() == ["away"]
+    assert later.reported() == ["away"]
 
 
 def test_draining(watching: Watching) -> None:
@@ -292,7 +292,7 @@ def test_draining(watching: Watching) -> None:
         watching.watch("a")
 
 
-def test_caller_gone(watching: Watching) -> None:
+def test_caller_disconnects(watching: Watching) -> None:
     """A watch ends when the client disconnects."""
     watch = watching.watch("a")
     watch.call.cancel()
@@ -300,20 +300,20 @@ def test_caller_gone(watching: Watching) -> None:
         next(watch.events)
 
 
-def test_filter_takes_up_new_runs(watching: Watching) -> None:
+def test_filter_adds_new_runs(watching: Watching) -> None:
     """A watch of a filter sends matching runs, including new ones; it does not end when all have finished."""
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=ALL)
     watching.poll()
-    assert watch.told() == ["a SUCCEEDED"]
+    assert watch.reported() == ["a SUCCEEDED"]
     watching.kfp.put("b", PENDING)
     watching.poll()
-    assert watch.told() == ["b PENDING"]
+    assert watch.reported() == ["b PENDING"]
     watching.kfp.put("b", SUCCEEDED)
     watching.poll()
-    assert watch.told() == ["b SUCCEEDED"]
+    assert watch.reported() == ["b SUCCEEDED"]
     watching.poll(20)
-    assert watch.told() == []
+    assert watch.reported() == []
 
 
 def test_filter_by_state(watching: Watching) -> None:
@@ -323,18 +323,18 @@ def test_filter_by_state(watching: Watching) -> None:
     watching.kfp.put("waits", PENDING)
     watch = watching.watch(where=where)
     watching.poll()
-    assert watch.told() == []
+    assert watch.reported() == []
     watching.kfp.put("waits", RUNNING)
     watching.kfp.put("new", PENDING)
     watching.poll()
-    assert watch.told() == ["waits RUNNING"]
+    assert watch.reported() == ["waits RUNNING"]
     watching.kfp.put("waits", SUCCEEDED)
     watching.kfp.put("new", FAILED)
     watching.poll()
-    assert watch.told() == ["waits SUCCEEDED"]
+    assert watch.reported() == ["waits SUCCEEDED"]
     watching.kfp.put("waits", FAILED)
     watching.poll(20)
-    assert watch.told() == []
+    assert watch.reported() == []
 
 
 def test_filter_by_time_of_end(watching: Watching) -> None:
@@ -342,10 +342,10 @@ def test_filter_by_time_of_end(watching: Watching) -> None:
     watching.kfp.put("a")
     watch = watching.watch(where=RunFilter(finished_after=BEGIN))
     watching.poll()
-    assert watch.told() == []
+    assert watch.reported() == []
     watching.kfp.put("a", SUCCEEDED, finished_at=BEGIN + timedelta(hours=1))
     watching.poll()
-    assert watch.told() == ["a SUCCEEDED"]
+    assert watch.reported() == ["a SUCCEEDED"]
 
 
 def test_filter_resumed(watching: Watching) -> None:
@@ -354,7 +354,7 @@ def test_filter_resumed(watching: Watching) -> None:
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=RunFilter(states=frozenset({RUNNING})), known=known)
     watching.poll()
-    assert sorted(watch.told()) == ["a SUCCEEDED", "b gone"]
+    assert sorted(watch.reported()) == ["a SUCCEEDED", "b gone"]
 
 
 def test_run_that_comes_late(watching: Watching) -> None:
@@ -366,7 +366,7 @@ def test_run_that_comes_late(watching: Watching) -> None:
     watching.poll()
     watching.kfp.runs["late"] = replace(first, run_id="late", created_at=BEGIN + timedelta(seconds=3))
     watching.poll()
-    assert watch.told() == ["first RUNNING", "later RUNNING", "late RUNNING"]
+    assert watch.reported() == ["first RUNNING", "later RUNNING", "late RUNNING"]
 
 
 def test_cost_of_filters(watching: Watching) -> None:
@@ -374,7 +374,7 @@ def test_cost_of_filters(watching: Watching) -> None:
     watching.kfp.put("a")
     watches = [watching.watch(where=RunFilter(labels={"team": "vision"})) for _ in range(50)]
     watching.poll()
-    assert [watch.told() for watch in watches] == [["a RUNNING"]] * 50
+    assert [watch.reported() for watch in watches] == [["a RUNNING"]] * 50
     watching.poll(20)
     assert watching.poll() in ({"made": 1, "in_other_state": 1}, {"made": 1, "in_other_state": 1, "count": 1})
 
@@ -385,15 +385,15 @@ def test_bound_of_a_filter(watching: Watching) -> None:
         watching.kfp.put(f"run-{number}")
     watch = watching.watch(where=ALL)
     watching.poll()
-    told = watch.told()
-    assert len(told) == MAX_FOLLOWED
-    assert "run-4 RUNNING" not in told
+    reported = watch.reported()
+    assert len(reported) == MAX_FOLLOWED
+    assert "run-4 RUNNING" not in reported
     watching.kfp.put("new")
     watching.poll()
     watching.kfp.put("run-5", SUCCEEDED)
     watching.kfp.put("run-6", SUCCEEDED)
     watching.poll()
-    assert watch.told() == ["new RUNNING", "run-6 SUCCEEDED"]
+    assert watch.reported() == ["new RUNNING", "run-6 SUCCEEDED"]
 
 
 def test_experiment_of_a_filter(watching: Watching) -> None:

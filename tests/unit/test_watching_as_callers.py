@@ -42,14 +42,14 @@ def watch(watching: Watching, who: Authorization | None, *, filtered: bool) -> R
 
 
 @pytest.mark.parametrize("filtered", [False, True])
-def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: bool) -> None:
+def test_each_watch_uses_its_callers_credentials(watching: Watching, filtered: bool) -> None:
     """If two callers watch the same run, KFP is called with the credentials of each, and no others."""
     watches = [watch(watching, who, filtered=filtered) for who in (ALICE, BOB)]
     watching.poll()
-    assert [one.told() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
+    assert [one.reported() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
     watching.kfp.put("a", SUCCEEDED)
     watching.poll(20)
-    assert [one.told()[0] for one in watches] == ["a SUCCEEDED", "a SUCCEEDED"]
+    assert [one.reported()[0] for one in watches] == ["a SUCCEEDED", "a SUCCEEDED"]
     assert set(watching.kfp.asked_as) == {ALICE, BOB}
 
 
@@ -58,16 +58,16 @@ def test_an_update_reaches_no_cache_that_kfp_has_not_filled(watching: Watching) 
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     alice = watch(watching, ALICE, filtered=False)
     watching.poll()
-    assert alice.told() == ["a RUNNING"]
+    assert alice.reported() == ["a RUNNING"]
     bob = watch(watching, BOB, filtered=False)
     watching.poller.update(watching.kfp.put("a", SUCCEEDED))
-    assert alice.told()[0] == "a SUCCEEDED"
-    assert "a SUCCEEDED" not in bob.told()
+    assert alice.reported()[0] == "a SUCCEEDED"
+    assert "a SUCCEEDED" not in bob.reported()
 
 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("bob_first", [False, True])
-def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: bool, bob_first: bool) -> None:
+def test_a_caller_without_access_gets_no_events(watching: Watching, filtered: bool, bob_first: bool) -> None:
     """If KFP denies a run to Bob, his watch fails although Alice's cache has it; hers continues."""
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     if bob_first:
@@ -79,11 +79,11 @@ def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: b
         bob = watch(watching, BOB, filtered=filtered)
         watching.poll()
     with pytest.raises(PermissionDeniedError):
-        bob.told()
-    assert alice.told() == ["a RUNNING"]
+        bob.reported()
+    assert alice.reported() == ["a RUNNING"]
     watching.kfp.put("a", SUCCEEDED)
     watching.poll(2)
-    assert alice.told()[0] == "a SUCCEEDED"
+    assert alice.reported()[0] == "a SUCCEEDED"
 
 
 def test_a_filter_that_names_an_experiment(watching: Watching) -> None:
@@ -100,14 +100,14 @@ def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) 
     expired = [watching.watch("a", tasks=tasks, who=ALICE), watching.watch(where=RunFilter(), tasks=tasks, who=ALICE)]
     other = watching.watch("a", tasks=tasks, who=BOB)
     watching.poll()
-    assert [one.told() for one in (*expired, other)] == [["a RUNNING"]] * 3
+    assert [one.reported() for one in (*expired, other)] == [["a RUNNING"]] * 3
     watching.kfp.refused[ALICE] = UnauthenticatedError("expired")
     watching.poll()
     for one in expired:
         with pytest.raises(UnauthenticatedError):
-            one.told()
-    assert other.told() == []  # a heartbeat, and KFP is not reported as unreachable
-    assert "away" not in watch(watching, BOB, filtered=True).told()
+            one.reported()
+    assert other.reported() == []  # a heartbeat, and KFP is not reported as unreachable
+    assert "away" not in watch(watching, BOB, filtered=True).reported()
 
 
 @pytest.mark.parametrize("error", [InvalidFieldError.of("namespace", "say which"), KfpError("a bad answer")])
@@ -115,28 +115,28 @@ def test_what_fails_for_one_is_not_reported_to_others(watching: Watching, error:
     """KFP is unreachable to those only whose requests failed, whoever else's did: a watch without a namespace, say."""
     alice = watch(watching, ALICE, filtered=False)
     watching.poll()
-    assert alice.told() == ["a RUNNING"]
+    assert alice.reported() == ["a RUNNING"]
     watching.kfp.refused[BOB] = error
     bob = watch(watching, BOB, filtered=False)
     watching.poll()
     later = watch(watching, ALICE, filtered=True)
     watching.poll()
-    assert "away" not in (*alice.told(), *later.told())
+    assert "away" not in (*alice.reported(), *later.reported())
     if isinstance(error, InvalidFieldError):
         with pytest.raises(InvalidFieldError):
-            bob.told()
+            bob.reported()
     else:
-        assert bob.told() == ["away"]
+        assert bob.reported() == ["away"]
 
 
 def test_the_same_credentials_share(watching: Watching) -> None:
     """Many watches with the same credentials cost KFP as much as one."""
     watches = [watching.watch("a", who=Authorization(ALICE.value)) for _ in range(50)]
     assert watching.poll() == {"read": 1}
-    assert {tuple(one.told()) for one in watches} == {("a RUNNING",)}
+    assert {tuple(one.reported()) for one in watches} == {("a RUNNING",)}
 
 
-def test_nothing_is_kept_of_who_has_gone() -> None:
+def test_nothing_is_kept_after_the_last_watch() -> None:
     """When the last watch of a caller ends, its cache is dropped."""
     watching = Watching()
     watching.kfp.put("a")

@@ -111,11 +111,11 @@ def test_every_task_once_and_nothing_else(tasks: tuple[Task, ...], retries: bool
 def test_with_and_without_default_retries(tasks: tuple[Task, ...]) -> None:
     """The retries that 2.17.0 wraps around everything do not change the tasks."""
     one, other = _read(*tasks), _read(*tasks, retries=False)
-    said = [
+    output = [
         [(task.name, task.state, task.kind, task.iteration_index, task.attempts, task.error) for task in nodes.tasks]
         for nodes in (one, other)
     ]
-    assert said[0] == said[1]
+    assert output[0] == output[1]
 
 
 @settings(max_examples=100, deadline=None)
@@ -216,8 +216,8 @@ def test_a_pod_that_was_lost_and_came_again() -> None:
 
 
 @pytest.mark.parametrize("retries", [True, False])
-def test_nothing_goes_on_in_a_finished_run(retries: bool) -> None:
-    """What Argo left running is canceled or failed, what had not started is omitted; while the run goes on, neither."""
+def test_no_task_is_active_in_a_finished_run(retries: bool) -> None:
+    """What Argo left running is canceled or failed, what had not started is omitted; unless the run continues."""
     failed = Task("boom", phase="Failed", message="main: Error (exit code 1)")
     group = Task("group", "dag", (failed, Task("nap", phase="Running"), Task("wait", phase="Pending")), phase="Running")
     manifest = Workflow((group, Task("each", "loop", (Task("a"),), phase="Running")), retries=retries).manifest()
@@ -329,7 +329,7 @@ def test_manifests_that_cannot_be_read(manifest: str) -> None:
         {"outputs": {"artifacts": [{"name": "main-logs", "s3": "x"}]}},
     ],
 )
-def test_an_odd_value_of_a_node(odd: dict[str, object]) -> None:
+def test_a_malformed_value_of_a_node(odd: dict[str, object]) -> None:
     """A value of a wrong type is left out, and every task is there."""
     manifest = json.loads(Workflow((Task("train"), Task("report"))).manifest())
     for node in manifest["status"]["nodes"].values():
@@ -368,7 +368,7 @@ def test_groups_within_groups_without_end() -> None:
 @pytest.mark.parametrize(
     "odd", ["", "yesterday", "0001-01-01T00:00:00Z", "99999-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
 )
-def test_odd_times(odd: str) -> None:
+def test_malformed_times(odd: str) -> None:
     """Invalid times are unset, and nothing else is lost."""
     manifest = Workflow((Task("train"),)).manifest().replace("2026-01-02T03:04:05Z", odd)
     (task,) = read_nodes(manifest).tasks

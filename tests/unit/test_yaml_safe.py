@@ -28,9 +28,9 @@ def safe(data: bytes, step: int = 7) -> bytes:
 def test_the_same_as_json_and_as_yaml(texts: list[str], step: int) -> None:
     """Any string, split anywhere, gives the same JSON, and the same value when read as YAML."""
     data = json.dumps({"x": texts}, ensure_ascii=False).encode()
-    told = safe(data, step)
-    assert json.loads(told) == {"x": texts}
-    assert yaml.safe_load(told) == {"x": texts}
+    reported = safe(data, step)
+    assert json.loads(reported) == {"x": texts}
+    assert yaml.safe_load(reported) == {"x": texts}
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", '{"값": "\\u003c é 😀"}'.encode() * 100])

@@ -141,7 +141,7 @@ class Reader:
     events: Iterator[RunEvent]
     call: Call
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         """The events up to the next heartbeat or the end, in words."""
         found: list[str] = []
         for event in self.events:

@@ -20,7 +20,7 @@ from celpy import celtypes
 from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError, CELSyntaxError, CELUnsupportedError, base_functions
 
-from kfadapter_embedded.json_text import given_number
+from kfadapter_embedded.json_text import protojson_number
 
 from .cel_types import CheckError, check
 from .values import ValueFaultError, load_json, parsed
@@ -104,7 +104,7 @@ def _cel(value: JsonValue) -> celtypes.Value:
 def _plain(value: object) -> JsonValue:
     kind = _kind(value)
     if kind in _NUMBERS:
-        return given_number(float(cast("float", value)))
+        return protojson_number(float(cast("float", value)))
     if isinstance(value, list):
         return [_plain(each) for each in list.__iter__(value)]
     if isinstance(value, dict):

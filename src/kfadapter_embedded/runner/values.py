@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import SURROGATE, digits_of, finite, given_number, protojson, read_json
+from kfadapter_embedded.json_text import SURROGATE, digits_of, finite, protojson, protojson_number, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,14 +93,14 @@ class Values:
 
 
 def load_json(text: bytes | str) -> JsonValue:
-    """Parses JSON as protojson does; numbers become what a component sees of them, see `given_number`.
+    """Parses JSON as protojson does; numbers become what a component sees of them, see `protojson_number`.
 
     Raises:
         ValueError: it is not valid JSON, or a text in it is not Unicode.
         RecursionError: it is nested too deeply.
     """
     text = text.decode() if isinstance(text, bytes) else text
-    value = cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits)), _struct))
+    value = cast("JsonValue", read_json(text, lambda digits: protojson_number(finite(digits)), _struct))
     if ("\\ud" in text or "\\uD" in text) and SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise ValueError("a text has half of a surrogate pair, which is no character")
     return value
@@ -170,7 +170,7 @@ def _read_int(text: str) -> JsonValue:
     number = int(found[1] + found[2][: _MOST_DIGITS + 1])
     if not -(1 << 63) <= number < 1 << 63:
         _fault(f"strconv.ParseInt: parsing {_quoted(text)}: value out of range")
-    return given_number(float(number))
+    return protojson_number(float(number))
 
 
 def _read_float(text: str) -> JsonValue:
@@ -184,7 +184,7 @@ def _read_float(text: str) -> JsonValue:
     if not re.fullmatch(f"[+-]?{form}", plain, re.IGNORECASE | re.ASCII):
         _fault(f"strconv.ParseFloat: parsing {_quoted(text)}: invalid syntax")
     try:
-        return given_number(float.fromhex(plain) if hexadecimal else finite(plain))
+        return protojson_number(float.fromhex(plain) if hexadecimal else finite(plain))
     except (ValueError, OverflowError):
         _fault(f"strconv.ParseFloat: parsing {_quoted(text)}: value out of range")
 

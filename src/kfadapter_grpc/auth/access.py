@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.identity import Identity, Way
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kfadapter_grpc.auth.bearers import SignedBearers
+    from kfadapter_grpc.auth.bearer_tokens import SignedBearers
     from kfadapter_grpc.auth.client_names import ClientNames, Holder
     from kfadapter_grpc.auth.tokens import Tokens
     from kfadapter_grpc.contract.call import Call
@@ -52,13 +52,13 @@ class Access:
         shown = tuple(names()) if self._names else ()
         holder = _holder(self._names, shown) if self._names else None
         if self._tokens is None and self._signed is None:
-            return _of_certificate(holder, shown) if holder else None
+            return _certificate_caller(holder, shown) if holder else None
         bearer = self._bearer(_token(authorization), call)
         if holder is None:
             return bearer
         if holder.is_caller and bearer.name not in shown:
             raise TokenFault.TWO_IDENTITIES.error()
-        # A certificate that is not the caller's own says nothing about the caller, so no rule may match it.
+        # A certificate that is not the caller's own does not identify the caller, so no rule may match it.
         identity = replace(bearer.identity, certificate_names=shown if holder.is_caller else ())
         weaker = [Grant(one.namespace, _weaker(one.role, holder.role)) for one in bearer.grants]
         return Caller(identity, tuple(weaker))
@@ -89,8 +89,8 @@ def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
         held = role.value if role else "none"
         how = f"as {role.holder}" if role else "without a role"
         raise PermissionDeniedError(
-            f"'{caller.name}' calls {how}, and {method.lstrip('/')} needs {needed.holder}; ask the adapter's "
-            "operator for that role",
+            f"'{caller.name}' calls {how}, and {method.lstrip('/')} needs {needed.holder}; request that role "
+            "from the adapter's operator",
             metadata={"caller": caller.name, "role": held, "needed": needed.value},
         )
 
@@ -98,28 +98,28 @@ def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
 def _token(authorization: Sequence[str | bytes]) -> str:
     if not authorization:
         raise UnauthenticatedError(
-            "this adapter answers only who has a token; send the metadata 'authorization: Bearer TOKEN' with one from "
-            "its operator, or from an issuer that it accepts"
+            "this adapter requires a token; send the metadata 'authorization: Bearer TOKEN' with one from its "
+            "operator, or from an issuer that it accepts"
         )
     words = authorization[0].split() if isinstance(authorization[0], str) else []
     if len(authorization) > 1 or len(words) != 2 or words[0].lower() != _SCHEME:  # noqa: PLR2004 - scheme and token
-        raise UnauthenticatedError("the metadata 'authorization' must be there once, as 'Bearer TOKEN'")
+        raise UnauthenticatedError("the metadata 'authorization' must be set once, as 'Bearer TOKEN'")
     return words[1]
 
 
 def _holder(known: ClientNames, names: Sequence[str]) -> Holder:
     holder = known.try_holder(names)
     if holder is None:
-        said = ", ".join(names) or "none"
+        listed = ", ".join(names) or "none"
         raise PermissionDeniedError(
-            f"the names in the client certificate ({said}) may not call this adapter; its operator lists in "
-            "tls_client_names who may",
-            metadata={"names": said},
+            f"no name in the client certificate ({listed}) is allowed to call this adapter; its operator sets "
+            "the allowed ones in tls_client_names",
+            metadata={"names": listed},
         )
     return holder
 
 
-def _of_certificate(holder: Holder, names: tuple[str, ...]) -> Caller:
+def _certificate_caller(holder: Holder, names: tuple[str, ...]) -> Caller:
     grants = (Grant("*", holder.role),) if holder.role else ()
     return Caller(Identity(holder.name, Way.CERTIFICATE, certificate_names=names), grants)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CertificateError(ValueError):
-    """A file with certificates or a key is invalid; the message says why, without parts of the key."""
+    """A file with certificates or a key is invalid; the message has the reason, without parts of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def check_key(key: bytes, certificate: x509.Certificate) -> None:
         raise CertificateError("the key is encrypted; the server needs it without a password") from None
     except Exception:  # noqa: BLE001 - it names many classes for one thing, and its words may hold parts of the file
         raise CertificateError("there is no private key in PEM form in it") from None
-    if _spelled(private.public_key()) != _spelled(certificate.public_key()):
+    if _public_bytes(private.public_key()) != _public_bytes(certificate.public_key()):
         raise CertificateError("the key is not the one of the certificate")
 
 
@@ -73,8 +73,8 @@ def _certificates(data: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(data)
     except Exception:  # noqa: BLE001 - as above
-        raise CertificateError("there is no certificate in PEM form in it") from None
+        raise CertificateError("it has no certificate in PEM form") from None
 
 
-def _spelled(key: PublicKeyTypes) -> bytes:
+def _public_bytes(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

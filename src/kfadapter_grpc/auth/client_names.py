@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ANY = "*"
-"""Stands in a list for every name."""
+"""Matches every name."""
 
 
 def split_names(text: str) -> frozenset[str]:

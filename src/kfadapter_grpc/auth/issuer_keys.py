@@ -1,4 +1,4 @@
-"""The public keys of an issuer (JWKS): fetched in the background, kept while the issuer is unreachable, bounded.
+"""The public keys of an issuer (JWKS): fetched in the background, cached while the issuer is unreachable, bounded.
 
 A call reads the keys that are there. Only a key that is unknown makes it wait, for WAIT_SECONDS at most and with a few
 others at most, for a fetch, and only if the last one began more than PAUSE_SECONDS ago.
@@ -54,7 +54,7 @@ _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
 
 class FetchError(Exception):
-    """A document of an issuer could not be fetched; the message says why, for the log."""
+    """A document of an issuer could not be fetched; the message has the reason, for the log."""
 
 
 class IssuerKeys:
@@ -164,7 +164,7 @@ class IssuerKeys:
             self._fetched, self._failure = time.monotonic(), ""
         except FetchError as error:
             self._complain(str(error))
-        except Exception as fault:  # noqa: BLE001 - the thread must go on
+        except Exception as fault:  # noqa: BLE001 - the thread must continue
             self._log.error("the keys of an issuer could not be read", issuer=self.issuer.issuer, exc_info=fault)
             self._failure = "internal"
 

@@ -29,7 +29,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class IssuersError(ValueError):
-    """The file is invalid; the message says where."""
+    """The file is invalid; the message has the line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times
-from kfadapter_grpc.auth.tokens import keep_newest
+from kfadapter_grpc.auth.tokens import cache_newest
 from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
 from kfadapter_grpc.contract.identity import Identity, Way
 
@@ -28,8 +28,8 @@ REVIEW_SECONDS = 3.0
 """The time limit of a review."""
 MAX_REVIEWS = 8
 """How many reviews are in flight at once."""
-MAX_KEPT = 10_000
-"""How many outcomes are kept."""
+MAX_CACHED = 10_000
+"""The number of cached outcomes."""
 SKEW_SECONDS = 60
 Post: TypeAlias = "Callable[[str, bytes, Call], tuple[int, bytes]]"
 """Sends a JSON document to a path of the Kubernetes API server; returns status and body, or raises AdapterError."""
@@ -68,7 +68,7 @@ class Reviewer:
         self._post = post
         self._slots = threading.BoundedSemaphore(MAX_REVIEWS)
         self._lock = threading.Lock()
-        self._kept: dict[bytes, tuple[float, Identity | None]] = {}
+        self._cache: dict[bytes, tuple[float, Identity | None]] = {}
         self._failure = ""
         self._log: FilteringBoundLogger = structlog.get_logger()
 
@@ -79,13 +79,13 @@ class Reviewer:
         """
         check_times(token.claims, SKEW_SECONDS)
         check_audience(token.claims, self.review.audiences)
-        found = self._try_kept(digest)
+        found = self._try_cached(digest)
         if found is None:
             with call.within(REVIEW_SECONDS) as part:
                 if not self._slots.acquire(timeout=max(0.0, part.remaining())):
                     raise self._unavailable("all slots for reviews are taken")
                 try:
-                    found = self._try_kept(digest) or self._keep(digest, self._ask(token, part))
+                    found = self._try_cached(digest) or self._cache_outcome(digest, self._review(token, part))
                 finally:
                     self._slots.release()
         identity = found[1]
@@ -93,17 +93,17 @@ class Reviewer:
             raise TokenFault.REJECTED.error()
         return identity
 
-    def _try_kept(self, digest: bytes) -> tuple[float, Identity | None] | None:
-        kept = self._kept.get(digest)
-        return kept if kept and time.monotonic() < kept[0] else None
+    def _try_cached(self, digest: bytes) -> tuple[float, Identity | None] | None:
+        cached = self._cache.get(digest)
+        return cached if cached and time.monotonic() < cached[0] else None
 
-    def _keep(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
+    def _cache_outcome(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
         outcome = time.monotonic() + self.review.cache_seconds, identity
         with self._lock:
-            keep_newest(self._kept, digest, outcome, MAX_KEPT)
+            cache_newest(self._cache, digest, outcome, MAX_CACHED)
         return outcome
 
-    def _ask(self, token: SignedToken, call: Call) -> Identity | None:
+    def _review(self, token: SignedToken, call: Call) -> Identity | None:
         try:
             status, body = self._post(PATH, review_document(token.text, self.review), call)
             if status not in REVIEWED:

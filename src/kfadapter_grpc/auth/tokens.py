@@ -69,12 +69,12 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def keep_newest(kept: dict[bytes, T], digest: bytes, outcome: T, most: int) -> None:
-    """Keeps what a token was found to be, by its hash, and forgets the oldest of more than `most`."""
-    kept.pop(digest, None)
-    kept[digest] = outcome
-    while len(kept) > most:
-        del kept[next(iter(kept))]
+def cache_newest(cached: dict[bytes, T], digest: bytes, outcome: T, most: int) -> None:
+    """Caches the outcome for a token, by its hash, and evicts the oldest of more than `most`."""
+    cached.pop(digest, None)
+    cached[digest] = outcome
+    while len(cached) > most:
+        del cached[next(iter(cached))]
 
 
 def is_name(text: str) -> bool:
@@ -127,7 +127,7 @@ def parse_tokens(data: bytes) -> Tokens:
         try:
             entry = _entry(words)
             if entry.digest in entries:
-                raise TokenFileError("the same token stands there twice")
+                raise TokenFileError("duplicate token")
             entries[entry.digest] = entry
         except TokenFileError as mistake:
             mistakes.append(f"line {number}: {mistake}")

@@ -1,4 +1,4 @@
-"""Finds what KFP treats differently from what a compiled pipeline's author intends."""
+"""Finds where KFP treats a compiled pipeline differently from its author's intention."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.check import rules
-from kfadapter_grpc.check.code import artifact_reads, mentions, raises, writes_names, writes_structs
 from kfadapter_grpc.check.kubernetes import needed_by
 from kfadapter_grpc.check.pipeline import every, inside, mapping, text
-from kfadapter_grpc.check.values import INPUT, fields, known, known_items, plain, sources, texts, types
+from kfadapter_grpc.check.python_code import artifact_reads, mentions, raises, writes_names, writes_structs
+from kfadapter_grpc.check.values import INPUT, fields, known_items, known_values, plain, sources, texts, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def findings(pipeline: Pipeline) -> list[Finding]:
     """The findings of a pipeline, in the order of its tasks, each once."""
     if pipeline.is_workflow:
         return [rules.ARGO_WORKFLOW.found("")]
-    found = dict.fromkeys(_of_pipeline(pipeline))
+    found = dict.fromkeys(_pipeline(pipeline))
     for task in pipeline.tasks():
         for check in _CHECKS:
             found.update(dict.fromkeys(check(task)))
@@ -50,7 +50,7 @@ def notes(pipeline: Pipeline) -> list[Finding]:
     return [rules.RETRY_POLICY.found(task.path, "note") for task in retried][:MOST_FINDINGS]
 
 
-def _of_pipeline(pipeline: Pipeline) -> Found:
+def _pipeline(pipeline: Pipeline) -> Found:
     inputs = inside(pipeline.root.component, "inputDefinitions")
     for name, definition in mapping(inputs.get("artifacts")).items():
         if mapping(definition).get("isOptional") is not True:
@@ -83,9 +83,9 @@ def _loops(task: Task) -> Found:
     if task.loop and selected:
         yield rules.LOOP_OVER_ITEM_FIELD.found(task.path, "error", loop=task.name)
     around = task.group.task
-    looped = text(inside(around.loop, "items").get("inputParameter")) if around else ""
+    iterated = text(inside(around.loop, "items").get("inputParameter")) if around else ""
     for name, one in task.inputs("parameters").items():
-        if around and looped and mapping(one).get("componentInputParameter") == looped:
+        if around and iterated and mapping(one).get("componentInputParameter") == iterated:
             yield rules.LOOPED_LIST_INSIDE.found(task.path, "error", input=plain(name), loop=around.name)
 
 
@@ -94,21 +94,21 @@ def _collected(task: Task) -> Found:
     for kind in ("parameters", "artifacts"):
         for name, origin in task.origins(kind):
             is_direct = any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name]))
-            for way in origin.task.ways(origin.name, kind) if is_direct and origin.task else ():
-                if empty := next((loop for loop in way.loops if _may_be_empty(loop)), None):
+            for producer in origin.task.producers(origin.name, kind) if is_direct and origin.task else ():
+                if empty := next((loop for loop in producer.loops if _may_be_empty(loop)), None):
                     certain = known_items(empty) == []
                     severity: Severity = "error" if certain else "warning"
                     yield rules.COLLECTED_EMPTY.found(task.path, severity, input=plain(name), loop=empty.path)
-                if way.is_skipped:
-                    loop = way.loops[-1].path
+                if producer.is_skipped:
+                    loop = producer.loops[-1].path
                     yield rules.COLLECTED_SKIPPED.found(task.path, input=plain(name), loop=loop)
-                if len(way.loops) > 1 and kind == "parameters":
+                if len(producer.loops) > 1 and kind == "parameters":
                     yield rules.COLLECTED_TWICE.found(task.path, input=plain(name))
-                if way.loops and "importer" in way.task.executor:
-                    loop = way.loops[-1].path
+                if producer.loops and "importer" in producer.task.executor:
+                    loop = producer.loops[-1].path
                     yield rules.COLLECTED_IMPORTS.found(task.path, "error", input=plain(name), loop=loop)
-                if way.is_one_of:
-                    yield rules.COLLECTED_ONE_OF.found(task.path, input=plain(name), loop=way.loops[-1].path)
+                if producer.is_one_of:
+                    yield rules.COLLECTED_ONE_OF.found(task.path, input=plain(name), loop=producer.loops[-1].path)
 
 
 def _may_be_empty(loop: Task) -> bool:
@@ -127,7 +127,7 @@ def _one_of(task: Task) -> Found:
 
 
 def _may_stay_running(group: Group) -> bool:
-    """Whether no task that surely runs may be the last to end in a group, by whose end KFP sees its own."""
+    """Whether the last task of a group may be one whose end KFP does not see."""
     tasks = list(group.tasks.values())
     if any(one.condition for one in tasks):
         return False  # depends on values
@@ -141,23 +141,23 @@ def _may_stay_running(group: Group) -> bool:
     )
 
 
-def _given_artifacts(task: Task) -> Found:
-    """Artifacts that a task gets twice, and lists for a pipeline in the pipeline."""
-    given: dict[tuple[Task | None, str], list[str]] = {}
+def _artifact_inputs(task: Task) -> Found:
+    """Artifacts that a task receives twice, and lists for nested pipelines."""
+    received: dict[tuple[Task | None, str], list[str]] = {}
     for name, origin in task.origins("artifacts"):
         if origin.task:
-            given.setdefault((origin.task, origin.name), []).append(f"'{plain(name)}'")
+            received.setdefault((origin.task, origin.name), []).append(f"'{plain(name)}'")
         if origin.task and task.below:
-            loops = (loop for way in origin.task.ways(origin.name, "artifacts") for loop in way.loops)
+            loops = (loop for producer in origin.task.producers(origin.name, "artifacts") for loop in producer.loops)
             if any(len(known_items(loop) or "??") > 1 for loop in loops):
                 yield rules.ARTIFACT_LIST_INTO_PIPELINE.found(task.path, "error", input=plain(name))
-    for names in given.values():
+    for names in received.values():
         if len(names) > 1:
             yield rules.SAME_ARTIFACT.found(task.path, "error", inputs=" and ".join(names))
 
 
 def _optional(task: Task) -> Found:
-    """Optional parameters that are passed to pipelines in the pipeline."""
+    """Optional parameters that are passed to nested pipelines."""
     taken = (
         set()
         if task.below is None
@@ -178,7 +178,7 @@ def _optional(task: Task) -> Found:
 
 
 def _ignored(task: Task) -> Found:
-    """Tasks that ignore failures: exit hooks for KFP. Exit handlers are ones, too, and are meant so."""
+    """Tasks that ignore failures: exit hooks for KFP. Exit handlers are intended as such."""
     for one in task.depends_on:
         if one.ignores_failures:
             yield rules.IGNORED_DEPENDENTS.found(task.path, "error", task=one.name)
@@ -197,11 +197,11 @@ def _ignored(task: Task) -> Found:
 
 
 def _ignored_outputs(task: Task) -> Found:
-    """Outputs of tasks whose failures are ignored; texts only of tasks whose code fails in some cases."""
+    """Outputs of tasks whose failures are ignored; strings only of tasks whose code fails in some cases."""
     for name, origin in task.origins() if task.ignores_failures else ():
         if origin.kind == "output" and origin.task:
-            is_text = task.definition(name).get("parameterType") == "STRING"
-            if not is_text or raises(origin.task.code):
+            is_string = task.definition(name).get("parameterType") == "STRING"
+            if not is_string or raises(origin.task.code):
                 yield rules.IGNORED_OUTPUT.found(task.path, task=origin.task.name, input=plain(name))
     for name, origin in task.origins("artifacts") if task.ignores_failures else ():
         is_optional = inside(task.component, "inputDefinitions", "artifacts", name).get("isOptional")
@@ -233,7 +233,7 @@ def _artifacts(task: Task) -> Found:
         read = artifact_reads(task.code, name)
         if not read or origin.kind != "output" or origin.task is None:
             continue
-        makers = [way.task for way in origin.task.ways(origin.name, "artifacts")]
+        makers = [producer.task for producer in origin.task.producers(origin.name, "artifacts")]
         changed = {
             "metadata": any(writes_structs(one.code) or _imports_structs(one) for one in makers),
             "name": any(writes_names(one.code) for one in makers),
@@ -263,7 +263,7 @@ def _importers(task: Task) -> Found:
     source = mapping(task.inputs("parameters").get(text(address.get("runtimeParameter"))))
     if source and ("componentInputParameter" not in source or source.get("parameterExpressionSelector")):
         yield rules.IMPORTER_URI.found(task.path, "error", input=text(address.get("runtimeParameter")))
-    values = [address.get("constant"), *(known(task.group.origin(source)) if source else ())]
+    values = [address.get("constant"), *(known_values(task.group.origin(source)) if source else ())]
     for uri in filter(None, map(text, values)):
         if "://" not in uri or uri.startswith("file:"):
             yield rules.LOCAL_IMPORT.found(task.path, "error", uri=uri)
@@ -285,7 +285,7 @@ def _code(task: Task) -> Found:
 
 
 def _commands(task: Task) -> Found:
-    """What KFP's driver does not put into the command of a container component."""
+    """Parts that KFP's driver omits from the command of a container component."""
     if "container" not in task.executor or _EXECUTOR in " ".join(task.command):
         return
     artifacts = inside(task.component, "inputDefinitions", "artifacts")
@@ -320,7 +320,7 @@ _CHECKS: tuple[Callable[[Task], Found], ...] = (
     _loops,
     _collected,
     _one_of,
-    _given_artifacts,
+    _artifact_inputs,
     _optional,
     _ignored,
     _ignored_outputs,

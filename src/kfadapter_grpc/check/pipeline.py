@@ -222,35 +222,37 @@ class Task:
         tasks = self.below.tasks if self.below else {}
         return [tasks[name] for name, _ in selected if name in tasks] if len(selected) > 1 else []
 
-    def ways(self, output: str, kind: str) -> Iterator[Way]:
-        """The ways to the tasks that make one of its outputs, through the groups in between."""
-        waiting = [Way(self, output)]
+    def producers(self, output: str, kind: str) -> Iterator[Producer]:
+        """The producers of one of its outputs, found through the groups in between."""
+        waiting = [Producer(self, output)]
         for _ in range(MOST_TASKS):
             if not waiting:
                 return
-            way = waiting.pop()
-            task, below = way.task, way.task.below
-            if below is None or way.depth > DEEPEST:
-                yield way
+            producer = waiting.pop()
+            task, below = producer.task, producer.task.below
+            if below is None or producer.depth > DEEPEST:
+                yield producer
                 continue
-            selected = list(_selected(inside(task.component, "dag", "outputs", kind, way.output)))
-            for producer, key in selected:
-                if found := below.tasks.get(producer):
-                    loops = (*way.loops, task) if task.loop else way.loops
-                    skipped = way.is_skipped or bool(loops and found.condition and len(selected) == 1)
-                    one_of = way.is_one_of or bool(loops and len(selected) > 1)
-                    waiting.append(Way(found, key, loops, way.depth + 1, is_skipped=skipped, is_one_of=one_of))
+            selected = list(_selected(inside(task.component, "dag", "outputs", kind, producer.output)))
+            for name, key in selected:
+                if found := below.tasks.get(name):
+                    loops = (*producer.loops, task) if task.loop else producer.loops
+                    skipped = producer.is_skipped or bool(loops and found.condition and len(selected) == 1)
+                    one_of = producer.is_one_of or bool(loops and len(selected) > 1)
+                    waiting.append(
+                        Producer(found, key, loops, producer.depth + 1, is_skipped=skipped, is_one_of=one_of)
+                    )
 
 
 @dataclass(frozen=True)
-class Way:
-    """The way from an output of a task to the task below that makes it.
+class Producer:
+    """The task that produces an output of a task or group, and the path to it.
 
     Attributes:
-        task: The task that makes it, at the end of the way.
-        output: Its name there.
+        task: The task that produces it.
+        output: The name of the output there.
         is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
-        is_one_of: Whether iterations may have come through different branches.
+        is_one_of: Whether iterations may have taken different branches.
     """
 
     task: Task
@@ -309,7 +311,7 @@ class Pipeline:
                     waiting.append((task.below, depth + 1))
 
 
-def pipeline_of(documents: list[Json]) -> Pipeline | None:
+def read_documents(documents: list[Json]) -> Pipeline | None:
     """The pipeline of a file's documents: a spec and perhaps a platform spec, KFP's wrapper of both, or a Workflow."""
     found = [mapping(one) for one in documents]
     first = next((one for one in found if one), {})

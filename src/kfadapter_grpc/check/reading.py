@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
-from kfadapter_grpc.check.pipeline import Pipeline, pipeline_of
+from kfadapter_grpc.check.pipeline import Pipeline, read_documents
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.archives import opened_member
-from kfadapter_grpc.upload.kind import kind_of
+from kfadapter_grpc.upload.file_kind import detect_kind
 from kfadapter_grpc.upload.limits import UploadLimits, refusal, too_large
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SECONDS = 600.0
 
 def read_pipeline(stream: BinaryIO) -> Pipeline:
     """Reads the pipeline of a file that can be read from its beginning twice. Raises as an upload does."""
-    kind = kind_of(stream.read(_HEAD))
+    kind = detect_kind(stream.read(_HEAD))
     stream.seek(0)
     limits = UploadLimits()
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
@@ -34,7 +34,7 @@ def read_pipeline(stream: BinaryIO) -> Pipeline:
         content = stream.read(limits.max_bytes + 1)
     if len(content) > limits.max_bytes:
         raise too_large(limits.max_bytes)
-    pipeline = pipeline_of(_documents(content))
+    pipeline = read_documents(_documents(content))
     if pipeline is None:
         raise refusal("This is no compiled pipeline: it has no root.")
     return pipeline

@@ -1,4 +1,4 @@
-"""Finds values that arrive changed: in texts, in inputs of other types, and from missing sources."""
+"""Finds values that change: in strings, in inputs of other types, and from missing sources."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ def texts(task: Task) -> Iterator[Finding]:
 
 
 def _breaks_json(origin: Origin) -> Severity | None:
-    """Whether a value in a text breaks the JSON around it, or may."""
-    values = known(origin)
-    if any(_has_odd_text(one) for one in values):
+    """Whether a value in a string breaks, or may break, the JSON around it."""
+    values = known_values(origin)
+    if any(_needs_escaping(one) for one in values):
         return "error"
     if origin.kind == "constant" or (origin.kind == "item" and values):
         return None
     return "warning" if _type(origin) in {"LIST", "STRUCT"} else None
 
 
-def _has_odd_text(value: Json) -> bool:
+def _needs_escaping(value: Json) -> bool:
     if isinstance(value, str):
         return bool(_BREAKS_JSON.search(value))
     return any(isinstance(one, str) for one in every(value))
 
 
-def known(origin: Origin) -> list[Json]:
-    """The values that are known beforehand: a constant, a default, or the items of a loop."""
+def known_values(origin: Origin) -> list[Json]:
+    """The values that are known before a run: a constant, a default, or the items of a loop."""
     if origin.field:
         return []
     if origin.kind == "constant":
@@ -83,14 +83,14 @@ def known(origin: Origin) -> list[Json]:
 
 
 def known_items(loop: Task) -> list[Json] | None:
-    """The items of a loop, as far as they are known beforehand."""
+    """The items of a loop, as far as they are known before a run."""
     source = inside(loop.loop, "items")
     if raw := text(source.get("raw")):
         try:
             return items(json.loads(raw))
         except (ValueError, RecursionError):
             return None
-    found = known(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
+    found = known_values(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
     return items(found[0]) if found else None
 
 
@@ -127,7 +127,7 @@ def _type_of(value: Json) -> str:
 
 
 def fields(task: Task) -> Iterator[Finding]:
-    """Fields of items that are null in an item that is known beforehand."""
+    """Fields of items that are null in an item that is known before a run."""
     for name, source in task.inputs("parameters").items():
         found = _FIELD.search(text(mapping(source).get("parameterExpressionSelector")))
         loop = task.group.origin(mapping(source)).task
@@ -141,17 +141,17 @@ def types(task: Task) -> Iterator[Finding]:
     for name, origin in task.origins():
         definition = task.definition(name)
         declared = text(definition.get("parameterType"))
-        expected, given = _declared(declared), _type(origin)
-        if origin.kind == "item" and given == "STRING":
+        expected, received = _declared(declared), _type(origin)
+        if origin.kind == "item" and received == "STRING":
             if expected not in {"", "STRING"}:
                 yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=plain(name), expected=declared)
             continue
-        if expected and given and expected not in {given, "STRING"} and not expected.startswith("TASK_"):
-            yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=given)
+        if expected and received and expected not in {received, "STRING"} and not expected.startswith("TASK_"):
+            yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=received)
         literals = items(definition.get("literals"))
         if literals and origin.kind == "constant" and origin.value not in literals:
-            given = json.dumps(origin.value, ensure_ascii=False, default=str)
-            yield rules.LITERALS.found(task.path, "error", input=name, given=given)
+            received = json.dumps(origin.value, ensure_ascii=False, default=str)
+            yield rules.LITERALS.found(task.path, "error", input=name, given=received)
 
 
 def sources(task: Task) -> Iterator[Finding]:
@@ -160,12 +160,15 @@ def sources(task: Task) -> Iterator[Finding]:
     for kind in ("parameters", "artifacts"):
         for source in map(mapping, task.inputs(kind).values()):
             name = text(source.get("componentInputParameter") or source.get("componentInputArtifact"))
-            known = name in inside(task.group.component, "inputDefinitions", kind)
+            is_declared = name in inside(task.group.component, "inputDefinitions", kind)
             if not name:
                 origin = task.group.origin(source)
                 outputs = inside(origin.task.component, "outputDefinitions", kind) if origin.task else {}
-                name, known = origin.name, origin.kind != "undeclared" and (not origin.task or origin.name in outputs)
-            if not known:
+                name, is_declared = (
+                    origin.name,
+                    origin.kind != "undeclared" and (not origin.task or origin.name in outputs),
+                )
+            if not is_declared:
                 missing.setdefault("loop-item" in name, []).append(plain(name))
     for is_item, names in missing.items():
         rule = rules.LOOP_ITEM_IN_TEXT if is_item else rules.UNDECLARED_INPUT

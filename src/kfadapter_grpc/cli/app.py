@@ -98,7 +98,7 @@ class Program(TyperGroup):
             code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
         except _UsageError as error:
             code = _report_usage(error)
-        except typer.Abort as error:  # a prompt without an answer
+        except typer.Abort as error:  # a prompt without a response
             interrupted = isinstance(error.__context__, KeyboardInterrupt)
             code = ExitCode.INTERRUPTED if interrupted else ExitCode.CANCELLED
         sys.exit(code)

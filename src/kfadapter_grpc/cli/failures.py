@@ -178,7 +178,7 @@ def _in_words(error: Exception, context: str) -> CommandError:
     if isinstance(error, ServerStartError):
         return CommandError(
             error.why,
-            why=f"it was to listen on {error.listen}",
+            why=f"its address is {error.listen}",
             next_step=f"the same command with another {error.option} HOST:PORT",
         )
     if isinstance(error, OSError):

@@ -66,16 +66,16 @@ class Artifacts(Resource):
         Raises:
             RunNotFoundError: The run does not exist.
             TaskNotFoundError: The task does not exist in the run.
-            UnsupportedByKfpError: The outputs of the run are not available; the message says why.
+            UnsupportedByKfpError: The outputs of the run are not available; the message has the reason.
         """
-        selected = RunFilter() if run_id and where is None else self._here(where or RunFilter())
+        selected = RunFilter() if run_id and where is None else self._with_namespace(where or RunFilter())
         request = ListArtifactsRequest(
             run_id=run_id, filter=selected, task=task, type=type, name=name, page_size=page_size
         )
 
-        def warn(answer: pb.ListArtifactsResponse) -> None:
+        def warn(response: pb.ListArtifactsResponse) -> None:
             if on_warning is not None:
-                for text in answer.warnings:
+                for text in response.warnings:
                     on_warning(text)
 
         return self._list(request, RunArtifact, warn)
@@ -87,7 +87,7 @@ class Artifacts(Resource):
             RunNotFoundError: The run does not exist.
             ArtifactNotFoundError: The artifact does not exist in the run.
         """
-        return self._ask(GetArtifactRequest(run_id, artifact_id), RunArtifact)
+        return self._call(GetArtifactRequest(run_id, artifact_id), RunArtifact)
 
     def list_metrics(
         self, where: RunFilter | None = None, *, order_by: str = "", page_size: int = 0
@@ -99,7 +99,7 @@ class Artifacts(Resource):
             order_by: As in `runs.list`.
             page_size: Runs per request, at most 100; 0 uses the adapter's default.
         """
-        here = self._here(where or RunFilter())
+        here = self._with_namespace(where or RunFilter())
         return self._list(ListMetricsRequest(here, page_size=page_size, order_by=order_by), MetricsOfRun)
 
     def read(
@@ -203,7 +203,7 @@ class Artifacts(Resource):
             try:
                 async with aclosing(self._parts(reading.request)) as parts:
                     async for part in parts:
-                        if reading.takes(part):
+                        if reading.accepts(part):
                             yield part
                 reading.end()
             except BROKEN as error:
@@ -226,7 +226,7 @@ class _Reading:
         self._announced: ArtifactContent | None = None
         self._failures = 0
 
-    def takes(self, part: ArtifactContent | bytes) -> bool:
+    def accepts(self, part: ArtifactContent | bytes) -> bool:
         """Whether the reader gets a part: a repeated announcement must be the same, and is dropped."""
         if isinstance(part, bytes):
             self.request = replace(self.request, offset=self.request.offset + len(part))
@@ -250,7 +250,7 @@ class _Reading:
     def end(self) -> None:
         """Checks that all has arrived."""
         if self._announced is None:
-            raise CallFailedError("the answer is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
+            raise CallFailedError("the response is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
         done = self.request.offset
         if self._announced.size not in {None, done}:
             raise ArtifactChangedError(f"{done} bytes arrived instead of {self._announced.size}; download it again")

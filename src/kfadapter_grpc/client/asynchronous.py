@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from grpc import aio
 
-from kfadapter_grpc.client.client import BaseClient, address_of
+from kfadapter_grpc.client.client import BaseClient, resolve_address
 from kfadapter_grpc.client.connection import BaseConnection, Connection
 from kfadapter_grpc.client.credentials import make_credentials
 
@@ -46,7 +46,7 @@ class AsyncPages(AsyncIterator[R]):
 
 
 class AsyncConnection(BaseConnection):
-    """A channel of grpc.aio to one adapter. It belongs to the event loop of its first call."""
+    """A channel of grpc.aio to one adapter. It is bound to the event loop of its first call."""
 
     library: ClassVar[ModuleType] = aio
     pages: ClassVar[Any] = AsyncPages
@@ -65,14 +65,14 @@ class AsyncConnection(BaseConnection):
     async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
         return await returned
 
-    async def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
+    async def responses(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
         async for answer in call:
             yield answer
 
     async def send(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
-        """Makes the call over a connection of its own that blocks a thread.
+        """Makes the call over a separate connection that blocks a thread.
 
-        If an adapter ends a call while a message is sent, grpc.aio reports INTERNAL in place of the adapter's error.
+        If an adapter ends a call while a message is sent, grpc.aio reports INTERNAL instead of the adapter's error.
         """
         blocking = Connection(self.target, self._timeout, self._credentials)
         with self._lock:
@@ -120,7 +120,7 @@ class AsyncClient(BaseClient):
         namespace: str = "",
         **credentials: Any,  # noqa: ANN401 - those of `Client`
     ) -> None:
-        address = address_of(target)
+        address = resolve_address(target)
         super().__init__(AsyncConnection(address, timeout, make_credentials(address, **credentials)), namespace)
 
     async def __aenter__(self) -> Self:

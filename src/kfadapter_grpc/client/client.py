@@ -28,7 +28,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 TARGET_VARIABLE = "KFADAPTER_TARGET"
 
 
-def address_of(target: str | None) -> str:
+def resolve_address(target: str | None) -> str:
     return target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
 
 
@@ -107,7 +107,7 @@ class Client(BaseClient):
         Raises:
             CredentialsError: The token is invalid, or would be sent to another machine without TLS.
         """
-        address = address_of(target)
+        address = resolve_address(target)
         credentials = make_credentials(
             address, tls=tls, token=token, token_file=token_file, insecure_token=insecure_token
         )

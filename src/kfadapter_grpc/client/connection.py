@@ -147,7 +147,7 @@ class BaseConnection(ABC):
         """Returns the result of a call of gRPC's library."""
 
     @abstractmethod
-    def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
+    def responses(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
         """Yields the messages of a response stream."""
 
     @abstractmethod
@@ -239,12 +239,12 @@ class BaseConnection(ABC):
             self._open()
             try:
                 call = begin(message, timeout=seconds, metadata=metadata)
-            except ValueError:  # how gRPC says that the channel was closed, here by the client that shares it
+            except ValueError:  # how gRPC reports a closed channel, here by the client that shares it
                 raise CallCancelledError("the client was closed") from None
             self._streams.add(call)
         try:
-            async for answer in self.answers(call):
-                yield answer
+            async for response in self.responses(call):
+                yield response
         except (grpc.RpcError, asyncio.CancelledError) as error:
             if REQUEST_ID_KEY in [key for key, _ in await self.result(call.initial_metadata()) or ()]:
                 was_open()
@@ -292,7 +292,7 @@ class Connection(BaseConnection):
     async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns
         return returned
 
-    async def answers(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
+    async def responses(self, call: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401 - a call of the library
         for answer in call:
             yield answer
 

@@ -70,7 +70,7 @@ class Tls:
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files."""
         if (self.certificate is None) != (self.key is None):
-            raise CredentialsError("a client certificate and its key must both be given, or neither")
+            raise CredentialsError("set a client certificate and its key, or neither")
         ca = None if self.ca is None else _read(self.ca)
         if ca is not None:
             _check_ca(self.ca, ca)
@@ -89,13 +89,13 @@ class Token:
     ) -> None:
         """Takes one of both; without either, no token is sent."""
         if token is not None and file is not None:
-            raise CredentialsError("give a token or a file that holds one, not both")
+            raise CredentialsError("set a token or a file with a token, not both")
         self._file = None if file is None else Path(file)
         self._source = token if callable(token) else None
         if callable(token):
             self._token = None
             return
-        where = "what was given" if file is None else f"what {os.fspath(file)} holds"
+        where = "the token" if file is None else f"the content of {os.fspath(file)}"
         self._token = checked_token(where, token if self._file is None else _text(self._file))
 
     @classmethod
@@ -110,7 +110,7 @@ class Token:
         return f"Token({'hidden' if self else 'none'})"
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. While the file cannot be read, the previous token is kept."""
+        """Returns the metadata of a call. While the file cannot be read, the previous token is used."""
         if self._source is not None:
             try:
                 return ((AUTHORIZATION_KEY, f"Bearer {checked_token('what was returned', self._source())}"),)
@@ -209,12 +209,12 @@ def _check_ca(path: str | os.PathLike[str] | None, ca: bytes) -> None:
     try:
         ssl.create_default_context(cadata=ca.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError):
-        raise CredentialsError(f"{os.fspath(path or '')} holds no certificate in PEM form") from None
+        raise CredentialsError(f"{os.fspath(path or '')} has no certificate in PEM form") from None
 
 
 def _check_pair(certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError, OSError) as error:
-        told = "is not the key of" if "MISMATCH" in str(error) else "cannot be used, without a password, with"
-        raise CredentialsError(f"{os.fspath(key)} {told} {os.fspath(certificate)}") from None
+        relation = "is not the key of" if "MISMATCH" in str(error) else "cannot be used, without a password, with"
+        raise CredentialsError(f"{os.fspath(key)} {relation} {os.fspath(certificate)}") from None

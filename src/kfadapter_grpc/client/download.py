@@ -45,7 +45,7 @@ class Reception:
         self._announced: DownloadReceipt | None = None
         self._digest, self._size = hashlib.sha256(), 0
 
-    def take(self, message: pipeline_pb2.DownloadPipelineResponse) -> None:
+    def receive(self, message: pipeline_pb2.DownloadPipelineResponse) -> None:
         """Takes the announcement, or writes the bytes of a later message."""
         if message.WhichOneof("payload") == "info":
             self._announced = DownloadReceipt(message.info.total_bytes, message.info.sha256)
@@ -65,7 +65,7 @@ class Reception:
 
     def _expected(self) -> DownloadReceipt:
         if self._announced is None:
-            fault = "the answer does not begin with the size and the checksum of what follows"
+            fault = "the response does not begin with size and checksum"
             raise CallFailedError(fault, status=StatusCode.UNKNOWN, request_id="", metadata={})
         return self._announced
 

@@ -17,8 +17,8 @@ REQUEST_ID_KEY = "x-request-id"
 """The metadata that names a call, in both directions."""
 
 
-_SAYS_NO = "backend unhealthy"
-"""How gRPC words that no health check was answered with SERVING."""
+_NOT_SERVING = "backend unhealthy"
+"""gRPC's text if no health check returned SERVING."""
 
 
 HTTP_STATUS = {
@@ -112,12 +112,12 @@ def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> Ada
 def _without_details(code: StatusCode, cause: str, target: str, request_id: str) -> AdapterError:
     about = {"target": target, "cause": cause}
     if code is StatusCode.UNAVAILABLE:
-        why = "is there, but says that it does not serve: it starts, shuts down or waits for Kubeflow Pipelines"
-        text = f"the adapter at {target} {why}" if cause.endswith(_SAYS_NO) else f"cannot connect to {target}"
+        why = "reports NOT_SERVING: it is starting, shutting down or waiting for Kubeflow Pipelines"
+        text = f"the adapter at {target} {why}" if cause.endswith(_NOT_SERVING) else f"cannot connect to {target}"
         return CannotConnectError(text, metadata=about, request_id=request_id)
     if code is StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineError(f"no answer from {target} in time", metadata=about, request_id=request_id)
+        return DeadlineError(f"no response from {target} in time", metadata=about, request_id=request_id)
     if code is StatusCode.CANCELLED:
         return CallCancelledError("the call was cancelled", metadata=about, request_id=request_id)
-    message = f"{target} answered {code.name}: {cause or 'no message'}"
+    message = f"{target} returned {code.name}: {cause or 'no message'}"
     return CallFailedError(message, status=code, metadata=about, request_id=request_id)

@@ -125,14 +125,14 @@ def _is_terminal() -> bool:
 def _parsed(text: bytes) -> _Credential:
     """Reads an ExecCredential; what is wrong with one never quotes it."""
     try:
-        said = json.loads(text)
+        credential = json.loads(text)
     except ValueError:
         raise ValueError("its output is not JSON") from None
-    if not isinstance(said, dict) or said.get("kind") != _KIND:
+    if not isinstance(credential, dict) or credential.get("kind") != _KIND:
         raise ValueError(f"its output is not an {_KIND}")
-    if said.get("apiVersion") != API_VERSION:
+    if credential.get("apiVersion") != API_VERSION:
         raise ValueError(f"its apiVersion is not {API_VERSION}")
-    status: Any = said.get("status")
+    status: Any = credential.get("status")
     token = status.get("token") if isinstance(status, dict) else None
     if not isinstance(token, str) or not token:
         certificate = isinstance(status, dict) and status.get("clientCertificateData")

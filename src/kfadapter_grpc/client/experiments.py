@@ -34,7 +34,7 @@ class Experiments(Resource):
         Raises:
             ExperimentExistsError: The name is in use, and `allow_existing` is not set.
         """
-        return self._ask(CreateExperimentRequest(name, description, allow_existing), Experiment)
+        return self._call(CreateExperimentRequest(name, description, allow_existing), Experiment)
 
     def get(self, name: str = "", *, experiment_id: str = "") -> Experiment:
         """Gets one experiment by name or by id.
@@ -42,7 +42,7 @@ class Experiments(Resource):
         Raises:
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        return self._ask(GetExperimentRequest(ExperimentRef(experiment_id, name)), Experiment)
+        return self._call(GetExperimentRequest(ExperimentRef(experiment_id, name)), Experiment)
 
     def list(
         self, *, name_contains: str = "", archived: bool = False, order_by: str = "", page_size: int = 0
@@ -60,11 +60,11 @@ class Experiments(Resource):
 
     def archive(self, experiment_id: str) -> Experiment:
         """Archives an experiment, with its runs."""
-        return self._ask(ArchiveExperimentRequest(experiment_id), Experiment)
+        return self._call(ArchiveExperimentRequest(experiment_id), Experiment)
 
     def unarchive(self, experiment_id: str) -> Experiment:
         """Unarchives an experiment; its runs stay archived."""
-        return self._ask(UnarchiveExperimentRequest(experiment_id), Experiment)
+        return self._call(UnarchiveExperimentRequest(experiment_id), Experiment)
 
     def delete(self, experiment_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes an experiment; with `allow_missing` it need not exist. Returns whether it existed.

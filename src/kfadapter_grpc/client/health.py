@@ -51,8 +51,8 @@ def version(connection: Connection, namespace: str) -> str:
     """Lists one pipeline; returns the adapter's version from the response; empty if missing."""
     rpc, message = sent(ListPipelinesRequest(page_size=1, namespace=namespace))
     _, call = connection.run(connection.call(connection.rpc_of(rpc).with_call, message, READ_SECONDS))
-    told = dict(call.trailing_metadata() or ()).get(VERSION_KEY, "")
-    return told if isinstance(told, str) else ""
+    version = dict(call.trailing_metadata() or ()).get(VERSION_KEY, "")
+    return version if isinstance(version, str) else ""
 
 
 def reflects(connection: Connection) -> bool:
@@ -60,16 +60,16 @@ def reflects(connection: Connection) -> bool:
     request_id = new_request_id()
     with connection.channel_to_any() as channel:
         rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
-        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=connection.metadata(request_id))
+        responses = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=connection.metadata(request_id))
         try:
-            answer = next(iter(answers), b"")
+            response = next(iter(responses), b"")
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return False
             raise error_from_rpc(error, target=connection.target, request_id=request_id) from None
         finally:
-            answers.cancel()
-    return all(service.encode() in answer for service in SERVICES)
+            responses.cancel()
+    return all(service.encode() in response for service in SERVICES)
 
 
 def certificate_end(target: str, tls: Tls) -> float:

@@ -9,4 +9,4 @@ from kfadapter_grpc.contract.identity import WhoAmI, WhoAmIRequest
 class IdentityCalls(Resource):
     def who_am_i(self) -> WhoAmI:
         """Returns who the adapter takes this client for, and its roles."""
-        return self._ask(WhoAmIRequest(), WhoAmI)
+        return self._call(WhoAmIRequest(), WhoAmI)

@@ -35,7 +35,7 @@ class Login:
 
     Attributes:
         issuer: The issuer's URL, as in its tokens.
-        client_id: The client that the issuer knows this program by; a public one, without a secret.
+        client_id: The client ID at the issuer, of a public client without a secret.
         scope: The scopes to request. With `openid` the ID token is sent, otherwise the access token.
     """
 

@@ -1,4 +1,4 @@
-"""How records look in a notebook: a table of what they hold, metrics, and the graph of their tasks.
+"""Shows records in a notebook: a table of their fields, metrics, and the graph of their tasks.
 
 Notebooks call `_repr_html_` of what a cell returns. Records know nothing of HTML, so the methods are added here.
 """

@@ -39,7 +39,7 @@ _sleep, _clock = time.sleep, time.monotonic
 
 
 class OAuthError(Exception):
-    """An issuer refused, is unreachable, or its response is invalid; the message says which.
+    """An issuer refused, is unreachable, or its response is invalid; the message has the cause.
 
     Attributes:
         code: The error code of OAuth 2.0, such as `access_denied`; empty if there is none.
@@ -68,7 +68,7 @@ class Device:
     Attributes:
         complete_uri: The page with the code entered; empty if there is none.
         interval: The pause between two questions, in seconds.
-        device_code: What the issuer is asked with.
+        device_code: The code of the token requests.
     """
 
     uri: str
@@ -99,7 +99,7 @@ class Tokens:
 
 
 def check_url(text: str) -> str:
-    """Returns a URL without changes if it may be given secrets: https, or http on this machine; else ValueError."""
+    """Returns a URL unchanged if it may receive secrets: https, or http on this machine; else ValueError."""
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname or "", parts.port
@@ -110,20 +110,20 @@ def check_url(text: str) -> str:
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError(f"the URL of {host} must not have a user, a password or a fragment")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError(f"'{text}' must be https: others could read the tokens on their way")
+        raise ValueError(f"'{text}' must be https: others could read the tokens in transit")
     return text
 
 
 def discover(issuer: str) -> Endpoints:
     """Reads the metadata of an issuer (OpenID Connect Discovery)."""
     url = issuer.rstrip("/") + _DISCOVERY
-    status, said = _exchange(url)
+    status, body = _exchange(url)
     if status != HTTPStatus.OK:
         raise OAuthError(f"{url} returned {status}; is '{issuer}' the issuer?", passing=_is_passing(status))
-    if said.get("issuer") != issuer:
-        raise OAuthError(f"{url} is of the issuer '{_text(said, 'issuer')}', not of '{issuer}'")
+    if body.get("issuer") != issuer:
+        raise OAuthError(f"{url} is of the issuer '{_text(body, 'issuer')}', not of '{issuer}'")
     names = ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint")
-    found = [_text(said, name) for name in names]
+    found = [_text(body, name) for name in names]
     try:
         if not found[0]:
             raise ValueError("it names no token_endpoint")
@@ -136,22 +136,22 @@ def authorize(endpoints: Endpoints, client_id: str, scope: str) -> Device:
     """Requests a code for the user."""
     if not endpoints.device:
         raise OAuthError("the issuer has no device authorization (device_authorization_endpoint)")
-    said = _post(endpoints.device, {"client_id": client_id, "scope": scope})
+    body = _post(endpoints.device, {"client_id": client_id, "scope": scope})
     try:
-        uri, code = check_url(_text(said, "verification_uri")), _text(said, "user_code")
-        device_code = _text(said, "device_code")
+        uri, code = check_url(_text(body, "verification_uri")), _text(body, "user_code")
+        device_code = _text(body, "device_code")
         if not code or not device_code:
             raise ValueError("it has no user_code or no device_code")
-        complete = _text(said, "verification_uri_complete")
-        seconds = min(_number(said, "expires_in") or LONGEST_SECONDS, LONGEST_SECONDS)
-        interval = min(max(_number(said, "interval") or _SLOW_DOWN_SECONDS, _INTERVALS[0]), _INTERVALS[1])
+        complete = _text(body, "verification_uri_complete")
+        seconds = min(_number(body, "expires_in") or LONGEST_SECONDS, LONGEST_SECONDS)
+        interval = min(max(_number(body, "interval") or _SLOW_DOWN_SECONDS, _INTERVALS[0]), _INTERVALS[1])
         return Device(uri, code, check_url(complete) if complete else "", seconds, interval, device_code)
     except ValueError as error:
         raise OAuthError(f"the response of {endpoints.device} cannot be used: {error}") from None
 
 
 def wait_for_user(endpoints: Endpoints, client_id: str, device: Device) -> Tokens:
-    """Asks until the user has decided (else `access_denied`, `expired_token`), as often as the issuer allows."""
+    """Polls until the user has decided (else `access_denied`, `expired_token`), as often as the issuer allows."""
     interval, ends = device.interval, _clock() + device.seconds
     form = {"grant_type": _DEVICE_GRANT, "device_code": device.device_code, "client_id": client_id}
     while _clock() + interval < ends:
@@ -181,20 +181,20 @@ def revoke(endpoints: Endpoints, client_id: str, tokens: Tokens) -> None:
         _post(endpoints.revocation, form)
 
 
-def _tokens(said: Mapping[str, Any], old: Tokens) -> Tokens:
+def _tokens(body: Mapping[str, Any], old: Tokens) -> Tokens:
     """Reads a token response: the ID token is what is sent, as kubectl does; the access token if there is none."""
-    kind, id_token = _text(said, "token_type"), _text(said, "id_token")
-    token = id_token or _text(said, "access_token")
+    kind, id_token = _text(body, "token_type"), _text(body, "id_token")
+    token = id_token or _text(body, "access_token")
     if not token or (kind and kind.lower() != "bearer"):
         raise OAuthError("the issuer's response has no bearer token")
     claims, now = claims_of(token), time.time()
     lifetime = _number(claims, "exp") - (_number(claims, "iat") or now) if "exp" in claims else 0.0
-    lifetime = lifetime or _number(said, "expires_in")
+    lifetime = lifetime or _number(body, "expires_in")
     if old.is_id and not id_token:
         raise OAuthError("the issuer does not refresh ID tokens", "invalid_grant")
     return Tokens(
         token,
-        _text(said, "refresh_token") or old.refresh_token,
+        _text(body, "refresh_token") or old.refresh_token,
         now + lifetime - min(MARGIN_SECONDS, lifetime / 5) if lifetime else None,
         now + lifetime if lifetime else None,
         _text(claims, "email") or _text(claims, "preferred_username") or _text(claims, "sub"),
@@ -214,12 +214,12 @@ def claims_of(token: str) -> Mapping[str, Any]:
 
 def _post(url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
     """Posts a form; returns the response if it is a success."""
-    status, said = _exchange(url, urlencode(form).encode())
+    status, body = _exchange(url, urlencode(form).encode())
     if status == HTTPStatus.OK:
-        return said
-    code = _text(said, "error")
+        return body
+    code = _text(body, "error")
     code = code if _CODE.fullmatch(code) else ""
-    about = _text(said, "error_description")
+    about = _text(body, "error_description")
     secrets = [value for name, value in form.items() if name in ("device_code", "refresh_token", "token")]
     if any(one in about for one in secrets):
         about = ""
@@ -247,21 +247,21 @@ def _exchange(url: str, body: bytes | None = None) -> tuple[int, Mapping[str, An
     worker.join(SECONDS)
     if not found:
         raise OAuthError(f"{url} did not respond within {SECONDS:g} s", passing=True)
-    if isinstance(answer := found[0], Exception):
-        reason = getattr(answer, "reason", answer)
+    if isinstance(outcome := found[0], Exception):
+        reason = getattr(outcome, "reason", outcome)
         raise OAuthError(f"{url} is unreachable: {getattr(reason, 'strerror', '') or reason}", passing=True)
-    status, text = answer
+    status, text = outcome
     if len(text) > MAX_BYTES:
         raise OAuthError(f"the response of {url} is larger than {MAX_BYTES >> 20} MiB")
     try:
-        said = json.loads(text)
-        if not isinstance(said, dict):
+        document = json.loads(text)
+        if not isinstance(document, dict):
             raise ValueError
     except (ValueError, RecursionError):
         if status != HTTPStatus.OK:
             return status, {}
         raise OAuthError(f"the response of {url} is not a JSON object") from None
-    return status, said
+    return status, document
 
 
 def _request(url: str, body: bytes | None) -> tuple[int, bytes]:
@@ -282,13 +282,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     redirect_request: Callable[..., None] = lambda *_: None
 
 
-def _text(said: Mapping[str, Any], name: str) -> str:
-    value = said.get(name)
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _number(said: Mapping[str, Any], name: str) -> float:
-    value = said.get(name)
+def _number(body: Mapping[str, Any], name: str) -> float:
+    value = body.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**40:
         return 0.0
     return float(value)

@@ -54,13 +54,13 @@ DOWNLOAD_STREAM_SECONDS = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES
 class Pipelines(Resource):
     """The calls of PipelineService.
 
-    A pipeline is named, or given by its id; so is a version, whose name is case-insensitive. They raise
+    A pipeline has a name or an id; so has a version, whose name is case-insensitive. They raise
     PipelineNotFoundError or VersionNotFoundError if it does not exist.
     """
 
     def get(self, name: str = "", *, pipeline_id: str = "", view: View = View.FULL) -> Pipeline:
         """Gets one pipeline."""
-        return self._ask(GetPipelineRequest(PipelineRef(pipeline_id, name), view), Pipeline)
+        return self._call(GetPipelineRequest(PipelineRef(pipeline_id, name), view), Pipeline)
 
     def list(
         self,
@@ -110,7 +110,7 @@ class Pipelines(Resource):
     ) -> PipelineVersion:
         """Gets one version of a pipeline with its spec summary; defaults to the latest."""
         version = VersionRef(pipeline_version_id, version_name)
-        return self._ask(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
+        return self._call(GetPipelineVersionRequest(PipelineRef(pipeline_id, name), version), PipelineVersion)
 
     def try_version_of(self, run: Run) -> PipelineVersion | None:
         """Returns the version that a run was started from; None if it was deleted, or if the run is of a file."""
@@ -144,7 +144,7 @@ class Pipelines(Resource):
             tags=tags or {},
             update_mask=_mask(display_name=display_name, tags=tags),
         )
-        return self._ask(request, Pipeline)
+        return self._call(request, Pipeline)
 
     def update_version(
         self,
@@ -164,7 +164,7 @@ class Pipelines(Resource):
             tags=tags or {},
             update_mask=_mask(display_name=display_name, tags=tags),
         )
-        return self._ask(request, PipelineVersion)
+        return self._call(request, PipelineVersion)
 
     def delete_version(
         self,
@@ -183,7 +183,7 @@ class Pipelines(Resource):
             InvalidFieldError: No version is specified.
         """
         pipeline, version = PipelineRef(pipeline_id, name), VersionRef(pipeline_version_id, version_name)
-        return self._ask(DeletePipelineVersionRequest(pipeline, version, allow_missing), DeleteVersionResult)
+        return self._call(DeletePipelineVersionRequest(pipeline, version, allow_missing), DeleteVersionResult)
 
     def delete(
         self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
@@ -195,7 +195,7 @@ class Pipelines(Resource):
         Raises:
             PipelineHasVersionsError: It has more than one version, and `force` is not set.
         """
-        return self._ask(DeletePipelineRequest(PipelineRef(pipeline_id, name), force, allow_missing), DeleteResult)
+        return self._call(DeletePipelineRequest(PipelineRef(pipeline_id, name), force, allow_missing), DeleteResult)
 
     def upload(
         self,
@@ -315,7 +315,7 @@ class Pipelines(Resource):
             OSError: The file cannot be written.
         """
         version = VersionRef(pipeline_version_id, version_name)
-        request = self._here(DownloadPipelineRequest(PipelineRef(pipeline_id, name), version))
+        request = self._with_namespace(DownloadPipelineRequest(PipelineRef(pipeline_id, name), version))
         return self._run(self._receive(request, to, progress))
 
     async def _receive(
@@ -333,12 +333,12 @@ class Pipelines(Resource):
             seconds = self._connection.within(DOWNLOAD_STREAM_SECONDS + MARGIN_SECONDS)
             async with aclosing(self._connection.stream(request, seconds)) as messages:
                 async for message in messages:
-                    reception.take(message)
+                    reception.receive(message)
             return reception.receipt()
 
         return await self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
 
 
 def _mask(**given: object) -> tuple[str, ...]:
-    """The names of the fields that are given."""
+    """The names of the fields that are set."""
     return tuple(name for name, value in given.items() if value is not None)

@@ -84,11 +84,11 @@ class RecurringRuns(Resource):
             disabled=not enabled,
             service_account=service_account,
         )
-        return self._ask(request, RecurringRun)
+        return self._call(request, RecurringRun)
 
     def get(self, recurring_run_id: str) -> RecurringRun:
         """Gets one recurring run."""
-        return self._ask(GetRecurringRunRequest(recurring_run_id), RecurringRun)
+        return self._call(GetRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def list(
         self, *, experiment_name: str = "", experiment_id: str = "", order_by: str = "", page_size: int = 0
@@ -111,11 +111,11 @@ class RecurringRuns(Resource):
 
     def enable(self, recurring_run_id: str) -> RecurringRun:
         """Enables a recurring run."""
-        return self._ask(EnableRecurringRunRequest(recurring_run_id), RecurringRun)
+        return self._call(EnableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def disable(self, recurring_run_id: str) -> RecurringRun:
         """Disables a recurring run; runs that it started continue."""
-        return self._ask(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
+        return self._call(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
 
     def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a recurring run; with `allow_missing` it need not exist. Returns whether it existed.

@@ -1,4 +1,4 @@
-"""What all resources of the client share: calls with typed answers, listings, repetitions."""
+"""The base of the client's resources: calls with typed responses, listings, retries."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ class Resource:
         self._namespace = namespace
         self._run, self._each = connection.run, connection.each
 
-    def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
+    def _call(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
         return self._run(self._record(request, kind, seconds))
 
     def _list(
-        self, request: PageOfListRequest, kind: type[R], on_answer: Callable[[Any], None] = lambda _: None
+        self, request: PageOfListRequest, kind: type[R], on_response: Callable[[Any], None] = lambda _: None
     ) -> Pages[R]:
-        """Returns a listing; `on_answer` gets each response message."""
+        """Returns a listing; `on_response` gets each response message."""
 
         async def page(token: str) -> Page[R]:
-            answer = await self._answer(replace(request, page_token=token))
-            on_answer(answer)
-            return to_page(answer, kind)
+            response = await self._response(replace(request, page_token=token))
+            on_response(response)
+            return to_page(response, kind)
 
         return self._connection.pages(self._each(_items(page)), lambda token: self._run(page(token)))
 
-    async def _answer(self, request: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 - messages
-        return await self._connection.unary(self._here(request), seconds)
+    async def _response(self, request: Any, seconds: float | None = None) -> Any:  # noqa: ANN401 - messages
+        return await self._connection.unary(self._with_namespace(request), seconds)
 
     async def _record(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401
-        return to_record(await self._answer(request, seconds), kind)
+        return to_record(await self._response(request, seconds), kind)
 
     async def _deleted(self, request: Any, key: str) -> bool:  # noqa: ANN401
         """Makes a call that deletes, and returns whether its response has an id: whether there was something."""
-        return bool(getattr(await self._answer(request), key))
+        return bool(getattr(await self._response(request), key))
 
     async def _repeated(
         self,
@@ -71,7 +71,7 @@ class Resource:
                 await self._connection.sleep(min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
         return await call()
 
-    def _here(self, request: R) -> R:
+    def _with_namespace(self, request: R) -> R:
         """The request with the client's namespace, unless it has one."""
         elsewhere = getattr(request, "namespace", "elsewhere")
         return request if elsewhere else replace(request, namespace=self._namespace)  # type: ignore[type-var] # a record

@@ -141,7 +141,7 @@ class Runs(Resource):
 
     def get(self, run_id: str, *, view: View = View.FULL) -> Run:
         """Gets one run; with `View.FULL` also its tasks, and the names of its pipeline, version and experiment."""
-        return self._ask(GetRunRequest(run_id, view), Run)
+        return self._call(GetRunRequest(run_id, view), Run)
 
     def list(self, *, order_by: str = "", page_size: int = 0, **where: Unpack[RunsWhere]) -> Pages[Run]:
         """Yields all runs that match, without their tasks, requesting pages as they are needed.
@@ -211,7 +211,7 @@ class Runs(Resource):
         found: list[MetricsOfRun] = []
         is_more = True
         while is_more:
-            page = to_page(await self._answer(request), MetricsOfRun)
+            page = to_page(await self._response(request), MetricsOfRun)
             found += page.items
             request = replace(request, page_token=page.next_token)
             is_more = page.next_token != "" and not 0 < limit <= len(found)
@@ -223,7 +223,7 @@ class Runs(Resource):
         experiment = ExperimentRef(fields.pop("experiment_id", ""), fields.pop("experiment_name", ""))
         for name, make in (("states", frozenset), ("label_keys", frozenset), ("labels", dict)):
             fields[name] = make(fields.get(name) or ())
-        return self._here(RunFilter(experiment, **fields))
+        return self._with_namespace(RunFilter(experiment, **fields))
 
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
         """Terminates a run; no-op if it has finished or is stopping.
@@ -231,7 +231,7 @@ class Runs(Resource):
         Waits up to `wait` seconds, at most 3600, for it to finish; returns the run at that time, finished or not.
         """
         request = TerminateRunRequest(run_id, timedelta(milliseconds=round(wait * 1000)) if wait else None)
-        return self._ask(request, Run, WRITE_SECONDS + wait + MARGIN_SECONDS)
+        return self._call(request, Run, WRITE_SECONDS + wait + MARGIN_SECONDS)
 
     def retry(self, run_id: str) -> Run:
         """Retries a failed run from the failed tasks.
@@ -239,15 +239,15 @@ class Runs(Resource):
         Raises:
             RunNotRetryableError: It did not fail, or KFP no longer has the data for a retry.
         """
-        return self._ask(RetryRunRequest(run_id), Run)
+        return self._call(RetryRunRequest(run_id), Run)
 
     def archive(self, run_id: str) -> Run:
         """Archives a run."""
-        return self._ask(ArchiveRunRequest(run_id), Run)
+        return self._call(ArchiveRunRequest(run_id), Run)
 
     def unarchive(self, run_id: str) -> Run:
         """Unarchives a run."""
-        return self._ask(UnarchiveRunRequest(run_id), Run)
+        return self._call(UnarchiveRunRequest(run_id), Run)
 
     def delete(self, run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a run; with `allow_missing` it need not exist. Returns whether it existed.
@@ -276,7 +276,7 @@ class Runs(Resource):
             where: A filter instead, which also matches new runs; the watch does not end by itself.
             tasks: Include tasks; a change of a task then counts as a change of the run.
             known_etags: Known etags by run id: runs that still have them are not sent at first.
-            on_connection: Called with False when reconnecting has failed, and with True when the stream goes on.
+            on_connection: Called with False when reconnecting has failed, and with True when the stream continues.
 
         Raises:
             InvalidFieldError: Neither ids nor a filter were passed, or both, or too many ids.
@@ -285,7 +285,7 @@ class Runs(Resource):
         ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
         if bool(ids) == (where is not None):
             raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
-        what = self._here(RunIds(tuple(ids)) if where is None else where)
+        what = self._with_namespace(RunIds(tuple(ids)) if where is None else where)
         request = WatchRunsRequest(what, known_etags or {}, tasks)
         return self._each(watch(self._connection, request, on_connection=on_connection))
 
@@ -300,7 +300,7 @@ class Runs(Resource):
             RunNotFoundError: The run does not exist, or was deleted meanwhile.
             DeadlineError: It did not finish in time; it continues.
         """
-        return self._run(wait(self._connection, self._here(RunIds((run_id,))), timeout))
+        return self._run(wait(self._connection, self._with_namespace(RunIds((run_id,))), timeout))
 
     def read_logs(
         self,
@@ -326,7 +326,7 @@ class Runs(Resource):
             RunNotFoundError: The run does not exist.
             TaskNotFoundError: The task does not exist in the run, or has not started.
             InvalidFieldError: The attempt does not exist, or several tasks have this name.
-            UnsupportedByKfpError: The log is not available; the message says why and where to find it.
+            UnsupportedByKfpError: The log is not available; the message has the reason and where to find it.
         """
         return self._each(self._log(ReadLogsRequest(run_id, task, follow, attempt, iteration_index), on_note))
 

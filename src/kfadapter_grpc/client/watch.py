@@ -47,7 +47,7 @@ async def watch(
     """Watches runs; reconnects with the etags that the caller has seen when the stream breaks.
 
     It fails when that was in vain 10 times in a row, or at `end` (of `time.monotonic`). `on_connection` is called with
-    False when reconnecting has failed, and with True when the stream goes on.
+    False when reconnecting has failed, and with True when the stream continues.
     """
     watching = _Watching(request, end, on_connection)
     while wanted := watching.next_request():
@@ -79,9 +79,9 @@ async def wait(connection: BaseConnection, which: RunIds, timeout: float | None)
                         return event.run
                     state = event.run.state.value
     except DeadlineError as error:
-        words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
+        words = f"run {run_id} did not finish within {timeout:g} s; its state is {state}, and it continues"
         if isinstance(error.__cause__, AdapterError):
-            words = f"{words}; at last: {error.__cause__.message}"
+            words = f"{words}; last error: {error.__cause__.message}"
         raise DeadlineError(words, metadata={"run_id": run_id}) from error
     raise RunNotFoundError(
         f"not found: run {run_id}; it may have been deleted; list the runs",

@@ -32,7 +32,7 @@ class Role(enum.Enum):
 
     @property
     def holder(self) -> str:
-        """One who has this role, in words: `a reader`."""
+        """A caller with this role, as text: `a reader`."""
         return f"{'an' if self is Role.ADMIN else 'a'} {self.value}"
 
 
@@ -99,7 +99,7 @@ class Limits:
         where = f"namespace '{namespace}'" if namespace else "what is in no namespace"
         held = f"is {role.holder}" if role else "has no role"
         raise PermissionDeniedError(
-            f"'{self.name}' {held} in {where}, and this call needs {self.needed.holder} there; ask the adapter's "
+            f"'{self.name}' {held} in {where}, and this call needs {self.needed.holder} there; contact the adapter's "
             "operator for that role",
             metadata={
                 "caller": self.name,

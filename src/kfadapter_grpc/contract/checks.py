@@ -54,7 +54,7 @@ class Violations:
 
 
 def text(limit: int, *, required: str = "") -> Check:
-    """A line of up to `limit` characters; `required`, if set, says what to do about a blank one."""
+    """A line of up to `limit` characters; `required`, if set, is the message for a blank one."""
 
     def check(value: str) -> Iterator[str]:
         if required and not value.strip():
@@ -80,7 +80,7 @@ def column(limit: int = MAX_COLUMN_BYTES) -> Check:
 
 
 def pattern(expression: str, wrong: str) -> Check:
-    """Empty, or a text that matches; `{}` in `wrong` stands for the text."""
+    """Empty, or a text that matches; `{}` in `wrong` is replaced by the text."""
     compiled = re.compile(expression)
 
     def check(value: str) -> Iterator[str]:
@@ -91,7 +91,7 @@ def pattern(expression: str, wrong: str) -> Check:
 
 
 def within(least: int, most: int, wrong: str) -> Check:
-    """A number from `least` to `most`; `{}` in `wrong` stands for the number."""
+    """A number from `least` to `most`; `{}` in `wrong` is replaced by the number."""
 
     def check(value: int | None) -> Iterator[str]:
         if value is not None and not least <= value <= most:
@@ -124,7 +124,7 @@ def _is_uuid(value: str) -> Iterator[str]:
     except ValueError:
         known = False
     if not known:
-        yield f"'{value[:_SHOWN]}' is not an id (a UUID); to look something up by its name, set the name"
+        yield f"'{value[:_SHOWN]}' is not an id (a UUID); to use a name, set the name"
 
 
 Id: TypeAlias = Annotated[str, _is_uuid]

@@ -93,15 +93,15 @@ def read_cron(expression: str) -> tuple[Values, ...] | timedelta:
 def cron_fault(expression: str) -> str:
     """What is wrong with an expression, with a valid example; empty if KFP accepts it and it has starts."""
     if _ZONE.match(expression):
-        return "has a time zone, which Kubeflow Pipelines does not take: times are UTC, for example '0 0 4 * * *'"
+        return "has a time zone, which Kubeflow Pipelines does not support: times are UTC, for example '0 0 4 * * *'"
     try:
         found = read_cron(expression)
     except CronError as error:
-        said = str(error).partition(": strconv")[0]
+        reported = str(error).partition(": strconv")[0]
         if error.field:
-            return f"is not understood ({said}): {error.field}, for example '{error.field.sample}'"
+            return f"is invalid ({reported}): {error.field}, for example '{error.field.sample}'"
         if expression.startswith("@"):
-            return f"is not understood ({said}); for example '@daily' or '@every 1h30m'"
+            return f"is invalid ({reported}); for example '@daily' or '@every 1h30m'"
         six = ", ".join(field.name for field in FIELDS)
         return f"has {len(expression.split())} fields; give six ({six}), for example '0 0 4 * * *', or the last five"
     if not isinstance(found, timedelta) and _never_comes(*found):

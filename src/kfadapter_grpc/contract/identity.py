@@ -42,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class WhoAmIRequest:
-    """Asks for the caller's identity."""
+    """Requests the caller's identity."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Labels of a run, kept in the last line of KFP's description, as KFP has no field for them.
+"""Labels of a run, stored in the last line of KFP's description, as KFP has no field for them.
 
 The description for users.
 kfadapter: {"model":"cnn","team":"vision"}

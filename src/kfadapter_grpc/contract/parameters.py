@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json, Parameter
 
 LARGEST_INTEGER = 2**53 - 1
-"""Whole numbers up to here are exact in JSON, where every number is a double; larger ones may have been rounded."""
+"""Integers up to here are exact in JSON, where every number is a double; larger ones may have been rounded."""
 
 MOST_VIOLATIONS = 50
-"""How many invalid parameters a message names; errors are sent in headers, which are small."""
-_TOLD_CHARACTERS = 60
-_TOLD_NAMES = 10
+"""The maximum number of invalid parameters in a message; errors are sent in headers, which are small."""
+_MAX_CHARACTERS = 60
+_MAX_NAMES = 10
 _Error: TypeAlias = type[ParameterMissingError] | type[ParameterTypeError] | type[ParameterUnknownError]
-_Wrong: TypeAlias = "tuple[_Error, FieldViolation]"
+_Fault: TypeAlias = "tuple[_Error, FieldViolation]"
 _PRECEDENCE: tuple[_Error, ...] = (ParameterUnknownError, ParameterTypeError, ParameterMissingError)
 """A misspelt name is unknown and leaves another one missing, so "unknown" is the more helpful error."""
-_WANTED = {
+_EXPECTED = {
     ParameterType.NUMBER_DOUBLE: "a number",
-    ParameterType.NUMBER_INTEGER: "a whole number",
-    ParameterType.STRING: "a text",
+    ParameterType.NUMBER_INTEGER: "an integer",
+    ParameterType.STRING: "a string",
     ParameterType.BOOLEAN: "true or false",
     ParameterType.LIST: "a list",
     ParameterType.STRUCT: "an object",
@@ -67,7 +67,7 @@ def check_parameters(
         ParameterMissingError: A parameter without default has no value.
     """
     by_name = {parameter.name: parameter for parameter in declared}
-    _raise_first(list(islice(_wrongs(by_name, given, complete=complete), MOST_VIOLATIONS)))
+    _raise_first(list(islice(_faults(by_name, given, complete=complete), MOST_VIOLATIONS)))
     return {name: whole_numbers(value) for name, value in given.items()}
 
 
@@ -82,20 +82,23 @@ def whole_numbers(value: Json) -> Json:
     return value
 
 
-def _wrongs(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, complete: bool) -> Iterator[_Wrong]:
+def _faults(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, complete: bool) -> Iterator[_Fault]:
     for name, value in given.items():
         parameter = declared.get(name)
-        text = _wrong(parameter, value) if parameter is not None else ""
+        text = _fault(parameter, value) if parameter is not None else ""
         if text:
             yield ParameterTypeError, _violation(name, text)
         elif parameter is None and complete:
             yield ParameterUnknownError, _violation(name, _unknown(name, declared))
     for name, parameter in declared.items():
         if _needs_value(parameter) and name not in given:
-            yield ParameterMissingError, _violation(name, f"has no value and no default; give it {_wanted(parameter)}")
+            yield (
+                ParameterMissingError,
+                _violation(name, f"has no value and no default; set it to {_expected(parameter)}"),
+            )
 
 
-def _raise_first(found: Sequence[_Wrong]) -> None:
+def _raise_first(found: Sequence[_Fault]) -> None:
     """Raises one error for all violations, of the most specific class."""
     violations = [violation for _, violation in found]
     for kind in _PRECEDENCE:
@@ -105,29 +108,29 @@ def _raise_first(found: Sequence[_Wrong]) -> None:
             raise kind(text, metadata={"parameters": names}, violations=violations)
 
 
-def _wrong(parameter: Parameter, value: Json) -> str:
+def _fault(parameter: Parameter, value: Json) -> str:
     """What is wrong with a value; empty if it is valid."""
     if parameter.type is ParameterType.TASK_FINAL_STATUS:
-        return "is set by Kubeflow Pipelines itself; leave it out"
+        return "is set by Kubeflow Pipelines itself; omit it"
     if value is None:
-        return f"is null; give it {_wanted(parameter)}, or leave it out to have its default"
-    if not _fits(parameter.type, value):
-        return f"is {_told(value)}; the pipeline declares {_wanted(parameter)}"
+        return f"is null; set it to {_expected(parameter)}, or omit it for its default"
+    if not _matches(parameter.type, value):
+        return f"is {_described(value)}; the pipeline declares {_expected(parameter)}"
     if not _is_json(value):
-        return "holds a number that JSON does not have (NaN or infinite)"
+        return "contains a number that JSON does not support (NaN or infinity)"
     return _not_allowed(parameter, value)
 
 
 def _not_allowed(parameter: Parameter, value: Json) -> str:
     """What is wrong with a value of the right type; empty if it is valid."""
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
-        return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
+        return f"is {_described(value)}; integers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
     if parameter.literals and value not in parameter.literals:
-        return f"is {_told(value)}; the pipeline allows only {_allowed(parameter.literals)}"
+        return f"is {_described(value)}; the pipeline allows only {_allowed(parameter.literals)}"
     return ""
 
 
-def _fits(kind: ParameterType, value: Json) -> bool:
+def _matches(kind: ParameterType, value: Json) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return {
         ParameterType.NUMBER_DOUBLE: number,
@@ -148,33 +151,33 @@ def _is_json(value: Json) -> bool:
 
 
 def _needs_value(parameter: Parameter) -> bool:
-    can_be_left_out = parameter.has_default or parameter.optional
-    return not can_be_left_out and parameter.type is not ParameterType.TASK_FINAL_STATUS
+    is_optional = parameter.has_default or parameter.optional
+    return not is_optional and parameter.type is not ParameterType.TASK_FINAL_STATUS
 
 
-def _wanted(parameter: Parameter) -> str:
-    wanted = _WANTED.get(parameter.type, "a value")
-    return f"{wanted} ({parameter.declared_type})" if parameter.declared_type else wanted
+def _expected(parameter: Parameter) -> str:
+    expected = _EXPECTED.get(parameter.type, "a value")
+    return f"{expected} ({parameter.declared_type})" if parameter.declared_type else expected
 
 
-def _told(value: Json) -> str:
+def _described(value: Json) -> str:
     """A value as shown in a message, with its kind."""
     if isinstance(value, bool):
-        return f"the truth value {str(value).lower()}"
+        return f"the boolean {str(value).lower()}"
     if isinstance(value, str):
-        return f"the text '{_shortened(value)}'"
+        return f"the string '{_shortened(value)}'"
     if isinstance(value, int | float):
         return f"the number {whole_numbers(value)}"
     return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "null"
 
 
 def _allowed(literals: Sequence[Json]) -> str:
-    told = ", ".join(_shortened(json.dumps(one, ensure_ascii=False)) for one in literals[:_TOLD_NAMES])
-    return told + (f" and {len(literals) - _TOLD_NAMES} more" if len(literals) > _TOLD_NAMES else "")
+    listed = ", ".join(_shortened(json.dumps(one, ensure_ascii=False)) for one in literals[:_MAX_NAMES])
+    return listed + (f" and {len(literals) - _MAX_NAMES} more" if len(literals) > _MAX_NAMES else "")
 
 
 def _shortened(text: str) -> str:
-    return f"{text[:_TOLD_CHARACTERS]}{'…' if len(text) > _TOLD_CHARACTERS else ''}"
+    return f"{text[:_MAX_CHARACTERS]}{'…' if len(text) > _MAX_CHARACTERS else ''}"
 
 
 def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
@@ -183,9 +186,9 @@ def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
     if close:
         return f"the pipeline declares no such parameter; did you mean '{close[0]}'?"
     if not settable:
-        return "the pipeline declares no parameters; leave it out"
-    more = f" and {len(settable) - _TOLD_NAMES} more" if len(settable) > _TOLD_NAMES else ""
-    return f"the pipeline declares no such parameter; it has {', '.join(settable[:_TOLD_NAMES])}{more}"
+        return "the pipeline declares no parameters; omit it"
+    more = f" and {len(settable) - _MAX_NAMES} more" if len(settable) > _MAX_NAMES else ""
+    return f"the pipeline declares no such parameter; it has {', '.join(settable[:_MAX_NAMES])}{more}"
 
 
 def _violation(name: str, text: str) -> FieldViolation:
@@ -199,7 +202,9 @@ def check_sendable(values: Mapping[str, Json]) -> Mapping[str, Json]:
     """
     for name, value in values.items():
         if not _is_plain(value):
-            text = f"is a {type(value).__name__} or holds one that is not JSON; use numbers, texts, lists and dicts"
+            text = (
+                f"is a {type(value).__name__} or contains one that is not JSON; use numbers, strings, lists and dicts"
+            )
             raise ParameterTypeError(f"parameters.{name}: {text}", violations=[_violation(name, text)])
     if violations := object_violations(values, "parameters"):
         raise InvalidFieldError.of_all(violations)
@@ -215,16 +220,16 @@ def _is_plain(value: object) -> bool:
 
 
 def typed_values(texts: Mapping[str, str], declared: Iterable[Parameter]) -> dict[str, Json]:
-    """Converts texts to values of the declared types.
+    """Converts strings to values of the declared types.
 
-    A text that is not such a value stays a text, and so does that of an undeclared parameter: the adapter, which checks
-    everything before it calls Kubeflow Pipelines, reports all violations at once.
+    A string that is not such a value is returned unchanged, and so is that of an undeclared parameter: the adapter
+    checks all before it calls Kubeflow Pipelines, and reports all violations at once.
     """
     types = {parameter.name: parameter.type for parameter in declared}
-    return {name: _of_text(text, types.get(name, ParameterType.UNKNOWN)) for name, text in texts.items()}
+    return {name: _parse(text, types.get(name, ParameterType.UNKNOWN)) for name, text in texts.items()}
 
 
-def _of_text(text: str, kind: ParameterType) -> Json:
+def _parse(text: str, kind: ParameterType) -> Json:
     if kind is ParameterType.NUMBER_INTEGER:
         return int(text) if _INTEGER.fullmatch(text) and len(text) <= _MAX_DIGITS else text
     if kind is ParameterType.NUMBER_DOUBLE:
@@ -244,9 +249,9 @@ def _number(text: str) -> Json:
     return number if math.isfinite(number) else text
 
 
-def _document(text: str, wanted: type[list[Json] | dict[str, Json]]) -> Json:
+def _document(text: str, expected: type[list[Json] | dict[str, Json]]) -> Json:
     try:
         value: Json = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, wanted) else text
+    return value if isinstance(value, expected) else text

@@ -61,7 +61,7 @@ def _wrong_bounds(schedule: Schedule) -> Wrong:
     start_at, end_at = schedule.start_at, schedule.end_at
     for name, moment in (("start_at", start_at), ("end_at", end_at)):
         if moment and moment.timestamp() < 1:
-            yield name, "is not after 1970, which Kubeflow Pipelines takes for no time"
+            yield name, "is not after 1970, which Kubeflow Pipelines treats as unset"
     if start_at and end_at and start_at >= end_at:
         yield "end_at", "is not after start_at, so that nothing would ever be started"
 
@@ -134,7 +134,7 @@ class CreateRecurringRunRequest:
 
     def check(self) -> Wrong:
         if self.display_name and not self.display_name.strip():
-            yield "display_name", "is blank; leave it out, and one is made"
+            yield "display_name", "is blank; omit it to have one generated"
 
 
 @dataclass(frozen=True, slots=True)

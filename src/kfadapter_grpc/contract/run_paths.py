@@ -44,7 +44,7 @@ class TaskPaths:
     def of(self, task: RunTask) -> str:
         """Returns the path of a task: its groups, with the iteration of loops in brackets, and the task itself.
 
-        Each has the name that its author gave it, unless siblings share that display name or it looks like a path.
+        Each has the display name that its author set, unless siblings share it or it has the form of a path.
         """
         return "/".join(map(str, self.parts(task)))
 
@@ -59,18 +59,18 @@ class TaskPaths:
         """Finds all matching tasks, in the same way. Raises TaskNotFoundError if no task matches."""
         if named in self._by_id:
             return [self._by_id[named]]
-        for found in self._meant(named):
+        for found in self._matching(named):
             if chosen := [one for one in found if iteration_index in {None, one.iteration_index}]:
                 return chosen
         raise self._missing(named, iteration_index)
 
-    def _meant(self, named: str) -> Iterator[list[RunTask]]:
+    def _matching(self, named: str) -> Iterator[list[RunTask]]:
         yield [one for one in self._tasks if self.of(one) == named]
         yield [one for one in self._tasks if one.name == named]
         wanted = [_PART.fullmatch(part) for part in named.split("/")]
         if all(wanted):
             parts = [(one["name"], one["index"]) for one in wanted if one]
-            yield [one for one in self._tasks if _ends_as(self._indexed(one), parts)]
+            yield [one for one in self._tasks if _ends_with(self._indexed(one), parts)]
 
     def _indexed(self, task: RunTask) -> list[Part]:
         """The path of a task that ends with its own iteration, as in `each/train[1]` for `each[1]/train`."""
@@ -118,10 +118,10 @@ class TaskPaths:
         return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
 
 
-def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether a path ends with the requested parts; an iteration that is not given may be any."""
-    pairs = list(zip(parts[::-1], wanted[::-1], strict=False))
-    return len(parts) >= len(wanted) and all(
+def _ends_with(parts: Sequence[Part], requested: Sequence[tuple[str, str | None]]) -> bool:
+    """Whether a path ends with the requested parts; an iteration that is not set matches any."""
+    pairs = list(zip(parts[::-1], requested[::-1], strict=False))
+    return len(parts) >= len(requested) and all(
         name in {part.name, part.display_name} and index in {None, str(part.iteration)} for part, (name, index) in pairs
     )
 

@@ -37,7 +37,7 @@ MAX_WAIT = timedelta(hours=1)
 MAX_TASK_PATH = 4096
 _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
-_NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
+_NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 is the last one"
 RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
 """The format of the ids of runs: KFP accepts others than UUIDs, too."""
 _NO_RUN_ID = "'{}' is not the id of a run, which is mostly a UUID; List returns the ids"
@@ -78,7 +78,7 @@ _OVER = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunSta
 
 @dataclass(frozen=True, slots=True)
 class RunStateChange:
-    """A state, when it began, in UTC, and why, if KFP says."""
+    """A state, its start in UTC, and its reason, if KFP reports one."""
 
     state: RunState
     at: datetime | None = None
@@ -183,7 +183,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LogNote:
-    """The last part of an incomplete log; says why it is incomplete."""
+    """The last part of an incomplete log: why it is incomplete."""
 
     text: str
 
@@ -226,7 +226,7 @@ class CreateRunRequest:
             if not key or key.startswith(RESERVED_PREFIX):
                 yield "labels", f"the key '{key[:80]}' is empty or begins with '{RESERVED_PREFIX}', which is reserved"
         if self.caching_enabled:
-            yield "caching_enabled", "can only be false; leave it out to have what the pipeline's tasks say"
+            yield "caching_enabled", "can only be false; omit it to use the settings of the pipeline's tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ class ListRunsRequest(ListRequest):
 
 @dataclass(frozen=True, slots=True)
 class ReadLogsRequest:
-    """Reads the log of a task, given by its name, id or path; attempt 0 is the last one."""
+    """Reads the log of a task, by its name, id or path; attempt 0 is the last one."""
 
     run_id: RunId
     task: Annotated[str, text(MAX_TASK_PATH, required="set the task; Get returns their names")]
@@ -286,7 +286,7 @@ class ReadLogsRequest:
 
 def _wait(value: timedelta | None) -> Iterator[str]:
     if value is not None and not timedelta() <= value <= MAX_WAIT:
-        yield f"is {value.total_seconds():g} s; use 0 s to {MAX_WAIT.total_seconds():g} s (an hour), or leave it out"
+        yield f"is {value.total_seconds():g} s; use 0 s to {MAX_WAIT.total_seconds():g} s (an hour), or omit it"
 
 
 @dataclass(frozen=True, slots=True)

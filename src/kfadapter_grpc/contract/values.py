@@ -81,7 +81,7 @@ class Replacements:
 
 
 def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
-    """The value with a text in place of every part that a google.protobuf.Value of this many levels cannot carry.
+    """The value, with a text instead of every part that a google.protobuf.Value of this many levels cannot represent.
 
     NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
     their digits, too deeply nested parts by their JSON text, and lone surrogates in texts by U+FFFD.

@@ -42,7 +42,7 @@ def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class WatchRunsRequest:
-    """Watches runs; `known_etags` is what the caller already knows, with `tasks` a change of a task is an event."""
+    """Watches runs; `known_etags` are those that the caller holds; with `tasks` a change of a task is an event."""
 
     what: RunIds | RunFilter
     known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)

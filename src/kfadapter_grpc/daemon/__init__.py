@@ -6,6 +6,6 @@ Needs only structlog besides the base install.
 from typing import Literal, TypeAlias
 
 LogFormat: TypeAlias = Literal["console", "json"]
-"""How log lines look: for people, or one JSON object each."""
+"""The format of log lines: for people, or one JSON object each."""
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 """The least important lines to log."""

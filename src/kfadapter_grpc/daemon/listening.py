@@ -67,5 +67,5 @@ def try_address(listen: str) -> None:
 
 def cannot_listen(listen: str, option: str, error: OSError) -> ServerStartError:
     """Returns the error for an address that the system rejects."""
-    why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+    why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
     return ServerStartError(f"{listen} {why}", listen, option)

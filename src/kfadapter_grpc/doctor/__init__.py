@@ -1,4 +1,4 @@
-"""Diagnoses a setup: what is wrong and what to do, from the client's side (`caller`) and the server's (`server`).
+"""Diagnoses an installation, with remedies, from the client's side (`caller`) and the server's (`server`).
 
 `server` needs the packages of the extra `server`; the others need none. `caller.examine` and its verdicts are public.
 """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _KFP = "kfp"
 _ENGINE = "container engine"
-_ENGINE_SECONDS = 120  # of at most nine sockets each is given 10 s
+_ENGINE_SECONDS = 120  # at most nine sockets, 10 s each
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
@@ -43,7 +43,7 @@ class Check:
     """
 
     name: str
-    look: Callable[[Client], Verdict]
+    run: Callable[[Client], Verdict]
     needs: str = "adapter"
 
 
@@ -54,14 +54,14 @@ def examine(client: Client) -> Iterator[Verdict]:
         if check.needs in bad:
             verdict = skipped(check.name, f"the check '{check.needs}' failed")
         else:
-            verdict = _looked(check, client)
+            verdict = _run(check, client)
         if verdict.status in (Status.FAILED, Status.SKIPPED):
             bad.add(check.name)
         yield verdict
 
 
 def container_engine(client: Client) -> Iterator[Verdict]:
-    """Yields which container engine runs steps of `kfadapter dev`, if the adapter may be one and the extra is there."""
+    """Yields the container engine of `kfadapter dev`, if the adapter may be local and the extra is installed."""
     if not client.target.startswith(_LOOPBACK) or find_spec("docker") is None:
         return
     command = [sys.executable, "-m", "kfadapter_embedded.runner.containers"]
@@ -77,9 +77,9 @@ def container_engine(client: Client) -> Iterator[Verdict]:
     )
 
 
-def _looked(check: Check, client: Client) -> Verdict:
+def _run(check: Check, client: Client) -> Verdict:
     try:
-        return check.look(client)
+        return check.run(client)
     except AdapterError as error:
         return failed(
             check.name,
@@ -93,7 +93,7 @@ def _looked(check: Check, client: Client) -> Verdict:
 def _adapter(client: Client) -> Verdict:
     start = time.perf_counter()
     client.health()
-    return ok("adapter", f"{client.target} answered in {_since(start)}")
+    return ok("adapter", f"{client.target} responded in {_since(start)}")
 
 
 def _health(client: Client) -> Verdict:
@@ -112,7 +112,7 @@ def _encryption(client: Client) -> Verdict:
         try:
             ends = client.certificate_end()
         except (OSError, ValueError):  # an address such as unix:, or a name with several addresses
-            return ok("encryption", "TLS; when the adapter's certificate ends cannot be told for this address")
+            return ok("encryption", "TLS; the expiry of the adapter's certificate cannot be read for this address")
         return certificate("encryption", "TLS; the adapter's certificate", ends)
     if client.target.startswith(_LOOPBACK):
         return ok("encryption", "none, and the connection stays on this machine")
@@ -120,7 +120,7 @@ def _encryption(client: Client) -> Verdict:
         "encryption",
         f"the connection to {client.target} is not encrypted",
         why="others on the network can read and change what is sent",
-        next_step="use --tls or --ca FILE, if the adapter has TLS; otherwise ask its operator for it",
+        next_step="use --tls or --ca FILE, if the adapter has TLS; otherwise request it from its operator",
     )
 
 
@@ -138,12 +138,14 @@ def _services(client: Client) -> Verdict:
         return warning(
             "services",
             f"not served: {', '.join(missing)}",
-            why="their commands answer UNIMPLEMENTED",
+            why="their commands fail with UNIMPLEMENTED",
             next_step=f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}",
         )
     if down:
         step = other("health", _KFP, words="shows whether KFP is reachable")
-        return failed("services", f"NOT_SERVING: {', '.join(down)}", why="a probe would say so", next_step=step)
+        return failed(
+            "services", f"NOT_SERVING: {', '.join(down)}", why="a probe would report the same", next_step=step
+        )
     return ok("services", f"all {len(SERVICES)} are SERVING, as a Kubernetes probe would see it")
 
 
@@ -154,7 +156,7 @@ def _kfp(client: Client) -> Verdict:
         "kfp",
         "the adapter cannot reach Kubeflow Pipelines",
         why="NOT_SERVING: the adapter checks it every few seconds; calls fail with KFP_UNAVAILABLE until it responds",
-        next_step="where the adapter runs: kfadapter doctor --server shows how far it gets",
+        next_step="where the adapter runs: kfadapter doctor --server shows which step fails",
         exit_code=ExitCode.CANNOT_CONNECT,
     )
 
@@ -169,11 +171,11 @@ def _version(client: Client) -> Verdict:
     there, here = client.adapter_version(), installed_version()
     if there == here:
         return ok("version", f"adapter and client are {here}")
-    told = there or "older than answers that tell it"
+    adapter = there or "too old to report its version"
     return warning(
         "version",
-        f"the adapter is {told}, the client {here}",
-        why="what only one of them knows is refused or not shown",
+        f"the adapter is {adapter}, the client {here}",
+        why="features that only one of them supports are refused or not shown",
         next_step=f"pip install {DISTRIBUTION}=={there}" if there else "update the adapter",
     )
 
@@ -182,9 +184,9 @@ def _clock(client: Client) -> Verdict:
     """Requests a run that cannot exist: the NOT_FOUND response has the adapter's time."""
     before = time.time()
     with closing(client.runs.watch(str(uuid.uuid4()))) as events:
-        told = next(events).observed_at.timestamp()
+        observed = next(events).observed_at.timestamp()
     after = time.time()
-    return clock("clock", "the adapter's", min(told - before, 0.0) + max(told - after, 0.0))
+    return clock("clock", "the adapter's", min(observed - before, 0.0) + max(observed - after, 0.0))
 
 
 def _since(start: float) -> str:
@@ -210,4 +212,4 @@ CHECKS: tuple[Check, ...] = (
         ),
     ),
 )
-"""All checks from the caller's end, in order."""
+"""All checks from the client's side, in order."""

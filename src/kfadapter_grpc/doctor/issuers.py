@@ -45,7 +45,7 @@ def _keys(issuer: Issuer) -> Verdict:
 
 
 def _review(review: TokenReview) -> Verdict:
-    """Has a token reviewed that is none: whoever may create TokenReviews gets an answer."""
+    """Requests a TokenReview of an invalid token: with permission to create TokenReviews there is a response."""
     from kfadapter_grpc.auth.token_review import PATH, REVIEW_SECONDS, REVIEWED, review_document  # noqa: PLC0415
     from kfadapter_grpc.server.issuers import cause, reviews  # noqa: PLC0415
 

@@ -38,9 +38,9 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
     """
     reached = reach(settings, namespace)
     if settings.as_callers:
-        yield from _way_without_credentials(reached, settings.url, namespace)
+        yield from _stages_without_credentials(reached, settings.url, namespace)
         return
-    yield from _way(reached, settings.url, namespace)
+    yield from _stages(reached, settings.url, namespace)
     if reached.stopped_at is not None:
         yield skipped("KFP facts", f"the check 'KFP {reached.stopped_at.value}' failed")
         return
@@ -53,32 +53,32 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
             yield from map(_fact, findings)
     except (KeyboardInterrupt, GeneratorExit):
         for what in left:  # verdicts are no longer read
-            sys.stderr.write(f"could not be deleted, delete it by hand: {what}\n")
+            sys.stderr.write(f"could not be deleted, delete it manually: {what}\n")
         raise
     for what in left:
         yield failed(
             "KFP cleanup",
             f"could not be deleted: {what}",
-            why="Kubeflow Pipelines did not answer, or refused",
-            next_step="delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID",
+            why="Kubeflow Pipelines did not respond, or refused",
+            next_step="delete it manually: kfadapter delete NAME --force, kfadapter runs delete ID",
         )
     if not write:
         names = ", ".join(probe.name for probe in PROBES if probe.writes)
-        step = again(WRITE_FLAG, words="makes one pipeline and one run, and deletes them")
+        step = again(WRITE_FLAG, words="creates one pipeline and one run, and deletes them")
         yield skipped("KFP facts that need writing", names, step)
 
 
-def _way_without_credentials(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
-    """Yields the stages that need no credentials, if the adapter has none of its own."""
+def _stages_without_credentials(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
+    """Yields the stages that need no credentials, if the adapter itself has none."""
     if reached.stopped_at is Stage.CREDENTIALS:
         reached = replace(reached, stopped_at=None)
-    way = list(_way(reached, url, namespace))
+    way = list(_stages(reached, url, namespace))
     yield from way[: STAGES.index(Stage.CREDENTIALS)]
-    step = "at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access"
+    step = "on a client: kfadapter doctor, with the caller's own credentials, shows whether it has access"
     yield skipped("KFP credentials and facts", "Kubeflow Pipelines is called as each caller", step)
 
 
-def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
+def _stages(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
     stopped = False
     for stage in STAGES:
         name = f"KFP {stage.value}"
@@ -89,7 +89,7 @@ def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
             yield failed(
                 name,
                 reached.found,
-                why=f"{url} is where the adapter looks for Kubeflow Pipelines",
+                why=f"{url} is the configured address of Kubeflow Pipelines",
                 next_step=reached.advice,
                 exit_code=_EXIT_CODES.get(stage, ExitCode.REFUSED),
             )
@@ -105,9 +105,9 @@ def _passed(stage: Stage, reached: Reach, url: str) -> str:
     parts = urlsplit(url)
     return {
         Stage.NAME: f"{parts.hostname} is {', '.join(reached.addresses)}",
-        Stage.CONNECTION: f"{parts.netloc} takes connections",
+        Stage.CONNECTION: f"{parts.netloc} accepts connections",
         Stage.TLS: "not used: the URL begins with http:",
-        Stage.HTTP: "it answers",
+        Stage.HTTP: "it responds",
         Stage.API: f"version {reached.version}; its health check took {1000 * reached.seconds:.0f} ms",
         Stage.CREDENTIALS: "a list succeeds: the adapter is authorized",
     }[stage]
@@ -122,7 +122,7 @@ def _namespace(reached: Reach, namespace: str) -> Verdict:
             next_step="set KFADAPTER_NAMESPACE, or have callers name a namespace",
         )
     if reached.multi_user:
-        return ok("KFP namespace", f"'{namespace}' can be looked into")
+        return ok("KFP namespace", f"'{namespace}' can be listed")
     if namespace:
         return ok("KFP namespace", f"'{namespace}' is ignored: this Kubeflow Pipelines serves a single user")
     return ok("KFP namespace", "none is needed: this Kubeflow Pipelines serves a single user")
@@ -130,7 +130,7 @@ def _namespace(reached: Reach, namespace: str) -> Verdict:
 
 def _clock(reached: Reach) -> Verdict:
     if reached.skew_seconds is None:
-        return skipped("KFP clock", "its answers hold no date")
+        return skipped("KFP clock", "its responses have no date")
     return clock("KFP clock", "its", reached.skew_seconds)
 
 
@@ -139,7 +139,9 @@ def _fact(finding: Finding) -> Verdict:
     if finding.outcome is Outcome.HOLDS:
         return ok(name, f"{probe.sentence}: {finding.found}")
     if finding.outcome is Outcome.UNKNOWN:
-        return skipped(name, finding.found, again(WRITE_FLAG, words="makes one") if finding.found == NO_SAMPLE else "")
+        return skipped(
+            name, finding.found, again(WRITE_FLAG, words="creates one") if finding.found == NO_SAMPLE else ""
+        )
     what = f"it does not hold that {probe.sentence}: {finding.found}"
     step = probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
+from kfadapter_grpc.auth.access_rules import Match, parse_rules
 from kfadapter_grpc.auth.certificates import check_certificate
 from kfadapter_grpc.auth.issuers import parse_issuers
-from kfadapter_grpc.auth.rules import Match, parse_rules
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.client import Client
@@ -41,11 +41,11 @@ _KNOWN_BY = {
     "certificate": "tls_client_ca",
     "token": "token_file",
 }
-"""The settings that make known what a condition of an access rule compares."""
+"""The settings without which a condition of an access rule cannot match."""
 _WAYS = {"issuer": "issuers", "token-review": "issuers", "certificate": "tls_client_ca", "token-file": "token_file"}
-_ANSWER_BYTES = 4 * 2**20
-_ASK_SECONDS = 3
-_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
+_RESPONSE_BYTES = 4 * 2**20
+_REQUEST_SECONDS = 3
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
 
 def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[Verdict, None, None]:
@@ -64,10 +64,10 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
                 next_step="correct it; kfadapter serve --check prints all settings",
                 exit_code=ExitCode.USAGE,
             )
-        yield skipped("everything else", "the settings are wrong")
+        yield skipped("everything else", "the settings are invalid")
         return
     given = sum(one.origin != "default" for one in effective)
-    yield ok("settings", f"all are valid; {given} of {len(effective)} were given, the others are defaults")
+    yield ok("settings", f"all are valid; {given} of {len(effective)} are set, the others are defaults")
     for check in LOCAL_CHECKS:
         yield check(settings)
     yield from issuers.examine(settings)
@@ -83,16 +83,16 @@ def upload_folder(settings: Settings) -> Verdict:
         return warning(
             "upload folder",
             f"{folder} is in memory ({kind})",
-            why="files on their way count as memory of the adapter, which may be killed for it",
+            why="files in transit count as memory of the adapter, which may be killed for it",
             next_step="name a folder on a disk: KFADAPTER_UPLOAD_DIR, in Kubernetes an emptyDir without a medium",
         )
-    free, wanted = shutil.disk_usage(folder).free, settings.max_uploads * settings.max_upload_bytes
-    if free < wanted:
+    free, needed = shutil.disk_usage(folder).free, settings.max_uploads * settings.max_upload_bytes
+    if free < needed:
         return warning(
             "upload folder",
             f"{folder} has {_mib(free)} left",
-            why=f"{settings.max_uploads} uploads of {_mib(settings.max_upload_bytes)} at once need {_mib(wanted)}",
-            next_step="make room, or lower KFADAPTER_MAX_UPLOADS",
+            why=f"{settings.max_uploads} uploads of {_mib(settings.max_upload_bytes)} at once need {_mib(needed)}",
+            next_step="free space, or lower KFADAPTER_MAX_UPLOADS",
         )
     return ok("upload folder", f"{folder} is on a disk ({kind or 'of unknown kind'}) with {_mib(free)} left")
 
@@ -108,7 +108,7 @@ def file_system(folder: Path, mounts: str) -> str:
     return kind
 
 
-def shown_certificate(settings: Settings) -> Verdict:
+def server_certificate(settings: Settings) -> Verdict:
     """Whether TLS is on, and when the server's certificate expires."""
     if settings.tls_certificate is not None:
         leaf = check_certificate(settings.tls_certificate.read_bytes())
@@ -117,8 +117,8 @@ def shown_certificate(settings: Settings) -> Verdict:
         return ok("certificate", "none is needed: only this machine can reach the address")
     return warning(
         "certificate",
-        f"others can reach {settings.listen}, and there is no TLS",
-        why="calls, and the tokens with them, can be read and changed on their way",
+        f"other machines can reach {settings.listen}, and there is no TLS",
+        why="calls, and the tokens with them, can be read and changed in transit",
         next_step="set KFADAPTER_TLS_CERTIFICATE and KFADAPTER_TLS_KEY",
     )
 
@@ -130,23 +130,23 @@ def callers(settings: Settings) -> Verdict:
         what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
         if tokens.expired < len(tokens):
             return ok("callers", what)
-        return failed("callers", what, why="no client can call", next_step="kfadapter token makes a new one")
+        return failed("callers", what, why="no client can call", next_step="kfadapter token creates a new one")
     if settings.issuers is not None:
-        return ok("callers", f"are known by signed tokens of the issuers in {settings.issuers}")
+        return ok("callers", f"authenticate by signed tokens of the issuers in {settings.issuers}")
     if settings.tls_client_ca is not None:
-        return ok("callers", f"are known by certificates that lead to {settings.tls_client_ca}")
+        return ok("callers", f"authenticate by certificates of the CA {settings.tls_client_ca}")
     if is_loopback(split_address(settings.listen)[0]):
-        return ok("callers", "are not asked who they are; only this machine can reach the address")
+        return ok("callers", "are not authenticated; only this machine can reach the address")
     return warning(
         "callers",
-        "are not asked who they are",
-        why=f"anyone who reaches {settings.listen} may do everything",
+        "are not authenticated",
+        why=f"every client that reaches {settings.listen} has all rights",
         next_step="set KFADAPTER_TOKEN_FILE, KFADAPTER_ISSUERS or KFADAPTER_TLS_CLIENT_CA",
     )
 
 
 def access_rules(settings: Settings) -> Verdict:
-    """Whether rules decide what callers may do in which namespaces; a mistake in their file is one of the settings."""
+    """Whether rules give callers roles in namespaces; a mistake in their file is one of the settings."""
     if settings.access_rules is None:
         return ok("access rules", "none: the role of a caller is the same in all namespaces")
     matches = parse_rules(settings.access_rules.read_bytes()).matches
@@ -155,21 +155,21 @@ def access_rules(settings: Settings) -> Verdict:
         return warning(
             "access rules",
             f"{len(missing)} of the {len(matches)} rules in {settings.access_rules} match no caller",
-            why=f"what they compare is only known of callers with {' and '.join(sorted(set().union(*missing)))}",
+            why=f"their conditions need callers with {' and '.join(sorted(set().union(*missing)))}",
             next_step="set it, or remove these rules",
         )
-    open_to_all = sum(_of_any_issuer(match) for match in matches)
+    open_to_all = sum(_matches_any_issuer(match) for match in matches)
     accepted = parse_issuers(settings.issuers.read_bytes()) if open_to_all and settings.issuers else None
     if accepted and len(accepted.issuers) + (accepted.token_review is not None) > 1:
         return warning(
             "access rules",
             f"{open_to_all} of the {len(matches)} rules in {settings.access_rules} match the tokens of every issuer",
             why="another issuer may use the same subjects, groups and claims",
-            next_step="name the issuer, or the way, in these rules",
+            next_step="set the issuer, or the way, in these rules",
         )
     return ok(
         "access rules",
-        f"{settings.access_rules} is valid; callers that match none of its {len(matches)} rules may do nothing",
+        f"{settings.access_rules} is valid; callers that match none of its {len(matches)} rules have no rights",
     )
 
 
@@ -183,8 +183,8 @@ def _unset(match: Match | str, settings: Settings) -> set[str]:
     return {setting for setting in needed if getattr(settings, setting) is None}
 
 
-def _of_any_issuer(match: Match | str) -> bool:
-    """Whether a rule compares what an issuer says, whichever it is."""
+def _matches_any_issuer(match: Match | str) -> bool:
+    """Whether a rule compares claims without naming the issuer."""
     if isinstance(match, str) or match.issuer is not UNSET or match.way is not UNSET:
         return False
     return any(one is not UNSET for one in (match.subject, match.groups, match.claims))
@@ -192,74 +192,74 @@ def _of_any_issuer(match: Match | str) -> bool:
 
 def listening(settings: Settings) -> Verdict:
     """Whether the address is free, or an adapter already listens there."""
-    taken = _taken if settings.tls_certificate is None else _taken_with_tls
-    return _address("address", settings.listen, "KFADAPTER_LISTEN", taken)
+    identify = _identify if settings.tls_certificate is None else _identify_tls
+    return _address("address", settings.listen, "KFADAPTER_LISTEN", identify)
 
 
 def listening_for_health(settings: Settings) -> Verdict:
     """The same for the address of health checks."""
     if not settings.health_listen:
         return ok("health address", "none: health is served at the adapter's address")
-    return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", _taken)
+    return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", _identify)
 
 
 def listening_for_metrics(settings: Settings) -> Verdict:
     """The same for the address of metrics, where an adapter serves its own."""
     if settings.metrics_listen in ("", OFF):
         return ok(_METRICS, "off: the adapter cannot be monitored")
-    return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
+    return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _identify_metrics)
 
 
-def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, str], Verdict]) -> Verdict:
+def _address(check: str, listen: str, variable: str, identify: Callable[[str, str, str], Verdict]) -> Verdict:
     try:
         try_address(listen)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return taken(check, listen, variable)
+            return identify(check, listen, variable)
         return failed(
             check,
-            f"{listen} cannot be listened on",
+            f"cannot listen on {listen}",
             why=error.strerror or str(error),
             next_step=f"choose an address of this machine and a port above 1023: {variable}",
         )
     return ok(check, f"{listen} is free")
 
 
-def _taken(check: str, listen: str, variable: str) -> Verdict:
-    """Detects what listens there."""
+def _identify(check: str, listen: str, variable: str) -> Verdict:
+    """Detects the server that listens there."""
     try:
-        with Client(_near(listen), timeout=_ASK_SECONDS, tls=False, insecure_token=True) as client:
+        with Client(_near(listen), timeout=_REQUEST_SECONDS, tls=False, insecure_token=True) as client:
             client.health()
     except AdapterError:
         return _foreign(check, listen, variable)
-    return ok(check, f"an adapter listens on {listen} already")
+    return ok(check, f"an adapter already listens on {listen}")
 
 
-def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
+def _identify_tls(check: str, listen: str, _: str) -> Verdict:
     """An adapter with TLS may require a certificate that only its clients have."""
     return warning(
         check,
         f"{listen} is in use",
-        why="with TLS only a caller can tell whether by an adapter",
+        why="with TLS only a client can detect whether by an adapter",
         next_step=f"kfadapter --target {_near(listen)} --ca FILE doctor",
     )
 
 
-def _taken_for_metrics(check: str, listen: str, variable: str) -> Verdict:
+def _identify_metrics(check: str, listen: str, variable: str) -> Verdict:
     """Requests metrics there."""
-    if BUILD.name.encode() not in _got(listen, METRICS_PATH):
+    if BUILD.name.encode() not in _get(listen, METRICS_PATH):
         return _foreign(check, listen, variable)
-    return ok(check, f"an adapter answers with its metrics on {listen} already")
+    return ok(check, f"an adapter already serves its metrics on {listen}")
 
 
-def _got(listen: str, path: str) -> bytes:
+def _get(listen: str, path: str) -> bytes:
     """The HTTP response there; empty if it is not a success."""
     host, port = split_address(_near(listen))
-    line = http.client.HTTPConnection(host, port, timeout=_ASK_SECONDS)
+    line = http.client.HTTPConnection(host, port, timeout=_REQUEST_SECONDS)
     try:
         line.request("GET", path)
-        answer = line.getresponse()
-        return answer.read(_ANSWER_BYTES) if answer.status == HTTPStatus.OK else b""
+        response = line.getresponse()
+        return response.read(_RESPONSE_BYTES) if response.status == HTTPStatus.OK else b""
     except (OSError, http.client.HTTPException):
         return b""
     finally:
@@ -271,7 +271,7 @@ def _foreign(check: str, listen: str, variable: str) -> Verdict:
         check,
         f"{listen} is in use, and not by an adapter",
         why="kfadapter serve would not start",
-        next_step=f"stop what listens there, or choose another address: {variable}",
+        next_step=f"stop that server, or choose another address: {variable}",
     )
 
 
@@ -287,7 +287,7 @@ def _mib(size: int) -> str:
 
 
 LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
-    shown_certificate,
+    server_certificate,
     callers,
     access_rules,
     upload_folder,
@@ -295,4 +295,4 @@ LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     listening_for_health,
     listening_for_metrics,
 )
-"""What is looked at on this machine, in order."""
+"""The checks of this machine, in order."""

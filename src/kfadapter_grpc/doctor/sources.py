@@ -7,7 +7,7 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.auth.reloaded import read_small
+from kfadapter_grpc.auth.reloaded_files import read_small
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
@@ -37,7 +37,7 @@ OUTPUTS = "outputs"
 STORES = "artifact stores"
 _SECONDS = 10.0
 _METADATA_SECONDS = 3.0
-_NOBODY = "kfadapter-doctor"
+_MISSING = "kfadapter-doctor"
 """The name of no run, no pod and no artifact."""
 _ALONE = (
     "the logs of tasks come from Kubeflow Pipelines alone; one that serves a single user has them only when a task has "
@@ -61,7 +61,7 @@ def _route(settings: Settings) -> Iterator[Verdict]:
 
     Other failures of KFP are not examined here.
     """
-    call = Call(_NOBODY, _SECONDS)
+    call = Call(_MISSING, _SECONDS)
     with closing(Transport(transport_settings(settings))) as transport:
         rest = Rest(transport)
         try:
@@ -69,7 +69,7 @@ def _route(settings: Settings) -> Iterator[Verdict]:
         except AdapterError:
             return
         try:
-            deque(LogSources(rest, None).from_kfp(_NOBODY, _NOBODY, call), maxlen=0)
+            deque(LogSources(rest, None).from_kfp(_MISSING, _MISSING, call), maxlen=0)
         except (NotServedError, KfpFailureError, AdapterError):
             pass
         except NoLogError:
@@ -77,8 +77,8 @@ def _route(settings: Settings) -> Iterator[Verdict]:
             return
     yield warning(
         ROUTE,
-        f"/apis/v1alpha1/runs/RUN/nodes/POD/log is not answered by Kubeflow Pipelines at {settings.kfp_url}",
-        why="a proxy or gateway before it does not pass that path on, so archived logs cannot be read",
+        f"/apis/v1alpha1/runs/RUN/nodes/POD/log is not served by Kubeflow Pipelines at {settings.kfp_url}",
+        why="a proxy or gateway in front of it does not forward that path, so archived logs cannot be read",
         next_step="set KFADAPTER_KFP_URL to its API server, port 8888 of the service ml-pipeline",
     )
 
@@ -93,7 +93,7 @@ def _pods(settings: Settings) -> Verdict:
     namespace = settings.namespace or _own_namespace()
     with closing(PodLogs(kubernetes)) as logs:
         try:
-            next(logs.read(namespace, _NOBODY, Call(_NOBODY, _SECONDS)), b"")
+            next(logs.read(namespace, _MISSING, Call(_MISSING, _SECONDS)), b"")
         except PodLogError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 return _refused(error, namespace)
@@ -103,11 +103,11 @@ def _pods(settings: Settings) -> Verdict:
 
 
 def _refused(error: PodLogError, namespace: str) -> Verdict:
-    step = "let the NetworkPolicy pass connections to the Kubernetes API, or set KFADAPTER_POD_LOGS=off"
+    step = "allow connections in the NetworkPolicy to the Kubernetes API, or set KFADAPTER_POD_LOGS=off"
     if error.status == HTTPStatus.FORBIDDEN:
         step = f"grant the adapter's service account get on pods/log in '{namespace}': deploy/components/pod-logs"
     elif error.status:
-        step = "see whether the service account and its token are valid, or set KFADAPTER_POD_LOGS=off"
+        step = "check whether the service account and its token are valid, or set KFADAPTER_POD_LOGS=off"
     return warning(PODS, error.why, why=_ALONE, next_step=step)
 
 
@@ -126,7 +126,7 @@ def outputs(settings: Settings) -> Verdict:
         return ok(OUTPUTS, f"mlmd_address is unset: {_NO_OUTPUTS}")
     try:
         with closing(MetadataStore(store)) as reading:
-            reading.check(Call(_NOBODY, _METADATA_SECONDS))
+            reading.check(Call(_MISSING, _METADATA_SECONDS))
     except (StoreError, OSError) as error:
         step = "check mlmd_address, and whether the NetworkPolicy allows connections to its port"
         return warning(OUTPUTS, str(error), why=_NO_OUTPUTS, next_step=step)
@@ -134,7 +134,7 @@ def outputs(settings: Settings) -> Verdict:
 
 
 def stores(settings: Settings) -> Iterator[Verdict]:
-    """Looks for a missing object in each artifact location, which needs permission to read and list."""
+    """Requests a missing object in each artifact location, which needs permission to read and list."""
     if settings.artifact_stores is None:
         yield ok(STORES, f"artifact_stores is unset: {_NO_BYTES}")
         return
@@ -143,16 +143,16 @@ def stores(settings: Settings) -> Iterator[Verdict]:
     with closing(ObjectStores(settings.artifact_stores)) as clients:
         for place in read_places(read_small(settings.artifact_stores)):
             where = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
-            key = f"{place.prefix}/{_NOBODY}".lstrip("/")
-            looked = ObjectPlace(clients, place, key, Call(_NOBODY, _SECONDS))
+            key = f"{place.prefix}/{_MISSING}".lstrip("/")
+            missing = ObjectPlace(clients, place, key, Call(_MISSING, _SECONDS))
             try:
-                looked.file("")
-                looked.files()
+                missing.file("")
+                missing.files()
             except AdapterError as error:
                 late = f"its store did not respond within {_SECONDS:.0f} s"
                 words = late if isinstance(error, KfpTimeoutError) else error.message
                 step = (
-                    f"correct it in {settings.artifact_stores}, or let the NetworkPolicy pass connections to the store"
+                    f"correct it in {settings.artifact_stores}, or allow connections in the NetworkPolicy to the store"
                 )
                 yield warning(STORES, f"{where}: {words}", why=_NO_BYTES, next_step=step)
             else:

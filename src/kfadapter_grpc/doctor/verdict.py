@@ -42,7 +42,7 @@ class Verdict:
     exit_code: ExitCode = ExitCode.OK
 
     def advice(self, target: str = "") -> str:
-        """Spells what to do next: a command on its own line, and a text; for the adapter at `target`, if given."""
+        """Formats the next step: a command on its own line, and a text; for the adapter at `target`, if set."""
         invocation = Invocation(options=ClientOptions(target=target)) if target else current()
         return invocation.format(self.next_step)
 
@@ -66,7 +66,7 @@ def failed(
 
 def skipped(check: str, why: str, next_step: str | Step = "") -> Verdict:
     """It was skipped."""
-    return Verdict(check, Status.SKIPPED, "not looked at", why, next_step)
+    return Verdict(check, Status.SKIPPED, "not checked", why, next_step)
 
 
 def worst(verdicts: list[Verdict]) -> ExitCode:
@@ -78,13 +78,13 @@ def certificate(check: str, words: str, ends: float) -> Verdict:
     """Checks a certificate by when it expires, in seconds since 1970; `words` name it before that."""
     days = (ends - time.time()) / _DAY_SECONDS
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
-    step = "renew it, and see why it was not renewed by itself"
+    step = "renew it, and check why it was not renewed automatically"
     if days < 0:
-        return failed(check, f"{words} ended {moment}", why="clients reject it", next_step=step)
+        return failed(check, f"{words} expired {moment}", why="clients reject it", next_step=step)
     if days < SOON_DAYS:
-        why = f"from then on nothing can connect; that is in {days:.0f} days"
-        return warning(check, f"{words} ends {moment}", why=why, next_step=step)
-    return ok(check, f"{words} ends {moment}, in {days:.0f} days")
+        why = f"from then on clients cannot connect; that is in {days:.0f} days"
+        return warning(check, f"{words} expires {moment}", why=why, next_step=step)
+    return ok(check, f"{words} expires {moment}, in {days:.0f} days")
 
 
 def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:
@@ -94,6 +94,6 @@ def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:
     return warning(
         check,
         f"{whose} clock is {abs(ahead_seconds):.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} this one",
-        why="filters by time miss what is new, and tokens and certificates may seem not yet or no longer valid",
+        why="filters by time miss new records, and tokens and certificates may seem not yet or no longer valid",
         next_step="set both clocks by NTP: timedatectl set-ntp true",
     )

@@ -97,7 +97,7 @@ def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float],
 def _straighten(
     rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], found: dict[int, int], room: int
 ) -> None:
-    """Straightens small bends of passing lines, as far as there is room.
+    """Straightens small bends of passing lines, as far as there is space.
 
     Puts as many consecutive items as possible into one column, then the next ones.
     """
@@ -160,7 +160,7 @@ def pins(
             tuple(leaving[item, number] for item in net.tops), tuple(entering[item, number] for item in net.bottoms)
         )
         if len(pin.tops) == len(pin.bottoms) == 1:
-            # A line between two items is straight if both have room for it.
+            # A line between two items is straight if both have space for it.
             ranges = []
             for item, column, alone in (
                 (net.tops[0], pin.tops[0], leavers[net.tops[0]] == 1),

@@ -43,7 +43,7 @@ class Fit:
         return replace(self, width=self.width - FRAME)
 
     @property
-    def room(self) -> int:
+    def label_width(self) -> int:
         return max(min(self.label, self.width - FRAME), _LEAST_LABEL)
 
 
@@ -118,20 +118,20 @@ def _drawn(node: Node, fit: Fit) -> Layout:
     The description of a group is in its border, or below it if too long.
     """
     if not node.inside.nodes:
-        lines = _words(node, fit.room, fit)
+        lines = _words(node, fit.label_width, fit)
         return _single(Box(0, 0, (max(map(cell_len, lines)) + FRAME) | 1, len(lines) + 2, lines, node))
     inner = layout(node.inside, fit.inside)
-    room = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _LEAST_LABEL)
+    label_width = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _LEAST_LABEL)
     heading = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
-    lines = (heading,) if cell_len(heading) <= room else _words(node, room, fit)
+    lines = (heading,) if cell_len(heading) <= label_width else _words(node, label_width, fit)
     width = max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME) | 1
     box = Box(0, 0, width, inner.height + len(lines) + 1, lines, node)
     return _joined([_single(box), inner.moved((width - inner.width) // 2, len(lines), deeper=1)])
 
 
-def _words(node: Node, room: int, fit: Fit) -> tuple[str, ...]:
-    words = (line for word in node.words for line in few_lines(word, room, fit.mark))
-    return (middle_cut(node.title, room, fit.mark), *words)
+def _words(node: Node, label_width: int, fit: Fit) -> tuple[str, ...]:
+    words = (line for word in node.words for line in few_lines(word, label_width, fit.mark))
+    return (middle_cut(node.title, label_width, fit.mark), *words)
 
 
 def _single(box: Box) -> Layout:
@@ -168,7 +168,7 @@ def _joined(some: Iterable[Layout]) -> Layout:
 
 
 def _shelved(found: Sequence[Layout], limit: int) -> Layout:
-    """Puts parts side by side while there is room, then below."""
+    """Places parts side by side while they fit, then below."""
     x = y = height = 0
     placed = [Layout()]
     for one in found:

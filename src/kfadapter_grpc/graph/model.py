@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"-\d+$")
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
 _TURNING = {0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFFFE, 0xFFFF}
-"""Characters that turn the direction of a text round, and two that XML forbids."""
+"""Characters that reverse the direction of a text, and two that XML forbids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Node:
         words: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
         after: Its dependencies, with a remark if no line can be drawn.
         path: The names of its groups and its own, as declared.
-        is_closed: Whether it stands for the tasks inside it, too.
+        is_closed: Whether it represents the tasks inside it, too.
     """
 
     title: str
@@ -71,28 +71,28 @@ def graph_of(
         above: The names of the groups around these tasks.
         closed: The groups that are drawn as one box each, by the names of their groups and their own.
     """
-    places = {task.name: place for place, task in enumerate(tasks)}
-    ups = [[places[name] for name in dict.fromkeys(task.depends_on) if name in places] for task in tasks]
+    indices = {task.name: index for index, task in enumerate(tasks)}
+    ups = [[indices[name] for name in dict.fromkeys(task.depends_on) if name in indices] for task in tasks]
     circular = _closing(ups)
     edges = {(up, down) for down, some in enumerate(ups) for up in some} - circular
 
-    def shown(text: str) -> str:
+    def printable(text: str) -> str:
         return clean(one_line(text))
 
-    def node(place: int, task: Task) -> Node:
+    def node(index: int, task: Task) -> Node:
         path, after = (*above, task.name), []
-        words = [shown(word) for word in _kind_words(task)]
+        words = [printable(word) for word in _kind_words(task)]
         for name in dict.fromkeys(task.depends_on):
-            remark = "" if name in places else " (not there)"
-            if (places.get(name, -1), place) in circular:
+            remark = "" if name in indices else " (not there)"
+            if (indices.get(name, -1), index) in circular:
                 remark = " (in a circle)"
-            title = shown(_name_words(tasks[places[name]]) if name in places else name) + remark
+            title = printable(_name_words(tasks[indices[name]]) if name in indices else name) + remark
             after.append(title)
             words += [f"after {title}"] if remark else []
-        words += [shown(states[path])] if states and path in states else []
+        words += [printable(states[path])] if states and path in states else []
         is_closed = bool(task.tasks) and path in closed
         inside = Graph() if is_closed else graph_of(task.tasks, clean, states, path, closed)
-        return Node(shown(_name_words(task)), task.kind, tuple(words), tuple(after), inside, path, is_closed)
+        return Node(printable(_name_words(task)), task.kind, tuple(words), tuple(after), inside, path, is_closed)
 
     return Graph(tuple(node(*one) for one in enumerate(tasks)), tuple(sorted(edges)))
 
@@ -107,14 +107,14 @@ def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
     for start in range(len(ups)):
         path, waiting = ({start}, [(start, iter(ups[start]))]) if start not in done else (set(), [])
         while waiting:
-            place, left = waiting[-1]
+            index, left = waiting[-1]
             up = next(left, None)
             if up is None:
                 waiting.pop()
-                path.discard(place)
-                done.add(place)
+                path.discard(index)
+                done.add(index)
             elif up in path:
-                closing.add((up, place))
+                closing.add((up, index))
             elif up not in done:
                 path.add(up)
                 waiting.append((up, iter(ups[up])))
@@ -130,7 +130,7 @@ def _kind_words(task: Task) -> Iterator[str]:
     if task.kind in _KINDS:
         yield _KINDS[task.kind]
     elif task.kind.is_group and not task.tasks and not task.image:
-        yield "no tasks shown"  # there are none, or they are too many, too deep or unsupported
+        yield "no tasks printable"  # there are none, or they are too many, too deep or unsupported
     if component := _component(task):
         yield f"runs {component}"
     if task.condition or task.kind is TaskKind.CONDITION:

@@ -146,23 +146,23 @@ def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
 
 def _fewest(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
     """Groups links by their sources or by their targets, whichever needs fewer nets."""
-    by_source = [Net(tuple(ups), downs) for downs, ups in _alike(links).items()]
-    by_target = [Net(ups, tuple(downs)) for ups, downs in _alike([(down, up) for up, down in links]).items()]
+    by_source = [Net(tuple(ups), downs) for downs, ups in _by_links(links).items()]
+    by_target = [Net(ups, tuple(downs)) for ups, downs in _by_links([(down, up) for up, down in links]).items()]
     leaving = [item for net in by_target for item in net.tops if item in passing]
     if len(by_target) < len(by_source) and len(leaving) == len(set(leaving)):
         return by_target
     return by_source
 
 
-def _alike(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
+def _by_links(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
     """Groups the items that are linked to exactly the same others."""
     others: dict[int, list[int]] = defaultdict(list)
     for item, other in links:
         others[item].append(other)
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    grouped: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for item, found in others.items():
-        alike[tuple(sorted(found))].append(item)
-    return alike
+        grouped[tuple(sorted(found))].append(item)
+    return grouped
 
 
 _SWEEPS = 4

@@ -77,7 +77,7 @@ STYLE = """\
   .graph a:focus-visible rect { stroke: #6cb6ff; }
 }
 """
-"""The looks of a graph; a page whose Content-Security-Policy allows no inline styles serves it itself."""
+"""The style sheet of a graph; a page whose Content-Security-Policy allows no inline styles serves it itself."""
 
 
 def svg(
@@ -94,7 +94,7 @@ def svg(
     Args:
         graph: The tasks.
         title: The description, for screen readers.
-        embedded: Leave out what makes it a document of its own: background, `STYLE`, and the XML namespace.
+        embedded: Omit what a standalone document needs: background, `STYLE`, and the XML namespace.
         states: CSS classes of boxes by the path of their task, such as `failed`.
         link: Returns where the box of a task leads to; no link if empty.
         ids: Precedes the path of a task in the id of its link; unique among the graphs of a page.
@@ -124,7 +124,7 @@ def svg(
 
 @lru_cache(maxsize=32)
 def _layout(graph: Graph) -> Layout:
-    """Lays a graph out; a page asks again for the same one, which takes half a second for 300 tasks."""
+    """Lays a graph out; cached, as pages draw the same one again, and 300 tasks take half a second."""
     return layout(graph, DOCUMENT)
 
 
@@ -167,7 +167,7 @@ def _boxes(
 
 
 def _lines(found: Layout) -> Iterator[str]:
-    """Draws each wire as one path, so that overlaps look as if drawn once, then the arrowheads."""
+    """Draws each wire as one path, so that overlaps appear once, then the arrowheads."""
     pen = _Pen(found)
     for wire in found.wires:
         yield f'    <path class="line" d="{"".join(pen.path(wire, start, end) for start, end in _pairs(wire))}"/>'

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
 from kfadapter_grpc.interceptors.audit import AuditLog
-from kfadapter_grpc.interceptors.authentication import Authentication, Impersonation, take_authorization
+from kfadapter_grpc.interceptors.authentication import Authentication, Impersonation, forward_authorization
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled, identify
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
-from kfadapter_grpc.interceptors.errors import tell_errors
+from kfadapter_grpc.interceptors.errors import report_errors
 from kfadapter_grpc.interceptors.log import CallLog
 
 if TYPE_CHECKING:
@@ -47,5 +47,7 @@ def layers(
     are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. KFP is called as
     the adapter, unless callers' credentials are forwarded or callers impersonated. `outer` are around the log's lines.
     """
-    as_caller: Sequence[Layer] = (take_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
-    return (identify, *outer, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)
+    as_caller: Sequence[Layer] = (
+        (forward_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
+    )
+    return (identify, *outer, CallLog(), *observers, report_errors, authentication, *as_caller, admission, end_stalled)

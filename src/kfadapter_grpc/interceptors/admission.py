@@ -29,7 +29,7 @@ class Bounds:
     def total(self) -> int:
         return self.max_unary_calls + self.max_uploads + self.max_streams
 
-    def of(self, kind: CallKind) -> tuple[str, int]:
+    def limit(self, kind: CallKind) -> tuple[str, int]:
         """Returns the setting that limits calls of this kind, and its value."""
         name = _SETTING[kind]
         return name, getattr(self, name)
@@ -59,7 +59,7 @@ class Admission:
         self.bounds = bounds
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
-        self._held: Counter[tuple[CallKind, str]] = Counter()
+        self._own: Counter[tuple[CallKind, str]] = Counter()
         self._draining = False
 
     @contextmanager
@@ -90,29 +90,29 @@ class Admission:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
     def _enter(self, kind: CallKind, caller: str) -> None:
-        name, limit = self.bounds.of(kind)
+        name, limit = self.bounds.limit(kind)
         with self._changed:
             if self._draining:
                 raise DrainingError(
                     "this adapter is shutting down; try again; another replica, or the restarted one, responds"
                 )
-            taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
-            if taken >= limit:
+            inflight, own, share = self._inflight[kind], self._own[kind, caller], limit // SHARE
+            if inflight >= limit:
                 raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)
-            if held >= share and limit - taken <= max(share, taken - held):
+            if own >= share and limit - inflight <= max(share, inflight - own):
                 text = (
-                    f"you have {held} calls of this kind open, and the {limit - taken} places left of {limit} ({name})"
+                    f"you have {own} calls of this kind open, and the {limit - inflight} free slots of {limit} ({name})"
                 )
-                raise _overloaded(f"{text} are kept for other callers", name, limit)
+                raise _overloaded(f"{text} are reserved for other callers", name, limit)
             self._inflight[kind] += 1
-            self._held[kind, caller] += 1
+            self._own[kind, caller] += 1
 
     def _leave(self, kind: CallKind, caller: str) -> None:
         with self._changed:
             self._inflight[kind] -= 1
-            self._held[kind, caller] -= 1
-            if not self._held[kind, caller]:
-                del self._held[kind, caller]
+            self._own[kind, caller] -= 1
+            if not self._own[kind, caller]:
+                del self._own[kind, caller]
             self._changed.notify_all()
 
 

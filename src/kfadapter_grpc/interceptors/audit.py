@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.methods import RpcMethod
 
 MAX_NAME = 256
-"""How many characters of a name or an id are kept: what was refused may be longer than what KFP takes."""
+"""The maximum length of a name or an id: in refused requests they may be longer than KFP accepts."""
 _VERSION = "pipeline_version"
 _PARTS = ("version", "pipeline", "metadata")
 """The fields of messages of uploads in which names and ids are."""

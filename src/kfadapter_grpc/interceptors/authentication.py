@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kfadapter_grpc.auth.access import Access
-    from kfadapter_grpc.auth.rules import Rules
+    from kfadapter_grpc.auth.access_rules import Rules
     from kfadapter_grpc.interceptors.chain import Rpc
 
 AUTHORIZATION_KEY = "authorization"
@@ -29,7 +29,7 @@ class Authentication:
     """The layer that authenticates and authorizes the caller; the log shows the name."""
 
     def __init__(self, access: Access, rules: Callable[[], Rules] | None = None) -> None:
-        """Authenticates callers with `access`; `rules` returns what they may do, in place of their own roles."""
+        """Authenticates callers with `access`; `rules` returns their grants, instead of their own roles."""
         self._access = access
         self._rules = rules
 
@@ -60,7 +60,7 @@ class Impersonation:
     """The layer that has KFP called in the name of the authenticated caller; what a caller sends has no influence."""
 
     def __init__(self, prefix: str) -> None:
-        """Precedes names with `prefix`, as KFP's KUBEFLOW_USERID_PREFIX says."""
+        """Prefixes names with `prefix`, KFP's KUBEFLOW_USERID_PREFIX."""
         self._prefix = prefix
 
     @contextmanager
@@ -81,7 +81,7 @@ class Impersonation:
 
 
 @contextmanager
-def take_authorization(rpc: Rpc) -> Iterator[None]:
+def forward_authorization(rpc: Rpc) -> Iterator[None]:
     """The layer that forwards callers' credentials to KFP: rejects calls without them, before anything is read.
 
     Nothing else of a caller's metadata is forwarded; a `kubeflow-userid` that a caller sends is ignored.
@@ -92,7 +92,7 @@ def take_authorization(rpc: Rpc) -> Iterator[None]:
         raise UnauthenticatedError(
             "this adapter forwards its callers' credentials to Kubeflow Pipelines, and the call has "
             f"{'more than one' if values else 'no'} authorization; "
-            "send `authorization: Bearer TOKEN` with a token that Kubeflow Pipelines knows"
+            "send `authorization: Bearer TOKEN` with a token that Kubeflow Pipelines accepts"
         )
     rpc.call.authorization = Authorization(values[0].strip())
     yield

@@ -25,7 +25,7 @@ REQUEST_ID_KEY = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 """The format of request ids set by callers; others are replaced."""
 NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
-"""A deadline further away than this counts as unset: gRPC shows an unset one as a time some centuries from now."""
+"""A later deadline counts as unset: gRPC represents an unset one as a time some centuries from now."""
 
 ANSWER_SECONDS = 0.2
 """How long before the caller's deadline work for the call ends."""

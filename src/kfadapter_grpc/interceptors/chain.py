@@ -1,4 +1,4 @@
-"""Wraps the RPCs of the contract in layers, all four call shapes alike."""
+"""Wraps the RPCs of the contract in layers, for all four call shapes."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _CUTS = ((1000, 50), (500, 50), (250, 25), (120, 15), (60, 10), (30, 5))
 
 
 @contextmanager
-def tell_errors(rpc: Rpc) -> Iterator[None]:
+def report_errors(rpc: Rpc) -> Iterator[None]:
     """The layer that ends a failed call with code, reason and details.
 
     An exception other than an `AdapterError` is a fault of the adapter: the caller receives only the request id, the

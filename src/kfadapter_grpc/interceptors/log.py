@@ -52,7 +52,7 @@ class CallLog:
             peer=rpc.context.peer(),
             **({"caller": rpc.call.caller.name} if rpc.call.caller else {}),
             **_used(rpc),
-            **_why(rpc.failure),
+            **_failure_fields(rpc.failure),
         )
 
 
@@ -84,7 +84,7 @@ def call_code(rpc: Rpc) -> StatusCode:
     return StatusCode.CANCELLED if rpc.call.remaining() > 0 else StatusCode.DEADLINE_EXCEEDED
 
 
-def _why(failure: AdapterError | None) -> Mapping[str, object]:
+def _failure_fields(failure: AdapterError | None) -> Mapping[str, object]:
     if failure is None:
         return {}
     if _level(failure) == logging.INFO:

@@ -34,12 +34,12 @@ _MAX_BYTES = 256 * 1024
 """How many bytes are examined: it is a bad request, and must not cost more than a good one."""
 _LENGTH_DELIMITED = 2
 _OF_VALUES = frozenset({"fields", "value", "struct_value", "list_value"})
-"""Fields of protobuf's own, which have no place in JSON."""
+"""Fields of protobuf itself, which do not appear in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Garbled:
-    """Stands for a message whose bytes could not be parsed; `path` is the part of it that is nested too deeply."""
+    """Replaces a message whose bytes could not be parsed; `path` is the part of it that is nested too deeply."""
 
     path: str
 
@@ -136,7 +136,7 @@ class _Pump(Iterator[TRequest]):
                 if self._over:
                     raise CallCancelledError("the client cancelled the call")
                 self._arrived.put((next(self._requests), None))
-        except BaseException as end:  # noqa: BLE001 - StopIteration, too, belongs to the one who iterates
+        except BaseException as end:  # noqa: BLE001 - StopIteration, too, must reach the consumer
             self._arrived.put((None, end))
 
 

@@ -21,7 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import GCSStore, S3Store
 
-from kfadapter_grpc.auth.reloaded import Reloaded, read_small
+from kfadapter_grpc.auth.reloaded_files import Reloaded, read_small
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, ensure_few
 from kfadapter_grpc.kfp.artifact_stores import choose, read_places

@@ -41,7 +41,7 @@ class Metric:
         return Histogram(self.name, self.text, self.labels, registry=registry, buckets=self.buckets)
 
     def reading(self, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily | GaugeMetricFamily:
-        """Creates a metric from values that are kept elsewhere, by label values."""
+        """Creates a metric from values that are stored elsewhere, by label values."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         family = make(self.name, self.text, labels=self.labels)
         for labels, value in values.items():
@@ -51,7 +51,7 @@ class Metric:
 
 def new_registry() -> CollectorRegistry:
     """Creates the registry of a process, with the process's own metrics."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise a second series stands beside each one
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise there is a second series beside each one
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry

@@ -130,7 +130,7 @@ class AdapterServer:
         self.health.serve()
         return port
 
-    def who_may_call(self) -> dict[str, object]:
+    def authentication(self) -> dict[str, object]:
         """Returns, for the log, what callers need, and the addresses of health checks without TLS and of channelz."""
         where = {"health_address": self._health_listener.address, "channelz_address": self._channelz.address}
         return {**self.security.summary(), **{key: address for key, address in where.items() if address}}

@@ -1,4 +1,4 @@
-"""Reaches issuers of tokens and the Kubernetes API over HTTP; connects as the settings' file of issuers says."""
+"""Reaches issuers of tokens and the Kubernetes API over HTTP; connects as the file of issuers defines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kfadapter_grpc.auth.bearers import SignedBearers
+from kfadapter_grpc.auth.bearer_tokens import SignedBearers
 from kfadapter_grpc.auth.issuer_keys import MAX_BYTES, FetchError
 from kfadapter_grpc.auth.issuers import parse_issuers
-from kfadapter_grpc.auth.reloaded import Reloaded
+from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings
@@ -67,7 +67,7 @@ def reviews(review: TokenReview) -> Post:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the innermost cause of a fault of a connection, in words."""
+    """Returns the text of the innermost cause of a connection error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(getattr(error, "verify_message", "") or getattr(error, "strerror", "") or error or type(error).__name__)

@@ -15,7 +15,7 @@ from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.server.audit import audit_log
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
-from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
+from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks
 from kfadapter_grpc.server.metrics import Metrics, ServerState
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.services.experiments import ExperimentServicer
@@ -77,9 +77,9 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         )
         metrics.registry.register(ServerState(server, watches, lines, audit.lost))
         stages.enter_context(server)
-        leave_out_what_is_loaded()
+        freeze_loaded_objects()
         addresses = {"address": server.address, "metrics": endpoint.address}
-        log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.who_may_call())
+        log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.authentication())
         if os.environ.get("KF_ADAPTER_PORT"):
             log.info("KF_ADAPTER_PORT opens no port here; for the Flask adapter's routes, run kfadapter legacy-http")
         if on_ready is not None:
@@ -88,7 +88,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         if not server.drain():
             log.warning("the grace period has ended; calls in flight are cancelled", calls=server.admission.count())
     if not server.admission.wait_idle(ABANDON_SECONDS):  # Python would wait for their threads forever
-        log.error("calls do not end; leaving them", calls=server.admission.count())
+        log.error("calls in flight do not end; exiting without them", calls=server.admission.count())
         sys.stderr.flush()
         os._exit(0)
 

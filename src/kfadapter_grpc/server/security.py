@@ -9,10 +9,10 @@ import structlog
 
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.access import Access
+from kfadapter_grpc.auth.access_rules import parse_rules
 from kfadapter_grpc.auth.certificates import ServerCertificate, server_certificate
 from kfadapter_grpc.auth.client_names import ANY, ClientNames
-from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
-from kfadapter_grpc.auth.rules import parse_rules
+from kfadapter_grpc.auth.reloaded_files import Refresher, Reloaded
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.interceptors import Authentication
 from kfadapter_grpc.setting_sources import SettingsError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.auth.bearers import SignedBearers
+    from kfadapter_grpc.auth.bearer_tokens import SignedBearers
     from kfadapter_grpc.settings import Settings
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Security:
         open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_asks)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
             log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("anyone who reaches this address may do everything: set token_file, issuers or tls_client_ca")
+            log.warning("callers are not authenticated and have all rights: set token_file, issuers or tls_client_ca")
 
     def summary(self) -> dict[str, object]:
         """Returns what callers need: `tls` is off, on or mutual, `tokens` whether one is required."""
@@ -96,7 +96,7 @@ class _Handshakes:
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._given),
-            cast("Callable[[], grpc.ServerCertificateConfiguration]", self._try_newer),  # types-grpcio knows no None
+            cast("Callable[[], grpc.ServerCertificateConfiguration]", self._try_newer),  # types-grpcio lacks None
             require_client_authentication=self._given.client_ca is not None,
         )
 

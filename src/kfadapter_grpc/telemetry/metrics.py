@@ -71,7 +71,7 @@ class RegistryExport:
             over = self._closed.wait(self._seconds)
             try:
                 self._exporter.export(self.data(), timeout_millis=_TIMEOUT_MS)
-            except Exception:  # noqa: BLE001 - the thread must go on
+            except Exception:  # noqa: BLE001 - the thread must continue
                 structlog.get_logger().warning("metrics could not be exported over OTLP", exc_info=True)
 
     def _metrics(self, family: Family, now: int) -> Iterator[Metric]:

@@ -42,14 +42,14 @@ _CLASSES = {
 }
 
 
-def wanted() -> tuple[str, ...]:
+def enabled_signals() -> tuple[str, ...]:
     """The signals that are on. Raises SettingsError if a variable names an unsupported exporter or protocol."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ()
-    return tuple(signal for signal in SIGNALS if _is_wanted(signal.upper()))
+    return tuple(signal for signal in SIGNALS if _is_enabled(signal.upper()))
 
 
-def _is_wanted(signal: str) -> bool:
+def _is_enabled(signal: str) -> bool:
     exporter = os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower()
     if exporter not in ("", "none", "otlp"):
         raise SettingsError(f"OTEL_{signal}_EXPORTER: must be otlp or none, not '{exporter}'")
@@ -69,7 +69,7 @@ class Telemetry:
 
     def __init__(self, service: str) -> None:
         """Reads the variables, one of which may rename the service. Raises SettingsError if one is invalid."""
-        self.signals = wanted()
+        self.signals = enabled_signals()
         self.missing = bool(self.signals) and not _installed()
         self.tracer: Tracer | None = None
         self.processors: tuple[Processor, ...] = ()

@@ -199,7 +199,7 @@ def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
             if not packed and not inflate.eof:
                 raise _damaged(_TAR, _NO_END)
         if inflate.unused_data or stream.read(1):
-            raise refusal("The gzip file goes on behind its end. Pack it as one piece, with `tar czf`.")
+            raise refusal("The gzip file has data after its end. Pack it as one stream, with `tar czf`.")
         return b""
 
     return read

@@ -27,7 +27,7 @@ class UploadLimits:
 
     @property
     def place(self) -> SpoolPlace:
-        """Where the bytes are kept."""
+        """Where the bytes are stored."""
         return SpoolPlace(self.memory_bytes, self.directory)
 
 

@@ -13,9 +13,9 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import opened_member
-from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
+from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, quoted, too_large
-from kfadapter_grpc.upload.plain import is_plain_yaml
+from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
 from kfadapter_grpc.upload.syntax import check_syntax, faulty_key, wide_character
 from kfadapter_grpc.upload.text import CheckedText
 
@@ -80,7 +80,7 @@ def received(
         try:
             yield file
         except (errors.InvalidPipelineFileError, errors.KfpError) as error:
-            place = _try_place(error, file, limits, call.apart(_EXPLANATION_SECONDS))
+            place = _try_locate(error, file, limits, call.apart(_EXPLANATION_SECONDS))
             if place is None:
                 raise
             raise place from error
@@ -179,7 +179,7 @@ class _Arriving:
 
 def _checked_kind(spool: Spool, arriving: _Arriving, limits: UploadLimits, call: Call) -> FileKind:
     """Checks a file: a text while it arrives, an archive once all of it is there."""
-    kind = kind_of(_read_head(arriving))
+    kind = detect_kind(_read_head(arriving))
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
         arriving.complete()
         spool.rewind()
@@ -212,7 +212,7 @@ def _check_member(name: str, stream: ByteStream, call: Call) -> None:
         raise errors.InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
 
 
-def _try_place(
+def _try_locate(
     error: errors.AdapterError, file: PipelineFile, limits: UploadLimits, call: Call
 ) -> errors.AdapterError | None:
     """Finds what in the file explains why KFP rejected it, or failed to store it, if KFP's message does not."""

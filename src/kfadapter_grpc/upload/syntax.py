@@ -1,8 +1,8 @@
 r"""Checks a YAML or JSON text by the events of libyaml's parser: nothing is built, no alias expanded.
 
-KFP reads files with Go's yaml.v3, and where that fails in the middle of a file, 2.5.0 and 2.17.0 spin for ever. So this
-also rejects what libyaml accepts and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
-text with `?` and a tag without value in flow style, and keys that are not texts.
+KFP reads files with Go's yaml.v3, and where that fails in the middle of a file, 2.5.0 and 2.17.0 spin indefinitely. So
+this also rejects what libyaml accepts and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an
+unquoted text with `?` and a tag without value in flow style, and keys that are not texts.
 
 The position of a fault that KFP does not name is found after it rejected the file, or failed to store it: searching for
 it beforehand takes time, and some of it KFP accepts in an Argo Workflow.
@@ -121,7 +121,7 @@ class _Shape:
         if events > MOST_EVENTS:
             raise refusal(f"The file has more than {MOST_EVENTS // 1_000_000} million parts. Make it smaller.")
         if self._climbs > _MOST_CLIMBS:
-            raise refusal("The file is nested too deeply in too many places. Make it flatter.")
+            raise refusal("The file is nested too deeply too often. Make it flatter.")
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         mark, value = event.start_mark, event.value
@@ -131,7 +131,7 @@ class _Shape:
         if event.style == '"':
             end = event.end_mark
             if mark is not None and end is not None and self._text.escapes_slash(mark.index, end.index):
-                raise _refused_at(mark, r"KFP cannot read the escape `\/`; write `/` in its place.")
+                raise _refused_at(mark, r"KFP cannot read the escape `\/`; write `/` instead.")
         elif self._flow_levels and not event.style:
             if "?" in value[1:]:
                 raise _refused_at(mark, f"KFP cannot read {quoted(value)} with its `?` here; put it into quotes.")

@@ -39,7 +39,7 @@ class CheckedText:
 
     Attributes:
         token_bytes: How many bytes were read since the parser's last event.
-        between_documents: Whether the parser is outside a document, where directives may stand.
+        between_documents: Whether the parser is outside a document, where directives are allowed.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """One poll of KFP for all watched runs: which requests to send, and how few.
 
 For each known state one request names up to 100 runs and lists those in another state; that costs KFP 12 ms and two
-bytes while nothing has changed. What changes more rarely is requested in turns: whether finished runs were retried,
+bytes while nothing has changed. What changes more rarely is requested in rotation: whether finished runs were retried,
 whether a run was archived or deleted.
 """
 
@@ -52,12 +52,12 @@ class Poll:
     def __init__(self, runs: Runs, registry: Registry) -> None:
         self._runs = runs
         self._registry = registry
-        self._turns: deque[_Request] = deque()
+        self._queue: deque[_Request] = deque()
         self._per_second = 0.0
-        self._owed = 0.0
+        self._due_count = 0.0
         self._call = Call("watch", 0)
         self._closed = False
-        self.reachable, self.moved, self.behind = True, False, False
+        self.reachable, self.changed, self.behind = True, False, False
         self.failed: set[Scope] = set()
         self.polls, self.requests = 0, 0
 
@@ -75,7 +75,7 @@ class Poll:
         self._call.cancel()
 
     def _send(self, requests: Iterator[_Request]) -> None:
-        self.reachable, self.moved, self.behind = True, False, False
+        self.reachable, self.changed, self.behind = True, False, False
         self.failed = set()
         try:
             for scope, send in requests:
@@ -95,7 +95,7 @@ class Poll:
             if not as_caller:
                 self.failed.add(scope)
             if isinstance(error, _REFUSALS):
-                self._registry.fail(scope, error, for_good=as_caller)
+                self._registry.fail(scope, error, permanent=as_caller)
 
     # --- what is due ------------------------------------------------------------------------------------------------
 
@@ -104,34 +104,34 @@ class Poll:
         for group in self._registry.groups():
             yield group.cache.scope, partial(self._list, group)
         for cache in self._registry.caches():
-            yield from self._of_states(cache, finished=False)
-            yield from self._of_unread(cache)
+            yield from self._state_requests(cache, finished=False)
+            yield from self._unread_requests(cache)
         yield from self._rare(elapsed)
         for cache in self._registry.caches():
             if stale := cache.stale():
                 yield cache.scope, partial(self._read, cache, stale)
-            yield from self._of_incomplete(cache)
+            yield from self._incomplete_requests(cache)
 
     def _due_first(self) -> Iterator[_Request]:
         for group in self._registry.groups():
             if group.is_new:
                 yield group.cache.scope, partial(self._list, group)
         for cache in self._registry.caches():
-            yield from self._of_unread(cache)
-            yield from self._of_incomplete(cache)
+            yield from self._unread_requests(cache)
+            yield from self._incomplete_requests(cache)
 
-    def _of_unread(self, cache: RunCache) -> Iterator[_Request]:
+    def _unread_requests(self, cache: RunCache) -> Iterator[_Request]:
         waiting = list(chunks(cache.unread()))
         self.behind |= len(waiting) > MAX_FIRST_READS
         for ids in waiting[:MAX_FIRST_READS]:
             yield cache.scope, partial(self._read, cache, ids)
 
-    def _of_states(self, cache: RunCache, *, finished: bool) -> Iterator[_Request]:
+    def _state_requests(self, cache: RunCache, *, finished: bool) -> Iterator[_Request]:
         for state, members in cache.by_state(finished=finished).items():
             for ids in chunks(members):
                 yield cache.scope, partial(self._read_changed, cache, ids, state)
 
-    def _of_incomplete(self, cache: RunCache) -> Iterator[_Request]:
+    def _incomplete_requests(self, cache: RunCache) -> Iterator[_Request]:
         waiting = cache.incomplete()
         self.behind |= len(waiting) > MAX_WHOLE_READS
         for run_id in waiting[:MAX_WHOLE_READS]:
@@ -139,17 +139,17 @@ class Poll:
 
     def _rare(self, elapsed: float) -> Iterator[_Request]:
         """As many of the rare requests as needed to send all of them once in a round."""
-        if not self._turns:
-            self._turns.extend(self._round())
-            self._per_second = len(self._turns) / ROUND_SECONDS
-        self._owed = min(self._owed + elapsed * self._per_second, float(len(self._turns)))
-        for _ in range(math.floor(self._owed)):
-            self._owed -= 1
-            yield self._turns.popleft()
+        if not self._queue:
+            self._queue.extend(self._round())
+            self._per_second = len(self._queue) / ROUND_SECONDS
+        self._due_count = min(self._due_count + elapsed * self._per_second, float(len(self._queue)))
+        for _ in range(math.floor(self._due_count)):
+            self._due_count -= 1
+            yield self._queue.popleft()
 
     def _round(self) -> Iterator[_Request]:
         for cache in self._registry.caches():
-            yield from self._of_states(cache, finished=True)
+            yield from self._state_requests(cache, finished=True)
             for archived in (False, True):
                 for ids in chunks(cache.stored(archived=archived)):
                     yield cache.scope, partial(self._count, cache, ids, archived)
@@ -161,14 +161,14 @@ class Poll:
         for where in group.lists():
             call = self._new_call(group.cache.scope)
             found |= {run.run_id: run for run in self._runs.made(where, MAX_FOLLOWED, call)}
-        self.moved |= self._registry.add_listed(group, list(found.values()))
+        self.changed |= self._registry.add_listed(group, list(found.values()))
 
     def _read(self, cache: RunCache, ids: Sequence[str]) -> None:
         found, waiting = self._runs.read(ids, cache.scope.namespace, self._new_call(cache.scope))
-        self.moved |= cache.update(found)
-        cache.look_closer(waiting)
+        self.changed |= cache.update(found)
+        cache.request_complete(waiting)
         there = {run.run_id for run in found}
-        self.moved |= cache.remove([run_id for run_id in ids if run_id not in there])
+        self.changed |= cache.remove([run_id for run_id in ids if run_id not in there])
 
     def _read_changed(self, cache: RunCache, ids: Sequence[str], state: RunState) -> None:
         ids = cache.known(ids)  # the request may have been queued for a while
@@ -178,7 +178,7 @@ class Poll:
             self._read(cache, ids)
             return
         found = self._runs.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
-        self.moved |= cache.update(found)
+        self.changed |= cache.update(found)
 
     def _count(self, cache: RunCache, ids: Sequence[str], archived: bool) -> None:
         """Counts runs that should exist; if some do not, reads them, recursively in halves."""
@@ -199,9 +199,9 @@ class Poll:
         try:
             found = self._runs.get_complete(run_id, self._new_call(cache.scope))
         except errors.RunNotFoundError:
-            self.moved |= cache.remove([run_id])
+            self.changed |= cache.remove([run_id])
             return
-        self.moved |= cache.update([found], complete=True)
+        self.changed |= cache.update([found], complete=True)
 
     def _new_call(self, scope: Scope) -> Call:
         self.requests += 1

@@ -160,7 +160,7 @@ class WatchPoller:
             began = time.monotonic()
             if began >= due:
                 self._or_log(partial(self.poll, began - before))
-                quiet = 0 if self._poll.moved else quiet + 1
+                quiet = 0 if self._poll.changed else quiet + 1
                 before, due = began, began + _pause(quiet)
             else:
                 self._or_log(self._poll.run_first)

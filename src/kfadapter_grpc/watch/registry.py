@@ -22,7 +22,7 @@ CHUNK = 100
 """How many ids one request to KFP contains: more would make URLs that proxies reject."""
 WHOLE_CHUNK = 20
 """How many running runs are read with their tasks at once; a run may be some 40 kB."""
-LOOK_CLOSER_EVERY = timedelta(seconds=30)
+COMPLETE_READ_INTERVAL = timedelta(seconds=30)
 """How often a run with pending tasks is read completely."""
 MAX_FOLLOWED = 1000
 """How many runs are watched for one filter: the newest ones."""
@@ -36,7 +36,7 @@ _LATE_POLLS = 10
 
 
 @dataclass(slots=True, eq=False)
-class _Known:
+class _CachedRun:
     event: RunChanged | None = None
     complete: bool = False
     completed_at: datetime | None = None
@@ -56,7 +56,7 @@ class RunCache:
         self.scope = scope
         self._lock = lock
         self._now = now
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _CachedRun] = {}
         self._incomplete: dict[str, None] = {}
         self._reads = 0
 
@@ -67,7 +67,7 @@ class RunCache:
         """Subscribes a watch to runs, and sends what is known about them."""
         with self._lock:
             for run_id in run_ids:
-                known = self._known.setdefault(run_id, _Known())
+                known = self._known.setdefault(run_id, _CachedRun())
                 known.watches.add(watch)
                 watch.run_ids.add(run_id)
                 if known.event is not None:
@@ -115,15 +115,15 @@ class RunCache:
             self._send(watch, event, known)
         return before is None or before.etag != run.etag
 
-    def look_closer(self, run_ids: Iterable[str]) -> None:
-        """Schedules another complete read of runs watched with their tasks, once per `LOOK_CLOSER_EVERY` for each."""
+    def request_complete(self, run_ids: Iterable[str]) -> None:
+        """Schedules a complete read of runs watched with their tasks, once per `COMPLETE_READ_INTERVAL` for each."""
         with self._lock:
             at = self._now()
             for run_id in run_ids:
                 known = self._known.get(run_id)
                 if known is not None and known.with_tasks:
-                    looked = known.completed_at
-                    if looked is None or at - looked >= LOOK_CLOSER_EVERY:
+                    last = known.completed_at
+                    if last is None or at - last >= COMPLETE_READ_INTERVAL:
                         self._incomplete[run_id] = None
 
     def remove(self, run_ids: Sequence[str]) -> bool:
@@ -180,7 +180,7 @@ class RunCache:
             found = [(run_id, self._known.get(run_id)) for run_id in run_ids]
             return [run_id for run_id, known in found if known is not None and known.event is not None]
 
-    def _send(self, watch: Watch, event: RunChanged, known: _Known) -> None:
+    def _send(self, watch: Watch, event: RunChanged, known: _CachedRun) -> None:
         if watch.satisfied_with(event.run, complete=known.complete):
             watch.send(event)
         else:
@@ -298,7 +298,7 @@ class Registry:
                 return False
             new = group.add(runs, self._now())
             for watch in group.watches:
-                watch.begun = True
+                watch.started = True
                 group.cache.subscribe(watch, new)
             changed = group.cache.update(runs)
             dropped = list(group.run_ids)[: max(len(group.run_ids) - MAX_FOLLOWED, 0)]
@@ -308,9 +308,9 @@ class Registry:
                 group.cache.unsubscribe(watch, dropped)
             return bool(new) or changed
 
-    def fail(self, scope: Scope, error: Exception, *, for_good: bool) -> None:
-        """Fails the watches of a scope that KFP has never responded for, as it never will; `for_good`: all of them."""
+    def fail(self, scope: Scope, error: Exception, *, permanent: bool) -> None:
+        """Fails the watches of a scope that KFP has never responded for, as it never will; `permanent`: all of them."""
         with self.lock:
             for watch in self._watches:
-                if watch.scope == scope and (for_good or not watch.begun):
+                if watch.scope == scope and (permanent or not watch.started):
                     watch.events.fail(error)

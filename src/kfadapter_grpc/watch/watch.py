@@ -1,4 +1,4 @@
-"""One watch: its runs, what its caller already knows, and the events to send."""
+"""One watch: its runs, the etags of its caller, and the events to send."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LEFT = "left"
-"""What a watch of a filter knows of a run that no longer matches."""
+"""The entry of a run that no longer matches the filter of a watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Watch:
         where: The filter that it watches; None if it watches runs by id.
         with_tasks: Whether a change of a task is an event.
         known_ids: The ids of the runs to subscribe it to at first.
-        begun: Whether KFP has responded for it.
+        started: Whether KFP has responded for it.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Watch:
         self.scope = Scope(what.namespace, authorization, replace(limits, name="") if limits else None)
         self.events = events
         self.run_ids: set[str] = set()
-        self.begun = False
+        self.started = False
         self._sent = {_canonical(run_id): etag for run_id, etag in request.known_etags.items()}
         ids = self._sent if isinstance(what, RunFilter) else map(_canonical, what.run_ids)
         self.known_ids = tuple(dict.fromkeys(ids))
@@ -135,12 +135,12 @@ class Watch:
 
     def satisfied_with(self, run: Run, *, complete: bool) -> bool:
         """Whether a run can be sent as it was read: only a complete read has tasks, and why a run failed."""
-        return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._knows(run)
+        return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._is_current(run)
 
     def send(self, event: RunChanged) -> None:
         """Sends the current state of a run, if the caller does not know it yet."""
-        self.begun, run = True, event.run
-        if not self._knows(run):
+        self.started, run = True, event.run
+        if not self._is_current(run):
             self.events.put(run.run_id, event)
         if self._matches(run):
             self._sent[run.run_id] = self._key(run)
@@ -150,7 +150,7 @@ class Watch:
 
     def send_gone(self, run_id: str, at: datetime) -> None:
         """Sends that a run does not exist, if the caller knows the run."""
-        self.begun = True
+        self.started = True
         known = self._sent.pop(run_id, None)
         if known is not None or self.where is None:
             self.events.put(run_id, RunGone(run_id, at))
@@ -171,7 +171,7 @@ class Watch:
         if not self._unfinished:
             self.events.finish()
 
-    def _knows(self, run: Run) -> bool:
+    def _is_current(self, run: Run) -> bool:
         known = self._sent.get(run.run_id)
         if known in {self._key(run), run.etag}:
             return True

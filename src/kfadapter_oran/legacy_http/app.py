@@ -214,7 +214,7 @@ class LegacyHttp:
         if self._working.total() >= limits.MAX_REQUESTS:
             raise OverloadedError(f"{limits.MAX_REQUESTS} requests are being served; wait a moment and try again")
         if self._working[peer] >= limits.MAX_REQUESTS - limits.MAX_REQUESTS // limits.SHARE:
-            raise OverloadedError("the last slots are kept for other callers; wait a moment and try again")
+            raise OverloadedError("the last slots are reserved for other callers; wait a moment and try again")
         self._working[peer] += 1
         try:
             return _Json(await asyncio.get_running_loop().run_in_executor(self._threads, call))

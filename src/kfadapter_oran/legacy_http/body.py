@@ -164,7 +164,7 @@ class UploadForm:
         """The file, to be read in another thread than the event loop."""
         return cast("BinaryIO", _File(self, self._loop))
 
-    async def take(self, size: int) -> bytes:
+    async def read(self, size: int) -> bytes:
         """Reads up to `size` bytes of the file; fewer only at its end, where the rest of the form is read, too.
 
         Raises:
@@ -240,7 +240,7 @@ class _File(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = asyncio.run_coroutine_threadsafe(self._form.take(len(buffer)), self._loop).result()
+        data = asyncio.run_coroutine_threadsafe(self._form.read(len(buffer)), self._loop).result()
         buffer[: len(data)] = data
         return len(data)
 

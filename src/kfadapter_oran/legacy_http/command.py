@@ -60,8 +60,8 @@ class GatewayOptions:
             raise ValueError("--tls-certificate and --tls-key go together, and --tls-client-ca needs both")
         if not (self.tls_certificate or self.insecure_listen or is_loopback(split_address(self.listen)[0])):
             raise ValueError(
-                f"others can reach {self.listen}, and without TLS calls and their tokens can be read and changed on"
-                " their way; set --tls-certificate and --tls-key, listen on 127.0.0.1, or accept the risk with"
+                f"others can reach {self.listen}, and without TLS calls and their tokens can be read and changed in"
+                " transit; set --tls-certificate and --tls-key, listen on 127.0.0.1, or accept the risk with"
                 " --insecure-listen"
             )
 

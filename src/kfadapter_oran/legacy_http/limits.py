@@ -5,7 +5,7 @@ MAX_CONNECTIONS = 512
 MAX_REQUESTS = 96
 """Requests that call the adapter at once."""
 SHARE = 4
-"""One of so many parts of connections and requests is kept from an address that has all others."""
+"""The reciprocal of the share of connections and requests that is reserved for other addresses."""
 MAX_HEAD_BYTES = 16 * 1024
 """The longest request line with its headers, as long as gRPC's metadata may be."""
 MAX_JSON_BYTES = 1024 * 1024

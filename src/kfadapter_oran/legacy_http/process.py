@@ -14,7 +14,7 @@ import structlog
 import uvicorn
 
 from kfadapter_grpc.addresses import is_loopback, split_address
-from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
+from kfadapter_grpc.auth.reloaded_files import Refresher, Reloaded
 from kfadapter_grpc.daemon.listening import bound_socket
 from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
@@ -72,7 +72,7 @@ def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] |
             refresher.start()
             stages.callback(refresher.stop)
         elif not is_loopback(split_address(options.listen)[0]):
-            log.warning("no TLS: requests and their tokens can be read on their way")
+            log.warning("no TLS: requests and their tokens can be read in transit")
         log.info("serving", address=server.address, adapter=client.target, metrics=metrics.address)
         log.info("end this process once all callers use gRPC instead of the Flask adapter's HTTP routes")
         log.info("draining", signal=signals.wait())

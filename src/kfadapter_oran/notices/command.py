@@ -53,7 +53,7 @@ class NotifyOptions:
 
     outbox: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db]."),
+        typer.Option(metavar="FILE", help="The outbox [$XDG_STATE_HOME/kfadapter/notices.db]."),
     ] = None
     url: Annotated[
         str,
@@ -90,7 +90,7 @@ class NotifyOptions:
             help="Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
         ),
     ] = 400
-    keep: Annotated[str, typer.Option(metavar="TIME", help="How long delivered notices are kept: 12h, 30d.")] = "7d"
+    keep: Annotated[str, typer.Option(metavar="TIME", help="Retention of delivered notices: 12h, 30d.")] = "7d"
     since: Annotated[
         str,
         typer.Option(
@@ -346,19 +346,19 @@ def _outbox_errors() -> Iterator[None]:
         raise CommandError(
             str(error),
             why="two would send every notice twice",
-            next_step="stop the other one; kfadapter notify --list looks beside it",
+            next_step="stop the other one; kfadapter notify --list works beside it",
         ) from None
     except OutboxError as error:
         missing = str(error).startswith("not found: outbox")
         raise CommandError(
             str(error),
-            why="notices are kept in the file of --outbox, or of KFADAPTER_NOTIFY_OUTBOX",
+            why="notices are stored in the file of --outbox, or of KFADAPTER_NOTIFY_OUTBOX",
             next_step="the same command with another --outbox FILE",
             exit_code=ExitCode.NOT_FOUND if missing else ExitCode.REFUSED,
         ) from None
     except sqlite3.Error as error:
         raise CommandError(
             f"the outbox cannot be used: {error}",
-            why="SQLite says so",
+            why="SQLite reports it",
             next_step="see to the disk and the file's permissions, then the same command again",
         ) from None

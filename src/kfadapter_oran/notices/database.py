@@ -61,7 +61,7 @@ class NoticeStatus(enum.Enum):
     PENDING = "pending"
     """It is to be sent, or sent again."""
     PARKED = "parked"
-    """It was tried as often as it may be; a person must look."""
+    """All attempts have failed; it needs an operator."""
     DELIVERED = "delivered"
     """The receiver has it."""
     SUPERSEDED = "superseded"
@@ -108,7 +108,7 @@ class Notice:
 
 
 class OutboxError(Exception):
-    """The outbox cannot be used; the message says why."""
+    """The outbox cannot be used; the message has the reason."""
 
 
 class OutboxBusyError(OutboxError):

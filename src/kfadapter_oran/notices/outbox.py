@@ -37,7 +37,7 @@ _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStat
 
 
 @dataclass(frozen=True, slots=True)
-class SeenRun:
+class ObservedRun:
     """A run of a training job as observed. Times are KFP's, in UTC.
 
     Attributes:
@@ -65,13 +65,13 @@ class SeenRun:
     about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def try_of(cls, run: Run, *, every: bool = False) -> SeenRun | None:
+    def try_from(cls, run: Run, *, every: bool = False) -> ObservedRun | None:
         """Extracts what is needed of a run; None if it has no training job, unless every run counts."""
         job = run.labels.get(JOB_LABEL, "")
         if not job and not every:
             return None
-        said = [one.at for one in run.state_history if one.at and one.state.is_over]
-        ended_at = max([*said, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
+        ends = [one.at for one in run.state_history if one.at and one.state.is_over]
+        ended_at = max([*ends, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
         return cls(
             run_id=run.run_id,
             job=job,
@@ -115,7 +115,7 @@ class Outbox:
             namespace: The namespace of the watched runs; it must not change after the first start.
 
         Raises:
-            OutboxError: The outbox belongs to another namespace.
+            OutboxError: The outbox is of another namespace.
         """
         with self._database.writing() as connection:
             facts = _facts(connection)
@@ -131,7 +131,7 @@ class Outbox:
             connection.executemany("INSERT INTO facts (name, value) VALUES (?, ?)", first.items())
             return True
 
-    def take(self, run: SeenRun) -> Notice | None:
+    def record(self, run: ObservedRun) -> Notice | None:
         """Processes the current state of a run; writes a notice if it has finished and that was not reported yet."""
         if not self._is_news(run):
             return None
@@ -154,7 +154,7 @@ class Outbox:
                 return None  # it ended like this before, so long ago that the notice may have been pruned
             return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), run=run)
 
-    def is_new_end(self, run: SeenRun) -> bool:
+    def is_new_end(self, run: ObservedRun) -> bool:
         """Whether a run has an end that is neither in the outbox nor too old."""
         at = run.ended_at.timestamp()
         if self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND ended_at >= ?", (run.run_id, at)):
@@ -208,7 +208,7 @@ class Outbox:
                 (*_DONE, floor),
             ).rowcount
 
-    def _is_news(self, run: SeenRun) -> bool:
+    def _is_news(self, run: ObservedRun) -> bool:
         """Whether there may be something to write: most runs are seen many times."""
         known = self._database.read("SELECT etag, gone_at FROM open_runs WHERE run_id = ?", (run.run_id,))
         if not run.is_over:
@@ -229,7 +229,7 @@ class Outbox:
         state: str,
         ended_at: float,
         *,
-        run: SeenRun | None = None,
+        run: ObservedRun | None = None,
     ) -> Notice | None:
         now = self._now()
         facts = [json.dumps(one, ensure_ascii=False) for one in ((run.metrics, run.about) if run else ({}, {}))]

@@ -18,10 +18,10 @@ from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
 from kfadapter_oran.notices.database import Database, NoticeStatus, exclusive
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
-from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import Outbox
 from kfadapter_oran.notices.receiver import Outcome, Receiver
 from kfadapter_oran.notices.sender import Sender
+from kfadapter_oran.notices.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.command import NotifyOptions
     from kfadapter_oran.notices.receiver import ReceiverOptions
 
-FOLLOWER_SECONDS = 2.0
+WATCHER_SECONDS = 2.0
 """How long the threads that follow runs get to end."""
 SENDER_SECONDS = 5.0
 """How long attempts in flight get to end when the process stops."""
@@ -61,10 +61,10 @@ def run(
         options: All further options.
         namespace: The namespace of the watched runs; empty for the adapter's default.
         since: At the first start, ends after this time are reported; None for those after the start.
-        keep: How long delivered notices are kept.
+        keep: The retention of delivered notices.
 
     Raises:
-        OutboxError: The outbox cannot be used, belongs to another namespace, or is used by another notifier.
+        OutboxError: The outbox cannot be used, is of another namespace, or is used by another notifier.
         ServerStartError: The address for metrics and health cannot be bound.
     """
     with ExitStack() as stages:
@@ -80,12 +80,12 @@ def run(
         metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, state.registry, state.health))
         signals = stages.enter_context(StopSignals())
         sender = Sender(Deliveries(database, options.max_attempts), Receiver(receiver), state.count)
-        follower = Follower(client, box, keep, sender.wake, every=bool(receiver.event_source))
-        state.read_from(follower, sender)
+        watcher = Watcher(client, box, keep, sender.wake, every=bool(receiver.event_source))
+        state.read_from(watcher, sender)
         stages.callback(sender.stop, SENDER_SECONDS)
-        stages.callback(follower.stop, FOLLOWER_SECONDS)
+        stages.callback(watcher.stop, WATCHER_SECONDS)
         sender.start()
-        follower.start()
+        watcher.start()
         about = {"adapter": client.target, "receiver": str(receiver.url), "metrics": metrics.address}
         log.info("notifying", **about, outbox=str(outbox), first_start=first)
         log.info("stopping", signal=signals.wait())
@@ -102,7 +102,7 @@ class NotifierState(Collector):
         """Reads the state from these objects, and from those passed to `read_from`."""
         self._ledger = ledger
         self._lines = lines
-        self._follower: Follower | None = None
+        self._watcher: Watcher | None = None
         self._sender: Sender | None = None
         self._began = time.monotonic()
         self.registry = catalog.new_registry()
@@ -111,9 +111,9 @@ class NotifierState(Collector):
             self._attempts.labels(outcome.value)
         self.registry.register(self)
 
-    def read_from(self, follower: Follower, sender: Sender) -> None:
+    def read_from(self, watcher: Watcher, sender: Sender) -> None:
         """Also reads the state of these."""
-        self._follower, self._sender = follower, sender
+        self._watcher, self._sender = watcher, sender
 
     def count(self, outcome: Outcome) -> None:
         """Counts an attempt."""
@@ -125,7 +125,7 @@ class NotifierState(Collector):
         yield catalog.NOTICES.reading({(status.value,): figures.counts[status] for status in NoticeStatus})
         yield catalog.NOTICE_AGE.reading({(): _age(figures.oldest_pending_at)})
         yield catalog.OPEN_RUNS.reading({(): figures.open_runs})
-        yield catalog.WATCH_CONNECTED.reading({(): float(self._hears())})
+        yield catalog.WATCH_CONNECTED.reading({(): float(self._is_receiving())})
         yield catalog.COMPARISON_AGE.reading({(): self._comparison_age()})
         yield catalog.LINES_DROPPED.reading({(): self._lines.dropped})
         yield catalog.NOTIFIER_BUILD.reading({catalog.running(): 1})
@@ -147,24 +147,24 @@ class NotifierState(Collector):
             "status": "failing" if problem else "ok",
             "problem": problem,
             **shown,
-            "watch_connected": self._hears(),
+            "watch_connected": self._is_receiving(),
             "last_comparison_seconds": round(self._comparison_age()),
         }
         return not problem, json.dumps(document).encode() + b"\n"
 
     def _problem(self) -> str:
-        follower, sender = self._follower, self._sender
-        if follower is None or sender is None:
+        watcher, sender = self._watcher, self._sender
+        if watcher is None or sender is None:
             return ""
-        if not follower.is_alive() or not sender.is_alive():
+        if not watcher.is_alive() or not sender.is_alive():
             return "a thread has ended"
-        return follower.problem or sender.problem
+        return watcher.problem or sender.problem
 
-    def _hears(self) -> bool:
-        return self._follower is not None and self._follower.hears()
+    def _is_receiving(self) -> bool:
+        return self._watcher is not None and self._watcher.is_receiving()
 
     def _comparison_age(self) -> float:
-        compared = self._follower.compared_at if self._follower else None
+        compared = self._watcher.compared_at if self._watcher else None
         return time.monotonic() - (self._began if compared is None else compared)
 
 

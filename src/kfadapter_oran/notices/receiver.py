@@ -55,7 +55,7 @@ class Outcome(enum.Enum):
     AWAY = "away"
     """It was unreachable or busy: worth trying for long."""
     REFUSED = "refused"
-    """The response was not a success: worth trying a few times, then a person must look."""
+    """The response was not a success: retried a few times, then it needs an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Attempt:
     """The result of an attempt, and its description."""
 
     outcome: Outcome
-    said: str
+    body: str
 
 
 class UrlError(ValueError):
-    """A URL is invalid; the message says why."""
+    """A URL is invalid; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +162,17 @@ class Receiver:
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
         secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _SECRET_CHARACTERS]
-        return Attempt(meaning("" if source else notice.state, response), _shown(response, secrets))
+        return Attempt(meaning("" if source else notice.state, response), _format_response(response, secrets))
 
     def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
         connection.connect()
         connection.sock.settimeout(self._options.seconds)
         connection.request("POST", self._options.url.path, body, {**headers, "Connection": "close"})
         response = connection.getresponse()
-        said = b""
+        body = b""
         with suppress(OSError, http.client.HTTPException):  # the status is known
-            said = response.read(MAX_BODY_BYTES)
-        return ReceiverResponse(response.status, said)
+            body = response.read(MAX_BODY_BYTES)
+        return ReceiverResponse(response.status, body)
 
     def _headers(self, notice: Notice) -> dict[str, str]:
         token = {name.title(): value for name, value in self._options.token.metadata()}
@@ -202,13 +202,13 @@ def meaning(state: str, response: ReceiverResponse) -> Outcome:
 
 def _error_in(body: bytes) -> object:
     try:
-        said = json.loads(body)
+        body = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return said.get("Error") if isinstance(said, dict) else None
+    return body.get("Error") if isinstance(body, dict) else None
 
 
-def _shown(response: ReceiverResponse, secrets: Iterable[str]) -> str:
+def _format_response(response: ReceiverResponse, secrets: Iterable[str]) -> str:
     """Formats a response on one line, with any echoed credentials removed."""
     text = response.body.decode("utf-8", "replace")
     for secret in secrets:

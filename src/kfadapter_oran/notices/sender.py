@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SENDERS = 4
 """How many notices are posted at once."""
 LOOK_SECONDS = 1.0
-"""How often due notices are looked for: a person may have decided on some, in another process."""
+"""The interval of checks for due notices: an operator may have retried some, in another process."""
 _DISK_SECONDS = 2.0
 
 
@@ -128,12 +128,12 @@ class Sender:
             "run_id": notice.run_id,
             "run_status": notice.state,
             "attempts": notice.attempts,
-            "answer": attempt.said,
+            "answer": attempt.body,
         }
         if attempt.outcome is Outcome.DELIVERED:
-            self._deliveries.delivered(notice, attempt.said)
+            self._deliveries.delivered(notice, attempt.body)
             self._log.info("notice delivered", **about)
-        elif self._deliveries.failed(notice, attempt.said, refused=attempt.outcome is Outcome.REFUSED):
+        elif self._deliveries.failed(notice, attempt.body, refused=attempt.outcome is Outcome.REFUSED):
             self._log.error("notice parked", **about)
         else:
             self._log.warning("notice not delivered", outcome=attempt.outcome.value, **about)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import Behaviour, Connection, Received
 
 BAD, SOUND = "0dd00000-0000-4000-8000-000000000000", "50000000-0000-4000-8000-000000000000"
-"""The ids of the odd record and of the sound one, of whatever kind."""
+"""The ids of the malformed record and of the sound one, of whatever kind."""
 JOB = "42"
 _V2 = "/apis/v2beta1"
 _AT = "2026-01-02T04:04:05Z"
@@ -240,6 +240,6 @@ _OF_RPCS = {
 
 
 def shows(odd: Odd, rpc: str) -> bool:
-    """Returns whether KFP's answers for an RPC contain the malformed record."""
+    """Returns whether KFP's responses for an RPC contain the malformed record."""
     make = next(make for prefix, make in _OF_RPCS.items() if rpc.startswith(prefix))
     return make(BAD, odd) != make(BAD, Odd())

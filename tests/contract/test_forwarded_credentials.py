@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.contract.running import eventually, failure, told
+from tests.contract.running import eventually, failure, reported
 from tests.contract.test_process import Process
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 
@@ -100,7 +100,7 @@ def _call(channel: grpc.Channel, method: RpcMethod, *metadata: tuple[str, str]) 
     ],
     ids=["none", "empty", "blank", "two", "a claim"],
 )
-def test_who_does_not_say_who_they_are(
+def test_unauthenticated_callers(
     kfp: ScriptedKfp, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]
 ) -> None:
     """Every RPC without exactly one authorization is UNAUTHENTICATED, and KFP receives no request."""
@@ -111,7 +111,7 @@ def test_who_does_not_say_who_they_are(
     assert kfp.requests == []
 
 
-def test_what_goes_on_to_kfp(kfp: ScriptedKfp, channel: grpc.Channel) -> None:
+def test_what_is_forwarded_to_kfp(kfp: ScriptedKfp, channel: grpc.Channel) -> None:
     """KFP receives the caller's authorization and nothing else that the caller sent, least of all a user's name."""
     stub = PipelineServiceStub(channel)
     metadata = (("authorization", ALICE), ("kubeflow-userid", "admin@example.org"), ("cookie", "authservice_session=1"))
@@ -131,7 +131,7 @@ def test_each_caller_is_another(channel: grpc.Channel) -> None:
                 stub.List(pipeline_pb2.ListPipelinesRequest(), metadata=(("authorization", who),), timeout=30)
                 found.append((who, "OK"))
             except grpc.RpcError as error:
-                found.append((who, told(error).reason))
+                found.append((who, reported(error).reason))
 
     threads = [threading.Thread(target=ask, args=(who,)) for who in (ALICE, BOB) * 4]
     for thread in threads:
@@ -173,7 +173,7 @@ def _get_as_alice(process: Process) -> object:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("credentials", ["forward", "token-file"])
-def test_no_secret_is_told(tmp_path: Path, refusal: str, credentials: str) -> None:
+def test_no_secret_is_shown(tmp_path: Path, refusal: str, credentials: str) -> None:
     """The adapter's and its callers' tokens are in no error and no line of the log, however KFP rejects them."""
     token = tmp_path / "token"
     token.write_text("canary-of-the-adapter")

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 MAX_RULES = 500
 """The most rules in a file: each new caller is compared with all of them, about 5 µs each."""
-MAX_KEPT = 10_000
-"""The grants of how many callers are kept."""
+MAX_CACHED = 10_000
+"""The number of callers whose grants are cached."""
 _NAMESPACE = re.compile(r"[a-z0-9*-]{0,63}")
 _MOST_TOLD = 5
 _ROLES = tuple(role.value for role in Role)
 _SCALARS = (str, bool, int, float)
 
 Texts: TypeAlias = str | list[str]
-"""A pattern, or several of which one must match. `*` stands for any text, everything else for itself."""
+"""A pattern, or several of which one must match. `*` matches any text, everything else itself."""
 _Test: TypeAlias = "Callable[[Identity], bool]"
 
 
@@ -41,27 +41,27 @@ class RulesError(ValueError):
     """A rules file is invalid; the message has the line numbers."""
 
 
-def _told(text: str) -> Any:  # noqa: ANN401 - msgspec.Meta, in the position of any annotation
+def _doc(text: str) -> Any:  # noqa: ANN401 - msgspec.Meta, in the position of any annotation
     return msgspec.Meta(description=text)
 
 
 class Match(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Which callers a rule is for. All conditions must hold; of a list one suffices. `*` in a text is any text."""
+    """The callers of a rule. All conditions must match; of a list one suffices. `*` in a text matches any text."""
 
-    issuer: Annotated[Texts | UnsetType, _told("The issuer (`iss`) of the token.")] = UNSET
-    subject: Annotated[Texts | UnsetType, _told("The token's subject (`sub`).")] = UNSET
-    groups: Annotated[Texts | UnsetType, _told("A group in the token.")] = UNSET
+    issuer: Annotated[Texts | UnsetType, _doc("The issuer (`iss`) of the token.")] = UNSET
+    subject: Annotated[Texts | UnsetType, _doc("The token's subject (`sub`).")] = UNSET
+    groups: Annotated[Texts | UnsetType, _doc("A group in the token.")] = UNSET
     claims: Annotated[
         dict[str, Any] | UnsetType,
-        _told("Claims of the token: a text, a number, a boolean, a list of them, or claims within."),
+        _doc("Claims of the token: a text, a number, a boolean, a list of them, or claims within."),
     ] = UNSET
     certificate: Annotated[
-        Texts | UnsetType, _told("A name in the client certificate: DNS name, URI or common name.")
+        Texts | UnsetType, _doc("A name in the client certificate: DNS name, URI or common name.")
     ] = UNSET
-    token: Annotated[Texts | UnsetType, _told("A name in the token file.")] = UNSET
+    token: Annotated[Texts | UnsetType, _doc("A name in the token file.")] = UNSET
     way: Annotated[
         Literal["token-file", "certificate", "issuer", "token-review"] | UnsetType,
-        _told("How the caller authenticates."),
+        _doc("How the caller authenticates."),
     ] = UNSET
 
 
@@ -69,11 +69,11 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A rule: who gets which roles."""
 
     match: Annotated[
-        Match | Literal["everyone"], _told("The callers; `everyone` is every caller that is authenticated.")
+        Match | Literal["everyone"], _doc("The callers; `everyone` is every caller that is authenticated.")
     ]
     grants: Annotated[
         dict[str, Role],
-        _told(
+        _doc(
             "The role (reader, writer or admin) per namespace or pattern (`team-*`); the empty text is what is in no "
             "namespace: shared pipelines, and everything in a single-user KFP; `*` is all of them."
         ),
@@ -93,7 +93,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.matches = [rule.match for rule in rules]
         self._rules = [(tuple(_tests(rule.match)), rule.grants) for rule in rules]
-        self._kept: dict[tuple[object, ...], tuple[Identity, tuple[Grant, ...]]] = {}
+        self._cache: dict[tuple[object, ...], tuple[Identity, tuple[Grant, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._rules)
@@ -101,13 +101,13 @@ class Rules:
     def grants(self, identity: Identity) -> tuple[Grant, ...]:
         """Returns what a caller may do: the highest role per pattern, sorted by pattern; empty if no rule matches."""
         who = identity.way, identity.name, identity.issuer, identity.subject
-        kept = self._kept.get(who)
-        if kept is not None and kept[0] == identity:
-            return kept[1]
+        cached = self._cache.get(who)
+        if cached is not None and cached[0] == identity:
+            return cached[1]
         found = self._matching(identity)
-        if len(self._kept) >= MAX_KEPT:
-            self._kept.clear()
-        self._kept[who] = identity, found
+        if len(self._cache) >= MAX_CACHED:
+            self._cache.clear()
+        self._cache[who] = identity, found
         return found
 
     def _matching(self, identity: Identity) -> tuple[Grant, ...]:
@@ -134,29 +134,31 @@ def _tests(match: Match | str) -> Iterator[_Test]:
         (match.certificate, lambda who: who.certificate_names),
         (match.token, lambda who: (who.name,) if who.way is Way.TOKEN_FILE else ()),
     ]
-    yield from (_one_of(patterns, values) for patterns, values in compared if patterns is not UNSET)
+    yield from (_any_match(patterns, values) for patterns, values in compared if patterns is not UNSET)
     if match.way is not UNSET:
         way = Way(match.way)
         yield lambda who: who.way is way
     if match.claims is not UNSET:
         claims = match.claims
-        yield lambda who: _holds(claims, who.claims)
+        yield lambda who: _claim_matches(claims, who.claims)
 
 
-def _one_of(patterns: Texts, values: Callable[[Identity], Iterable[str]]) -> _Test:
-    """Whether one of the values matches one of the patterns; what a caller does not have, an empty text, never does."""
-    wanted = {patterns} if isinstance(patterns, str) else set(patterns)
-    starred = [one for one in wanted if "*" in one]
+def _any_match(patterns: Texts, values: Callable[[Identity], Iterable[str]]) -> _Test:
+    """Whether one of the values matches one of the patterns; an empty text, for what a caller lacks, never does."""
+    expected = {patterns} if isinstance(patterns, str) else set(patterns)
+    starred = [one for one in expected if "*" in one]
 
     def test(who: Identity) -> bool:
         own = [value for value in values(who) if value]
-        return not wanted.isdisjoint(own) or any(fits(value, pattern) for value in own for pattern in starred)
+        return not expected.isdisjoint(own) or any(
+            matches_pattern(value, pattern) for value in own for pattern in starred
+        )
 
     return test
 
 
-def fits(text: str, pattern: str) -> bool:
-    """Whether a text matches a pattern, in which `*` stands for any text. Takes linear time, unlike a regex."""
+def matches_pattern(text: str, pattern: str) -> bool:
+    """Whether a text matches a pattern, in which `*` matches any text. Takes linear time, unlike a regex."""
     first, *others = pattern.split("*")
     if not others:
         return text == pattern
@@ -172,18 +174,18 @@ def fits(text: str, pattern: str) -> bool:
     return True
 
 
-def _holds(wanted: Any, claim: Json) -> bool:  # noqa: ANN401 - a condition of any kind
-    if isinstance(wanted, dict):
+def _claim_matches(expected: Any, claim: Json) -> bool:  # noqa: ANN401 - a condition of any kind
+    if isinstance(expected, dict):
         return isinstance(claim, Mapping) and all(
-            key in claim and _holds(one, claim[key]) for key, one in wanted.items()
+            key in claim and _claim_matches(one, claim[key]) for key, one in expected.items()
         )
-    if isinstance(wanted, list):
-        return any(_holds(one, claim) for one in wanted)
+    if isinstance(expected, list):
+        return any(_claim_matches(one, claim) for one in expected)
     if isinstance(claim, list | tuple):
-        return any(_holds(wanted, one) for one in claim if isinstance(one, _SCALARS))
-    if isinstance(wanted, str):
-        return isinstance(claim, str) and fits(claim, wanted)
-    return isinstance(claim, bool) is isinstance(wanted, bool) and wanted == claim
+        return any(_claim_matches(expected, one) for one in claim if isinstance(one, _SCALARS))
+    if isinstance(expected, str):
+        return isinstance(claim, str) and matches_pattern(claim, expected)
+    return isinstance(claim, bool) is isinstance(expected, bool) and expected == claim
 
 
 def rules_schema() -> dict[str, Any]:
@@ -252,10 +254,10 @@ def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from _wrong_claims(given["claims"], ("match", "claims"))
 
 
-def _wrong_claims(wanted: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not wanted:
+def _wrong_claims(expected: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not expected:
         yield path, "it names no claim"
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if isinstance(value, dict):
             yield from _wrong_claims(value, (*path, name))
         elif not value and value is not False and value != 0:
@@ -318,7 +320,7 @@ class _Document:
                 raise RulesError(f"line {at}: a key must be a text")
             name = str(key.value)
             if name in found:
-                raise RulesError(f"line {at}: `{name}` stands there twice")
+                raise RulesError(f"line {at}: duplicate `{name}`")
             inside = (*path, name)
             self._lines[inside] = at
             found[name] = self._read(value, inside)

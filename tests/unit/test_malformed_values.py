@@ -140,8 +140,8 @@ def test_violations_name_the_path(value: Json, path: str) -> None:
         (Run("r", labels={"x" * 5_000_000: "y"}), "labels: 1 entries"),
     ],
 )
-def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
-    """A run that exceeds gRPC's default message size is cut, with a warning that says where."""
+def test_a_record_is_cut_to_what_callers_accept(run: Run, words: str) -> None:
+    """A run that exceeds gRPC's default message size is cut, with a warning that has its position."""
     message = message_of(run, pb.Run)
     assert message.ByteSize() < MAX_RECORD_BYTES + 10_000
     assert any(warning.startswith(words) for warning in message.warnings)
@@ -149,7 +149,7 @@ def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
 
 
 def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
-    """Every recorded list of KFP is read alike by both readers, so that one odd record does not change the others."""
+    """Every recorded list of KFP is read equally by both readers, so one malformed record does not change others."""
     read = 0
     for path in sorted((DATA / "transcripts").rglob("*.json")):
         document = json.loads(path.read_text("utf-8"))
@@ -163,7 +163,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
     assert read >= 40
 
 
-def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_response_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """A larger response is reported as too large, so that a smaller page is requested; it is never fully decoded."""
     body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
     assert decode(body, RunListJson).runs[0].run_id == "r"
@@ -181,7 +181,7 @@ def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> 
         ('{"runs": [{"run_id": "r"}', "line 1 column 26"),
     ],
 )
-def test_what_is_no_list_says_where(body: str, where: str) -> None:
+def test_an_invalid_list_has_its_position(body: str, where: str) -> None:
     """A response that is not a list is an error with its position, not an empty list."""
     with pytest.raises(KfpError) as caught:
         decode(body.encode(), RunListJson, "list runs")

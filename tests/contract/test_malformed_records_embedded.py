@@ -1,4 +1,4 @@
-"""Odd runs in the embedded KFP, created by its REST API and by its runner: stored, served, and hiding no others."""
+"""Malformed runs in the embedded KFP, created by its REST API and its runner: stored, served, hiding no others."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_parameters_that_kfp_refuses(adapter: Adapter, value: str) -> None:
 
 @pytest.mark.parametrize("kind", MADE)
 def test_outputs_of_tasks(adapter: Adapter, kind: str) -> None:
-    """A run whose task produced odd outputs is returned by Get, List and Watch; KFP's own clients can read it, too."""
+    """A run whose task produced malformed outputs is returned by Get, List and Watch; KFP's clients can read it."""
     run_id = a_run(adapter.kfp.caller)
     artifact = {"artifact_id": str(uuid.uuid4()), "name": "x", "type": "Metric", "metadata": {"x": MADE[kind]}}
     origin = {"type": "OUTPUT", "producer": {"task_name": "greet"}}

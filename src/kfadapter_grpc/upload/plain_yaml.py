@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 """How much is examined at once: the size of our client's messages."""
 _PIECE = 1 << 16
-"""How much libyaml receives at once, about a millisecond's work, before other threads have their turn."""
+"""How much libyaml receives at once, about a millisecond's work, before other threads can run."""
 _LONG_TEXT = 1 << 20
 _LONGEST_LINE = 1 << 16
 _MARKS = rb"[*&!%]|\?[ \n]|\[(?!\] *\n)|\{(?!\} *\n)"

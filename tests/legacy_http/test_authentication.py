@@ -14,7 +14,7 @@ from tests.legacy_http.calling import FORM, JSON, Caller, adapter, form, gateway
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
 
-from kfadapter_grpc.auth.reloaded import Reloaded
+from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.server import ServerStartError
 from kfadapter_oran.legacy_http import limits
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.certificates import Pair
     from tests.legacy_http.calling import Reply
 
-    from kfadapter_grpc.auth.reloaded import Reloaded
+    from kfadapter_grpc.auth.reloaded_files import Reloaded
 
 CALLING = [route for route in ROUTES if route.handler is not None]
 WORKING = [route for route in CALLING if route.method != "GET"]
@@ -38,7 +38,7 @@ PIPELINE = {"pipeline_id": NOBODY, "display_name": "x"}
 VERSION = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY, "display_name": "x", "pipeline_spec": {}}
 
 
-def said(route: LegacyRoute) -> str:
+def route_id(route: LegacyRoute) -> str:
     """Returns a route as a pytest id."""
     return f"{route.method} {route.path}"
 
@@ -81,8 +81,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scripted
         yield kfp, server.address
 
 
-@pytest.mark.parametrize("route", CALLING, ids=said)
-def test_nobody_calls_without_a_valid_token(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
+@pytest.mark.parametrize("route", CALLING, ids=route_id)
+def test_callers_without_a_valid_token_are_refused(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """Every route returns 401 without a token, and for an unknown or expired one."""
     kfp, address = guarded
     kfp.requests.clear()
@@ -93,7 +93,7 @@ def test_nobody_calls_without_a_valid_token(guarded: tuple[ScriptedKfp, str], ro
     assert not kfp.requests
 
 
-@pytest.mark.parametrize("route", WORKING, ids=said)
+@pytest.mark.parametrize("route", WORKING, ids=route_id)
 def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """Every route that changes something returns 403 for a reader."""
     kfp, address = guarded
@@ -102,8 +102,8 @@ def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyR
     assert all(request.method == "GET" for request in kfp.requests)
 
 
-@pytest.mark.parametrize("route", CALLING, ids=said)
-def test_who_may_call_is_let_in(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
+@pytest.mark.parametrize("route", CALLING, ids=route_id)
+def test_valid_callers_are_accepted(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """A writer can call every route, a reader those that only read: KFP is called for them."""
     kfp, address = guarded
     for role in ("reader", "writer") if route in READING else ("writer",):
@@ -157,8 +157,8 @@ def test_tokens_do_not_leave_the_machine_in_plain_text() -> None:
     """A request with a token is rejected if the adapter is on another machine and TLS is off."""
     app = LegacyHttp(Client("adapter.example.com:50051"), max_upload_bytes=1)
     with LegacyHttpServer("127.0.0.1:0", app) as server:
-        told = Caller(server.address, token="of-alice").get("/pipelines")  # noqa: S106 - a token that is none
-        assert "without TLS" in told.refusal(403, "FORBIDDEN")["message"]
+        reported = Caller(server.address, token="of-alice").get("/pipelines")  # noqa: S106 - a token that is none
+        assert "without TLS" in reported.refusal(403, "FORBIDDEN")["message"]
 
 
 class Certified:
@@ -200,7 +200,7 @@ def over_tls(tls: Reloaded[ssl.SSLContext]) -> Iterator[str]:
 
 
 def works(caller: Caller) -> bool:
-    """Whether a client gets an answer; a failed handshake is none."""
+    """Whether a client gets a response; a failed handshake is none."""
     try:
         return caller.get("/liveness").status == 200
     except (ssl.SSLError, ConnectionError):
@@ -216,7 +216,7 @@ def test_tls(certified: Certified) -> None:
 
 
 def test_calls_over_tls(certified: Certified, kfp: ScriptedKfp) -> None:
-    """Requests over TLS, including uploads, are answered like others."""
+    """Requests over TLS, including uploads, are served like others."""
     tls = certified.tls()
     with serving(kfp.url) as adapter, gateway(adapter, tls=lambda: tls.value) as server:
         caller = Caller(server.address, certified.context())
@@ -224,7 +224,7 @@ def test_calls_over_tls(certified: Certified, kfp: ScriptedKfp) -> None:
         caller.upload("x", b"pipelineInfo: [" * 100_000).refusal(400, "INVALID_PIPELINE_FILE")
 
 
-def test_a_connection_ends_with_its_answer(certified: Certified) -> None:
+def test_a_connection_ends_with_its_response(certified: Certified) -> None:
     """The connection is closed after a complete request, even if the client waits for the close."""
     with over_tls(certified.tls()) as address:
         host, _, port = address.rpartition(":")
@@ -245,7 +245,7 @@ def test_client_certificates(certified: Certified) -> None:
         assert not works(Caller(address, certified.context(CertificateAuthority().issue("writer"))))
 
 
-def test_a_new_certificate_is_taken_up(certified: Certified) -> None:
+def test_a_new_certificate_is_read(certified: Certified) -> None:
     """Changed certificate files, including the client CA, are reloaded while the gateway runs."""
     tls = certified.tls(certified.ca.write(certified.folder))
     with over_tls(tls) as address:
@@ -259,7 +259,7 @@ def test_a_new_certificate_is_taken_up(certified: Certified) -> None:
         assert not works(Caller(address, before))
 
 
-def test_a_wrong_certificate_is_not_taken_up(certified: Certified) -> None:
+def test_a_wrong_certificate_is_not_read(certified: Certified) -> None:
     """Invalid certificate files leave the previous certificate in use."""
     tls = certified.tls()
     before = tls.value

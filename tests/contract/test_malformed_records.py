@@ -1,4 +1,4 @@
-"""One odd record never hides the others: kinds of records by RPCs, on a real server, with gRPC's default limits."""
+"""One malformed record never hides the others: kinds of records by RPCs, on a real server, within gRPC's limits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import structlog
 from tests.connecting import connect
 from tests.contract.running import WAIT_SECONDS, eventually, failure
+from tests.malformed_records import BAD, ODD, SOUND, Odd, OddKfp, shows
 from tests.notices.boxes import KEEP, box
-from tests.odd_records import BAD, ODD, SOUND, Odd, OddKfp, shows
 from tests.scripted_kfp import answers
 
 from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
@@ -32,7 +32,7 @@ from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
-from kfadapter_oran.notices.follower import Follower
+from kfadapter_oran.notices.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in front of a KFP with an odd record, and a client that accepts messages of 4 MiB."""
+    """An adapter in front of a KFP with a malformed record, and a client that accepts messages of 4 MiB."""
 
     kfp: OddKfp
     watches: WatchPoller
@@ -159,7 +159,7 @@ RPCS: dict[str, Callable[[Adapter], Sequence[Message]]] = {
         ExperimentServiceStub(adapter.channel).List, experiment_pb2.ListExperimentsRequest(), "experiments"
     ),
 }
-"""Each asks for the odd record and the sound one."""
+"""Each asks for the malformed record and the sound one."""
 _MADE_OF = {
     "display_name": ("name", "experiment_name"),
     "description": ("labels",),
@@ -190,7 +190,7 @@ CASES = [(kind, rpc) for kind, odd in ODD.items() for rpc in RPCS if shows(odd, 
 
 @pytest.mark.parametrize(("kind", "rpc"), CASES)
 def test_a_record_is_isolated(shared: Adapter, kind: str, rpc: str) -> None:
-    """The sound record is complete beside the odd one, which has all that can be converted; the rest is named."""
+    """The sound record is complete beside the malformed one, which has all that can be converted; the rest is named."""
     shared.kfp.odd = Odd()
     usual = _sorted(RPCS[rpc](shared))
     odd = shared.kfp.odd = ODD[kind]
@@ -211,7 +211,7 @@ def test_a_record_is_isolated(shared: Adapter, kind: str, rpc: str) -> None:
 
 
 def _is_whole_but_for(bad: Message, usual: Message, odd: Odd) -> None:
-    """Fields that are not made of the odd ones have their usual values."""
+    """Fields that are not made of the malformed ones have their usual values."""
     made = {name for field in odd.fields for name in (field, *_MADE_OF.get(field, ()))}
     for field, value in usual.ListFields():
         if field.name not in {*made, "warnings", "etag"}:
@@ -237,11 +237,11 @@ def _without_values(record: Message) -> Message:
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_notices_go_on(shared: Adapter, tmp_path: Path, kind: str) -> None:
-    """Both runs of a training job are seen to have finished, whatever the odd one contains."""
+def test_notices_continue(shared: Adapter, tmp_path: Path, kind: str) -> None:
+    """Both runs of a training job are seen to have finished, whatever the malformed one contains."""
     shared.kfp.odd = ODD[kind]
     with box(tmp_path / "box.sqlite") as kept, Client(shared.address) as client:
-        Follower(client, kept.outbox, KEEP, lambda: None).compare()
+        Watcher(client, kept.outbox, KEEP, lambda: None).compare()
         seen = {run_id for run_id, state, _ in kept.notices if state == "SUCCEEDED"}
     assert SOUND in seen
     assert BAD in seen or {"description", "state", "finished_at"} & ODD[kind].fields.keys()
@@ -294,14 +294,14 @@ def test_a_record_without_an_id(adapter: Adapter) -> None:
         (b"[1]", "$ is not an object"),
     ],
 )
-def test_an_answer_that_cannot_be_decoded(adapter: Adapter, rpc: str, body: bytes, where: str) -> None:
-    """It is KFP_ERROR that says where, never KFP_UNAVAILABLE."""
+def test_a_response_that_cannot_be_decoded(adapter: Adapter, rpc: str, body: bytes, where: str) -> None:
+    """It is KFP_ERROR with the position, never KFP_UNAVAILABLE."""
     adapter.kfp.server.first("GET", "^/", answers(200, body))
     found = failure(lambda: RPCS[rpc](adapter))
     assert (found.reason, where in found.message) == ("KFP_ERROR", True), found.message
 
 
-def test_a_page_never_passes_what_callers_take(adapter: Adapter) -> None:
+def test_a_page_never_passes_what_callers_accept(adapter: Adapter) -> None:
     """A listing of large runs is split into pages by size, so that a client with gRPC's defaults gets all of them."""
     adapter.kfp.odd = ODD["4 MiB of text"]
     request = run_pb2.ListRunsRequest()
@@ -317,7 +317,7 @@ def test_a_page_never_passes_what_callers_take(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("depth", [46, 49, 150, 5000])
-def test_a_run_that_could_not_be_told_is_not_made(adapter: Adapter, depth: int) -> None:
+def test_a_run_that_could_not_be_returned_is_not_created(adapter: Adapter, depth: int) -> None:
     """Parameters nested too deeply are INVALID_FIELD before KFP is called, even those that protobuf cannot parse."""
     opening, closing = b"\x32", b""  # a Value with a list_value
     value = b"\x20\x01"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from kfadapter_grpc.auth.reloaded import MAX_FILE_BYTES, Refresher, Reloaded
+from kfadapter_grpc.auth.reloaded_files import MAX_FILE_BYTES, Refresher, Reloaded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,38 +30,38 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return paths
 
 
-def test_a_change_is_taken_up(files: tuple[Path, Path]) -> None:
+def test_a_change_is_read(files: tuple[Path, Path]) -> None:
     """New contents are read and logged once, even if sizes and times are unchanged."""
-    told = Reloaded("the pair", files, joined)
+    reported = Reloaded("the pair", files, joined)
     before = [path.stat() for path in files]
     for path, stat in zip(files, before, strict=True):
         path.write_text("other")
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with capture_logs() as lines:
-        told.refresh()
-        told.refresh()
-    assert told.value == "other"
+        reported.refresh()
+        reported.refresh()
+    assert reported.value == "other"
     assert [(line["event"], line["log_level"]) for line in lines] == [("the pair re-read", "info")]
 
 
-def test_what_is_wrong_is_not_taken_up(files: tuple[Path, Path]) -> None:
+def test_invalid_files_are_ignored(files: tuple[Path, Path]) -> None:
     """Invalid files leave the previous value; each of their states is logged once, and corrected files are read."""
-    told = Reloaded("the pair", files, joined)
+    reported = Reloaded("the pair", files, joined)
     with capture_logs() as lines:
         files[0].write_text("second")
-        told.refresh()
-        told.refresh()
-        assert told.value == "first"
+        reported.refresh()
+        reported.refresh()
+        assert reported.value == "first"
         files[0].unlink()
-        told.refresh()
-        told.refresh()
-        assert told.value == "first"
+        reported.refresh()
+        reported.refresh()
+        assert reported.value == "first"
         for path in files:
             path.write_text("third")
-        told.refresh()
-    assert told.value == "third"
+        reported.refresh()
+    assert reported.value == "third"
     assert [line["log_level"] for line in lines] == ["error", "error", "info"]
-    assert lines[0]["event"] == "the pair not re-read; what was valid before stays valid"
+    assert lines[0]["event"] == "the pair: invalid; the last valid contents are used"
     assert lines[0]["why"] == "they do not fit together"
     assert lines[1]["why"] == f"{files[0]}: No such file or directory"
 
@@ -76,24 +76,24 @@ def test_what_becomes_right_by_waiting(files: tuple[Path, Path]) -> None:
             raise ValueError(message)
         return contents[0].decode()
 
-    told = Reloaded("the pair", files, parse)
+    reported = Reloaded("the pair", files, parse)
     files[0].write_text("new")
     with capture_logs() as lines:
         for _ in range(5):
-            told.refresh()
-    assert told.value == "new"
+            reported.refresh()
+    assert reported.value == "new"
     assert [line["log_level"] for line in lines] == ["error", "info"]
 
 
 def test_what_is_put_back(files: tuple[Path, Path]) -> None:
     """When a mistake is reverted, the log reports it."""
-    told = Reloaded("the pair", files, joined)
+    reported = Reloaded("the pair", files, joined)
     with capture_logs() as lines:
         for text in ("wrong", "first"):
             files[0].write_text(text)
-            told.refresh()
-            told.refresh()
-    assert told.value == "first"
+            reported.refresh()
+            reported.refresh()
+    assert reported.value == "first"
     assert [line["log_level"] for line in lines] == ["error", "info"]
 
 
@@ -104,11 +104,11 @@ def test_a_swapped_link(tmp_path: Path) -> None:
         (tmp_path / name / "file").write_text(name)
     (tmp_path / "..data").symlink_to("v1")
     (tmp_path / "file").symlink_to("..data/file")
-    told = Reloaded("the file", [tmp_path / "file"], joined)
+    reported = Reloaded("the file", [tmp_path / "file"], joined)
     (tmp_path / "..data_tmp").symlink_to("v2")
     (tmp_path / "..data_tmp").replace(tmp_path / "..data")
-    told.refresh()
-    assert told.value == "v2"
+    reported.refresh()
+    assert reported.value == "v2"
 
 
 def test_only_small_files_are_read(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_only_small_files_are_read(tmp_path: Path) -> None:
             Reloaded("the file", [path], joined)
 
 
-def test_the_refresher_goes_on() -> None:
+def test_the_refresher_continues() -> None:
     """The refresher refreshes everything again and again, though one of the refreshes always fails."""
     looks = threading.Semaphore(0)
 

@@ -191,7 +191,7 @@ TASKS: Final = Kind(
 )
 """Tasks of runs, as KFP's drivers and launchers write them.
 
-Apart from the document: the path in the pipeline, the position among the run's tasks, why it failed in words, and
+Apart from the document: the path in the pipeline, the position among the run's tasks, the text of its error, and
 whether a driver came to it; the others are shown in `run_details` only.
 """
 ARTIFACTS: Final = Kind(

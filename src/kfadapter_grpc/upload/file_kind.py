@@ -46,7 +46,7 @@ _MARKUP = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
 _PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
 
 
-def kind_of(head: bytes) -> FileKind:
+def detect_kind(head: bytes) -> FileKind:
     """Returns a file's kind by its beginning. Raises InvalidPipelineFileError if it is neither text nor archive."""
     if head.startswith(_ZIP):
         return FileKind.ZIP
@@ -59,7 +59,7 @@ def kind_of(head: bytes) -> FileKind:
 
 def ensure_text(head: bytes, subject: str) -> None:
     """Raises InvalidPipelineFileError if `head` begins a well-known kind other than a pipeline, or binary data."""
-    other = _what_else(head)
+    other = _other_kind(head)
     if not other and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
         raise refusal(f"{subject} is text in {encoding}, and Kubeflow Pipelines reads UTF-8 only. Save it as UTF-8.")
     if not other and b"\0" in head:
@@ -68,7 +68,7 @@ def ensure_text(head: bytes, subject: str) -> None:
         raise refusal(f"{subject} looks like {other}, not a pipeline; {_WHAT_TO_DO}.")
 
 
-def _what_else(head: bytes) -> str:
+def _other_kind(head: bytes) -> str:
     """Names the kind of a file with this beginning; empty for a text."""
     if head.startswith(_ZIP) or head.startswith(_GZIP):
         return "an archive"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RELOAD_SECONDS = 1.0
-"""Pause between two looks at the files."""
+"""The interval of checks of the files."""
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file that is read."""
 
@@ -36,13 +36,13 @@ class Reloaded(Generic[T]):
         self._parse = parse
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._contents = self._read()
-        self._mistake = ""
+        self._fault = ""
         self.value = parse(*self._contents)
 
     @property
     def is_stale(self) -> bool:
         """Whether the files are invalid now, so that their last valid contents are used."""
-        return bool(self._mistake)
+        return bool(self._fault)
 
     def refresh(self) -> None:
         """Reads the files again, and applies the contents if valid.
@@ -51,22 +51,21 @@ class Reloaded(Generic[T]):
         """
         try:
             contents = self._read()
-            if contents == self._contents and not self._mistake:
+            if contents == self._contents and not self._fault:
                 return
             self.value = self._parse(*contents)
         except OSError as error:
-            self._complain(f"{error.filename}: {error.strerror}")
+            self._report(f"{error.filename}: {error.strerror}")
         except ValueError as error:
-            self._complain(str(error))
+            self._report(str(error))
         else:
-            self._contents, self._mistake = contents, ""
+            self._contents, self._fault = contents, ""
             self._log.info(f"{self.what} re-read", files=self._files())
 
-    def _complain(self, mistake: str) -> None:
-        if mistake != self._mistake:
-            told = f"{self.what} not re-read; what was valid before stays valid"
-            self._log.error(told, files=self._files(), why=mistake)
-        self._mistake = mistake
+    def _report(self, fault: str) -> None:
+        if fault != self._fault:
+            self._log.error(f"{self.what}: invalid; the last valid contents are used", files=self._files(), why=fault)
+        self._fault = fault
 
     def _read(self) -> tuple[bytes, ...]:
         return tuple(map(read_small, self._paths))

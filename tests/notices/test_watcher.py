@@ -24,8 +24,8 @@ from kfadapter_grpc.contract.listing import Page, StorageState, View
 from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
-from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import GONE_SECONDS
+from kfadapter_oran.notices.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -141,95 +141,95 @@ def made(tmp_path: Path) -> Iterator[Box]:
 
 
 @pytest.fixture
-def follower(client: FakeClient, made: Box) -> Iterator[Follower]:
-    """A follower; the test starts it."""
-    following = Follower(client, made.outbox, KEEP, lambda: None, compare_seconds=0.01)  # type: ignore[arg-type]
-    yield following
-    following.stop(10)
+def watcher(client: FakeClient, made: Box) -> Iterator[Watcher]:
+    """A watcher; the test starts it."""
+    watching = Watcher(client, made.outbox, KEEP, lambda: None, compare_seconds=0.01)  # type: ignore[arg-type]
+    yield watching
+    watching.stop(10)
 
 
 @pytest.mark.parametrize("state", [S.SUCCEEDED, S.FAILED, S.CANCELED, S.SKIPPED])
 @pytest.mark.parametrize("stored", [StorageState.AVAILABLE, StorageState.ARCHIVED])
 def test_what_was_missed_is_caught_up(
-    client: FakeClient, made: Box, follower: Follower, state: RunState, stored: StorageState
+    client: FakeClient, made: Box, watcher: Watcher, state: RunState, stored: StorageState
 ) -> None:
     """A run that started and finished while no notifier ran is found, archived or not, however long ago it finished."""
     client.put("r", state, at(days=300), storage_state=stored)
     client.put("s", state, at(days=1), storage_state=stored)
-    follower.compare()
+    watcher.compare()
     assert sorted(made.notices) == [("r", state.value, "pending"), ("s", state.value, "pending")]
 
 
 @pytest.mark.slow
-def test_more_than_a_watch_holds(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_more_than_a_watch_holds(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """All finished runs are found, even more than one watch of the adapter can follow."""
     for number in range(1200):
         client.put(f"r-{number}", S.SUCCEEDED, at(seconds=number + 1))
-    follower.compare()
+    watcher.compare()
     assert len(made.notices) == 1200
 
 
-def test_a_run_that_kfp_tells_late(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_a_run_that_kfp_reports_late(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A run last seen in progress is reported when it has finished, even if its end time is long past by then."""
     client.put("r", S.RUNNING)
     client.put("s", S.SUCCEEDED, at(days=30))
-    follower.compare()
+    watcher.compare()
     client.put("r", S.FAILED, at(hours=1))
-    follower.compare()
+    watcher.compare()
     assert ("r", "FAILED", "pending") in made.notices
 
 
-def test_an_archived_run_that_goes_on(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_an_archived_run_in_progress(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A run that was archived while in progress is reported when it has finished."""
     client.put("r", S.RUNNING, storage_state=StorageState.ARCHIVED)
-    follower.compare()
+    watcher.compare()
     client.put("r", S.SUCCEEDED, at(hours=1))
-    follower.compare()
+    watcher.compare()
     assert made.notices == [("r", "SUCCEEDED", "pending")]
 
 
-def test_a_run_that_was_retried_while_nobody_looked(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_a_run_that_was_retried_between_comparisons(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A run that finished after a retry is reported, even if neither the retry nor its progress was seen."""
     client.put("r", S.FAILED, at(hours=1))
-    follower.compare()
+    watcher.compare()
     client.put("s", S.SUCCEEDED, at(days=1))
-    follower.compare()
+    watcher.compare()
     client.put("r", S.SUCCEEDED, at(days=2))
-    follower.compare()
+    watcher.compare()
     assert made.notices == [("r", "FAILED", "pending"), ("s", "SUCCEEDED", "pending"), ("r", "SUCCEEDED", "pending")]
 
 
-def test_a_run_that_was_terminated(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_a_run_that_was_terminated(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A terminated run, which lists report as failed, is read in full once and reported once as cancelled."""
     client.put("r", S.FAILED, at(hours=1))
     client.terminated.add("r")
     for _ in range(3):
-        follower.compare()
+        watcher.compare()
     assert made.notices == [("r", "CANCELED", "pending")]
     assert client.got == 1
 
 
-def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_a_deleted_run(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A missing run is looked up twice, a minute apart, before it is reported as deleted."""
     client.put("r", S.RUNNING)
-    follower.compare()
+    watcher.compare()
     del client.known["r"]
-    follower.compare()
-    follower.compare()
+    watcher.compare()
+    watcher.compare()
     assert made.notices == []
     made.wait(GONE_SECONDS)
-    follower.compare()
+    watcher.compare()
     assert made.notices == [("r", "DELETED", "pending")]
 
 
 @pytest.mark.parametrize("failing", range(5))
 @pytest.mark.parametrize("error", [KfpUnavailableError, KfpTimeoutError, CannotConnectError])
-def test_a_look_that_fails_is_no_news(
-    client: FakeClient, made: Box, follower: Follower, failing: int, error: type[AdapterError]
+def test_a_failed_read_reports_nothing(
+    client: FakeClient, made: Box, watcher: Watcher, failing: int, error: type[AdapterError]
 ) -> None:
     """If any of the calls fails, a healthy run is not reported, and nothing counts as seen."""
     client.put("r", S.RUNNING)
-    follower.compare()
+    watcher.compare()
     client.put("s", S.SUCCEEDED, at(days=1))
     client.put("t", S.SUCCEEDED, at(days=1, seconds=1))
     made.wait(10 * GONE_SECONDS)
@@ -241,67 +241,67 @@ def test_a_look_that_fails_is_no_news(
 
     client._fail = fail  # type: ignore[method-assign]
     with pytest.raises(error):
-        follower.compare()
+        watcher.compare()
     assert made.outbox.seen_up_to() == BEGIN
-    follower.compare()
+    watcher.compare()
     assert sorted(made.notices) == [("s", "SUCCEEDED", "pending"), ("t", "SUCCEEDED", "pending")]
     assert set(made.outbox.open_runs()) == {"r"}
 
 
-def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """A run missing from the lists is looked up, and is gone only if that returns not found."""
     client.put("r", S.RUNNING)
-    follower.compare()
+    watcher.compare()
     hidden = client.known.pop("r")
     client.put("s", S.SUCCEEDED, at(days=1))
     made.wait(10 * GONE_SECONDS)
     ask, client.get = client.get, lambda *_, **__: (_ for _ in ()).throw(KfpUnavailableError("away"))  # type: ignore[method-assign]
     for _ in range(3):
         with pytest.raises(KfpUnavailableError):
-            follower.compare()
+            watcher.compare()
         made.wait(10 * GONE_SECONDS)
         assert made.outbox.seen_up_to() == BEGIN
     client.get = ask  # type: ignore[method-assign]
     client.known["r"] = hidden
-    follower.compare()
+    watcher.compare()
     assert made.notices == [("s", "SUCCEEDED", "pending")]
 
 
-def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_the_watch_continues_with_what_is_open(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """The watch starts after the first comparison, with the etags of the runs in progress, and records its events."""
     going = client.put("r", S.RUNNING)
     client.events = [RunChanged(client.put("s", S.SUCCEEDED, at(seconds=5)), BEGIN), Heartbeat(True, BEGIN)]
-    assert not follower.hears()
-    follower.start()
+    assert not watcher.is_receiving()
+    watcher.start()
     eventually(lambda: ("s", "SUCCEEDED", "pending") in made.notices)
-    eventually(follower.hears)
+    eventually(watcher.is_receiving)
     where, known = client.watched[0]
     assert where == RunFilter(label_keys=frozenset({"trainingjob_id"}), created_after=BEGIN)
     assert known == {"r": going.etag}
-    assert follower.is_alive()
+    assert watcher.is_alive()
 
 
 def test_the_watch_waits_for_the_first_comparison(
-    client: FakeClient, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    client: FakeClient, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that started before the runs in progress are known would miss them."""
-    monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.watcher._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.failures = [KfpUnavailableError("away") for _ in range(4)]
-    follower.start()
+    watcher.start()
     eventually(lambda: client.watched)
     assert client.failures == []
     assert client.watched[0][1].keys() == {"r"}
 
 
 def test_a_watch_that_is_cut_off_is_begun_again(
-    client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    client: FakeClient, made: Box, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken watch, and a run reported as gone, say nothing about a run; the watch is restarted."""
-    monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.watcher._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.events = [RunGone("r", BEGIN), CannotConnectError("away")]
-    follower.start()
+    watcher.start()
     eventually(lambda: len(client.watched) > 1)
     client.events = [KfpUnavailableError("away")]
     eventually(lambda: len(client.watched) > 2)
@@ -312,20 +312,20 @@ def test_a_watch_that_is_cut_off_is_begun_again(
     assert made.notices == [("r", "CANCELED", "pending")]
 
 
-def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, follower: Follower) -> None:
+def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """Comparing removes old notices, so the outbox stays small."""
     client.put("r", S.SUCCEEDED, at(days=1))
-    follower.compare()
+    watcher.compare()
     made.deliver()
     client.put("s", S.SUCCEEDED, at(days=1) + KEEP + timedelta(seconds=1))
-    follower.compare()
+    watcher.compare()
     assert [run_id for run_id, _, _ in made.notices] == ["s"]
-    follower.compare()
+    watcher.compare()
     assert [run_id for run_id, _, _ in made.notices] == ["s"]
 
 
 def test_an_end_has_its_metrics(
-    client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    client: FakeClient, made: Box, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A finished run is read in full once; if that fails permanently, it is reported without metrics."""
 
@@ -334,12 +334,12 @@ def test_an_end_has_its_metrics(
 
     for run_id in ("r", "s"):
         client.put(run_id, S.RUNNING)
-    follower.compare()
+    watcher.compare()
     client.put("r", S.SUCCEEDED, at(minutes=1), metrics=(RunMetric("정확도", 0.9, "train", "m"),))
-    follower.compare()
-    follower.compare()
+    watcher.compare()
+    watcher.compare()
     assert client.got == 1
     client.put("s", S.SUCCEEDED, at(minutes=1))
     monkeypatch.setattr(client, "get", broken)
-    follower.compare()
+    watcher.compare()
     assert [(one.run_id, one.metrics) for one in made.ledger.notices()] == [("r", {"정확도": 0.9}), ("s", {})]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kfadapter_grpc.auth.issuer_keys import IssuerKeys
 from kfadapter_grpc.auth.signed_tokens import TokenFault, check_audience, check_times, identity_of, read_token
 from kfadapter_grpc.auth.token_review import Reviewer
-from kfadapter_grpc.auth.tokens import keep_newest
+from kfadapter_grpc.auth.tokens import cache_newest
 from kfadapter_grpc.contract.call import Caller, Grant
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.auth.issuer_keys import Fetch
     from kfadapter_grpc.auth.issuers import Issuers, TokenReview
-    from kfadapter_grpc.auth.reloaded import Reloaded
+    from kfadapter_grpc.auth.reloaded_files import Reloaded
     from kfadapter_grpc.auth.token_review import Post
     from kfadapter_grpc.contract.call import Call, Role
     from kfadapter_grpc.contract.identity import Identity
@@ -62,7 +62,7 @@ class SignedBearers:
             keys.stop()
 
     def refresh(self) -> None:
-        """Re-reads the file; the keys of unchanged issuers are kept."""
+        """Re-reads the file; the keys of unchanged issuers stay cached."""
         self.file.refresh()
         if self.file.value is not self._of:
             self._apply()
@@ -92,22 +92,22 @@ class SignedBearers:
         with self._lock:
             if self._keys.get(verified.keys.issuer.issuer) is not verified.keys:
                 return  # the file has changed
-            keep_newest(self._verified, digest, verified, MAX_VERIFIED)
+            cache_newest(self._verified, digest, verified, MAX_VERIFIED)
 
     def _apply(self) -> None:
-        wanted, old = self.file.value, self._keys
-        new = {one.issuer: IssuerKeys(one, self._fetch) for one in wanted.issuers}
-        kept = {name: keys for name, keys in old.items() if name in new and new[name].issuer == keys.issuer}
-        review = wanted.token_review
+        file, old = self.file.value, self._keys
+        new = {one.issuer: IssuerKeys(one, self._fetch) for one in file.issuers}
+        unchanged = {name: keys for name, keys in old.items() if name in new and new[name].issuer == keys.issuer}
+        review = file.token_review
         if review is None or self._reviewer is None or self._reviewer.review != review:
             self._reviewer = Reviewer(review, self._post(review)) if review else None
         with self._lock:
-            self._keys, self._verified, self._of = {**new, **kept}, {}, wanted
+            self._keys, self._verified, self._of = {**new, **unchanged}, {}, file
         for name, keys in old.items():
-            if name not in kept:
+            if name not in unchanged:
                 keys.stop()
         for name, keys in self._keys.items():
-            if self._started and name not in kept:
+            if self._started and name not in unchanged:
                 keys.start()
 
 

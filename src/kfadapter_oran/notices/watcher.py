@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged, RunGone
 from kfadapter_oran.jobs import JOB_LABEL
-from kfadapter_oran.notices.outbox import SeenRun
+from kfadapter_oran.notices.outbox import ObservedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,13 +46,13 @@ _PASSING = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, Stat
 """After these a run is read again; after any other failure it is reported without its metrics."""
 
 
-class Follower:
+class Watcher:
     """Watches runs on its own threads, from `start` to `stop`.
 
     Attributes:
         problem: Why the outbox currently cannot be written; empty if it can.
         compared_at: When all runs were last compared, on the monotonic clock; None if never.
-        heard_at: When the watch last had an event, on the monotonic clock; None if never.
+        received_at: When the watch last had an event, on the monotonic clock; None if never.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Follower:
         Args:
             client: The client of the adapter.
             outbox: Where notices are written.
-            keep: How long delivered notices are kept.
+            keep: The retention of delivered notices.
             written: Called after each.
             compare_seconds: How far apart comparisons are.
             every: Whether runs without a training job are followed, too.
@@ -86,10 +86,10 @@ class Follower:
         self._compared = threading.Event()
         self.problem = ""
         self.compared_at: float | None = None
-        self.heard_at: float | None = None
+        self.received_at: float | None = None
         self._threads = [
-            threading.Thread(target=self._repeat, args=(what, look, pause), name=what, daemon=True)
-            for what, look, pause in (("compare", self.compare, compare_seconds), ("watch", self._watch, 0.0))
+            threading.Thread(target=self._repeat, args=(what, call, pause), name=what, daemon=True)
+            for what, call, pause in (("compare", self.compare, compare_seconds), ("watch", self._watch, 0.0))
         ]
         self._log: FilteringBoundLogger = structlog.get_logger()
 
@@ -111,34 +111,34 @@ class Follower:
         """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
-    def hears(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether the watch had an event recently."""
-        return self.heard_at is not None and time.monotonic() - self.heard_at < SILENT_SECONDS
+        return self.received_at is not None and time.monotonic() - self.received_at < SILENT_SECONDS
 
     def compare(self) -> None:
         """Processes all unfinished runs, all that have finished since the last comparison, and those that are missing.
 
         Raises:
-            AdapterError: A request failed; results until then are kept, and nothing is pruned.
+            AdapterError: A request failed; results until then are stored, and nothing is pruned.
         """
         open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
         newest: datetime | None = None
         for archived in (False, True):
             for run in self._list(states=_LIVE, archived=archived):
-                self._take_listed(run)
+                self._process_listed(run)
                 open_before.discard(run.run_id)
         for archived in (False, True):
             for run in self._list(finished_after=after, archived=archived):
-                self._take_listed(run)
+                self._process_listed(run)
                 open_before.discard(run.run_id)
                 if run.state.is_over and run.finished_at and (newest is None or run.finished_at > newest):
                     newest = run.finished_at
         for run_id in open_before:
-            self._look_for(run_id)
+            self._check_missing(run_id)
         forgotten = self._outbox.complete(newest, self._keep)
         self.compared_at, self.problem = time.monotonic(), ""
         if not self._compared.is_set():
-            self._log.info("following", open_runs=len(self._outbox.open_runs()))
+            self._log.info("watching", open_runs=len(self._outbox.open_runs()))
             self._compared.set()
         if forgotten:
             self._log.info("delivered notices forgotten", notices=forgotten)
@@ -160,14 +160,14 @@ class Follower:
             if not token:
                 return
 
-    def _look_for(self, run_id: str) -> None:
+    def _check_missing(self, run_id: str) -> None:
         """Gets a run that had not finished and is in no list; if not found, it was deleted."""
         try:
             found = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
-            self._tell(self._outbox.miss(run_id))
+            self._log_written(self._outbox.miss(run_id))
         else:
-            self._take_listed(found)
+            self._process_listed(found)
 
     def _watch(self) -> None:
         """Processes the events of a watch, until it fails for good."""
@@ -178,24 +178,24 @@ class Follower:
         known = dict(list(self._outbox.open_runs().items())[-MAX_KNOWN:])
         with closing(self._client.runs.watch(where=where, known_etags=known)) as events:
             for event in events:
-                self.heard_at = time.monotonic()
+                self.received_at = time.monotonic()
                 if isinstance(event, RunChanged):
-                    self._take(event.run)
+                    self._process(event.run)
                 elif isinstance(event, RunGone):
-                    self._tell(self._outbox.miss(event.run_id))
+                    self._log_written(self._outbox.miss(event.run_id))
 
-    def _take_listed(self, run: Run) -> None:
+    def _process_listed(self, run: Run) -> None:
         """Processes a run of a list, which may report a terminated run as failed."""
-        self._take(run, is_sure=run.state is not RunState.FAILED)
+        self._process(run, is_sure=run.state is not RunState.FAILED)
 
-    def _take(self, run: Run, *, is_sure: bool = True) -> None:
+    def _process(self, run: Run, *, is_sure: bool = True) -> None:
         """Processes a run; after a new end the full run is read, once, for its metrics and its true state."""
-        seen = SeenRun.try_of(run, every=self._every)
+        seen = ObservedRun.try_from(run, every=self._every)
         if seen is None:
             return
         if seen.is_over and self._outbox.is_new_end(seen):
             try:
-                seen = SeenRun.try_of(self._client.runs.get(run.run_id), every=self._every) or seen
+                seen = ObservedRun.try_from(self._client.runs.get(run.run_id), every=self._every) or seen
             except RunNotFoundError:
                 if not is_sure:
                     return  # the next comparison handles it as missing
@@ -204,9 +204,9 @@ class Follower:
                     raise
         elif seen.is_over and not is_sure:
             return
-        self._tell(self._outbox.take(seen))
+        self._log_written(self._outbox.record(seen))
 
-    def _tell(self, written: Notice | None) -> None:
+    def _log_written(self, written: Notice | None) -> None:
         if written is not None:
             self._log.info(
                 "notice written",
@@ -217,22 +217,22 @@ class Follower:
             )
             self._written()
 
-    def _repeat(self, what: str, look: Callable[[], None], seconds: float) -> None:
-        """Calls `look` periodically, every `seconds`, with growing pauses while that fails."""
-        failures, said = 0, ""
+    def _repeat(self, what: str, call: Callable[[], None], seconds: float) -> None:
+        """Calls `call` periodically, every `seconds`, with growing pauses while that fails."""
+        failures, previous = 0, ""
         while not self._stopped.is_set():
-            why = self._try(what, look)
+            why = self._try(what, call)
             failures = failures + 1 if why else 0
-            if said and not why:
-                self._log.info(f"{what} works again")
-            said = why
+            if previous and not why:
+                self._log.info(f"{what} succeeds again")
+            previous = why
             pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS) if why else seconds
             self._stopped.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
-    def _try(self, what: str, look: Callable[[], None]) -> str:
-        """Calls `look` once; returns why that failed."""
+    def _try(self, what: str, call: Callable[[], None]) -> str:
+        """Calls `call` once; returns why that failed."""
         try:
-            look()
+            call()
         except AdapterError as error:
             if not self._stopped.is_set():
                 self._log.warning(f"{what} failed", reason=error.reason, message=error.message)
@@ -241,7 +241,7 @@ class Follower:
             self.problem = f"the outbox cannot be written: {error}"
             self._log.error("outbox cannot be written", message=str(error))
             return "OUTBOX"
-        except Exception:  # noqa: BLE001 - a fault of our own must not end the following
+        except Exception:  # noqa: BLE001 - a fault of our own must not end the watching
             if not self._stopped.is_set():
                 self._log.exception(f"{what} failed")
             return "INTERNAL"

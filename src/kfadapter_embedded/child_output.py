@@ -8,7 +8,7 @@ import threading
 from typing import IO
 
 TAIL_BYTES = 8 << 10
-"""How much of what a child wrote last is kept."""
+"""The number of bytes kept of the end of a child's output."""
 _TAIL_SECONDS = 1.0
 
 

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from tests.certificates import CertificateAuthority
 from tests.connecting import connect
-from tests.contract.running import WAIT_SECONDS, Told, eventually, failure
+from tests.contract.running import WAIT_SECONDS, Reported, eventually, failure
 from tests.contract.secrets import every_call
 from tests.contract.tokens import TOKENS, bearer, token_lines
 from tests.scripted_kfp import ScriptedKfp
@@ -124,7 +124,7 @@ def begin(channel: grpc.Channel, method: RpcMethod, metadata: Metadata) -> grpc.
     )
 
 
-def refused(ways: Ways, who: str, method: RpcMethod) -> Told:
+def refused(ways: Ways, who: str, method: RpcMethod) -> Reported:
     """Makes a call that must fail, without a single request to KFP."""
     call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
     it = failure(lambda: list(call) if method.kind is CallKind.STREAM else call.result())  # type: ignore[call-overload]
@@ -161,7 +161,7 @@ def test_without_a_valid_token(refusing_tokens: Ways, path: str, who: str) -> No
     it = refused(refusing_tokens, who, METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     words = {
-        "none": "answers only who has a token",
+        "none": "this adapter requires a token",
         "unknown": "none of this adapter's",
         "expired": "'expired' expired",
     }
@@ -185,7 +185,7 @@ def test_certificate_with_an_unlisted_name(refusing_certificates: Ways, path: st
     """A certificate of the right CA whose name is not listed is denied every RPC."""
     it = refused(refusing_certificates, "unlisted", METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
-    assert "(other, test) may not call" in it.message
+    assert "(other, test) is allowed to call" in it.message
 
 
 @pytest.mark.parametrize("path", READS)

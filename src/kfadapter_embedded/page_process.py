@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.folders import page_note
 
-from .child import piped
+from .child_output import piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
