@@ -12,7 +12,7 @@ import sys
 from contextlib import closing
 
 from kfadapter_console.app import make_app
-from kfadapter_console.process import PageServer
+from kfadapter_console.process import serving
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE
 
@@ -24,7 +24,7 @@ def main() -> None:
         os.environ.pop(name, None)
     listener, client = socket.socket(fileno=int(number)), Client(target, tls=False)
     app = make_app(client, hosts=[], max_upload_bytes=int(max_upload_bytes))
-    with PageServer(app, listener), closing(client):
+    with serving(app, listener), closing(client):
         sys.stdin.buffer.read()
 
 

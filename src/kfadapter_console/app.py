@@ -58,9 +58,6 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
     return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
 
 
-# --- login and health -----------------------------------------------------------------------------------------------
-
-
 def _login_form(request: Request) -> Response:
     return page.render(
         request, "login.html", next=page.local(request.query_params.get("next", "/")), form=page.Form({})

@@ -4,16 +4,17 @@ import hmac
 import json
 import math
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -26,8 +27,9 @@ from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json, Task
 from kfadapter_grpc.folding import counted
+from kfadapter_grpc.graph import Node, graph_of, svg
 from kfadapter_grpc.times import elapsed, shown_age, shown_duration
 
 STATIC = Path(__file__).parent / "static"
@@ -39,6 +41,8 @@ MAX_FIELDS = 1000
 _LONGEST_VALUE = 2000
 _WRONG_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 T = TypeVar("T")
+Names: TypeAlias = tuple[str, ...]
+"""The name of a declared task, after those of its groups."""
 
 
 def sessions(request: Request) -> Sessions:
@@ -227,6 +231,23 @@ def length_of(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
     return "" if took is None else shown_duration(took)
 
 
+def picture(
+    tasks: Sequence[Task],
+    title: str,
+    states: Mapping[Names, str] | None = None,
+    words: Mapping[Names, str] | None = None,
+    *,
+    closed: Collection[Names] = (),
+    where: str = "",
+    link: Callable[[Node], str] | None = None,
+    ids: str = "box-",
+) -> Markup:
+    """Draws declared tasks with their states; they lead to their details on the page `where`, or where `link` says."""
+    graph = graph_of(tasks, states=words, closed=closed)
+    link = link or (lambda node: f"{where}#task-{'/'.join(node.path)}")
+    return Markup(svg(graph, title, embedded=True, states=states, link=link, ids=ids))  # noqa: S704  it escapes
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("kfadapter_console"),
     autoescape=True,
@@ -236,4 +257,4 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters.update(value=shown_value, exact=exact, duration=shown_duration, length=length_of, counted=counted)
 TEMPLATES.filters["age"] = lambda moment: shown_age(moment, datetime.now(timezone.utc))
-TEMPLATES.globals.update(icons=ICONS, link=link)
+TEMPLATES.globals.update(icons=ICONS, link=link, picture=picture)

@@ -3,10 +3,10 @@
 import re
 import uuid
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from io import BytesIO
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO
 
-from markupsafe import Markup
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,10 +27,8 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.pipelines import IfExists, Pipeline, PipelineVersion
 from kfadapter_grpc.contract.spec import ParameterType, SpecSummary, Task
-from kfadapter_grpc.graph import Graph, Node, graph_of, svg
 from kfadapter_grpc.pipeline_yaml import write_yaml
 
-Path: TypeAlias = tuple[str, ...]
 EXAMPLE = page.STATIC / "train.yaml"
 """A pipeline for first steps, which is examples/train.yaml."""
 YAML_BYTES = 1024 * 1024
@@ -59,7 +57,8 @@ _NO_PYTHON = (
 )
 
 
-def show_list(request: Request) -> Response:
+def show_list(request: Request, upload: page.Form | None = None, status: int = HTTPStatus.OK) -> Response:
+    """Shows the pipelines that match, and the form of an upload."""
     where = {name: request.query_params.get(name, "") for name in ("name", "tags", "order", "page")}
 
     def read() -> Page[Pipeline]:
@@ -69,20 +68,25 @@ def show_list(request: Request) -> Response:
         return some.page(where["page"])
 
     found, problem = page.listed(read)
-    form, upload = page.Form(where), _empty_form()
-    return page.render(request, "pipelines.html", found=found, where=where, problem=problem, form=form, upload=upload)
+    return page.render(
+        request,
+        "pipelines.html",
+        status,
+        found=found,
+        where=where,
+        problem=problem,
+        form=page.Form(where),
+        upload=upload or page.Form({"once": str(uuid.uuid4())}),
+    )
 
 
-# --- one pipeline ---------------------------------------------------------------------------------------------------
-
-
-def show(request: Request) -> Response:
+def show(request: Request, edit: page.Form | None = None, status: int = HTTPStatus.OK) -> Response:
     """Shows a pipeline and one of its versions, by default the latest."""
     client, query = page.client(request), request.query_params
     pipeline, asked = _found(request, client)
     version, edited = asked or pipeline.latest_version, asked or pipeline
-    spec = version.spec if version and version.spec else SpecSummary()
     versions = client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=page.PAGE_SIZE)
+    spec = version.spec if version and version.spec else SpecSummary()
     values = {
         "display_name": edited.display_name if edited.display_name != edited.name else "",
         "tags": "\n".join(map("=".join, edited.tags.items())),
@@ -90,18 +94,18 @@ def show(request: Request) -> Response:
     return page.render(
         request,
         "pipeline.html",
+        status,
         pipeline=pipeline,
         version=version,
         versions=versions.page(query.get("page", "")),
         spec=spec,
         types=TYPES,
-        picture=picture(graph_of(spec.tasks), pipeline.name, link=lambda node: f"#task-{'/'.join(node.path)}"),
         tasks=[*named(spec.tasks)],
         query=query,
         not_kept=[name for name in _UPLOAD if name in query.getlist("not_kept")],
-        where=request.url.path,
-        edit=page.Form(values),
-        upload=_empty_form(name=pipeline.name, fixed="1"),
+        where=request.url.path.removesuffix("/update"),
+        edit=edit or page.Form(values),
+        upload=page.Form({"once": str(uuid.uuid4()), "name": pipeline.name, "fixed": "1"}),
     )
 
 
@@ -116,16 +120,11 @@ def _version(client: Client, pipeline_id: str, version_id: str) -> PipelineVersi
     return client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=version_id)
 
 
-def named(tasks: Iterable[Task], above: Path = ()) -> Iterator[tuple[Path, Task]]:
+def named(tasks: Iterable[Task], above: page.Names = ()) -> Iterator[tuple[page.Names, Task]]:
     """Yields declared tasks with their names and those of their groups."""
     for task in tasks:
         yield (*above, task.name), task
         yield from named(task.tasks, (*above, task.name))
-
-
-def picture(graph: Graph, title: str, **options: Any) -> Markup:  # noqa: ANN401  those of `svg`
-    """Draws a graph as a part of a page."""
-    return Markup(svg(graph, title, embedded=True, **options))  # noqa: S704  it escapes all texts
 
 
 def show_file(request: Request) -> Response:
@@ -142,14 +141,6 @@ def show_file(request: Request) -> Response:
         text = file.getvalue().decode() if style == "yaml" else ""
         return page.render(request, "yaml.html", version=version, text=text, most=YAML_BYTES)
     return page.attachment([file.getvalue()], f"{version.name}.{style}", f"application/{style}")
-
-
-# --- changes --------------------------------------------------------------------------------------------------------
-
-
-def _empty_form(**values: str) -> page.Form:
-    """Returns what the form of an upload holds at first."""
-    return page.Form({"once": str(uuid.uuid4())} | values)
 
 
 def upload(request: Request, form: FormData) -> Response:
@@ -177,20 +168,16 @@ def upload(request: Request, form: FormData) -> Response:
     except AdapterError as error:
         about = next((_FIELDS[kind] for kind in _FIELDS if isinstance(error, kind)), "")
         shown = page.Form(values | {"once": str(uuid.uuid4())}, page.problems_of(error, _UPLOAD, about))
-        return _refused(request, error, title="Upload a pipeline", form="upload_form.html", upload=shown)
+        return show_list(request, shown, http_status(error))
     outcome = "unchecked" if stored.duplicate_check_skipped else "new" if stored.version_created else "same"
     where = ("pipelines", stored.pipeline.pipeline_id, "versions", stored.version.pipeline_version_id)
     return page.back(page.link(*where, uploaded=outcome, not_kept=stored.not_kept))
 
 
-def _refused(request: Request, error: AdapterError, **values: object) -> Response:
-    return page.render(request, "form.html", http_status(error), **values)
-
-
 def update(request: Request, form: FormData) -> Response:
     """Changes the display name and the tags of a pipeline or of a version."""
     calls, asked = page.client(request).pipelines, request.path_params
-    values, where = page.texts_of(form), request.url.path.removesuffix("/update")
+    values = page.texts_of(form)
     try:
         shown, tags = values.get("display_name", ""), page.pairs(values.get("tags", ""), "tags")
         if version_id := asked.get("version_id"):
@@ -199,9 +186,8 @@ def update(request: Request, form: FormData) -> Response:
         else:
             calls.update(pipeline_id=asked["pipeline_id"], display_name=shown, tags=tags)
     except AdapterError as error:
-        edit = page.Form(values, page.problems_of(error, ["display_name", "tags"]))
-        return _refused(request, error, title="Edit", form="edit_form.html", edit=edit, where=where)
-    return page.back(where)
+        return show(request, page.Form(values, page.problems_of(error, values)), http_status(error))
+    return page.back(request.url.path.removesuffix("/update"))
 
 
 def ask_delete(request: Request) -> Response:
@@ -235,26 +221,14 @@ def delete(request: Request, form: FormData) -> Response:
     return page.back("/pipelines")
 
 
-# --- two versions ---------------------------------------------------------------------------------------------------
-
-
 def compare(request: Request) -> Response:
     """Shows what changed from one version of a pipeline to another."""
     client, pipeline_id = page.client(request), request.path_params["pipeline_id"]
     versions = [_version(client, pipeline_id, request.query_params.get(name, "")) for name in ("before", "after")]
     changes = compare_specs(*(version.spec or SpecSummary() for version in versions))
     states = {tuple(one.name.split("/")): one.change.value for one in changes if one.kind is PartKind.TASK}
-    pictures = []
-    for number, version in enumerate(versions):
-        where = page.link("pipelines", pipeline_id, "versions", version.pipeline_version_id)
-        graph = graph_of(version.spec.tasks if version.spec else (), states=states)
-
-        def link(node: Node, where: str = where) -> str:
-            return f"{where}#task-{'/'.join(node.path)}"
-
-        pictures.append(picture(graph, version.name, states=states, link=link, ids=f"{number}-"))
     return page.render(
-        request, "compare_versions.html", versions=versions, pictures=pictures, changes=changes, missing=MISSING
+        request, "compare_versions.html", versions=versions, states=states, changes=changes, missing=MISSING
     )
 
 

@@ -6,11 +6,11 @@ import socket
 import ssl
 import sys
 import threading
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
-from typing_extensions import Self
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kfadapter_console.app import make_app
@@ -42,7 +42,7 @@ def run(client: Client, options: ConsoleOptions) -> None:
             max_upload_bytes=options.max_upload_bytes,
         )
         tls = _tls(options) if options.tls_certificate else None
-        stages.enter_context(PageServer(app, listener, tls))
+        stages.enter_context(serving(app, listener, tls))
         stages.enter_context(closing(client))  # first of all, as that ends the calls of live pages
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}\n")
@@ -50,40 +50,35 @@ def run(client: Client, options: ConsoleOptions) -> None:
         signals.wait()
 
 
-class PageServer:
+@contextmanager
+def serving(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     """Serves an application on a listening socket while entered."""
-
-    def __init__(self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        self._listener = listener
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                ws="none",
-                loop="asyncio",
-                http=_Connection,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=MAX_REQUESTS,
-                timeout_keep_alive=IDLE_SECONDS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
-        )
-        self._server.config.load()
-        self._server.config.ssl = tls
-
-    def __enter__(self) -> Self:
-        # It repeats the traceback of what app.py logs with the request, and reports every malformed request.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="page", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(2 * STOP_SECONDS + 1)
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        loop="asyncio",
+        http=_Connection,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_REQUESTS,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    config.load()
+    config.ssl = tls
+    # It repeats the traceback of what app.py logs with the request, and reports every malformed request.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name="page", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(2 * STOP_SECONDS + 1)
 
 
 class _Connection(H11Protocol):

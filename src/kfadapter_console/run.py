@@ -15,14 +15,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from kfadapter_console import live, page
-from kfadapter_console.pipelines import named, picture
+from kfadapter_console.pipelines import named
 from kfadapter_console.plots import outputs_of, pictures_of
 from kfadapter_grpc.client import Client, RunArtifact
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.folding import Row, combined, counted, folded_tasks, progress, rows_of
-from kfadapter_grpc.graph import STYLE, Node, graph_of
+from kfadapter_grpc.graph import STYLE, Node
 from kfadapter_grpc.version import installed_version
 
 MAX_ROWS = 300
@@ -30,7 +30,6 @@ MAX_ROWS = 300
 _MAX_DRAWN = 100
 """Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
 _MAX_RESULTS, _MAX_PICTURES, _MAX_TROUBLED = 100, 8, 3
-Names: TypeAlias = tuple[str, ...]
 Line: TypeAlias = tuple[Row, int, int, str, bool]
 """A row of the table of tasks: see `_lines`."""
 
@@ -149,16 +148,16 @@ def graph(
     where: Callable[[Node, Sequence[Row]], str] = lambda *_: "",
 ) -> Markup:
     """Draws declared tasks with their states; a closed group is one box, which leads to `where`."""
-    found: defaultdict[Names, list[Row]] = defaultdict(list)
+    found: defaultdict[page.Names, list[Row]] = defaultdict(list)
     for row in flat(rows):
         found[row.names].append(row)
     outcomes = {names: _outcome(some) for names, some in found.items()}
-    words = {names: words for names, (_, words) in outcomes.items() if words}
-    closed_names = [tuple(path.split("/")) for path in closed]
-    return picture(
-        graph_of(declared, states=words, closed=closed_names),
+    return page.picture(
+        declared,
         f"Tasks of {run.display_name}",
-        states={names: state for names, (state, _) in outcomes.items()},
+        {names: state for names, (state, _) in outcomes.items()},
+        {names: words for names, (_, words) in outcomes.items() if words},
+        closed=[tuple(path.split("/")) for path in closed],
         link=lambda node: where(node, found[node.path]),
     )
 

@@ -117,15 +117,12 @@ def act(request: Request, form: FormData) -> Response:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     chosen = _chosen(form.getlist("run"))
 
-    def change(run_id: str) -> AdapterError | None:
+    failures: dict[str, AdapterError] = {}
+    for run_id in chosen:
         try:
             getattr(runs, verb)(run_id)
         except AdapterError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        failures = {run_id: error for run_id, error in zip(chosen, threads.map(change, chosen), strict=True) if error}
+            failures[run_id] = error
     if failures and len(chosen) == 1:
         raise failures[chosen[0]]
     if failures:
@@ -154,9 +151,6 @@ def ask_delete(request: Request) -> Response:
 
 def _chosen(values: Iterable[object]) -> list[str]:
     return list(dict.fromkeys(str(value) for value in values if value))[:_MAX_CHOSEN]
-
-
-# --- recurring runs and experiments -----------------------------------------------------------------------------------
 
 
 def show_recurring(request: Request) -> Response:

@@ -66,9 +66,6 @@ def _values(request: Request, client: Client, run: Run, task: RunTask) -> dict[s
     }
 
 
-# --- logs ------------------------------------------------------------------------------------------------------------
-
-
 def _log(client: Client, run: Run, task: RunTask, attempt: int) -> tuple[str, str]:
     """Returns the end of a log, and what is to be said about it."""
     if task.kind.is_group:
@@ -136,9 +133,6 @@ def download_log(request: Request) -> Response:
     run, task = _find(request, client)
     pieces = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=_attempt(request))
     return page.attachment(pieces, f"{task.display_name or task.name}.log", "text/plain; charset=utf-8")
-
-
-# --- artifacts -------------------------------------------------------------------------------------------------------
 
 
 def show_artifact(request: Request) -> Response:

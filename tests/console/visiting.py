@@ -16,7 +16,7 @@ import urllib3
 from urllib3.filepost import encode_multipart_formdata
 
 from kfadapter_console.app import make_app
-from kfadapter_console.process import PageServer
+from kfadapter_console.process import serving
 from kfadapter_console.security import POLICY
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.daemon.listening import bound_socket
@@ -232,7 +232,7 @@ def page(
     app = make_app(client, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
     with (
         closing(bound_socket("127.0.0.1:0", "--listen")) as listener,
-        PageServer(app, listener),
+        serving(app, listener),
         closing(client),
     ):
         yield Visitor(f"http://127.0.0.1:{listener.getsockname()[1]}")
