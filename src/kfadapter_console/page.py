@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -179,9 +179,7 @@ def request_id(form: FormData) -> str:
 
     A form has a hidden field `once`, which differs each time the form is opened.
     """
-    fields = [
-        (name, f"{one.filename} {one.size}" if isinstance(one, UploadFile) else one) for name, one in form.multi_items()
-    ]
+    fields = [(name, getattr(one, "filename", one), getattr(one, "size", 0)) for name, one in form.multi_items()]
     return str(uuid.uuid5(uuid.NAMESPACE_URL, repr(fields)))
 
 

@@ -93,9 +93,7 @@ def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, o
         **_shown(run, rows, list(_lines(rows, unfolded)), MAX_ROWS),
         "picture": graph(run, rows, declared, closing - unfolded, where) if declared else "",
         "unfold": unfold,
-        "live": None
-        if run.state.is_over
-        else page.link("runs", run.run_id, "live", etag=run.etag, unfold=sorted(unfolded)),
+        "live": page.link("runs", run.run_id, "live", etag=run.etag, unfold=sorted(unfolded)),
         "pictures": [*islice(pictures_of(outputs_of(run)), _MAX_PICTURES)],
         "most": _MAX_RESULTS,
         "most_troubled": _MAX_TROUBLED,
