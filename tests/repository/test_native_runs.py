@@ -154,7 +154,7 @@ SAID = {
         "for-loop-1[0]/tell OMITTED container\n"
         "for-loop-1[1]/tell OMITTED container\n"
         "for-loop-1[2]/tell OMITTED container",
-        f"task 'for-loop-1[1]/div' failed: {EXIT_1}; {LOG.format('for-loop-1[1]/div')}",
+        f"task 'for-loop-1[1]/div' failed: {EXIT_1}; " + LOG.format("'for-loop-1[1]/div'"),
     ),
     ("loops", "succeeded"): Said(
         "SUCCEEDED",

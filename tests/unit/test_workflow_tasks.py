@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shlex
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -158,6 +159,14 @@ def test_the_first_cause_comes_first() -> None:
         "task 'group/train' failed: Error (exit code 3); `kfadapter logs r group/train` shows its log; "
         "also failed: 'group/x'"
     )
+
+
+def test_the_command_that_shows_a_log() -> None:
+    """Shells take it as one word, whatever the name of the task."""
+    named: dict[str, object] = {"taskInfo": {"name": "Left side"}}
+    failed = Task("train", phase="Failed", message="Error (exit code 1)", spec=named)
+    why = _read(Task("each", "loop", (failed,), phase="Failed")).why_failed("r")
+    assert shlex.split(why.split("`")[1]) == ["kfadapter", "logs", "r", "each[0]/Left side"]
 
 
 def test_an_iteration_that_failed() -> None:

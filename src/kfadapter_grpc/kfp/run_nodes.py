@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -141,7 +142,7 @@ class RunNodes:
         if not EXIT_CODE.fullmatch(failure.reason):
             return ""
         if failure.task_id and failure.iteration is None:
-            return f"; `kfadapter logs {run_id} {paths[failure.task_id]}` shows its log"
+            return f"; `{shlex.join(['kfadapter', 'logs', run_id, paths[failure.task_id]])}` shows its log"
         return f"; `kubectl logs -n {self.namespace or 'NAMESPACE'} {failure.pod} -c main` shows its log"
 
 
