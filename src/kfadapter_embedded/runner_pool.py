@@ -70,8 +70,8 @@ class RunnerPool:
         self._tell = report
         self._room = most_at_once
         cores = os.cpu_count() or 1
-        # One more than there are cores: a slot is reused only after the results of its task are stored.
-        self._slots = Slots(cores + 1, max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
+        # More would only slow each other down: those that wait for something make room.
+        self._slots = Slots(max(2, cores), max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
         self._how = {"strict": strict, "steps": steps.value}
         self._command = tuple(command)
         self._lock = threading.Lock()
