@@ -110,15 +110,15 @@ _WAYS_OUT: dict[int, tuple[str, str]] = {
     HTTPStatus.BAD_REQUEST: ("This cannot be done", "Go back and change what was entered."),
     HTTPStatus.UNAUTHORIZED: ("Log in first", "Your login has ended; what you entered was not sent on."),
     HTTPStatus.FORBIDDEN: ("Not permitted", "Log in with a token that may do this, or ask those who run the adapter."),
-    HTTPStatus.NOT_FOUND: ("Not found", "It may have been deleted since. Look for it in the lists above."),
-    HTTPStatus.CONFLICT: ("This cannot be done now", "Look at its present state, which may have changed since."),
+    HTTPStatus.NOT_FOUND: ("Not found", "It may have been deleted since. Search for it in the lists above."),
+    HTTPStatus.CONFLICT: ("This cannot be done now", "Check its current state, which may have changed since."),
     HTTPStatus.TOO_MANY_REQUESTS: ("Too much at once", "Wait for some seconds, then try again."),
     HTTPStatus.NOT_IMPLEMENTED: ("Kubeflow Pipelines cannot do this", "A newer one may."),
     HTTPStatus.SERVICE_UNAVAILABLE: (
         "Unreachable",
-        "This page looks again every few seconds, and shows what you wanted once there is an answer.",
+        "This page retries every few seconds, and continues once there is a response.",
     ),
-    HTTPStatus.GATEWAY_TIMEOUT: ("No answer in time", "Try again; Health shows what is slow."),
+    HTTPStatus.GATEWAY_TIMEOUT: ("No response in time", "Try again; Health shows what is slow."),
 }
 """What an error's page is titled, and what to do, by its status."""
 _PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
@@ -146,7 +146,7 @@ def _failed(request: Request, error: Exception) -> Response:
         case _:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
             status, title = HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed"
-            advice = "That is a defect of kfadapter. The output of its process says why."
+            advice = "That is a defect of kfadapter. The output of its process has the cause."
     came_from = urlsplit(request.headers.get("referer", ""))
     is_ours = came_from.netloc == request.url.netloc
     sent: list[tuple[str, object]] = getattr(request.state, "sent", [])

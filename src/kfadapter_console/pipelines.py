@@ -210,7 +210,7 @@ def ask_delete(request: Request) -> Response:
 
 
 def delete(request: Request, form: FormData) -> Response:
-    """Deletes a pipeline with as many versions as the user was told, or one version."""
+    """Deletes a pipeline with the number of versions that the user confirmed, or one version."""
     calls, pipeline_id = page.client(request).pipelines, request.path_params["pipeline_id"]
     if version_id := request.path_params.get("version_id"):
         calls.delete_version(pipeline_id=pipeline_id, pipeline_version_id=version_id)

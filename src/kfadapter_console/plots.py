@@ -14,7 +14,7 @@ MAX_CATEGORIES = 30
 SIZE = 300
 """Pixels of each axis."""
 _MAX_POINTS = 500
-"""Of one curve; more could not be told apart."""
+"""Of one curve; more could not be distinguished."""
 _SHADES = 5
 _SYMBOLS = "●■◆▲▼○□◇△▽"
 """The markers of ten series, so that colour alone never tells them apart."""

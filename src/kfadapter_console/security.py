@@ -2,7 +2,7 @@
 
 A page on loopback is reachable from every site that the same browser shows. So the name in `Host` must be one of
 ours (DNS rebinding), a request that changes something must come from our own pages (`Origin`, `Sec-Fetch-Site`, and a
-CSRF token bound to the session's cookie), other sites may link to a page but not load one, and every answer carries a
+CSRF token bound to the session's cookie), other sites may link to a page but not load one, and every response carries a
 Content-Security-Policy that allows our own script and style sheet only.
 """
 
@@ -46,7 +46,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-"""On every answer that does not set them itself."""
+"""On every response that does not set them itself."""
 HEALTH_PATH = "/healthz"
 """What probes ask, under any name: it says only that the page is served."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -91,7 +91,7 @@ class Sessions:
 
 
 class Guard:
-    """Checks each request before the application sees it, and completes the headers of each answer."""
+    """Checks each request before the application sees it, and completes the headers of each response."""
 
     def __init__(self, app: ASGIApp, *, hosts: Iterable[str], read_only: bool, max_upload_bytes: int) -> None:
         self._app = app

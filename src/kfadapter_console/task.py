@@ -77,7 +77,7 @@ def _log(client: Client, run: Run, task: RunTask, attempt: int) -> tuple[str, st
             size += len(piece)
             kept = (kept + piece)[-SHOWN_LOG_BYTES:]
             if size > _MAX_READ_BYTES:
-                notes.append("The log is long and goes on; download it to see its end.")
+                notes.append("The log is long and continues; download it to see its end.")
                 break
     except AdapterError as error:
         notes.append(error.message)

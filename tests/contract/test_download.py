@@ -135,7 +135,7 @@ def test_kfps_faults_come_before_any_message(adapter: Running, kfp: ScriptedKfp)
     stream = adapter.stub.Download(REQUEST)
     error = failure(lambda: next(stream))
     assert error.reason == "KFP_ERROR"
-    assert "no JSON" in error.message
+    assert "not JSON" in error.message
 
 
 def test_a_fault_on_the_way_ends_the_stream(serve: Serve) -> None:

@@ -472,7 +472,7 @@ def test_loop_over_artifacts() -> None:
 def test_loop_over_no_list() -> None:
     """A loop over something else fails with a message."""
     outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": "{}"}}}}, Leaves())
-    assert outcome.told() == "task a failed: the loop goes over {}, which is no list"
+    assert outcome.told() == "task a failed: the loop iterates over {}, which is not a list"
 
 
 @pytest.mark.parametrize(("raw", "count"), [('"[1, 2]"', 2), ('"{}"', 0), ('"null"', 0)])

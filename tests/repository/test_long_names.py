@@ -43,7 +43,7 @@ def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: Pipelines) 
     """128 bytes fit a pipeline: with a shorter version name it is stored, without one its creation is undone."""
     name = _name(42) + "ab"
     error = _refused(repository, UploadPipelineMetadata(name), "metadata.version_name")
-    assert "the pipeline's, if a first version was given none" in error.message
+    assert "the pipeline's, if a first version has none" in error.message
     assert _listed(repository, name) == ()
     _upload(repository, UploadPipelineMetadata(name, "1"))
     assert _listed(repository, name) == (name,)

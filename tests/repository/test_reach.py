@@ -21,7 +21,7 @@ STOPS = {
     "a login page": (Stage.CREDENTIALS, "login page", "credentials"),
     "a redirect to a login": (Stage.CREDENTIALS, "login page", "credentials"),
     "another web page": (Stage.API, "web page", "KFADAPTER_KFP_URL"),
-    "another API": (Stage.API, "not by Kubeflow Pipelines", "KFADAPTER_KFP_URL"),
+    "another API": (Stage.API, "not that of Kubeflow Pipelines", "KFADAPTER_KFP_URL"),
     "an empty server": (Stage.API, "HTTP 404", "/pipeline"),
     "unwell": (Stage.API, "HTTP 500", "log"),
     "unauthenticated": (Stage.CREDENTIALS, "HTTP 401", "credentials"),

@@ -301,7 +301,7 @@ def test_which_tasks_hang(kfp: RunsKfp, runs: Runs) -> None:
     [
         ({"pipeline_runtime": {"workflow_manifest": "no JSON"}}, "cannot be read"),
         ({"pipeline_runtime": {"workflow_manifest": '{"status": {"offloadNodeStatusVersion": "x"}}'}}, "database"),
-        ({"pipeline_runtime": 7}, "cannot be understood"),
+        ({"pipeline_runtime": 7}, "an invalid response"),
     ],
 )
 def test_a_manifest_that_cannot_be_read(kfp: RunsKfp, runs: Runs, answer: dict[str, object], says: str) -> None:

@@ -358,7 +358,7 @@ def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: Runs, fault: str)
     assert len(kfp.posts()) == 1
 
 
-@pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "look for")])
+@pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "check ")])
 def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: Runs, request_id: str, advice: str) -> None:
     """The error says that the outcome is unknown, what to do, and the id that the run would have."""
     kfp.faults = [Fault(stored=False, behaviour=resets())]

@@ -312,7 +312,7 @@ def test_pod_gone(stage: Stage) -> None:
     stage.kfp.on("GET", ROUTE, NO_FILE)
     stage.kubernetes.on("GET", POD_LOG, kubernetes_refuses(404, f'pods "{POD}" not found'))
     message = stage.fails(UnsupportedByKfpError, inside=True)
-    assert "its pod is gone" in message
+    assert "its pod was deleted" in message
     assert "archiveLogs: true" in message
     assert "kubectl" not in message
 

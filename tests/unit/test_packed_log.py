@@ -79,8 +79,8 @@ def test_empty_responses(body: bytes) -> None:
         (b'{"data":"' + base64.b64encode(gzip.compress(TEXT)[:-4]) + b'"}', "cut short"),
         (b'{"data":"' + base64.b64encode(b"\x1f\x8bnothing") + b'"}', "damaged"),
         (b'{"data":"abc', "cut short"),
-        (b"<html>", "something else"),
-        (b" " * 10_000, "something else"),
+        (b"<html>", "no archived log"),
+        (b" " * 10_000, "no archived log"),
     ],
 )
 def test_broken_responses(body: bytes, words: str) -> None:

@@ -59,7 +59,7 @@ logging.getLogger("celpy").setLevel(logging.CRITICAL)
 
 
 class CelError(Exception):
-    """An expression cannot be parsed or evaluated; the message says why."""
+    """An expression cannot be parsed or evaluated; the message has the reason."""
 
 
 def evaluated(text: str, variables: Mapping[str, JsonValue]) -> JsonValue:

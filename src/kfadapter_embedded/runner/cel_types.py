@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CheckError(Exception):
-    """An expression has wrong types or an unknown name; the message says which."""
+    """An expression has wrong types or an unknown name; the message names it."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Exit:
 
 
 class StartError(Exception):
-    """A command could not be executed to its end; the message says why."""
+    """A command could not be executed to its end; the message has the reason."""
 
 
 Start: TypeAlias = Callable[[Command, "TaskLog"], Exit]

@@ -22,7 +22,7 @@ _FIELDS = {
 
 
 class ConditionError(Exception):
-    """The condition cannot be evaluated; the message says why."""
+    """The condition cannot be evaluated; the message has the reason."""
 
 
 def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:

@@ -76,7 +76,7 @@ def find_engine(environment: Mapping[str, str]) -> Engine:
         try:
             return _reached(place)
         except _FAULTS as fault:
-            faults.append(f"{place} does not answer ({_words(fault)})")
+            faults.append(f"{place} does not respond ({_words(fault)})")
     raise NoEngineError("; ".join(faults) or "neither Docker nor Podman was found")
 
 
@@ -154,7 +154,7 @@ class Containers:
                 if not _has(client, image):
                     raise StartError(
                         f"image {image} cannot be pulled: {_words(fault)}. Check its name, and log in with "
-                        "`docker login` or `podman login` if its registry asks for it"
+                        "`docker login` or `podman login` if its registry requires it"
                     ) from None
                 log.note(f"{image} cannot be pulled ({_words(fault)}): uses the one that is here")
             else:
@@ -253,7 +253,7 @@ class Containers:
             client.start(helper)
             client.wait(helper)
         except _FAULTS as fault:
-            log.note(f"what it wrote belongs to another user, and stays so: {_words(fault)}")
+            log.note(f"its files belong to another user, and cannot be changed: {_words(fault)}")
         finally:
             with suppress(*_FAULTS):
                 client.remove_container(helper, force=True, v=True)

@@ -48,7 +48,7 @@ _START = Path(__file__).with_name("start")
 _START_MODULE = "kfadapter_task_start"
 
 ARTIFACT_STORES = "KFADAPTER_ARTIFACT_STORES"
-"""The variable of the adapter's setting that says how object stores are reached."""
+"""The variable of the adapter's setting that configures the object stores."""
 VARIABLE = "KFADAPTER_FAMILY"
 """The variable that holds which run and which task a process belongs to, for example `4f6c/7`."""
 ENGINE_NOTE = "engine.json"

@@ -159,7 +159,7 @@ def _download(uri: str, folder: Path) -> None:
 
 
 _HOW = (
-    f"Stores are reached as the file says that {ARTIFACT_STORES} names, or with the credentials in the environment "
+    f"Stores are accessed as configured in the file of {ARTIFACT_STORES}, or with the credentials in the environment "
     "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS)"
 )
 

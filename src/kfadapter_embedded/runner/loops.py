@@ -30,7 +30,7 @@ def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]
             return found
         if isinstance(given, str):
             return []  # the text of another value has no items
-    raise ValueFaultError(f"the loop goes over {as_text(given)[:100]}, which is no list")
+    raise ValueFaultError(f"the loop iterates over {as_text(given)[:100]}, which is not a list")
 
 
 def with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values, origin: Origin) -> Values:

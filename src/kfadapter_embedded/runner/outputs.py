@@ -157,7 +157,7 @@ class Outputs:
         try:
             transfer(written, path, move=not custom)
         except ValueFaultError as error:
-            raise ValueFaultError(f"its output {name!r} cannot be kept: {error}") from None
+            raise ValueFaultError(f"its output {name!r} cannot be stored: {error}") from None
         return str(path)
 
 

@@ -114,7 +114,7 @@ def _reasons(
         yield reason, ""
     elif in_container(container, steps):
         if no_engine:
-            yield f"{_kind(container)}, and no container engine answers: {no_engine}", _START_ONE
+            yield f"{_kind(container)}, and no container engine responds: {no_engine}", _START_ONE
     elif needs_image(container) and (is_containerized(container) or not _is_here(container)):
         yield f"{_kind(container)}, which this machine does not have", _IN_CONTAINERS
 

@@ -205,7 +205,7 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
 
 @contextmanager
 def _deadline(seconds: float) -> Iterator[threading.Event]:
-    """Stops the run after some seconds, 0 for never, as a termination does; the event says whether it did."""
+    """Stops the run after some seconds, 0 for never, as a termination does; the event reports whether it did."""
     is_over = threading.Event()
 
     def stop() -> None:

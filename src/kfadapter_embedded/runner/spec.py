@@ -21,7 +21,7 @@ _RETRY_LIMIT_SECONDS = 3600.0
 
 
 class SpecError(Exception):
-    """The spec cannot be run; the message says why."""
+    """The spec cannot be run; the message has the reason."""
 
 
 class _Message(msgspec.Struct, rename="camel"):

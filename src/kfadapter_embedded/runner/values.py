@@ -27,7 +27,7 @@ _MOST_SHOWN = 100
 
 
 class ValueFaultError(Exception):
-    """A value is not valid for its use; the message says which and why."""
+    """A value is not valid for its use; the message has the value and the reason."""
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class ArtifactBytes:
         location = Location.of(artifact.uri)
         if self._stores is None:
             raise errors.ArtifactNotReadableError(
-                f"it lies in an object store ({scheme}://{location.bucket}), and the adapter is configured for none; "
+                f"it is in an object store ({scheme}://{location.bucket}), and the adapter is configured for none; "
                 "its operator can name the store in a file and set artifact_stores to it"
             )
         return self._stores.open(location, session, call)

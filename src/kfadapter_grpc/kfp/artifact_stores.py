@@ -155,7 +155,7 @@ def read_places(data: bytes) -> Places:
     """Reads the file; JSON is YAML, too.
 
     Raises:
-        ValueError: It is invalid; the text says why.
+        ValueError: It is invalid; the text has the reason.
     """
     try:
         found = msgspec.convert(_lower(yaml.safe_load(data)), _File)

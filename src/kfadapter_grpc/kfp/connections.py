@@ -210,10 +210,10 @@ def words_for(error: Exception, scheme: str) -> str:
     if isinstance(error, NotHttpError):
         return "the server at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
     if isinstance(error, NoAnswerError):
-        text = "the connection to Kubeflow Pipelines was closed before an answer began; try again later"
+        text = "the connection to Kubeflow Pipelines was closed before the response; try again later"
         wrong = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
         return text + (wrong if scheme == "http" else "")
-    return "the connection to Kubeflow Pipelines broke before the answer was complete"
+    return "the connection to Kubeflow Pipelines broke before the response was complete"
 
 
 def _without_tls(cause: BaseException | None) -> str:

@@ -1,4 +1,4 @@
-"""Decodes KFP's JSON: by msgspec, or record by record where msgspec fails, so that one odd value hides no other record.
+"""Decodes KFP's JSON: by msgspec, or record by record where msgspec fails, so a malformed value hides no other record.
 
 The slow way is taken only after the fast one has failed. The types are the same: a field that does not fit its
 type is left at its default, a record without an id is omitted from its list, and everything else is kept.
@@ -49,36 +49,36 @@ _NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class _UnfitError(Exception):
-    """A value does not fit its position; the text says where, and why."""
+    """A value does not fit its position; the text has the position and the reason."""
 
 
 def decode(body: bytes, kind: type[T], what: str = "") -> T:
-    """Decodes a response; one that is odd in places is read as far as possible.
+    """Decodes a response; one that is malformed in places is read as far as possible.
 
     Raises:
-        KfpError: It is not a valid response of KFP; the message says where.
+        KfpError: It is not a valid response of KFP; the message has the position.
         AnswerTooLargeError: It is odd, and too large to be read the slow way.
     """
     try:
         return decode_text(body, kind)
     except ValueError as error:
         where = f"{what}: {error}" if what else str(error)
-        text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
+        text = f"Kubeflow Pipelines returned an invalid response ({where})"
         raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error
 
 
 def decode_text(text: bytes | str, kind: type[T]) -> T:
-    """Decodes JSON, also from inside a response; if it is odd in places, it is read as far as possible.
+    """Decodes JSON, also from inside a response; if it is malformed in places, it is read as far as possible.
 
     Raises:
-        ValueError: It is not JSON, or of another form; the text says where.
+        ValueError: It is not JSON, or of another form; the text has the position.
         AnswerTooLargeError: It is odd, and too large to be read the slow way.
     """
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         if len(text) > MAX_BYTES:
-            too_large = f"Kubeflow Pipelines returned a malformed answer of more than {MAX_BYTES} bytes"
+            too_large = f"Kubeflow Pipelines returned a malformed response of more than {MAX_BYTES} bytes"
             raise AnswerTooLargeError(too_large, metadata={"limit_bytes": str(MAX_BYTES)}) from None
     try:
         return _decode_tolerantly(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"), kind)
@@ -115,7 +115,7 @@ def _decode_tolerantly(text: str, kind: type[T]) -> T:
     """Decodes JSON as far as possible.
 
     Raises:
-        ValueError: It is not JSON, or of another form; the text says where.
+        ValueError: It is not JSON, or of another form; the text has the position.
     """
     try:
         tree = _loads(text)

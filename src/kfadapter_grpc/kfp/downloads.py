@@ -216,11 +216,11 @@ def _ensure_wanted(call: Call) -> None:
 
 
 def _without_spec() -> errors.KfpError:
-    return errors.KfpError("Kubeflow Pipelines answered with a version that holds no pipeline spec; see its log")
+    return errors.KfpError("Kubeflow Pipelines returned a version without a pipeline spec; see its log")
 
 
 def _malformed(what: str) -> errors.KfpError:
-    text = f"Kubeflow Pipelines returned an answer that is no JSON: {what}; try again"
+    text = f"Kubeflow Pipelines returned a response that is not JSON: {what}; try again"
     return errors.KfpError(text, metadata={"fault": what})
 
 

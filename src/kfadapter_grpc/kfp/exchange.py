@@ -1,6 +1,6 @@
 """One request and its response: ended from outside at a deadline or when the client cancels, and observed.
 
-Socket timeouts bound one read, not a call: a server that sends a byte a second would block a thread for ever. So
+Socket timeouts bound one read, not a call: a server that sends a byte a second would block a thread indefinitely. So
 the sockets that are in use for a call are recorded, and an alarm clock or the call's end shuts them down.
 """
 

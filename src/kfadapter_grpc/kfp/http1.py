@@ -118,12 +118,12 @@ class AnswerReader:
             if is_alert:
                 raise TlsSpokenError from error
             if not self._complete:
-                message = "what came is no answer of HTTP/1.1"
+                message = "the response is not HTTP/1.1"
                 raise NotHttpError(message) from error
         if self._pieces:
             self._bytes_without_body = 0
         elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
-            message = f"more than {MAX_HEAD_BYTES} bytes of the answer came at a stretch that are no body"
+            message = f"more than {MAX_HEAD_BYTES} bytes of the response are not body"
             raise NotHttpError(message)
 
     def _end(self) -> None:
@@ -131,13 +131,13 @@ class AnswerReader:
         self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
-            message = "the line was closed before the answer was complete"
+            message = "the connection was closed before the response was complete"
             raise BrokenAnswerError(message)
         self._complete = True
 
     def _raise_if_silent(self, cause: ConnectionResetError | None = None) -> None:
         if not self._began:
-            message = "the line was closed before an answer began"
+            message = "the connection was closed before the response"
             raise NoAnswerError(message) from cause
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -156,7 +156,7 @@ class LogSources:
 def _said(error: KfpFailureError | NotAnApiError) -> str:
     if isinstance(error, KfpFailureError):
         return f"HTTP {error.failure.status}: {error.failure.text}".removesuffix(": ")
-    return f"HTTP {error.answer.status}: a page, not an answer of its API"
+    return f"HTTP {error.answer.status}: a page, not a response of its API"
 
 
 # --- KFP's route: errors behind text ------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def _decoded(answer: Iterable[bytes]) -> Iterator[bytes]:
         if not piece and _EMPTY.fullmatch(head):
             return
         if not piece or len(head) > _MAX_HEAD_BYTES + len(piece):
-            raise NoLogError("Kubeflow Pipelines answered something else than an archived log")
+            raise NoLogError("Kubeflow Pipelines returned no archived log")
     left = b""
     for piece in chain((head[found.end() :],), pieces):
         text, quote, _ = (left + piece).partition(b'"')

@@ -147,7 +147,7 @@ class RunLogs:
             try:
                 return self._find(found.run_id, found.task.task_id, None, part)
             except errors.UnsupportedByKfpError as error:
-                text = f"whether the task goes on cannot be read: {error.message}"
+                text = f"whether the task continues cannot be read: {error.message}"
                 raise errors.KfpUnavailableError(text) from error
 
     def _rest(self, found: _Found, index: int, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
@@ -165,7 +165,7 @@ class RunLogs:
             return
         if refusals:
             yield LogNote(
-                "the log was read while the task ran, and ends here; whether more was written cannot be told, as it "
+                "the log was read while the task ran, and ends here; whether more was written is unknown, as it "
                 "cannot be read again as it was"
             )
 
@@ -299,7 +299,7 @@ def _not_begun(found: _Found, why: str = "") -> errors.TaskNotFoundError:
     task = found.task
     name = f"task '{found.path}' of run {found.run_id}"
     if task.kind.is_group:
-        text = f"{name} is a group of tasks, which has no log of its own; name one of its tasks"
+        text = f"{name} is a group of tasks, which has no log; name one of its tasks"
     elif task.cached:
         text = f"{name} was not executed, as its result came from the cache; it has no log"
     elif task.state in _DID_NOT_RUN:
@@ -317,7 +317,7 @@ def _why(pod: Pod, told: str, kubernetes: str) -> str:
     """Why there is no log, by the messages of KFP's route and of the Kubernetes API."""
     kubectl = f"`kubectl logs -n {pod.namespace or 'NAMESPACE'} {pod.name} -c {CONTAINER}`"
     if told.startswith("HTTP ") or not told:
-        return f"Kubeflow Pipelines does not serve logs at this address ({told or 'no answer'}); use {kubectl}"
+        return f"Kubeflow Pipelines does not serve logs at this address ({told or 'no response'}); use {kubectl}"
     if not pod.is_over:
         return (
             "the task runs, and Kubeflow Pipelines serves its log only when it has been archived; follow it to get it "
@@ -326,5 +326,5 @@ def _why(pod: Pod, told: str, kubernetes: str) -> str:
     if MAIN_LOGS in pod.artifacts:
         return f"it was archived, but cannot be read from the object store; while its pod exists, use {kubectl}"
     if "not found" in kubernetes or "NotFound" in kubernetes:
-        return f"its pod is gone, and it was not archived; {_SWITCH_ON}"
+        return f"its pod was deleted, and it was not archived; {_SWITCH_ON}"
     return f"it was not archived; while its pod exists, use {kubectl}, {_POD_LOGS}; {_SWITCH_ON}"

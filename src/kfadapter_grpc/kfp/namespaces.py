@@ -73,7 +73,7 @@ class _OwnerJson(msgspec.Struct):
 
 
 class _HealthJson(msgspec.Struct):
-    """KFP's health; every KFP says whether it keeps namespaces apart."""
+    """KFP's health; every KFP reports whether it keeps namespaces apart."""
 
     multi_user: bool = True
 

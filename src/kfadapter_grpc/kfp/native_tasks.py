@@ -1,7 +1,7 @@
 """The tasks of a run, and why it failed, from the native API of the KFP that follows 2.17: `GET /runs/{run_id}/tasks`.
 
 Drivers and launchers write these tasks, not the server: a task exists once its driver has run, a killed one stays
-RUNNING for ever, a group is FAILED as soon as one of its tasks is. So the run's own state takes precedence, and what
+RUNNING, a group is FAILED as soon as one of its tasks is. So the run's own state takes precedence, and what
 only Argo knows is taken from the manifest: running pods, pods that cannot start, and how killed tasks ended.
 """
 

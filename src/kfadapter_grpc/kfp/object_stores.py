@@ -172,7 +172,7 @@ class ObjectPlace:
                 ]
                 ensure_few(len(found))
         except FileNotFoundError:
-            text = f"its store has no bucket '{self._place.bucket}'; its operator should look at artifact_stores"
+            text = f"its store has no bucket '{self._place.bucket}'; its operator should check artifact_stores"
             raise errors.ArtifactNotReadableError(text) from None
         folders = {one.path[:at] for one in found for at, sign in enumerate(one.path) if sign == "/"}
         return sorted((one for one in found if one.size or one.path not in folders), key=lambda one: one.path)

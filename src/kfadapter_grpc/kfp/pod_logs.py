@@ -108,4 +108,4 @@ def _said(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Status).message[:500]
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return "an answer that is not one of Kubernetes"
+        return "a response that is not one of Kubernetes"

@@ -276,7 +276,7 @@ def _as_doubles(value: Json) -> Json:
 
 def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, run_id: str) -> errors.AdapterError:
     advice = (
-        "repeat the call with the same request_id" if request.request_id else f"look for {run_id} before you repeat it"
+        "repeat the call with the same request_id" if request.request_id else f"check {run_id} before you repeat it"
     )
     text = f"{error.message}. Whether the run was started is not known: {advice}"
     return type(error)(text, metadata={**error.metadata, "run_id": run_id}, retry_after=error.retry_after)

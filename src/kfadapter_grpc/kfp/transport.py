@@ -333,7 +333,7 @@ class _Kept:
         """Takes the next chunk of a body with this announced length, and none of one that is too large."""
         self._size += len(piece)
         if max(self._size, announced) > self._limit:
-            text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
+            text = f"Kubeflow Pipelines returned more than {self._limit} bytes"
             raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
         if self._into is not None:
             self._into.write(piece)
@@ -379,7 +379,7 @@ def _cancelled() -> errors.CallCancelledError:
 
 def _timed_out() -> errors.KfpTimeoutError:
     return errors.KfpTimeoutError(
-        "Kubeflow Pipelines did not answer within the deadline; allow more time and try again"
+        "Kubeflow Pipelines did not respond within the deadline; allow more time and try again"
     )
 
 

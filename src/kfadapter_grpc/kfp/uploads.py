@@ -43,7 +43,7 @@ _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancel
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
 _LOOK_YOURSELF = (
-    "this Kubeflow Pipelines keeps no tags to find it by, so look with ListVersions before you repeat the call"
+    "this Kubeflow Pipelines does not keep tags to find it, so check with ListVersions before you repeat the call"
 )
 
 

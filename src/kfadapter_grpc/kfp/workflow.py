@@ -38,7 +38,7 @@ _TERMINATED_BY_ARGO = "Stopped with strategy"
 
 
 class UnreadableWorkflowError(Exception):
-    """The nodes of a run cannot be read; the message says why."""
+    """The nodes of a run cannot be read; the message has the reason."""
 
 
 class _ParameterJson(msgspec.Struct):

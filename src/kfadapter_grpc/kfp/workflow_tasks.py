@@ -68,7 +68,7 @@ def read_nodes(
 ) -> RunNodes:
     """Reads the tasks of a run from its `workflow_manifest`; one that cannot be read sets `unreadable`.
 
-    In a run that is over nothing is pending. `metrics` are those of v1beta1, by the id of the node that logged them.
+    In a finished run nothing is pending. `metrics` are those of v1beta1, by the id of the node that logged them.
     """
     try:
         workflow = read_workflow(manifest)

@@ -114,13 +114,13 @@ def explain_page(error: NotAnApiError) -> AdapterError:
     is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
     if is_login and error.as_caller:
         return errors.UnauthenticatedError(
-            "what stands before Kubeflow Pipelines answers the credentials that came with the call with a login page; "
+            "a proxy in front of Kubeflow Pipelines responds to the call's credentials with a login page; "
             "send a token that it accepts, which a cookie or a password is not",
             metadata={"kfp_status": str(answer.status)},
         )
     if is_login:
         return errors.KfpRejectedCredentialsError(
-            "a login page stands before Kubeflow Pipelines: the adapter's operator must configure credentials "
+            "Kubeflow Pipelines is behind a login page: the adapter's operator must configure credentials "
             "(KFADAPTER_KFP_CREDENTIALS), or an address inside the cluster",
             metadata={"kfp_status": str(answer.status)},
         )
@@ -129,7 +129,7 @@ def explain_page(error: NotAnApiError) -> AdapterError:
     title = _TITLE.search(answer.body[:65536])
     titled = f" titled '{' '.join(title[1].decode(errors='replace').split())[:80]}'" if title else ""
     return errors.KfpError(
-        f"a {'redirect' if answer.location else 'web page'}{titled} (HTTP {answer.status}) was returned in place of "
+        f"a {'redirect' if answer.location else 'web page'}{titled} (HTTP {answer.status}) was returned instead of "
         "Kubeflow Pipelines' API, perhaps by a proxy; the adapter's operator should check KFADAPTER_KFP_URL",
         metadata={"kfp_status": str(answer.status)},
     )

@@ -88,7 +88,7 @@ NOT_ALLOWED = (
 )
 CALLER_NOT_KNOWN = (
     "Kubeflow Pipelines does not accept the credentials that came with the call (401); send valid ones, "
-    "which this adapter hands on as they are"
+    "which this adapter forwards unchanged"
 )
 CALLER_NOT_ALLOWED = (
     "Kubeflow Pipelines does not let the user of the call do this (403, {what}): "
@@ -96,7 +96,7 @@ CALLER_NOT_ALLOWED = (
 )
 COUNTS_BYTES = (
     "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
-    "fit; shorten it. Kubeflow Pipelines says: {said}"
+    "fit; shorten it. Kubeflow Pipelines reports: {said}"
 )
 
 TLS_EXPECTED = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS (server|port)")
@@ -150,7 +150,7 @@ FIRST: tuple[Row, ...] = (
         (429,),
         r"ResourceExhaustedError: ",
         errors.StorageFullError,
-        "Kubeflow Pipelines has no room for it: {said}",
+        "the storage of Kubeflow Pipelines is full: {said}",
         ("fault: 429 of a full disk",),
     ),
     Row(
@@ -210,7 +210,7 @@ LAST: tuple[Row, ...] = (
         (404, 405),
         "",
         errors.KfpError,
-        "Kubeflow Pipelines does not know the address that it was asked for (HTTP {status}); "
+        "Kubeflow Pipelines does not serve the requested address (HTTP {status}); "
         "the adapter's operator should check KFADAPTER_KFP_URL",
         ("fault: 404 of another server",),
     ),

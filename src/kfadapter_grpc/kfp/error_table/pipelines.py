@@ -28,7 +28,7 @@ _BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?($| due to authorizat
 
 NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
 NO_SUCH_VERSION = "not found: version {subject} of the pipeline; ListVersions returns its versions"
-_BAD_FILE = "Kubeflow Pipelines does not take the file as a pipeline: {said}"
+_BAD_FILE = "Kubeflow Pipelines rejects the file as a pipeline: {said}"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -184,7 +184,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"\bPipelineVersion\.Name length cannot exceed",
         errors.InvalidFieldError,
-        "the version's name (the pipeline's, if a first version was given none) is too long: " + COUNTS_BYTES,
+        "the version's name (the pipeline's, if a first version has none) is too long: " + COUNTS_BYTES,
         ("fault: 400 for a version's name of 128 bytes",),
         field="metadata.version_name",
     ),
@@ -202,7 +202,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"tag (value|key) |number of tags",
         errors.InvalidFieldError,
-        "Kubeflow Pipelines does not take the tags: {said}",
+        "Kubeflow Pipelines rejects the tags: {said}",
         ("seams: tag value of 64 characters", "seams: tag key with a dot", "seams: 21 tags"),
         field="metadata.tags",
     ),
@@ -242,7 +242,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         "",
         errors.InvalidFieldError,
-        "Kubeflow Pipelines does not take the name: {said}",
+        "Kubeflow Pipelines rejects the name: {said}",
         ("kfp-2.5/seams: the same name again",),
         field="metadata.name",
     ),

@@ -12,8 +12,8 @@ NO_SUCH_EXPERIMENT = "not found: experiment {subject}; check the spelling and th
 NO_SUCH_RUN = "not found: run {subject}; check the id, or list the runs"
 _NO_EXPERIMENT = "not found: the experiment; check its id, or list the experiments"
 _TOO_LARGE = (
-    "they are too large for Kubeflow Pipelines, or for a proxy before it (HTTP {status}: {said}); put large data where "
-    "the tasks can read them, and pass the place"
+    "they are too large for Kubeflow Pipelines, or for a proxy in front of it (HTTP {status}: {said}); put large data "
+    "where the tasks can read them, and pass the location"
 )
 
 TOO_LARGE: tuple[Row, ...] = (
@@ -125,7 +125,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"parameter\(s\) provided are not required by pipeline",
         errors.ParameterUnknownError,
-        "there is a parameter that the pipeline does not declare: {said}",
+        "the pipeline does not declare a parameter: {said}",
         ("runs: unknown parameter", "kfp-2.5/runs: unknown parameter"),
         field="parameters",
     ),
@@ -160,7 +160,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"Schedule cron is not a supported format",
         errors.InvalidFieldError,
-        "Kubeflow Pipelines does not take the schedule: {said}",
+        "Kubeflow Pipelines rejects the schedule: {said}",
         ("recurring_runs: bad cron", "kfp-2.5/recurring_runs: bad cron"),
         field="cron.cron",
     ),

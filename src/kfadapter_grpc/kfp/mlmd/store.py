@@ -51,7 +51,7 @@ class StoreSettings:
 
 
 class StoreError(Exception):
-    """The store could not be read; the message says why, in a sentence."""
+    """The store could not be read; the message has the reason, in a sentence."""
 
 
 class StoreUnreachableError(StoreError):

@@ -65,11 +65,11 @@ _PIPELINE = {
 
 
 class DiffersError(Exception):
-    """KFP behaves differently; the message says how. Never leaves the probes."""
+    """KFP behaves differently; the message explains how. Never leaves the probes."""
 
 
 class CannotTellError(Exception):
-    """The probe could not be tried; the message says why. Never leaves the probes."""
+    """The probe could not be tried; the message has the reason. Never leaves the probes."""
 
 
 class RunJson(msgspec.Struct):

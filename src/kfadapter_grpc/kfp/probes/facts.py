@@ -2,7 +2,7 @@
 
 Resources that probes create are examined first, then deleted. A function returns what it found; a rejection by KFP
 means that the fact does not hold. What is known to harm KFP is not tried: malformed YAML makes 2.5.0 and 2.17.0 hang
-for ever, a second POST of a run id leaves a workflow behind.
+indefinitely, a second POST of a run id leaves a workflow behind.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
     except (msgspec.DecodeError, UnicodeDecodeError):
         health = HealthJson()
     if not (health.commit_sha or health.tag_name):
-        raise _StoppedError(Stage.API, "the health check is answered, but not by Kubeflow Pipelines", _URL)
+        raise _StoppedError(Stage.API, "the health check is not that of Kubeflow Pipelines", _URL)
     return replace(
         reached,
         version=version_of(msgspec.structs.asdict(health)),
