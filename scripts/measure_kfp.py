@@ -18,9 +18,10 @@ from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.pipelines import PipelineJson
 from kfadapter_grpc.kfp.probes import Outcome, measure, reach
 from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, CannotTellError, DiffersError
-from kfadapter_grpc.kfp.probes.facts import cheap_list_request, run_filter
-from kfadapter_grpc.kfp.rest import V2, segment
+from kfadapter_grpc.kfp.probes.facts import run_filter
+from kfadapter_grpc.kfp.rest import V2, ListQuery, segment
 from kfadapter_grpc.kfp.transport import Request, Transport
+from kfadapter_grpc.kfp.versions import cheap_list_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ COSTS = (
     Cost(
         "the cheap list of versions, one page of 200",
         60,
-        lambda bench, sample: bench.ask(cheap_list_request(sample.pipeline_id, 200), object),
+        lambda bench, sample: bench.ask(cheap_list_request(sample.pipeline_id, ListQuery(200)), object),
     ),
     Cost("runs by id IN and state NOT_EQUALS, none found", 12, lambda bench, _: run_filter(bench)),
 )

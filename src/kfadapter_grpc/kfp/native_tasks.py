@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
-from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.run_nodes import BEGUN, EXIT_CODE, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _KINDS = {
 }
 _NAMELESS = frozenset({"Loop", "Condition Branch"})
 """The display names of groups whose names KFP has lost."""
-_BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
 _UNDECLARED = SpecTask(Task(""))
 _LATEST = datetime.max.replace(tzinfo=timezone.utc)
 _MAX_WARNINGS = 20
@@ -258,8 +257,8 @@ class NativeReader:
             task_id=found.task_id,
             state=state,
             error=self._words(one) if state is RunState.FAILED else "",
-            started_at=known_time(found.create_time) if state in _BEGUN else None,
-            finished_at=ended if state in _BEGUN and state.is_over else None,
+            started_at=known_time(found.create_time) if state in BEGUN else None,
+            finished_at=ended if state in BEGUN and state.is_over else None,
             pod_name=pods[-1].name if pods else "",
             state_history=found.history(),
             outputs=self._ports.outputs(found.task_id, found.outputs, of_loop=kind is TaskKind.LOOP),

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,8 @@ STOPPED = (
     "Pod was active on the node longer than the specified deadline",
 )
 """The prefixes of messages of nodes that were stopped by the end of the whole run."""
+BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
+"""The states of tasks that have started."""
 STUCK_AFTER = timedelta(seconds=30)
 """How long a pod may be pending before it is read completely, or warned about."""
 UNKNOWN_END = "it was running when the run ended; how it ended is unknown"

@@ -302,8 +302,7 @@ class Versions:
         """
         context = pipeline_context(pipeline_id)
         if time.monotonic() >= self._cheap_list_gone_until:
-            key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
-            request = Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
+            request = cheap_list_request(pipeline_id, query)
             try:
                 cheap = self._rest.ask_raw(Operation.CHEAP_VERSIONS, request, CheapVersionListJson, call)
             except (KfpFailureError, NotAnApiError) as error:
@@ -326,6 +325,11 @@ class Versions:
                 size = smaller(size)
             else:
                 return KfpPage([one.record() for one in full.pipeline_versions], full.next_page_token, full.total_size)
+
+
+def cheap_list_request(pipeline_id: str, query: ListQuery) -> Request:
+    key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
+    return Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
 
 
 def version_context(pipeline_id: str, ref: VersionRef) -> Context:

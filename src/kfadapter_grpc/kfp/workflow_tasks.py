@@ -19,7 +19,7 @@ import msgspec
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, UNKNOWN_END, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp.run_nodes import BEGUN, MANY, STOPPED, STUCK_AFTER, UNKNOWN_END, Failure, Pod, RunNodes, who
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow, with_outputs
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _ITERATIONS = "iteration-iterations"
 _ITEM = "iteration-item"
 _BEING_PREPARED = frozenset({"", "ContainerCreating", "PodInitializing"})
 _STOPPED_BY_SIGNAL = re.compile(r".*exit code (137|143)\)?")
-_BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
 _STATES = {
     "Succeeded": RunState.SUCCEEDED,
     "Failed": RunState.FAILED,
@@ -213,8 +212,8 @@ class _Reader:
             name=name,
             task_id=step.node_id if step else self._workflow.node_id(source.path.removesuffix("-driver")),
             state=state,
-            started_at=moment(outer.started_at) if state in _BEGUN else None,
-            finished_at=moment(outer.finished_at) if state in _BEGUN and state.is_over else None,
+            started_at=moment(outer.started_at) if state in BEGUN else None,
+            finished_at=moment(outer.finished_at) if state in BEGUN and state.is_over else None,
             pod_name=self._workflow.pod_name(pods[-1]) if pods else "",
             display_name=spec.task_info.name,
             kind=TaskKind.EXIT_HANDLER if place.in_hook else kind,

@@ -20,7 +20,7 @@ from kfadapter_grpc.kfp.probes import installation
 from kfadapter_grpc.kfp.probes.bench import TAG, Bench, CannotTellError, DiffersError, Probe, RunJson, decoded
 from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListQuery, equals, segment
 from kfadapter_grpc.kfp.transport import Request
-from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson
+from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def _lookup_by_name(bench: Bench) -> str:
 
 
 def _cheap_list(bench: Bench) -> str:
-    listed = bench.ask(cheap_list_request(bench.sample.pipeline_id, 1), dict[str, object])
+    listed = bench.ask(cheap_list_request(bench.sample.pipeline_id, ListQuery(1)), dict[str, object])
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
     if not versions.versions:
@@ -142,11 +142,6 @@ def _cascade(bench: Bench) -> str:
 def _deleted_run(bench: Bench) -> str:
     bench.ask(Request("DELETE", f"{V2}/runs/{bench.run.run_id}"), object)
     return "deleted"
-
-
-def cheap_list_request(pipeline_id: str, size: int) -> Request:
-    key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id), ("page_size", str(size))]
-    return Request("GET", "/apis/v1beta1/pipeline_versions", key)
 
 
 def _expect(right: bool, otherwise: str, found: str) -> str:
