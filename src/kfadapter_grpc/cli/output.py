@@ -189,6 +189,8 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
     from rich.table import Table
     from rich.text import Text
 
+    from kfadapter_grpc.graph.model import end_cut
+
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
     shown = {title: width for title, width in widths.items() if width}
     for title, width in shown.items():
@@ -198,17 +200,8 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
         table.add_column(mark(), no_wrap=True)
     for row in rows:
         cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
-        table.add_row(*(Text(_cut(cell, shown[title]) if title in cut else cell) for title, cell in cells))
+        table.add_row(*(Text(end_cut(cell, shown[title], mark()) if title in cut else cell) for title, cell in cells))
     _print(table)
-
-
-def _cut(text: str, width: int) -> str:
-    """Shortens a text that is too wide, and marks the cut."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) <= width:
-        return text
-    return set_cell_size(text, width - cell_len(mark())).rstrip() + mark()
 
 
 def mark() -> str:

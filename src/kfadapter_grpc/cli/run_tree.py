@@ -15,6 +15,7 @@ from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.folding import Row, counted, progress, shown_state
+from kfadapter_grpc.graph.model import end_cut
 from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
@@ -207,6 +208,4 @@ def short_error(text: str, marks: Marks) -> str:
 
 def cut(text: str, width: int, marks: Marks) -> str:
     """Shortens a text to a number of columns, and marks the cut; 0 for no limit."""
-    if not width or cell_len(text) <= width:
-        return text
-    return set_cell_size(text, max(width - cell_len(marks.cut), 0)).rstrip() + marks.cut
+    return end_cut(text, width, marks.cut) if width else text
