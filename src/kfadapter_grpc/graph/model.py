@@ -130,7 +130,7 @@ def _kind_words(task: Task) -> Iterator[str]:
     if task.kind in _KINDS:
         yield _KINDS[task.kind]
     elif task.kind.is_group and not task.tasks and not task.image:
-        yield "no tasks printable"  # there are none, or they are too many, too deep or unsupported
+        yield "no tasks shown"  # there are none, or they are too many, too deep or unsupported
     if component := _component(task):
         yield f"runs {component}"
     if task.condition or task.kind is TaskKind.CONDITION:
