@@ -161,7 +161,7 @@ def test_all_faults_at_once(visitor: Visitor, typed: PipelineVersion) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"parameters.count": "9007199254740993"}, "whole numbers are exact only up to 2^53 - 1"),
+        ({"parameters.count": "9007199254740993"}, "integers are exact only up to 2^53 - 1"),
         ({"parameters.items": "[9007199254740993]"}, "parameters.items[0]: is an integer beyond 2^53"),
         ({"parameters.choice": "다른 것"}, "the pipeline allows only"),
         ({"display_name": "x" * 300}, "at most 255 are allowed"),
