@@ -45,7 +45,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
     subprocess.run([sys.executable, SOURCE, folder], check=True, capture_output=True)
     for path in folder.glob("*.yaml"):
-        path.with_suffix(".json").write_text(json.dumps(yaml.safe_load(path.read_text("utf-8"))), "utf-8")
+        # A platform spec may follow.
+        spec = next(yaml.safe_load_all(path.read_text("utf-8")))
+        path.with_suffix(".json").write_text(json.dumps(spec), "utf-8")
     return folder
 
 
