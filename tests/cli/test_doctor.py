@@ -159,7 +159,7 @@ def test_no_container_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     """For an adapter on this machine, a missing engine is a warning with the remedy; others need none."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     (found,) = container_engine(FakeClient("localhost:50051"))
-    assert (found.status, f"{tmp_path}/docker.sock does not answer" in found.what) == (Status.WARNING, True)
+    assert (found.status, f"{tmp_path}/docker.sock does not respond" in found.what) == (Status.WARNING, True)
     assert "install and start Docker or Podman" in found.advice()
     assert list(container_engine(FakeClient("adapter.example:50051"))) == []
 
