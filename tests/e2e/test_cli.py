@@ -193,7 +193,7 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
             "error: the embedded Kubeflow Pipelines ended unexpectedly (signal 9)\n"
             "why:   it wrote no message\n"
             f"next:  kfadapter dev --port 0 --kfp-port 0 --data {tmp_path} --no-page\n"
-            f"       what was stored is kept in {tmp_path}\n"
+            f"       the data is in {tmp_path}\n"
         )
         assert not _answers(running.target)
 
