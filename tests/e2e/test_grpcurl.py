@@ -70,7 +70,7 @@ def test_an_upload_typed_by_hand(grpcurl: str, adapter: Adapter, name: str) -> N
     typed = f'{{"metadata":{{"name":"{name}"}}}} {{"chunk":"{chunk}"}}'
     done = run(grpcurl, adapter, "-d", typed, "TARGET", f"{SERVICE}/Upload")
     assert b"INVALID_PIPELINE_FILE" in done.stderr
-    assert b"does not take the file as a pipeline" in done.stderr
+    assert b"rejects the file as a pipeline" in done.stderr
 
 
 def test_an_update(grpcurl: str, adapter: Adapter, name: str) -> None:

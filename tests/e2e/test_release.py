@@ -191,7 +191,7 @@ def test_a_tag_that_the_changelog_does_not_know_is_refused(tmp_path: Path) -> No
     _git(clone, "tag", "v99.0.0")
     done = _release(clone, tmp_path / "dist", {}, 0o022)
     assert (done.returncode, (tmp_path / "dist").exists()) == (1, False)
-    assert "the tag says 99.0.0, the first section of CHANGELOG.md is Unreleased" in done.stderr
+    assert "the tag is 99.0.0, the first section of CHANGELOG.md is Unreleased" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_a_tag_that_the_changelog_does_not_know_is_refused(tmp_path: Path) -> No
             "1.2.3",
             ["v1.2.3"],
             "## Unreleased\n\n## 1.2.3",
-            "the tag says 1.2.3, the first section of CHANGELOG.md is Unreleased",
+            "the tag is 1.2.3, the first section of CHANGELOG.md is Unreleased",
         ),
-        ("1.2.3", ["v1.2.3"], "", "the tag says 1.2.3, the first section of CHANGELOG.md is none"),
+        ("1.2.3", ["v1.2.3"], "", "the tag is 1.2.3, the first section of CHANGELOG.md is none"),
         ("1.2.4", ["v1.2.3", "v1.2.4"], "## 1.2.4", "the tags of the commit say 1.2.3, 1.2.4, git's version is 1.2.4"),
         ("1.2.3", ["v1.2.4"], "## 1.2.4", "the tags of the commit say 1.2.4, git's version is 1.2.3"),
     ],

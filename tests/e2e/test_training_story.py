@@ -153,7 +153,7 @@ class Scene:
         ) as process:
             try:
                 assert process.stderr is not None
-                assert any("following" in line for line in process.stderr), "it ended"
+                assert any("watching" in line for line in process.stderr), "it ended"
                 yield process
             finally:
                 process.kill()
