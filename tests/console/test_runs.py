@@ -323,12 +323,12 @@ def test_a_cached_task_has_no_log(visitor: Visitor, client: Client, made: Made) 
 def test_logs_are_followed(visitor: Visitor, client: Client, story: Run) -> None:
     """The stream of a task sends its log as it grows, then its end."""
     assert story
-    run = client.runs.create("slow", parameters={"seconds": 3}, caching=False)
+    run = client.runs.create("slow", parameters={"seconds": 6}, caching=False)
     sent = [data for name, data in visitor.events(f"/runs/{run.run_id}/task/live?of=count") if name == "fragment"]
     logs = [data.count("line ") for data in sent if 'id="task-log"' in data]
     assert logs == sorted(logs)
     assert len(set(logs)) > 1
-    assert logs[-1] == 3
+    assert logs[-1] == 6
     assert "SUCCEEDED" in [data for data in sent if 'id="task-head"' in data][-1]
 
 
