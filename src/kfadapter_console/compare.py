@@ -15,7 +15,7 @@ from kfadapter_console import page
 from kfadapter_console.plots import classifications, metric_chart, outputs_of, roc_chart
 from kfadapter_grpc.client import Run
 from kfadapter_grpc.comparison import MAX_RUNS, MISSING, ComparedRow, RowKind, Value, compare_runs, read_runs
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import shown_duration, shown_time
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins so is a formula in a spreadsheet."""
@@ -93,7 +93,7 @@ def _text(value: Value) -> str:
     if value is MISSING:
         return "–"
     if isinstance(value, datetime):
-        return page.exact(value)
+        return shown_time(value)
     return shown_duration(value) if isinstance(value, timedelta) else page.shown_value(value, _LONGEST)
 
 

@@ -30,7 +30,7 @@ from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Json, Task
 from kfadapter_grpc.folding import counted
 from kfadapter_grpc.graph import Node, graph_of, svg
-from kfadapter_grpc.times import elapsed, shown_age, shown_duration
+from kfadapter_grpc.times import elapsed, shown_age, shown_duration, shown_time
 
 STATIC = Path(__file__).parent / "static"
 """The folder of the script, the style sheet, the icon and the example."""
@@ -217,11 +217,6 @@ def shown_value(value: Json, longest: int = _LONGEST_VALUE) -> str:
     return found if len(found) <= longest else found[:longest] + "…"
 
 
-def exact(moment: datetime | None) -> str:
-    """Formats a time of a record, which is in UTC, exactly."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
-
-
 def length_of(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
     """Formats how long a run or task took, or has taken so far."""
     began = getattr(record, "started_at", None) or getattr(record, "created_at", None)
@@ -253,6 +248,8 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters.update(value=shown_value, exact=exact, duration=shown_duration, length=length_of, counted=counted)
+TEMPLATES.filters.update(
+    value=shown_value, exact=shown_time, duration=shown_duration, length=length_of, counted=counted
+)
 TEMPLATES.filters["age"] = lambda moment: shown_age(moment, datetime.now(timezone.utc))
 TEMPLATES.globals.update(icons=ICONS, link=link, picture=picture)

@@ -17,7 +17,7 @@ _MAX_POINTS = 500
 """Of one curve; more could not be distinguished."""
 _SHADES = 5
 _SYMBOLS = "●■◆▲▼○□◇△▽"
-"""The markers of ten series, so that colour alone never tells them apart."""
+"""The markers of ten series, so that colour alone never distinguishes them."""
 Place: TypeAlias = tuple[float, float]
 
 

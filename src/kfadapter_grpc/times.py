@@ -1,4 +1,4 @@
-"""Durations and ages as people write them, for the command line and the page."""
+"""Times, durations and ages as people write them, for the command line and the page."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def shown_duration(length: timedelta) -> str:
     if seconds < UNITS["d"]:
         return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
     return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
+
+
+def shown_time(moment: datetime | None) -> str:
+    """Formats a time of a record, which is in UTC."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
 def shown_age(moment: datetime, now: datetime) -> str:

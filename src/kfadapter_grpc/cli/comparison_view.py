@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.run_view import shown_value
-from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs
 from kfadapter_grpc.contract.spec import SpecSummary
 from kfadapter_grpc.pipeline_yaml import write_yaml
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import shown_duration, shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,8 @@ from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.listings import NAME_STEPS, Column, ListOptions, Table
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
-from kfadapter_grpc.cli.values import Period, shown_time
+from kfadapter_grpc.cli.values import Period
+from kfadapter_grpc.times import shown_time
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.experiments import Experiment

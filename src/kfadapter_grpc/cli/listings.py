@@ -17,8 +17,7 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.text import did_you_mean, plain
-from kfadapter_grpc.cli.values import shown_time
-from kfadapter_grpc.times import shown_age, shown_duration
+from kfadapter_grpc.times import shown_age, shown_duration, shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.listings import NAME_STEPS, Column, Table, print_rows
 from kfadapter_grpc.cli.output import Step
-from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.contract.pipelines import (
     ListPipelinesRequest,
     ListPipelineVersionsRequest,
@@ -19,6 +18,7 @@ from kfadapter_grpc.contract.pipelines import (
 )
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
+from kfadapter_grpc.times import shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -19,9 +19,8 @@ from kfadapter_grpc.cli.values import (
     Period,
     duration,
     optional_moment,
-    shown_time,
 )
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import shown_duration, shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,14 +13,13 @@ from kfadapter_grpc.cli.output import SHORT_NAME, Step
 from kfadapter_grpc.cli.pipeline_view import format_tags
 from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
 from kfadapter_grpc.cli.text import one_line, plain
-from kfadapter_grpc.cli.values import shown_time
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.artifacts import ListMetricsRequest
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import ListRunsRequest
 from kfadapter_grpc.folding import rows_of, shown_state, tasks_in_order
-from kfadapter_grpc.times import elapsed, shown_duration
+from kfadapter_grpc.times import elapsed, shown_duration, shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -78,11 +78,6 @@ class Period:
                 yield one
 
 
-def shown_time(moment: datetime | None) -> str:
-    """Formats a time of a message, which is in UTC."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
-
-
 def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:
     """Parses pairs of the format `what`; a value may contain further `=`. All mistakes are reported at once."""
     values: dict[str, str] = {}

@@ -19,13 +19,13 @@ from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions, Format, Output
 from kfadapter_grpc.cli.output import Step
-from kfadapter_grpc.cli.values import duration, optional_moment, shown_time
+from kfadapter_grpc.cli.values import duration, optional_moment
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.daemon import LogFormat, LogLevel
 from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
-from kfadapter_grpc.times import shown_duration
+from kfadapter_grpc.times import shown_duration, shown_time
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger
 from kfadapter_oran.notices.receiver import ReceiverOptions, Url
