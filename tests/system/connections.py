@@ -46,9 +46,9 @@ IDLE = 1_000
 UNREAD = 12
 """How many callers of each streaming RPC do not read."""
 MOST_MIB, MOST_THREADS = 64, 400
-MOST_MIB_OF_A_FLOOD = 192
-"""gRPC keeps the first two million CONTINUATION frames until it refuses the headers: 125 MiB for 0.3 s."""
 """How much memory above idle one kind may need, and how many threads all of them."""
+MOST_MIB_OF = {"CONTINUATION": 192}
+"""Floods that need more: gRPC keeps the first two million of these frames, 125 MiB for 0.3 s, and refuses then."""
 STREAM_BYTES = 24 * MIB
 """How long a log and an artifact are: much more than may be kept in memory for each caller."""
 END_SECONDS = 1.0
@@ -194,7 +194,7 @@ def connections(stage: Stage) -> Iterator[Finding]:
         flood = _flood(adapter, frames, seconds)
         yield shown(f"{what}: frames sent", flood.sent)
         yield shown(f"{what}: connections ended by the adapter", flood.ended)
-        yield at_most(f"{what}: memory", flood.memory, MOST_MIB_OF_A_FLOOD, "MiB")
+        yield at_most(f"{what}: memory", flood.memory, MOST_MIB_OF.get(what, MOST_MIB), "MiB")
     yield from _idle(stage, adapter)
     for rpc, fields in streams.items():
         yield from _unread(adapter, rpc, fields, seconds)
