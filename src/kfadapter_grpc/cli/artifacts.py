@@ -1,7 +1,8 @@
 """`kfadapter artifacts`: the artifacts of the tasks of a run."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,8 +18,6 @@ from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import native_path, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kfadapter_grpc.client import Client, RunArtifact
 
 _STDOUT = "-"
@@ -122,7 +121,7 @@ def _several(found: "Sequence[RunArtifact]", name: str) -> CommandError:
     )
 
 
-def _some(names: "Sequence[str]") -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

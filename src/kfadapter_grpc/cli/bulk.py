@@ -2,7 +2,7 @@
 
 A failure does not end the work; what failed is shown at the end, and the exit code is then 8.
 """
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,12 @@ from kfadapter_grpc.cli.references import (
     run_id,
 )
 from kfadapter_grpc.cli.values import Period, labels, past_moment
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.runs import Run, RunState
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.client.runs import RunsWhere
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.runs import Run
 
 NEWEST = 20
 
@@ -58,8 +58,6 @@ class RunFilter:
 
     def where(self, client: "Client", *, archived: bool = False, states: Sequence[opt.StateChoice] = ()) -> "RunsWhere":
         """Converts them for the client, with the ids of what is named; `states` if none is set."""
-        from kfadapter_grpc.contract.runs import RunState
-
         if self.version and not self.pipeline:
             raise typer.BadParameter("--version needs --pipeline")
         created, finished = past_moment(self.created_after), past_moment(self.finished_after)
@@ -143,7 +141,7 @@ def chosen_runs(
     states: Sequence[opt.StateChoice] = (),
     archived: bool = False,
     allow_missing: bool = False,
-) -> "Mapping[str, Run | None]":
+) -> Mapping[str, Run | None]:
     """Returns the runs by their ids: those that are named, or else what the listing has of those that match.
 
     `states` apply if the filter has none; `allow_missing` leaves out named runs that do not exist.
@@ -156,7 +154,7 @@ def chosen_runs(
     return {one.run_id: one for one in period.select(client.runs.list(**where))}
 
 
-def _confirm(verb: str, chosen: "Mapping[str, Run | None]", of: str) -> None:
+def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
     """Asks for confirmation, with the number of runs and their states; named runs need it only for delete."""
     listed = [run for run in chosen.values() if run]
     if not listed and not (verb == "delete" and out.is_interactive()):
@@ -181,7 +179,7 @@ def counted(count: int, what: str = "run") -> str:
 
 def change_all(
     verb: str,
-    chosen: "Mapping[str, Run | None]",
+    chosen: Mapping[str, Run | None],
     call: Callable[[str], object],
     style: opt.Format,
     *,
@@ -193,7 +191,6 @@ def change_all(
     An adapter that is unreachable or refuses the caller ends the command. `of` is the number selected and in all.
     """
     from kfadapter_grpc.cli.failures import exit_code, next_step
-    from kfadapter_grpc.contract.errors import AdapterError
 
     if not yes and chosen:
         _confirm(verb, chosen, of)
@@ -231,9 +228,9 @@ def change_all(
 
 def _print(
     verb: str,
-    chosen: "Mapping[str, Run | None]",
+    chosen: Mapping[str, Run | None],
     done: Sequence[str],
-    failed: "Mapping[str, AdapterError | CommandError]",
+    failed: Mapping[str, AdapterError | CommandError],
     style: opt.Format,
 ) -> None:
     """Prints what was done, what failed, and how many runs were not tried, as after Ctrl-C."""
@@ -264,5 +261,5 @@ def _print(
             out.print_table(("NAME", "ID", "REASON", "ERROR"), cells, steps=steps)
 
 
-def _reason(error: "AdapterError | CommandError") -> str:
+def _reason(error: AdapterError | CommandError) -> str:
     return error.why if isinstance(error, CommandError) else error.reason

@@ -1,5 +1,5 @@
 """`kfadapter check`: what of a pipeline fails or differs on Kubeflow Pipelines; nothing is run or uploaded."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import io
 import sys
@@ -15,6 +15,7 @@ from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.options import ClientOptions, File, Function
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
 from kfadapter_grpc.cli.text import STDIN, one_line, plain
+from kfadapter_grpc.contract.errors import AdapterError
 
 if TYPE_CHECKING:
     from kfadapter_grpc.check.rule import Finding
@@ -61,8 +62,6 @@ def check(
 
 def print_findings(file: PipelineFile) -> None:
     """Prints the findings of a file to be uploaded; the adapter decides whether to accept it."""
-    from kfadapter_grpc.contract.errors import AdapterError
-
     if file.path == STDIN or file.path.stat().st_size > LARGEST_CHECKED:
         return
     try:

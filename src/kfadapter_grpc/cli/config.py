@@ -1,5 +1,5 @@
 """`kfadapter config`: named contexts, the adapters that you work with."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import shlex
 from dataclasses import replace

@@ -1,7 +1,6 @@
 """`kfadapter experiments`."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,10 +11,24 @@ from kfadapter_grpc.cli.listings import NAME_STEPS, Column, ListOptions, Table
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
 from kfadapter_grpc.cli.values import Period
+from kfadapter_grpc.contract.errors import ExperimentNotFoundError
+from kfadapter_grpc.contract.experiments import Experiment, ListExperimentsRequest
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.times import shown_time
 
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.experiments import Experiment
+EXPERIMENTS: Table[Experiment] = Table(
+    "experiments",
+    lambda one: one.name,
+    (
+        Column("NAME", "name"),
+        Column("ID", "experiment_id", is_id=True),
+        Column("CREATED", "created_at", wide=True),
+        Column("LAST RUN", "last_run_created_at"),
+        Column("DESCRIPTION", "description", cut=True),
+    ),
+    NAME_STEPS,
+    ListExperimentsRequest.ORDERS,
+)
 
 
 def list_(
@@ -30,13 +43,13 @@ def list_(
     listed: ListOptions,
 ) -> None:
     """List experiments, newest first."""
-    table, created = _table(), Period(created_after, created_before)
-    order = listed.order_by(table, order_by)
+    created = Period(created_after, created_before)
+    order = listed.order_by(EXPERIMENTS, order_by)
     with options.client() as client:
         found = client.experiments.list(
             name_contains=contains, archived=archived, order_by=order, page_size=created.page_size(limit)
         )
-        listed.print(created.select(found, newest_first=not order), table, limit=limit)
+        listed.print(created.select(found, newest_first=not order), EXPERIMENTS, limit=limit)
 
 
 def show(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
@@ -87,8 +100,6 @@ def delete(
     output: opt.Output = "table",
 ) -> None:
     """Delete an experiment; its runs are kept."""
-    from kfadapter_grpc.contract.errors import ExperimentNotFoundError
-
     with options.client() as client:
         ref = experiment_reference(client, experiment)
         if not yes and out.is_interactive():
@@ -114,13 +125,11 @@ experiments = group(
 )
 
 
-def _print(found: "Experiment", style: opt.Format) -> None:
+def _print(found: Experiment, style: opt.Format) -> None:
     out.print_record(found, style, name=found.name, table=lambda: out.print_fields(_fields(found)))
 
 
-def _fields(found: "Experiment") -> list[tuple[str, str]]:
-    from kfadapter_grpc.contract.listing import StorageState
-
+def _fields(found: Experiment) -> list[tuple[str, str]]:
     return [
         ("Name", found.name),
         ("Id", found.experiment_id),
@@ -130,21 +139,3 @@ def _fields(found: "Experiment") -> list[tuple[str, str]]:
         ("Last run", shown_time(found.last_run_created_at)),
         ("Archived", "yes" if found.storage_state is StorageState.ARCHIVED else ""),
     ]
-
-
-def _table() -> "Table[Experiment]":
-    from kfadapter_grpc.contract.experiments import ListExperimentsRequest
-
-    return Table(
-        "experiments",
-        lambda one: one.name,
-        (
-            Column("NAME", "name"),
-            Column("ID", "experiment_id", is_id=True),
-            Column("CREATED", "created_at", wide=True),
-            Column("LAST RUN", "last_run_created_at"),
-            Column("DESCRIPTION", "description", cut=True),
-        ),
-        NAME_STEPS,
-        ListExperimentsRequest.ORDERS,
-    )

@@ -1,5 +1,5 @@
 """`kfadapter graph`: draws the tasks of a pipeline."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import re
 import sys
@@ -13,11 +13,11 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_names
 from kfadapter_grpc.cli.options import ById, ClientOptions, Version, argument
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, run_id
+from kfadapter_grpc.contract.spec import SpecSummary
+from kfadapter_grpc.folding import Merged, folded_tasks, merged_tasks
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.spec import SpecSummary
-    from kfadapter_grpc.folding import Merged
     from kfadapter_grpc.graph import Graph, Style
 
 PIPE_WIDTH = 80
@@ -73,11 +73,8 @@ def graph(
 
 def _run_graph(
     client: "Client", run: str
-) -> tuple["SpecSummary | None", tuple[str, str], Mapping[tuple[str, ...], "Merged"]]:
+) -> tuple[SpecSummary | None, tuple[str, str], Mapping[tuple[str, ...], Merged]]:
     """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
-    from kfadapter_grpc.contract.spec import SpecSummary
-    from kfadapter_grpc.folding import folded_tasks, merged_tasks
-
     found = client.runs.get(run_id(client, run))
     outcomes = merged_tasks(found)
     version = client.pipelines.try_version_of(found)
@@ -92,7 +89,7 @@ def _width() -> int:
     return out.width() if sys.stdout.isatty() else PIPE_WIDTH
 
 
-def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:
+def _note_gaps(spec: SpecSummary | None, of: tuple[str, str]) -> None:
     """Prints what the drawing cannot show."""
     from kfadapter_grpc.cli.pipeline_view import unsupported_text
 
@@ -113,7 +110,7 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
 
 
 def _document(
-    spec: "SpecSummary | None",
+    spec: SpecSummary | None,
     of: tuple[str, str],
     style: str,
     states: Mapping[tuple[str, ...], str],

@@ -1,5 +1,5 @@
 """`kfadapter health`: one word on stdout, and an exit code that a container's HEALTHCHECK can use."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 from typing import Annotated
 

@@ -1,5 +1,5 @@
 """`kfadapter login`, `logout` and `whoami`: tokens of an OpenID Connect issuer for a context, and what they grant."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import os
 import time
@@ -13,11 +13,11 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again, other
 from kfadapter_grpc.cli.options import ClientOptions, Output
+from kfadapter_grpc.contract.identity import Way, WhoAmI
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client.login import Login
     from kfadapter_grpc.client.oauth import Device, OAuthError
-    from kfadapter_grpc.contract.identity import WhoAmI
 
 _ENDS = {"access_denied": ExitCode.NOT_ALLOWED, "expired_token": ExitCode.TIMED_OUT}
 
@@ -138,9 +138,7 @@ def whoami(options: ClientOptions, *, output: Output = "table") -> None:
     out.print_record(found, output, name=found.name, table=lambda: out.print_fields(_fields(found)))
 
 
-def _fields(found: "WhoAmI") -> list[tuple[str, str]]:
-    from kfadapter_grpc.contract.identity import Way
-
+def _fields(found: WhoAmI) -> list[tuple[str, str]]:
     where = {"*": "all namespaces", "": "what has no namespace"}
     roles = [f"{one.role.value} in {where.get(one.namespace, one.namespace)}" for one in found.grants]
     return [

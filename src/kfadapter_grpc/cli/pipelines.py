@@ -1,5 +1,5 @@
 """`kfadapter get`, `list`, `update`, `delete`, `versions` and `download`: pipelines and their versions."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import find_version, pipeline_reference, version_reference
 from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.cli.values import Period, tags
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
 
 _MEMORY_BYTES = 1024 * 1024
-_Ask: TypeAlias = "Callable[..., Pipeline | PipelineVersion]"
-
+_Get: TypeAlias = Callable[..., Pipeline | PipelineVersion]
 NEWEST = 5
 
 
@@ -42,7 +42,6 @@ def get(
     """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import pipeline_view as view
     from kfadapter_grpc.codec import to_json, to_listed_json
-    from kfadapter_grpc.contract.listing import View
 
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
@@ -57,7 +56,7 @@ def get(
     out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
 
 
-def _newest(client: "Client", pipeline: "Pipeline") -> Sequence["PipelineVersion"]:
+def _newest(client: "Client", pipeline: Pipeline) -> Sequence[PipelineVersion]:
     """Requests the newest versions, unless there is only the latest."""
     latest = pipeline.latest_version
     if latest is None or pipeline.version_count == 1:
@@ -104,7 +103,6 @@ def update(
 ) -> None:
     """Change the display name or the tags of a pipeline, or of one version."""
     from kfadapter_grpc.cli.pipeline_view import format_tags
-    from kfadapter_grpc.contract.listing import View
 
     added, removed = tags(tag), {*(remove_tag or ())}
     if display_name is None and not added and not removed:
@@ -118,8 +116,8 @@ def update(
             one = version_reference(client, ref, version)
             which |= {"version_name": one.name, "pipeline_version_id": one.pipeline_version_id}
         calls = client.pipelines
-        get: _Ask = partial(calls.get, view=View.BASIC) if version is None else calls.get_version
-        change: _Ask = calls.update if version is None else calls.update_version
+        get: _Get = partial(calls.get, view=View.BASIC) if version is None else calls.get_version
+        change: _Get = calls.update if version is None else calls.update_version
         kept = get(ref.name, **which).tags if added or removed else {}
         wanted = {key: value for key, value in kept.items() if key not in removed} | added
         changed = change(ref.name, **which, display_name=display_name, tags=wanted if added or removed else None)
@@ -165,7 +163,7 @@ def delete(
 
 
 def _delete_version(
-    client: "Client", ref: "PipelineRef", name: str, style: opt.Format, *, allow_missing: bool, asks: bool
+    client: "Client", ref: PipelineRef, name: str, style: opt.Format, *, allow_missing: bool, asks: bool
 ) -> None:
     version = version_reference(client, ref, name)
     if asks:
@@ -186,10 +184,8 @@ def _delete_version(
     )
 
 
-def _question(client: "Client", ref: "PipelineRef", *, force: bool, allow_missing: bool) -> str:
+def _question(client: "Client", ref: PipelineRef, *, force: bool, allow_missing: bool) -> str:
     """The confirmation prompt; none if the call would fail or do nothing anyway."""
-    from kfadapter_grpc.contract.listing import View
-
     if allow_missing:
         return f"Delete pipeline {ref}?"
     pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
@@ -254,7 +250,7 @@ def diff(
 versions = group("List the versions of a pipeline, newest first; compare two.", diff, list=list_versions, lists_of=True)
 
 
-def _before(client: "Client", ref: "PipelineRef", latest: "PipelineVersion") -> "PipelineVersion":
+def _before(client: "Client", ref: PipelineRef, latest: PipelineVersion) -> PipelineVersion:
     """Gets the newest version besides the latest."""
     every = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id)
     ids = (one.pipeline_version_id for one in every)

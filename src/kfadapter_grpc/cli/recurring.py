@@ -1,7 +1,7 @@
 """`kfadapter recurring`."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -20,14 +20,20 @@ from kfadapter_grpc.cli.values import (
     duration,
     optional_moment,
 )
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.recurring_runs import (
+    CronSchedule,
+    IntervalSchedule,
+    ListRecurringRunsRequest,
+    RecurringRun,
+    Schedule,
+)
+from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.times import shown_duration, shown_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
-    from kfadapter_grpc.contract.runs import Run
 
 _AT_ONCE = 8
 
@@ -85,8 +91,6 @@ def create(
     output: opt.Output = "table",
 ) -> None:
     """Create a recurring run of a pipeline, or of a file that is uploaded first."""
-    from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
-
     if bool(cron) == bool(every):
         raise typer.BadParameter("give either --cron or --every")
     times = optional_moment(start), optional_moment(end)
@@ -156,14 +160,13 @@ recurring = group(
 )
 
 
-def _print(client: "Client", found: "RecurringRun", style: opt.Format) -> None:
+def _print(client: "Client", found: RecurringRun, style: opt.Format) -> None:
     name = found.recurring_run_id
     out.print_record(found, style, name=name, table=lambda: out.print_fields(_fields(client, found)))
 
 
-def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
+def _fields(client: "Client", found: RecurringRun) -> list[tuple[str, str]]:
     from kfadapter_grpc.cli.run_view import shown_value
-    from kfadapter_grpc.contract.listing import View
 
     def version_name(which: str) -> str:
         return client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
@@ -195,25 +198,21 @@ def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
 
 def _named(which: str, name_of: Callable[[str], str]) -> str:
     """The name with the id; the id alone if the resource was deleted or cannot be read."""
-    from kfadapter_grpc.contract.errors import AdapterError
-
     try:
         return f"{name_of(which)} ({which})" if which else ""
     except AdapterError:
         return which
 
 
-def _last_run(client: "Client", found: "RecurringRun") -> "Run | None":
+def _last_run(client: "Client", found: RecurringRun) -> Run | None:
     """The newest of its runs; None if it has none, or if they cannot be listed."""
-    from kfadapter_grpc.contract.errors import AdapterError
-
     try:
         return next(iter(client.runs.list(recurring_run_id=found.recurring_run_id, page_size=1)), None)
     except AdapterError:
         return None
 
 
-def _last_runs(client: "Client", recurring: "Sequence[RecurringRun]") -> "dict[str, Run | None]":
+def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str, Run | None]:
     """Returns the last runs of recurring runs, by their ids."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -222,11 +221,10 @@ def _last_runs(client: "Client", recurring: "Sequence[RecurringRun]") -> "dict[s
         return dict(zip((one.recurring_run_id for one in recurring), found, strict=True))
 
 
-def _table(last_runs: "Mapping[str, Run | None]") -> "Table[RecurringRun]":
+def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
     """Defines the list of recurring runs; their last runs are known by their ids."""
-    from kfadapter_grpc.contract.recurring_runs import ListRecurringRunsRequest
 
-    def last_start(one: "RecurringRun") -> datetime | None:
+    def last_start(one: RecurringRun) -> datetime | None:
         last = last_runs.get(one.recurring_run_id)
         return last.scheduled_at if last else None
 
@@ -250,16 +248,14 @@ def _table(last_runs: "Mapping[str, Run | None]") -> "Table[RecurringRun]":
     )
 
 
-def format_schedule(starts: "Schedule | None") -> str:
+def format_schedule(starts: Schedule | None) -> str:
     """Formats when runs are started."""
-    from kfadapter_grpc.contract.recurring_runs import CronSchedule
-
     if starts is None:
         return ""
     return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"
 
 
-def _state(found: "RecurringRun") -> str:
+def _state(found: RecurringRun) -> str:
     if found.ended:
         return "ended"
     return "enabled" if found.enabled else "disabled"

@@ -11,12 +11,12 @@ beginning of an id, so the newest SEARCHED of a kind are listed, in pages of PAG
 stderr reports it. `@latest` and `@failed` are one call each, with `:PIPELINE` two, of which the adapter serves the
 second by reading the runs of all pipelines.
 """
-# ruff: noqa: PLC0415  contract/ loads gRPC, which the help does not need
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
+from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,16 +27,19 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.text import did_you_mean
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
+from kfadapter_grpc.contract.runs import RUN_ID, RunState
+from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.times import shown_age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.client.connection import Pages
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 
 LATEST = "@latest"
 FAILED = "@failed"
@@ -68,8 +71,6 @@ class Candidate(NamedTuple):
 
 def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
     """Yields names and ids of records; `what` they are, in the plural."""
-    from kfadapter_grpc.folding import shown_state
-
     name, key = _FIELDS[what]
     for one in records:
         state = shown_state(one.state) if what == "runs" else ""
@@ -81,9 +82,6 @@ def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
 
 def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: bool = False) -> str:
     """Returns the id of a run, archived ones first if `archived`; empty if `allow_missing` and none matches."""
-    from kfadapter_grpc.contract import errors
-    from kfadapter_grpc.contract.runs import RUN_ID
-
     if not text:  # as from an unset shell variable
         raise typer.BadParameter("an empty text is no run")
     special, _, pipeline = text.partition(":")
@@ -105,8 +103,6 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
 
 
 def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> str:
-    from kfadapter_grpc.contract.runs import RunState
-
     of = pipeline_id(client, pipeline) if pipeline else ""
     states = [RunState.FAILED] if failed else []
     # KFP filters neither by pipeline nor by failures alone: the adapter reads runs in such pages until one matches.
@@ -126,10 +122,6 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
 
 def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) -> PipelineRef:
     """Returns a reference to a pipeline; `by_id`, if set, decides whether the text is an id or a name."""
-    from kfadapter_grpc.contract import errors
-    from kfadapter_grpc.contract.listing import View
-    from kfadapter_grpc.contract.pipelines import PipelineRef
-
     if _UUID.fullmatch(text) and by_id is not False:
         return PipelineRef(pipeline_id=text)
     reference = PipelineRef(pipeline_id=text) if by_id else PipelineRef(name=text)
@@ -145,17 +137,12 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
 
 def pipeline_id(client: Client, text: str) -> str:
     """Returns the id of a pipeline that exists, or a whole id as it is."""
-    from kfadapter_grpc.contract.listing import View
-
     ref = pipeline_reference(client, text)
     return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id
 
 
 def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -> VersionRef:
     """Returns a reference to a version of a pipeline; None is the latest."""
-    from kfadapter_grpc.contract import errors
-    from kfadapter_grpc.contract.pipelines import VersionRef
-
     reference = _parse_version(text)
     if text and not reference.pipeline_version_id and _BEGINNING.fullmatch(text):
         with suppress(errors.VersionNotFoundError):
@@ -165,8 +152,6 @@ def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -
 
 def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> PipelineVersion:
     """Gets a version of a pipeline by its reference; None is the latest."""
-    from kfadapter_grpc.contract import errors
-
     of = {"name": pipeline.name, "pipeline_id": pipeline.pipeline_id}
     version = _parse_version(text)
     try:
@@ -182,8 +167,6 @@ def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> Pip
 
 
 def _parse_version(text: str | None) -> VersionRef:
-    from kfadapter_grpc.contract.pipelines import VersionRef
-
     if text == "":  # as from an unset shell variable
         raise typer.BadParameter("an empty text is no version")
     return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
@@ -194,9 +177,6 @@ def _parse_version(text: str | None) -> VersionRef:
 
 def experiment_reference(client: Client, text: str) -> ExperimentRef:
     """Returns a reference to an experiment; an empty text is the default one."""
-    from kfadapter_grpc.contract import errors
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-
     if _UUID.fullmatch(text):
         return ExperimentRef(experiment_id=text)
     if _BEGINNING.fullmatch(text):
@@ -218,8 +198,6 @@ def experiment_id(client: Client, text: str) -> str:
 
 def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) -> str:
     """Returns the id of a recurring run; with `allow_missing` an empty text if none matches."""
-    from kfadapter_grpc.contract import errors
-
     if _UUID.fullmatch(text):
         return text
     newest = [*islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)]
@@ -232,14 +210,12 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
 # --- similar names --------------------------------------------------------------------------------------------------
 
 
-def similar_name(client: Client, error: AdapterError, pipeline: str) -> str:
+def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> str:
     """Returns a sentence with the name that is most like one that was not found, among the newest; one call.
 
     A version is searched among those of the pipeline in the command.
     """
-    from kfadapter_grpc.contract import errors
-
-    lists: dict[type[AdapterError], tuple[str, Callable[..., Pages[Any]]]] = {
+    lists: dict[type[errors.AdapterError], tuple[str, Callable[..., Pages[Any]]]] = {
         errors.PipelineNotFoundError: ("pipelines", client.pipelines.list),
         errors.VersionNotFoundError: ("versions", client.pipelines.list_versions),
         errors.RunNotFoundError: ("runs", client.runs.list),
@@ -288,11 +264,7 @@ def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Can
 
 def _candidate_lines(found: list[Candidate]) -> Iterator[str]:
     """Yields a line for each candidate, with as much of its id as makes it unique."""
-    from datetime import datetime, timezone
-
-    from rich.cells import cell_len
-
-    from kfadapter_grpc.times import shown_age
+    from rich.cells import cell_len  # noqa: PLC0415  the help does not need it
 
     now = datetime.now(timezone.utc)
     length = next((size for size in range(8, 36) if len({one.id[:size] for one in found}) == len(found)), None)

@@ -1,6 +1,7 @@
 """`kfadapter run`: starts a run of a pipeline, or of a file, which is uploaded first."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,14 +18,15 @@ from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, sever
 from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference, run_id
 from kfadapter_grpc.cli.text import STDIN, native_path
 from kfadapter_grpc.cli.values import labels, pairs
+from kfadapter_grpc.contract.errors import AdapterError, PipelineNotFoundError, VersionNotFoundError
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.parameters import typed_values
+from kfadapter_grpc.contract.pipelines import IfExists, PipelineRef, PipelineVersion
+from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.runs import Run
-    from kfadapter_grpc.contract.spec import Json
 
 _PARAMETERS = ("parameters.", "parameters:")
 """The beginnings of warnings about the values of parameters."""
@@ -62,21 +64,19 @@ class Start:
     description: opt.Description = ""
     service_account: opt.ServiceAccount = ""
 
-    def parsed(self) -> "Callable[[PipelineVersion], dict[str, Json]]":
+    def parsed(self) -> Callable[[PipelineVersion], dict[str, Json]]:
         """Parses the parameters; returns a function that converts them to the types that a version declares.
 
         They override those in a file, which keep their types.
         """
         from kfadapter_grpc.cli.parameter_file import read_parameters
-        from kfadapter_grpc.contract.parameters import typed_values
 
         typed, of_file = pairs(self.parameter), read_parameters(self.params) if self.params else {}
         return lambda version: of_file | typed_values(typed, version.spec.parameters if version.spec else ())
 
-    def version_of(self, client: "Client", pipeline: str, seconds: float | None) -> "PipelineVersion":
+    def version_of(self, client: "Client", pipeline: str, seconds: float | None) -> PipelineVersion:
         """Returns the version to run; uploads a file unless its pipeline has a version with the same bytes."""
         from kfadapter_grpc.cli.upload import already_stored, send
-        from kfadapter_grpc.contract.pipelines import IfExists
 
         if self.by_id is not None or not is_file_name(pipeline):
             return find_version(client, pipeline_reference(client, pipeline, by_id=self.by_id), self.version or None)
@@ -115,8 +115,6 @@ def run(
     A file whose pipeline has a version with the same bytes is not stored again.
     """
     from kfadapter_grpc.cli.watch import follow
-    from kfadapter_grpc.contract.listing import View
-    from kfadapter_grpc.contract.runs import Run
 
     how.check(watch=watch)
     if bool(pipeline) == bool(like):
@@ -156,11 +154,8 @@ def run(
             print_started(client, started, output, options)
 
 
-def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion":
+def _version_of(client: "Client", run: Run, version: str) -> PipelineVersion:
     """Returns the version that a run was started from, or another one of its pipeline."""
-    from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
-    from kfadapter_grpc.contract.pipelines import PipelineRef
-
     name = f"run '{run.display_name}'"
     if not run.pipeline_id:
         raise CommandError(
@@ -188,7 +183,7 @@ def _version_of(client: "Client", run: "Run", version: str) -> "PipelineVersion"
         ) from None
 
 
-def _check_repeatable(run: "Run", replaced: "Mapping[str, Json]") -> None:
+def _check_repeatable(run: Run, replaced: Mapping[str, Json]) -> None:
     """Checks that the adapter returned the parameters of a run as they are, except those that are replaced."""
     known = tuple(f"parameters.{name}{after}" for name in replaced for after in (".", "[", ":"))
     lost = [text for text in run.warnings if text.startswith(_PARAMETERS) and not text.startswith(known)]
@@ -217,10 +212,9 @@ def _check_file(path: Path, version: str) -> None:
         )
 
 
-def print_started(client: "Client", started: "Run", style: opt.Format, options: ClientOptions) -> None:
+def print_started(client: "Client", started: Run, style: opt.Format, options: ClientOptions) -> None:
     """Prints a run that was just started; as a table with the names of pipeline, version and experiment, if known."""
     from kfadapter_grpc.cli.run_view import run_fields
-    from kfadapter_grpc.contract.errors import AdapterError
 
     def table() -> None:
         try:
@@ -233,7 +227,7 @@ def print_started(client: "Client", started: "Run", style: opt.Format, options: 
     out.print_record(started, style, name=started.run_id, table=table)
 
 
-def _print_valid(checked: "Run", style: opt.Format) -> None:
+def _print_valid(checked: Run, style: opt.Format) -> None:
     """Prints a validated run, which has neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
 

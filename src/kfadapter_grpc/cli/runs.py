@@ -2,7 +2,7 @@
 
 One run is printed as it is after a change; how several are changed is in `bulk`.
 """
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import itertools
 from contextlib import suppress
@@ -23,6 +23,8 @@ from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.values import Period, duration
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.folding import shown_state
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -214,8 +216,6 @@ def terminate(
 
     Filters select runs in progress, unless --state is set.
     """
-    from kfadapter_grpc.folding import shown_state
-
     with options.client() as client:
         if one := single_run(run, which):
             found = client.runs.terminate(run_id(client, one), wait=wait)
@@ -302,8 +302,6 @@ def delete(
 
 
 def _delete_run(client: "Client", run: str, style: opt.Format, *, allow_missing: bool, yes: bool) -> None:
-    from kfadapter_grpc.contract.listing import View
-
     which = run_id(client, run, allow_missing=allow_missing)
     if not yes and out.is_interactive():
         question = f"Delete the run {which or run}?"
@@ -333,7 +331,6 @@ def prune(
 ) -> None:
     """Delete old runs that have finished; never one in progress."""
     from kfadapter_grpc.cli.run_view import RUNS
-    from kfadapter_grpc.contract.listing import View
 
     if not older_than and keep is None:
         raise typer.BadParameter("give --older-than or --keep, or both")

@@ -1,5 +1,5 @@
 """`kfadapter serve`: the server until a signal ends it; and `kfadapter token`: tokens for its callers."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import os
 import sys
@@ -14,6 +14,7 @@ from kfadapter_grpc.cli.errors import SERVER, require
 from kfadapter_grpc.cli.options import Flags
 from kfadapter_grpc.cli.output import note
 from kfadapter_grpc.cli.text import native_path
+from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.settings import Settings
 
 
@@ -57,7 +58,6 @@ def token(
 ) -> None:
     """Create a token: the token on stdout, the line for the adapter's --token-file on stderr."""
     from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token
-    from kfadapter_grpc.contract.call import Role
 
     if not is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a token: up to 128 characters, no blanks and no #")

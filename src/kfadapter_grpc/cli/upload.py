@@ -1,5 +1,5 @@
 """`kfadapter upload` and `kfadapter payload`: upload a pipeline's file, or print the messages of the upload."""
-# ruff: noqa: PLC0415  imports are deferred to keep the help fast
+# ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import sys
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from kfadapter_grpc.cli.options import ClientOptions, Description, File, Format,
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
 from kfadapter_grpc.cli.text import STDIN, one_line
 from kfadapter_grpc.cli.values import tags
+from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, UploadReceipt
-    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
 CHUNK_BYTES = 64 * 1024
 """How many bytes of the file go into one message of `payload`."""
@@ -68,8 +68,6 @@ class UploadOptions:
 
     def arguments(self, path: Path) -> dict[str, Any]:
         """Returns them as the client takes them; without a name unless it was set."""
-        from kfadapter_grpc.contract.pipelines import IfExists
-
         if self.new_version and self.if_exists not in {None, "new-version"}:
             raise typer.BadParameter(f"--new-version contradicts --if-exists {self.if_exists}; give one of them")
         is_new = self.new_version or self.version_name
@@ -125,7 +123,6 @@ def upload(
 def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
     """Print an upload as JSON messages, for grpcurl -d @."""
     from kfadapter_grpc.cli.contexts import in_use
-    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
     arguments = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
     with pipeline_files(file, how.function, options.timeout) as files:
@@ -182,7 +179,7 @@ def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool)
         out.print_document(receipts if several else receipts[0], style)
 
 
-def _print_messages(path: Path, request: "UploadPipelineMetadata") -> None:
+def _print_messages(path: Path, request: UploadPipelineMetadata) -> None:
     """Prints an upload as the JSON of its messages, one per line."""
     import base64
     import json
