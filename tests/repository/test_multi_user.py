@@ -35,7 +35,9 @@ BY_NAME = r"/pipelines/names/"
 LIST = r"/pipelines\?"
 VERSIONS = r"/versions\?"
 CHEAP = r"/apis/v1beta1/"
-UPLOAD = r"/pipelines/upload\?"
+CREATE = r"/pipelines$"
+UPLOAD = r"/pipelines/upload_version\?"
+MADE = {"pipeline_id": str(uuid.uuid4()), "name": "x", "display_name": "x", "namespace": "team-a"}
 
 
 def _played(note: str, transcript: str = "multi_user") -> Behaviour:
@@ -97,36 +99,18 @@ def _refuses_uploads(scripted: ScriptedKfp, who: str) -> None:
         listed, found = "list team-a as alice", "by name in team-a"
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(listed))
     scripted.on("GET", r"/pipelines/[\w-]+$", _played(found))
-    for path, note in (
-        (UPLOAD, "upload to team-a"),
-        (r"/upload_version\?", "version upload to team-a"),
-        (r"/pipelines/create$", "pipeline at no address"),
-        (r"/versions$", "version at no address"),
-    ):
-        scripted.on("POST", path, _played(f"{note} as {who}", "multi_user_roles"))
-
-
-@pytest.mark.parametrize(("who", "status"), REFUSED)
-def test_a_blurred_refusal_of_an_upload(
-    scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
-) -> None:
-    """KFP answers 400 "Failed to create a pipeline" to all of them; a read, or a request without a file, tells why."""
-    _refuses_uploads(scripted, who)
-    before_scripted._uploader._keeps_tags = False  # then the upload is the only request, as recorded
-    with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}[,)]"):
-        before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
-    assert scripted.paths("POST")[-1].endswith("/pipelines/create") is (who == "vera")
-    assert scripted.paths("DELETE") == []
+    scripted.on("POST", CREATE, answers(200, MADE)).on("DELETE", "", answers(200))
+    scripted.on("POST", UPLOAD, _played(f"version upload to team-a as {who}", "multi_user_roles"))
+    scripted.on("POST", r"/versions$", _played(f"version at no address as {who}", "multi_user_roles"))
 
 
 @pytest.mark.parametrize(("who", "status"), REFUSED)
 def test_a_blurred_refusal_of_a_version(
     scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
-    """The same for a version of a pipeline that exists."""
+    """KFP answers 400 to all of them; reading the pipeline, or a request without a file, tells why."""
     _refuses_uploads(scripted, who)
     scripted.first("GET", BY_NAME, _played("by name in team-a")).on("GET", CHEAP, _played("cheap versions as alice"))
-    before_scripted._uploader._keeps_tags = False
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}[,)]"):
         before_scripted.upload(UploadPipelineMetadata("mine", namespace="team-a"), pipeline_file(), call())
     assert scripted.paths("POST")[-1].endswith("/versions") is (who == "vera")
@@ -135,9 +119,8 @@ def test_a_blurred_refusal_of_a_version(
 def test_a_refusal_in_the_words_of_2_5(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """KFP 2.5.0 says that it is about authorization (by its source), and not whether about the user or its rights."""
     _refuses_uploads(scripted, "bob")
-    text = "Failed to create a pipeline due to authorization error: Authorization Failure: PermissionDenied"
+    text = "Failed to create a pipeline version due to authorization error: Authorization Failure: PermissionDenied"
     scripted.first("POST", UPLOAD, answers(400, {"error_message": text, "error_details": text}))
-    before_scripted._uploader._keeps_tags = False
     with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(403, "):
         before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
 
@@ -145,26 +128,26 @@ def test_a_refusal_in_the_words_of_2_5(scripted: ScriptedKfp, before_scripted: P
 def test_an_upload_refused_for_another_reason(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Where KFP lets the adapter upload, its blurred 400 is about something that it does not say."""
     _refuses_uploads(scripted, "vera")
-    scripted.first("POST", r"/pipelines/create$", _played("pipeline at no address as alice", "multi_user_roles"))
-    before_scripted._uploader._keeps_tags = False
-    with pytest.raises(errors.KfpError, match=r"Failed to create a pipeline$"):
+    scripted.first("POST", r"/versions$", _played("version at no address as alice", "multi_user_roles"))
+    with pytest.raises(errors.KfpError, match=r"Failed to create a pipeline version$"):
         before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
 
 
 def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Alice's pipelines are found by namespace, which every call sends."""
     scripted.on("GET", CHEAP, _played("cheap versions as alice")).on("GET", LIST, _played("list team-a as alice"))
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME, _played("by name in team-a"))
-    scripted.on("POST", UPLOAD, _played("upload to team-a as alice"))
-    before_scripted._uploader._keeps_tags = False
+    scripted.on("GET", BY_NAME, _played("by name in team-a"))
+    scripted.on("POST", CREATE, _played("upload to team-a as alice"))
+    scripted.on("POST", UPLOAD, answers(200, {"pipeline_version_id": str(uuid.uuid4()), "name": "mine"}))
     made = before_scripted.upload(UploadPipelineMetadata("mine", namespace="team-a"), pipeline_file(), call())
     assert (made.pipeline.namespace, made.pipeline.name, made.version.name) == ("team-a", "mine", "mine")
     assert before_scripted.get(MINE, View.BASIC, call()) == made.pipeline
     listed = before_scripted.list(TEAM_A, PageRequest(), call()).items
     assert {(pipeline.namespace, pipeline.name) for pipeline in listed} == {("team-a", "mine"), ("team-a", "mine2")}
-    asked = [path for path in (*scripted.paths("GET"), *scripted.paths("POST")) if "/apis/v1beta1/" not in path]
-    assert len(asked) == 4
+    asked = [path for path in scripted.paths("GET") if "/apis/v1beta1/" not in path]
+    assert len(asked) == 2
     assert all("namespace=team-a" in path for path in asked)
+    assert b'"namespace": "team-a"' in scripted.requests[0].body
 
 
 def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
@@ -228,7 +211,6 @@ def test_a_blurred_refusal_of_a_callers_upload(
 ) -> None:
     """The requests after KFP's 400 use the caller's credentials, too, and finds the actual reason."""
     _refuses_uploads(scripted, who)
-    as_callers._uploader._keeps_tags = False
     with pytest.raises(errors.UnauthenticatedError if status == "401" else errors.PermissionDeniedError):
         as_callers.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), bobs_call())
     assert _asked_only_as_bob(scripted)
@@ -240,10 +222,9 @@ def test_a_blurred_refusal_of_an_impersonated_upload(scripted: ScriptedKfp, who:
     _refuses_uploads(scripted, who)
     settings = TransportSettings(scripted.url, user_header="kubeflow-userid")
     in_name_of_bob = Call("r-bob", 20, Authorization(user="bob@example.org"))
-    with closing(KfpBackend(settings, SpoolPlace())) as backend:
-        backend.pipelines._uploader._keeps_tags = False
-        with pytest.raises(errors.KfpRejectedCredentialsError if status == "401" else errors.PermissionDeniedError):
-            backend.pipelines.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), in_name_of_bob)
+    expected = errors.KfpRejectedCredentialsError if status == "401" else errors.PermissionDeniedError
+    with closing(KfpBackend(settings, SpoolPlace())) as backend, pytest.raises(expected):
+        backend.pipelines.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), in_name_of_bob)
 
 
 KINDS: dict[str, tuple[str, Callable[[KfpBackend, str, Call], object]]] = {
@@ -281,16 +262,12 @@ def test_what_kfp_refuses_where_rules_grant_nothing(scripted: ScriptedKfp, kind:
 
 def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
     """A pipeline created for a version that KFP then rejected is deleted with the caller's credentials."""
-    pipeline = str(uuid.uuid4())
     _refuses_uploads(scripted, "bob")
-    made = {"pipeline_id": pipeline, "name": "x", "namespace": "team-a", "display_name": "x", "tags": {"a": "b"}}
-    scripted.on("POST", r"/pipelines$", answers(200, made))
-    scripted.on("DELETE", "", answers(200))
     with pytest.raises(errors.PermissionDeniedError):
         as_callers.upload(
             UploadPipelineMetadata("x", namespace="team-a", tags={"a": "b"}), pipeline_file(), bobs_call()
         )
-    assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{pipeline}"]
+    assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{MADE['pipeline_id']}"]
     assert _asked_only_as_bob(scripted)
 
 
@@ -321,7 +298,7 @@ def test_nobody_is_asked_for_a_caller_without_credentials(scripted: ScriptedKfp,
 
 
 def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path: Path) -> None:
-    """KFP's answer to an upload hides the 401; but the read before it loads the new token, which the upload uses."""
+    """KFP's answer to an upload hides the 401; but the request before it loads the new token, which the upload uses."""
     token = tmp_path / "token"
     token.write_text("old")
 
@@ -329,13 +306,12 @@ def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path
         token.write_text("new")
         return _played("list team-a as a bad token")(connection, received)
 
-    scripted.on("GET", BY_NAME, renewing, UNKNOWN_NAME).on("POST", UPLOAD, _played("upload with a token"))
+    scripted.on("POST", CREATE, renewing, _played("upload with a token"))
+    scripted.on("POST", UPLOAD, answers(200, {"pipeline_version_id": str(uuid.uuid4()), "name": "mine2"}))
     with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
-        backend.pipelines._uploader._keeps_tags = False
-        scripted.on("GET", CHEAP, _played("cheap versions as alice"))
         backend.pipelines.upload(UploadPipelineMetadata("mine2", namespace="team-a"), pipeline_file(), call())
     shown = [(one.method, one.headers["authorization"]) for one in scripted.requests]
-    assert shown[:3] == [("GET", "Bearer old"), ("GET", "Bearer new"), ("POST", "Bearer new")]
+    assert shown[:3] == [("POST", "Bearer old"), ("POST", "Bearer new"), ("POST", "Bearer new")]
 
 
 def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp_path: Path) -> None:
@@ -347,12 +323,11 @@ def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp
         token.write_text("new")
         return answers(401, b"expired", content_type="text/plain")(connection, received)
 
-    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("POST", UPLOAD, renewing, _played("upload with a token"))
-    scripted.on("GET", CHEAP, _played("cheap versions as alice"))
+    stored = answers(200, {"pipeline_version_id": str(uuid.uuid4()), "name": "mine2"})
+    scripted.on("POST", CREATE, answers(200, MADE)).on("POST", UPLOAD, renewing, stored)
     with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
-        backend.pipelines._uploader._keeps_tags = False
         backend.pipelines.upload(UploadPipelineMetadata("mine2", namespace="team-a"), pipeline_file(), call())
-    first, second = (request for request in scripted.requests if request.method == "POST")
+    first, second = (request for request in scripted.requests if "/upload_version" in request.path)
     assert (first.headers["authorization"], second.headers["authorization"]) == ("Bearer old", "Bearer new")
     assert first.body == second.body
     assert len(first.body) > len(pipeline_file().stream.read())

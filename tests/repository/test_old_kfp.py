@@ -228,16 +228,6 @@ def test_a_broken_upload_is_not_to_be_repeated_blindly(scripted: ScriptedKfp, be
     assert len([path for path in scripted.paths("POST") if "upload_version" in path]) == 1
 
 
-def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """The same if pipeline and version are created in one step, as a KFP without tags creates a new pipeline."""
-    scripted.on("GET", "/names/", answers(404, {"code": 5, "message": "Pipeline /p not found"}))
-    scripted.on("POST", "/pipelines/upload", resets())
-    before_scripted._uploader._keeps_tags = False
-    with pytest.raises(errors.KfpUnavailableError, match="ListVersions"):
-        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
-    assert len(scripted.paths("POST")) == 1
-
-
 # --- reading ------------------------------------------------------------------------------------------------------
 
 

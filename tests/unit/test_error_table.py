@@ -11,7 +11,7 @@ from tests.transcripts import DATA
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.error_table import ROWS, Context, Row, explain
-from kfadapter_grpc.kfp.failures import KfpFailureError, Operation, read_failure
+from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, Operation, read_failure
 from kfadapter_grpc.kfp.transport import Request
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         429,
         b'{"code": 8, "message": "ResourceExhaustedError: no room", "details": [{"message": "no room"}]}',
     ),
-    "503": (Operation.UPLOAD, 503, b"<html>upstream</html>"),
+    "503": (Operation.UPLOAD_VERSION, 503, b"<html>upstream</html>"),
     "400 for large parameters": (
         Operation.CREATE_RUN,
         400,
@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         b'{"code": 8, "message": "grpc: received message larger than max (5000000 vs. 4194304)"}',
     ),
     "413 for large parameters": (Operation.CREATE_RUN, 413, b"<html>413 Request Entity Too Large</html>"),
-    "413 for an upload": (Operation.UPLOAD, 413, b"<html>413 Request Entity Too Large</html>"),
+    "413 for an upload": (Operation.UPLOAD_VERSION, 413, b"<html>413 Request Entity Too Large</html>"),
     "414": (Operation.UPLOAD_VERSION, 414, b"<html>414 Request-URI Too Large</html>"),
     "431": (Operation.LIST_PIPELINES, 431, b"Request Header Fields Too Large"),
     "500 for 17 MiB": (
@@ -83,7 +83,7 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         ).encode(),
     ),
     "400 with words of its own": (
-        Operation.UPLOAD,
+        Operation.UPLOAD_VERSION,
         400,
         json.dumps({"error_message": "the file is cursed", "error_details": _STACK}).encode(),
     ),
@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
 """What a server that misbehaves may answer; the fault tests of the repository play them over a real line."""
 
 _OPERATIONS = (
-    ("POST", r"/pipelines/upload$", Operation.UPLOAD),
+    ("POST", r"/pipelines/upload$", Operation.UPLOAD_VERSION),  # checks a file in the same way
     ("POST", r"/pipelines/upload_version$", Operation.UPLOAD_VERSION),
     ("POST", r"/pipelines$", Operation.CREATE_PIPELINE),
     ("GET", r"v1beta1/pipeline_versions$", Operation.CHEAP_VERSIONS),
@@ -150,7 +150,7 @@ PROOFS = [
 ]
 
 
-def _proof(proof: str) -> tuple[Operation, int, bytes]:
+def _proof(proof: str, row: Row) -> tuple[Operation, int, bytes]:
     scenario, _, note = proof.partition(": ")
     if scenario == "fault":
         return FAULTS[note]
@@ -158,18 +158,25 @@ def _proof(proof: str) -> tuple[Operation, int, bytes]:
     step = next(step for step in steps if step["note"] == note)
     request, response = step["request"], step["response"]
     operation = next(o for m, p, o in _OPERATIONS if m == request["method"] and re.search(p, request["path"]))
+    if request["path"].endswith("/upload") and Operation.CREATE_PIPELINE in row.operations:
+        operation = Operation.CREATE_PIPELINE  # KFP's upload in one step does both
     body = response["json"]
     raw = body["_text"].encode() if "_text" in body else json.dumps(body).encode()
     return operation, response["status"], raw
 
 
+def _exact(status: int) -> Failure:
+    """What KFP reports for another request about the pipeline, if an upload is rejected with this status."""
+    return Failure(status, "Pipeline 1-2-3 not found", "Pipeline 1-2-3 not found")
+
+
 def _explain(row: Row, proof: str, *, as_caller: bool = False) -> AdapterError:
-    operation, status, body = _proof(proof)
+    operation, status, body = _proof(proof, row)
     context = Context(
         subject="named 'x'",
         resource="x",
         values={"size": str(row.sizes.start if row.sizes else 1000), "limit": "16777216", "version": "2"},
-        look=None if row.seen is None else lambda: row.seen,  # type: ignore[arg-type,return-value]
+        probe=lambda: KfpFailureError(Operation.PROBE, _exact(row.statuses[0]), as_caller=as_caller),
     )
     failure = KfpFailureError(operation, read_failure(status, body, None), as_caller=as_caller)
     return explain(failure, context)
@@ -241,9 +248,9 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
 def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
     """An unknown failure is reported with KFP's innermost message, and never with its stack trace."""
     body = json.dumps({"error_message": "boom", "error_details": _STACK}).encode()
-    error = explain(KfpFailureError(Operation.UPLOAD, read_failure(500, body, None)), Context())
+    error = explain(KfpFailureError(Operation.UPLOAD_VERSION, read_failure(500, body, None)), Context())
     assert isinstance(error, errors.KfpError)
-    assert error.message == "Kubeflow Pipelines failed (upload pipeline, HTTP 500): boom"
+    assert error.message == "Kubeflow Pipelines failed (upload version, HTTP 500): boom"
     assert error.metadata == {"kfp_status": "500"}
 
 

@@ -37,7 +37,6 @@ class Operation(enum.Enum):
     CREATE_PIPELINE = "create pipeline"
     UPDATE_PIPELINE = "update pipeline", "pipeline"
     DELETE_PIPELINE = "delete pipeline", "pipeline"
-    UPLOAD = "upload pipeline"
     UPLOAD_VERSION = "upload version"
     GET_VERSION = "get version", "version"
     LIST_VERSIONS = "list versions", "pipeline"

@@ -59,7 +59,7 @@ IN_PATH = frozenset(one for one in Op if one.about)
 """Operations on a resource whose id is in the path."""
 IN_QUERY = {Op.CHEAP_VERSIONS: "resource_key.id", Op.UPLOAD_VERSION: "pipelineid"}
 """Operations on a pipeline whose id is in the query."""
-BY_NAMESPACE = frozenset({Op.GET_BY_NAME, Op.UPLOAD, Op.CREATE_PIPELINE, Op.CREATE_EXPERIMENT})
+BY_NAMESPACE = frozenset({Op.GET_BY_NAME, Op.CREATE_PIPELINE, Op.CREATE_EXPERIMENT})
 """Operations that name a namespace; without one they concern the shared one."""
 BY_EXPERIMENT = frozenset({Op.CREATE_RUN, Op.CREATE_RECURRING_RUN})
 """Operations that create something in an experiment, from a pipeline."""

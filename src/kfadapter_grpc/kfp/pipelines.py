@@ -191,27 +191,15 @@ class Pipelines:
         request = Request("GET", f"{V2}/pipelines", query.pairs(namespace=namespace))
         return self._rest.ask(Operation.LIST_PIPELINES, request, PipelineListJson, call)
 
-    def probe(self, pipeline_id: str, namespace: str, call: Call) -> None:
-        """Reads a pipeline, or a list if none is given, and raises KFP's failures as they are."""
-        if pipeline_id:
-            operation, request = Operation.GET_PIPELINE, Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
-        else:
-            query = ListQuery(page_size=1).pairs(namespace=namespace)
-            operation, request = Operation.LIST_PIPELINES, Request("GET", f"{V2}/pipelines", query)
-        self._rest.send_raw(operation, request, call)
+    def probe(self, pipeline_id: str, call: Call) -> None:
+        """Reads a pipeline, then requests a new version of it, and raises KFP's failures as they are.
 
-    def probe_writing(self, pipeline_id: str, namespace: str, call: Call) -> None:
-        """Requests a new version, or a new pipeline if none is given, and raises KFP's failures as they are.
-
-        KFP authorizes that before it rejects the address of the file, which is none: nothing is ever stored.
+        KFP authorizes the latter before it rejects the address of the file, which is none: nothing is ever stored.
         """
-        version = {"name": "x", "display_name": "x", "package_url": {"pipeline_url": "x"}}
-        if pipeline_id:
-            request = post(f"{V2}/pipelines/{segment(pipeline_id)}/versions", {**version, "pipeline_id": pipeline_id})
-        else:
-            pipeline = set_only({"name": "x", "display_name": "x", "namespace": namespace})
-            request = post(f"{V2}/pipelines/create", {"pipeline": pipeline, "pipeline_version": version})
-        self._rest.send_raw(Operation.PROBE, request, call)
+        path = f"{V2}/pipelines/{segment(pipeline_id)}"
+        self._rest.send_raw(Operation.GET_PIPELINE, Request("GET", path), call)
+        version = {"name": "x", "display_name": "x", "package_url": {"pipeline_url": "x"}, "pipeline_id": pipeline_id}
+        self._rest.send_raw(Operation.PROBE, post(f"{path}/versions", version), call)
 
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> PipelineJson:
         return self._rest.ask(operation, request, PipelineJson, call, context)

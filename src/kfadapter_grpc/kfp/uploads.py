@@ -1,6 +1,6 @@
 """Stores an upload in KFP: which steps, under which names, and what happens when one of them fails.
 
-A pipeline with tags is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
+A pipeline is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
 them the pipeline is empty; an empty pipeline is treated as missing and adopted, so a kill in between does no harm.
 After a write of unknown outcome we check before we respond, and undo only what is ours.
 
@@ -20,7 +20,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
-from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Seen
+from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.rest import V2, equals, post, set_only
@@ -91,7 +91,6 @@ class Uploader:
     def __init__(self, pipelines: Pipelines) -> None:
         self._pipelines = pipelines
         self._versions = pipelines.versions
-        self._keeps_tags = True
         self._has_names = True
         self._turns = Turns()
 
@@ -101,7 +100,8 @@ class Uploader:
         with ExitStack() as turns:
             for key in _turns(request):
                 turns.enter_context(self._turns.taken(key, call))
-            may_be_new = self._may_be_new(request)
+            # Under FAIL and SKIP_IF_SAME it matters what exists; KFP before 2.17 uses the display name as the name.
+            may_be_new = request.if_exists is IfExists.NEW_VERSION and not request.display_name
             found = None if may_be_new else self._find(job)
             for _ in range(_MAX_LOSSES + may_be_new):
                 try:
@@ -113,14 +113,6 @@ class Uploader:
                 else:
                     return replace(result, not_kept=outcomes.not_kept(request, result))
         raise outcomes.contested(request.name, _MAX_LOSSES)
-
-    def _may_be_new(self, request: UploadPipelineMetadata) -> bool:
-        """Whether to create the pipeline without searching for it.
-
-        Under FAIL and SKIP_IF_SAME it matters what exists. KFP without tags receives the file in one step, which would
-        be in vain, and uses the display name as the name.
-        """
-        return request.if_exists is IfExists.NEW_VERSION and not request.display_name and self._keeps_tags
 
     def _find(self, job: _Job) -> PipelineJson | None:
         return self._pipelines.find_by_name(job.request.name, job.request.namespace, job.call)
@@ -155,8 +147,6 @@ class Uploader:
     # --- a new pipeline ------------------------------------------------------------------------------------------
 
     def _store_new(self, job: _Job) -> UploadResult:
-        if not self._keeps_tags and not job.request.version_name:
-            return self._store_in_one_step(job)
         pipeline = self._create(job)
         try:
             version = self._store_version(job, pipeline, job.request.version_name or job.request.name)
@@ -170,29 +160,6 @@ class Uploader:
             raise
         return _result(pipeline, version, pipeline_created=True, version_created=True)
 
-    def _store_in_one_step(self, job: _Job) -> UploadResult:
-        """Without tags to set and a version to name, KFP's upload does everything, and there is nothing to undo.
-
-        Tags are sent nevertheless: in the response they show whether KFP now keeps them.
-        """
-        request = job.request
-        query = {**job.query(request.name), "namespace": request.namespace}
-        context = replace(job.context(limit=_limit(job)), look=partial(self._look_at_target, "", job))
-        try:
-            request_with_file = multipart("upload", query, job.version_tags, job.file)
-            pipeline = self._pipelines.write(Operation.UPLOAD, request_with_file, job.call, context)
-        except errors.PipelineExistsError as error:
-            raise self._lost(job) from error
-        except NotSentError:
-            raise
-        except _BROKEN as error:
-            raise outcomes.of_unknown_outcome(error, _LOOK_YOURSELF) from error
-        self._keeps_tags = bool(pipeline.tags)
-        version, _ = self._versions.latest(pipeline.pipeline_id, job.call)
-        if version is None:
-            raise _LostRaceError
-        return UploadResult(pipeline.record(), version, pipeline_created=True, version_created=True)
-
     def _create(self, job: _Job) -> PipelineJson:
         """Creates the empty pipeline.
 
@@ -205,7 +172,6 @@ class Uploader:
         if sent != wanted:
             self._undo(made, job.call)
             made = self._try_create(job, wanted)
-        self._keeps_tags = bool(made.tags)
         return made
 
     def _display_name(self, request: UploadPipelineMetadata) -> str:
@@ -312,8 +278,8 @@ class Uploader:
         """Stores a version; after a broken response, checks whether it was stored nevertheless."""
         pipeline_id = pipeline.pipeline_id
         query = {**job.query(name), "pipelineid": pipeline_id}
-        look = partial(self._look_at_target, pipeline_id, job)
-        context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
+        probe = partial(self._probe, pipeline_id, job)
+        context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), probe=probe)
         try:
             request = multipart("upload_version", query, job.version_tags, job.file)
             return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
@@ -340,27 +306,15 @@ class Uploader:
             raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
         return version
 
-    def _look_at_target(self, pipeline_id: str, job: _Job) -> Seen:
-        """Finds out for the error table why an upload failed."""
-        where, call = (pipeline_id, job.request.namespace), spare_call(job.call)
+    def _probe(self, pipeline_id: str, job: _Job) -> KfpFailureError | None:
+        """Returns why KFP rejects other requests about the pipeline; None if it does not."""
         try:
-            self._pipelines.probe(*where, call)
-            self._pipelines.probe_writing(*where, call)  # who may read there, may not write for all that
+            self._pipelines.probe(pipeline_id, spare_call(job.call))
         except KfpFailureError as error:
-            return _TARGET_SEEN.get((error.failure.status, error.as_caller), Seen.THERE)
+            return error
         except (NotAnApiError, errors.AdapterError):
-            return Seen.THERE
-        return Seen.THERE
-
-
-_TARGET_SEEN = {
-    (401, False): Seen.UNKNOWN_ADAPTER,
-    (401, True): Seen.UNKNOWN_CALLER,
-    (403, False): Seen.FORBIDDEN_ADAPTER,
-    (403, True): Seen.FORBIDDEN_CALLER,
-    (404, False): Seen.MISSING,
-    (404, True): Seen.MISSING,
-}
+            return None
+        return None
 
 
 def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:

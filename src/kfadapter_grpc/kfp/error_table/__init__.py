@@ -1,16 +1,16 @@
 """What KFP's failures mean to a caller, as data.
 
-KFP reports many faults alike: an unknown pipeline, a missing permission and a bad file may give the same status and
-text. So a row may name a check: a request that is sent after the failure, and the result that the row applies to.
-Successful calls pay nothing for it. The first matching row applies. `proof` names the evidence: a step of a recorded
-transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves on purpose (`fault: ...`).
+The first matching row applies. `proof` names the evidence: a step of a recorded transcript (`pipelines: get unknown
+id`), or a test with a KFP that misbehaves on purpose (`fault: ...`).
+
+For an upload, KFP reports an unknown pipeline, a missing permission and some bad files with the same status and text.
+Then other requests about the pipeline are sent, and the status of their failure counts. Successful calls pay nothing.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -23,17 +23,16 @@ from kfadapter_grpc.kfp.error_table.general import (
     TLS_EXPECTED,
     Context,
     Row,
-    Seen,
 )
 from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_EXPERIMENT, NO_SUCH_RUN
-from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+    from kfadapter_grpc.kfp.failures import NotAnApiError
 
 __all__ = [
     "KFP_FILE_LIMIT",
@@ -45,7 +44,6 @@ __all__ = [
     "ROWS",
     "Context",
     "Row",
-    "Seen",
     "explain",
     "explain_page",
 ]
@@ -60,12 +58,19 @@ ROWS: tuple[Row, ...] = (
 """All cases; a failure that matches none of them is KFP_ERROR with KFP's own message."""
 
 
+_VAGUE = re.compile(r"Failed to create a pipeline version($| due to )")
+_EXACT = (401, 403, 404)
+
+
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
-    """Explains what a failure of KFP means, with a further check where needed."""
-    seen = cache(context.look or (lambda: None))
-    row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
+    """Explains what a failure of KFP means."""
+    values = {"kfp_status": str(error.failure.status), **context.values}
+    if context.probe and _VAGUE.match(error.failure.full_text):
+        cause = context.probe()
+        if cause is not None and cause.failure.status in _EXACT:
+            error = KfpFailureError(error.operation, cause.failure, as_caller=cause.as_caller)
+    row = next((row for row in ROWS if _fits(row, error, context)), None)
     failure = error.failure
-    values = {"kfp_status": str(failure.status), **context.values}
     wide = _four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
     if wide is not None:
         return wide
@@ -93,14 +98,13 @@ class _Words(dict[str, object]):
         return "?"
 
 
-def _fits(row: Row, error: KfpFailureError, context: Context, seen: Callable[[], Seen | None]) -> bool:
+def _fits(row: Row, error: KfpFailureError, context: Context) -> bool:
     failure = error.failure
     return (
         (not row.operations or error.operation in row.operations)
         and failure.status in row.statuses
         and re.search(row.pattern, failure.full_text) is not None
         and (row.sizes is None or int(context.values.get("size", 0)) in row.sizes)
-        and (row.seen is None or seen() is row.seen)
     )
 
 
@@ -135,7 +139,7 @@ def explain_page(error: NotAnApiError) -> AdapterError:
     )
 
 
-_UPLOADS = (Operation.CREATE_PIPELINE, Operation.UPLOAD, Operation.UPLOAD_VERSION)
+_UPLOADS = (Operation.CREATE_PIPELINE, Operation.UPLOAD_VERSION)
 _FIELDS = {
     (Operation.UPLOAD_VERSION, "name"): "version_name",
     (Operation.CREATE_EXPERIMENT, "display_name"): "name",

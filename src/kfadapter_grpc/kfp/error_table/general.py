@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,23 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.failures import Operation
+    from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 
 KFP_FILE_LIMIT = 33_554_432
 """The largest file that KFP accepts (32 MiB)."""
 KFP_PACKET_LIMIT = 16_777_216
 """The largest statement that KFP's MySQL accepts unless configured otherwise, in bytes (16 MiB)."""
-
-
-class Seen(enum.Enum):
-    """What is found when the target of a failed request is read afterwards."""
-
-    THERE = "there"
-    MISSING = "missing"
-    UNKNOWN_ADAPTER = "KFP does not know the adapter (401)"
-    UNKNOWN_CALLER = "KFP does not know the caller (401)"
-    FORBIDDEN_ADAPTER = "KFP does not let the adapter do it (403)"
-    FORBIDDEN_CALLER = "KFP does not let the caller do it (403)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +30,6 @@ class Row:
         pattern: A regular expression found in KFP's chain of messages.
         message: The text; `{said}` is KFP's innermost message, `{what}` the operation with its subject, and
             `{subject}`, `{size}`, `{limit}` stand for what the call was about.
-        seen: What must be found when the target is read; None: it is not read.
         of_caller: The error and its text if the caller's own credentials were sent.
         sizes: The sizes of the file for which it applies; None: any.
     """
@@ -53,7 +40,6 @@ class Row:
     error: type[AdapterError]
     message: str
     proof: tuple[str, ...]
-    seen: Seen | None = None
     field: str = ""
     of_caller: tuple[type[AdapterError], str] | None = None
     sizes: range | None = None
@@ -66,12 +52,13 @@ class Context:
     Attributes:
         subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
         values: Further values for the error's metadata; `size` is that of an uploaded file.
+        probe: Sends other requests about the target of an upload, and returns their failure, if there is one.
     """
 
     subject: str = ""
     resource: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
-    look: Callable[[], Seen] | None = None
+    probe: Callable[[], KfpFailureError | None] | None = None
 
     def error(self, kind: type[AdapterError], text: str) -> AdapterError:
         """Makes the error; `{subject}` stands for the subject in `text`."""
@@ -128,7 +115,12 @@ FIRST: tuple[Row, ...] = (
         "",
         errors.KfpRejectedCredentialsError,
         NOT_KNOWN,
-        ("multi_user: list team-a as nobody", "fault: 401", "multi_user: list team-a as a bad token"),
+        (
+            "multi_user: list team-a as nobody",
+            "fault: 401",
+            "multi_user: list team-a as a bad token",
+            "multi_user_roles: version upload to team-a as a bad token",
+        ),
         of_caller=(errors.UnauthenticatedError, CALLER_NOT_KNOWN),
     ),
     Row(
@@ -142,6 +134,7 @@ FIRST: tuple[Row, ...] = (
             "fault: 403",
             "multi_user: delete the pipeline as bob",
             "multi_user: run as bob",
+            "multi_user_roles: version upload to team-a as vera",
         ),
         of_caller=(errors.PermissionDeniedError, CALLER_NOT_ALLOWED),
     ),

@@ -6,25 +6,18 @@ import sys
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.error_table.general import (
-    CALLER_NOT_ALLOWED,
-    CALLER_NOT_KNOWN,
     COUNTS_BYTES,
     KFP_FILE_LIMIT,
     KFP_PACKET_LIMIT,
-    NOT_ALLOWED,
-    NOT_KNOWN,
     Row,
-    Seen,
 )
 from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
-_UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)
 _WITH_PIPELINE = (
     *(_O.GET_PIPELINE, _O.GET_BY_NAME, _O.UPDATE_PIPELINE, _O.DELETE_PIPELINE),
     *(_O.LIST_VERSIONS, _O.CHEAP_VERSIONS),
 )
-_BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?($| due to authorization error)"
 
 NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
 NO_SUCH_VERSION = "not found: version {subject} of the pipeline; ListVersions returns its versions"
@@ -32,7 +25,7 @@ _BAD_FILE = "Kubeflow Pipelines rejects the file as a pipeline: {said}"
 
 ROWS: tuple[Row, ...] = (
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (413,),
         "",
         errors.UploadTooLargeError,
@@ -64,7 +57,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        (_O.UPLOAD, _O.CREATE_PIPELINE),
+        (_O.CREATE_PIPELINE,),
         (409,),
         "",
         errors.PipelineExistsError,
@@ -109,7 +102,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (400,),
         r"^Failed to read a pipeline spec file",
         errors.UploadTooLargeError,
@@ -118,7 +111,7 @@ ROWS: tuple[Row, ...] = (
         sizes=range(KFP_FILE_LIMIT + 1, sys.maxsize),
     ),
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (400,),
         r"^Failed to read a pipeline spec file",
         errors.InvalidPipelineFileError,
@@ -126,52 +119,15 @@ ROWS: tuple[Row, ...] = (
         ("bad_uploads: zip without members", "bad_uploads: broken zip"),
     ),
     Row(
-        _UPLOADS,
-        (400,),
-        _BLURRED_UPLOAD,
-        errors.KfpRejectedCredentialsError,
-        NOT_KNOWN,
-        ("multi_user_roles: upload to team-a as nobody", "multi_user_roles: version upload to team-a as a bad token"),
-        seen=Seen.UNKNOWN_ADAPTER,
-    ),
-    Row(
-        _UPLOADS,
-        (400,),
-        _BLURRED_UPLOAD,
-        errors.UnauthenticatedError,
-        CALLER_NOT_KNOWN,
-        ("multi_user_roles: upload to team-a as a bad token",),
-        seen=Seen.UNKNOWN_CALLER,
-    ),
-    Row(
-        _UPLOADS,
-        (400,),
-        _BLURRED_UPLOAD,
-        errors.KfpRejectedCredentialsError,
-        NOT_ALLOWED,
-        ("multi_user_roles: upload to team-a as bob", "multi_user_roles: version upload to team-a as vera"),
-        seen=Seen.FORBIDDEN_ADAPTER,
-    ),
-    Row(
-        _UPLOADS,
-        (400,),
-        _BLURRED_UPLOAD,
-        errors.PermissionDeniedError,
-        CALLER_NOT_ALLOWED,
-        ("multi_user_roles: upload to team-a as bob", "multi_user_roles: version upload to team-a as vera"),
-        seen=Seen.FORBIDDEN_CALLER,
-    ),
-    Row(
         (_O.UPLOAD_VERSION,),
-        (400,),
-        r"^Failed to create a pipeline version",
+        (404,),
+        r"Pipeline .+ not found",
         errors.PipelineNotFoundError,
         "the pipeline {subject} was deleted meanwhile",
-        ("versions: version of unknown pipeline",),
-        seen=Seen.MISSING,
+        ("versions: version of unknown pipeline", "kfp-2.5/versions: version of unknown pipeline"),
     ),
     Row(
-        (_O.UPLOAD, _O.CREATE_PIPELINE),
+        (_O.CREATE_PIPELINE,),
         (400,),
         r"\bPipeline\.Name length cannot exceed",
         errors.InvalidFieldError,
@@ -189,7 +145,7 @@ ROWS: tuple[Row, ...] = (
         field="metadata.version_name",
     ),
     Row(
-        (_O.UPLOAD, _O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
+        (_O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
         (400, 500),
         r"length cannot exceed|Data too long",
         errors.InvalidFieldError,
@@ -198,7 +154,7 @@ ROWS: tuple[Row, ...] = (
         field="metadata.name",
     ),
     Row(
-        (_O.UPLOAD, _O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
+        (_O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
         (400,),
         r"tag (value|key) |number of tags",
         errors.InvalidFieldError,
@@ -207,7 +163,7 @@ ROWS: tuple[Row, ...] = (
         field="metadata.tags",
     ),
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (400, 500),
         r"unknown template format|pipeline spec|schema version|pipeline's name must|InvalidInputError|yaml:|json:",
         errors.InvalidPipelineFileError,
@@ -220,7 +176,7 @@ ROWS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (500,),
         "",
         errors.UploadTooLargeError,
@@ -230,7 +186,7 @@ ROWS: tuple[Row, ...] = (
         sizes=range(KFP_PACKET_LIMIT, KFP_FILE_LIMIT + 1),
     ),
     Row(
-        _UPLOADS,
+        (_O.UPLOAD_VERSION,),
         (400,),
         r"^(?!Failed to create a pipeline( version)?$)",
         errors.InvalidPipelineFileError,
