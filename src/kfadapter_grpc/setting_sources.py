@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+from collections import ChainMap
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -46,11 +47,12 @@ _SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)"
 )
 """The variables that Kubernetes sets in every container for a Service whose name begins with `kfadapter`."""
-_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _BOOLEANS = {
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
     **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
 }
+_FILE = "file "
 _KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
 
 
@@ -76,10 +78,6 @@ class Declared:
     @property
     def variable(self) -> str:
         return PREFIX + self.name.upper()
-
-    @property
-    def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
 
     @property
     def default_text(self) -> str:
@@ -170,47 +168,36 @@ class TomlFile:
             return cls(path, mistakes=(_not_toml(path, text, str(error)),))
         return cls(path, values, lines={name: _line_of(name, text) for name in values})
 
-    def place(self, name: str) -> str:
+    def position(self, name: str) -> str:
         return f"{self.path}, line {self.lines[name]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The values of all sources, before any check, by the names of settings.
+def chained(
+    flags: Mapping[str, object], file: TomlFile, old: Mapping[str, tuple[str, str]]
+) -> ChainMap[str, tuple[object, str]]:
+    """Returns the values, unchecked, and their sources: flags, then the file, the environment, and `old`.
 
-    All others override `old`, the variables of the Flask adapter, each with the value that it gives.
+    `old` has the variables of the Flask adapter, with the settings that they make.
     """
+    return ChainMap(
+        {name: (value, f"flag --{name.replace('_', '-')}") for name, value in flags.items() if value is not None},
+        {name: (value, f"{_FILE}{file.position(name)}") for name, value in file.values.items()},
+        {name: (os.environ[variable], f"environment {variable}") for name, variable in set_variables(PREFIX).items()},
+        {name: (value, f"environment {variable}") for name, (variable, value) in old.items()},
+    )
 
-    flags: Mapping[str, object]
-    file: TomlFile
-    variables: Mapping[str, str]
-    old: Mapping[str, tuple[str, str]]
 
-    def find(self, one: Declared) -> tuple[object, str]:
-        """Returns a setting's value and its source."""
-        name = one.name
-        if name in self.flags:
-            return self.flags[name], f"flag {one.flag}"
-        if name in self.file.values:
-            return self.file.values[name], f"file {self.file.place(name)}"
-        if name in self.variables:
-            return os.environ[self.variables[name]], f"environment {self.variables[name]}"
-        if name in self.old:
-            variable, value = self.old[name]
-            return value, f"environment {variable}"
-        return None, "default"
+def where(name: str, source: str) -> str:
+    """Returns where to correct a setting: its position in the file, if the value is from there, or its variable."""
+    return source.removeprefix(_FILE) if source.startswith(_FILE) else PREFIX + name.upper()
 
-    def where(self, name: str) -> str:
-        """Returns where to correct a setting: its position in the file, if the value is from there, or its variable."""
-        if name in self.file.values and name not in self.flags:
-            return self.file.place(name)
-        return PREFIX + name.upper()
 
-    def unknown_names(self, settings: Collection[str]) -> Iterator[str]:
-        """Yields a line for each flag and each name in the file that is not a setting."""
-        for name in {**self.file.values, **self.flags}:
-            if name not in settings:
-                yield f"{name} ({self.where(name)}): unknown setting{_instead(name, settings)}"
+def unknown_names(values: ChainMap[str, tuple[object, str]], settings: Collection[str]) -> Iterator[str]:
+    """Yields a line for each flag and each name in the file that is not a setting."""
+    flags, file, *_ = values.maps
+    for name in {**file, **flags}:
+        if name not in settings:
+            yield f"{name} ({where(name, values[name][1])}): unknown setting{_instead(name, settings)}"
 
 
 def set_variables(prefix: str) -> dict[str, str]:
@@ -244,11 +231,11 @@ def _line_of(name: str, text: str) -> int:
     return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
-def _not_toml(path: Path, text: str, said: str) -> str:
-    place = _PLACE.search(said)
-    words = said[: place.start()] if place else said
-    if place and place[1]:
-        line, column = int(place[1]), int(place[2])
+def _not_toml(path: Path, text: str, error: str) -> str:
+    position = _POSITION.search(error)
+    reason = error[: position.start()] if position else error
+    if position and position[1]:
+        line, column = int(position[1]), int(position[2])
     else:
         line, column = text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1
-    return f"{path}, line {line}, column {column}: not a TOML file: {words}"
+    return f"{path}, line {line}, column {column}: not a TOML file: {reason}"

@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import typer
 
@@ -15,12 +15,13 @@ from kfadapter_grpc.setting_sources import (
     PREFIX,
     SIBLINGS,
     SettingsError,
-    Sources,
     TomlFile,
+    chained,
     declared,
-    set_variables,
     shown,
+    unknown_names,
     unknown_variables,
+    where,
 )
 
 if TYPE_CHECKING:
@@ -29,13 +30,12 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 
 
-@dataclass(frozen=True, slots=True)
-class EffectiveSetting:
+class EffectiveSetting(NamedTuple):
     """The value of a setting, and its source: a flag, the file, the environment, or the default."""
 
     name: str
     value: str
-    origin: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,25 +263,24 @@ class Settings:
         """Loads the settings, as `load` does, with the source of each."""
         named = os.environ.get(CONFIG_VARIABLE)
         file = TomlFile.read(config or (Path(named) if named else None))
-        given = {name: value for name, value in flags.items() if value is not None}
-        sources = Sources(given, file, set_variables(PREFIX), _old_variables())
+        found = chained(flags, file, _old_variables())
         values: dict[str, Any] = {}
-        origins, mistakes = {}, {}
+        sources, mistakes = {}, {}
         settings = declared(cls)
         for name, one in settings.items():
-            raw, origins[name] = sources.find(one)
+            raw, sources[name] = found.get(name, (None, "default"))
             try:
                 values[name] = one.default() if raw is None else one.convert(raw)
             except ValueError as error:
                 mistakes[name] = str(error)
         mistakes |= _failed_checks(values)
         lines = [*file.mistakes, *unknown_variables(PREFIX, {*settings, *OTHER_VARIABLES}, SIBLINGS)]
-        lines += (f"{name} ({sources.where(name)}): {mistakes[name]}" for name in settings if name in mistakes)
-        lines += sources.unknown_names(settings)
+        lines += (f"{name} ({where(name, sources[name])}): {mistakes[name]}" for name in settings if name in mistakes)
+        lines += unknown_names(found, settings)
         if lines:
             raise SettingsError(*lines)
         values["kfp_url"] = values["kfp_url"].rstrip("/")
-        return cls(**values), [EffectiveSetting(name, shown(value), origins[name]) for name, value in values.items()]
+        return cls(**values), [EffectiveSetting(name, shown(value), sources[name]) for name, value in values.items()]
 
 
 def _old_variables() -> dict[str, tuple[str, str]]:

@@ -152,7 +152,7 @@ def test_where_settings_come_from(toml: Callable[[str | bytes], Path], monkeypat
     path = toml("\nmax_streams = 2\nmax_unary_calls = 2\n")
     settings, effective = Settings.load_traced(config=path, max_unary_calls=3, reflection=None)
     assert [one.name for one in effective] == list(declared(Settings))
-    reported = {one.name: (one.value, one.origin) for one in effective}
+    reported = {one.name: (one.value, one.source) for one in effective}
     assert reported["max_uploads"] == ("1", "environment KFADAPTER_MAX_UPLOADS")
     assert reported["max_streams"] == ("2", f"file {path}, line 2")
     assert reported["max_unary_calls"] == ("3", "flag --max-unary-calls")

@@ -35,8 +35,7 @@ def serve(
     require(server=SERVER)
     settings, effective = Settings.load_traced(config=config, legacy_http=legacy_http, **flags)
     if check:
-        rows = [(one.name, one.value, one.origin) for one in effective]
-        out.print_table(("SETTING", "VALUE", "FROM"), rows, steps=(out.Step("FROM", 20), out.Step("VALUE", 20)))
+        out.print_table(("SETTING", "VALUE", "FROM"), effective, steps=(out.Step("FROM", 20), out.Step("VALUE", 20)))
         out.note("settings are fine")
     else:
         from kfadapter_grpc.server import run

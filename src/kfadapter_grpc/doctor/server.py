@@ -66,8 +66,8 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
             )
         yield skipped("everything else", "the settings are invalid")
         return
-    given = sum(one.origin != "default" for one in effective)
-    yield ok("settings", f"all are valid; {given} of {len(effective)} are set, the others are defaults")
+    configured = sum(setting.source != "default" for setting in effective)
+    yield ok("settings", f"all are valid; {configured} of {len(effective)} are set, the others are defaults")
     for check in LOCAL_CHECKS:
         yield check(settings)
     yield from issuers.examine(settings)
