@@ -41,6 +41,8 @@ _PAUSE_SECONDS = 0.5
 
 
 class Artifacts(Resource):
+    """The calls of ArtifactService (docs/reference/api/artifact.md)."""
+
     def list(
         self,
         run_id: str = "",
@@ -54,14 +56,8 @@ class Artifacts(Resource):
     ) -> Pages[RunArtifact]:
         """Yields the artifacts of a run, or of all runs that match a filter, newest run first.
 
-        Args:
-            run_id: The run.
-            where: Filter of runs, instead.
-            task: Only outputs of this task, by its name, its id in the run or its path.
-            type: Only artifacts of this type, such as `system.Model` or `Model`.
-            name: Only artifacts of outputs with this name.
-            page_size: Items per request; 0 uses the adapter's default.
-            on_warning: Called for each run of a filter that could not be read, with the reason.
+        Only outputs of a `task` (its name, its id in the run or its path), of a `type` (`system.Model`, or `Model`), or
+        with a `name`. `on_warning` is called for each run of a filter that could not be read, with the reason.
 
         Raises:
             RunNotFoundError: The run does not exist.
@@ -94,10 +90,7 @@ class Artifacts(Resource):
     ) -> Pages[MetricsOfRun]:
         """Yields the scalar metrics of all runs that match a filter; `runs.metrics` returns them as a table.
 
-        Args:
-            where: Filter of runs; defaults to all.
-            order_by: As in `runs.list`.
-            page_size: Runs per request, at most 100; 0 uses the adapter's default.
+        `order_by` is as in `runs.list`; a page has at most 100 runs.
         """
         here = self._with_namespace(where or RunFilter())
         return self._list(ListMetricsRequest(here, page_size=page_size, order_by=order_by), MetricsOfRun)
@@ -112,15 +105,10 @@ class Artifacts(Resource):
         length: int = 0,
         on_content: Callable[[ArtifactContent], None] | None = None,
     ) -> Generator[bytes, None, None]:
-        """Yields the bytes of an artifact; those of a folder as a tar archive.
+        """Yields the bytes of an artifact, or of the file at `path` in a folder; those of a folder as a tar archive.
 
-        Args:
-            run_id: The run.
-            artifact_id: The artifact.
-            path: A file of a folder.
-            offset: Position of the first byte.
-            length: Maximum number of bytes; 0 means all.
-            on_content: Called before the first byte with name, size and, for a folder, its files.
+        `length` bytes from `offset` on; 0 means all. `on_content` is called before the first byte with name, size and,
+        for a folder, its files.
 
         Raises:
             ArtifactNotFoundError: The artifact does not exist in the run, or nothing is stored at its location.
@@ -149,7 +137,7 @@ class Artifacts(Resource):
         force: bool = False,
         progress: Callable[[int, int | None], None] | None = None,
     ) -> ArtifactReceipt:
-        """Downloads an artifact: a file, or a folder with all its files.
+        """Downloads an artifact: a file, or a folder with all its files, or the file at `path` in it.
 
         A file or folder appears once it is complete, and its size is compared with what the adapter announced. If the
         connection breaks, the download of a file is resumed, and that of a folder restarts.

@@ -21,15 +21,13 @@ if TYPE_CHECKING:
 
 
 class Experiments(Resource):
-    """The calls of ExperimentService. Those for one experiment raise ExperimentNotFoundError if it does not exist."""
+    """The calls of ExperimentService (docs/reference/api/experiment.md).
+
+    Those for one experiment raise ExperimentNotFoundError if it does not exist.
+    """
 
     def create(self, name: str, *, description: str = "", allow_existing: bool = False) -> Experiment:
-        """Creates an experiment.
-
-        Args:
-            name: Its name, 1 to 128 characters.
-            description: Its description, up to 255 bytes of UTF-8.
-            allow_existing: Return the experiment of this name if it exists.
+        """Creates an experiment; with `allow_existing`, returns the one of this name if it exists.
 
         Raises:
             ExperimentExistsError: The name is in use, and `allow_existing` is not set.
@@ -47,13 +45,10 @@ class Experiments(Resource):
     def list(
         self, *, name_contains: str = "", archived: bool = False, order_by: str = "", page_size: int = 0
     ) -> Pages[Experiment]:
-        """Yields all experiments that match, requesting pages as they are needed.
+        """Yields all experiments that match, either unarchived or archived ones, requesting pages as they are needed.
 
-        Args:
-            name_contains: Only experiments whose name contains this text; case-sensitive.
-            archived: Archived ones instead of unarchived ones.
-            order_by: `created_at`, `name` or `experiment_id`, with ` desc` for descending order.
-            page_size: Items per request; 0 uses the adapter's default.
+        `name_contains` is case-sensitive. `order_by` is `created_at`, `name` or `experiment_id`, with ` desc` for
+        descending order.
         """
         request = ListExperimentsRequest(name_contains, archived, page_size=page_size, order_by=order_by)
         return self._list(request, Experiment)

@@ -52,9 +52,9 @@ DOWNLOAD_STREAM_SECONDS = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES
 
 
 class Pipelines(Resource):
-    """The calls of PipelineService.
+    """The calls of PipelineService (docs/reference/api/pipeline.md).
 
-    A pipeline has a name or an id; so has a version, whose name is case-insensitive. They raise
+    A pipeline and a version are identified by name or by id; the name of a version is case-insensitive. Calls raise
     PipelineNotFoundError or VersionNotFoundError if it does not exist.
     """
 
@@ -71,14 +71,10 @@ class Pipelines(Resource):
         order_by: str = "",
         page_size: int = 0,
     ) -> Pages[Pipeline]:
-        """Yields all pipelines that match, requesting pages as they are needed.
+        """Yields all pipelines that match all filters, requesting pages as they are needed.
 
-        Args:
-            name_contains: Only pipelines whose name contains this text; case-sensitive.
-            created_after: Only pipelines created after this time.
-            tags: Only pipelines that have all of these tags.
-            order_by: `created_at`, `name` or `pipeline_id`, with ` desc` for descending order.
-            page_size: Items per request; 0 uses the adapter's default.
+        `name_contains` is case-sensitive; `tags` must all match. `order_by` is `created_at`, `name` or `pipeline_id`,
+        with ` desc` for descending order.
         """
         request = ListPipelinesRequest(name_contains, created_after, tags or {}, page_size=page_size, order_by=order_by)
         return self._list(request, Pipeline)
@@ -94,12 +90,8 @@ class Pipelines(Resource):
     ) -> Pages[PipelineVersion]:
         """Yields all versions of a pipeline, requesting pages as they are needed.
 
-        Args:
-            name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            view: `View.FULL` includes every version's spec, which is slow for long lists.
-            order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for descending order.
-            page_size: Items per request; 0 uses the adapter's default.
+        `View.FULL` includes every version's spec, which is slow for long lists. `order_by` is `created_at`, `name` or
+        `pipeline_version_id`, with ` desc` for descending order.
         """
         pipeline = PipelineRef(pipeline_id, name)
         request = ListPipelineVersionsRequest(pipeline, view, page_size=page_size, order_by=order_by)
@@ -213,15 +205,15 @@ class Pipelines(Resource):
     ) -> UploadReceipt:
         """Uploads a compiled pipeline: YAML, JSON, or a zip or tar.gz archive with one.
 
-        For a file, size and checksum are announced first, and the upload is retried, at most twice and with the
-        same request id, if the adapter or KFP becomes unreachable. A stream has no known
-        size and cannot be read twice.
+        For a file, size and checksum are announced first, and the upload is retried, at most twice and with the same
+        request id, if the adapter or KFP becomes unreachable. A stream is read to its end once, and not closed. The
+        adapter numbers versions without a name. A description is that of the version, and of the pipeline if it is new.
 
         Args:
-            source: A path, or a stream of bytes; the stream is read to its end and not closed.
+            source: A path, or a stream of bytes.
             name: The pipeline's name, up to 128 characters.
-            version_name: The version's name; numbered by the adapter by default.
-            description: The description of the version, and of the pipeline if it is new.
+            version_name: The version's name.
+            description: The description.
             display_name: Display name; defaults to the name.
             tags: At most 18 tags.
             code_source_url: The URL of the source code.
@@ -297,18 +289,11 @@ class Pipelines(Resource):
     ) -> DownloadReceipt:
         """Downloads the file of a version, by default the latest, as stored by KFP: as JSON.
 
-        The file has the uploaded pipeline, not the same bytes, and can be uploaded again. Size and checksum
-        are compared with what the adapter announced. The download is retried, at most twice, if the connection
-        breaks before any bytes arrived.
-
-        Args:
-            name: The pipeline's name.
-            to: A path, where the file appears when complete and replaces an existing one; or a stream, which is
-                written to as the bytes arrive, and not closed.
-            pipeline_id: The pipeline's id, instead of its name.
-            version_name: The version's name; case-insensitive.
-            pipeline_version_id: Its id, instead.
-            progress: Called with the number of bytes received and the total.
+        The file has the uploaded pipeline, not the same bytes, and can be uploaded again. At a path `to` it appears
+        when complete, and replaces an existing one; a stream is written to as the bytes arrive, and not closed.
+        `progress` is called with the number of bytes received and the total. Size and checksum are compared with what
+        the adapter announced. The download is retried, at most twice, if the connection breaks before any bytes
+        arrived.
 
         Raises:
             ChecksumMismatchError: The received bytes differ from what was announced.

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class RecurringRuns(Resource):
-    """The calls of RecurringRunService. Those for one raise RecurringRunNotFoundError if it does not exist."""
+    """The calls of RecurringRunService (docs/reference/api/recurring_run.md).
+
+    Those for one raise RecurringRunNotFoundError if it does not exist.
+    """
 
     def create(
         self,
@@ -47,23 +50,10 @@ class RecurringRuns(Resource):
         enabled: bool = True,
         service_account: str = "",
     ) -> RecurringRun:
-        """Creates a recurring run.
+        """Creates a recurring run of a pipeline and its current latest version, unless another one is named.
 
-        Args:
-            pipeline_name: The pipeline's name.
-            schedule: When to start runs.
-            pipeline_id: The pipeline's id, instead of its name.
-            version_name: The version's name; defaults to the current latest version.
-            pipeline_version_id: Its id, instead.
-            experiment_name: The experiment's name; defaults to `Default`.
-            experiment_id: Its id, instead.
-            parameters: The parameters of its runs, each of its declared type.
-            display_name: Display name; defaults to the pipeline's name and the schedule.
-            description: Its description, up to 255 bytes of UTF-8.
-            max_concurrency: The maximum number of its concurrent runs, 1 to 10.
-            catch_up: Also start the runs that were missed.
-            enabled: Whether it is enabled at first.
-            service_account: The Kubernetes service account of the tasks; empty for KFP's default.
+        Pipeline, version and experiment (`Default`) are identified by name or by id. At most `max_concurrency` of its
+        runs, 1 to 10, are active at once; with `catch_up`, runs that were missed are started, too.
 
         Raises:
             PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: It does not exist.
@@ -93,13 +83,9 @@ class RecurringRuns(Resource):
     def list(
         self, *, experiment_name: str = "", experiment_id: str = "", order_by: str = "", page_size: int = 0
     ) -> Pages[RecurringRun]:
-        """Yields all recurring runs that match, requesting pages as they are needed.
+        """Yields all recurring runs, or those of an experiment, requesting pages as they are needed.
 
-        Args:
-            experiment_name: Only those of this experiment.
-            experiment_id: The same, by its id.
-            order_by: `created_at`, `display_name` or `recurring_run_id`, with ` desc` for descending order.
-            page_size: Items per request; 0 uses the adapter's default.
+        `order_by` is `created_at`, `display_name` or `recurring_run_id`, with ` desc` for descending order.
 
         Raises:
             ExperimentNotFoundError: The experiment does not exist.

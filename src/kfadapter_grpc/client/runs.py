@@ -66,7 +66,10 @@ class RunsWhere(TypedDict, total=False):
 
 
 class Runs(Resource):
-    """The calls of RunService. Those for one run raise RunNotFoundError if it does not exist."""
+    """The calls of RunService (docs/reference/api/run.md).
+
+    Those for one run raise RunNotFoundError if it does not exist.
+    """
 
     def create(
         self,
@@ -87,24 +90,11 @@ class Runs(Resource):
         caching: bool = True,
         service_account: str = "",
     ) -> Run:
-        """Starts a run. The call is retried, at most twice, if the adapter or KFP becomes unreachable.
+        """Starts a run of a pipeline and its latest version, unless another one is named, in the experiment `Default`.
 
-        Args:
-            pipeline_name: The pipeline's name.
-            pipeline_id: Its id, instead.
-            version_name: The version's name; defaults to the latest.
-            pipeline_version_id: Its id, instead.
-            experiment_name: The experiment's name; defaults to `Default`.
-            experiment_id: Its id, instead.
-            create_experiment: Create the experiment if it does not exist.
-            parameters: The parameters, each of its declared type.
-            display_name: Display name; defaults to the pipeline's name and the time.
-            description: Its description; together with the labels up to 255 bytes of UTF-8.
-            labels: Your own key-value pairs, for finding runs.
-            request_id: The idempotency key; defaults to a new one.
-            validate_only: Only validate; start nothing.
-            caching: False prevents tasks from reusing results of earlier runs.
-            service_account: The Kubernetes service account of the tasks; empty for KFP's default.
+        Each is identified by its name or its id. The call is retried, at most twice, if the adapter or KFP becomes
+        unreachable, with the same `request_id`, the idempotency key. Without `caching`, tasks reuse no results of
+        earlier runs. Description and labels have room for 255 bytes of UTF-8 together.
 
         Raises:
             PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: It does not exist.
@@ -132,10 +122,7 @@ class Runs(Resource):
     def id_for(self, request_id: str, *, namespace: str = "") -> str:
         """Returns the id of the run that `create` starts with a request id, before or after the call.
 
-        Args:
-            request_id: The request id.
-            namespace: The run's namespace; defaults to the client's. If the client has none but the adapter is
-                configured with one, pass that one.
+        If only the adapter has a namespace configured, and this client none, pass that one.
         """
         return run_id_for(request_id, namespace or self._namespace)
 
@@ -144,23 +131,10 @@ class Runs(Resource):
         return self._call(GetRunRequest(run_id, view), Run)
 
     def list(self, *, order_by: str = "", page_size: int = 0, **where: Unpack[RunsWhere]) -> Pages[Run]:
-        """Yields all runs that match, without their tasks, requesting pages as they are needed.
+        """Yields all runs that match all filters, without their tasks, requesting pages as they are needed.
 
-        Args:
-            experiment_name: Only runs of this experiment.
-            experiment_id: The same, by its id.
-            states: Only runs in one of these states.
-            created_after: Only runs created after this time.
-            finished_after: Only runs that finished after this time.
-            display_name_contains: Only runs whose display name contains this text; case-sensitive.
-            labels: Only runs that have all of these labels.
-            label_keys: Only runs that have labels with all of these keys, with any values.
-            pipeline_id: Only runs of this pipeline; the adapter has to read all runs for it.
-            pipeline_version_id: Only runs of this version; likewise.
-            recurring_run_id: Only runs started by this recurring run.
-            archived: Archived ones instead of unarchived ones.
-            order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for descending order.
-            page_size: Items per request; 0 uses the adapter's default.
+        `display_name_contains` is case-sensitive. A filter by pipeline or version makes the adapter read all runs.
+        `order_by` is `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for descending order.
 
         Raises:
             ExperimentNotFoundError: The experiment does not exist.
@@ -177,25 +151,18 @@ class Runs(Resource):
         on_warning: Callable[[str], None] | None = None,
         **where: Unpack[RunsWhere],
     ) -> Rows:
-        """Returns the scalar metrics of all runs that match as a table, which `pandas.DataFrame` accepts.
+        """Returns the scalar metrics of the runs that match as a table, which `pandas.DataFrame` accepts.
 
-        A column is named after its metric (`accuracy`) or, if several tasks of the table have one of this name, after
-        task and metric (`train/accuracy`), or task, output and metric.
+        Each run is a row: `run_id`, `display_name`, `state`, `created_at`, the named run parameters, then the metrics;
+        None if a run has no such value. A column is named after its metric (`accuracy`) or, if several tasks of the
+        table have one of this name, after task and metric (`train/accuracy`), or task, output and metric.
 
         Args:
             parameters: The run parameters that become columns.
             order_by: As in `list`.
             limit: Maximum number of runs, the first in this order; 0 means all.
             on_warning: Called for each run whose metrics could not be read, with the reason.
-            **where: The filter, as in `list`.
-
-        Returns:
-            A row for each run: `run_id`, `display_name`, `state`, `created_at`, the parameters, then the metrics;
-            None if a run has no such value.
-
-        Raises:
-            ExperimentNotFoundError: The experiment does not exist.
-            AmbiguousNameError: Several experiments have this name; use an id.
+            **where: The filter, as in `list`, with its errors.
         """
         size = min(limit, MAX_RUNS)
         request = ListMetricsRequest(self._where(**where), page_size=size, order_by=order_by)
@@ -290,11 +257,7 @@ class Runs(Resource):
         return self._each(watch(self._connection, request, on_connection=on_connection))
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
-        """Waits until a run has finished; returns it without its tasks.
-
-        Args:
-            run_id: The run's id.
-            timeout: Maximum number of seconds to wait; no limit by default.
+        """Waits until a run has finished, for `timeout` seconds at most; returns it without its tasks.
 
         Raises:
             RunNotFoundError: The run does not exist, or was deleted meanwhile.
@@ -312,18 +275,13 @@ class Runs(Resource):
         iteration_index: int | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> Iterator[bytes]:
-        """Yields the log of a task in pieces, which may end anywhere in a line.
+        """Yields the log of a task, by its name, id or path, in pieces, which may end anywhere in a line.
 
-        Args:
-            run_id: The run.
-            task: The task, by its name, its id in the run or its path.
-            follow: Continue until the task has finished; without a deadline.
-            attempt: The attempt of a retried task, from 1; defaults to the last.
-            iteration_index: The iteration of the innermost loop, from 0, if the name alone is ambiguous.
-            on_note: Called at the end of an incomplete log, with the reason.
+        With `follow` until the task has finished, without a deadline. `attempt` counts from 1; the default is the last
+        one. `iteration_index` is that of the innermost loop, if the name alone is ambiguous. `on_note` is called at the
+        end of an incomplete log, with the reason.
 
         Raises:
-            RunNotFoundError: The run does not exist.
             TaskNotFoundError: The task does not exist in the run, or has not started.
             InvalidFieldError: The attempt does not exist, or several tasks have this name.
             UnsupportedByKfpError: The log is not available; the message has the reason and where to find it.
