@@ -40,13 +40,13 @@ def test_every_setting_has_an_option() -> None:
 @pytest.mark.parametrize("name", ["log_format", "log_level", "kfp_credentials", "pod_logs"])
 def test_an_unknown_choice(name: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown choice is rejected, as an option and as a variable, with the list of choices."""
-    one = declared(Settings)[name]
-    refused = [kfadapter("serve", "--check", one.flag, "canary")]
-    monkeypatch.setenv(one.variable, "canary")
+    setting = declared(Settings)[name]
+    refused = [kfadapter("serve", "--check", f"--{name.replace('_', '-')}", "canary")]
+    monkeypatch.setenv(setting.variable, "canary")
     refused.append(kfadapter("serve", "--check"))
     for ended in refused:
         assert (ended.code, ended.out) == (ExitCode.USAGE, "")
-        assert all(choice in ended.err for choice in get_args(one.kind))
+        assert all(choice in ended.err for choice in get_args(setting.kind))
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
