@@ -60,7 +60,7 @@ class Access:
             raise TokenFault.TWO_IDENTITIES.error()
         # A certificate that is not the caller's own does not identify the caller, so no rule may match it.
         identity = replace(bearer.identity, certificate_names=shown if holder.is_caller else ())
-        weaker = [Grant(one.namespace, _weaker(one.role, holder.role)) for one in bearer.grants]
+        weaker = [Grant(grant.namespace, _weaker(grant.role, holder.role)) for grant in bearer.grants]
         return Caller(identity, tuple(weaker))
 
     def _bearer(self, text: str, call: Call) -> Caller:

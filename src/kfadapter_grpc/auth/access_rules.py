@@ -146,7 +146,7 @@ def _tests(match: Match | str) -> Iterator[_Test]:
 def _any_match(patterns: Texts, values: Callable[[Identity], Iterable[str]]) -> _Test:
     """Whether one of the values matches one of the patterns; an empty text, for what a caller lacks, never does."""
     expected = {patterns} if isinstance(patterns, str) else set(patterns)
-    starred = [one for one in expected if "*" in one]
+    starred = [pattern for pattern in expected if "*" in pattern]
 
     def test(who: Identity) -> bool:
         own = [value for value in values(who) if value]
@@ -177,12 +177,12 @@ def matches_pattern(text: str, pattern: str) -> bool:
 def _claim_matches(expected: Any, claim: Json) -> bool:  # noqa: ANN401 - a condition of any kind
     if isinstance(expected, dict):
         return isinstance(claim, Mapping) and all(
-            key in claim and _claim_matches(one, claim[key]) for key, one in expected.items()
+            key in claim and _claim_matches(value, claim[key]) for key, value in expected.items()
         )
     if isinstance(expected, list):
-        return any(_claim_matches(one, claim) for one in expected)
+        return any(_claim_matches(value, claim) for value in expected)
     if isinstance(claim, list | tuple):
-        return any(_claim_matches(expected, one) for one in claim if isinstance(one, _SCALARS))
+        return any(_claim_matches(expected, value) for value in claim if isinstance(value, _SCALARS))
     if isinstance(expected, str):
         return isinstance(claim, str) and matches_pattern(claim, expected)
     return isinstance(claim, bool) is isinstance(expected, bool) and expected == claim
@@ -209,12 +209,12 @@ def parse_rules(data: bytes) -> Rules:
         raise RulesError(f"it holds {len(found)} rules; 1 to {MAX_RULES} are allowed")
     mistakes: list[str] = []
     rules: list[Rule] = []
-    for index, one in enumerate(found):
-        if wrong := list(_wrong_roles(one)):
+    for index, table in enumerate(found):
+        if wrong := list(_wrong_roles(table)):
             mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in wrong]
             continue
         try:
-            rule = msgspec.convert(one, Rule)
+            rule = msgspec.convert(table, Rule)
         except msgspec.ValidationError as error:
             text, _, path = str(error).partition(" - at ")
             mistakes.append(f"line {document.line(('rules', index, *_steps(path)))}: {text}")
@@ -262,7 +262,7 @@ def _wrong_claims(expected: dict[str, Any], path: tuple[str, ...]) -> Iterator[t
             yield from _wrong_claims(value, (*path, name))
         elif not value and value is not False and value != 0:
             yield (*path, name), f"the claim `{name}` has an empty value; `*` is any text"
-        elif not all(isinstance(one, _SCALARS) for one in (value if isinstance(value, list) else [value])):
+        elif not all(isinstance(text, _SCALARS) for text in (value if isinstance(value, list) else [value])):
             yield (
                 (*path, name),
                 f"the claim `{name}` must be a text, a number, a boolean, a list of them, or claims within",
@@ -310,7 +310,7 @@ class _Document:
         self._seen.add(id(node))
         self._lines.setdefault(path, line)
         if isinstance(node, yaml.SequenceNode):
-            return [self._read(one, (*path, index)) for index, one in enumerate(node.value)]
+            return [self._read(item, (*path, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
             return self._loader.construct_object(node)
         found: dict[str, object] = {}

@@ -96,7 +96,7 @@ class SignedBearers:
 
     def _apply(self) -> None:
         file, old = self.file.value, self._keys
-        new = {one.issuer: IssuerKeys(one, self._fetch) for one in file.issuers}
+        new = {issuer.issuer: IssuerKeys(issuer, self._fetch) for issuer in file.issuers}
         unchanged = {name: keys for name, keys in old.items() if name in new and new[name].issuer == keys.issuer}
         review = file.token_review
         if review is None or self._reviewer is None or self._reviewer.review != review:

@@ -64,7 +64,7 @@ def check_key(key: bytes, certificate: x509.Certificate) -> None:
 
 def check_ca(bundle: bytes) -> None:
     """Checks that there is a valid CA. Raises CertificateError if there is none, or all have expired."""
-    last = max(one.not_valid_after_utc for one in _certificates(bundle))
+    last = max(certificate.not_valid_after_utc for certificate in _certificates(bundle))
     if datetime.now(timezone.utc) > last:
         raise CertificateError(f"its certificates have expired, the last one on {last:%Y-%m-%d %H:%M} UTC")
 

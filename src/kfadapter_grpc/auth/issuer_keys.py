@@ -210,8 +210,8 @@ def parse_keys(document: bytes) -> dict[str, Key]:
     if len(listed) > MAX_KEYS:
         raise FetchError(f"the JWKS has {len(listed)} keys, and {MAX_KEYS} are the most")
     found: dict[str, Key] = {}
-    for one in listed:
-        key = _try_key(one)
+    for item in listed:
+        key = _try_key(item)
         if key is not None:
             found.setdefault(key.kid or "", key)
     if not found:

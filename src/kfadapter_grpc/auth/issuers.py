@@ -100,7 +100,7 @@ def parse_issuers(data: bytes) -> Issuers:
     if unknown:
         raise IssuersError(f"unknown: {', '.join(sorted(unknown))}; there are [[issuers]] and [token_review]")
     listed = tables.get("issuers", [])
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
         raise IssuersError("issuers must be tables [[issuers]]")
     if len(listed) > MAX_ISSUERS:
         raise IssuersError(f"it holds {len(listed)} issuers, and {MAX_ISSUERS} are the most")
@@ -109,7 +109,7 @@ def parse_issuers(data: bytes) -> Issuers:
     if not issuers and review is None:
         raise IssuersError("it holds neither [[issuers]] nor [token_review]: no token would be valid")
     for name in ("issuer", "name_prefix"):
-        values = [getattr(one, name) for one in issuers]
+        values = [getattr(issuer, name) for issuer in issuers]
         if twice := next((value for value in values if values.count(value) > 1), None):
             raise IssuersError(f"two issuers have {name} = {twice!r}")
         if values.count("") > 1:
@@ -146,17 +146,17 @@ def _token_review(table: object) -> TokenReview:
 
 def _read(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     """Makes a record from a table, by the types of its fields' defaults."""
-    known = {one.name: one for one in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown := table.keys() - known.keys():
         raise IssuersError(f"{where}: unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    if missing := [name for name, one in known.items() if one.default is MISSING and not table.get(name)]:
+    if missing := [name for name, field in known.items() if field.default is MISSING and not table.get(name)]:
         raise IssuersError(f"{where}: {' and '.join(missing)} must be set")
     return kind(**{name: _value(value, str(known[name].type), f"{where}.{name}") for name, value in table.items()})
 
 
 def _value(value: object, kind: str, where: str) -> object:
     if kind.startswith("tuple"):
-        if isinstance(value, list) and all(isinstance(one, str) and one for one in value):
+        if isinstance(value, list) and all(isinstance(text, str) and text for text in value):
             return tuple(value)
         raise IssuersError(f'{where}: must be a list of texts, as ["kfadapter"]')
     if kind == "int":

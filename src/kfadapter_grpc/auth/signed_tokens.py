@@ -107,7 +107,7 @@ def check_audience(claims: Mapping[str, Json], audiences: Sequence[str]) -> None
     """Checks that the token is for one of `audiences`. Raises UnauthenticatedError if it is not."""
     found = claims.get("aud")
     listed = [found] if isinstance(found, str) else found
-    if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(audience, str) for audience in listed):
         raise TokenFault.AUDIENCE.error()
     if not set(audiences) & set(cast("list[str]", listed)):
         raise TokenFault.AUDIENCE.error()

@@ -61,15 +61,15 @@ def _pipeline(pipeline: Pipeline) -> Found:
     if character := _four_bytes([pipeline.spec, pipeline.platform]):
         yield rules.FOUR_BYTES.found("", "error", character=character)
     parts = [pipeline.spec.get(key) for key in ("components", "deploymentSpec", "root")]
-    found = (rules.ARGO_TEMPLATES.search(one) for one in every(parts) if isinstance(one, str) and "{{" in one)
+    found = (rules.ARGO_TEMPLATES.search(part) for part in every(parts) if isinstance(part, str) and "{{" in part)
     if template := next(filter(None, found), None):
         yield rules.ARGO_TEMPLATE.found("", "error", template=template[0])
 
 
 def _four_bytes(value: Json) -> str:
     """The first character of four bytes in a value."""
-    texts = (one for one in every(value) if isinstance(one, str) and not one.isascii())
-    return next((found[0] for one in texts if (found := _FOUR_BYTES.search(one))), "")
+    texts = (part for part in every(value) if isinstance(part, str) and not part.isascii())
+    return next((found[0] for text in texts if (found := _FOUR_BYTES.search(text))), "")
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -79,13 +79,13 @@ def _loops(task: Task) -> Found:
     """The items of a loop, and what is accessed inside it."""
     if "artifactIterator" in task.spec:
         yield rules.LOOP_OVER_ARTIFACTS.found(task.path, "error", loop=task.name)
-    selected = any(mapping(one).get("parameterExpressionSelector") for one in task.inputs("parameters").values())
+    selected = any(mapping(source).get("parameterExpressionSelector") for source in task.inputs("parameters").values())
     if task.loop and selected:
         yield rules.LOOP_OVER_ITEM_FIELD.found(task.path, "error", loop=task.name)
     around = task.group.task
     iterated = text(inside(around.loop, "items").get("inputParameter")) if around else ""
-    for name, one in task.inputs("parameters").items():
-        if around and iterated and mapping(one).get("componentInputParameter") == iterated:
+    for name, source in task.inputs("parameters").items():
+        if around and iterated and mapping(source).get("componentInputParameter") == iterated:
             yield rules.LOOPED_LIST_INSIDE.found(task.path, "error", input=plain(name), loop=around.name)
 
 
@@ -122,22 +122,22 @@ def _one_of(task: Task) -> Found:
             if origin.task is None or not any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name])):
                 continue
             branches = origin.task.branches(origin.name, kind)
-            if any(one.below and _may_stay_running(one.below) for one in branches):
+            if any(branch.below and _may_stay_running(branch.below) for branch in branches):
                 yield rules.ONE_OF_RUNNING.found(task.path, input=plain(name), loop=origin.task.name)
 
 
 def _may_stay_running(group: Group) -> bool:
     """Whether the last task of a group may be one whose end KFP does not see."""
     tasks = list(group.tasks.values())
-    if any(one.condition for one in tasks):
+    if any(task.condition for task in tasks):
         return False  # depends on values
-    before = {one for task in tasks for one in task.depends_on}
+    before = {earlier for task in tasks for earlier in task.depends_on}
     return all(
-        _may_stay_running(one.below)
-        if one.below
-        else "importer" in one.executor or bool(inside(one.spec, "cachingOptions").get("enableCache"))
-        for one in tasks
-        if one not in before
+        _may_stay_running(task.below)
+        if task.below
+        else "importer" in task.executor or bool(inside(task.spec, "cachingOptions").get("enableCache"))
+        for task in tasks
+        if task not in before
     )
 
 
@@ -179,21 +179,27 @@ def _optional(task: Task) -> Found:
 
 def _ignored(task: Task) -> Found:
     """Tasks that ignore failures: exit hooks for KFP. Exit handlers are intended as such."""
-    for one in task.depends_on:
-        if one.ignores_failures:
-            yield rules.IGNORED_DEPENDENTS.found(task.path, "error", task=one.name)
-    before = [one for one in task.depends_on if not one.name.startswith(_EXIT_HANDLER)] if task.ignores_failures else []
+    for earlier in task.depends_on:
+        if earlier.ignores_failures:
+            yield rules.IGNORED_DEPENDENTS.found(task.path, "error", task=earlier.name)
+    before = (
+        [earlier for earlier in task.depends_on if not earlier.name.startswith(_EXIT_HANDLER)]
+        if task.ignores_failures
+        else []
+    )
     if len(before) > 1:
         yield rules.IGNORED_TWICE.found(task.path, "error", count=str(len(before)))
-    for one in before:
-        others = [other for other in task.group.tasks.values() if other.ignores_failures and one in other.depends_on]
+    for earlier in before:
+        others = [
+            other for other in task.group.tasks.values() if other.ignores_failures and earlier in other.depends_on
+        ]
         for other in others:
             if other is not task:
-                yield rules.IGNORED_SHARED.found(task.path, "error", other=other.name, task=one.name)
-        if one.loop or "importer" in one.executor:
-            yield rules.IGNORED_WITHOUT_HOOK.found(task.path, "error", task=one.name)
-        elif one.depends_on:
-            yield rules.IGNORED_SKIPPED.found(task.path, task=one.name)
+                yield rules.IGNORED_SHARED.found(task.path, "error", other=other.name, task=earlier.name)
+        if earlier.loop or "importer" in earlier.executor:
+            yield rules.IGNORED_WITHOUT_HOOK.found(task.path, "error", task=earlier.name)
+        elif earlier.depends_on:
+            yield rules.IGNORED_SKIPPED.found(task.path, task=earlier.name)
 
 
 def _ignored_outputs(task: Task) -> Found:
@@ -235,16 +241,16 @@ def _artifacts(task: Task) -> Found:
             continue
         makers = [producer.task for producer in origin.task.producers(origin.name, "artifacts")]
         changed = {
-            "metadata": any(writes_structs(one.code) or _imports_structs(one) for one in makers),
-            "name": any(writes_names(one.code) for one in makers),
+            "metadata": any(writes_structs(maker.code) or _imports_structs(maker) for maker in makers),
+            "name": any(writes_names(maker.code) for maker in makers),
         }
-        if attributes := " and ".join(one for one in read if changed[one]):
+        if attributes := " and ".join(attribute for attribute in read if changed[attribute]):
             yield rules.ARTIFACT_METADATA.found(task.path, attributes=attributes, input=name)
 
 
 def _imports_structs(task: Task) -> bool:
     metadata = mapping(inside(task.executor, "importer").get("metadata"))
-    return any(isinstance(one, dict | list | bool) for one in metadata.values())
+    return any(isinstance(value, dict | list | bool) for value in metadata.values())
 
 
 def _importers(task: Task) -> Found:
@@ -269,13 +275,13 @@ def _importers(task: Task) -> Found:
             yield rules.LOCAL_IMPORT.found(task.path, "error", uri=uri)
         elif not uri.startswith(_STORES) and not (uri.startswith(_IMAGES) and _is_model(task)):
             yield rules.IMPORTER_ADDRESS.found(task.path, "error", uri=uri)
-    if any(isinstance(one, str) and INPUT.search(one) for one in every(importer.get("metadata"))):
+    if any(isinstance(value, str) and INPUT.search(value) for value in every(importer.get("metadata"))):
         yield rules.IMPORTER_METADATA.found(task.path)
 
 
 def _is_model(importer: Task) -> bool:
     outputs = inside(importer.component, "outputDefinitions", "artifacts").values()
-    return all(inside(one, "artifactType").get("schemaTitle") == "system.Model" for one in outputs)
+    return all(inside(output, "artifactType").get("schemaTitle") == "system.Model" for output in outputs)
 
 
 def _code(task: Task) -> Found:
@@ -296,7 +302,7 @@ def _commands(task: Task) -> Found:
             if found["name"] in artifacts:
                 yield rules.IF_PRESENT_ARTIFACT.found(task.path, input=found["name"])
         elif "$.outputs" not in part:
-            for name in dict.fromkeys(one["name"] for one in INPUT.finditer(part)):
+            for name in dict.fromkeys(placeholder["name"] for placeholder in INPUT.finditer(part)):
                 if name not in task.inputs("parameters"):
                     yield rules.DEFAULT_IN_COMMAND.found(task.path, "error", input=name)
 

@@ -38,8 +38,8 @@ def needed_by(task: Task) -> Iterator[tuple[str, bool]]:
     for field, value in task.kubernetes.items():
         if field in _MUST_EXIST:
             kind, *keys = _MUST_EXIST[field]
-            for one in items(value):
-                entry = mapping(one)
+            for item in items(value):
+                entry = mapping(item)
                 if entry.get("optional") is not True and "taskOutputParameter" not in entry:
                     yield f"{kind} {_name(entry, keys)}", True
         elif field in _OF_THE_POD and value:

@@ -167,10 +167,10 @@ class Task:
     @property
     def depends_on(self) -> list[Task]:
         """The tasks before it."""
-        names = [text(one) for one in items(self.spec.get("dependentTasks"))]
+        names = [text(name) for name in items(self.spec.get("dependentTasks"))]
         for kind in ("parameters", "artifacts"):
             for source in self.inputs(kind).values():
-                names += [text(inside(source, f"taskOutput{one}").get("producerTask")) for one in _KINDS]
+                names += [text(inside(source, f"taskOutput{kind}").get("producerTask")) for kind in _KINDS]
         return [self.group.tasks[name] for name in dict.fromkeys(names) if name in self.group.tasks]
 
     def inputs(self, kind: str) -> Mapping[str, Json]:
@@ -201,12 +201,12 @@ class Task:
     def command(self) -> list[str]:
         """Its command with the arguments."""
         container = inside(self.executor, "container")
-        return [text(one) for key in ("command", "args") for one in items(container.get(key))]
+        return [text(part) for key in ("command", "args") for part in items(container.get(key))]
 
     @cached_property
     def source(self) -> str:
         """The Python code of a component; empty if there is none."""
-        return next((one for one in self.command if "\ndef " in one or "\nasync def " in one), "")
+        return next((part for part in self.command if "\ndef " in part or "\nasync def " in part), "")
 
     @cached_property
     def code(self) -> ast.Module:
@@ -266,9 +266,9 @@ class Producer:
 def _selected(selectors: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """The outputs of tasks that provide an output of a group: the first of several that exists."""
     found = [selectors.get("valueFromParameter"), *items(inside(selectors, "valueFromOneof").get("parameterSelectors"))]
-    for one in (each for each in [*found, *items(selectors.get("artifactSelectors"))] if each):
-        key = mapping(one).get("outputParameterKey") or mapping(one).get("outputArtifactKey")
-        yield text(mapping(one).get("producerSubtask")), text(key)
+    for selector in (each for each in [*found, *items(selectors.get("artifactSelectors"))] if each):
+        key = mapping(selector).get("outputParameterKey") or mapping(selector).get("outputArtifactKey")
+        yield text(mapping(selector).get("producerSubtask")), text(key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,9 +313,9 @@ class Pipeline:
 
 def read_documents(documents: list[Json]) -> Pipeline | None:
     """The pipeline of a file's documents: a spec and perhaps a platform spec, KFP's wrapper of both, or a Workflow."""
-    found = [mapping(one) for one in documents]
-    first = next((one for one in found if one), {})
-    platform = next((one for one in found if "platforms" in one), {})
+    found = [mapping(document) for document in documents]
+    first = next((document for document in found if document), {})
+    platform = next((document for document in found if "platforms" in document), {})
     if "pipeline_spec" in first:
         first, platform = inside(first, "pipeline_spec"), inside(first, "platform_spec")
     pipeline = Pipeline(first, platform)

@@ -58,5 +58,7 @@ class Rule:
     @property
     def where(self) -> str:
         """The versions in words."""
-        versions = [f"KFP {one}" if one[0].isdigit() else "the next KFP" for one in self.kfp if one != LAPTOP]
+        versions = [
+            f"KFP {version}" if version[0].isdigit() else "the next KFP" for version in self.kfp if version != LAPTOP
+        ]
         return " and ".join([", ".join(versions[:-1]), versions[-1]] if versions[1:] else versions or ["the laptop"])

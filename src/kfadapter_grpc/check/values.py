@@ -56,7 +56,7 @@ def texts(task: Task) -> Iterator[Finding]:
 def _breaks_json(origin: Origin) -> Severity | None:
     """Whether a value in a string breaks, or may break, the JSON around it."""
     values = known_values(origin)
-    if any(_needs_escaping(one) for one in values):
+    if any(_needs_escaping(value) for value in values):
         return "error"
     if origin.kind == "constant" or (origin.kind == "item" and values):
         return None
@@ -66,7 +66,7 @@ def _breaks_json(origin: Origin) -> Severity | None:
 def _needs_escaping(value: Json) -> bool:
     if isinstance(value, str):
         return bool(_BREAKS_JSON.search(value))
-    return any(isinstance(one, str) for one in every(value))
+    return any(isinstance(part, str) for part in every(value))
 
 
 def known_values(origin: Origin) -> list[Json]:
@@ -132,7 +132,7 @@ def fields(task: Task) -> Iterator[Finding]:
         found = _FIELD.search(text(mapping(source).get("parameterExpressionSelector")))
         loop = task.group.origin(mapping(source)).task
         values = known_items(loop) if found and loop and loop.loop else None
-        if found and any(one.get(found[1], "") is None for one in map(mapping, values or ())):
+        if found and any(item.get(found[1], "") is None for item in map(mapping, values or ())):
             yield rules.NULL_FIELD.found(task.path, "error", input=plain(name))
 
 

@@ -75,9 +75,9 @@ def get(
             with out.progress_bar(f"downloading {one_line(name)}") as progress, out.stdout() as stream:
                 client.artifacts.download(which, found[0].artifact_id, to=stream, path=path, progress=progress)
             return
-        for number, one in enumerate(found):
+        for number, artifact in enumerate(found):
             destination = target / str(number) if len(found) > 1 else target
-            _save(client, one, f"{destination}{os.sep}" if is_folder else str(destination), path, force=force)
+            _save(client, artifact, f"{destination}{os.sep}" if is_folder else str(destination), path, force=force)
 
 
 def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, force: bool) -> None:
@@ -99,8 +99,8 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
 
 
 def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
-    names = list(dict.fromkeys(one.name for one in client.artifacts.list(run, task=task)))
-    known = _some([f"'{one}'" for one in names]) or "none"
+    names = list(dict.fromkeys(artifact.name for artifact in client.artifacts.list(run, task=task)))
+    known = _some([f"'{name}'" for name in names]) or "none"
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
@@ -110,8 +110,8 @@ def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
 
 
 def _several(found: "Sequence[RunArtifact]", name: str) -> CommandError:
-    paths = list(dict.fromkeys(one.task for one in found))
-    is_by_path = len({one.task for one in found if one.name == name}) == len(found)
+    paths = list(dict.fromkeys(artifact.task for artifact in found))
+    is_by_path = len({artifact.task for artifact in found if artifact.name == name}) == len(found)
     by_path = "; a path as TASK selects one" if is_by_path else ""
     return CommandError(
         f"there are {len(found)} artifacts '{name}'",

@@ -72,7 +72,7 @@ class RunFilter:
         return {
             "experiment_name": in_experiment.name,
             "experiment_id": in_experiment.experiment_id,
-            "states": [RunState(one.value.upper()) for one in self.state or states],
+            "states": [RunState(state.value.upper()) for state in self.state or states],
             "created_after": created,
             "finished_after": finished,
             "display_name_contains": self.contains,
@@ -118,7 +118,7 @@ class Chosen(RunFilter):
     @property
     def is_set(self) -> bool:
         """Whether there is a filter."""
-        return any(getattr(self, one.name) for one in fields(self) if one.name not in ("every", "yes"))
+        return any(getattr(self, field.name) for field in fields(self) if field.name not in ("every", "yes"))
 
 
 def single_run(run: list[str] | None, which: Chosen) -> str:
@@ -147,11 +147,11 @@ def chosen_runs(
     `states` apply if the filter has none; `allow_missing` leaves out named runs that do not exist.
     """
     if run:
-        ids = (run_id(client, one, archived=archived, allow_missing=allow_missing) for one in run)
-        return {one: None for one in ids if one}
+        ids = (run_id(client, name, archived=archived, allow_missing=allow_missing) for name in run)
+        return {found_id: None for found_id in ids if found_id}
     where = which.where(client, archived=archived, states=states)
     period = Period("", which.created_before if isinstance(which, Chosen) else "")
-    return {one.run_id: one for one in period.select(client.runs.list(**where))}
+    return {found.run_id: found for found in period.select(client.runs.list(**where))}
 
 
 def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
@@ -200,18 +200,18 @@ def change_all(
     failed: dict[str, AdapterError | CommandError] = {}
     try:
         with out.progress_bar(verb, counts=True) as update:
-            for number, one in enumerate(chosen):
+            for number, run_id in enumerate(chosen):
                 if update:
                     update(number, len(chosen))
                 try:
-                    call(one)
-                    done.append(one)
+                    call(run_id)
+                    done.append(run_id)
                 except KeyboardInterrupt:
                     text = f"it may be {_DONE[verb]} nevertheless"
-                    failed[one] = CommandError(text, why="INTERRUPTED", next_step=again())
+                    failed[run_id] = CommandError(text, why="INTERRUPTED", next_step=again())
                     raise
                 except (AdapterError, CommandError) as error:
-                    failed[one] = error
+                    failed[run_id] = error
                     if isinstance(error, AdapterError) and exit_code(error) in _ENDING:
                         raise
     finally:
@@ -235,15 +235,15 @@ def _print(
 ) -> None:
     """Prints what was done, what failed, and how many runs were not tried, as after Ctrl-C."""
     tried = {*done, *failed}
-    untried = [one for one in chosen if one not in tried]
+    untried = [run_id for run_id in chosen if run_id not in tried]
     rows = [
         {
-            "run_id": one,
-            "display_name": run.display_name if (run := chosen[one]) else "",
+            "run_id": run_id,
+            "display_name": run.display_name if (run := chosen[run_id]) else "",
             "reason": _reason(error),
             "message": str(error),
         }
-        for one, error in failed.items()
+        for run_id, error in failed.items()
     ]
     if style == "name":
         out.print_names(done)

@@ -43,20 +43,26 @@ def check(
     The exit code is 8 if there are errors, which fail on a cluster; warnings may fail, or are otherwise there.
     """
     with pipeline_files(file, function, options.timeout) as files:
-        checked = [(one.function or one.name, *_checked(one)) for one in files]
-    found = [(name, one) for name, findings, _ in checked for one in findings]
+        checked = [(file.function or file.name, *_checked(file)) for file in files]
+    found = [(name, finding) for name, findings, _ in checked for finding in findings]
     if output == "table":
-        named = [replace(one, task=f"{name}/{one.task}".rstrip("/")) for name, one in found]
-        for lines in _grouped([one for _, one in found] if len(checked) == 1 else named):
+        named = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in found]
+        for lines in _grouped([finding for _, finding in found] if len(checked) == 1 else named):
             sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
-        counts = Counter(one.severity for _, one in found)
-        parts = [f"{counts[one]} {one}{'s' if counts[one] > 1 else ''}" for one in ("error", "warning") if counts[one]]
+        counts = Counter(finding.severity for _, finding in found)
+        parts = [
+            f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}"
+            for severity in ("error", "warning")
+            if counts[severity]
+        ]
         out.note(", ".join(parts) or "nothing found")
     else:
-        out.print_document([{"pipeline": name, **asdict(one), "kfp": list(one.kfp)} for name, one in found], output)
+        out.print_document(
+            [{"pipeline": name, **asdict(finding), "kfp": list(finding.kfp)} for name, finding in found], output
+        )
     for _, _, notes in checked:
         _note(_grouped(notes))
-    if any(one.severity == "error" for _, one in found):
+    if any(finding.severity == "error" for _, finding in found):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -96,11 +102,15 @@ def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
 def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
     """The findings as lines, once for all tasks concerned."""
     tasks: dict[Finding, list[str]] = {}
-    for one in found:
-        tasks.setdefault(replace(one, task=""), []).append(one.task)
+    for finding in found:
+        tasks.setdefault(replace(finding, task=""), []).append(finding.task)
     return [
-        (f"{one.severity}: {_listed(names)}{one.rule} ({', '.join(one.kfp)})", f"  {one.what}.", f"  {one.do}")
-        for one, names in tasks.items()
+        (
+            f"{finding.severity}: {_listed(names)}{finding.rule} ({', '.join(finding.kfp)})",
+            f"  {finding.what}.",
+            f"  {finding.do}",
+        )
+        for finding, names in tasks.items()
     ]
 
 

@@ -134,7 +134,7 @@ class ListingGroup(TyperGroup):
         offers = super().shell_complete(ctx, incomplete)
         if self.lists_of:
             listing = self.commands["list"]
-            argument = next(one for one in listing.params if one.param_type_name == "argument")
+            argument = next(parameter for parameter in listing.params if parameter.param_type_name == "argument")
             context = listing.make_context("list", [], ctx, resilient_parsing=True)
             offers += argument.shell_complete(context, incomplete)
         return offers
@@ -162,20 +162,20 @@ def _with_shared_options(function: Function) -> Function:
     """Replaces dataclasses with their options, and ends the command with the exit codes of the table."""
     taken: dict[str, tuple[type, list[str]]] = {}
     own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
-    for one in inspect.signature(function, eval_str=True).parameters.values():
-        kind = getattr(one.annotation, "__origin__", one.annotation)
+    for declaration in inspect.signature(function, eval_str=True).parameters.values():
+        kind = getattr(declaration.annotation, "__origin__", declaration.annotation)
         if kind is ClientOptions:
-            visible = getattr(one.annotation, "__metadata__", SHARED)
+            visible = getattr(declaration.annotation, "__metadata__", SHARED)
             made = shared = ClientOptions.parameters(visible[0] if isinstance(visible[0], tuple) else visible)
         elif kind == Flags:
             kind = dict
-            own += (made := flag_parameters(one.annotation.__metadata__[0]))
+            own += (made := flag_parameters(declaration.annotation.__metadata__[0]))
         elif isinstance(kind, type) and is_dataclass(kind):
             own += (made := field_parameters(kind))
         else:
-            own.append(one)
+            own.append(declaration)
             continue
-        taken[one.name] = kind, [option.name for option in made]
+        taken[declaration.name] = kind, [option.name for option in made]
 
     @functools.wraps(function)
     def run(ctx: typer.Context, **arguments: Any) -> None:  # noqa: ANN401  whatever the function takes
@@ -201,13 +201,13 @@ def _with_shared_options(function: Function) -> Function:
 
 def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
     """Makes Typer read these parameters instead of the function's own."""
-    named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-    for one in named:
-        type_, option = (*get_args(one.annotation), None, None)[:2]
+    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    for parameter in named:
+        type_, option = (*get_args(parameter.annotation), None, None)[:2]
         if Path in (type_, *get_args(type_)) and option is not None:
             option.parser = native_path
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    function.__annotations__ = {one.name: one.annotation for one in named}
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
     return function
 
 

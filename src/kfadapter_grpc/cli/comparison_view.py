@@ -39,11 +39,11 @@ def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> N
     """Prints runs side by side; as a table without what is equal, unless `every` is set."""
     rows = compare_runs(runs)
     if style == "json":
-        named: Json = [{"run_id": one.run_id, "display_name": one.display_name} for one in runs]
+        named: Json = [{"run_id": run.run_id, "display_name": run.display_name} for run in runs]
         out.print_document({"runs": named, "rows": [_row_json(runs, row) for row in rows]}, style)
     elif style == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["kind", "name", "differs", *(one.run_id for one in runs)])
+        writer.writerow(["kind", "name", "differs", *(run.run_id for run in runs)])
         for row in rows:
             writer.writerow([row.kind.value, row.name, _cell(row.differs), *map(_cell, row.values)])
     else:
@@ -53,11 +53,11 @@ def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> N
 def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool) -> None:
     mark = "≠" if out.is_utf8() else "*"
     titles = [f"RUN {number}" for number in range(1, len(runs) + 1)]
-    ids = [one.run_id for one in runs]
-    enough = next(size for size in range(_SHORT_ID, 256) if len({one[:size] for one in ids}) == len({*ids}))
+    ids = [run.run_id for run in runs]
+    enough = next(size for size in range(_SHORT_ID, 256) if len({run_id[:size] for run_id in ids}) == len({*ids}))
     shown = [
-        ("", "", "name", *(one.display_name for one in runs)),
-        ("", "", "id", *(one[:enough] for one in ids)),
+        ("", "", "name", *(run.display_name for run in runs)),
+        ("", "", "id", *(run_id[:enough] for run_id in ids)),
         *(
             (mark if row.differs else "", row.kind.value, row.name, *map(_format_value, row.values))
             for row in rows
@@ -107,18 +107,20 @@ def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat
     """Prints what changed from one version to another."""
     changes = compare_specs(old.spec or SpecSummary(), new.spec or SpecSummary())
     if style == "json":
-        versions: Json = [{"pipeline_version_id": one.pipeline_version_id, "name": one.name} for one in (old, new)]
-        out.print_document({"versions": versions, "changes": [_change_json(one) for one in changes]}, style)
+        versions: Json = [
+            {"pipeline_version_id": version.pipeline_version_id, "name": version.name} for version in (old, new)
+        ]
+        out.print_document({"versions": versions, "changes": [_change_json(change) for change in changes]}, style)
     elif style == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("kind", "name", "change", "field", "before", "after"))
-        for one in changes:
-            sides = map(_cell, (one.before, one.after))
-            writer.writerow((one.kind.value, one.name, one.change.value, one.field, *sides))
+        for change in changes:
+            sides = map(_cell, (change.before, change.after))
+            writer.writerow((change.kind.value, change.name, change.change.value, change.field, *sides))
     elif changes:
         head = ("PART", "NAME", "CHANGE", f"BEFORE: {old.name}", f"AFTER: {new.name}")
         steps = (out.Step(head[3], _NARROW), out.Step(head[4], _NARROW), out.Step("NAME", _NARROW), out.Step("PART", 0))
-        out.print_table(head, [_change_row(one) for one in changes], steps=steps)
+        out.print_table(head, [_change_row(change) for change in changes], steps=steps)
         out.note(_CODE)
     elif old.sha256 and old.sha256 == new.sha256:
         out.note(f"{old.name} and {new.name} are the same file")
@@ -127,7 +129,7 @@ def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat
 
 
 def _change_row(change: SpecChange) -> tuple[str, ...]:
-    sides = (_side(one, is_part=not change.field) for one in (change.before, change.after))
+    sides = (_side(side, is_part=not change.field) for side in (change.before, change.after))
     return change.kind.value.replace("_", " "), change.name, change.field or change.change.value, *sides
 
 
@@ -136,7 +138,7 @@ def _side(value: Json | Missing, *, is_part: bool) -> str:
     if isinstance(value, Missing):
         return "" if is_part else "-"
     if is_part and isinstance(value, dict):
-        return " ".join(f"{name}={shown_value(one)}" for name, one in value.items())
+        return " ".join(f"{name}={shown_value(field)}" for name, field in value.items())
     return shown_value(value)
 
 

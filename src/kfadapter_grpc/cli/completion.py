@@ -47,12 +47,12 @@ def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[
         def offer(context: typer.Context, incomplete: str) -> list[str]:
             # If an option lacks its value, the words before it are not parsed yet.
             typed = [
-                context.params.get(one) or next(iter(context.args[position:]), "")
-                for position, one in enumerate(before)
+                context.params.get(parameter) or next(iter(context.args[position:]), "")
+                for position, parameter in enumerate(before)
             ]
             if not all(typed):
                 return []
-            prefix, words = utf8(incomplete), [utf8(str(one)) for one in typed]
+            prefix, words = utf8(incomplete), [utf8(str(word)) for word in typed]
 
             def query_context(client: Client) -> Iterable[str]:
                 from kfadapter_grpc.cli.references import pipeline_reference  # noqa: PLC0415
@@ -71,7 +71,7 @@ def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[
 @_offers()
 def _pipeline_names(client: Client, prefix: str) -> Iterable[str]:
     found = client.pipelines.list(name_contains=prefix, order_by="name", page_size=_PAGE)
-    return (one.name for one in found.page().items)
+    return (pipeline.name for pipeline in found.page().items)
 
 
 def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -82,13 +82,13 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
 @_offers()
 def experiment_names(client: Client, prefix: str) -> Iterable[str]:
     found = client.experiments.list(name_contains=prefix, order_by="name", page_size=_PAGE)
-    return (one.name for one in found.page().items)
+    return (experiment.name for experiment in found.page().items)
 
 
 @_offers()
 def recurring_run_names(client: Client, _: str) -> Iterable[str]:
     found = client.recurring_runs.list(page_size=_PAGE).page().items
-    return (name for one in found for name in (one.display_name, one.recurring_run_id))
+    return (name for recurring_run in found for name in (recurring_run.display_name, recurring_run.recurring_run_id))
 
 
 @_offers()
@@ -99,15 +99,15 @@ def run_names(client: Client, prefix: str) -> Iterable[str]:
     special, colon, pipeline = prefix.partition(":")
     if special in (LATEST, FAILED) and colon:
         named = client.pipelines.list(name_contains=pipeline, order_by="name", page_size=_PAGE)
-        return (f"{special}:{one.name}" for one in named.page().items)
+        return (f"{special}:{pipeline.name}" for pipeline in named.page().items)
     newest = client.runs.list(page_size=_PAGE).page().items
-    return (LATEST, FAILED, *(one.display_name for one in newest), *(one.run_id for one in newest))
+    return (LATEST, FAILED, *(run.display_name for run in newest), *(run.run_id for run in newest))
 
 
 @_offers("pipeline")
 def version_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
     found = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=_PAGE)
-    return (one.name for one in found.page().items)
+    return (version.name for version in found.page().items)
 
 
 @_offers("pipeline")
@@ -128,7 +128,7 @@ def task_paths(client: Client, _: str, run: str) -> Iterable[str]:
 def output_names(client: Client, _: str, run: str, task: str) -> Iterable[str]:
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
 
-    return (one.name for one in client.artifacts.list(run_id(client, run), task=task))
+    return (artifact.name for artifact in client.artifacts.list(run_id(client, run), task=task))
 
 
 def context_names(incomplete: str) -> list[str]:

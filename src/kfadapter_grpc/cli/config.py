@@ -52,8 +52,8 @@ def set_(
     source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
     if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
-    values = {one: getattr(options, one) for one in contexts.KEPT}
-    absolute = {one: value.expanduser().absolute() for one, value in values.items() if isinstance(value, Path)}
+    values = {option: getattr(options, option) for option in contexts.KEPT}
+    absolute = {option: value.expanduser().absolute() for option, value in values.items() if isinstance(value, Path)}
     made = old.override(values | absolute)
     if source:
         made = replace(made, source=source, token_file=None)
@@ -97,12 +97,12 @@ def list_(*, output: Output = "table") -> None:
             (
                 "*" if name == known.current else "",
                 name,
-                one.target or "",
-                one.namespace,
-                "yes" if one.tls or one.ca or one.client_certificate or one.server_name else "",
-                contexts.token_source(one),
+                context.target or "",
+                context.namespace,
+                "yes" if context.tls or context.ca or context.client_certificate or context.server_name else "",
+                contexts.token_source(context),
             )
-            for name, one in found
+            for name, context in found
         ]
         steps = (out.Step("TOKEN", 12), out.Step("TOKEN", 0))
         out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN"), rows, steps=steps)
@@ -134,7 +134,7 @@ def delete(name: Name) -> None:
     """Delete a context; the files that it names stay."""
     known = contexts.read()
     known.get(name)
-    rest = {one: value for one, value in known.contexts.items() if one != name}
+    rest = {key: value for key, value in known.contexts.items() if key != name}
     contexts.Contexts(rest, "" if name == known.current else known.current).write()
     out.print_line(f"deleted context {name}")
 
@@ -177,7 +177,7 @@ def _source(
         raise typer.BadParameter("--issuer URL and --client-id ID go together")
     if not (command or env):
         return None
-    pairs = [one.partition("=") for one in env]
+    pairs = [text.partition("=") for text in env]
     if not all(name and equals for name, equals, _ in pairs):
         raise typer.BadParameter("--exec-env is NAME=VALUE")
     before = old.source if isinstance(old.source, ExecPlugin) and not command else None

@@ -67,7 +67,10 @@ class Contexts:
         """Replaces the file, which only its owner can read."""
         from kfadapter_grpc.client.download import replaced  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
-        document = {"current": self.current, "contexts": {name: to_json(one) for name, one in self.contexts.items()}}
+        document = {
+            "current": self.current,
+            "contexts": {name: to_json(context) for name, context in self.contexts.items()},
+        }
         path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replaced(path()) as file:
             file.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
@@ -99,7 +102,7 @@ def read() -> Contexts:
         return Contexts({})
     try:
         document = json.loads(file.read_bytes())
-        contexts = {name: _from_json(name, one) for name, one in document["contexts"].items()}
+        contexts = {name: _from_json(name, context) for name, context in document["contexts"].items()}
         current = document.get("current", "")
         if current not in {"", *contexts}:
             raise ValueError(f"the current context '{current}' is none of them")
@@ -121,7 +124,7 @@ def in_use(options: ClientOptions) -> tuple[str, Context]:
     from kfadapter_grpc.client.client import TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
 
     environment = os.environ
-    given = {one.name: getattr(options, one.name) for one in fields(options)}
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
     if not options.context and (options.target or environment.get(TARGET_VARIABLE)):
         return "", Context().override(given)
     known = read()
@@ -154,7 +157,7 @@ def _behind(environment: Mapping[str, str], found: Context) -> Context:
     """A context without what the environment sets."""
     from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE  # noqa: PLC0415  loads gRPC
 
-    named = {one for one in (*SECURITY, "insecure_token") if environment.get(variable(one))}
+    named = {option for option in (*SECURITY, "insecure_token") if environment.get(variable(option))}
     if environment.get(TOKEN_VARIABLE) or environment.get(TOKEN_FILE_VARIABLE):
         named |= {"token_file", "source"}
     unset = Context()
@@ -202,7 +205,7 @@ def _from_json(name: str, given: Any) -> Context:  # noqa: ANN401  whatever the 
             raise ValueError(f"context '{name}' has '{field}', which is not one of {', '.join(KEPT)}")
         if type(value) is not (bool if field in _FLAGS else str):
             raise ValueError(f"'{field}' of context '{name}' is {'a text' if field in _FLAGS else 'no text'}")
-    options = {one: Path(value) if one in _PATHS else value for one, value in given.items()}
+    options = {option: Path(value) if option in _PATHS else value for option, value in given.items()}
     return Context(source=source).override(options)
 
 
@@ -225,6 +228,6 @@ def _source(given: Mapping[str, Any]) -> TokenSource | None:
         texts = [exec_.get("command"), *exec_.get("args", []), *exec_.get("env", {}).values()]
     except (AttributeError, TypeError):
         texts = [None]
-    if not all(isinstance(one, str) for one in texts) or exec_.keys() - {"command", "args", "env"}:
+    if not all(isinstance(text, str) for text in texts) or exec_.keys() - {"command", "args", "env"}:
         raise ValueError("'exec' has a text 'command', a list 'args' and an object 'env' of texts")
     return ExecPlugin(exec_["command"], tuple(exec_.get("args", ())), exec_.get("env", {}))

@@ -18,7 +18,7 @@ from kfadapter_grpc.times import shown_time
 
 EXPERIMENTS: Table[Experiment] = Table(
     "experiments",
-    lambda one: one.name,
+    lambda experiment: experiment.name,
     (
         Column("NAME", "name"),
         Column("ID", "experiment_id", is_id=True),

@@ -62,9 +62,9 @@ def graph(
             spec, of = version_.spec, ("version", version_.name)
     _note_gaps(spec, of)
     now = datetime.now(timezone.utc)
-    states = {path: one.words(now) for path, one in outcomes.items()}
+    states = {path: outcome.words(now) for path, outcome in outcomes.items()}
     if output != "text":
-        looks = {path: one.state.name.lower() for path, one in outcomes.items()}
+        looks = {path: outcome.state.name.lower() for path, outcome in outcomes.items()}
         sys.stdout.write(_document(spec, of, output, states, looks))
     elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE

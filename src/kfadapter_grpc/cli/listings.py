@@ -95,10 +95,10 @@ class Table(Generic[T]):
 
     def column(self, name: str) -> Column[T]:
         """Finds a column by its key or title."""
-        known = {text.lower(): one for one in self.columns for text in (one.title, one.key)}
+        known = {text.lower(): column for column in self.columns for text in (column.title, column.key)}
         found = known.get(name.strip().lower())
         if found is None:
-            every = ", ".join(one.key for one in self.columns)
+            every = ", ".join(column.key for column in self.columns)
             raise typer.BadParameter(f"no column '{name}'.{did_you_mean(name, known)} There are: {every}")
         return found
 
@@ -127,7 +127,7 @@ class ListOptions:
         if self.sort and order_by:
             raise typer.BadParameter("--sort and --order-by exclude each other")
         # An unknown column is reported by `print`: those of metrics are only known when they are printed.
-        keys = [one.key for one in table.columns if self._sorted_by.lower() in (one.title.lower(), one.key)]
+        keys = [column.key for column in table.columns if self._sorted_by.lower() in (column.title.lower(), column.key)]
         if not self.sort or not keys or keys[0] not in table.orders:
             return order_by
         return f"{keys[0]} desc" if self._descends else keys[0]
@@ -155,7 +155,7 @@ class ListOptions:
         elif self.output in ("json", "yaml"):
             from kfadapter_grpc.codec import to_listed_json
 
-            out.print_document([(table.document or to_listed_json)(one) for one in found], self.output)
+            out.print_document([(table.document or to_listed_json)(record) for record in found], self.output)
         elif known := list(found):
             print_rows(known, table, chosen, wide=self.output == "wide")
         else:
@@ -183,9 +183,9 @@ def _print_csv(records: Iterable[T], columns: Sequence[Column[T]]) -> None:
     """Prints full values; on a terminal, without characters that could control it."""
     escaped = plain if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(one.key for one in columns)
+    writer.writerow(column.key for column in columns)
     for record in records:
-        writer.writerow(escaped(_full(one.of(record))) for one in columns)
+        writer.writerow(escaped(_full(column.of(record))) for column in columns)
 
 
 def _full(value: object) -> str:
@@ -215,6 +215,6 @@ def _sorted(records: Iterable[T], column: Column[T], *, descending: bool) -> Ite
         else:
             texts.append((text.casefold(), record))
     for part in (texts, numbers) if descending else (numbers, texts):
-        part.sort(key=lambda one: one[0], reverse=descending)
+        part.sort(key=lambda pair: pair[0], reverse=descending)
         yield from (record for _, record in part)
     yield from missing

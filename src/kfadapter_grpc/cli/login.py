@@ -63,7 +63,11 @@ def login(
     if not tokens.refresh_token and tokens.expires_at is not None:
         until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tokens.expires_at))
         out.note(f"until {until}: the issuer gave no refresh token, so log in again then")
-    before = [one for one in (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE) if os.environ.get(one)]
+    before = [
+        variable
+        for variable in (credentials.TOKEN_VARIABLE, credentials.TOKEN_FILE_VARIABLE)
+        if os.environ.get(variable)
+    ]
     if before and not options.context:
         out.note(f"{before[0]} is set and takes precedence over it; unset it, or use --context {name}")
 
@@ -140,7 +144,7 @@ def whoami(options: ClientOptions, *, output: Output = "table") -> None:
 
 def _fields(found: WhoAmI) -> list[tuple[str, str]]:
     where = {"*": "all namespaces", "": "what has no namespace"}
-    roles = [f"{one.role.value} in {where.get(one.namespace, one.namespace)}" for one in found.grants]
+    roles = [f"{grant.role.value} in {where.get(grant.namespace, grant.namespace)}" for grant in found.grants]
     return [
         ("Name", found.name),
         ("Authentication", "none: everyone may call" if found.way is Way.NONE else found.way.value),

@@ -63,12 +63,16 @@ def field_parameters(kind: type) -> list[inspect.Parameter]:
 def flag_parameters(settings: type) -> list[inspect.Parameter]:
     """Declares the fields of a dataclass whose values may also come from elsewhere: None if unset, without bounds."""
     parameters = []
-    for one in field_parameters(settings):
-        type_, option = get_args(one.annotation)
-        default = "" if one.default in (None, one.empty) or one.default is False else shown(one.default)
+    for parameter in field_parameters(settings):
+        type_, option = get_args(parameter.annotation)
+        default = (
+            ""
+            if parameter.default in (None, parameter.empty) or parameter.default is False
+            else shown(parameter.default)
+        )
         option.help = f"{option.help}  [env var: {option.envvar}{default and f'; default: {default}'}]"
         option.envvar = option.min = option.max = None
-        parameters.append(one.replace(default=None, annotation=Annotated[type_ | None, option]))
+        parameters.append(parameter.replace(default=None, annotation=Annotated[type_ | None, option]))
     return parameters
 
 
@@ -140,9 +144,9 @@ class ClientOptions:
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
         """Declares them for Typer; those not in `visible` are hidden, or omitted if there is no target."""
         names = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
-        parameters = [one for one in field_parameters(cls) if one.name in names]
-        for one in parameters:
-            one.annotation.__metadata__[0].hidden = one.name not in visible
+        parameters = [parameter for parameter in field_parameters(cls) if parameter.name in names]
+        for parameter in parameters:
+            parameter.annotation.__metadata__[0].hidden = parameter.name not in visible
         return parameters
 
     def override(self, given: Mapping[str, object]) -> "Self":
@@ -172,7 +176,7 @@ class ClientOptions:
 
         self.check_target()
         _, used = in_use(self)
-        given = {variable(one): str(getattr(used, one)) for one in SECURITY if getattr(used, one)}
+        given = {variable(option): str(getattr(used, option)) for option in SECURITY if getattr(used, option)}
         return Client(
             used.target,
             timeout=used.timeout,

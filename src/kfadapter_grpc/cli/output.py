@@ -74,7 +74,7 @@ def print_document(value: object, style: Format) -> None:
     from kfadapter_grpc.codec import to_json
 
     if isinstance(value, list):
-        value = [to_json(one) if is_dataclass(one) else one for one in value]
+        value = [to_json(item) if is_dataclass(item) else item for item in value]
     elif is_dataclass(value):
         value = to_json(value)
     if style == "yaml":

@@ -99,7 +99,7 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
 
 def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
     """Returns the error for a `.py` with several pipelines where one is expected."""
-    listed = ", ".join(one.function for one in files)
+    listed = ", ".join(file.function for file in files)
     return CommandError(
         f"{path} holds {len(files)} pipelines: {listed}",
         why=why,
@@ -151,7 +151,10 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
         raise _refused(path, result["fault"])
-    return [PipelineFile(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
+    return [
+        PipelineFile(folder / pipeline["file"], pipeline["name"], pipeline["function"])
+        for pipeline in result["pipelines"]
+    ]
 
 
 def _refused(path: Path, fault: dict[str, str]) -> CommandError:

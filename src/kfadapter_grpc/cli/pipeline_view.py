@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 PIPELINES: Table[Pipeline] = Table(
     "pipelines",
-    lambda one: one.name,
+    lambda pipeline: pipeline.name,
     (
         Column("NAME", "name"),
         Column("ID", "pipeline_id", is_id=True),
         Column("CREATED", "created_at"),
-        Column("TAGS", "tags", shown=lambda one: format_tags(one.tags), wide=True, if_any=True),
+        Column("TAGS", "tags", shown=lambda pipeline: format_tags(pipeline.tags), wide=True, if_any=True),
         Column("DESCRIPTION", "description", cut=True),
     ),
     NAME_STEPS,
@@ -41,7 +41,7 @@ PIPELINES: Table[Pipeline] = Table(
 )
 VERSIONS: Table[PipelineVersion] = Table(
     "versions",
-    lambda one: one.name,
+    lambda version: version.name,
     (
         Column("VERSION", "name"),
         Column("ID", "pipeline_version_id", is_id=True),
@@ -174,12 +174,15 @@ def print_spec(spec: SpecSummary | None) -> None:
         return
     _print_table(
         ("PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"),
-        [_parameter_row(one) for one in spec.parameters],
+        [_parameter_row(parameter) for parameter in spec.parameters],
         (Step("DESCRIPTION", 16), Step("DEFAULT", 12), Step("PARAMETER", 16)),
     )
     _print_table(
         ("INPUT ARTIFACT", "TYPE", "NEEDED", "DESCRIPTION"),
-        [(one.name, _artifact_type(one), _needed(one.optional), one.description) for one in spec.input_artifacts],
+        [
+            (artifact.name, _artifact_type(artifact), _needed(artifact.optional), artifact.description)
+            for artifact in spec.input_artifacts
+        ],
         (Step("DESCRIPTION", 16), Step("INPUT ARTIFACT", 16)),
     )
     _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
@@ -225,15 +228,17 @@ def _artifact_type(artifact: Artifact) -> str:
 
 
 def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
-    artifacts = [(one.name, _artifact_type(one), one.description) for one in spec.output_artifacts]
-    return artifacts + [(one.name, _parameter_type(one), one.description) for one in spec.output_parameters]
+    artifacts = [(artifact.name, _artifact_type(artifact), artifact.description) for artifact in spec.output_artifacts]
+    return artifacts + [
+        (parameter.name, _parameter_type(parameter), parameter.description) for parameter in spec.output_parameters
+    ]
 
 
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """Yields the cluster resources that tasks request, for tasks that request any."""
     for name, task in _named(tasks):
         needs = list(_resources(task.resources)) if task.resources else []
-        needs += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
+        needs += [f"{_HUMP.sub(' ', extra.kind).lower()} {extra.name}".rstrip() for extra in task.kubernetes_extras]
         if task.max_retries:
             needs.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
         if needs:

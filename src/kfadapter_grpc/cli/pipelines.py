@@ -253,7 +253,7 @@ versions = group("List the versions of a pipeline, newest first; compare two.", 
 def _before(client: "Client", ref: PipelineRef, latest: PipelineVersion) -> PipelineVersion:
     """Gets the newest version besides the latest."""
     every = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id)
-    ids = (one.pipeline_version_id for one in every)
+    ids = (version.pipeline_version_id for version in every)
     older = next((which for which in ids if which != latest.pipeline_version_id), None)
     if older is None:
         raise CommandError(

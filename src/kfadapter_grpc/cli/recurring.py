@@ -217,8 +217,8 @@ def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str,
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda one: _last_run(client, one), recurring)
-        return dict(zip((one.recurring_run_id for one in recurring), found, strict=True))
+        found = pool.map(lambda item: _last_run(client, item), recurring)
+        return dict(zip((item.recurring_run_id for item in recurring), found, strict=True))
 
 
 def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
@@ -230,14 +230,14 @@ def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
 
     return Table(
         "recurring runs",
-        lambda one: one.recurring_run_id,
+        lambda item: item.recurring_run_id,
         (
             Column("NAME", "display_name"),
             Column("ID", "recurring_run_id", is_id=True),
             Column("STATE", "state", _state),
-            Column("SCHEDULE", "schedule", lambda one: format_schedule(one.schedule), cut=True),
+            Column("SCHEDULE", "schedule", lambda item: format_schedule(item.schedule), cut=True),
             Column("LAST", "last_start_at", last_start),
-            Column("NEXT (COMPUTED)", "next_start_at", lambda one: one.next_start(last_start(one))),
+            Column("NEXT (COMPUTED)", "next_start_at", lambda item: item.next_start(last_start(item))),
             Column("CREATED", "created_at", wide=True),
             Column("PIPELINE", "pipeline_id", wide=True),
             Column("EXPERIMENT", "experiment_id", wide=True),

@@ -72,9 +72,9 @@ class Candidate(NamedTuple):
 def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
     """Yields names and ids of records; `what` they are, in the plural."""
     name, key = _FIELDS[what]
-    for one in records:
-        state = shown_state(one.state) if what == "runs" else ""
-        yield Candidate(getattr(one, name), getattr(one, key), one.created_at, state)
+    for record in records:
+        state = shown_state(record.state) if what == "runs" else ""
+        yield Candidate(getattr(record, name), getattr(record, key), record.created_at, state)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> s
     if what == "versions":
         ref = pipeline_reference(client, pipeline)
         newest = partial(newest, ref.name, pipeline_id=ref.pipeline_id)
-    names = [one.name for one in candidates(what, newest(page_size=SEARCHED).page().items)]
+    names = [candidate.name for candidate in candidates(what, newest(page_size=SEARCHED).page().items)]
     return did_you_mean(text, [*names, LATEST, FAILED] if what == "runs" else names)
 
 
@@ -237,20 +237,20 @@ def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> s
 
 
 def _by_name(text: str, what: str, records: Iterable[object]) -> str:
-    return _only(text, what, records, lambda one: one.name == text)
+    return _only(text, what, records, lambda candidate: candidate.name == text)
 
 
 def _by_beginning(text: str, what: str, newest: Iterable[object]) -> str:
     if not _BEGINNING.fullmatch(text):
         return ""
-    return _only(text, what, newest, lambda one: one.id.lower().startswith(text.lower()))
+    return _only(text, what, newest, lambda candidate: candidate.id.lower().startswith(text.lower()))
 
 
 def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
     """Returns the id of the only candidate that matches; empty if none does."""
     every = candidates(what, newest)
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
-    found = list({one.id: one for one in islice(every, SEARCHED) if matches(one)}.values())
+    found = list({candidate.id: candidate for candidate in islice(every, SEARCHED) if matches(candidate)}.values())
     if not found and next(every, None):
         out.note(f"'{text}' was searched among the newest {SEARCHED} {what} only; there are more")
     if len(found) > 1:
@@ -267,10 +267,17 @@ def _candidate_lines(found: list[Candidate]) -> Iterator[str]:
     from rich.cells import cell_len  # noqa: PLC0415  the help does not need it
 
     now = datetime.now(timezone.utc)
-    length = next((size for size in range(8, 36) if len({one.id[:size] for one in found}) == len(found)), None)
+    length = next(
+        (size for size in range(8, 36) if len({candidate.id[:size] for candidate in found}) == len(found)), None
+    )
     rows = [
-        (one.name, one.id[:length], one.state, shown_age(one.created_at, now) if one.created_at else "")
-        for one in found[:_SHOWN]
+        (
+            candidate.name,
+            candidate.id[:length],
+            candidate.state,
+            shown_age(candidate.created_at, now) if candidate.created_at else "",
+        )
+        for candidate in found[:_SHOWN]
     ]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -139,9 +139,9 @@ def _placed(rows: Sequence[Row], depth: int, *, unfolds: bool) -> Iterator[tuple
     for row in rows:
         visible = row.rows if unfolds or row.is_unfolded else ()
         if row.kind is TaskKind.LOOP and not unfolds:
-            visible = tuple(islice((one for one in visible if one.needs_attention), MOST_ITERATIONS))
-        paths = {one.path for one in visible}
-        yield depth, row, [one for one in row.rows if one.path not in paths]
+            visible = tuple(islice((inner for inner in visible if inner.needs_attention), MOST_ITERATIONS))
+        paths = {inner.path for inner in visible}
+        yield depth, row, [inner for inner in row.rows if inner.path not in paths]
         yield from _placed(visible, depth + 1, unfolds=unfolds)
 
 
@@ -176,10 +176,10 @@ def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str)
     tail = tails.get(row.task.task_id) if row.task and row.state is RunState.RUNNING else None
     if tail is not None:  # one look: the threads that read logs change `tails` meanwhile
         yield path, tail
-    for one in hidden:
-        is_iteration = row.kind is TaskKind.LOOP and one.task is None  # its name has that of the loop
+    for inner in hidden:
+        is_iteration = row.kind is TaskKind.LOOP and inner.task is None  # its name has that of the loop
         above = path.rpartition("/")[0] if is_iteration else path
-        yield from _tails(one, one.rows, tails, f"{above}/{one.name}".removeprefix("/"))
+        yield from _tails(inner, inner.rows, tails, f"{above}/{inner.name}".removeprefix("/"))
 
 
 def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Line]:

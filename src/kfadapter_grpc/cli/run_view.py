@@ -88,11 +88,14 @@ def print_outputs(run: Run, most: int = 0) -> None:
     """Prints the outputs of the tasks, if any, after an empty line; with `most` metrics first, and none of loops."""
     paths = TaskPaths(run.tasks)
     rows = [
-        row for task in tasks_in_order(run) for one in task.outputs for row in _output_rows(paths.of(task), task, one)
+        row
+        for task in tasks_in_order(run)
+        for output in task.outputs
+        for row in _output_rows(paths.of(task), task, output)
     ]
     shown = rows
     if most:
-        metrics = {(one.task, f"{one.output}.{one.name}") for one in run.metrics}
+        metrics = {(metric.task, f"{metric.output}.{metric.name}") for metric in run.metrics}
         shown = [row for row in rows if row[:2] in metrics]
         shown += [row for row in rows if row[:2] not in metrics and "[" not in row[0]]
         shown = shown[:most]
@@ -111,19 +114,19 @@ def length(run: Run) -> timedelta | None:
 
 RUNS: Table[Run] = Table(
     "runs",
-    lambda one: one.run_id,
+    lambda run: run.run_id,
     (
         Column("NAME", "display_name", cut=True),
         Column("ID", "run_id", is_id=True),
-        Column("STATE", "state", lambda one: shown_state(one.state)),
+        Column("STATE", "state", lambda run: shown_state(run.state)),
         Column("CREATED", "created_at"),
         Column("TIME", "duration", length),
         Column("FINISHED", "finished_at", wide=True),
         Column("PIPELINE", "pipeline_id", wide=True),
         Column("VERSION", "pipeline_version_id", wide=True),
         Column("EXPERIMENT", "experiment_id", wide=True),
-        Column("LABELS", "labels", shown=lambda one: format_tags(one.labels), wide=True, if_any=True),
-        Column("ERROR", "error", shown=lambda one: short_error(one.error, marks_for()), if_any=True, cut=True),
+        Column("LABELS", "labels", shown=lambda run: format_tags(run.labels), wide=True, if_any=True),
+        Column("ERROR", "error", shown=lambda run: short_error(run.error, marks_for()), if_any=True, cut=True),
     ),
     (
         Step("ERROR", 24),
@@ -174,11 +177,11 @@ def summary(artifact: RunArtifact) -> str:
 
 ARTIFACTS: Table[RunArtifact] = Table(
     "artifacts",
-    lambda one: one.artifact_id,
+    lambda artifact: artifact.artifact_id,
     (
         Column("TASK", "task"),
         Column("OUTPUT", "name"),
-        Column("TYPE", "type", lambda one: one.type.removeprefix("system.")),
+        Column("TYPE", "type", lambda artifact: artifact.type.removeprefix("system.")),
         Column("ID", "artifact_id"),
         Column("CREATED", "created_at", wide=True),
         Column("URI", "uri", wide=True),
@@ -206,5 +209,5 @@ def metrics_table(rows: Rows) -> Table[dict[str, Json | datetime]]:
         ],
         (Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0)),
         ListMetricsRequest.ORDERS,
-        lambda row: {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()},
+        lambda row: {key: json_moment(value) if isinstance(value, datetime) else value for key, value in row.items()},
     )

@@ -94,7 +94,7 @@ def compare(
     if not 1 < len(run) <= MAX_RUNS:
         raise typer.BadParameter(f"compare 2 to {MAX_RUNS} runs, not {len(run)}")
     with options.client() as client:
-        found = read_runs(client, [run_id(client, one) for one in run])
+        found = read_runs(client, [run_id(client, reference) for reference in run])
     print_compared(found, output, every=every)
 
 
@@ -166,7 +166,7 @@ def watch(
 
     how.check(watch=True)
     with options.client() as client:
-        follow(client, [run_id(client, one) for one in run], output, options, how)
+        follow(client, [run_id(client, reference) for reference in run], output, options, how)
 
 
 def logs(
@@ -224,7 +224,9 @@ def terminate(
             out.print_change(found, output, name=found.run_id, done=text)
         else:
             chosen = chosen_runs(client, run, which, states=_IN_PROGRESS)
-            change_all("terminate", chosen, lambda one: client.runs.terminate(one, wait=wait), output, yes=which.yes)
+            change_all(
+                "terminate", chosen, lambda which: client.runs.terminate(which, wait=wait), output, yes=which.yes
+            )
 
 
 def retry(
@@ -298,7 +300,9 @@ def delete(
             return
         chosen = chosen_runs(client, run, which, archived=archived, allow_missing=allow_missing)
         may_miss = allow_missing or not run  # one that a filter has found may have been deleted since
-        change_all("delete", chosen, lambda one: client.runs.delete(one, allow_missing=may_miss), output, yes=which.yes)
+        change_all(
+            "delete", chosen, lambda which: client.runs.delete(which, allow_missing=may_miss), output, yes=which.yes
+        )
 
 
 def _delete_run(client: "Client", run: str, style: opt.Format, *, allow_missing: bool, yes: bool) -> None:
@@ -340,8 +344,8 @@ def prune(
     with options.client() as client:
         found = chosen_runs(client, None, which, states=_FINISHED, archived=archived)
         old = {
-            one: run
-            for one, run in islice(found.items(), keep or 0, None)
+            found_id: run
+            for found_id, run in islice(found.items(), keep or 0, None)
             if run and (run.finished_at or run.created_at or before) < before
         }
         of = f"{len(old)} of {counted(len(found), 'finished run')}"

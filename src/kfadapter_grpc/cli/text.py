@@ -49,7 +49,7 @@ def _shown(char: str) -> str:
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Returns a sentence with the known text that is the most alike, after a blank; empty if none is alike."""
-    by_letters = {one.casefold(): one for one in known}
+    by_letters = {name.casefold(): name for name in known}
     found = get_close_matches(text.casefold(), by_letters, 1)
     return f" Did you mean '{by_letters[found[0]]}'?" if found else ""
 

@@ -110,11 +110,13 @@ def upload(
         if how.name is not None and len(files) > 1:
             raise several(files, file, "--name is for one of them")
         receipts: list[UploadReceipt] = []
-        for one in files:
-            print_findings(one)
+        for pipeline in files:
+            print_findings(pipeline)
         try:
             with options.client() as client:
-                receipts.extend(_upload(client, one, how, {**arguments, "name": how.name_for(one)}) for one in files)
+                receipts.extend(
+                    _upload(client, pipeline, how, {**arguments, "name": how.name_for(pipeline)}) for pipeline in files
+                )
         finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, several=len(files) > 1)

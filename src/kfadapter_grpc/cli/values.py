@@ -70,12 +70,12 @@ class Period:
 
     def select(self, records: Iterable[C], *, newest_first: bool = False) -> Iterator[C]:
         """Yields the records of the period; reads no further than its begin if the newest records come first."""
-        for one in records:
-            if self.after and one.created_at and one.created_at <= self.after:
+        for record in records:
+            if self.after and record.created_at and record.created_at <= self.after:
                 if newest_first:
                     return
-            elif not (self.before and one.created_at and one.created_at >= self.before):
-                yield one
+            elif not (self.before and record.created_at and record.created_at >= self.before):
+                yield record
 
 
 def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:

@@ -185,10 +185,10 @@ def picture(
     """Draws runs in at most `size` columns and lines; `tails` are the last lines of the logs of tasks, by their id."""
     width, height = size
     lines = [Line(_UNREACHABLE.format(missing), Rank.RUN, RunState.CANCELING)] if missing else []
-    for one in followed:
-        head = run_line(one.run, one.rows, now, marks, width)
+    for view in followed:
+        head = run_line(view.run, view.rows, now, marks, width)
         lines.append(replace(head, text=output.encodable(head.text)))
-        lines += task_lines(one.rows, now, marks, output.encodable, width=width, tails=tails)
+        lines += task_lines(view.rows, now, marks, output.encodable, width=width, tails=tails)
     return fit(lines, width, height, marks)
 
 
@@ -229,7 +229,7 @@ _RETRY = other("retry", RUN, "--watch", words="runs its failed tasks again")
 
 def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: Watching) -> None:
     """Watches runs until all have finished, and prints them."""
-    runs = [client.runs.get(one) for one in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
+    runs = [client.runs.get(run_id) for run_id in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
     followed = [Followed(run, _declared(client, run)) for run in runs]
     stream = sys.stdout if style == "table" else sys.stderr
     with _going_on(followed, options):
@@ -256,7 +256,7 @@ def _declared(client: Client, run: Run) -> Sequence[Task]:
 
 
 def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tails: LogTails | None) -> None:
-    by_id = {one.run.run_id: one for one in followed}
+    by_id = {view.run.run_id: view for view in followed}
 
     def connected(is_open: bool) -> None:
         drawing.report_connection("" if is_open else "the adapter")
@@ -280,10 +280,10 @@ def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        for one in followed:
-            if not one.run.state.is_over:
-                output.note(f"run {one.run.run_id} continues; next:")
-                _print_commands(one.run, options, _AGAIN, _STOP)
+        for view in followed:
+            if not view.run.state.is_over:
+                output.note(f"run {view.run.run_id} continues; next:")
+                _print_commands(view.run, options, _AGAIN, _STOP)
         raise
 
 
@@ -294,14 +294,14 @@ def _print_commands(run: Run, options: ClientOptions, *steps: Step) -> None:
 
 
 def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, *, has_page: bool) -> None:
-    runs = [one.run for one in followed if not one.is_gone]
+    runs = [view.run for view in followed if not view.is_gone]
     if style == "table":
         for run in runs:
             print_outputs(run, MOST_OUTPUTS)
             if run.warnings:  # in full: the live view cuts them
                 output.print_section("WARNINGS", [plain(text) for text in run.warnings])
             if run.state is RunState.SUCCEEDED:
-                has_files = any(one.artifacts for task in run.tasks for one in task.outputs)
+                has_files = any(output.artifacts for task in run.tasks for output in task.outputs)
                 output.note("next:")
                 steps = (*_NEXT, *([_FILES] if has_files else ()), *([_PAGE] if has_page else ()))
                 _print_commands(run, options, *steps)
@@ -315,17 +315,17 @@ def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, 
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
     """Exits with the worst outcome."""
-    failed = next((one.run for one in followed if one.run.state is RunState.FAILED and not one.is_gone), None)
+    failed = next((view.run for view in followed if view.run.state is RunState.FAILED and not view.is_gone), None)
     if failed is not None:
         is_known = any(task.state is RunState.FAILED for task in failed.tasks)
         invocation = Invocation(run=failed.run_id, options=options)
         raise CommandError(
             f"run '{failed.display_name}' failed",
             why=failed.error or "Kubeflow Pipelines reports no reason",
-            next_step="\n".join(invocation.format(one) for one in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
+            next_step="\n".join(invocation.format(step) for step in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
             exit_code=ExitCode.RUN_FAILED,
         )
-    deleted = next((one.run for one in followed if one.is_gone), None)
+    deleted = next((view.run for view in followed if view.is_gone), None)
     if deleted is not None:
         raise CommandError(
             f"not found: run {deleted.run_id}",
@@ -333,7 +333,7 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
             next_step=other("runs", words="shows the newest runs"),
             exit_code=ExitCode.NOT_FOUND,
         )
-    cancelled = next((one.run for one in followed if one.run.state is RunState.CANCELED), None)
+    cancelled = next((view.run for view in followed if view.run.state is RunState.CANCELED), None)
     if cancelled is not None:
         raise CommandError(
             f"run '{cancelled.display_name}' was cancelled",

@@ -101,7 +101,7 @@ class AsyncConnection(BaseConnection):
             while (item := asyncio.run_coroutine_threadsafe(anext(items, None), loop).result()) is not None:
                 yield item
 
-        given = (each(one) if isinstance(one, AsyncGenerator) else one for one in arguments)
+        given = (each(argument) if isinstance(argument, AsyncGenerator) else argument for argument in arguments)
         return await asyncio.to_thread(work, *given)
 
 

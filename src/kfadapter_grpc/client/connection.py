@@ -300,7 +300,9 @@ class Connection(BaseConnection):
         time.sleep(seconds)
 
     async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
-        return work(*(self.each(one) if isinstance(one, AsyncGenerator) else one for one in arguments))
+        return work(
+            *(self.each(argument) if isinstance(argument, AsyncGenerator) else argument for argument in arguments)
+        )
 
     def on_behalf(
         self, request_id: str, authorization: Sequence[str], seconds: float | None, trace: Mapping[str, str]

@@ -225,7 +225,7 @@ def _new_file(folder: Path, parts: tuple[str, ...]) -> BinaryIO:
 
 
 def _move_files(source: Path, target: Path) -> None:
-    for path in [one for one in source.rglob("*") if one.is_file()]:
+    for path in [entry for entry in source.rglob("*") if entry.is_file()]:
         final = target / path.relative_to(source)
         final.parent.mkdir(parents=True, exist_ok=True)
         path.replace(final)

@@ -61,8 +61,8 @@ def http_status(error: AdapterError) -> int:
 
 
 _KINDS = {
-    one.DESCRIPTOR.full_name: one
-    for one in (
+    kind.DESCRIPTOR.full_name: kind
+    for kind in (
         error_details_pb2.ErrorInfo,
         error_details_pb2.BadRequest,
         error_details_pb2.ResourceInfo,
@@ -82,7 +82,9 @@ def _details(raw: bytes) -> dict[str, Any]:
             if kind is error_details_pb2.ErrorInfo:
                 found |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
             elif kind is error_details_pb2.BadRequest:
-                violations = [FieldViolation(one.field, one.description) for one in detail.field_violations]
+                violations = [
+                    FieldViolation(violation.field, violation.description) for violation in detail.field_violations
+                ]
                 found["violations"] = violations
             elif kind is error_details_pb2.ResourceInfo:
                 found["resource_name"] = detail.resource_name

@@ -35,10 +35,10 @@ def metrics_table(
             on_warning(f"run {run.run_id}: {run.source.message}")
     of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
     taken = {*RUN_COLUMNS, *of_parameters.values()}
-    columns = metric_names((one for run in runs for one in run.metrics), taken)
+    columns = metric_names((metric for run in runs for metric in run.metrics), taken)
     rows = Rows()
     for run in runs:
-        values = {metric_key(one): one.value for one in run.metrics}
+        values = {metric_key(metric): metric.value for metric in run.metrics}
         rows.append(
             {
                 "run_id": run.run_id,
@@ -55,7 +55,7 @@ def metrics_table(
 def named_metrics(metrics: Sequence[RunMetric]) -> dict[str, Json]:
     """Returns the metrics of one run by the names that a table of it has."""
     columns = metric_names(metrics)
-    return {columns[metric_key(one)]: one.value for one in metrics}
+    return {columns[metric_key(metric)]: metric.value for metric in metrics}
 
 
 def metric_key(metric: RunMetric) -> tuple[str, str, str]:
@@ -70,7 +70,8 @@ def metric_names(metrics: Iterable[RunMetric], taken: Collection[str] = ()) -> d
         for name in dict.fromkeys(_names(key)):
             same[name] += 1
     return {
-        key: next((one for one in _names(key) if same[one] == 1 and one not in taken), _names(key)[-1]) for key in keys
+        key: next((name for name in _names(key) if same[name] == 1 and name not in taken), _names(key)[-1])
+        for key in keys
     }
 
 

@@ -40,8 +40,8 @@ def run_html(run: Run) -> str:
     parts = [_facts(facts), _facts(run.parameters, "Parameters"), _facts(named_metrics(run.metrics), "Metrics")]
     if run.tasks:
         merged, now = merged_tasks(run), datetime.now(timezone.utc)
-        words = {path: one.words(now) for path, one in merged.items()}
-        colors = {path: one.state.name.lower() for path, one in merged.items()}
+        words = {path: outcome.words(now) for path, outcome in merged.items()}
+        colors = {path: outcome.state.name.lower() for path, outcome in merged.items()}
         parts.append(svg(graph_of(folded_tasks(run), states=words), f"Tasks of {run.display_name}", states=colors))
     return "".join(parts)
 
@@ -79,8 +79,13 @@ def _spec_html(spec: SpecSummary, title: str) -> str:
     from kfadapter_grpc.graph import graph_of, svg  # noqa: PLC0415
 
     parameters: Iterable[dict[str, Json]] = (
-        {"Parameter": one.name, "Type": one.type.value, "Default": one.default, "Description": one.description}
-        for one in spec.parameters
+        {
+            "Parameter": parameter.name,
+            "Type": parameter.type.value,
+            "Default": parameter.default,
+            "Description": parameter.description,
+        }
+        for parameter in spec.parameters
     )
     found = table_html([*parameters]) if spec.parameters else ""
     return found + (svg(graph_of(spec.tasks), f"Tasks of {title}") if spec.tasks else "")

@@ -127,7 +127,7 @@ def discover(issuer: str) -> Endpoints:
     try:
         if not found[0]:
             raise ValueError("it names no token_endpoint")
-        return Endpoints(*(check_url(one) if one else "" for one in found))
+        return Endpoints(*(check_url(url) if url else "" for url in found))
     except ValueError as error:
         raise OAuthError(f"{url} cannot be used: {error}") from None
 
@@ -221,7 +221,7 @@ def _post(url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
     code = code if _CODE.fullmatch(code) else ""
     about = _text(body, "error_description")
     secrets = [value for name, value in form.items() if name in ("device_code", "refresh_token", "token")]
-    if any(one in about for one in secrets):
+    if any(secret in about for secret in secrets):
         about = ""
     words = ": ".join(part for part in (code, about[:_MAX_TEXT]) if part)
     passing = not code and _is_passing(status)

@@ -126,7 +126,7 @@ class _Watching:
         elif isinstance(event, RunGone):
             self._known.pop(event.run_id, None)
             if isinstance(what := self._request.what, RunIds):
-                left = tuple(one for one in what.run_ids if one != event.run_id)
+                left = tuple(run_id for run_id in what.run_ids if run_id != event.run_id)
                 self._request = replace(self._request, what=replace(what, run_ids=left))
         return event
 

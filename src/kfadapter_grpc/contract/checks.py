@@ -38,13 +38,13 @@ class Violations:
 
     def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
         """Checks a field, unless it could not even be read."""
-        if checks and not (self.found and any(one.field == path for one in self.found)):
+        if checks and not (self.found and any(violation.field == path for violation in self.found)):
             self.found += [FieldViolation(path, text) for check in checks for text in check(value)]
 
     def check_record(self, record: object, prefix: str) -> None:
         """Checks the rules about several fields of a record, for fields that are valid by themselves."""
         if check := getattr(record, "check", None):
-            known = {one.field for one in self.found}
+            known = {violation.field for violation in self.found}
             self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in known]
 
     def raise_any(self) -> None:
@@ -61,7 +61,7 @@ def text(limit: int, *, required: str = "") -> Check:
             yield f"is empty; {required}"
         if len(value) > limit:
             yield f"has {len(value)} characters; at most {limit} are allowed"
-        if not value.isprintable() and any(unicodedata.category(one) == "Cc" for one in value):
+        if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
             yield "holds a control character (such as a line break or NUL); remove it"
 
     return check

@@ -103,8 +103,8 @@ def _raise_first(found: Sequence[_Fault]) -> None:
     violations = [violation for _, violation in found]
     for kind in _PRECEDENCE:
         if any(error is kind for error, _ in found):
-            text = "; ".join(f"{one.field}: {one.description}" for one in violations)
-            names = ", ".join(one.field.removeprefix("parameters.") for one in violations)
+            text = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+            names = ", ".join(violation.field.removeprefix("parameters.") for violation in violations)
             raise kind(text, metadata={"parameters": names}, violations=violations)
 
 
@@ -172,7 +172,7 @@ def _described(value: Json) -> str:
 
 
 def _allowed(literals: Sequence[Json]) -> str:
-    listed = ", ".join(_shortened(json.dumps(one, ensure_ascii=False)) for one in literals[:_MAX_NAMES])
+    listed = ", ".join(_shortened(json.dumps(literal, ensure_ascii=False)) for literal in literals[:_MAX_NAMES])
     return listed + (f" and {len(literals) - _MAX_NAMES} more" if len(literals) > _MAX_NAMES else "")
 
 
@@ -181,7 +181,9 @@ def _shortened(text: str) -> str:
 
 
 def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
-    settable = [one.name for one in declared.values() if one.type is not ParameterType.TASK_FINAL_STATUS]
+    settable = [
+        parameter.name for parameter in declared.values() if parameter.type is not ParameterType.TASK_FINAL_STATUS
+    ]
     close = difflib.get_close_matches(name, settable, n=1)
     if close:
         return f"the pipeline declares no such parameter; did you mean '{close[0]}'?"

@@ -60,17 +60,17 @@ class TaskPaths:
         if named in self._by_id:
             return [self._by_id[named]]
         for found in self._matching(named):
-            if chosen := [one for one in found if iteration_index in {None, one.iteration_index}]:
+            if chosen := [task for task in found if iteration_index in {None, task.iteration_index}]:
                 return chosen
         raise self._missing(named, iteration_index)
 
     def _matching(self, named: str) -> Iterator[list[RunTask]]:
-        yield [one for one in self._tasks if self.of(one) == named]
-        yield [one for one in self._tasks if one.name == named]
+        yield [task for task in self._tasks if self.of(task) == named]
+        yield [task for task in self._tasks if task.name == named]
         wanted = [_PART.fullmatch(part) for part in named.split("/")]
         if all(wanted):
-            parts = [(one["name"], one["index"]) for one in wanted if one]
-            yield [one for one in self._tasks if _ends_with(self._indexed(one), parts)]
+            parts = [(part["name"], part["index"]) for part in wanted if part]
+            yield [task for task in self._tasks if _ends_with(self._indexed(task), parts)]
 
     def _indexed(self, task: RunTask) -> list[Part]:
         """The path of a task that ends with its own iteration, as in `each/train[1]` for `each[1]/train`."""
@@ -103,7 +103,7 @@ class TaskPaths:
         return Part(task.name, task.display_name, shown, iteration)
 
     def _ambiguous(self, named: str, found: Sequence[RunTask]) -> InvalidFieldError:
-        paths = [self.of(one) for one in found]
+        paths = [self.of(task) for task in found]
         shown = ", ".join(f"'{path}'" for path in paths[:_SHOWN_CANDIDATES])
         further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
         text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {shown}{further}"

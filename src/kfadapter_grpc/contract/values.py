@@ -140,7 +140,10 @@ def object_violations(values: Mapping[str, Json], name: str) -> list[FieldViolat
     """The violations of an object that is to be sent as google.protobuf.Struct; each with its path."""
     replaced = Replacements()
     carried(dict(values), (None, name), replaced, MAX_OBJECT_LEVELS)
-    return [FieldViolation(one.path, _ADVICE.get(one.why, one.why)) for one in replaced.first]
+    return [
+        FieldViolation(replacement.path, _ADVICE.get(replacement.why, replacement.why))
+        for replacement in replaced.first
+    ]
 
 
 def json_text(value: Json) -> str:

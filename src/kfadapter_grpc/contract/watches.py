@@ -29,14 +29,14 @@ class RunIds:
             yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
         elif "" in self.run_ids:
             yield "run_ids", "holds an empty id"
-        elif wrong := next((one for one in self.run_ids if not RUN_ID.fullmatch(one)), None):
+        elif wrong := next((run_id for run_id in self.run_ids if not RUN_ID.fullmatch(run_id)), None):
             yield "run_ids", f"'{wrong[:80]}' is not the id of a run, which is mostly a UUID"
 
 
 def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
     if len(known) > MAX_WATCHED_RUNS:
         yield f"has {len(known)} entries; at most {MAX_WATCHED_RUNS}, those of the newest runs"
-    elif (wrong := next((one for one in known if not RUN_ID.fullmatch(one)), None)) is not None:
+    elif (wrong := next((run_id for run_id in known if not RUN_ID.fullmatch(run_id)), None)) is not None:
         yield f"'{wrong[:80]}' is not the id of a run"
 
 

@@ -142,7 +142,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Accepts a connection; if all slots are in use, the connection that has been idle for longest is closed."""
         with self._lock:
             if len(self.open) >= MAX_CONNECTIONS:
-                silent = next((one for one, since in self.open.items() if since is not None), None)
+                silent = next((connection for connection, since in self.open.items() if since is not None), None)
                 if silent is None:
                     request.close()
                     return
@@ -155,8 +155,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         """Closes connections whose requests do not arrive in time."""
         with self._lock:
             late = time.monotonic() - REQUEST_SECONDS
-            for one in [one for one, since in self.open.items() if since is not None and since < late]:
-                _end(one)
+            for connection in [
+                connection for connection, since in self.open.items() if since is not None and since < late
+            ]:
+                _end(connection)
 
     def heard(self, request: socket.socket) -> None:
         """Records that a request has arrived; its connection is no longer closed in favour of others."""
@@ -172,8 +174,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     def server_close(self) -> None:
         super().server_close()
         with self._lock:
-            for one in self.open:
-                _end(one)
+            for connection in self.open:
+                _end(connection)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Reports nothing: an error on a connection just closes it."""

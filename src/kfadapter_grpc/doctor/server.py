@@ -187,7 +187,7 @@ def _matches_any_issuer(match: Match | str) -> bool:
     """Whether a rule compares claims without naming the issuer."""
     if isinstance(match, str) or match.issuer is not UNSET or match.way is not UNSET:
         return False
-    return any(one is not UNSET for one in (match.subject, match.groups, match.claims))
+    return any(condition is not UNSET for condition in (match.subject, match.groups, match.claims))
 
 
 def listening(settings: Settings) -> Verdict:

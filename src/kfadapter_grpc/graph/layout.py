@@ -160,10 +160,10 @@ def _joined(some: Iterable[Layout]) -> Layout:
     """Merges positioned layouts."""
     kept = list(some)
     return Layout(
-        max(one.width for one in kept),
-        max(one.height for one in kept),
-        tuple(box for one in kept for box in one.boxes),
-        tuple(wire for one in kept for wire in one.wires),
+        max(part.width for part in kept),
+        max(part.height for part in kept),
+        tuple(box for part in kept for box in part.boxes),
+        tuple(wire for part in kept for wire in part.wires),
     )
 
 
@@ -171,10 +171,10 @@ def _shelved(found: Sequence[Layout], limit: int) -> Layout:
     """Places parts side by side while they fit, then below."""
     x = y = height = 0
     placed = [Layout()]
-    for one in found:
-        if x and x + one.width > limit:
+    for part in found:
+        if x and x + part.width > limit:
             x, y = 0, y + height
             height = 0
-        placed.append(replace(one.moved(x, y), width=x + one.width, height=y + one.height))
-        x, height = x + one.width + GAP, max(height, one.height)
+        placed.append(replace(part.moved(x, y), width=x + part.width, height=y + part.height))
+        x, height = x + part.width + GAP, max(height, part.height)
     return _joined(placed)

@@ -94,7 +94,7 @@ def graph_of(
         inside = Graph() if is_closed else graph_of(task.tasks, clean, states, path, closed)
         return Node(printable(_name_words(task)), task.kind, tuple(words), tuple(after), inside, path, is_closed)
 
-    return Graph(tuple(node(*one) for one in enumerate(tasks)), tuple(sorted(edges)))
+    return Graph(tuple(node(*task) for task in enumerate(tasks)), tuple(sorted(edges)))
 
 
 def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:

@@ -172,10 +172,12 @@ NOTIFIER_BUILD = Metric(
     "kfadapter_notify_build_info", "gauge", "Always 1; its labels are versions.", ("version", "python", "grpc")
 )
 
-_ALL = [one for one in globals().copy().values() if isinstance(one, Metric)]
+_ALL = [metric for metric in globals().copy().values() if isinstance(metric, Metric)]
 LEGACY_HTTP_CATALOG: tuple[Metric, ...] = (LEGACY_HTTP,)
 """Those of `kfadapter legacy-http`. Beside them each process itself is measured, by the client library: `process_*`."""
-NOTIFY_CATALOG = (*(one for one in _ALL if one.name.startswith("kfadapter_notify_")), LINES_DROPPED)
+NOTIFY_CATALOG = (*(metric for metric in _ALL if metric.name.startswith("kfadapter_notify_")), LINES_DROPPED)
 """Those of a notifier."""
-CATALOG = tuple(one for one in _ALL if one is LINES_DROPPED or one not in (*LEGACY_HTTP_CATALOG, *NOTIFY_CATALOG))
+CATALOG = tuple(
+    metric for metric in _ALL if metric is LINES_DROPPED or metric not in (*LEGACY_HTTP_CATALOG, *NOTIFY_CATALOG)
+)
 """Those of the adapter."""

@@ -61,7 +61,7 @@ class RegistryExport:
 
     def data(self) -> MetricsData:
         now = time.time_ns()
-        metrics = [one for family in self._registry.collect() for one in self._metrics(family, now)]
+        metrics = [metric for family in self._registry.collect() for metric in self._metrics(family, now)]
         scope = ScopeMetrics(self._scope, metrics, "")
         return MetricsData([ResourceMetrics(self._resource, [scope], self._resource.schema_url)])
 
@@ -80,7 +80,7 @@ class RegistryExport:
             yield Metric(family.name, family.documentation, "", Histogram(points, _CUMULATIVE))
             return
         began = self._began if family.type == "counter" else None
-        numbers = [NumberDataPoint(one.labels, began or 0, now, one.value) for one in family.samples]
+        numbers = [NumberDataPoint(sample.labels, began or 0, now, sample.value) for sample in family.samples]
         data = Sum(numbers, _CUMULATIVE, is_monotonic=True) if family.type == "counter" else Gauge(numbers)
         yield Metric(family.samples[0].name if family.samples else family.name, family.documentation, "", data)
 
@@ -106,8 +106,8 @@ class RegistryExport:
 def _series(family: Family) -> dict[_Labels, dict[str, float]]:
     """The samples of a histogram by its labels: each bucket's count by its bound, `_sum` and `_count`."""
     found: dict[_Labels, dict[str, float]] = {}
-    for one in family.samples:
-        labels = tuple((key, value) for key, value in one.labels.items() if key != "le")
-        key = one.labels.get("le") or one.name.removeprefix(family.name)
-        found.setdefault(labels, {})[key] = one.value
+    for sample in family.samples:
+        labels = tuple((key, value) for key, value in sample.labels.items() if key != "le")
+        key = sample.labels.get("le") or sample.name.removeprefix(family.name)
+        found.setdefault(labels, {})[key] = sample.value
     return found

@@ -54,7 +54,7 @@ def _is_enabled(signal: str) -> bool:
     if exporter not in ("", "none", "otlp"):
         raise SettingsError(f"OTEL_{signal}_EXPORTER: must be otlp or none, not '{exporter}'")
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    return exporter == "otlp" or (exporter != "none" and any(os.environ.get(one) for one in endpoints))
+    return exporter == "otlp" or (exporter != "none" and any(os.environ.get(endpoint) for endpoint in endpoints))
 
 
 class Telemetry:
@@ -92,11 +92,11 @@ class Telemetry:
 
     def __exit__(self, *_: object) -> None:
         ends = [threading.Thread(target=end, name="otel-end", daemon=True) for end in self._ends]
-        for one in ends:
-            one.start()
+        for thread in ends:
+            thread.start()
         until = time.monotonic() + CLOSE_SECONDS
-        for one in ends:
-            one.join(max(0.0, until - time.monotonic()))
+        for thread in ends:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def layers(self) -> tuple[CallTraces, ...]:
         """The layer with the spans of calls, if traces are on."""
@@ -150,7 +150,7 @@ def _installed() -> bool:
 
 def _exporter(signal: str) -> Any:  # noqa: ANN401 - of one of six classes
     variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = next((value for one in variables if (value := os.environ.get(one, "").strip())), "grpc")
+    protocol = next((value for variable in variables if (value := os.environ.get(variable, "").strip())), "grpc")
     if protocol not in _PROTOCOLS:
         raise ValueError(f"the protocol must be {' or '.join(_PROTOCOLS)}, not '{protocol}'")
     module, name = _CLASSES[signal]
