@@ -7,7 +7,8 @@ from tests.graph.shapes import group, task
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import graph_of
-from kfadapter_grpc.graph.model import cut_off, end_cut, few_lines, middle_cut, one_line
+from kfadapter_grpc.graph.model import cut_off, end_cut, few_lines, middle_cut
+from kfadapter_grpc.printable import one_line
 
 
 def test_edges_are_the_dependencies() -> None:

@@ -9,7 +9,7 @@ from kfadapter_grpc.check import rules
 from kfadapter_grpc.check.kubernetes import needed_by
 from kfadapter_grpc.check.pipeline import every, inside, mapping, text
 from kfadapter_grpc.check.python_code import artifact_reads, mentions, raises, writes_names, writes_structs
-from kfadapter_grpc.check.values import INPUT, fields, known_items, known_values, plain, sources, texts, types
+from kfadapter_grpc.check.values import INPUT, fields, known_items, known_values, short_name, sources, texts, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ def _loops(task: Task) -> Found:
     iterated = text(inside(around.loop, "items").get("inputParameter")) if around else ""
     for name, source in task.inputs("parameters").items():
         if around and iterated and mapping(source).get("componentInputParameter") == iterated:
-            yield rules.LOOPED_LIST_INSIDE.found(task.path, "error", input=plain(name), loop=around.name)
+            yield rules.LOOPED_LIST_INSIDE.found(task.path, "error", input=short_name(name), loop=around.name)
 
 
 def _collected(task: Task) -> Found:
@@ -98,17 +98,17 @@ def _collected(task: Task) -> Found:
                 if empty := next((loop for loop in producer.loops if _may_be_empty(loop)), None):
                     certain = known_items(empty) == []
                     severity: Severity = "error" if certain else "warning"
-                    yield rules.COLLECTED_EMPTY.found(task.path, severity, input=plain(name), loop=empty.path)
+                    yield rules.COLLECTED_EMPTY.found(task.path, severity, input=short_name(name), loop=empty.path)
                 if producer.is_skipped:
                     loop = producer.loops[-1].path
-                    yield rules.COLLECTED_SKIPPED.found(task.path, input=plain(name), loop=loop)
+                    yield rules.COLLECTED_SKIPPED.found(task.path, input=short_name(name), loop=loop)
                 if len(producer.loops) > 1 and kind == "parameters":
-                    yield rules.COLLECTED_TWICE.found(task.path, input=plain(name))
+                    yield rules.COLLECTED_TWICE.found(task.path, input=short_name(name))
                 if producer.loops and "importer" in producer.task.executor:
                     loop = producer.loops[-1].path
-                    yield rules.COLLECTED_IMPORTS.found(task.path, "error", input=plain(name), loop=loop)
+                    yield rules.COLLECTED_IMPORTS.found(task.path, "error", input=short_name(name), loop=loop)
                 if producer.is_one_of:
-                    yield rules.COLLECTED_ONE_OF.found(task.path, input=plain(name), loop=producer.loops[-1].path)
+                    yield rules.COLLECTED_ONE_OF.found(task.path, input=short_name(name), loop=producer.loops[-1].path)
 
 
 def _may_be_empty(loop: Task) -> bool:
@@ -123,7 +123,7 @@ def _one_of(task: Task) -> Found:
                 continue
             branches = origin.task.branches(origin.name, kind)
             if any(branch.below and _may_stay_running(branch.below) for branch in branches):
-                yield rules.ONE_OF_RUNNING.found(task.path, input=plain(name), loop=origin.task.name)
+                yield rules.ONE_OF_RUNNING.found(task.path, input=short_name(name), loop=origin.task.name)
 
 
 def _may_stay_running(group: Group) -> bool:
@@ -146,11 +146,11 @@ def _artifact_inputs(task: Task) -> Found:
     received: dict[tuple[Task | None, str], list[str]] = {}
     for name, origin in task.origins("artifacts"):
         if origin.task:
-            received.setdefault((origin.task, origin.name), []).append(f"'{plain(name)}'")
+            received.setdefault((origin.task, origin.name), []).append(f"'{short_name(name)}'")
         if origin.task and task.below:
             loops = (loop for producer in origin.task.producers(origin.name, "artifacts") for loop in producer.loops)
             if any(len(known_items(loop) or "??") > 1 for loop in loops):
-                yield rules.ARTIFACT_LIST_INTO_PIPELINE.found(task.path, "error", input=plain(name))
+                yield rules.ARTIFACT_LIST_INTO_PIPELINE.found(task.path, "error", input=short_name(name))
     for names in received.values():
         if len(names) > 1:
             yield rules.SAME_ARTIFACT.found(task.path, "error", inputs=" and ".join(names))
@@ -208,11 +208,11 @@ def _ignored_outputs(task: Task) -> Found:
         if origin.kind == "output" and origin.task:
             is_string = task.definition(name).get("parameterType") == "STRING"
             if not is_string or raises(origin.task.code):
-                yield rules.IGNORED_OUTPUT.found(task.path, task=origin.task.name, input=plain(name))
+                yield rules.IGNORED_OUTPUT.found(task.path, task=origin.task.name, input=short_name(name))
     for name, origin in task.origins("artifacts") if task.ignores_failures else ():
         is_optional = inside(task.component, "inputDefinitions", "artifacts", name).get("isOptional")
         if origin.kind == "output" and origin.task and is_optional:
-            yield rules.IGNORED_ARTIFACT.found(task.path, task=origin.task.name, input=plain(name))
+            yield rules.IGNORED_ARTIFACT.found(task.path, task=origin.task.name, input=short_name(name))
 
 
 def _final_status(task: Task) -> Found:
@@ -260,7 +260,7 @@ def _importers(task: Task) -> Found:
         if made is None or "importer" not in made.executor:
             continue
         if inside(made.spec, "taskInfo").get("name", made.name) != made.name:
-            yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=plain(name), task=made.name)
+            yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=short_name(name), task=made.name)
         uri = text(inside(made.executor, "importer", "artifactUri").get("constant"))
         if uri.startswith(_IMAGES):
             yield rules.NEEDS_POD.found(task.path, needed=f"the model in the image {uri}")

@@ -39,13 +39,13 @@ def texts(task: Task) -> Iterator[Finding]:
     origins = dict(task.origins())
     for to, constant in _constants(task):
         if task.below and INPUT.search(constant):
-            yield rules.TEXT_INTO_PIPELINE.found(task.path, input=plain(to))
+            yield rules.TEXT_INTO_PIPELINE.found(task.path, input=short_name(to))
         for found in INPUT.finditer(constant) if not task.below else ():
             name = found["name"]
             if name not in origins:
                 yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=found[0])
             elif severity := _breaks_json(origins[name]):
-                yield rules.RAW_JSON_IN_TEXT.found(task.path, severity, input=plain(name))
+                yield rules.RAW_JSON_IN_TEXT.found(task.path, severity, input=short_name(name))
         for found in _CHANNEL.finditer(constant):
             yield rules.LOOP_ITEM_IN_TEXT.found(task.path, "error", input=found[0])
         for found in _NAMED.finditer(constant):
@@ -133,7 +133,7 @@ def fields(task: Task) -> Iterator[Finding]:
         loop = task.group.origin(mapping(source)).task
         values = known_items(loop) if found and loop and loop.loop else None
         if found and any(item.get(found[1], "") is None for item in map(mapping, values or ())):
-            yield rules.NULL_FIELD.found(task.path, "error", input=plain(name))
+            yield rules.NULL_FIELD.found(task.path, "error", input=short_name(name))
 
 
 def types(task: Task) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def types(task: Task) -> Iterator[Finding]:
         expected, received = _declared(declared), _type(origin)
         if origin.kind == "item" and received == "STRING":
             if expected not in {"", "STRING"}:
-                yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=plain(name), expected=declared)
+                yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=short_name(name), expected=declared)
             continue
         if expected and received and expected not in {received, "STRING"} and not expected.startswith("TASK_"):
             yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=received)
@@ -169,12 +169,12 @@ def sources(task: Task) -> Iterator[Finding]:
                     origin.kind != "undeclared" and (not origin.task or origin.name in outputs),
                 )
             if not is_declared:
-                missing.setdefault("loop-item" in name, []).append(plain(name))
+                missing.setdefault("loop-item" in name, []).append(short_name(name))
     for is_item, names in missing.items():
         rule = rules.LOOP_ITEM_IN_TEXT if is_item else rules.UNDECLARED_INPUT
         yield rule.found(task.path, "error", input="', '".join(names))
 
 
-def plain(name: str) -> str:
+def short_name(name: str) -> str:
     """A name without the prefix of KFP's compiler."""
     return name.removeprefix("pipelinechannel--")

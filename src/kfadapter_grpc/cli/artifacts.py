@@ -15,7 +15,8 @@ from kfadapter_grpc.cli.invocation import RUN, again, other
 from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName, argument
 from kfadapter_grpc.cli.references import run_id
-from kfadapter_grpc.cli.text import native_path, one_line
+from kfadapter_grpc.cli.text import native_path
+from kfadapter_grpc.printable import counted, one_line
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, RunArtifact
@@ -93,7 +94,7 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
             next_step=again("--force", words="replaces it; -o FILE saves it elsewhere"),
         ) from error
     count = receipt.content.entry_count
-    files = f" in {count} {'file' if count == 1 else 'files'}" if receipt.content.is_directory else ""
+    files = f" in {counted(count, 'file')}" if receipt.content.is_directory else ""
     of = f" of task '{artifact.task}'" if artifact.task else ""
     out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
 

@@ -27,6 +27,7 @@ from kfadapter_grpc.cli.references import (
 from kfadapter_grpc.cli.values import Period, labels, past_moment
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import Run, RunState
+from kfadapter_grpc.printable import counted
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -160,7 +161,7 @@ def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
     if not listed and not (verb == "delete" and out.is_interactive()):
         return
     states = ", ".join(f"{count} {state.value}" for state, count in Counter(run.state for run in listed).items())
-    question = f"{verb.capitalize()} {of or counted(len(chosen))}{states and f' ({states})'}?"
+    question = f"{verb.capitalize()} {of or counted(len(chosen), 'run')}{states and f' ({states})'}?"
     if verb == "delete" and any(not run.state.is_over for run in listed):
         question += " Those in progress would continue in the cluster."
     if not out.is_interactive():
@@ -171,10 +172,6 @@ def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
             exit_code=ExitCode.USAGE,
         )
     out.confirm(question, refused="nothing was done")
-
-
-def counted(count: int, what: str = "run") -> str:
-    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def change_all(
@@ -220,7 +217,7 @@ def change_all(
         reasons = Counter(_reason(error) for error in failed.values())
         first = next(iter(failed.values()))
         raise CommandError(
-            f"not {_DONE[verb]}: {len(failed)} of {counted(len(chosen))}",
+            f"not {_DONE[verb]}: {len(failed)} of {counted(len(chosen), 'run')}",
             why=", ".join(f"{reason} ({count})" for reason, count in reasons.items()),
             next_step=next_step(first) if isinstance(first, AdapterError) else first.next_step,
         )
@@ -253,7 +250,7 @@ def _print(
         out.note("no runs match; nothing was done")
     else:
         rest = f"; not tried: {len(untried)}" if untried else ""
-        out.print_line(f"{_DONE[verb]} {len(done)} of {counted(len(chosen))}{rest}")
+        out.print_line(f"{_DONE[verb]} {len(done)} of {counted(len(chosen), 'run')}{rest}")
         if rows:
             out.print_line("")
             steps = (out.Step("ERROR", 16), out.Step("REASON", 0), out.Step("NAME", out.SHORT_NAME))

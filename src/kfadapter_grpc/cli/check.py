@@ -14,8 +14,9 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.options import ClientOptions, File, Function
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
-from kfadapter_grpc.cli.text import STDIN, one_line, plain
+from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.printable import counted, one_line, printable
 
 if TYPE_CHECKING:
     from kfadapter_grpc.check.rule import Finding
@@ -48,13 +49,9 @@ def check(
     if output == "table":
         named = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in found]
         for lines in _grouped([finding for _, finding in found] if len(checked) == 1 else named):
-            sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
+            sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
         counts = Counter(finding.severity for _, finding in found)
-        parts = [
-            f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}"
-            for severity in ("error", "warning")
-            if counts[severity]
-        ]
+        parts = [counted(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]
         out.note(", ".join(parts) or "nothing found")
     else:
         out.print_document(

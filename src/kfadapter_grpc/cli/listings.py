@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.text import did_you_mean, plain
+from kfadapter_grpc.cli.text import did_you_mean
+from kfadapter_grpc.printable import printable
 from kfadapter_grpc.times import shown_age, shown_duration, shown_time
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def print_rows(records: Sequence[T], table: Table[T], chosen: Sequence[Column[T]
 
 def _print_csv(records: Iterable[T], columns: Sequence[Column[T]]) -> None:
     """Prints full values; on a terminal, without characters that could control it."""
-    escaped = plain if sys.stdout.isatty() else str
+    escaped = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(column.key for column in columns)
     for record in records:

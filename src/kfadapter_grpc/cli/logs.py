@@ -11,12 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import AdapterError, TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.watches import RunChanged
 from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.printable import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +90,7 @@ def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
 
 def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
     """Writes a log line by line; control characters are escaped on a terminal, and unchanged in a pipe."""
-    shown = plain if stream.isatty() else str
+    shown = printable if stream.isatty() else str
     before = f"{task} | " if task else ""
     for line in _lines(chunks):
         text = line.decode("utf-8", "replace")

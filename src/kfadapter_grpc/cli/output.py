@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, TypeVar
 import typer
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.text import one_line, plain, plain_json
+from kfadapter_grpc.cli.text import printable_json
+from kfadapter_grpc.printable import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +67,7 @@ def console(stream: TextIO) -> Console:
 
 def note(text: str) -> None:
     """Prints a message on stderr."""
-    sys.stderr.write(plain(text) + "\n")
+    sys.stderr.write(printable(text) + "\n")
 
 
 def print_document(value: object, style: Format) -> None:
@@ -82,7 +83,7 @@ def print_document(value: object, style: Format) -> None:
 
         sys.stdout.write(yaml.safe_dump(value, allow_unicode=is_utf8(), sort_keys=False))
     else:
-        sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=not is_utf8())) + "\n")
+        sys.stdout.write(printable_json(json.dumps(value, indent=2, ensure_ascii=not is_utf8())) + "\n")
 
 
 def print_section(title: str, lines: Iterable[str]) -> None:
@@ -110,7 +111,7 @@ def print_line(text: str) -> None:
 
 def print_names(names: Iterable[str]) -> None:
     """Prints one name per line, as soon as it is known; unescaped if stdout is not a terminal."""
-    shown = plain if sys.stdout.isatty() else str
+    shown = printable if sys.stdout.isatty() else str
     for name in names:
         sys.stdout.write(shown(name) + "\n")
 
@@ -219,7 +220,7 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in fields:
         if value:
-            table.add_row(Text(name), Text("\n".join(encodable(plain(line)) for line in value.splitlines())))
+            table.add_row(Text(name), Text("\n".join(encodable(printable(line)) for line in value.splitlines())))
     _print(table)
 
 

@@ -22,6 +22,7 @@ from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.cli.values import Period, tags
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
+from kfadapter_grpc.printable import counted
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -157,7 +158,7 @@ def delete(
         result,
         output,
         name=result.name if result.pipeline_id else "",
-        done=f"deleted {result.name} with {_versions(result.versions_deleted)}",
+        done=f"deleted {result.name} with {counted(result.versions_deleted, 'version')}",
         missing=f"not found: pipeline {ref}",
     )
 
@@ -190,11 +191,7 @@ def _question(client: "Client", ref: PipelineRef, *, force: bool, allow_missing:
         return f"Delete pipeline {ref}?"
     pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
     count = pipeline.version_count or 0
-    return "" if count > 1 and not force else f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"
-
-
-def _versions(count: int) -> str:
-    return "1 version" if count == 1 else f"{count} versions"
+    return "" if count > 1 and not force else f"Delete the pipeline '{pipeline.name}' with {counted(count, 'version')}?"
 
 
 def list_versions(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, TextIO
 from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.cli.output import is_utf8
-from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.folding import Row, counted, progress, shown_state
+from kfadapter_grpc.folding import Row, progress, shown_state
+from kfadapter_grpc.folding import counted as counted_rows
 from kfadapter_grpc.graph.model import end_cut
+from kfadapter_grpc.printable import counted, one_line
 from kfadapter_grpc.times import elapsed, shown_duration
 
 if TYPE_CHECKING:
@@ -94,9 +95,9 @@ def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: 
     words += [shown_duration(took)] if took is not None else []
     finished, total = progress(rows)
     if total:
-        words.append(f"{finished} of {total} {'task' if total == 1 else 'tasks'}")
+        words.append(f"{finished} of {counted(total, 'task')}")
     if run.warnings:
-        words.append(f"{len(run.warnings)} {'warning' if len(run.warnings) == 1 else 'warnings'}")
+        words.append(counted(len(run.warnings), "warning"))
     return Line(_GAP.join(words), Rank.RUN, run.state)
 
 
@@ -157,7 +158,7 @@ def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
     took = elapsed(row.started_at, row.finished_at, now, is_over=row.state.is_over)
     time = "" if took is None else shown_duration(took)
     if row.rows and row.state is not RunState.PENDING:
-        yield f"[{counted(row)}]"
+        yield f"[{counted_rows(row)}]"
         yield time
     else:
         yield f"{shown_state(row.state):<9}"

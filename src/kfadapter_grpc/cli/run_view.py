@@ -12,13 +12,13 @@ from kfadapter_grpc.cli.listings import Column, Table
 from kfadapter_grpc.cli.output import SHORT_NAME, Step
 from kfadapter_grpc.cli.pipeline_view import format_tags
 from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
-from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.artifacts import ListMetricsRequest
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import ListRunsRequest
 from kfadapter_grpc.folding import rows_of, shown_state, tasks_in_order
+from kfadapter_grpc.printable import counted, one_line, printable
 from kfadapter_grpc.times import elapsed, shown_duration, shown_time
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def print_run(run: Run) -> None:
     paths = paths_of(run.tasks)
     for task in tasks_in_order(run):
         if task.log_tail:
-            lines = [plain(line) for line in task.log_tail.splitlines()]
+            lines = [printable(line) for line in task.log_tail.splitlines()]
             output.print_section(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES", lines)
     print_outputs(run)
 
@@ -171,7 +171,7 @@ def summary(artifact: RunArtifact) -> str:
     if artifact.confusion_matrix:
         parts.append(f"confusion matrix of {', '.join(artifact.confusion_matrix.categories)}")
     if artifact.slices:
-        parts.append(f"{len(artifact.slices)} {'slice' if len(artifact.slices) == 1 else 'slices'}")
+        parts.append(counted(len(artifact.slices), "slice"))
     return ", ".join(parts) or artifact.uri
 
 

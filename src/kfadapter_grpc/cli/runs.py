@@ -14,7 +14,7 @@ import typer
 
 from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.bulk import Chosen, RunFilter, RunNames, Selection, change_all, chosen_runs, counted, single_run
+from kfadapter_grpc.cli.bulk import Chosen, RunFilter, RunNames, Selection, change_all, chosen_runs, single_run
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError
@@ -25,6 +25,7 @@ from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.values import Period, duration
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.folding import shown_state
+from kfadapter_grpc.printable import counted
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

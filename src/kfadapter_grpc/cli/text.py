@@ -1,11 +1,10 @@
-"""Text from shells and disks, and for terminals, with control characters escaped; the standard streams."""
+"""Text from shells and disks, error messages, and the standard streams."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import unicodedata
 from difflib import get_close_matches
 from io import FileIO, TextIOWrapper
 from pathlib import Path
@@ -14,37 +13,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that reverse the direction of a text: with them, a name could look like another one."""
 _UNESCAPED_BY_JSON = re.compile("[\x7f-\x9f]")
 
 
-def plain(text: str) -> str:
-    r"""Escapes control characters (an escape becomes `\x1b`), so that data cannot control the terminal."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        _shown(char) if char in _TURNING or unicodedata.category(char) in _STEERING else char for char in text
-    )
-
-
-def one_line(text: str) -> str:
-    return plain(" ".join(text.split()))
-
-
-def plain_json(text: str) -> str:
+def printable_json(text: str) -> str:
     """Replaces raw control characters in JSON, which JSON allows, by escapes; the value is unchanged."""
-    return _UNESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _shown(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return _UNESCAPED_BY_JSON.sub(lambda char: f"\\u{ord(char[0]):04x}", text)
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
@@ -62,7 +41,7 @@ def print_parts(what: str, why: str, next_step: str) -> None:
 
 def _block(text: str) -> str:
     """Aligns the lines of a text."""
-    return "\n       ".join(plain(line) for line in text.splitlines() if line.strip())
+    return "\n       ".join(printable(line) for line in text.splitlines() if line.strip())
 
 
 STDIN = Path("-")

@@ -17,9 +17,10 @@ from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.options import ClientOptions, Description, File, Format, Function, Tags
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
-from kfadapter_grpc.cli.text import STDIN, one_line
+from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.cli.values import tags
 from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
+from kfadapter_grpc.printable import one_line
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, UploadReceipt

@@ -21,12 +21,12 @@ from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, other
 from kfadapter_grpc.cli.logs import LogTails
 from kfadapter_grpc.cli.run_tree import Line, Marks, Rank, fit, marks_for, run_line, short_error, task_lines
 from kfadapter_grpc.cli.run_view import print_outputs
-from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
 from kfadapter_grpc.folding import problem_of, rows_of, shown_state
+from kfadapter_grpc.printable import one_line, printable
 from kfadapter_grpc.times import shown_duration
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, 
         for run in runs:
             print_outputs(run, MOST_OUTPUTS)
             if run.warnings:  # in full: the live view cuts them
-                output.print_section("WARNINGS", [plain(text) for text in run.warnings])
+                output.print_section("WARNINGS", [printable(text) for text in run.warnings])
             if run.state is RunState.SUCCEEDED:
                 has_files = any(output.artifacts for task in run.tasks for output in task.outputs)
                 output.note("next:")

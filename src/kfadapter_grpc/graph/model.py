@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
 _MOST_LINES = 3
 _NUMBER = re.compile(r"-\d+$")
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
-"""Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
-_TURNING = {0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFFFE, 0xFFFF}
-"""Characters that reverse the direction of a text, and two that XML forbids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +134,6 @@ def _kind_words(task: Task) -> Iterator[str]:
     if task.loop_items or task.kind is TaskKind.LOOP:
         parallelism = f", {task.loop_parallelism} at once" if task.loop_parallelism else ""
         yield f"for each of {task.loop_items or '...'}{parallelism}"
-
-
-def one_line(text: str) -> str:
-    """Puts a text on one line, and escapes control characters."""
-    return "".join(
-        char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        if unicodedata.category(char) in _UNSEEN or ord(char) in _TURNING
-        else char
-        for char in " ".join(text.split())
-    )
 
 
 def middle_cut(text: str, cells: int, mark: str) -> str:

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.graph.documents import sentences
 from kfadapter_grpc.graph.layout import DOCUMENT, layout
-from kfadapter_grpc.graph.model import one_line
+from kfadapter_grpc.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
