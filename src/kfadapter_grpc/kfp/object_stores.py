@@ -1,7 +1,7 @@
 """Reads object stores with obstore: S3 and compatible ones, and Google's.
 
-obstore signs, retries and renews credentials. Its calls wait on a dedicated event loop, whose thread is started
-by the first of them, so that each wait has a deadline and ends at once when its client cancels.
+obstore signs, retries and renews credentials. Its calls run on a dedicated event loop, whose thread is started by the
+first of them, so that each wait has a deadline and ends at once when its client cancels.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import re
 import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as StillWaiting
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -28,23 +28,19 @@ from kfadapter_grpc.kfp.artifact_stores import choose, read_places
 from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterator
     from concurrent.futures import Future
 
-    from obstore import BytesStream, GetOptions, GetResult, ListStream, ObjectMeta
+    from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.artifact_stores import Location, Place, Places
 
 T = TypeVar("T")
-Arrivals: TypeAlias = "SimpleQueue[T | Exception]"
-"""Where the event loop puts results for a waiting thread, or errors."""
 
 CHUNK_SECONDS = 20.0
 """The time limit for the next chunk from a store, including obstore's own retries."""
-_AHEAD = 2
-"""How many chunks may be buffered, besides the one that is being received."""
 _READ_SECONDS = 8.0
 _CONNECT_SECONDS = 3.0
 _REQUEST_HOURS = 24
@@ -120,13 +116,8 @@ class ObjectStores:
             self._clients[place] = contents, client
             return client
 
-    def soon(self, action: Callable[[], object]) -> None:
-        with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(action)
-
-    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Starts to wait for something."""
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Runs something on the event loop."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -164,7 +155,7 @@ class ObjectPlace:
         prefix, found = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
-            while page := self._wait("ListObjects", _page(pages)):
+            while page := self._wait("ListObjects", _next(pages)):
                 found += [
                     ArtifactFile(one["path"][len(prefix) :], one["size"], one["e_tag"] or "", "", one["last_modified"])
                     for one in page
@@ -207,15 +198,14 @@ class ObjectPlace:
         found = self._wait("GetObject", _get(self._client(), self._name(file.path), options))
         if (found.meta["e_tag"] or "", found.meta["size"]) != (file.stamp, file.size):
             raise _changed()
-        room = asyncio.Semaphore(_AHEAD)
-
-        def pump(arrived: Arrivals[bytes]) -> Coroutine[Any, Any, None]:
-            return _pump(found.stream(PIECE_BYTES), arrived, room)
-
-        with self._begun(pump) as arrived:
-            while piece := self._next(arrived):
-                self._stores.soon(room.release)
+        stream = found.stream(PIECE_BYTES)
+        following = self._stores.start(_next(stream))
+        try:
+            while piece := self._result(following):
+                following = self._stores.start(_next(stream))
                 yield piece
+        finally:
+            following.cancel()
 
     def _name(self, path: str) -> str:
         return f"{self._key}/{path}" if path else self._key
@@ -225,15 +215,10 @@ class ObjectPlace:
 
     def _wait(self, operation: str, work: Coroutine[Any, Any, T]) -> T:
         """Waits for the response to a request, whose span ends when it begins; obstore can send no `traceparent`."""
-
-        async def done(arrived: Arrivals[T]) -> None:
-            arrived.put(await work)
-
         place = {"kfadapter.bucket": f"{self._place.scheme}://{self._place.bucket}", "kfadapter.key": self._key}
         span = sent_span(self._call, operation, place)
         try:
-            with self._begun(done) as arrived:
-                return self._next(arrived)
+            return self._result(self._stores.start(work))
         except Exception as error:
             if span is not None:
                 span.failed(error.reason if isinstance(error, errors.AdapterError) else type(error).__name__)
@@ -242,62 +227,34 @@ class ObjectPlace:
             if span is not None:
                 span.end()
 
-    @contextmanager
-    def _begun(self, work: Callable[[Arrivals[T]], Coroutine[Any, Any, None]]) -> Iterator[Arrivals[T]]:
-        """Starts something that hands over its results, or its error; it ends with the block."""
-        arrived: Arrivals[T] = SimpleQueue()
-        future = self._stores.begin(_reported(work(arrived), arrived))
-        cancelled = errors.CallCancelledError("the client cancelled the call")
-        forget = self._call.on_cancel(lambda: arrived.put(cancelled))
-        try:
-            yield arrived
-        finally:
-            forget()
-            future.cancel()
-
-    def _next(self, arrived: Arrivals[T]) -> T:
-        """Waits for the next result, until the chunk's deadline, or the call's, or until the client cancels."""
+    def _result(self, future: Future[T]) -> T:
+        """Waits until the chunk's deadline, or the call's, or until the client cancels."""
         seconds = self._call.remaining()
+        forget = self._call.on_cancel(future.cancel)
         try:
-            found = arrived.get(timeout=max(0.0, min(CHUNK_SECONDS, seconds)))
-        except Empty:
+            return future.result(max(0.0, min(CHUNK_SECONDS, seconds)))
+        except CancelledError:
+            raise errors.CallCancelledError("the client cancelled the call") from None
+        except (BaseError, ValueError) as error:
+            raise _converted(error) from None
+        except StillWaiting:
             if seconds <= CHUNK_SECONDS:
                 text = "the deadline passed before the artifact was read; allow more time"
                 raise errors.KfpTimeoutError(text) from None
             text = f"the store of the artifact did not respond for {CHUNK_SECONDS:.0f} s; try again"
             raise errors.ArtifactStoreUnavailableError(text) from None
-        if isinstance(found, BaseError | ValueError):
-            raise _converted(found)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-async def _reported(work: Coroutine[Any, Any, None], arrived: Arrivals[T]) -> None:
-    try:
-        await work
-    except Exception as error:  # noqa: BLE001  it is raised where it is waited for
-        arrived.put(error)
-
-
-async def _pump(stream: BytesStream, arrived: Arrivals[bytes], room: asyncio.Semaphore) -> None:
-    """Hands over chunks, and an empty one at the end; waits while the buffer is full."""
-    async for piece in stream:
-        await room.acquire()
-        arrived.put(piece)
-    arrived.put(b"")
+        finally:
+            forget()
+            future.cancel()
 
 
 async def _get(client: S3Store | GCSStore, name: str, options: GetOptions) -> GetResult:
     return await obstore.get_async(client, name, options=options)
 
 
-async def _page(pages: ListStream[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
-    """The next page of a listing; empty at the end."""
-    try:
-        return await anext(pages)
-    except StopAsyncIteration:
-        return ()
+async def _next(items: AsyncIterator[T]) -> T | None:
+    """The next of a stream's chunks or a listing's pages; None at the end."""
+    return await anext(items, None)
 
 
 def _files(place: Place) -> list[Path]:
