@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as StillWaiting
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -100,10 +100,6 @@ class _ManifestJson(msgspec.Struct):
         for one in self.run.metrics:
             metrics.setdefault(one.node_id, {})[one.name] = one.number_value
         return read_nodes(text, is_over=is_over, metrics=metrics) if text else RunNodes()
-
-
-_ManifestOf: TypeAlias = "Callable[[], _ManifestJson | None]"
-_TasksOf: TypeAlias = "Callable[[], Sequence[NativeTaskJson] | None]"
 
 
 class RunReader:
@@ -207,67 +203,60 @@ class RunReader:
         `for_logs` all information about pods is needed, and no tasks that have not started; `is_needed` makes an outage
         fail the call, as it does for logs, so that it is made again; `seen` receives the run before its tasks are read.
         """
-        tasks_of = manifest_of = None
         is_needed = is_needed or for_logs
+        tasks = manifest = None  # requests that need not wait for the run
         if self._native.was_served:
-            tasks_of = self._tasks(run_id, call, is_needed=is_needed)
+            tasks = self._tasks(run_id, call, is_needed=is_needed)
         elif not for_logs:
-            manifest_of = self._manifest(run_id, call, is_needed=is_needed)
+            manifest = self._manifest(run_id, call, is_needed=is_needed)
         found = self.get(run_id, call)
         seen(found)
-        nodes = self.nodes(
-            found, call, for_logs=for_logs, is_needed=is_needed, tasks_of=tasks_of, manifest_of=manifest_of
-        )
-        return found, nodes
+        nodes = None
+        if found.task_count:
+            tasks = tasks or self._tasks(run_id, call, is_needed=is_needed)
+            nodes = self._native_nodes(found, tasks, call, for_logs=for_logs, is_needed=is_needed)
+        return found, nodes or self._argo_nodes(found, manifest, call, for_logs=for_logs, is_needed=is_needed)
 
-    def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> _TasksOf:
+    def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], Sequence[NativeTaskJson] | None]:
         """Starts reading the tasks of a run from the native API."""
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
         return self.ahead(lambda part: self._native.tasks(run_id, part, context_of(run_id)), call, seconds)
 
-    def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> _ManifestOf:
+    def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], _ManifestJson | None]:
         """Starts reading the Argo Workflow of a run."""
-        return self.ahead(
-            partial(self._read_manifest, run_id), call, call.remaining() if is_needed else _OPTIONAL_SECONDS
-        )
+        seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
+        return self.ahead(partial(self._read_manifest, run_id), call, seconds)
 
-    def nodes(
+    def _argo_nodes(
         self,
         found: OneRunJson,
+        ahead: Callable[[], _ManifestJson | None] | None,
         call: Call,
         *,
-        for_logs: bool = False,
-        is_needed: bool = False,
-        tasks_of: _TasksOf | None = None,
-        manifest_of: _ManifestOf | None = None,
+        for_logs: bool,
+        is_needed: bool,
     ) -> RunNodes:
-        """Reads the tasks of a run; `tasks_of` and `manifest_of` return the results of reads in progress."""
-        run_id, is_needed = found.run_id, is_needed or for_logs
-        if found.task_count:
-            tasks_of = tasks_of or self._tasks(run_id, call, is_needed=is_needed)
-            native = self._native_nodes(found, tasks_of, call, for_logs=for_logs, is_needed=is_needed)
-            if native is not None:
-                return native
-        recorded = None
+        """Reads the tasks from the Argo Workflow, which may be on its way, their outputs from ML Metadata."""
+        run_id, is_over, recorded = found.run_id, found.known_state.is_over, None
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.ahead(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
-        manifest, failed = _tried(manifest_of or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
-        if found.known_state.is_over and manifest_of and manifest and manifest.is_unfinished:  # it ended in between
+        manifest, failed = _tried(ahead or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
+        if is_over and ahead and manifest and manifest.is_unfinished:  # it ended in between
             manifest, failed = _tried(self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
         if failed is not None:
             nodes = _unreadable(failed)
         elif manifest is not None:
-            nodes = manifest.read(is_over=found.known_state.is_over)
+            nodes = manifest.read(is_over=is_over)
         else:
             return RunNodes(message=found.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
         if for_logs:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)
         nodes = replace(nodes, sources=_sources(found, nodes, is_native=is_native))
-        nodes = self._outputs.complete(found.run_id, nodes, call, recorded)
+        nodes = self._outputs.complete(run_id, nodes, call, recorded)
         if found.state == RunState.SUCCEEDED.value and not nodes.tasks:
             return nodes
-        return with_unstarted(nodes, self._spec(found, call), is_over=found.known_state.is_over)
+        return with_unstarted(nodes, self._spec(found, call), is_over=is_over)
 
     def recorded_logs(self, run_id: str, task_id: str, call: Call) -> Sequence[tuple[RunArtifact, str]]:
         """Reads which logs of a task ML Metadata has, as `RunNodes.logs` returns them; gets the run again first."""
@@ -280,18 +269,23 @@ class RunReader:
         return self._specs.tasks(*found.origin, bytes(found.pipeline_spec), call)
 
     def _native_nodes(
-        self, found: OneRunJson, tasks_of: _TasksOf, call: Call, *, for_logs: bool, is_needed: bool
+        self,
+        found: OneRunJson,
+        ahead: Callable[[], Sequence[NativeTaskJson] | None],
+        call: Call,
+        *,
+        for_logs: bool,
+        is_needed: bool,
     ) -> RunNodes | None:
         """Reads the tasks from the native API; None if this KFP no longer has it, or has no tasks of this run."""
-        argo, manifest, failed = RunNodes(), None, None
-        state = found.known_state
+        argo, manifest, failed, state = RunNodes(), None, None, found.known_state
         if for_logs or state is not RunState.SUCCEEDED:
             try:
                 manifest = self._manifest(found.run_id, call, is_needed=False)()
             except errors.AdapterError as error:
                 failed = error
-            argo = manifest.read(is_over=found.known_state.is_over) if manifest else argo
-        tasks, unread = _tried(tasks_of, is_needed=is_needed)
+            argo = manifest.read(is_over=state.is_over) if manifest else argo
+        tasks, unread = _tried(ahead, is_needed=is_needed)
         if unread is not None:
             nodes = _unreadable(unread)
             return replace(nodes, sources=_sources(found, nodes, is_native=True))

@@ -164,7 +164,7 @@ class Runs:
         seen(found.record())
         found = self._finished(found, wait_seconds, call)
         if found.known_state is RunState.FAILED:  # its history may not show that it was terminated
-            return replace(self._reader.whole(found, self._reader.nodes(found, call, for_logs=True)), tasks=())
+            return replace(self._reader.whole(*self._reader.read(run_id, call, for_logs=True)), tasks=())
         return found.record()
 
     def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
