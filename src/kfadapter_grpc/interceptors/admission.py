@@ -30,7 +30,6 @@ class Bounds:
         return self.max_unary_calls + self.max_uploads + self.max_streams
 
     def limit(self, kind: CallKind) -> tuple[str, int]:
-        """Returns the setting that limits calls of this kind, and its value."""
         name = _SETTING[kind]
         return name, getattr(self, name)
 
@@ -55,7 +54,6 @@ class Admission:
     """
 
     def __init__(self, bounds: Bounds) -> None:
-        """Admits as many calls as `bounds` say."""
         self.bounds = bounds
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
@@ -64,7 +62,6 @@ class Admission:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Takes a slot for the duration of the call. Raises OverloadedError, or DrainingError if the server stops."""
         kind, caller = rpc.method.kind, rpc.call.caller.name if rpc.call.caller else rpc.context.peer()
         self._enter(kind, caller)
         try:

@@ -37,7 +37,6 @@ class AuditLog:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Writes the line of a call."""
         try:
             yield
         finally:

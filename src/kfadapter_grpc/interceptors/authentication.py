@@ -51,7 +51,6 @@ class Authentication:
 
 
 def certificate_names(context: grpc.ServicerContext) -> list[str]:
-    """Returns the names in the client certificate of a connection: URIs, DNS names, the common name."""
     known = cast("Mapping[str, Iterable[bytes]]", context.auth_context())  # types-grpcio has it wrong
     return [value.decode("utf-8", "replace") for key in _NAMES for value in known.get(key, ()) if value]
 

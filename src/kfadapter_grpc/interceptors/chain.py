@@ -59,7 +59,6 @@ class CallInterceptor(grpc.ServerInterceptor):
     """
 
     def __init__(self, layers: Sequence[Layer], methods: Mapping[str, RpcMethod] = METHODS) -> None:
-        """Wraps `methods`, by path, in `layers`."""
         self._layers = tuple(layers)
         self._methods = methods
         self._wrappings: dict[str, _Wrapping] = {}

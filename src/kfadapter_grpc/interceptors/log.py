@@ -29,12 +29,10 @@ class CallLog:
     """The layer that writes the line: info, warning for a fault on the server's side, error for one of the adapter."""
 
     def __init__(self) -> None:
-        """Logs to structlog as it is configured by the time of the first line."""
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Measures the call and logs how it ended."""
         started = time.perf_counter()
         try:
             yield
@@ -76,7 +74,6 @@ def _level(failure: AdapterError | None) -> int:
 
 
 def call_code(rpc: Rpc) -> StatusCode:
-    """Returns the status code of a finished call."""
     if rpc.failure is not None and not isinstance(rpc.failure, CallCancelledError):
         return rpc.failure.code
     if rpc.failure is None and rpc.context.is_active():

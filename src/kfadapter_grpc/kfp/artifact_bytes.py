@@ -108,7 +108,6 @@ class ArtifactBytes:
 
 @contextmanager
 def _about(artifact: RunArtifact) -> Iterator[None]:
-    """Adds the name of the artifact to errors about it."""
     try:
         yield
     except UNREAD as error:
@@ -179,7 +178,6 @@ def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) ->
 
 
 def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
-    """The entries to list: as many as fit into one message."""
     room = _ENTRIES_BYTES
     for file in files[:MAX_ENTRIES]:
         room -= len(file.path.encode()) + _ENTRY_BYTES
@@ -211,7 +209,6 @@ def _first(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
 
 
 def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Joins small chunks, and splits those that are too large for a message."""
     small = b""
     for piece in pieces:
         if len(small) + len(piece) < CHUNK_BYTES:

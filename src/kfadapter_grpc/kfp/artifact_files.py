@@ -61,7 +61,6 @@ class ArtifactPlace(Protocol):
 
 
 def ensure_few(count: int) -> None:
-    """Fails if a folder has more files than can be read as a whole."""
     if count > MAX_FILES:
         raise ArtifactNotReadableError(
             f"it is a folder of more than {MAX_FILES:,} files; read them one by one, by path"
@@ -93,7 +92,6 @@ class FolderPlace:
         return "in the folder of the embedded Kubeflow Pipelines"
 
     def file(self, path: str) -> ArtifactFile | None:
-        """Finds a file by its path inside, or the artifact itself if it is one."""
         with self._opened(self._path / path) as fd:
             if fd is None:
                 return None
@@ -118,7 +116,6 @@ class FolderPlace:
         return sorted(found, key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """Yields the bytes of a file. Raises ArtifactChangedError if the file has changed."""
         with self._opened(self._path / file.path) as fd:
             if fd is None:
                 raise _changed(file)

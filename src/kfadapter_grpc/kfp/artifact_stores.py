@@ -111,7 +111,6 @@ class Place:
     secrets: str = SECRETS
 
     def holds(self, location: Location) -> bool:
-        """Returns whether the location is inside this bucket and prefix."""
         inside = not self.prefix or f"{location.key}/".startswith(f"{self.prefix}/")
         return (self.scheme, self.bucket) == (location.scheme, location.bucket) and inside
 

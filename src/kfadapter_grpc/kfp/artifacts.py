@@ -100,7 +100,6 @@ class Artifacts:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def get(self, run_id: str, artifact_id: str, call: Call) -> RunArtifact:
-        """Gets an artifact that is an output or an input of a task of the run."""
         return self.find(run_id, artifact_id, call)[0]
 
     def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
@@ -157,7 +156,6 @@ class Artifacts:
         return Page(tuple(items), str(rest)), warnings
 
     def list_metrics(self, where: RunFilter, page: PageRequest, call: Call) -> Page[MetricsOfRun]:
-        """Lists the metrics of the runs that match."""
         position, runs, total = self._listed(where, page, call)
         items: list[MetricsOfRun] = []
         room, done = MAX_PAGE_BYTES, 0
@@ -262,7 +260,6 @@ def _row(read: _Read) -> MetricsOfRun:
 
 
 def _fitting(found: Sequence[RunArtifact], size: int, room: int, at_least: int = 1) -> int:
-    """How many of the artifacts fit on a page with this many items and bytes left."""
     for count, one in enumerate(found[:size]):
         room -= _weight(one)
         if room < 0 and count >= at_least:

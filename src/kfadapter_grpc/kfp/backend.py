@@ -90,7 +90,6 @@ class KfpBackend:
         return True
 
     def close(self) -> None:
-        """Closes all connections."""
         self.artifacts.close()
         self.artifact_bytes.close()
         self.run_logs.close()

@@ -76,7 +76,6 @@ class Connections:
     """
 
     def __init__(self, url: str, tls: TlsFiles, most_idle: int) -> None:
-        """Prepares connections to `url`; keeps up to `most_idle` idle ones."""
         parts = urlsplit(url)
         self._tls = tls if parts.scheme == "https" else None
         name = (parts.hostname or "").encode("idna").decode("ascii") if not url.isascii() else parts.hostname or ""
@@ -112,7 +111,6 @@ class Connections:
         return self._connected(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
 
     def keep(self, connection: socket.socket) -> None:
-        """Returns a connection to the pool."""
         if self._closed or len(self._idle) >= self._most_idle:
             connection.close()
         else:
@@ -195,7 +193,6 @@ def file_stamp(path: Path) -> tuple[int, ...]:
 
 
 def speaks_no_tls(error: BaseException | None) -> bool:
-    """Whether TLS failed because the other side responded in plain text."""
     return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
 
 

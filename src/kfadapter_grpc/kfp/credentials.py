@@ -69,7 +69,6 @@ class TokenFile(Credentials):
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads `path` at the first request."""
         self._path = path
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
@@ -80,7 +79,6 @@ class TokenFile(Credentials):
         return f"TokenFile({str(self._path)!r})"
 
     def header(self, call: Call) -> str:
-        """Returns the current token of the file."""
         del call
         header = self._read()
         if header is None:

@@ -70,7 +70,6 @@ class Downloader:
     """Gets the files of versions."""
 
     def __init__(self, pipelines: Pipelines, place: SpoolPlace) -> None:
-        """Spools downloads in `place`."""
         self._pipelines = pipelines
         self._versions = pipelines.versions
         self._place = place
@@ -193,7 +192,6 @@ def _unload(answer: bytes | mmap.mmap) -> None:
 
 
 def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
-    """Returns size and SHA-256 of a stream of UTF-8."""
     digest, size = hashlib.sha256(), 0
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -233,7 +231,6 @@ class YamlSafe:
     """
 
     def __init__(self, source: ByteStream) -> None:
-        """Reads from `source`."""
         self._source = source
         self._ready = b""
         self._held = b""  # the beginning of what may become an unsafe character

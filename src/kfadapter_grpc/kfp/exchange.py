@@ -62,7 +62,6 @@ class Exchange:
         observer: KfpObserver | None = None,
         span: SentSpan | None = None,
     ) -> None:
-        """Prepares it; `span` describes the request, and ends with it."""
         self._call = call
         self._alarms = alarms
         self._operation = operation
@@ -156,7 +155,6 @@ class AlarmClock:
         self._purge_at = _PURGE_AT
 
     def set(self, seconds: float, ring: Callable[[], None]) -> Alarm:
-        """Calls `ring` on the clock's thread after some seconds."""
         alarm = Alarm(ring)
         when = time.monotonic() + seconds
         with self._condition:

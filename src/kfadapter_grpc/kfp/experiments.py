@@ -51,7 +51,6 @@ class ExperimentJson(msgspec.Struct):
     namespace: str = ""
 
     def record(self) -> Experiment:
-        """The experiment as a record of the contract."""
         return Experiment(
             experiment_id=self.experiment_id,
             name=self.display_name,
@@ -196,7 +195,6 @@ class Experiments:
         )
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Deletes an experiment; returns whether it existed."""
         ref, request = ExperimentRef(experiment_id), Request("DELETE", _path(experiment_id))
         return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_EXPERIMENT, request, dict[str, object], call, _context(ref)),
@@ -207,7 +205,6 @@ class Experiments:
 
 
 def storage_state(text: str) -> StorageState:
-    """Converts KFP's storage state; UNKNOWN if KFP's value is unknown."""
     return _STORAGE_STATES.get(text, StorageState.UNKNOWN)
 
 

@@ -99,7 +99,6 @@ class Failure:
 
 
 def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure:
-    """Parses the body of a failure."""
     try:
         parsed = msgspec.json.decode(body, type=_ErrorJson)
     except (msgspec.DecodeError, UnicodeDecodeError):

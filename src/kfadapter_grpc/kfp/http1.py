@@ -127,7 +127,6 @@ class AnswerReader:
             raise NotHttpError(message)
 
     def _end(self) -> None:
-        """Handles the end of the connection: for a response without a length, this is the end."""
         self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
@@ -146,7 +145,6 @@ class AnswerReader:
             self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """Handles the end of the head, from the parser."""
         if not self._has_head:
             self.status = self._parser.get_status_code()
             self._has_head = self.status >= _FIRST_FINAL_STATUS
@@ -154,7 +152,6 @@ class AnswerReader:
             self.announced_bytes = int(length) if length.isdigit() else 0
 
     def on_body(self, data: bytes) -> None:
-        """Handles a chunk of the body, from the parser."""
         if not self._complete:
             self._has_body = True
             self._pieces.append(data)

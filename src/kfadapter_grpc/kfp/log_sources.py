@@ -198,7 +198,6 @@ def _start(data: bytes, mark: bytes) -> int:
 
 
 def _message(data: bytes, run_id: str) -> str:
-    """The message of an error; empty if this is not an error."""
     try:
         pairs = json.loads(data, object_pairs_hook=list)
     except (ValueError, RecursionError):
@@ -274,7 +273,6 @@ def _unzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut_out(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
-    """Yields `size` bytes from `start` on."""
     skip, left = start, size
     for piece in pieces:
         data = piece[skip : skip + left]
@@ -289,7 +287,6 @@ def _cut_out(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
 
 
 def _peek(pieces: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and all of them again."""
     first = b""
     while len(first) < size and (piece := next(pieces, None)) is not None:
         first += piece

@@ -81,7 +81,6 @@ class RunLogs:
         pod_logs: PodLogs | None = None,
         artifact_bytes: ArtifactBytes | None = None,
     ) -> None:
-        """Reads from KFP, from Kubernetes if `pod_logs` is set, and stored logs, if they can be read."""
         self._reader = reader
         self._bytes = artifact_bytes or ArtifactBytes()
         self._sources = LogSources(rest, pod_logs)
@@ -229,7 +228,6 @@ class RunLogs:
         yield from self._rest(found, index, sent, call)
 
     def _next_attempt(self, found: _Found, index: int, call: Call) -> _Found | None:
-        """Waits for the next attempt; None if there will be none."""
         pauses = _Pauses(call)
         while True:
             with pauses.bridging():
@@ -277,7 +275,6 @@ class _Pauses:
 
 
 def _missing_log(found: _Found, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
-    """The error for a log that no source has; `refusals` holds the message of each."""
     run_id = found.run_id
     told = refusals[KFP].why if KFP in refusals else ""
     if f"Run {run_id} not found" in told:

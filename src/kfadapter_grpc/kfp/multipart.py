@@ -21,7 +21,6 @@ _CHUNK_BYTES = 256 * 1024
 
 
 def multipart(operation: str, query: Mapping[str, str], tags: Mapping[str, str], file: PipelineFile) -> Request:
-    """The request of an upload, with the file streamed; empty values of the query are omitted."""
     boundary = secrets.token_hex(16)
     head = (
         f"--{boundary}\r\n"

@@ -82,7 +82,6 @@ class Namespaces:
     """Limits calls to the namespaces of their callers. Safe to use from many threads."""
 
     def __init__(self, send: Callable[[Op, Request, Call], Answer]) -> None:
-        """Reads resources of unknown namespace by `send`."""
         self._send = send
         self._known: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._lock = threading.Lock()

@@ -148,7 +148,6 @@ class Ports:
 
 
 def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[tuple[str, Json]]:
-    """The values by name; values of iterations are a list."""
     groups: dict[str, list[ParameterJson]] = {}
     for one in parameters:
         groups.setdefault(one.parameter_key, []).append(one)

@@ -78,7 +78,6 @@ class ObjectStores:
         self._clients: dict[Place, tuple[tuple[bytes, ...], S3Store | GCSStore]] = {}
 
     def close(self) -> None:
-        """Ends the thread; reads in progress fail."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
@@ -117,7 +116,6 @@ class ObjectStores:
             return client
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Runs something on the event loop."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -142,7 +140,6 @@ class ObjectPlace:
         return f"at '{self._key}' in bucket '{self._place.bucket}'{at}"
 
     def file(self, path: str) -> ArtifactFile | None:
-        """Finds a file by its path inside, or the artifact itself if it is one."""
         try:
             found = self._wait("HeadObject", _get(self._client(), self._name(path), {"head": True}))
         except FileNotFoundError:

@@ -88,7 +88,6 @@ class PipelineJson(msgspec.Struct):
         return bool(self.name)
 
     def record(self) -> Pipeline:
-        """The pipeline as a record of the contract."""
         return Pipeline(
             pipeline_id=self.pipeline_id,
             name=self.name or self.display_name,
@@ -117,7 +116,6 @@ class Pipelines:
     """
 
     def __init__(self, rest: Rest, place: SpoolPlace) -> None:
-        """Calls KFP through `rest`; spools downloads in `place`."""
         self._rest = rest
         self.versions = Versions(rest)
         self._uploader = Uploader(self)
@@ -164,7 +162,6 @@ class Pipelines:
         return listed[0] if listed else None
 
     def id_of(self, ref: PipelineRef, call: Call) -> str:
-        """The id of a pipeline, which is searched for if given by name."""
         return ref.pipeline_id or self.find(ref, call).pipeline_id
 
     def name_with(self, suffix: str, most_bytes: int, ref: PipelineRef, pipeline_id: str, call: Call) -> str:
@@ -205,7 +202,6 @@ class Pipelines:
         return self._rest.ask(operation, request, PipelineJson, call, context)
 
     def update(self, wanted: UpdatePipelineRequest, call: Call) -> Pipeline:
-        """Updates a pipeline; after a broken response, checks whether it is updated."""
         found = self.find(wanted.pipeline, call)
         ref, fields = PipelineRef(found.pipeline_id), _changed_fields(wanted, found)
         request = patch(f"{V2}/pipelines/{segment(ref.pipeline_id)}", {"pipeline_id": ref.pipeline_id, **fields})
@@ -216,7 +212,6 @@ class Pipelines:
         ).record()
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
-        """Deletes a pipeline with its versions."""
         try:
             pipeline = self.find(ref, call).record()
             count = self._delete_found(pipeline, call, force=force)
@@ -256,7 +251,6 @@ class Pipelines:
         return len(versions)
 
     def _delete(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
-        """Deletes it; after a broken response, checks whether it still exists."""
         ensure_deleted(
             lambda: self.delete_by_id(pipeline_id, call, cascade=cascade),
             lambda: self.find(PipelineRef(pipeline_id), call),
@@ -304,7 +298,6 @@ class Pipelines:
     def delete_version(
         self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
     ) -> DeleteVersionResult:
-        """Deletes one version."""
         try:
             pipeline_id = self.id_of(ref, call)
             found = self.versions.find(pipeline_id, version, call).record()

@@ -151,7 +151,6 @@ class RecurringRuns:
             raise
 
     def _name_for(self, request: CreateRecurringRunRequest, pipeline_id: str, call: Call) -> str:
-        """The pipeline's name and the schedule."""
         when = request.schedule
         every = when.cron if isinstance(when, CronSchedule) else f"every {when.interval.total_seconds():.0f}s"
         return self._pipelines.name_with(f" ({every})", MAX_COLUMN_BYTES, request.pipeline, pipeline_id, call)
@@ -176,7 +175,6 @@ class RecurringRuns:
         )
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Gets a recurring run. Raises RecurringRunNotFoundError if it does not exist."""
         request, context = Request("GET", _path(recurring_run_id)), _context(recurring_run_id)
         return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
@@ -210,7 +208,6 @@ class RecurringRuns:
         )
 
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Deletes a recurring run; returns whether it existed."""
         request, context = Request("DELETE", _path(recurring_run_id)), _context(recurring_run_id)
         return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_RECURRING_RUN, request, dict[str, object], call, context),
@@ -232,7 +229,6 @@ def _context(recurring_run_id: str) -> Context:
 def _body(
     request: CreateRecurringRunRequest, version: PipelineVersion, experiment_id: str, parameters: Mapping[str, Json]
 ) -> dict[str, object]:
-    """The body of KFP's create request; empty fields are omitted."""
     reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.pipeline_version_id}
     schedule = _in_whole_seconds(request.schedule)
     if isinstance(schedule, CronSchedule):

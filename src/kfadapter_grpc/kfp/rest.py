@@ -146,7 +146,6 @@ def patch(path: str, body: Mapping[str, object], keep: int = 0) -> Request:
 
 
 def set_only(values: Mapping[str, str]) -> dict[str, str]:
-    """The non-empty values."""
     return {key: value for key, value in values.items() if value}
 
 
@@ -166,7 +165,6 @@ def later(key: str, at: datetime) -> dict[str, str]:
 
 
 def sort_by(order: Order, keys: Mapping[str, str]) -> str:
-    """The order of a listing in KFP's words; `keys` holds KFP's name of each field."""
     return keys[order.field] + (" desc" if order.descending else " asc")
 
 
@@ -180,7 +178,6 @@ class ListQuery:
     predicates: tuple[Predicate, ...] = ()
 
     def pairs(self, **scope: str) -> list[tuple[str, str]]:
-        """As query parameters, together with those of `scope`; empty ones are omitted."""
         # KFP unescapes a filter as a URL once too often, so it must not contain `%` or `+`.
         text = json.dumps({"predicates": self.predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
         values = {

@@ -142,7 +142,6 @@ class RunCreator:
         return self._experiments.create(wanted, call).experiment_id
 
     def _display_name(self, request: CreateRunRequest, pipeline_id: str, call: Call) -> str:
-        """The pipeline's name and the time."""
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
         return self._pipelines.name_with(moment, MAX_RUN_NAME_BYTES, request.pipeline, pipeline_id, call)
 
@@ -307,7 +306,6 @@ def without_caching(spec_json: bytes) -> dict[str, object]:
 
 
 def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
-    """All tasks, including those of groups."""
     components = spec.get("components")
     groups = [spec["root"], *(components.values() if isinstance(components, dict) else ())]
     for group in groups:

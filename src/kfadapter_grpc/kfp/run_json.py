@@ -71,7 +71,6 @@ class TaskJson(msgspec.Struct):
 
     @property
     def words(self) -> str:
-        """Why it failed, if KFP says."""
         if self.error and self.error.message:
             return self.error.message
         told = (change.error.message for change in reversed(self.state_history) if change.error)
@@ -84,7 +83,6 @@ def state_of(text: str) -> RunState:
 
 
 def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]:
-    """The states that something went through."""
     return tuple(
         RunStateChange(state_of(one.state), known_time(one.update_time), one.error.message if one.error else "")
         for one in changes
@@ -116,13 +114,11 @@ class _Nodes:
         }
 
     def failure_words(self, node: TaskJson) -> str:
-        """Describes which task failed, and why."""
         name = self._master(node) if self._is_own(node) else node.display_name
         verb = "could not be started" if self._is_own(node) and self._is_driver(node) else "failed"
         return f"task '{name}' {verb}: {node.words}" if name else f"the run failed: {node.words}"
 
     def _is_own(self, node: TaskJson) -> bool:
-        """Whether a node is KFP's own."""
         name = node.display_name
         if self._is_driver(node) or _ITERATION.fullmatch(name) or self._is_workflow(node):
             return True
@@ -216,7 +212,6 @@ class RunJson(msgspec.Struct):
 
     @property
     def nodes(self) -> Sequence[TaskJson]:
-        """The nodes of its workflow, including KFP's own."""
         return self.run_details.task_details if self.run_details else ()
 
     @property

@@ -126,7 +126,6 @@ def _list(metadata: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
 
 
 def _number(value: Json) -> float | None:
-    """A finite number, or None."""
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:

@@ -91,7 +91,6 @@ class _ManifestJson(msgspec.Struct):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the run had not finished when this was read."""
         return self.run.finished_at is not None and known_time(self.run.finished_at) is None
 
     def read(self, *, is_over: bool) -> RunNodes:
@@ -106,7 +105,6 @@ class RunReader:
     """Reads runs. Safe to use from many threads."""
 
     def __init__(self, rest: Rest, outputs: OutputsReader | None = None) -> None:
-        """Reads from KFP, and outputs from ML Metadata."""
         self._rest = rest
         self._outputs = outputs or OutputsReader(None)
         self._specs = RunSpecs(Versions(rest))
@@ -140,7 +138,6 @@ class RunReader:
         return result
 
     def get(self, run_id: str, call: Call) -> OneRunJson:
-        """Gets a run from v2beta1."""
         request, context = Request("GET", run_path(run_id)), context_of(run_id)
         found = self._rest.ask(Operation.GET_RUN, request, OneRunJson, call, context)
         self._learn_from(found)
@@ -218,12 +215,10 @@ class RunReader:
         return found, nodes or self._argo_nodes(found, manifest, call, for_logs=for_logs, is_needed=is_needed)
 
     def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], Sequence[NativeTaskJson] | None]:
-        """Starts reading the tasks of a run from the native API."""
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
         return self.ahead(lambda part: self._native.tasks(run_id, part, context_of(run_id)), call, seconds)
 
     def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], _ManifestJson | None]:
-        """Starts reading the Argo Workflow of a run."""
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
         return self.ahead(partial(self._read_manifest, run_id), call, seconds)
 

@@ -82,7 +82,6 @@ class Runs:
         self._creator = RunCreator(rest, reader, pipelines, experiments)
 
     def create(self, request: CreateRunRequest, call: Call) -> Run:
-        """Starts a run, once for each request id."""
         return self._creator.create(request, call)
 
     def get(self, run_id: str, view: View, call: Call) -> Run:
@@ -168,7 +167,6 @@ class Runs:
         return found.record()
 
     def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
-        """Polls a run until it has finished, or time is up."""
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
         while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
@@ -180,7 +178,6 @@ class Runs:
         return found
 
     def retry(self, run_id: str, call: Call) -> Run:
-        """Retries a failed run, from the tasks that failed."""
         going = {RunState.PENDING.value, RunState.RUNNING.value}
         unclear = (errors.KfpUnavailableError,)
         try:
@@ -226,7 +223,6 @@ class Runs:
         )
 
     def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Deletes a run; returns whether it existed."""
         request, context = Request("DELETE", run_path(run_id)), context_of(run_id)
         return ensure_deleted(
             lambda: self._rest.ask(Operation.DELETE_RUN, request, dict[str, object], call, context),
@@ -259,7 +255,6 @@ class Runs:
         return [run.record() for run in self._all(run_ids, other, namespace, call)]
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts the existing runs among these that are archived, or are not."""
         where = stored(archived=archived)
         query = ListQuery(1, predicates=(_one_of(run_ids), where))
         total = self._reader.list(query, call, namespace=namespace).total_size
@@ -340,7 +335,6 @@ def _predicates_of(where: RunFilter) -> list[Predicate]:
 
 
 def _matches(where: RunFilter, run: Run) -> bool:
-    """Evaluates exactly what KFP compares loosely or not at all."""
     return (
         (not where.states or run.state in where.states)
         and where.display_name_contains in run.display_name

@@ -243,7 +243,6 @@ class TaskInputs:
     """The inputs of the tasks of a run, as their specs declare them."""
 
     def __init__(self, specs: Mapping[str, Step | SpecTask], parents: Mapping[str, str]) -> None:
-        """Takes the tasks' specs, and the ids of the groups that contain the tasks, both by task_id."""
         self._specs = specs
         self._parents = parents
         self._read: dict[str, _TaskJson] = {}

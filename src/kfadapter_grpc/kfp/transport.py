@@ -285,7 +285,6 @@ class Transport:
         return self._credentials.header(call)
 
     def _span(self, request: Request, call: Call, operation: str, resends: int = 0) -> SentSpan | None:
-        """The span of a request; its URL is without the query, which may hold filters and page tokens."""
         if call.trace is None:
             return None
         attributes: dict[str, str | int] = {
@@ -350,7 +349,6 @@ class _Kept:
             self._tail_size -= len(self._tail.popleft())
 
     def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
-        """Makes the response from it."""
         return Answer(
             status=status,
             body=bytes(self._head),
@@ -363,7 +361,6 @@ class _Kept:
 
 
 def _seconds(value: str) -> float | None:
-    """Parses a Retry-After in seconds; dates are not supported."""
     return float(value) if value.isdigit() and len(value) <= len("86400") else None
 
 

@@ -42,7 +42,6 @@ def not_kept(request: UploadPipelineMetadata, result: UploadResult) -> tuple[str
 
 
 def exists(pipeline: Pipeline) -> errors.PipelineExistsError:
-    """The error for a pipeline that exists under FAIL."""
     return errors.PipelineExistsError(
         f"there is a pipeline named '{pipeline.name}' already (id {pipeline.pipeline_id}); "
         "choose another name, or upload a new version of it",
@@ -52,7 +51,6 @@ def exists(pipeline: Pipeline) -> errors.PipelineExistsError:
 
 
 def request_id_reused(request_id: str) -> errors.RequestIdReusedError:
-    """The error for a request id that was used for another file."""
     return errors.RequestIdReusedError(
         f"request_id '{request_id}' came with another file before; use a new id for a new upload",
         metadata={"request_id": request_id},
@@ -61,7 +59,6 @@ def request_id_reused(request_id: str) -> errors.RequestIdReusedError:
 
 
 def contested(name: str, losses: int) -> errors.NameContestedError:
-    """The error for an upload that lost too many races."""
     return errors.NameContestedError(
         f"other uploads of '{name}' were faster {losses} times; try again, or give a version_name",
         metadata={"name": name, "losses": str(losses)},

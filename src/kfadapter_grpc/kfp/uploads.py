@@ -95,7 +95,6 @@ class Uploader:
         self._turns = Turns()
 
     def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
-        """Stores a file as a new pipeline or a new version."""
         job = _Job(request, file, call)
         with ExitStack() as turns:
             for key in _turns(request):
@@ -326,7 +325,6 @@ def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
 
 
 def _made_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
-    """Whether the pipeline was created by an upload with this request id."""
     return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
 
 

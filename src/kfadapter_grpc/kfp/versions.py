@@ -202,23 +202,18 @@ class Versions:
             return _version_of(self._rest.send_raw(operation, request, call))
 
     def fetch(self, pipeline_id: str, version_id: str, into: Spool, call: Call) -> None:
-        """Gets a version with its spec, as the bytes of KFP's response."""
         path = version_path(pipeline_id, version_id)
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
         with explained(version_context(pipeline_id, VersionRef(version_id))):
             self._rest.send_raw(Operation.GET_VERSION, request, call)
 
     def list_basic(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        """Lists versions without their specs."""
-
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             return self._page(pipeline_id, ListQuery(size, token, sort), call)
 
         return gather(fetch, _weight, page.size, page.token)
 
     def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        """Lists versions with the summaries of their specs."""
-
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
             context = pipeline_context(pipeline_id)
@@ -229,7 +224,6 @@ class Versions:
         return gather(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
 
     def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
-        """Yields all versions, the newest first, without specs."""
         for page in self._newest_pages(pipeline_id, call):
             yield from page.items
 
@@ -255,7 +249,6 @@ class Versions:
         return max(newest, key=lambda item: version_number(item.name), default=None), total
 
     def get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
-        """Gets the latest version with its spec summary, if there is one, and how many versions there are."""
         return self.with_latest(lambda version_id: self.get(pipeline_id, version_id, call), pipeline_id, call)
 
     def with_latest(self, read: Callable[[str], T], pipeline_id: str, call: Call) -> tuple[T | None, int]:
@@ -342,7 +335,6 @@ def no_such_version(context: Context) -> errors.AdapterError:
 
 
 def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.AdapterError:
-    """The error for a pipeline without versions."""
     context = Context(str(ref), resource="latest", values={"pipeline_id": pipeline_id})
     return context.error(errors.VersionNotFoundError, "pipeline {subject} has no version yet; upload one")
 

@@ -83,7 +83,6 @@ class NodeJson(msgspec.Struct, rename="camel"):
 
     @property
     def artifact_names(self) -> frozenset[str]:
-        """The artifacts that Argo stored; `main-logs` is an archived log."""
         return frozenset(one.name for one in (self.outputs and self.outputs.artifacts) or ())
 
 
@@ -141,12 +140,10 @@ class Step:
 
     @property
     def path(self) -> str:
-        """Its whole name, without the attempt."""
         return _ATTEMPT.sub("", self.outer.name)
 
     @property
     def type(self) -> str:
-        """The type of its nodes, other than Retry."""
         return self.attempts[-1].type if self.attempts else ""
 
     @property
@@ -191,7 +188,6 @@ class Workflow:
             self._inside.setdefault(node.boundary_id if node.boundary_id in nodes else "", []).append(node)
 
     def top(self) -> dict[str, Step]:
-        """The steps that are inside no other: the Workflow itself, and its exit handler."""
         return self._steps([""])
 
     def inside(self, step: Step) -> dict[str, Step]:
@@ -218,7 +214,6 @@ class Workflow:
         return f"{self.name}-{number}" if ".inline" in node.name else f"{self.name}-{node.template_name}-{number}"
 
     def node_id(self, name: str) -> str:
-        """The id that Argo gives to a node of this name."""
         return self.name if name == self.name else f"{self.name}-{hashed(name)}"
 
     def uri(self, stored: StoredJson) -> str:
@@ -312,7 +307,6 @@ _LOGS = "main-logs"
 def with_outputs(
     workflow: Workflow, tasks: Iterable[RunTask], steps: Mapping[str, Step], metrics: Mapping[str, Mapping[str, float]]
 ) -> list[RunTask]:
-    """Adds inputs and outputs to tasks."""
     made: dict[str, RunArtifact] = {}
     completed = []
     for task in tasks:

@@ -166,12 +166,10 @@ class _Reader:
             self._task(served, None, driver, place)
 
     def _hook(self, step: Step, place: _Place) -> None:
-        """Adds the steps of an exit hook; in files of KFP v1 that may be one container."""
         inner = self._workflow.inside(step) or {step.template: replace(step, name=step.template)}
         self._todo.append((inner, replace(place, at_end=True, in_hook=True)))
 
     def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Place) -> None:
-        """Adds the iterations of a loop."""
         for step in inner.values():
             if step.name == _ITERATIONS and step.item is not None:
                 body = self._workflow.inside(step)
@@ -309,7 +307,6 @@ def _settled(task: RunTask, *, has_failed: bool) -> RunTask:
 
 
 def _with_groups(task_ids: Iterable[str], tasks: Sequence[RunTask]) -> set[str]:
-    """The ids of tasks, and of all groups that contain them."""
     parents = {task.task_id: task.parent_task_id for task in tasks}
     found: set[str] = set()
     for one in task_ids:

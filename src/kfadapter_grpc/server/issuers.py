@@ -67,7 +67,6 @@ def reviews(review: TokenReview) -> Post:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the text of the innermost cause of a connection error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(getattr(error, "verify_message", "") or getattr(error, "strerror", "") or error or type(error).__name__)

@@ -37,7 +37,6 @@ class Metrics:
         self._errors = catalog.KFP_ERRORS.counter(self.registry)
 
     def kfp(self, request: KfpRequest) -> None:
-        """Counts a finished request to KFP."""
         operation = request.operation.replace(",", "").replace(" ", "_")
         # KFP might send any status.
         status = str(request.status) if request.status in _KNOWN_STATUS else "other"
@@ -60,7 +59,6 @@ class ServerState(Collector):
     audit_lost: Callable[[], int] = lambda: 0
 
     def collect(self) -> Iterator[Family]:
-        """Yields the current values."""
         admission, figures = self.server.admission, self.watches.figures()
         inflight = admission.inflight()
         yield catalog.INFLIGHT.reading({(kind.value,): inflight.get(kind, 0) for kind in CallKind})

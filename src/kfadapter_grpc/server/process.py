@@ -94,7 +94,6 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
 
 
 def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:
-    """The servicers, one for each service of the contract."""
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
         RunServicer(backend.runs, namespace, watches=watches, logs=backend.run_logs),

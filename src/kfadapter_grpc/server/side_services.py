@@ -64,7 +64,6 @@ class SideListener:
         self._server.start()
 
     def stop(self) -> None:
-        """Stops. Idempotent."""
         if self._server and self._threads:
             self._server.stop(None)
             self._threads.shutdown(wait=False)
@@ -90,7 +89,6 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
     def ServerReflectionInfo(  # noqa: N802 - gRPC's name
         self, request_iterator: Iterator[ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[ServerReflectionResponse]:
-        """Serves requests one by one."""
         if not self._places.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"{MAX_STREAMS} others use reflection; try again when one of them has ended")
@@ -148,7 +146,6 @@ def _symbols(scope: str, messages: Iterable[Descriptor], enums: Iterable[EnumDes
 
 
 def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
-    """Adds reflection of `services`, and of reflection itself, to `server`."""
     newer = _newer_reflection()
     servicer = BoundedReflection((*services, SERVICE_NAME, newer))
     add_ServerReflectionServicer_to_server(servicer, server)

@@ -41,5 +41,4 @@ _ADD: dict[type[object], Callable[..., None]] = {
 
 
 def add_servicer(servicer: Servicer, server: grpc.Server) -> None:
-    """Registers the servicer's service with `server`."""
     next(add for kind, add in _ADD.items() if isinstance(servicer, kind))(servicer, server)

@@ -50,7 +50,6 @@ class ArtifactServicer(ArtifactServiceServicer):
     )
 
     def Read(self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadArtifactResponse]:
-        """Reads the bytes of an artifact: a description of the content first, then the bytes."""
         wanted = read_request(request, contract.ReadArtifactRequest)
         call = current_call(context)
         artifact, session = self.kfp.find(wanted.run_id, wanted.artifact_id, call)

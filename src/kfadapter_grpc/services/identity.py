@@ -21,11 +21,9 @@ class IdentityServicer(IdentityServiceServicer):
     """Serves the calls of `kfadapter.v1.IdentityService`."""
 
     def __init__(self, kfp_version: Callable[[], str]) -> None:
-        """Gets the version of KFP from `kfp_version`."""
         self._kfp_version = kfp_version
 
     def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:
-        """Returns the identity and the roles of the caller."""
         call = current_call(context)
         if call.caller is None:
             return to_message(WhoAmI(grants=ANYTHING, kfp_version=self._kfp_version()), pb.WhoAmIResponse)

@@ -63,7 +63,6 @@ class PipelineServicer(PipelineServiceServicer):
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
     ) -> pb.UploadPipelineResponse:
-        """Uploads a compiled pipeline as a new pipeline or as a new version."""
         call = current_call(context)
         has_deadline = caller_seconds(context) is not None
         metadata, chunks = _upload_stream(request_iterator)
@@ -91,7 +90,6 @@ class PipelineServicer(PipelineServiceServicer):
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
-        """Downloads the pipeline of a version: size and checksum first, then the bytes."""
         wanted = read_request(request, contract.DownloadPipelineRequest, self.namespace)
         call = current_call(context)
         with self.kfp.download(wanted.pipeline, wanted.version, call) as file:

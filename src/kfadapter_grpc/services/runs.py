@@ -37,7 +37,6 @@ class RunServicer(RunServiceServicer):
         watches: WatchPoller | None = None,
         logs: RunLogs | None = None,
     ) -> None:
-        """Serves `runs`; without `watches`, runs cannot be watched; without `logs`, logs cannot be read."""
         self.kfp = runs
         self._logs = logs
         self._watches = watches
@@ -55,7 +54,6 @@ class RunServicer(RunServiceServicer):
     )
 
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Terminates a run, and waits until it has finished if requested."""
         wanted = read_request(request, contract.TerminateRunRequest)
         call, wait_seconds = current_call(context), wanted.wait.total_seconds() if wanted.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
@@ -63,7 +61,6 @@ class RunServicer(RunServiceServicer):
         return message(self.kfp.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
-        """Watches runs."""
         wanted = read_request(request, watches.WatchRunsRequest, self.namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
@@ -74,7 +71,6 @@ class RunServicer(RunServiceServicer):
                 yield _event(event, tasks=wanted.tasks)
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
-        """Reads the log of a task."""
         wanted = read_request(request, contract.ReadLogsRequest)
         if self._logs is None:
             raise UnsupportedByKfpError("this adapter does not read logs")
@@ -95,7 +91,6 @@ class RunServicer(RunServiceServicer):
 
 
 def _event(event: watches.RunEvent, *, tasks: bool) -> pb.RunEvent:
-    """The event of a watch; the tasks of a run, and fields that depend on them, only if requested."""
     at = timestamp(event.observed_at)
     match event:
         case watches.RunChanged():

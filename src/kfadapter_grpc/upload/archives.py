@@ -83,7 +83,6 @@ class Unpacked:
         return piece
 
     def read_all(self, size: int) -> bytes:
-        """Reads `size` bytes, or fewer at the end."""
         pieces: list[bytes] = []
         while size and (piece := self.read(size)):
             pieces.append(piece)
@@ -91,7 +90,6 @@ class Unpacked:
         return b"".join(pieces)
 
     def skip(self, size: int) -> None:
-        """Skips `size` bytes."""
         while size:
             piece = self.read(size)
             if not piece:
@@ -187,7 +185,6 @@ def _tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
 
 
 def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
-    """Reads a gzip file of a single member."""
     inflate = zlib.decompressobj(_GZIP_WINDOW)
 
     def read(size: int) -> bytes:
@@ -294,7 +291,6 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _text(name: bytes) -> str:
-    """Decodes a name, which ends at the first NUL."""
     return name.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 

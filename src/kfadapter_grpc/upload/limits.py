@@ -27,14 +27,12 @@ class UploadLimits:
 
     @property
     def place(self) -> SpoolPlace:
-        """Where the bytes are stored."""
         return SpoolPlace(self.memory_bytes, self.directory)
 
 
 def too_large(
     limit: int, size: int | None = None, *, what: str = "The file", remedy: str = "Make it smaller"
 ) -> errors.UploadTooLargeError:
-    """Returns the error for more than `limit` bytes; `size` is how many there are, if known."""
     metadata = {"limit_bytes": str(limit)}
     if size is None:
         return errors.UploadTooLargeError(
@@ -45,7 +43,6 @@ def too_large(
 
 
 def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooLargeError:
-    """Returns the error for an archive whose unpacked contents have more than `limit` bytes."""
     return too_large(limit, size, what="What the archive holds, unpacked,", remedy="Pack only the pipeline file")
 
 
@@ -62,7 +59,6 @@ def call_cancelled() -> errors.CallCancelledError:
 
 
 def arrived_too_late() -> errors.KfpTimeoutError:
-    """Returns the error for a deadline that passed before KFP was called."""
     return errors.KfpTimeoutError(
         "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
         "Nothing was stored. Allow more time and try again."

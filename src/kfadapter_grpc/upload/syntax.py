@@ -94,7 +94,6 @@ class _Shape:
         self._references = 0
 
     def take(self, event: yaml.Event) -> None:
-        """Follows one event."""
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -213,7 +212,6 @@ def _events(text: CheckedText, call: Call) -> Iterator[yaml.Event]:
 
 
 def _fault_of_key(event: yaml.NodeEvent, keys: dict[str, int]) -> InvalidPipelineFileError | None:
-    """Checks a key, and adds it to those of its mapping."""
     if not isinstance(event, yaml.ScalarEvent):
         return _refused_at(event.start_mark, _NO_TEXT_AS_KEY)
     name = quoted(event.value)

@@ -124,7 +124,6 @@ class WatchPoller:
         self._poll.close()
 
     def close(self) -> None:
-        """Ends all watches, and the thread."""
         self.drain()
         thread = self._thread
         if thread is not None:

@@ -52,7 +52,6 @@ class RunCache:
     """The watched runs of one scope. Safe to use from many threads."""
 
     def __init__(self, scope: Scope, lock: threading.RLock, now: Callable[[], datetime]) -> None:
-        """Uses `lock`, and takes the time of observations from `now`."""
         self.scope = scope
         self._lock = lock
         self._now = now
@@ -146,7 +145,6 @@ class RunCache:
             return [run_id for run_id, known in self._known.items() if known.event is None]
 
     def incomplete(self) -> Sequence[str]:
-        """The ids of runs that must be read completely before they can be sent to all watches."""
         with self._lock:
             return list(self._incomplete)
 
@@ -160,7 +158,6 @@ class RunCache:
         return found
 
     def stored(self, *, archived: bool) -> Sequence[str]:
-        """The ids of runs that are known to be archived, or not to be."""
         with self._lock:
             return [run.run_id for run in self._runs() if (run.storage_state is StorageState.ARCHIVED) is archived]
 
@@ -214,7 +211,6 @@ class FilterGroup:
         return self._seen is None
 
     def lists(self) -> Sequence[RunFilter]:
-        """What to list now: at first runs that match, or may match later; then new ones."""
         where = self.where
         if self._seen is not None:
             after = self._seen - _COMES_LATE if self._late_polls else self._seen
@@ -240,7 +236,6 @@ class Registry:
     """The watches of the process. Safe to use from many threads."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        """Takes the time of observations from `now`."""
         self.lock = threading.RLock()
         self._now = now
         self._watches: set[Watch] = set()

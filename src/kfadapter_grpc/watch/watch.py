@@ -46,7 +46,6 @@ class EventQueue:
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        """Takes the time of heartbeats from `now`."""
         self._now = now
         self._changed = threading.Condition()
         self._pending: dict[str, RunChanged | RunGone] = {}
@@ -55,7 +54,6 @@ class EventQueue:
         self._failure: Exception | None = None
 
     def put(self, run_id: str, event: RunChanged | RunGone) -> None:
-        """Adds the newest event of a run, replacing an unread one."""
         with self._changed:
             self._pending[run_id] = event
             self._changed.notify()
@@ -187,7 +185,6 @@ class Watch:
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
-        """Whether a run matches in the fields that may change; the others were compared when it was found."""
         where = self.where
         if where is None:
             return True

@@ -63,7 +63,6 @@ _EXACT = (401, 403, 404)
 
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
-    """Explains what a failure of KFP means."""
     values = {"kfp_status": str(error.failure.status), **context.values}
     if context.probe and _VAGUE.match(error.failure.full_text):
         cause = context.probe()

@@ -149,7 +149,6 @@ _TEMPLATE = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\
 
 
 def with_outputs(run_id: str, nodes: RunNodes, recorded: RecordedRun) -> RunNodes:
-    """Adds inputs, outputs and artifacts to the tasks of a run."""
     return _Outputs(run_id, nodes, recorded).complete()
 
 
@@ -181,7 +180,6 @@ class _Outputs:
         return replace(self._nodes, tasks=tasks, stores=stores, stored_logs=self._logs)
 
     def _logs(self, task_id: str) -> tuple[RunArtifact, ...]:
-        """The logs of a task, the oldest first."""
         execution = self._join.executions.get(task_id)
         given = self._given.get(execution.id, {}) if execution else {}
         found = {one: name for name, ids in given.items() if name.startswith(EXECUTOR_LOGS) for one in ids}
@@ -304,7 +302,6 @@ class _Outputs:
         return max(makers, key=nearness) if makers else self._artifact(self._recorded.artifacts[artifact_id], name, "")
 
     def _in_order(self, artifacts: Sequence[RunArtifact]) -> tuple[RunArtifact, ...]:
-        """A list in the order of the iterations that made its items; the store guarantees none."""
         return tuple(sorted(artifacts, key=lambda one: self._join.iteration_path(one.task_id)))
 
 

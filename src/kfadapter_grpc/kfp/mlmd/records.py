@@ -107,7 +107,6 @@ class _ArtifactProducerJson(msgspec.Struct):
 
 
 def execution(found: pb.Execution) -> Execution:
-    """Parses an execution."""
     properties = dict(found.custom_properties)
     get = properties.get
 
@@ -142,7 +141,6 @@ def event(found: pb.Event) -> Event:
 
 
 def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
-    """Parses an artifact of a type."""
     created = found.create_time_since_epoch
     return StoredArtifact(
         id=found.id,

@@ -156,7 +156,6 @@ class MetadataStore:
         return response
 
     def _follow_ca(self) -> None:
-        """Reconnects if the CA file has changed."""
         with suppress(OSError):
             ca = self._settings.ca.read_bytes() if self._settings.ca else None
             if ca != self._ca:
@@ -166,7 +165,6 @@ class MetadataStore:
                 old.close()
 
     def _connected(self) -> grpc.Channel:
-        """Makes a channel, which connects when it is used."""
         settings = self._settings
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -234,7 +232,6 @@ class OutputsReader:
     """Reads the outputs of runs. Safe to use from many threads."""
 
     def __init__(self, settings: StoreSettings | None) -> None:
-        """Reads from the store of `settings`, if set."""
         self._store = MetadataStore(settings) if settings else None
         self._rests_until = 0.0
         self._why = ""

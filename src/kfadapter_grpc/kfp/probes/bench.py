@@ -129,7 +129,6 @@ class Bench:
         return self.ask(Request("POST", V2 + path, body=json.dumps(body).encode()), kind)
 
     def post_pipeline(self, name: str) -> PipelineJson:
-        """Creates a pipeline of this name, without a version."""
         return self.post("/pipelines", {"name": name, "display_name": self.name, **dict(self.scope)}, PipelineJson)
 
     @property
@@ -144,14 +143,12 @@ class Bench:
 
     @property
     def pipeline(self) -> PipelineJson:
-        """The pipeline that was created. Raises CannotTellError if it was not created."""
         if self._pipeline is None:
             raise CannotTellError("the pipeline for it could not be made")
         return self._pipeline
 
     @property
     def version(self) -> VersionJson:
-        """The version that was created. Raises CannotTellError if it was not created."""
         if self._version is None:
             raise CannotTellError("the version for it could not be made")
         return self._version
@@ -165,7 +162,6 @@ class Bench:
             raise CannotTellError("the run for it could not be started") from None
 
     def make_pipeline(self) -> PipelineJson:
-        """Creates the pipeline, without a version."""
         self._pipeline = self._made(lambda: self.post_pipeline(self.name))
         return self._pipeline
 
@@ -283,7 +279,6 @@ class Probe:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """Decodes a response to a probe. Raises CannotTellError if the response is something else."""
     try:
         return decode(body, kind)
     except AdapterError as error:

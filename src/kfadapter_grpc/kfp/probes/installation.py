@@ -25,7 +25,6 @@ class _Runs(msgspec.Struct):
 
 
 def default_retry(bench: Bench) -> str:
-    """Whether a task's own number of retries applies when its container fails."""
     strategy = _at(_workflow(bench), "spec", "templateDefaults", "retryStrategy")
     if strategy is None:
         return "no default retries"
@@ -36,7 +35,6 @@ def default_retry(bench: Bench) -> str:
 
 
 def plugins(bench: Bench) -> str:
-    """Whether the plugins that KFP is configured with work."""
     found = _members(_at(_newest(bench), "plugins_output"))
     for name, plugin in found.items():
         if _at(plugin, "state") == "PLUGIN_FAILED":

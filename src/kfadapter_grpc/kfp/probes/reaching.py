@@ -215,7 +215,6 @@ def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
 
 
 def _stopped(error: BaseException, url: str) -> _StoppedError:
-    """Returns at which stage a connection failed."""
     causes = list(_causes(error))
     tls = next((one for one in causes if isinstance(one, ssl.SSLError)), None)
     if tls is not None:

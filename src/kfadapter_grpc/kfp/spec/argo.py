@@ -38,7 +38,6 @@ _TYPES = {
 
 
 def summarize_workflow(top: Part) -> SpecSummary:
-    """Summarizes a Workflow. It has no outputs of its own."""
     top.known("apiVersion kind metadata spec", "status")
     metadata = top["metadata"]
     annotations = metadata["annotations"]

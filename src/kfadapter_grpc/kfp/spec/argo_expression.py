@@ -77,7 +77,6 @@ def in_braces(text: str, sources: Sources) -> str:
 
 
 def condition_in_words(when: str, sources: Sources) -> Words:
-    """Puts a `when` into words."""
     return _in_words(when, lambda reference: source_of(reference, sources))
 
 
@@ -107,7 +106,6 @@ def _in_words(text: str, source: Callable[[str], Source | None]) -> Words:
 
 
 def names_in_depends(depends: str) -> list[str]:
-    """The tasks in a `depends`."""
     return [found[1] for found in _DEPENDENCY.finditer(depends)]
 
 

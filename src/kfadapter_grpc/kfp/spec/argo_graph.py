@@ -113,7 +113,6 @@ class Graph:
 
 
 def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
-    """A task with its template."""
     if template is None:
         return Task(name=name, display_name=name, component=name)
     pod = template.pod.with_words(sources)
@@ -158,7 +157,6 @@ class _Scope:
 
 
 def _items(key: str, part: Part, sources: Sources) -> str:
-    """The items that a step runs over, in words."""
     if key == "withSequence":
         part.known("count start end", "format")
         start, end, count = (part[one].loose_text() for one in ("start", "end", "count"))

@@ -54,7 +54,6 @@ class Pod:
     caching_enabled: bool = False
 
     def with_words(self, sources: Sources) -> Pod:
-        """Substitutes words for references."""
         if "{{" not in f"{self.image}{self.resources}{self.extras}":
             return self
         extras = tuple(replace(one, name=in_braces(one.name, sources)) for one in self.extras)
@@ -121,7 +120,6 @@ def _steps(template: Part) -> Iterable[Step]:
 
 
 def _with_hooks(part: Part, before: tuple[str, ...] | None) -> Iterable[Step]:
-    """A step, and the step that runs at its end."""
     part.known(
         "name template arguments when dependencies depends withItems withParam withSequence onExit hooks inline"
         " templateRef",
@@ -250,7 +248,6 @@ def _accelerator(amounts: Part) -> str:
 
 
 def _volumes(part: Part) -> dict[str, str]:
-    """The volumes by name, each with the name of the object that it is made from."""
     volumes = {}
     for one in part.items():
         name = one["name"].text()
@@ -274,7 +271,6 @@ def _references(part: Part, kinds: tuple[str, ...]) -> Iterable[KubernetesExtra]
 
 
 def _pod_extras(template: Part, shared: Part) -> Iterable[KubernetesExtra]:
-    """The settings of the pod: the template's, or the workflow's for all pods."""
     for key in _POD_KEYS:
         part = template[key] if template.has(key) else shared[key]
         for one in part.items() if part.is_list else (part,) if not part.is_absent else ():

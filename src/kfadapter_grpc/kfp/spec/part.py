@@ -64,7 +64,6 @@ class Report:
         return self._room < 0
 
     def note(self, path: str) -> None:
-        """Notes a part that is not understood, or too large to show."""
         path = path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"
         if path in self._unknown:
             return
@@ -107,7 +106,6 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Its bytes of JSON."""
         return memoryview(self._raw).nbytes
 
     @property
@@ -120,7 +118,6 @@ class Part:
         return self._begins_with(b"[")
 
     def __contains__(self, key: str) -> bool:
-        """Whether the key is there, null or not."""
         return key in self._mapping()
 
     def __getitem__(self, key: str) -> Part:
@@ -131,7 +128,6 @@ class Part:
         return key in self and not self[key].is_absent
 
     def first(self, *keys: str) -> str | None:
-        """The first of some keys that is there and not null."""
         return next((key for key in keys if self.has(key)), None)
 
     def known(self, read: str, passed: str = "") -> Part:
@@ -152,7 +148,6 @@ class Part:
         return self.known(key, passed)[key]
 
     def note(self) -> None:
-        """Notes that it is not understood, or too large to show."""
         self.report.note(self.path)
 
     def child(self, key: str | int, raw: msgspec.Raw = _ABSENT) -> Part:
@@ -198,15 +193,12 @@ class Part:
         return Part(msgspec.Raw(text) if text else _ABSENT, self.report, self._key, self._parent)
 
     def flag(self) -> bool:
-        """Reads a boolean; false if absent."""
         return self._read(_FLAG) or False
 
     def number(self) -> float:
-        """Reads a number, or a text that contains one; 0 if absent."""
         return self._read(_NUMBER) or 0.0
 
     def count(self) -> int:
-        """Reads a whole number from 0 to 2³¹-1, or a text that contains one; 0 if absent."""
         number = self._read(_INTEGER) or 0
         if 0 <= number <= _LARGEST_INTEGER:
             return number

@@ -32,7 +32,6 @@ _TITLE = re.compile(r"""^[ \t]*["']?title["']?[ \t]*:[ \t]*["']?([^\s"',]+)""", 
 
 
 def summarize_pipeline(top: Part, platform_spec: Part) -> SpecSummary:
-    """Summarizes a pipeline spec, with its platform spec, if any."""
     top.known(
         "pipelineInfo root components deploymentSpec schemaVersion sdkVersion", "defaultPipelineRoot platform_spec"
     )

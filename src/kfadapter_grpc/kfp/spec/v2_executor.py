@@ -71,7 +71,6 @@ class Executor:
         return replace(self, image=fill(self.image), resources=filled(self.resources, fill))
 
     def extras_of(self, words_of: Callable[[Input], str]) -> tuple[KubernetesExtra, ...]:
-        """What one task uses of Kubernetes."""
         return tuple(
             KubernetesExtra(kind, name.constant.removeprefix("'").removesuffix("'") or words_of(name))
             for kind, name in self.extras

@@ -36,7 +36,6 @@ class Graph:
         self._outputs: dict[tuple[str, str], str] = {}
 
     def root(self) -> Group:
-        """The pipeline's own tasks."""
         component = read_component(self._root)
         if component.label:
             self._root["executorLabel"].note()
@@ -74,7 +73,6 @@ class Graph:
         return Node(task, spec.part, self._group(spec.component, component, scope.inner(task.loop_items)))
 
     def component(self, name: str) -> Component | None:
-        """Reads a component, once."""
         part = self._component_parts.get(name)
         if part is not None and name not in self._components:
             part.known("dag executorLabel", "inputDefinitions outputDefinitions taskConfigPassthroughs")
@@ -82,7 +80,6 @@ class Graph:
         return self._components.get(name)
 
     def _executor(self, component: Component | None) -> Executor:
-        """Reads the executor of a component, once."""
         if component is None or component.is_group:
             return Executor()
         label = component.label
@@ -135,7 +132,6 @@ class _Scope:
         return self.source_of(found).words if found else _plain(name)
 
     def source_of(self, one: Input) -> Source:
-        """The source of an input."""
         if one.task:
             source = Source(self._graph.output_words(self._group, one.task, one.output))
         elif one.outer:
