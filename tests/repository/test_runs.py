@@ -254,11 +254,11 @@ def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: Runs
 
 
 def test_terminate_waits(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """It waits until the run has finished; here the third poll sees that."""
+    """It waits until the run has finished; here the third poll sees that, and the run is read with its tasks."""
     scripted.on("POST", "/runs/", DONE)
     scripted.on("GET", ONE, _served("CANCELING"), _served("CANCELING"), _served("FAILED", finished_at=AT))
     assert before_scripted.terminate(RUN, 60, call()).state is RunState.FAILED
-    assert len([path for path in scripted.paths("GET") if "/v2beta1/" in path]) == 3
+    assert len([path for path in scripted.paths("GET") if "/v2beta1/" in path]) == 4
 
 
 @pytest.mark.slow

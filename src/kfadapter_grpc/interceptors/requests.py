@@ -79,11 +79,6 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
     gRPC raises an exception without a message then. In a tenth of the cases it first ends the iteration as if the
     client had sent everything, and reports the cancellation a moment later: the reader of the stream has to
     detect that, by announced sizes or by waiting.
-
-    Raises:
-        CallCancelledError: The client cancelled.
-        KfpTimeoutError: The caller set no deadline, and the default one has passed.
-        InvalidFieldError: A message's bytes could not be parsed.
     """
     try:
         for request in requests if caller_seconds(context) is not None else _Pump(requests, call):

@@ -74,11 +74,7 @@ class FolderPlace:
     """A file or a folder inside `root`. Links are followed as long as they lead to something inside `root`."""
 
     def __init__(self, root: Path, rest: str) -> None:
-        """Prepares reading the file whose URI is `file://` and `rest`; touches nothing yet.
-
-        Raises:
-            ArtifactNotReadableError: It is outside of `root`.
-        """
+        """Prepares reading the file whose URI is `file://` and `rest`; touches nothing yet."""
         self._root = Path(os.path.realpath(root))
         path = Path(unquote(rest.removeprefix("localhost")))
         if not path.is_absolute() or ".." in path.parts or "\0" in str(path):

@@ -125,11 +125,7 @@ class Location:
 
     @classmethod
     def of(cls, uri: str) -> Location:
-        """Parses a URI as KFP writes them: without escapes.
-
-        Raises:
-            ArtifactNotReadableError: It is not the URI of an object store.
-        """
+        """Parses a URI as KFP writes them: without escapes."""
         scheme, rest = split_uri(uri)
         bucket, _, key = rest.partition("/")
         if scheme not in SCHEMES:
@@ -151,11 +147,7 @@ Places: TypeAlias = "tuple[Place, ...]"
 
 
 def read_places(data: bytes) -> Places:
-    """Reads the file; JSON is YAML, too.
-
-    Raises:
-        ValueError: It is invalid; the text has the reason.
-    """
+    """Reads the file; JSON is YAML, too. Raises ValueError with the reason if it is invalid."""
     try:
         found = msgspec.convert(_lower(yaml.safe_load(data)), _File)
         providers = found.providers
@@ -205,9 +197,6 @@ def choose(places: Places, location: Location, session: str) -> Place:
     """Finds the entry for a location: one with the record's endpoint first, then the one with the longest prefix.
 
     The record is ML Metadata's `store_session_info` as JSON, empty if there is none.
-
-    Raises:
-        ArtifactNotReadableError: Reading it is not allowed.
     """
     found = [one for one in places if one.holds(location)]
     if not found:

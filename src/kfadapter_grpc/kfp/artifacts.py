@@ -239,12 +239,7 @@ def _source_of(run: Run) -> RunSource:
 
 
 def _ensure_readable(run: Run) -> None:
-    """Fails if the outputs of a run are not known.
-
-    Raises:
-        KfpUnavailableError: The source is unavailable at the moment.
-        UnsupportedByKfpError: The source is not configured, or this KFP has none.
-    """
+    """Fails if the outputs of a run are not known: for now, or as this KFP has none or the source is not configured."""
     source = _source_of(run)
     if source.state.is_missing:
         is_gone = source.state is RunSourceState.UNREACHABLE

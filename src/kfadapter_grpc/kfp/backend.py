@@ -72,12 +72,9 @@ class KfpBackend:
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
-        """Checks KFP's health; waits for at most 3 s.
+        """Checks KFP's health; waits for at most 3 s. Raises KfpRejectedCredentialsError for the adapter's own ones.
 
         Where only callers have credentials, a server that requires authentication counts as healthy.
-
-        Raises:
-            KfpRejectedCredentialsError: KFP rejected the adapter's own credentials.
         """
         request, call = Request("GET", f"{V2}/healthz", public=True), Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS)
         try:

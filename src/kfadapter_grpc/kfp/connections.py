@@ -93,10 +93,6 @@ class Connections:
         A server may close an idle connection just when the next request is on its way. The outcome of such a
         request is unknown, so one that must not be repeated is better sent over a fresh connection, which replaces
         the connection that has been idle for longest.
-
-        Raises:
-            NotConnectedError: Connecting failed.
-            ConnectionAbortedError: The exchange was ended.
         """
         if fresh:
             with suppress(IndexError):

@@ -37,12 +37,7 @@ class Credentials:
     of_callers = False
 
     def header(self, call: Call) -> str | None:  # noqa: ARG002  for subclasses
-        """Returns the header for a call; None: no header.
-
-        Raises:
-            KfpRejectedCredentialsError: The adapter's own credentials cannot be read.
-            UnauthenticatedError: The caller has sent none.
-        """
+        """Returns the header for a call; None: no header."""
         return None
 
     def try_other(self, refused: str | None) -> str | None:  # noqa: ARG002
@@ -113,12 +108,7 @@ class TokenFile(Credentials):
 
 
 def read_token(path: Path) -> str:
-    """Reads a token; surrounding white space is ignored.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It contains no token; the text names the file and shows nothing of it.
-    """
+    """Reads a token. Raises OSError, or ValueError whose text names the file and shows nothing of it."""
     with path.open("rb") as file:
         data = file.read(MAX_TOKEN_BYTES + 1)
     if len(data) > MAX_TOKEN_BYTES:

@@ -53,12 +53,7 @@ class _UnfitError(Exception):
 
 
 def decode(body: bytes, kind: type[T], what: str = "") -> T:
-    """Decodes a response; one that is malformed in places is read as far as possible.
-
-    Raises:
-        KfpError: It is not a valid response of KFP; the message has the position.
-        AnswerTooLargeError: It is odd, and too large to be read the slow way.
-    """
+    """Decodes a response; one that is malformed in places is read as far as possible. Raises KfpError."""
     try:
         return decode_text(body, kind)
     except ValueError as error:
@@ -70,9 +65,7 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
 def decode_text(text: bytes | str, kind: type[T]) -> T:
     """Decodes JSON, also from inside a response; if it is malformed in places, it is read as far as possible.
 
-    Raises:
-        ValueError: It is not JSON, or of another form; the text has the position.
-        AnswerTooLargeError: It is odd, and too large to be read the slow way.
+    Raises ValueError with the position, or AnswerTooLargeError if it is odd and too large to be read the slow way.
     """
     try:
         return msgspec.json.decode(text, type=kind)
@@ -112,11 +105,6 @@ def known_time(moment: datetime | None) -> datetime | None:
 
 
 def _decode_tolerantly(text: str, kind: type[T]) -> T:
-    """Decodes JSON as far as possible.
-
-    Raises:
-        ValueError: It is not JSON, or of another form; the text has the position.
-    """
     try:
         tree = _loads(text)
     except RecursionError:

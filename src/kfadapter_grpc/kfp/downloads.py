@@ -52,8 +52,6 @@ _MAY_GO_ON = re.compile(rb"(?:\xc2|\xe2\x80?|\xef[\xbb\xbf]?)\Z")
 
 
 class _VersionJson(msgspec.Struct):
-    """The fields of a version that are needed; its spec is not decoded."""
-
     pipeline_id: str = ""
     pipeline_spec: msgspec.Raw = msgspec.Raw()
 
@@ -130,11 +128,7 @@ def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
 
 
 def _parts(answer: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.Raw | bytes]:
-    """The parts of the file: the pipeline spec, or the Workflow, and the platform spec if it is not empty.
-
-    Raises:
-        KfpError: The spec is missing.
-    """
+    """The parts of the file: the pipeline spec, or the Workflow, and the platform spec if it is not empty."""
     spec = version.pipeline_spec
     if _first(spec) != b"{":
         raise _without_spec()

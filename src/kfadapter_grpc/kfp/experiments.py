@@ -63,8 +63,6 @@ class ExperimentJson(msgspec.Struct):
 
 
 class ExperimentListJson(msgspec.Struct):
-    """A list of experiments; an empty one is `{}`."""
-
     experiments: list[ExperimentJson] = []
     total_size: int = 0
     next_page_token: str = ""
@@ -114,12 +112,7 @@ class Experiments:
         )
 
     def get(self, ref: ExperimentRef, call: Call) -> Experiment:
-        """Gets an experiment by id, or by name in its namespace.
-
-        Raises:
-            ExperimentNotFoundError: It does not exist.
-            AmbiguousNameError: Several have that name.
-        """
+        """Gets an experiment by id, or by name in its namespace."""
         if ref.experiment_id:
             request = Request("GET", _path(ref.experiment_id))
             return self._rest.ask(Operation.GET_EXPERIMENT, request, ExperimentJson, call, _context(ref)).record()
@@ -131,11 +124,7 @@ class Experiments:
         return found
 
     def find(self, ref: ExperimentRef, call: Call) -> Experiment | None:
-        """Finds an experiment by name; None if it does not exist.
-
-        Raises:
-            AmbiguousNameError: Several have that name.
-        """
+        """Finds an experiment by name; None if there is none. Raises AmbiguousNameError if several have that name."""
         query = ListQuery(_MAX_NAMESAKES, predicates=(equals("name", ref.name),))
         listed = self._list(query, ref.namespace, call, _context(ref)).experiments
         exact = [item.record() for item in listed if item.display_name == ref.name]
@@ -145,12 +134,7 @@ class Experiments:
         return next(iter(own or exact), None)
 
     def id_of(self, ref: ExperimentRef | None, namespace: str, call: Call) -> str:
-        """Returns the id of the experiment for a new resource; empty if KFP must choose, which multi-user ones cannot.
-
-        Raises:
-            ExperimentNotFoundError: The experiment does not exist.
-            AmbiguousNameError: Several have that name.
-        """
+        """The id of the experiment for a new resource; empty if KFP must choose, which multi-user ones cannot."""
         if ref is not None:
             return self.get(ref, call).experiment_id
         default = self.find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)

@@ -134,11 +134,7 @@ class KfpFailureError(Exception):
 
 
 class NotAnApiError(Exception):
-    """The response is not from KFP's API: a redirect, or an HTML page; never leaves kfp.
-
-    Attributes:
-        as_caller: Whether the caller's own credentials were sent, not the adapter's.
-    """
+    """The response is not from KFP's API: a redirect, or an HTML page; never leaves kfp."""
 
     def __init__(self, answer: Answer, *, as_caller: bool = False) -> None:
         super().__init__(f"{answer.status} {answer.content_type} {answer.location}")

@@ -42,11 +42,7 @@ def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> Non
 
 
 def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
-    """Writes the head of a request.
-
-    Raises:
-        ValueError: It contains a control character or a letter that HTTP does not allow.
-    """
+    """Writes the head of a request. Raises ValueError if it contains a character that HTTP does not allow."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if not all(line.isprintable() for line in lines):
         message = "a header or path of a request to KFP holds a control character"
@@ -78,20 +74,11 @@ class AnswerReader:
         self._complete = False
 
     def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
-        """Reads the whole response, and passes its body on in chunks.
-
-        Raises:
-            BrokenAnswerError: The response is incomplete or not HTTP.
-        """
         for piece in self.pieces(sock):
             take(piece)
 
     def pieces(self, sock: socket.socket) -> Iterator[bytes]:
-        """Reads the response, and yields its body as it arrives.
-
-        Raises:
-            BrokenAnswerError: The response is incomplete or not HTTP.
-        """
+        """Reads the response, and yields its body as it arrives. Raises BrokenAnswerError."""
         size = _FIRST_READ_BYTES
         while not self._complete:
             try:

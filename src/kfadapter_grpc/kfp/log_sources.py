@@ -66,11 +66,7 @@ class Sent:
         self._checksum = 0
 
     def rest_of(self, source: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Yields the part of a log that has not been sent yet.
-
-        Raises:
-            NoLogError: It does not begin with what was sent.
-        """
+        """Yields the part of a log that has not been sent yet. Raises NoLogError if the beginning differs."""
         ahead, seen = self.count, 0
         for piece in pieces:
             known, new = piece[:ahead], piece[ahead:]
@@ -99,13 +95,8 @@ class LogSources:
         """Yields what has not been sent yet, from the first source that has the log.
 
         Where that is possible, a `live` log is read for as long as the container runs, from the source that it came
-        from and not from the archive; of a `tail` only so many last lines are read.
-
-        Returns:
-            Why each source has no log; empty if one had it.
-
-        Raises:
-            NoLogError: The source has no more although the log is not complete.
+        from and not from the archive; of a `tail` only so many last lines are read. Returns why each source has no log,
+        empty if one had it. Raises NoLogError if a source has no more although the log is not complete.
         """
         refusals: dict[str, NoLogError] = {}
         sources: dict[str, Callable[[], Generator[bytes, None, None]]] = {}
@@ -138,11 +129,7 @@ class LogSources:
             raise NoLogError(_said(error)) from error
 
     def from_kfp(self, run_id: str, pod: str, call: Call) -> Generator[bytes, None, None]:
-        """Yields the log of a pod from KFP's route, where KFP checks no permission.
-
-        Raises:
-            NoLogError: It has none, or no more of it.
-        """
+        """Yields the log of a pod from KFP's route, where KFP checks no permission. Raises NoLogError."""
         path = f"/apis/v1alpha1/runs/{segment(run_id)}/nodes/{segment(pod)}/log"
         try:
             with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
@@ -163,15 +150,12 @@ def _said(error: KfpFailureError | NotAnApiError) -> str:
 
 
 def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the text of a log; holds back at most `MAX_ERROR_BYTES`, where an error may have begun.
+    """Yields the text of a log; raises NoLogError if it ends with an error of KFP's, which is not yielded.
 
     KFP responds with status 200 before it searches for a log. If that fails, it writes the error as JSON at the end of
     the body, also after lines of the log (`run_log_server.go`). A program may print such JSON, too, so only the exact
     form counts: KFP's two keys, in its order, nothing after them, and the message that it writes for this run. In
-    doubt it is text of the log.
-
-    Raises:
-        NoLogError: The log ends with an error of KFP's, which is not yielded.
+    doubt it is text of the log. At most `MAX_ERROR_BYTES` are held back, where an error may have begun.
     """
     mark = f'{{"error_message":"{_MESSAGE}{run_id}'.encode()
     held = b""
@@ -216,8 +200,7 @@ def _message(data: bytes, run_id: str) -> str:
 def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the log in a response of KFP's `main-logs:read`, in chunks, in bounded memory.
 
-    Raises:
-        NoLogError: It is not such a response, or is incomplete; KFP sends status 200 before it reads the file.
+    Raises NoLogError if it is none, or incomplete: KFP sends status 200 before it reads the file.
     """
     first, file = _peek(_decoded(answer), len(_GZIP))
     if not first.startswith(_GZIP):

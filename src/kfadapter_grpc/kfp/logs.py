@@ -260,11 +260,7 @@ class _Pauses:
             self._failures = 0
 
     def wait(self, *, moved: bool, reading_seconds: float = 0) -> None:
-        """Waits: briefly if something `moved`, and long compared with the time that reading took.
-
-        Raises:
-            CallCancelledError: The client cancelled the call.
-        """
+        """Waits: briefly if something `moved`, and long compared with the time that reading took."""
         self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
         if self._call.cancelled_within(min(seconds, self._call.remaining())):

@@ -90,9 +90,7 @@ class Namespaces:
     def send(self, operation: Op, request: Request, call: Call, limits: Limits) -> Answer:
         """Sends a request that the limits allow; lists still need `keep_visible`.
 
-        Raises:
-            KfpFailureError: What the request is about is in another namespace, or does not exist.
-            PermissionDeniedError: The caller's role in the namespace does not allow the call.
+        Raises KfpFailureError as for an unknown id, or PermissionDeniedError if the caller's role does not suffice.
         """
         found = _RESOURCE.fullmatch(request.path)
         is_lookup = request.method == "GET" and operation in _LOOKUP.values() and request.path.startswith(_V2)
@@ -206,11 +204,7 @@ class Namespaces:
         return answer
 
     def _namespace_of(self, kind: str, key: str, call: Call) -> str | None:
-        """The namespace of a resource by its id; None if it is in none that KFP knows.
-
-        Raises:
-            LookupError: The resource does not exist.
-        """
+        """The namespace of a resource by its id; None if KFP knows none. Raises LookupError if it is missing."""
         with self._lock:
             if (kind, key) in self._known:
                 self._known.move_to_end((kind, key))

@@ -71,8 +71,6 @@ class _MetadataJson(msgspec.Struct):
 
 
 class NativeTaskJson(TaskStateJson):
-    """A task of the native API."""
-
     name: str = ""
     display_name: str = ""
     pods: list[_PodJson] = msgspec.field(default_factory=list)
@@ -111,8 +109,6 @@ class NativeTaskJson(TaskStateJson):
 
 
 class NativeTasksJson(msgspec.Struct):
-    """A page of tasks."""
-
     tasks: list[NativeTaskJson] = []
     next_page_token: str = ""
 

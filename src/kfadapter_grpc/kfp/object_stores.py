@@ -65,12 +65,7 @@ class ObjectStores:
     """The stores that a file describes. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file, and re-reads it when it has changed.
-
-        Raises:
-            OSError: It cannot be read.
-            ValueError: It is invalid.
-        """
+        """Reads the file, and re-reads it when it has changed. Raises OSError or ValueError."""
         self._places: Reloaded[Places] = Reloaded("the stores of artifacts", [path], read_places)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,20 +81,11 @@ class ObjectStores:
             loop.close()
 
     def open(self, location: Location, session: str, call: Call) -> ObjectPlace:
-        """Locates an artifact in its store, for one call.
-
-        Raises:
-            ArtifactNotReadableError: Reading it is not allowed.
-        """
         self._places.refresh()
         return ObjectPlace(self, choose(self._places.value, location, session), location.key, call)
 
     def client(self, place: Place) -> S3Store | GCSStore:
-        """Makes the client of a bucket and prefix, or keeps the last one while its credentials' files are unchanged.
-
-        Raises:
-            ArtifactNotReadableError: They cannot be read, or are invalid.
-        """
+        """Makes the client of a bucket and prefix, or keeps the last one while its credentials' files are unchanged."""
         files = _files(place)
         try:
             contents = tuple(map(read_small, files))
@@ -166,11 +152,7 @@ class ObjectPlace:
         return sorted((one for one in found if one.size or one.path not in folders), key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """Yields the bytes of a file; resumes an interrupted body.
-
-        Raises:
-            ArtifactChangedError: The object has changed.
-        """
+        """Yields the bytes of a file; resumes an interrupted body."""
         failures, arrived = 0, time.monotonic()
         while start < end:
             try:

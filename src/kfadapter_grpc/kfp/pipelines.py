@@ -100,8 +100,6 @@ class PipelineJson(msgspec.Struct):
 
 
 class PipelineListJson(msgspec.Struct):
-    """A list of pipelines; an empty one is `{}`."""
-
     pipelines: list[PipelineJson] = []
     total_size: int = 0
     next_page_token: str = ""
@@ -131,11 +129,7 @@ class Pipelines:
         return replace(pipeline, latest_version=latest, version_count=count)
 
     def find(self, ref: PipelineRef, call: Call) -> PipelineJson:
-        """Finds a pipeline by id, or by name in its namespace and then in the shared space.
-
-        Raises:
-            PipelineNotFoundError: It does not exist.
-        """
+        """Finds a pipeline by id, or by name in its namespace and then in the shared space."""
         if ref.pipeline_id:
             request = Request("GET", f"{V2}/pipelines/{segment(ref.pipeline_id)}")
             return self._rest.ask(Operation.GET_PIPELINE, request, PipelineJson, call, _context(ref))

@@ -76,12 +76,7 @@ class PodLogs:
     def read(
         self, namespace: str, pod: str, call: Call, *, follow: bool = False, tail: int | None = None
     ) -> Generator[bytes, None, None]:
-        """Yields the log of a task's pod; with `follow` until its container ends, with `tail` only that many lines.
-
-        Raises:
-            PodLogError: Kubernetes does not return it, or cannot be called.
-            KfpUnavailableError: The connection broke before the log was complete.
-        """
+        """Yields the log of a task's pod; with `follow` until its container ends, with `tail` only that many lines."""
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]
         query += [("tailLines", str(tail))] if tail is not None else []
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"

@@ -76,8 +76,6 @@ class _TriggerJson(msgspec.Struct, omit_defaults=True):
 
 
 class RecurringRunJson(msgspec.Struct):
-    """A recurring run."""
-
     recurring_run_id: str
     display_name: str = ""
     description: str = ""

@@ -60,21 +60,12 @@ class Rest:
     def ask(
         self, operation: Operation, request: Request, kind: type[T], call: Call, context: Context = _NO_CONTEXT
     ) -> T:
-        """Sends a request and decodes its response as `kind`; a failure is explained, in the words of `context`.
-
-        Raises:
-            AdapterError: What the failure means to the caller.
-        """
+        """Sends a request and decodes its response as `kind`; a failure is explained, in the words of `context`."""
         with explained(context):
             return self.ask_raw(operation, request, kind, call)
 
     def ask_raw(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
-        """Sends a request and decodes the response, for callers that examine KFP's failures themselves.
-
-        Raises:
-            KfpFailureError, NotAnApiError: The failure response of KFP, or of something in its place.
-            AdapterError: As for `Transport.send`.
-        """
+        """The same for callers that examine failures: raises KfpFailureError, or NotAnApiError for a page."""
         if call.limits is None:
             return decode(self._send(operation, request, call).body, kind, operation.value)
         found = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
@@ -208,18 +199,10 @@ def gather(
     *,
     rounds: int = MAX_ROUNDS,
 ) -> Page[T]:
-    """Collects a page.
+    """Collects a page of up to `size` items, from KFP's token on.
 
-    Args:
-        fetch: Gets a page of KFP by its size and token.
-        weight: The size of an item in a response, in bytes.
-        size: The maximum number of items.
-        token: KFP's token to continue from.
-        limit: The maximum number of items of a page of KFP; fewer are requested if they turn out to be large.
-        rounds: The maximum number of pages of KFP to read.
-
-    Raises:
-        AnswerTooLargeError: KFP's response with a single item is too large.
+    `fetch` gets a page of KFP by its size and token; `weight` is the size of an item in a response, in bytes. Pages of
+    KFP have up to `limit` items, fewer if these turn out to be large; at most `rounds` of them are read.
     """
     items: list[T] = []
     room, total = MAX_PAGE_BYTES, 0

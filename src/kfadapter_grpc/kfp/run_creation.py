@@ -183,11 +183,7 @@ class RunCreator:
             return None
 
     def _earlier(self, request: CreateRunRequest, found: RunJson, call: Call) -> Run:
-        """The run that this request started before.
-
-        Raises:
-            RequestIdReusedError: It was started by another request.
-        """
+        """The run that this request started before. Raises RequestIdReusedError if another request started it."""
         different = ", ".join(self._differences(request, found, call))
         if different:
             raise errors.RequestIdReusedError(
@@ -286,10 +282,6 @@ def without_caching(spec_json: bytes) -> dict[str, object]:
 
     KFP has no such option for a run: whether results are used is in the spec. So the run gets the version's spec,
     changed, instead of a reference to the version. KFP then does not know what the run was started from; a label does.
-
-    Raises:
-        UnsupportedByKfpError: It is a KFP v1 Workflow.
-        KfpError: It is not a pipeline spec.
     """
     try:
         whole = msgspec.json.decode(spec_json, type=dict[str, object])
@@ -318,13 +310,7 @@ def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
 
 
 def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The values as KFP accepts them, checked as far as the version's spec summary allows.
-
-    Raises:
-        ParameterUnknownError: A name is not declared.
-        ParameterTypeError: A value is not of its declared type.
-        ParameterMissingError: A parameter has no value and no default.
-    """
+    """The values as KFP accepts them, checked as far as the version's spec summary allows."""
     spec = version.spec
     if spec is None:
         return check_parameters((), given, complete=False)

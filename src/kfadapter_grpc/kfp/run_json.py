@@ -32,15 +32,11 @@ _STATES = {one.value: one for one in RunState}
 
 
 class StatusJson(msgspec.Struct):
-    """Why something failed."""
-
     code: int = 0
     message: str = ""
 
 
 class StateChangeJson(msgspec.Struct):
-    """A state and when it began."""
-
     update_time: datetime | None = None
     state: str = ""
     error: StatusJson | None = None
@@ -170,15 +166,11 @@ def etag_of(tasks: Sequence[TaskStateJson]) -> str:
 
 
 class ReferenceJson(msgspec.Struct):
-    """The version that a run is started from."""
-
     pipeline_id: str = ""
     pipeline_version_id: str = ""
 
 
 class RuntimeConfigJson(msgspec.Struct):
-    """The values of a run."""
-
     parameters: dict[str, object] = {}
 
 

@@ -109,12 +109,7 @@ class RunNodes:
     stored_logs: Callable[[str], tuple[RunArtifact, ...]] = lambda _: ()
 
     def find(self, task: str, iteration_index: int | None = None) -> RunTask:
-        """Finds a task by name, task_id or path.
-
-        Raises:
-            TaskNotFoundError: It does not exist.
-            InvalidFieldError: Several match.
-        """
+        """Finds a task by name, task_id or path. Raises TaskNotFoundError, or InvalidFieldError if several match."""
         return TaskPaths(self.tasks).find(task, iteration_index)
 
     def pods(self, task_id: str) -> tuple[Pod, ...]:

@@ -264,11 +264,7 @@ class Runs:
         return self._reader.whole(*self._reader.read(run_id, call, is_needed=True))
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
-        """Reads one run as `get_complete` does, and what else is known of its artifacts.
-
-        Raises:
-            PermissionDeniedError, KfpRejectedCredentialsError: KFP shows the run, but not its tasks.
-        """
+        """Reads one run as `get_complete` does, and its nodes. Fails if KFP shows the run, but not its tasks."""
         found, nodes = self._reader.read(run_id, call)
         if nodes.refused is not None:
             raise nodes.refused

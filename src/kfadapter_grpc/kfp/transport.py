@@ -151,16 +151,8 @@ class Transport:
     def send(self, request: Request, call: Call, operation: str = "") -> Answer:
         """Sends a request and reads the response, whatever its status; retries reads on transient faults.
 
-        `operation` names the request for the observer.
-
-        Raises:
-            NotSentError: KFP is unreachable.
-            KfpUnavailableError: The connection broke; a write may or may not have had its effect.
-            KfpTimeoutError: The call's deadline has passed; the same applies to a write.
-            CallCancelledError: The client cancelled the call; the same applies to a write.
-            AnswerTooLargeError: The response exceeds the request's limit.
-            KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
-            UnauthenticatedError: The caller's own are required, and are missing; nothing was sent.
+        `operation` names the request for the observer. After a KfpUnavailableError other than NotSentError, a
+        KfpTimeoutError or a CallCancelledError a write may or may not have had its effect.
         """
         shown = self._authorization(request, call)
         answer = self._send(request, call, operation, shown)
@@ -219,11 +211,7 @@ class Transport:
                     connection.close()
 
     def certificate_end(self, call: Call) -> float | None:
-        """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS.
-
-        Raises:
-            NotSentError, KfpTimeoutError: As for `send`.
-        """
+        """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
         with Exchange(call, self._alarms) as exchange:
             try:
                 connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)

@@ -88,8 +88,6 @@ class VersionJson(msgspec.Struct):
 
 
 class FullVersionJson(VersionJson):
-    """A version with its spec, not decoded."""
-
     pipeline_spec: msgspec.Raw = msgspec.Raw()
 
 
@@ -114,8 +112,6 @@ class _CheapVersionJson(VersionJson, kw_only=True):
 
 
 class CheapVersionListJson(msgspec.Struct):
-    """The v1beta1 list of versions: no specs."""
-
     versions: list[_CheapVersionJson] = []
     total_size: int = 0
     next_page_token: str = ""
@@ -129,12 +125,7 @@ class Versions:
         self._cheap_list_gone_until = 0.0
 
     def find(self, pipeline_id: str, ref: VersionRef, call: Call) -> VersionJson:
-        """Finds a version by id or by name, without its spec.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-            VersionNotFoundError: It has no such version.
-        """
+        """Finds a version by id or by name, without its spec."""
         context = version_context(pipeline_id, ref)
         try:
             with explained(context):
@@ -168,11 +159,7 @@ class Versions:
         return version
 
     def ensure_pipeline(self, pipeline_id: str, call: Call) -> None:
-        """Checks whether it is the pipeline that is missing: for a missing version KFP does not report that.
-
-        Raises:
-            PipelineNotFoundError: The pipeline does not exist.
-        """
+        """Checks whether it is the pipeline that is missing: for a missing version KFP does not report that."""
         request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
         self._rest.ask(Operation.GET_PIPELINE, request, object, call, pipeline_context(pipeline_id))
 
@@ -187,12 +174,7 @@ class Versions:
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> bytes:
-        """Gets the spec of a version as JSON.
-
-        Raises:
-            AnswerTooLargeError: The version takes more than `limit` bytes.
-            VersionNotFoundError: It does not exist.
-        """
+        """Gets the spec of a version as JSON. Raises AnswerTooLargeError if there are more than `limit` bytes."""
         context = version_context(pipeline_id, VersionRef(version_id))
         return bytes(self.get_full(pipeline_id, version_id, call, context, limit).pipeline_spec)
 
@@ -265,11 +247,7 @@ class Versions:
         return None, 0
 
     def delete(self, pipeline_id: str, version_id: str, call: Call) -> None:
-        """Deletes a version; after a broken response, checks whether it still exists.
-
-        Raises:
-            VersionNotFoundError: It does not exist.
-        """
+        """Deletes a version; after a broken response, checks whether it still exists."""
         ref = VersionRef(version_id)
         request = Request("DELETE", version_path(pipeline_id, version_id))
         context = version_context(pipeline_id, ref)

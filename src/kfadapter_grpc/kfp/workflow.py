@@ -66,8 +66,6 @@ class _PortsJson(msgspec.Struct):
 
 
 class NodeJson(msgspec.Struct, rename="camel"):
-    """A node of a Workflow."""
-
     id: str
     name: str
     display_name: str = ""

@@ -59,11 +59,7 @@ class Turns:
 
 
 def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], call: Call) -> T:
-    """Creates something and returns it; after a broken response, searches for it, on a budget of its own.
-
-    Raises:
-        AdapterError: What `create` raised, if it is not found.
-    """
+    """Creates something and returns it; after a broken response, searches for it, on a budget of its own."""
     try:
         return create()
     except NotSentError:
@@ -86,8 +82,7 @@ def ensure_deleted(
 ) -> bool:
     """Deletes something; after a broken response, checks whether it still exists. Returns whether it existed.
 
-    Raises:
-        AdapterError: What `delete` raised: `missing` if it did not exist before, unless it may be missing.
+    Raises what `delete` raised: `missing` if it did not exist before, unless it may be missing.
     """
     try:
         delete()
@@ -110,11 +105,7 @@ def ensure_changed(
     is_changed: Callable[[T], bool],
     unclear: tuple[type[errors.AdapterError], ...] = (errors.KfpUnavailableError,),
 ) -> T:
-    """Changes something and returns it as it is then; after an `unclear` failure, checks whether it is changed.
-
-    Raises:
-        AdapterError: What `change` raised, if it had no effect.
-    """
+    """Changes something and returns it as it is then; after an `unclear` failure, checks whether it is changed."""
     try:
         change()
     except NotSentError:

@@ -115,11 +115,7 @@ def page(found: Page[Any], kind: type[M], request: Message, **more: object) -> M
 
 
 def page_token(request: Message) -> str:
-    """Extracts the token of kfp/ from that of a List.
-
-    Raises:
-        InvalidPageTokenError: It is malformed, or of another listing.
-    """
+    """Extracts the token of kfp/ from that of a List; raises if it is malformed, or of another listing."""
     sent = cast("Any", request).page_token
     if not sent:
         return ""
@@ -158,8 +154,7 @@ def _invalid_token(why: str) -> InvalidPageTokenError:
 def shortened(message: Message) -> list[str]:
     """Truncates the longest texts and values of a record that is too large, then its lists.
 
-    Returns:
-        What was truncated, one line for each; empty for a record that fits.
+    Returns what was truncated, one line for each; empty for a record that fits.
     """
     cut: dict[str, int] = {}
     for kept in _KEPT_BYTES:

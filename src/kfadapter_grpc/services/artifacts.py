@@ -30,8 +30,6 @@ ReadBytes: TypeAlias = Callable[
 
 
 class ArtifactServicer(ArtifactServiceServicer):
-    """Serves the calls of `kfadapter.v1.ArtifactService`."""
-
     def __init__(self, artifacts: Artifacts, default_namespace: str = "", *, read: ReadBytes) -> None:
         self.kfp = artifacts
         self.namespace = default_namespace

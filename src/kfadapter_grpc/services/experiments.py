@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 
 class ExperimentServicer(ExperimentServiceServicer):
-    """Serves the calls of `kfadapter.v1.ExperimentService`."""
-
     def __init__(self, experiments: Experiments, default_namespace: str = "") -> None:
         self.kfp = experiments
         self.namespace = default_namespace

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 class IdentityServicer(IdentityServiceServicer):
-    """Serves the calls of `kfadapter.v1.IdentityService`."""
-
     def __init__(self, kfp_version: Callable[[], str]) -> None:
         self._kfp_version = kfp_version
 

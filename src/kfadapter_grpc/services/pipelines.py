@@ -26,8 +26,6 @@ DOWNLOAD_CHUNK_BYTES = 256 * 1024
 
 
 class PipelineServicer(PipelineServiceServicer):
-    """Serves the calls of `kfadapter.v1.PipelineService`."""
-
     def __init__(self, pipelines: Pipelines, limits: UploadLimits, default_namespace: str = "") -> None:
         self.kfp = pipelines
         self._limits = limits
@@ -102,12 +100,7 @@ class PipelineServicer(PipelineServiceServicer):
 
 
 def _upload_stream(messages: Iterator[pb.UploadPipelineRequest]) -> tuple[pb.UploadPipelineMetadata, Iterator[bytes]]:
-    """Splits a stream into its metadata and the bytes that follow.
-
-    Raises:
-        InvalidUploadError: It does not begin with metadata; also later, while the bytes are read, if a message
-            is not a chunk.
-    """
+    """Splits a stream into its metadata and the bytes that follow, which raise if a message is not a chunk."""
     first = next(messages, None)
     if first is None:
         raise InvalidUploadError("the stream is empty; send a message with metadata first, then chunks")

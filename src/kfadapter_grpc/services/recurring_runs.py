@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 
 class RecurringRunServicer(RecurringRunServiceServicer):
-    """Serves the calls of `kfadapter.v1.RecurringRunService`."""
-
     def __init__(self, recurring_runs: RecurringRuns, default_namespace: str = "") -> None:
         self.kfp = recurring_runs
         self.namespace = default_namespace

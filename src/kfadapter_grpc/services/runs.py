@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 
 class RunServicer(RunServiceServicer):
-    """Serves the calls of `kfadapter.v1.RunService`."""
-
     def __init__(
         self,
         runs: Runs,

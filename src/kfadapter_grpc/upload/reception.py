@@ -54,15 +54,6 @@ def received(
     KFP rejected the file, or failed, without its position, the position is searched for and raised with the error.
 
     The size and the checksum are those that were announced, if any. The work ends when the call does.
-
-    Raises:
-        UploadTooLargeError: The file, or what an archive unpacks to, is larger than the limit.
-        InvalidUploadError: There are more or fewer bytes than announced, or none.
-        ChecksumMismatchError: The bytes are not those announced.
-        InvalidPipelineFileError: The file is not one that KFP can read.
-        CallCancelledError: The client cancelled the call.
-        KfpTimeoutError: The deadline passed first.
-        InternalError: The disk is full or broken.
     """
     if total_bytes is not None and total_bytes > limits.max_bytes:
         raise too_large(limits.max_bytes, total_bytes)

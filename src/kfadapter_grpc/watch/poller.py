@@ -75,16 +75,8 @@ class WatchPoller:
         """Watches for as long as the block lasts.
 
         The events end when all runs of a watch of ids have finished. If callers' credentials are forwarded to KFP, they
-        are for this watch, too: only watches with the same credentials share a cache.
-
-        Raises:
-            UnauthenticatedError: KFP does not, or no longer, accept the caller's own credentials; while the events are
-                read.
-            PermissionDeniedError: KFP does not, or no longer, let the caller see the runs; while the events are read.
-            DrainingError: The adapter is shutting down; also while the events are read.
-            CallCancelledError: The client cancelled the call; while the events are read.
-            ExperimentNotFoundError: The filter's experiment does not exist.
-            AmbiguousNameError: Several experiments have that name.
+        are for this watch, too: only watches with the same credentials share a cache. The events end with an error if
+        KFP no longer accepts the caller's credentials, or shows the runs, and when the adapter shuts down.
         """
         where = request.what
         if isinstance(where, RunFilter) and where.experiment is not None:

@@ -74,8 +74,6 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """The record of a run."""
-
     namespace: str = ""
     pipeline_root: str = ""
     executions: tuple[Execution, ...] = ()

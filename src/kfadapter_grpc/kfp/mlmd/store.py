@@ -73,11 +73,7 @@ class MetadataStore:
         self._channel.close()
 
     def run(self, run_id: str, call: Call) -> RecordedRun | None:
-        """Reads everything that is recorded of a run; None if there is no record.
-
-        Raises:
-            StoreError: It cannot be read.
-        """
+        """Reads everything that is recorded of a run; None if there is no record. Raises StoreError."""
         self._follow_ca()
         name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
         context = self._ask(self._stub.GetContextByTypeAndName, name, call).context
@@ -245,12 +241,9 @@ class OutputsReader:
             self._store.close()
 
     def read(self, run_id: str, call: Call) -> RecordedRun | None:
-        """Reads the record of a run; None if there is none, or no store.
+        """Reads the record of a run; None if there is none, or no store. Raises StoreError.
 
         The run must have been read from KFP for the caller before: the store itself checks no permissions.
-
-        Raises:
-            StoreError: It cannot be read.
         """
         if self._store is None:
             return None

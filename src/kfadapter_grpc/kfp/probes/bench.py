@@ -73,8 +73,6 @@ class CannotTellError(Exception):
 
 
 class RunJson(msgspec.Struct):
-    """The fields of a run that probes read."""
-
     run_id: str
     state: str = ""
     finished_at: str = ""
@@ -108,11 +106,6 @@ class Bench:
         return self._transport.send(Request("GET", path), _call())
 
     def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
-        """Sends a request and decodes its response.
-
-        Raises:
-            KfpFailureError, NotAnApiError, AdapterError: It failed.
-        """
         return self._rest.ask_raw(Operation.PROBE, request, kind, call or _call())
 
     def list(self, resource: str, kind: type[T], *predicates: Predicate, size: int = 1) -> T:

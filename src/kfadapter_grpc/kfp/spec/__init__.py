@@ -26,9 +26,6 @@ def summarize(spec_json: bytes) -> SpecSummary:
 
     A spec of 8 MB takes a fraction of a second, in many steps of some milliseconds, between which other threads run.
     Unexpected parts are listed in `unknown_parts`.
-
-    Raises:
-        KfpError: The bytes are not JSON.
     """
     try:
         msgspec.json.decode(spec_json, type=msgspec.Raw)
