@@ -259,7 +259,7 @@ def test_a_kept_connection_that_is_no_longer_needed_is_closed(connections: Conne
     """A kept connection is closed if the call ends just when it takes it."""
     with Exchange(Call("r", 30), clock) as exchange:
         kept = connections.open(exchange, 10, fresh=True)
-    connections.keep(kept)
+    connections.release(kept, reusable=True)
     over = Call("r", 30)
     over.cancel()
     with Exchange(over, clock) as exchange, pytest.raises(ConnectionAbortedError):

@@ -45,12 +45,6 @@ Layer: TypeAlias = Callable[[Rpc], AbstractContextManager[None]]
 """Runs around a call. It may raise on entering, and must not swallow exceptions raised inside."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Wrapping:
-    inner: grpc.RpcMethodHandler[Any, Any]
-    outer: grpc.RpcMethodHandler[Any, Any]
-
-
 class CallInterceptor(grpc.ServerInterceptor):
     """Enters the layers, outermost first, around every RPC of the contract.
 
@@ -61,7 +55,7 @@ class CallInterceptor(grpc.ServerInterceptor):
     def __init__(self, layers: Sequence[Layer], methods: Mapping[str, RpcMethod] = METHODS) -> None:
         self._layers = tuple(layers)
         self._methods = methods
-        self._wrappings: dict[str, _Wrapping] = {}
+        self._wrapped: dict[str, tuple[grpc.RpcMethodHandler[Any, Any], grpc.RpcMethodHandler[Any, Any]]] = {}
 
     def intercept_service(
         self,
@@ -73,12 +67,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         method = self._methods.get(handler_call_details.method)
         if handler is None or method is None:
             return handler
-        known = self._wrappings.get(method.path)
-        if known is None or known.inner is not handler:
-            known = self._wrappings[method.path] = _Wrapping(handler, self._wrapped(handler, method))
-        return known.outer
+        known = self._wrapped.get(method.path)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method.path] = handler, self._wrap(handler, method)
+        return known[1]
 
-    def _wrapped(
+    def _wrap(
         self, handler: grpc.RpcMethodHandler[TRequest, TResponse], method: RpcMethod
     ) -> grpc.RpcMethodHandler[TRequest, TResponse]:
         wrap = self._streaming if handler.response_streaming else self._unary

@@ -106,8 +106,9 @@ class Connections:
             return kept
         return self._connected(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
 
-    def keep(self, connection: socket.socket) -> None:
-        if self._closed or len(self._idle) >= self._most_idle:
+    def release(self, connection: socket.socket, *, reusable: bool) -> None:
+        """Keeps a connection for the next request, if that is possible."""
+        if not reusable or self._closed or len(self._idle) >= self._most_idle:
             connection.close()
         else:
             self._idle.append((connection, time.monotonic()))

@@ -64,51 +64,43 @@ class _Wrapper(msgspec.Struct):
     root: msgspec.Raw = msgspec.Raw()
 
 
-class Downloader:
-    """Gets the files of versions."""
+@contextmanager
+def download(
+    pipelines: Pipelines, place: SpoolPlace, ref: PipelineRef, version: VersionRef, call: Call
+) -> Iterator[PipelineDownload]:
+    """Gets the file of a version, spooled and valid within the block; nothing of it remains afterwards."""
+    with closing(Spool(place)) as spool:
+        pipeline_id = _fetch(pipelines, spool, ref, version, call)
+        with _mapped(spool) as answer, ExitStack() as views:
+            with _LOCATING:
+                found = _decoded(answer, _VersionJson)
+                if found.pipeline_id != pipeline_id:
+                    # KFP finds a version by its id alone, whichever pipeline the path names.
+                    raise no_such_version(version_context(pipeline_id, version))
+                parts = [views.enter_context(memoryview(part)) for part in _parts(answer, found)]
+                del found
+                _unload(answer)
+            size, sha256 = _measured(YamlSafe(_Joined(parts, answer)), call)
+            yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
 
-    def __init__(self, pipelines: Pipelines, place: SpoolPlace) -> None:
-        self._pipelines = pipelines
-        self._versions = pipelines.versions
-        self._place = place
 
-    @contextmanager
-    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
-        """Gets the file of a version, valid within the block; nothing of it remains afterwards."""
-        with closing(Spool(self._place)) as spool:
-            pipeline_id = self._fetch(spool, ref, version, call)
-            with _mapped(spool) as answer, ExitStack() as views:
-                with _LOCATING:
-                    found = _decoded(answer, _VersionJson)
-                    if found.pipeline_id != pipeline_id:
-                        # KFP finds a version by its id alone, whichever pipeline the path names.
-                        raise no_such_version(version_context(pipeline_id, version))
-                    parts = [views.enter_context(memoryview(part)) for part in _parts(answer, found)]
-                    del found
-                    _unload(answer)
-                size, sha256 = _measured(YamlSafe(_Joined(parts, answer)), call)
-                yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
-
-    def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
-        """Gets KFP's response for the version, and returns the pipeline's id."""
-        pipeline_id = self._pipelines.id_of(ref, call)
-        if version.pipeline_version_id:
-            self._fetch_by_id(spool, pipeline_id, version, call)
-        elif version.name:
-            found = self._versions.find(pipeline_id, version, call)
-            self._versions.fetch(pipeline_id, found.pipeline_version_id, spool, call)
-        else:
-            fetched = partial(self._versions.fetch, pipeline_id, into=spool, call=call)
-            if not self._versions.with_latest(fetched, pipeline_id, call)[1]:
-                raise no_version_yet(pipeline_id, ref)
-        return pipeline_id
-
-    def _fetch_by_id(self, spool: Spool, pipeline_id: str, version: VersionRef, call: Call) -> None:
+def _fetch(pipelines: Pipelines, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
+    """Gets KFP's response for the version, and returns the pipeline's id."""
+    versions, pipeline_id = pipelines.versions, pipelines.id_of(ref, call)
+    if version.pipeline_version_id:
         try:
-            self._versions.fetch(pipeline_id, version.pipeline_version_id, spool, call)
+            versions.fetch(pipeline_id, version.pipeline_version_id, spool, call)
         except errors.VersionNotFoundError:
-            self._versions.ensure_pipeline(pipeline_id, call)
+            versions.ensure_pipeline(pipeline_id, call)
             raise
+    elif version.name:
+        found = versions.find(pipeline_id, version, call)
+        versions.fetch(pipeline_id, found.pipeline_version_id, spool, call)
+    else:
+        fetched = partial(versions.fetch, pipeline_id, into=spool, call=call)
+        if not versions.with_latest(fetched, pipeline_id, call)[1]:
+            raise no_version_yet(pipeline_id, ref)
+    return pipeline_id
 
 
 @contextmanager

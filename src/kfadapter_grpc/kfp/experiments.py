@@ -160,28 +160,25 @@ class Experiments:
         return self._rest.ask(Operation.LIST_EXPERIMENTS, request, ExperimentListJson, call, context or Context())
 
     def archive(self, experiment_id: str, call: Call) -> Experiment:
-        return self._store(experiment_id, "archive", Operation.ARCHIVE_EXPERIMENT, StorageState.ARCHIVED, call)
+        return self._store(experiment_id, Operation.ARCHIVE_EXPERIMENT, StorageState.ARCHIVED, call)
 
     def unarchive(self, experiment_id: str, call: Call) -> Experiment:
         """Unarchives an experiment; its runs stay archived."""
-        return self._store(experiment_id, "unarchive", Operation.UNARCHIVE_EXPERIMENT, StorageState.AVAILABLE, call)
+        return self._store(experiment_id, Operation.UNARCHIVE_EXPERIMENT, StorageState.AVAILABLE, call)
 
-    def _store(
-        self, experiment_id: str, verb: str, operation: Operation, wanted: StorageState, call: Call
-    ) -> Experiment:
+    def _store(self, experiment_id: str, operation: Operation, expected: StorageState, call: Call) -> Experiment:
         """Archives or unarchives; KFP's response does not show whether the experiment exists."""
         ref = ExperimentRef(experiment_id)
-        request = post(f"{_path(experiment_id)}:{verb}", {})
         return ensure_changed(
-            lambda: self._rest.ask(operation, request, dict[str, object], call, _context(ref)),
+            lambda: self._rest.act(operation, _path(experiment_id), call, _context(ref)),
             lambda: self.get(ref, call),
-            lambda found: found.storage_state is wanted,
+            lambda found: found.storage_state is expected,
         )
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
-        ref, request = ExperimentRef(experiment_id), Request("DELETE", _path(experiment_id))
+        ref = ExperimentRef(experiment_id)
         return ensure_deleted(
-            lambda: self._rest.ask(Operation.DELETE_EXPERIMENT, request, dict[str, object], call, _context(ref)),
+            lambda: self._rest.delete(Operation.DELETE_EXPERIMENT, _path(experiment_id), call, _context(ref)),
             lambda: self.get(ref, call),
             errors.ExperimentNotFoundError,
             allow_missing=allow_missing,

@@ -29,6 +29,10 @@ class Operation(enum.Enum):
         made._value_, made.about = text, about
         return made
 
+    @property
+    def verb(self) -> str:
+        return self._value_.partition(" ")[0]
+
     HEALTH = "health"
     PROBE = "probe"
     GET_PIPELINE = "get pipeline", "pipeline"

@@ -14,7 +14,7 @@ from kfadapter_grpc.kfp.connections import BrokenAnswerError, NoAnswerError, Not
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_HEAD_BYTES = 64 * 1024
 """The most bytes in a row that are not body: a head, trailers, chunk framing."""
@@ -72,10 +72,6 @@ class AnswerReader:
         self._has_head = False
         self._has_body = False
         self._complete = False
-
-    def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
-        for piece in self.pieces(sock):
-            take(piece)
 
     def pieces(self, sock: socket.socket) -> Iterator[bytes]:
         """Reads the response, and yields its body as it arrives. Raises BrokenAnswerError."""

@@ -17,12 +17,11 @@ from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import LogNote, RunState
 from kfadapter_grpc.kfp.artifact_bytes import UNREAD, ArtifactBytes
-from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN
+from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
 from kfadapter_grpc.kfp.pod_logs import CONTAINER
 from kfadapter_grpc.kfp.rest import explained
-from kfadapter_grpc.kfp.run_reader import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -152,7 +151,7 @@ class RunLogs:
     def _rest(self, found: _Found, index: int, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
         """Yields what has not been sent yet; a note at the end if the log is incomplete."""
         pod = found.attempts[index]
-        with explained(context_of(found.run_id)):
+        with explained(Context.by_id("run_id", found.run_id)):
             try:
                 refusals = yield from self._sources.read(found.run_id, pod, sent, call)
             except NoLogError as error:
@@ -218,7 +217,7 @@ class RunLogs:
         sent, pauses = Sent(), _Pauses(call)
         while not found.attempts[index].is_over:
             before, began = sent.count, time.monotonic()
-            with pauses.bridging(), explained(context_of(found.run_id)), suppress(NoLogError):
+            with pauses.bridging(), explained(Context.by_id("run_id", found.run_id)), suppress(NoLogError):
                 yield from self._sources.read(found.run_id, found.attempts[index], sent, call, live=True)
             took = time.monotonic() - began if sent.source == KFP else 0  # the route serves all of it each time
             pauses.wait(moved=sent.count > before, reading_seconds=took)

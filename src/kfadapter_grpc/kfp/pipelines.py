@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ from kfadapter_grpc.contract.pipelines import (
 )
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.decoding import known_time
-from kfadapter_grpc.kfp.downloads import Downloader
+from kfadapter_grpc.kfp.downloads import download
 from kfadapter_grpc.kfp.error_table import NO_SUCH_PIPELINE, Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import (
@@ -45,7 +46,6 @@ from kfadapter_grpc.kfp.versions import (
     HEAD_BYTES,
     Versions,
     no_version_yet,
-    pipeline_context,
     version_context,
     version_path,
 )
@@ -118,7 +118,7 @@ class Pipelines:
         self.versions = Versions(rest)
         self._uploader = Uploader(self)
         self.upload = self._uploader.upload
-        self.download = Downloader(self, place).download
+        self.download = partial(download, self, place)
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
         """Gets one pipeline; FULL costs two further calls."""
@@ -200,7 +200,7 @@ class Pipelines:
         ref, fields = PipelineRef(found.pipeline_id), _changed_fields(wanted, found)
         request = patch(f"{V2}/pipelines/{segment(ref.pipeline_id)}", {"pipeline_id": ref.pipeline_id, **fields})
         return ensure_created(
-            lambda: self.write(Operation.UPDATE_PIPELINE, request, call, pipeline_context(ref.pipeline_id)),
+            lambda: self.write(Operation.UPDATE_PIPELINE, request, call, Context.by_id("pipeline_id", ref.pipeline_id)),
             lambda spare: _with_fields(self.find(ref, spare), fields),
             call,
         ).record()

@@ -173,7 +173,7 @@ class RecurringRuns:
         )
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        request, context = Request("GET", _path(recurring_run_id)), _context(recurring_run_id)
+        request, context = Request("GET", _path(recurring_run_id)), Context.by_id("recurring_run_id", recurring_run_id)
         return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
     def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
@@ -192,23 +192,23 @@ class RecurringRuns:
         return self._rest.ask(Operation.LIST_RECURRING_RUNS, request, RecurringRunListJson, call)
 
     def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        return self._switch(recurring_run_id, "enable", Operation.ENABLE_RECURRING_RUN, call, on=True)
+        return self._switch(recurring_run_id, Operation.ENABLE_RECURRING_RUN, call, on=True)
 
     def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        return self._switch(recurring_run_id, "disable", Operation.DISABLE_RECURRING_RUN, call, on=False)
+        return self._switch(recurring_run_id, Operation.DISABLE_RECURRING_RUN, call, on=False)
 
-    def _switch(self, recurring_run_id: str, verb: str, operation: Operation, call: Call, *, on: bool) -> RecurringRun:
-        request, context = post(f"{_path(recurring_run_id)}:{verb}", {}), _context(recurring_run_id)
+    def _switch(self, recurring_run_id: str, operation: Operation, call: Call, *, on: bool) -> RecurringRun:
+        path, context = _path(recurring_run_id), Context.by_id("recurring_run_id", recurring_run_id)
         return ensure_changed(
-            lambda: self._rest.ask(operation, request, dict[str, object], call, context),
+            lambda: self._rest.act(operation, path, call, context),
             lambda: self.get(recurring_run_id, call),
             lambda found: found.enabled is on,
         )
 
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        request, context = Request("DELETE", _path(recurring_run_id)), _context(recurring_run_id)
+        path, context = _path(recurring_run_id), Context.by_id("recurring_run_id", recurring_run_id)
         return ensure_deleted(
-            lambda: self._rest.ask(Operation.DELETE_RECURRING_RUN, request, dict[str, object], call, context),
+            lambda: self._rest.delete(Operation.DELETE_RECURRING_RUN, path, call, context),
             lambda: self.get(recurring_run_id, call),
             errors.RecurringRunNotFoundError,
             allow_missing=allow_missing,
@@ -217,11 +217,6 @@ class RecurringRuns:
 
 def _path(recurring_run_id: str) -> str:
     return f"{_RECURRING_RUNS}/{segment(recurring_run_id)}"
-
-
-def _context(recurring_run_id: str) -> Context:
-    values = {"recurring_run_id": recurring_run_id}
-    return Context(subject=f"{recurring_run_id}", resource=recurring_run_id, values=values)
 
 
 def _body(

@@ -73,6 +73,13 @@ class Rest:
             self._namespaces.keep_visible(operation, request, found, call, call.limits)
         return found
 
+    def act(self, operation: Operation, path: str, call: Call, context: Context) -> None:
+        """Sends a request like `POST /runs/ID:archive`, with the operation's verb."""
+        self.ask(operation, post(f"{path}:{operation.verb}", {}), dict[str, object], call, context)
+
+    def delete(self, operation: Operation, path: str, call: Call, context: Context) -> None:
+        self.ask(operation, Request("DELETE", path), dict[str, object], call, context)
+
     def send_raw(self, operation: Operation, request: Request, call: Call) -> Answer:
         """Sends a request and returns its response as it is; raises as `ask_raw` does."""
         if call.limits is None:

@@ -23,10 +23,11 @@ from kfadapter_grpc.contract.parameters import check_parameters
 from kfadapter_grpc.contract.pipelines import VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import post
 from kfadapter_grpc.kfp.run_json import RunJson, origin_text
-from kfadapter_grpc.kfp.run_reader import RUNS, context_of
+from kfadapter_grpc.kfp.run_reader import RUNS
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import BROKEN, Turns, spare_call
 
@@ -158,15 +159,15 @@ class RunCreator:
             reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.version_id}
             body["pipeline_version_reference"] = reference
         else:
-            context = context_of(plan.run_id)
-            version = self._pipelines.versions.get_full(plan.pipeline_id, plan.version_id, call, context)
-            body["pipeline_spec"] = without_caching(bytes(version.pipeline_spec))
+            body["pipeline_spec"] = without_caching(
+                self._pipelines.versions.spec(plan.pipeline_id, plan.version_id, call)
+            )
         return {key: value for key, value in body.items() if value}
 
     def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
-        sent = post(RUNS, body)
+        sent, context = post(RUNS, body), Context.by_id("run_id", plan.run_id)
         try:
-            return self._rest.ask(Operation.CREATE_RUN, sent, RunJson, call, context_of(plan.run_id)).record()
+            return self._rest.ask(Operation.CREATE_RUN, sent, RunJson, call, context).record()
         except errors.ExperimentNotFoundError:
             self._experiments.get(_experiment(request), call)
             raise

@@ -138,7 +138,7 @@ class RunReader:
         return result
 
     def get(self, run_id: str, call: Call) -> OneRunJson:
-        request, context = Request("GET", run_path(run_id)), context_of(run_id)
+        request, context = Request("GET", run_path(run_id)), Context.by_id("run_id", run_id)
         found = self._rest.ask(Operation.GET_RUN, request, OneRunJson, call, context)
         self._learn_from(found)
         return found
@@ -216,7 +216,7 @@ class RunReader:
 
     def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], Sequence[NativeTaskJson] | None]:
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
-        return self.ahead(lambda part: self._native.tasks(run_id, part, context_of(run_id)), call, seconds)
+        return self.ahead(lambda part: self._native.tasks(run_id, part, Context.by_id("run_id", run_id)), call, seconds)
 
     def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], _ManifestJson | None]:
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
@@ -299,7 +299,7 @@ class RunReader:
         if time.monotonic() < self._manifest_not_served_until:
             return None
         request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
-        with explained(context_of(run_id)):
+        with explained(Context.by_id("run_id", run_id)):
             try:
                 return self._rest.ask_raw(Operation.GET_RUN, request, _ManifestJson, call)
             except KfpFailureError as error:
@@ -338,10 +338,6 @@ def _sources(found: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
 
 def run_path(run_id: str) -> str:
     return f"{RUNS}/{segment(run_id)}"
-
-
-def context_of(run_id: str) -> Context:
-    return Context(subject=f"{run_id}", resource=run_id, values={"run_id": run_id})
 
 
 def _with_warnings(etag: str, warnings: tuple[str, ...]) -> str:

@@ -18,10 +18,10 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, contains, equals, gather, later, post, sort_by
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, contains, equals, gather, later, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
-from kfadapter_grpc.kfp.run_reader import context_of, run_path
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.run_reader import run_path
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_deleted
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page
-    from kfadapter_grpc.contract.runs import CreateRunRequest, Run, RunFilter, RunTask
+    from kfadapter_grpc.contract.runs import Run, RunFilter, RunTask
     from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.pipelines import Pipelines
@@ -63,7 +63,7 @@ _NAMELESS = (
 
 
 class Runs:
-    """The runs of KFP. Safe to use from many threads."""
+    """The runs of KFP; `create` starts one. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -79,10 +79,7 @@ class Runs:
         self._logs = logs
         self._pipelines = pipelines
         self._experiments = experiments
-        self._creator = RunCreator(rest, reader, pipelines, experiments)
-
-    def create(self, request: CreateRunRequest, call: Call) -> Run:
-        return self._creator.create(request, call)
+        self.create = RunCreator(rest, reader, pipelines, experiments).create
 
     def get(self, run_id: str, view: View, call: Call) -> Run:
         """Gets a run; FULL costs up to four further requests, for its tasks and for names."""
@@ -159,7 +156,7 @@ class Runs:
 
         `seen` receives the run as it was before the wait.
         """
-        found = self._changed(run_id, "terminate", Operation.TERMINATE_RUN, _is_ending, call)
+        found = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
         seen(found.record())
         found = self._finished(found, wait_seconds, call)
         if found.known_state is RunState.FAILED:  # its history may not show that it was terminated
@@ -181,9 +178,7 @@ class Runs:
         going = {RunState.PENDING.value, RunState.RUNNING.value}
         unclear = (errors.KfpUnavailableError,)
         try:
-            found = self._changed(
-                run_id, "retry", Operation.RETRY_RUN, lambda run: run.state in going, call, unclear=unclear
-            )
+            found = self._changed(run_id, Operation.RETRY_RUN, lambda run: run.state in going, call, unclear=unclear)
         except errors.RunNotRetryableError as error:
             found = self._reader.get(run_id, call)
             if found.state == RunState.FAILED.value:
@@ -196,36 +191,34 @@ class Runs:
         return found.record()
 
     def archive(self, run_id: str, call: Call) -> Run:
-        return self._store(run_id, "archive", Operation.ARCHIVE_RUN, StorageState.ARCHIVED, call)
+        return self._store(run_id, Operation.ARCHIVE_RUN, StorageState.ARCHIVED, call)
 
     def unarchive(self, run_id: str, call: Call) -> Run:
-        return self._store(run_id, "unarchive", Operation.UNARCHIVE_RUN, StorageState.AVAILABLE, call)
+        return self._store(run_id, Operation.UNARCHIVE_RUN, StorageState.AVAILABLE, call)
 
-    def _store(self, run_id: str, verb: str, operation: Operation, wanted: StorageState, call: Call) -> Run:
-        return self._changed(run_id, verb, operation, lambda run: run.storage_state == wanted.value, call).record()
+    def _store(self, run_id: str, operation: Operation, expected: StorageState, call: Call) -> Run:
+        return self._changed(run_id, operation, lambda run: run.storage_state == expected.value, call).record()
 
     def _changed(
         self,
         run_id: str,
-        verb: str,
         operation: Operation,
         is_changed: Callable[[RunJson], bool],
         call: Call,
         *,
         unclear: tuple[type[errors.AdapterError], ...] = _UNCLEAR,
     ) -> OneRunJson:
-        request, context = post(f"{run_path(run_id)}:{verb}", {}), context_of(run_id)
         return ensure_changed(
-            lambda: self._rest.ask(operation, request, dict[str, object], call, context),
+            lambda: self._rest.act(operation, run_path(run_id), call, Context.by_id("run_id", run_id)),
             lambda: self._reader.get(run_id, call),
             is_changed,
             unclear,
         )
 
     def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        request, context = Request("DELETE", run_path(run_id)), context_of(run_id)
+        path, context = run_path(run_id), Context.by_id("run_id", run_id)
         return ensure_deleted(
-            lambda: self._rest.ask(Operation.DELETE_RUN, request, dict[str, object], call, context),
+            lambda: self._rest.delete(Operation.DELETE_RUN, path, call, context),
             lambda: self._reader.get(run_id, call),
             errors.RunNotFoundError,
             allow_missing=allow_missing,

@@ -191,24 +191,10 @@ class Transport:
 
     @contextmanager
     def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[OpenAnswer]:
-        connection: socket.socket | None = None
-        span = self._span(request, call, operation)
-        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
-            try:
-                seconds = min(self._connect_seconds, call.remaining())
-                connection = self._connections.open(exchange, seconds, fresh=True)
-                send(connection, self._head(request, call, shown, span), b"")
-                reader = AnswerReader()
-                pieces = reader.pieces(connection)
-                first = next(pieces, b"")
-                exchange.answered(reader.status)
-                yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
-            except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call, self._url.scheme) from error
-            finally:
-                if connection is not None:
-                    exchange.forget()
-                    connection.close()
+        with self._exchange(request, call, operation, shown, fresh=True) as (exchange, reader, pieces):
+            first = next(pieces, b"")
+            exchange.answered(reader.status)
+            yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
 
     def certificate_end(self, call: Call) -> float | None:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
@@ -236,36 +222,38 @@ class Transport:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        span = self._span(request, call, operation, resends)
-        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
-            try:
-                answer = self._exchange(request, exchange, call, self._head(request, call, shown, span), fresh=fresh)
-            except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call, self._url.scheme) from error
+        kept = _Kept(request)
+        with self._exchange(request, call, operation, shown, resends, fresh=fresh) as (exchange, reader, pieces):
+            for piece in pieces:
+                kept.take(piece, reader.announced_bytes)
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
             if exchange.expired:
                 raise _timed_out()
-            exchange.answered(answer.status)
-            return answer
-
-    def _exchange(self, request: Request, exchange: Exchange, call: Call, head: bytes, *, fresh: bool) -> Answer:
-        seconds = min(self._connect_seconds, call.remaining())
-        connection = self._connections.open(exchange, seconds, fresh=fresh)
-        reader, kept = AnswerReader(), _Kept(request)
-        try:
-            send(connection, head, request.body or b"")
-            reader.read(connection, lambda piece: kept.take(piece, reader.announced_bytes))
-        except BaseException:
-            connection.close()
-            raise
-        exchange.forget()
-        if reader.reusable:
-            self._connections.keep(connection)
-        else:
-            connection.close()
+            exchange.answered(reader.status)
         return kept.answer(reader.status, reader.headers)
+
+    @contextmanager
+    def _exchange(
+        self, request: Request, call: Call, operation: str, shown: str | None, resends: int = 0, *, fresh: bool
+    ) -> Iterator[tuple[Exchange, AnswerReader, Iterator[bytes]]]:
+        """Sends a request; the response is read within the block."""
+        span = self._span(request, call, operation, resends)
+        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
+            connection: socket.socket | None = None
+            reader = AnswerReader()
+            try:
+                seconds = min(self._connect_seconds, call.remaining())
+                connection = self._connections.open(exchange, seconds, fresh=fresh)
+                send(connection, self._head(request, call, shown, span), request.body or b"")
+                yield exchange, reader, reader.pieces(connection)
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call, self._url.scheme) from error
+            finally:
+                exchange.forget()
+                if connection is not None:
+                    self._connections.release(connection, reusable=reader.reusable)
 
     def _authorization(self, request: Request, call: Call) -> str | None:
         if request.public and self._credentials.of_callers and call.authorization is None:

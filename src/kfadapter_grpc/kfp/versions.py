@@ -161,22 +161,20 @@ class Versions:
     def ensure_pipeline(self, pipeline_id: str, call: Call) -> None:
         """Checks whether it is the pipeline that is missing: for a missing version KFP does not report that."""
         request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
-        self._rest.ask(Operation.GET_PIPELINE, request, object, call, pipeline_context(pipeline_id))
+        self._rest.ask(Operation.GET_PIPELINE, request, object, call, Context.by_id("pipeline_id", pipeline_id))
 
     def get(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
-        version = self.get_full(pipeline_id, version_id, call, version_context(pipeline_id, VersionRef(version_id)))
+        version = self._get(pipeline_id, version_id, call, MAX_ANSWER_BYTES)
         return version.record(bytes(version.pipeline_spec))
 
-    def get_full(
-        self, pipeline_id: str, version_id: str, call: Call, context: Context, limit: int = MAX_ANSWER_BYTES
-    ) -> FullVersionJson:
-        request = Request("GET", version_path(pipeline_id, version_id), limit=limit)
-        return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
-
-    def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> bytes:
+    def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """Gets the spec of a version as JSON. Raises AnswerTooLargeError if there are more than `limit` bytes."""
+        return bytes(self._get(pipeline_id, version_id, call, limit).pipeline_spec)
+
+    def _get(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> FullVersionJson:
+        request = Request("GET", version_path(pipeline_id, version_id), limit=limit)
         context = version_context(pipeline_id, VersionRef(version_id))
-        return bytes(self.get_full(pipeline_id, version_id, call, context, limit).pipeline_spec)
+        return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> VersionJson:
         """Sends an upload or an update of a version; the whole spec in the response is dropped unread."""
@@ -198,7 +196,7 @@ class Versions:
     def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
-            context = pipeline_context(pipeline_id)
+            context = Context.by_id("pipeline_id", pipeline_id)
             found = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
             items = [version.record(bytes(version.pipeline_spec)) for version in found.pipeline_versions]
             return KfpPage(items, found.next_page_token, found.total_size)
@@ -249,10 +247,10 @@ class Versions:
     def delete(self, pipeline_id: str, version_id: str, call: Call) -> None:
         """Deletes a version; after a broken response, checks whether it still exists."""
         ref = VersionRef(version_id)
-        request = Request("DELETE", version_path(pipeline_id, version_id))
+        path = version_path(pipeline_id, version_id)
         context = version_context(pipeline_id, ref)
         ensure_deleted(
-            lambda: self._rest.ask(Operation.DELETE_VERSION, request, dict[str, object], call, context),
+            lambda: self._rest.delete(Operation.DELETE_VERSION, path, call, context),
             lambda: self.find(pipeline_id, ref, call),
             errors.VersionNotFoundError,
         )
@@ -271,7 +269,7 @@ class Versions:
 
         Uses the v1beta1 list, or the other one if KFP no longer has it; its pages are smaller than requested.
         """
-        context = pipeline_context(pipeline_id)
+        context = Context.by_id("pipeline_id", pipeline_id)
         if time.monotonic() >= self._cheap_list_gone_until:
             request = cheap_list_request(pipeline_id, query)
             try:
@@ -337,10 +335,6 @@ def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
     if isinstance(error, NotAnApiError):
         return error.answer.status in _NO_ROUTE
     return error.failure.status in _NO_ROUTE and "pipeline" not in error.failure.full_text.lower()
-
-
-def pipeline_context(pipeline_id: str) -> Context:
-    return Context(subject=f"{pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
 
 
 def _versions_path(pipeline_id: str) -> str:

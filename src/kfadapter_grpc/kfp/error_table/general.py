@@ -60,6 +60,10 @@ class Context:
     values: Mapping[str, str] = field(default_factory=dict)
     probe: Callable[[], KfpFailureError | None] | None = None
 
+    @classmethod
+    def by_id(cls, field: str, value: str) -> Context:
+        return cls(value, value, {field: value})
+
     def error(self, kind: type[AdapterError], text: str) -> AdapterError:
         """Makes the error; `{subject}` stands for the subject in `text`."""
         return kind(text.format(subject=self.subject), metadata=self.values, resource_name=self.resource)
