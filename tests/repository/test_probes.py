@@ -140,7 +140,7 @@ def test_logs_that_are_not_archived(scripted: ScriptedKfp, monkeypatch: pytest.M
 def _check_installed(url: str, monkeypatch: pytest.MonkeyPatch, told: dict[str, tuple[Outcome, str]]) -> None:
     """These probes, run alone, find this."""
     chosen = tuple(probe for probe in PROBES if probe.name in told)
-    monkeypatch.setattr("kfadapter_grpc.kfp.probes.measuring.PROBES", chosen)
+    monkeypatch.setattr("kfadapter_grpc.kfp.probes.PROBES", chosen)
     findings = probed(url, write=False)
     for name, (outcome, found) in told.items():
         assert (findings[name].outcome, found in findings[name].found) == (outcome, True), findings[name].found

@@ -93,6 +93,7 @@ class Failure:
     Attributes:
         text: The message without stack traces: the innermost one, at most 500 characters.
         full_text: The whole chain of messages, for telling cases apart.
+        page: A response that is not from KFP's API: a redirect, or an HTML page; the status is 0 then.
     """
 
     status: int
@@ -100,6 +101,7 @@ class Failure:
     full_text: str = field(repr=False, default="")
     code: int | None = None
     retry_after: float | None = None
+    page: Answer | None = field(repr=False, default=None)
 
 
 def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure:
@@ -135,15 +137,6 @@ class KfpFailureError(Exception):
         self.failure = failure
         self.as_caller = as_caller
         self.request = request
-
-
-class NotAnApiError(Exception):
-    """The response is not from KFP's API: a redirect, or an HTML page; never leaves kfp."""
-
-    def __init__(self, answer: Answer, *, as_caller: bool = False) -> None:
-        super().__init__(f"{answer.status} {answer.content_type} {answer.location}")
-        self.answer = answer
-        self.as_caller = as_caller
 
 
 def is_page(answer: Answer) -> bool:

@@ -16,7 +16,7 @@ from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import V2, segment
 from kfadapter_grpc.kfp.transport import Request
 
@@ -125,7 +125,7 @@ class LogSources:
         try:
             with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
                 yield from log_in(pieces)
-        except (KfpFailureError, NotAnApiError) as error:
+        except KfpFailureError as error:
             raise NoLogError(_said(error)) from error
 
     def from_kfp(self, run_id: str, pod: str, call: Call) -> Generator[bytes, None, None]:
@@ -134,16 +134,16 @@ class LogSources:
         try:
             with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
                 yield from text_of(run_id, pieces)
-        except (KfpFailureError, NotAnApiError) as error:
-            if isinstance(error, KfpFailureError) and error.failure.status not in _NOT_SERVED:
+        except KfpFailureError as error:
+            if not error.failure.page and error.failure.status not in _NOT_SERVED:
                 raise
             raise NotServedError(_said(error)) from error
 
 
-def _said(error: KfpFailureError | NotAnApiError) -> str:
-    if isinstance(error, KfpFailureError):
-        return f"HTTP {error.failure.status}: {error.failure.text}".removesuffix(": ")
-    return f"HTTP {error.answer.status}: a page, not a response of its API"
+def _said(error: KfpFailureError) -> str:
+    if error.failure.page:
+        return f"HTTP {error.failure.page.status}: a page, not a response of its API"
+    return f"HTTP {error.failure.status}: {error.failure.text}".removesuffix(": ")
 
 
 # --- KFP's route: errors behind text ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_tasks import NativeTasksJson
 from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, gather, segment, set_only
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
@@ -51,9 +51,11 @@ class NativeApi:
                 with call.within(_PROBE_SECONDS) as part:
                     self._rest.ask_raw(Operation.PROBE, Request("GET", _PROBED), object, part)
             except KfpFailureError as error:
+                if error.failure.page:
+                    return False
                 if error.failure.status == HTTPStatus.BAD_REQUEST or error.failure.text == NO_SUCH_ROUTE:
                     self.learn(is_served=error.failure.status == HTTPStatus.BAD_REQUEST)
-            except (errors.AdapterError, NotAnApiError):
+            except errors.AdapterError:
                 return False
         return self._is_served
 

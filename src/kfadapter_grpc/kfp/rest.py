@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.kfp.decoding import decode
-from kfadapter_grpc.kfp.error_table import Context, explain, explain_page
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, is_page, read_failure
+from kfadapter_grpc.kfp.error_table import Context, explain
+from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
 from kfadapter_grpc.kfp.transport import Answer, AnswerTooLargeError, Request
 
@@ -65,7 +65,7 @@ class Rest:
             return self.ask_raw(operation, request, kind, call)
 
     def ask_raw(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
-        """The same for callers that examine failures: raises KfpFailureError, or NotAnApiError for a page."""
+        """The same for callers that examine failures themselves: raises KfpFailureError."""
         if call.limits is None:
             return decode(self._send(operation, request, call).body, kind, operation.value)
         found = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
@@ -94,7 +94,7 @@ class Rest:
             failure = read_failure(answer.status, answer.body, answer.retry_after)
             raise KfpFailureError(operation, failure, as_caller=_as_caller(call, answer.status), request=request)
         if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise NotAnApiError(answer, as_caller=_as_caller(call))
+            raise KfpFailureError(operation, Failure(0, "", page=answer), as_caller=_as_caller(call))
         return answer
 
     @contextmanager
@@ -109,7 +109,8 @@ class Rest:
                     operation, read_failure(answer.status, body, None), as_caller=_as_caller(call, answer.status)
                 )
             if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=_as_caller(call))
+                page = Answer(answer.status, b"", answer.content_type)
+                raise KfpFailureError(operation, Failure(0, "", page=page), as_caller=_as_caller(call))
             yield answer.pieces
 
 
@@ -126,8 +127,6 @@ def explained(context: Context = _NO_CONTEXT) -> Iterator[None]:
         yield
     except KfpFailureError as error:
         raise explain(error, context) from error
-    except NotAnApiError as error:
-        raise explain_page(error) from error
 
 
 def segment(value: str) -> str:

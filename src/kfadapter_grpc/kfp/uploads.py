@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
-from kfadapter_grpc.kfp import upload_outcomes as outcomes
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.rest import V2, equals, post, set_only
 from kfadapter_grpc.kfp.transport import NotSentError
+from kfadapter_grpc.kfp.versions import version_number
 from kfadapter_grpc.kfp.writes import Turns, spare_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import PipelineFile, UploadPipelineMetadata
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineFile, PipelineVersion, UploadPipelineMetadata
     from kfadapter_grpc.kfp.pipelines import PipelineJson, Pipelines
     from kfadapter_grpc.kfp.versions import VersionJson
 
@@ -110,8 +110,8 @@ class Uploader:
                 except errors.PipelineNotFoundError:  # it existed, and was deleted since
                     found = self._find(job)
                 else:
-                    return replace(result, not_kept=outcomes.not_kept(request, result))
-        raise outcomes.contested(request.name, _MAX_LOSSES)
+                    return replace(result, not_kept=_not_kept(request, result))
+        raise _contested(request.name, _MAX_LOSSES)
 
     def _find(self, job: _Job) -> PipelineJson | None:
         return self._pipelines.find_by_name(job.request.name, job.request.namespace, job.call)
@@ -129,7 +129,7 @@ class Uploader:
                     # Read in this order, a copy that is stored in between cannot be taken for other content.
                     version = self._find_version(job, found, by_request, content)
                     if version is None:
-                        raise outcomes.request_id_reused(request.request_id)
+                        raise _request_id_reused(request.request_id)
                     made = _made_by(request, found)
                     return _result(found, version, pipeline_created=made, version_created=True), False
             if request.if_exists is IfExists.SKIP_IF_SAME:
@@ -223,7 +223,7 @@ class Uploader:
         if found is None:
             self._has_names = False  # then the display name is taken; creating the pipeline corrects a mistake
         elif job.request.if_exists is IfExists.FAIL:
-            return outcomes.exists(found.record())
+            return _exists(found.record())
         return _LostRaceError(found)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
@@ -251,10 +251,10 @@ class Uploader:
             if earlier is not None:
                 return earlier
             if request.if_exists is IfExists.FAIL:
-                raise outcomes.exists(pipeline.record())
+                raise _exists(pipeline.record())
         try:
             version = self._store_version(
-                job, pipeline, request.version_name or outcomes.next_name(request.name, pipeline, names or ())
+                job, pipeline, request.version_name or _next_name(request.name, pipeline, names or ())
             )
         except errors.VersionExistsError as error:
             return self._after_lost_name(job, pipeline, error)
@@ -268,7 +268,7 @@ class Uploader:
         if earlier is not None:
             return earlier
         if job.request.if_exists is IfExists.FAIL:
-            raise outcomes.exists(pipeline.record()) from error
+            raise _exists(pipeline.record()) from error
         raise (error if job.request.version_name else _LostRaceError()) from error
 
     # --- storing a version ---------------------------------------------------------------------------------------
@@ -298,11 +298,11 @@ class Uploader:
         try:
             version = self._versions.find_where(pipeline_id, where, spare_call(job.call))
         except errors.UnsupportedByKfpError:
-            raise outcomes.of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
+            raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
         except errors.AdapterError:
             version = None
         if version is None:
-            raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
+            raise _of_unknown_outcome(broken, _REPEAT) from broken
         return version
 
     def _probe(self, pipeline_id: str, job: _Job) -> KfpFailureError | None:
@@ -311,7 +311,7 @@ class Uploader:
             self._pipelines.probe(pipeline_id, spare_call(job.call))
         except KfpFailureError as error:
             return error
-        except (NotAnApiError, errors.AdapterError):
+        except errors.AdapterError:
             return None
         return None
 
@@ -336,3 +336,61 @@ def _result(
     pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
 ) -> UploadResult:
     return UploadResult(pipeline.record(), version.record(), pipeline_created, version_created)
+
+
+def _next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str:
+    """The name of the next version: `name` for the first one, then the highest number so far plus 1.
+
+    The first version, which has the pipeline's name, counts as 1.
+    """
+    if not names:
+        return name
+    number = 1 + max([1, *(version_number(each) for each in names if each != pipeline.record().name)])
+    while str(number) in names:  # the pipeline's own name may be a number, or a number be too long to count
+        number += 1
+    return str(number)
+
+
+def _not_kept(request: UploadPipelineMetadata, result: UploadResult) -> tuple[str, ...]:
+    """The fields that were sent and that KFP dropped: they are neither in the version nor in the pipeline."""
+    if not result.version_created:
+        return ()
+    made: tuple[Pipeline | PipelineVersion, ...] = (result.version, result.pipeline)
+    kept = {
+        "display_name": any(each.display_name == request.display_name for each in made),
+        "description": any(each.description == request.description for each in made),
+        "tags": any(request.tags.items() <= each.tags.items() for each in made),
+        "code_source_url": result.version.code_source_url == request.code_source_url,
+    }
+    return tuple(name for name, is_kept in kept.items() if getattr(request, name) and not is_kept)
+
+
+def _exists(pipeline: Pipeline) -> errors.PipelineExistsError:
+    return errors.PipelineExistsError(
+        f"there is a pipeline named '{pipeline.name}' already (id {pipeline.pipeline_id}); "
+        "choose another name, or upload a new version of it",
+        metadata={"name": pipeline.name, "pipeline_id": pipeline.pipeline_id},
+        resource_name=pipeline.pipeline_id,
+    )
+
+
+def _request_id_reused(request_id: str) -> errors.RequestIdReusedError:
+    return errors.RequestIdReusedError(
+        f"request_id '{request_id}' came with another file before; use a new id for a new upload",
+        metadata={"request_id": request_id},
+        resource_name=request_id,
+    )
+
+
+def _contested(name: str, losses: int) -> errors.NameContestedError:
+    return errors.NameContestedError(
+        f"other uploads of '{name}' were faster {losses} times; try again, or give a version_name",
+        metadata={"name": name, "losses": str(losses)},
+        resource_name=name,
+    )
+
+
+def _of_unknown_outcome(error: errors.AdapterError, advice: str) -> errors.AdapterError:
+    """Adds to an error that the version may be stored, and what to do about it."""
+    text = f"{error.message}. Whether the version is stored is not known: {advice}"
+    return type(error)(text, metadata=error.metadata, retry_after=error.retry_after)

@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.decoding import decode, decode_around_spec, known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION, Context
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import (
     MAX_KFP_PAGE,
     V2,
@@ -274,7 +274,7 @@ class Versions:
             request = cheap_list_request(pipeline_id, query)
             try:
                 cheap = self._rest.ask_raw(Operation.CHEAP_VERSIONS, request, CheapVersionListJson, call)
-            except (KfpFailureError, NotAnApiError) as error:
+            except KfpFailureError as error:
                 if not _route_is_gone(error):
                     with explained(context):
                         raise
@@ -330,11 +330,11 @@ def _version_of(answer: Answer) -> VersionJson:
     return version
 
 
-def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
+def _route_is_gone(error: KfpFailureError) -> bool:
     """Whether a KFP, or a proxy with its page, does not know the address."""
-    if isinstance(error, NotAnApiError):
-        return error.answer.status in _NO_ROUTE
-    return error.failure.status in _NO_ROUTE and "pipeline" not in error.failure.full_text.lower()
+    failure = error.failure
+    status = failure.page.status if failure.page else failure.status
+    return status in _NO_ROUTE and "pipeline" not in failure.full_text.lower()
 
 
 def _versions_path(pipeline_id: str) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.failures import NotAnApiError
+    from kfadapter_grpc.kfp.transport import Answer
 
 __all__ = [
     "KFP_FILE_LIMIT",
@@ -63,6 +63,8 @@ _EXACT = (401, 403, 404)
 
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
+    if error.failure.page is not None:
+        return explain_page(error.failure.page, as_caller=error.as_caller)
     values = {"kfp_status": str(error.failure.status), **context.values}
     if context.probe and _VAGUE.match(error.failure.full_text):
         cause = context.probe()
@@ -111,11 +113,10 @@ _TITLE = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNORECASE)
 
 
-def explain_page(error: NotAnApiError) -> AdapterError:
+def explain_page(answer: Answer, *, as_caller: bool = False) -> AdapterError:
     """Explains a redirect or an HTML page: a login in front of KFP, or a wrong address."""
-    answer = error.answer
     is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
-    if is_login and error.as_caller:
+    if is_login and as_caller:
         return errors.UnauthenticatedError(
             "a proxy in front of Kubeflow Pipelines responds to the call's credentials with a login page; "
             "send a token that it accepts, which a cookie or a password is not",

@@ -1,10 +1,85 @@
-"""Measures a KFP: whether it can be reached, and which of the facts that the adapter relies on hold there."""
+"""Measures a KFP: whether it can be reached, and which of the facts that the adapter relies on hold there.
+
+Everything that probes create is deleted, however they end.
+"""
 
 from __future__ import annotations
 
-from kfadapter_grpc.kfp.probes.bench import NO_SAMPLE, Probe
-from kfadapter_grpc.kfp.probes.facts import PROBES
-from kfadapter_grpc.kfp.probes.measuring import Finding, Outcome, measure
+import enum
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.kfp.error_table import explain_page
+from kfadapter_grpc.kfp.failures import KfpFailureError
+from kfadapter_grpc.kfp.probes.bench import FAULTS, NO_SAMPLE, Bench, CannotTellError, DiffersError, Probe
+from kfadapter_grpc.kfp.probes.facts import PROBES, SAYS_NOTHING
 from kfadapter_grpc.kfp.probes.reaching import STAGES, Reach, Stage, reach
+from kfadapter_grpc.kfp.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from kfadapter_grpc.kfp.transport import TransportSettings
+
 
 __all__ = ["NO_SAMPLE", "PROBES", "STAGES", "Finding", "Outcome", "Probe", "Reach", "Stage", "measure", "reach"]
+
+
+class Outcome(enum.Enum):
+    """The outcome of a probe."""
+
+    HOLDS = "holds"
+    DIFFERS = "differs"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of a probe."""
+
+    probe: Probe
+    outcome: Outcome
+    found: str
+    seconds: float
+
+
+def measure(
+    settings: TransportSettings,
+    namespace: str = "",
+    *,
+    multi_user: bool = False,
+    write: bool = False,
+    left_behind: Callable[[str], None] = lambda _: None,
+) -> Generator[Finding, None, None]:
+    """Yields the result of each probe. Close it when leaving early, so that everything created is deleted.
+
+    With `write`, probes also create a pipeline of a unique name, and a run, and delete them; `left_behind` receives a
+    description of what could not be deleted. A single-user KFP needs no namespace to read from.
+    """
+    with closing(Transport(settings)) as transport:
+        bench = Bench(transport, namespace, multi_user=multi_user)
+        with bench.cleared_away(left_behind):
+            for probe in PROBES:
+                if write or not probe.writes:
+                    start = time.perf_counter()
+                    outcome, found = _outcome(probe, bench)
+                    yield Finding(probe, outcome, found, time.perf_counter() - start)
+
+
+def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
+    try:
+        return Outcome.HOLDS, probe.look(bench)
+    except DiffersError as error:
+        return Outcome.DIFFERS, str(error)
+    except CannotTellError as error:
+        return Outcome.UNKNOWN, str(error)
+    except KfpFailureError as error:
+        failure = error.failure
+        if failure.page:
+            return Outcome.UNKNOWN, explain_page(failure.page).message
+        unknown = failure.status in SAYS_NOTHING
+        return (Outcome.UNKNOWN if unknown else Outcome.DIFFERS), f"HTTP {failure.status} {failure.text}".strip()
+    except FAULTS as error:
+        return Outcome.UNKNOWN, str(error)

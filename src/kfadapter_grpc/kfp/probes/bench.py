@@ -18,7 +18,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp.decoding import decode
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
@@ -39,7 +39,7 @@ NAME_PREFIX = "kfadapter-probe-"
 NO_SAMPLE = "no pipeline to read"
 """Why some probes cannot be tried in an empty KFP."""
 TAG = "kfadapter_probe"
-FAULTS = (AdapterError, KfpFailureError, NotAnApiError)
+FAULTS = (AdapterError, KfpFailureError)
 _IN_DOUBT_SECONDS = 2.0
 _PIPELINE = {
     "pipelineInfo": {"name": "kfadapter-probe"},
@@ -242,7 +242,7 @@ class Bench:
             self.ask(Request("DELETE", V2 + path), object, call)
         except KfpFailureError as error:
             return error.failure.status == HTTPStatus.NOT_FOUND
-        except (AdapterError, NotAnApiError):
+        except AdapterError:
             return False
         return True
 

@@ -22,7 +22,7 @@ from kfadapter_grpc.kfp.backend import version_of
 from kfadapter_grpc.kfp.connections import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError, speaks_no_tls
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
-from kfadapter_grpc.kfp.failures import NotAnApiError, is_page, read_failure
+from kfadapter_grpc.kfp.failures import is_page, read_failure
 from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Transport
 
@@ -144,7 +144,7 @@ class _Asking:
         if TLS_EXPECTED.search(answer.body):
             raise _speaks_tls()
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
-            page = explain_page(NotAnApiError(answer))
+            page = explain_page(answer)
             login = isinstance(page, errors.KfpRejectedCredentialsError)
             stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
             raise _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
