@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -55,7 +56,7 @@ class CallKind(enum.Enum):
     STREAM = "stream"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RpcMethod:
     """One RPC of the contract.
 
@@ -70,12 +71,12 @@ class RpcMethod:
     client_streaming: bool
     server_streaming: bool
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The method as gRPC names it on the wire (`/kfadapter.v1.PipelineService/Get`)."""
         return f"/{self.service}/{self.name}"
 
-    @property
+    @cached_property
     def role(self) -> Role | None:
         """The role that its caller needs, if callers have roles; None: no role, as for WhoAmI.
 
@@ -88,7 +89,7 @@ class RpcMethod:
             return Role.READER
         return Role.ADMIN if self.name.startswith("Delete") else Role.WRITER
 
-    @property
+    @cached_property
     def kind(self) -> CallKind:
         if self.client_streaming:
             return CallKind.UPLOAD

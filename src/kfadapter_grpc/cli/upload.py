@@ -197,9 +197,10 @@ def _print_messages(path: Path, request: UploadPipelineMetadata) -> None:
         sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")
 
     metadata = to_message(request, pipeline_pb2.UploadPipelineMetadata)
-    if path != STDIN:
-        metadata.total_bytes, metadata.sha256 = measure(path)
-    print_message({"metadata": json_format.MessageToDict(metadata, preserving_proto_field_name=True)})
     with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as stream:
+        if path != STDIN:
+            metadata.total_bytes, metadata.sha256 = measure(stream)
+            stream.seek(0)
+        print_message({"metadata": json_format.MessageToDict(metadata, preserving_proto_field_name=True)})
         while chunk := stream.read(CHUNK_BYTES):
             print_message({"chunk": base64.b64encode(chunk).decode("ascii")})

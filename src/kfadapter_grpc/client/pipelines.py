@@ -253,19 +253,20 @@ class Pipelines(Resource):
                 return await self._send(stream, UNKNOWN_SIZE_BYTES)
             finally:
                 stream.stop()
-        path = Path(source)
-        size, sha256 = await self._connection.in_thread(measure, path)
-        metadata = to_message(replace(request, total_bytes=size, sha256=sha256), pipeline_pb2.UploadPipelineMetadata)
+        with Path(source).open("rb", buffering=0) as file:
+            size, sha256 = await self._connection.in_thread(measure, file)
+            announced = replace(request, total_bytes=size, sha256=sha256)
+            metadata = to_message(announced, pipeline_pb2.UploadPipelineMetadata)
 
-        async def attempt() -> UploadReceipt:
-            with path.open("rb", buffering=0) as file:
+            async def attempt() -> UploadReceipt:
+                file.seek(0)
                 stream = UploadMessages(metadata, file, progress)
                 try:
                     return await self._send(stream, size)
                 finally:
                     stream.stop_and_wait()
 
-        return await self._repeated(attempt)
+            return await self._repeated(attempt)
 
     async def _send(self, stream: UploadMessages, size: int) -> UploadReceipt:
         rpc = METHOD_OF_REQUEST[pipeline_pb2.UploadPipelineRequest.DESCRIPTOR.name]

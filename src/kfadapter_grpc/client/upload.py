@@ -12,7 +12,6 @@ from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion  # noqa:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CHUNK_BYTES = 256 * 1024
 
@@ -41,14 +40,13 @@ class UploadReceipt:
     request_id: str = ""
 
 
-def measure(path: Path) -> tuple[int, str]:
-    """Returns a file's size in bytes and its SHA-256 in hex."""
+def measure(file: BinaryIO) -> tuple[int, str]:
+    """Reads a file to its end; returns its size in bytes and its SHA-256 in hex."""
     digest = hashlib.sha256()
     size = 0
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
     return size, digest.hexdigest()
 
 
@@ -98,7 +96,7 @@ class UploadMessages:
         self._stopped = True
 
     def stop_and_wait(self) -> None:
-        """Ends the stream and waits until the file is no longer read, so that it can be closed."""
+        """Ends the stream and waits until the file is no longer read, so that it can be closed or read again."""
         with self._reading:
             self._stopped = True
 
