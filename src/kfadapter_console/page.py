@@ -60,26 +60,33 @@ def client(request: Request) -> Client:
     )
 
 
-# --- responses ------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------------------------
 
 
 def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
-    """Renders a page with `csrf`, `read_only`, `path` and `logged_in`, besides the values."""
-    state, logins = request.state, sessions(request)
-    shared = {
-        "csrf": logins.csrf(state.session),
-        "read_only": request.app.state.read_only,
-        "path": request.url.path,
-        "logged_in": bool(logins.token(state.session)),
-    }
-    return HTMLResponse(filled(template, **shared, **values), status)
+    """Renders a page. Templates know what is passed, and what `text` adds."""
+    return HTMLResponse(text(request, template, **values), status)
 
 
-def filled(template: str, /, **values: object) -> str:
-    """Renders a template; `ui` has the macros, which know the same values."""
-    values.setdefault("is_report", False)
-    ui = TEMPLATES.get_template("macros.html").make_module(values)
-    return TEMPLATES.get_template(template).render(values, ui=ui)
+def text(request: Request, template: str, block: str = "", /, **values: object) -> str:
+    """Renders a template, or one of its blocks, with `csrf`, `read_only`, `path` and `logged_in`."""
+    return filled(
+        template,
+        block,
+        is_report=False,
+        csrf=sessions(request).csrf(request.state.session),
+        read_only=request.app.state.read_only,
+        path=request.url.path,
+        logged_in=bool(sessions(request).token(request.state.session)),
+        **values,
+    )
+
+
+def filled(template: str, block: str = "", /, **values: object) -> str:
+    """Renders a template, or one of its blocks; `ui` has the macros, which know the same values."""
+    found = TEMPLATES.get_template(template)
+    values["ui"] = TEMPLATES.get_template("macros.html").make_module(values)
+    return "".join(found.blocks[block](found.new_context(values))) if block else found.render(values)
 
 
 def listed(read: Callable[[], Page[T]]) -> tuple[Page[T], str]:

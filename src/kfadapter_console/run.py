@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from kfadapter_console import page
+from kfadapter_console import live, page
 from kfadapter_console.pipelines import named
 from kfadapter_console.plots import outputs_of, pictures_of
 from kfadapter_grpc.client import Client, RunArtifact
@@ -38,6 +38,28 @@ def show(request: Request) -> Response:
     client = page.client(request)
     run = client.runs.get(request.path_params["run_id"])
     return page.render(request, "run.html", **_values(request, run, declared_tasks(client, run)))
+
+
+def follow(request: Request) -> Response:
+    """Sends a run's page again whenever it changed, until the run has finished."""
+    return live.stream(_fragments(request, page.client(request)))
+
+
+def changes(client: Client, run_id: str, etag: str = "") -> Iterator[Run | None]:
+    """Yields a run with its tasks and outputs whenever it changed, until it has finished, and None in between."""
+    events = client.runs.watch(run_id, tasks=True, known_etags={run_id: etag} if etag else None)
+    for has_changed in live.latest(events, False, lambda *_: True, client.close):
+        yield client.runs.get(run_id) if has_changed else None
+
+
+def _fragments(request: Request, client: Client) -> live.Fragments:
+    declared: Sequence[Task] = ()
+    for run in changes(client, request.path_params["run_id"], request.query_params.get("etag", "")):
+        if run is None:
+            yield None
+            continue
+        declared = declared if declared and run.pipeline_version_id else declared_tasks(client, run)
+        yield page.text(request, "run.html", "live", **_values(request, run, declared))
 
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
@@ -71,6 +93,7 @@ def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, o
         **_shown(run, rows, list(_lines(rows, unfolded)), MAX_ROWS),
         "picture": graph(run, rows, declared, closing - unfolded, where) if declared else "",
         "unfold": unfold,
+        "live": page.link("runs", run.run_id, "live", etag=run.etag, unfold=sorted(unfolded)),
         "pictures": [*islice(pictures_of(outputs_of(run)), _MAX_PICTURES)],
         "most": _MAX_RESULTS,
         "most_troubled": _MAX_TROUBLED,
@@ -216,6 +239,7 @@ def report_of(calls: Client, run_id: str) -> str:
         read_only=True,
         picture=graph(run, rows, declared),
         unfold=None,
+        live=None,
         pictures=pictures[:MAX_PICTURES],
         documents=[(name, *_document(calls, run_id, one)) for name, one in documents[:MAX_DOCUMENTS]],
         left_out=max(len(pictures) - MAX_PICTURES, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
@@ -251,6 +275,7 @@ def document(calls: Client, run_id: str, artifact: RunArtifact, most: int) -> st
 
 ROUTES = [
     Route("/runs/{run_id}", show),
+    Route("/runs/{run_id}/live", follow),
     Route("/runs/{run_id}/tasks", tasks),
     Route("/runs/{run_id}/report.html", report),
 ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from http import HTTPStatus
 
 from starlette.datastructures import FormData
@@ -11,12 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kfadapter_console import page
+from kfadapter_console import live, page
 from kfadapter_grpc.client import Client, RecurringRun
 from kfadapter_grpc.client.runs import RunsWhere
 from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Page, View
-from kfadapter_grpc.contract.runs import Run, RunState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 
 ORDERS = {
     "created_at desc": "newest first",
@@ -85,6 +87,27 @@ def _where(client: Client, query: Mapping[str, str]) -> RunsWhere:
         "experiment_id": experiment if is_id else "",
         "experiment_name": "" if is_id else experiment,
     }
+
+
+def follow(request: Request) -> Response:
+    """Sends the first page of the list again whenever a run on it changed or a new one was created."""
+    return live.stream(_fragments(request, page.client(request)))
+
+
+def _fragments(request: Request, client: Client) -> live.Fragments:
+    where = _where(client, _query(request))
+    runs = client.runs.list(page_size=page.PAGE_SIZE, **where).page().items
+    oldest = runs[-1].created_at if len(runs) == page.PAGE_SIZE else None
+    watched = RunFilter(
+        ExperimentRef(where["experiment_id"], where["experiment_name"]),
+        created_after=oldest - timedelta(seconds=1) if oldest else None,
+        pipeline_id=where["pipeline_id"],
+        recurring_run_id=where["recurring_run_id"],
+        archived=where["archived"],
+    )
+    events = client.runs.watch(where=watched, known_etags={run.run_id: run.etag for run in runs})
+    for has_changed in live.latest(events, False, lambda *_: True, client.close):
+        yield page.text(request, "runs.html", "live", **_listed(request, client)) if has_changed else None
 
 
 def act(request: Request, form: FormData) -> Response:
@@ -159,6 +182,7 @@ def show_experiments(request: Request) -> Response:
 
 ROUTES = [
     Route("/runs", show),
+    Route("/runs/live", follow),
     Route("/runs/delete", ask_delete),
     Route("/runs/{verb}", page.action(act), methods=["POST"]),
     Route("/recurring", show_recurring),

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from kfadapter_console import page
+from kfadapter_console import live, page
 from kfadapter_console import run as one_run
 from kfadapter_console.pipelines import named
 from kfadapter_console.plots import outputs_of, pictures_of
@@ -19,7 +19,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import Run, RunTask
+from kfadapter_grpc.contract.runs import Run, RunState, RunTask
 
 SHOWN_LOG_BYTES = 64 * 1024
 """How much of the end of a log a page shows; the rest is in the download."""
@@ -32,6 +32,7 @@ _VIEW_POLICY = (
     " img-src data: blob:; font-src data:; media-src data: blob:; form-action 'none'; frame-ancestors 'self'"
 )
 """A report runs its own scripts, in an origin of its own, and reaches no network."""
+_NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING})
 
 
 def show(request: Request) -> Response:
@@ -91,6 +92,42 @@ def plain(log: bytes) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
+def follow(request: Request) -> Response:
+    """Sends a task's page again when its state changed, and its log as it grows, until the run has finished."""
+    return live.stream(_fragments(request))
+
+
+def _fragments(request: Request) -> live.Fragments:
+    client, followed = page.client(request), False
+    for run in one_run.changes(client, request.path_params["run_id"]):
+        if run is None:
+            yield None
+            continue
+        task = TaskPaths(run.tasks).find(request.query_params.get("of", ""))
+        yield page.text(request, "task.html", "head", **_values(request, client, run, task))
+        if task.state not in _NOT_STARTED and not task.kind.is_group and not followed:
+            followed = True
+            yield from _growing(request, run, task)
+        if task.state.is_over:
+            return
+
+
+def _growing(request: Request, run: Run, task: RunTask) -> live.Fragments:
+    """Sends the end of a log whenever it grew, until the task has finished."""
+    client, notes = page.client(request), list[str]()
+    pieces = client.runs.read_logs(
+        run.run_id, task.task_id or task.name, follow=True, attempt=_attempt(request), on_note=notes.append
+    )
+    try:
+        for kept in live.latest(pieces, b"", lambda kept, piece: (kept + piece)[-SHOWN_LOG_BYTES:], client.close):
+            if kept is None:
+                yield None
+            else:
+                yield page.text(request, "task.html", "log", text=plain(kept), note="\n".join(notes))
+    except AdapterError as error:
+        yield page.text(request, "task.html", "log", text="", note=error.message)
+
+
 def download_log(request: Request) -> Response:
     client = page.client(request)
     run, task = _find(request, client)
@@ -128,12 +165,13 @@ def view(request: Request) -> Response:
     if (shown := one_run.document(client, run_id, artifact, _MAX_VIEW_BYTES)) is None:
         raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{artifact.name} is too large to be shown.")
     if artifact.type == "system.Markdown":
-        shown = page.filled("markdown.html", title=artifact.name, body=Markup(shown))  # noqa: S704  it escapes
+        shown = page.text(request, "markdown.html", title=artifact.name, body=Markup(shown))  # noqa: S704  it escapes
     return HTMLResponse(shown, headers={"content-security-policy": _VIEW_POLICY})
 
 
 ROUTES = [
     Route("/runs/{run_id}/task", show),
+    Route("/runs/{run_id}/task/live", follow),
     Route("/runs/{run_id}/task/log", download_log),
     Route("/runs/{run_id}/artifact", show_artifact),
     Route("/runs/{run_id}/artifact/download", download),

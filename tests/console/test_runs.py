@@ -109,6 +109,20 @@ def test_pages(visitor: Visitor, made: Made, monkeypatch: pytest.MonkeyPatch) ->
     assert not names[0] & names[1]
 
 
+def test_new_runs_appear(visitor: Visitor, client: Client, made: Made) -> None:
+    """The list's stream sends the table again when a run was created."""
+    assert made
+    events = visitor.events("/runs/live")
+    created: Run | None = None
+    for name, data in events:
+        if created is None:  # the first fragment comes when the watch has begun
+            created = client.runs.create("hello", display_name="new <b>one</b>")
+        elif name == "fragment" and created.run_id in data:
+            assert data.lstrip().startswith('<div id="runs"')
+            assert "new &lt;b&gt;one&lt;/b&gt;" in data
+            break
+
+
 # --- what can be done ------------------------------------------------------------------------------------------------
 
 
@@ -220,15 +234,23 @@ def test_names_are_escaped(visitor: Visitor, story: Run) -> None:
         assert " style=" not in answer.text, path
 
 
-def test_a_run_is_live_until_it_has_finished(visitor: Visitor, client: Client, story: Run) -> None:
-    """The pages of a run and of a task ask to be fetched again until it has finished."""
+def test_a_run_is_followed_to_its_end(visitor: Visitor, client: Client, story: Run) -> None:
+    """The stream sends parts that changed, each one element with an id, and ends with the run."""
     assert story
     run = client.runs.create("slow", display_name="followed", parameters={"seconds": 1}, caching=False)
-    addresses = (f"/runs/{run.run_id}", f"/runs/{run.run_id}/task?of=count")
-    assert 'data-live="2"' in visitor.get(addresses[0]).text
-    client.runs.wait(run.run_id, timeout=WAIT_SECONDS)
-    for address in addresses:
-        assert "data-live" not in visitor.get(address).text
+    sent = list(visitor.events(f"/runs/{run.run_id}/live"))
+    assert sent[-1][0] == "end"
+    parts = [re.match(r'\s*<div id="(run-\w+)"', data) for name, data in sent if name == "fragment"]
+    assert all(parts)
+    heads = [data for _, data in sent if 'id="run-head"' in data]
+    assert "SUCCEEDED" in heads[-1]
+    assert len(set(heads)) == len(heads)
+    assert "data-live" not in visitor.get(f"/runs/{run.run_id}").text
+
+
+def test_what_is_known_is_not_sent_again(visitor: Visitor, story: Run) -> None:
+    """A stream of a finished run that the page already shows ends without a fragment."""
+    assert [name for name, _ in visitor.events(f"/runs/{story.run_id}/live?etag={story.etag}")] == ["end"]
 
 
 def test_hanging_tasks_are_at_the_top(many: tuple[FakeRuns, Visitor]) -> None:
@@ -296,6 +318,18 @@ def test_a_cached_task_has_no_log(visitor: Visitor, client: Client, made: Made) 
     shown = visitor.get(f"/runs/{again.run_id}/task?of={cached.task_id}")
     assert "came from the cache" in shown.words
     assert "Download the whole log" not in shown.words
+
+
+def test_logs_are_followed(visitor: Visitor, client: Client, story: Run) -> None:
+    """The stream of a task sends its log as it grows, then its end."""
+    assert story
+    run = client.runs.create("slow", parameters={"seconds": 6}, caching=False)
+    sent = [data for name, data in visitor.events(f"/runs/{run.run_id}/task/live?of=count") if name == "fragment"]
+    logs = [data.count("line ") for data in sent if 'id="task-log"' in data]
+    assert logs == sorted(logs)
+    assert len(set(logs)) > 1
+    assert logs[-1] == 6
+    assert "SUCCEEDED" in [data for data in sent if 'id="task-head"' in data][-1]
 
 
 def test_artifacts(visitor: Visitor, story: Run) -> None:

@@ -160,6 +160,22 @@ class Visitor:
         assert found
         return found[1]
 
+    def events(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yields the events (name, data) of a live stream until it ends."""
+        answer = self._pool.request("GET", self.url + path, headers=self._headers({}), preload_content=False)
+        assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
+        with closing(answer):
+            lines: list[str] = []
+            for raw in answer:
+                if line := raw.decode().rstrip("\n"):
+                    lines.append(line)
+                    continue
+                data = "\n".join(one.removeprefix("data: ") for one in lines if one.startswith("data: "))
+                names = [one.removeprefix("event: ") for one in lines if one.startswith("event: ")]
+                lines = []
+                if names:
+                    yield names[0], data
+
     def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         return {**({"cookie": cookie} if cookie else {}), **more}

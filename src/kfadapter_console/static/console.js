@@ -6,18 +6,19 @@ const note = document.getElementById("status");
 const opened = new Map(); // what the server opens, by id: people's own choice is kept until the server changes its own
 for (const one of document.querySelectorAll("details[id]")) opened.set(one.id, one.open);
 
-// Replaces the parts of a live element by those of a new version of its page, if they changed; keeps what is open,
-// checked, focused and scrolled.
-function replace(live, page) {
-  for (const old of live.querySelectorAll(":scope > [id]")) {
-    const fresh = page.getElementById(old.id);
-    if (!fresh) continue;
+// Replaces the elements of a fragment by their ids, if they changed; keeps what is open, checked, focused and scrolled.
+function replace(html) {
+  const found = document.createElement("template");
+  found.innerHTML = html;
+  for (const fresh of [...found.content.children]) {
+    const old = document.getElementById(fresh.id);
+    if (!old) continue;
     for (const one of old.querySelectorAll("details[id], input[type=checkbox][id]")) {
       const twin = fresh.querySelector(`#${CSS.escape(one.id)}`);
       if (!twin) continue;
-      const served = twin.open;
-      if (opened.get(one.id) === served) twin.open = one.open;
-      opened.set(one.id, served);
+      const wanted = twin.open;
+      if (opened.get(one.id) === wanted) twin.open = one.open;
+      opened.set(one.id, wanted);
       twin.checked = one.checked;
     }
     times(fresh);
@@ -25,34 +26,43 @@ function replace(live, page) {
     const had = old.contains(document.activeElement) ? document.activeElement : null;
     const focused = had?.id ? `#${CSS.escape(had.id)}` : had && `[href="${CSS.escape(had.getAttribute("href") ?? "")}"]`;
     const scrolled = [old, ...old.querySelectorAll("[id]")].filter((one) => one.id && (one.scrollTop || one.scrollLeft));
-    const positions = scrolled.map((one) => [one.id, one.scrollTop, one.scrollLeft]);
+    const places = scrolled.map((one) => [one.id, one.scrollTop, one.scrollLeft]);
     old.replaceWith(fresh);
-    for (const [id, top, left] of positions) document.getElementById(id)?.scrollTo(left, top);
+    for (const [id, top, left] of places) document.getElementById(id)?.scrollTo(left, top);
     if (focused) (fresh.matches(focused) ? fresh : fresh.querySelector(focused))?.focus({ preventScroll: true });
   }
 }
 
-// A page with <div data-live="SECONDS"> is fetched again that often, less often if that takes long, until it comes
-// without. An error page with <a data-live> is reloaded once the error has passed.
-const TEMPORARY = [429, 502, 503, 504];
-async function refresh() {
-  const began = performance.now(), live = document.querySelector("[data-live]");
-  let goesOn = true;
-  if (!document.hidden) {
-    const response = await fetch(location.href).catch(() => null);
-    if (!response || TEMPORARY.includes(response.status)) note.textContent = "Connection lost, trying again.";
-    else if (!response.ok || response.redirected || live.matches("a")) return location.reload();
-    else {
-      const page = new DOMParser().parseFromString(await response.text(), "text/html");
-      note.textContent = "";
-      replace(live, page);
-      goesOn = page.querySelector("[data-live]");
-    }
-  }
-  if (goesOn) setTimeout(refresh, Math.max(live.dataset.live * 1000, 4 * (performance.now() - began)));
+// <div data-live="/address"> receives fragments from there until the stream ends. Hidden tabs have no stream: a browser
+// opens six connections to a server at most, and a seventh tab would wait for ever.
+for (const place of document.querySelectorAll("[data-live]")) {
+  let source = null;
+  const follow = () => {
+    if (document.hidden || source) return;
+    source = new EventSource(place.dataset.live);
+    source.addEventListener("fragment", (event) => { note.textContent = ""; replace(event.data); });
+    source.addEventListener("end", () => { source.close(); document.removeEventListener("visibilitychange", changed); });
+    source.onerror = () => {
+      note.textContent = "Connection lost, trying again.";
+      if (source.readyState === EventSource.CLOSED) reloadOnceAnswered();
+    };
+  };
+  const changed = () => {
+    if (document.hidden) { source?.close(); source = null; } else follow();
+  };
+  document.addEventListener("visibilitychange", changed);
+  follow();
 }
-const live = document.querySelector("[data-live]");
-if (live) setTimeout(refresh, live.dataset.live * 1000);
+
+// Asks for this page every few seconds, and reloads it once there is another answer than "unreachable".
+function reloadOnceAnswered() {
+  setTimeout(async () => {
+    const answer = document.hidden ? null : await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (answer && answer.status !== 503) location.reload();
+    else reloadOnceAnswered();
+  }, 5000);
+}
+if (document.querySelector("[data-retry]")) reloadOnceAnswered();
 
 // Times are said in UTC by the server; their titles add the local time.
 function times(root) {
