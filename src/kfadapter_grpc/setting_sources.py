@@ -119,13 +119,13 @@ class Declared:
 def declared(settings: type) -> dict[str, Declared]:
     """The settings by their names: the fields of a dataclass, annotated with type, option and perhaps a text."""
     hints = get_type_hints(settings, include_extras=True)
-    made = {}
+    settings_by_name = {}
     for one in fields(settings):
         kind, option, *more = get_args(hints[one.name])
         if NoneType in get_args(kind):
             kind = next(inner for inner in get_args(kind) if inner is not NoneType)
-        made[one.name] = Declared(one, kind, option, *(more or [""]))
-    return made
+        settings_by_name[one.name] = Declared(one, kind, option, *(more or [""]))
+    return settings_by_name
 
 
 def shown(value: object) -> str:
@@ -227,8 +227,8 @@ def _instead(name: str, names: Collection[str], prefix: str = "") -> str:
 
 def _line_of(name: str, text: str) -> int:
     key = re.escape(name)
-    found = re.search(rf"""^[ \t]*(?:\[+[ \t]*)?(?:{key}|"{key}"|'{key}')[ \t]*[=.\]]""", text, re.MULTILINE)
-    return text.count("\n", 0, found.start()) + 1 if found else 1
+    match = re.search(rf"""^[ \t]*(?:\[+[ \t]*)?(?:{key}|"{key}"|'{key}')[ \t]*[=.\]]""", text, re.MULTILINE)
+    return text.count("\n", 0, match.start()) + 1 if match else 1
 
 
 def _not_toml(path: Path, text: str, error: str) -> str:

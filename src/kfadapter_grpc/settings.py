@@ -263,12 +263,12 @@ class Settings:
         """Loads the settings, as `load` does, with the source of each."""
         named = os.environ.get(CONFIG_VARIABLE)
         file = TomlFile.read(config or (Path(named) if named else None))
-        found = chained(flags, file, _old_variables())
+        chain = chained(flags, file, _old_variables())
         values: dict[str, Any] = {}
         sources, mistakes = {}, {}
         settings = declared(cls)
         for name, one in settings.items():
-            raw, sources[name] = found.get(name, (None, "default"))
+            raw, sources[name] = chain.get(name, (None, "default"))
             try:
                 values[name] = one.default() if raw is None else one.convert(raw)
             except ValueError as error:
@@ -276,7 +276,7 @@ class Settings:
         mistakes |= _failed_checks(values)
         lines = [*file.mistakes, *unknown_variables(PREFIX, {*settings, *OTHER_VARIABLES}, SIBLINGS)]
         lines += (f"{name} ({where(name, sources[name])}): {mistakes[name]}" for name in settings if name in mistakes)
-        lines += unknown_names(found, settings)
+        lines += unknown_names(chain, settings)
         if lines:
             raise SettingsError(*lines)
         values["kfp_url"] = values["kfp_url"].rstrip("/")
@@ -286,10 +286,10 @@ class Settings:
 def _old_variables() -> dict[str, tuple[str, str]]:
     """The variables of the Flask adapter that are set, by the corresponding settings, with the values."""
     host, port, namespace = map(os.environ.get, ("KUBEFLOW_HOST", "KUBEFLOW_PORT", "KF_NAMESPACE"))
-    made = {"namespace": ("KF_NAMESPACE", namespace)} if namespace else {}
+    old = {"namespace": ("KF_NAMESPACE", namespace)} if namespace else {}
     if host:
-        made["kfp_url"] = "KUBEFLOW_HOST", f"http://{host}{f':{port}' if port else ''}/pipeline"
-    return made
+        old["kfp_url"] = "KUBEFLOW_HOST", f"http://{host}{f':{port}' if port else ''}/pipeline"
+    return old
 
 
 def _failed_checks(values: dict[str, Any]) -> dict[str, str]:

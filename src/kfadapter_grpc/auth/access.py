@@ -49,17 +49,17 @@ class Access:
             PermissionDeniedError: No name in the certificate is allowed.
             IssuerUnavailableError: The token cannot be verified at the moment.
         """
-        shown = tuple(names()) if self._names else ()
-        holder = _holder(self._names, shown) if self._names else None
+        presented = tuple(names()) if self._names else ()
+        holder = _holder(self._names, presented) if self._names else None
         if self._tokens is None and self._signed is None:
-            return _certificate_caller(holder, shown) if holder else None
+            return _certificate_caller(holder, presented) if holder else None
         bearer = self._bearer(_token(authorization), call)
         if holder is None:
             return bearer
-        if holder.is_caller and bearer.name not in shown:
+        if holder.is_caller and bearer.name not in presented:
             raise TokenFault.TWO_IDENTITIES.error()
         # A certificate that is not the caller's own does not identify the caller, so no rule may match it.
-        identity = replace(bearer.identity, certificate_names=shown if holder.is_caller else ())
+        identity = replace(bearer.identity, certificate_names=presented if holder.is_caller else ())
         weaker = [Grant(grant.namespace, _weaker(grant.role, holder.role)) for grant in bearer.grants]
         return Caller(identity, tuple(weaker))
 

@@ -104,20 +104,20 @@ class Rules:
         cached = self._cache.get(who)
         if cached is not None and cached[0] == identity:
             return cached[1]
-        found = self._matching(identity)
+        matching = self._matching(identity)
         if len(self._cache) >= MAX_CACHED:
             self._cache.clear()
-        self._cache[who] = identity, found
-        return found
+        self._cache[who] = identity, matching
+        return matching
 
     def _matching(self, identity: Identity) -> tuple[Grant, ...]:
-        found: dict[str, Role] = {}
+        roles: dict[str, Role] = {}
         for tests, grants in self._rules:
             if all(test(identity) for test in tests):
                 for namespace, role in grants.items():
-                    if namespace not in found or role.allows(found[namespace]):
-                        found[namespace] = role
-        return tuple(Grant(namespace, found[namespace]) for namespace in sorted(found))
+                    if namespace not in roles or role.allows(roles[namespace]):
+                        roles[namespace] = role
+        return tuple(Grant(namespace, roles[namespace]) for namespace in sorted(roles))
 
 
 # --- matching -------------------------------------------------------------------------------------------------------
@@ -190,8 +190,8 @@ def _claim_matches(expected: Any, claim: Json) -> bool:  # noqa: ANN401 - a cond
 
 def rules_schema() -> dict[str, Any]:
     """Returns the JSON schema of a rules file, for editors."""
-    made = msgspec.json.schema(RulesFile)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Access rules", **made}
+    schema = msgspec.json.schema(RulesFile)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Access rules", **schema}
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -204,12 +204,12 @@ def parse_rules(data: bytes) -> Rules:
         raise RulesError("line 1: it must hold a list named `rules`")
     if unknown := [key for key in document.value if key != "rules"]:
         raise RulesError(f"line {document.line((unknown[0],))}: there is no `{unknown[0]}`, only `rules`")
-    found = document.value["rules"]
-    if not 0 < len(found) <= MAX_RULES:
-        raise RulesError(f"it holds {len(found)} rules; 1 to {MAX_RULES} are allowed")
+    tables = document.value["rules"]
+    if not 0 < len(tables) <= MAX_RULES:
+        raise RulesError(f"it holds {len(tables)} rules; 1 to {MAX_RULES} are allowed")
     mistakes: list[str] = []
     rules: list[Rule] = []
-    for index, table in enumerate(found):
+    for index, table in enumerate(tables):
         if wrong := list(_wrong_roles(table)):
             mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in wrong]
             continue
@@ -244,14 +244,14 @@ def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("grants", namespace), f"`{namespace}` is not a namespace, or a pattern such as `team-*`"
     if isinstance(rule.match, str):
         return
-    given = {name: value for name, value in msgspec.structs.asdict(rule.match).items() if value is not UNSET}
-    if not given:
+    conditions = {name: value for name, value in msgspec.structs.asdict(rule.match).items() if value is not UNSET}
+    if not conditions:
         yield ("match",), "it is empty; `match: everyone` is for every authenticated caller"
-    for name, value in given.items():
+    for name, value in conditions.items():
         if value in ("", []) or (isinstance(value, list) and "" in value):
             yield ("match", name), f"`{name}` has an empty value; `*` is any"
-    if "claims" in given:
-        yield from _wrong_claims(given["claims"], ("match", "claims"))
+    if "claims" in conditions:
+        yield from _wrong_claims(conditions["claims"], ("match", "claims"))
 
 
 def _wrong_claims(expected: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -313,15 +313,15 @@ class _Document:
             return [self._read(item, (*path, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
             return self._loader.construct_object(node)
-        found: dict[str, object] = {}
+        mapping: dict[str, object] = {}
         for key, value in node.value:
             at = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 raise RulesError(f"line {at}: a key must be a text")
             name = str(key.value)
-            if name in found:
+            if name in mapping:
                 raise RulesError(f"line {at}: duplicate `{name}`")
             inside = (*path, name)
             self._lines[inside] = at
-            found[name] = self._read(value, inside)
-        return found
+            mapping[name] = self._read(value, inside)
+        return mapping

@@ -191,11 +191,11 @@ def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
     url = issuer.jwks_url
     if not url:
         where = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
-        found = _object(fetch(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
-        if found.get("issuer") != issuer.issuer:
+        discovery = _object(fetch(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
+        if discovery.get("issuer") != issuer.issuer:
             raise FetchError(f"{where} is the document of another issuer: its 'issuer' differs from the configured one")
-        given = found.get("jwks_uri")
-        url = given if isinstance(given, str) else ""
+        jwks_uri = discovery.get("jwks_uri")
+        url = jwks_uri if isinstance(jwks_uri, str) else ""
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise FetchError(f"{where} has no https:// URL as 'jwks_uri'")
@@ -209,14 +209,14 @@ def parse_keys(document: bytes) -> dict[str, Key]:
         raise FetchError("the JWKS has no list 'keys'")
     if len(listed) > MAX_KEYS:
         raise FetchError(f"the JWKS has {len(listed)} keys, and {MAX_KEYS} are the most")
-    found: dict[str, Key] = {}
+    keys: dict[str, Key] = {}
     for item in listed:
         key = _try_key(item)
         if key is not None:
-            found.setdefault(key.kid or "", key)
-    if not found:
+            keys.setdefault(key.kid or "", key)
+    if not keys:
         raise FetchError("the JWKS has no usable key for signatures (RSA from 2048 bits on, EC, Ed25519)")
-    return found
+    return keys
 
 
 def _try_key(one: object) -> Key | None:
@@ -237,9 +237,9 @@ _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "x5c", "x5u"})
 
 def _object(document: bytes, what: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(document)
+        decoded = json.loads(document)
     except (ValueError, RecursionError):
         raise FetchError(f"{what} is not JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(decoded, dict):
         raise FetchError(f"{what} is not a JSON object")
-    return found
+    return decoded

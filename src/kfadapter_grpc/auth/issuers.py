@@ -118,30 +118,30 @@ def parse_issuers(data: bytes) -> Issuers:
 
 
 def _issuer(table: Mapping[str, Any], where: str) -> Issuer:
-    made = _read(Issuer, table, where)
-    _check_url(made.issuer, f"{where}.issuer")
-    if made.jwks_url:
-        _check_url(made.jwks_url, f"{where}.jwks_url")
-    unknown = [name for name in made.algorithms if name not in ALGORITHMS]
-    if unknown or not made.algorithms:
+    issuer = _read(Issuer, table, where)
+    _check_url(issuer.issuer, f"{where}.issuer")
+    if issuer.jwks_url:
+        _check_url(issuer.jwks_url, f"{where}.jwks_url")
+    unknown = [name for name in issuer.algorithms if name not in ALGORITHMS]
+    if unknown or not issuer.algorithms:
         raise IssuersError(f"{where}.algorithms: {', '.join(unknown) or 'empty'}; there are {', '.join(ALGORITHMS)}")
-    if not 0 <= made.clock_skew_seconds <= MAX_SKEW_SECONDS:
+    if not 0 <= issuer.clock_skew_seconds <= MAX_SKEW_SECONDS:
         raise IssuersError(f"{where}.clock_skew_seconds: must be 0 to {MAX_SKEW_SECONDS}")
-    if not made.name_claim:
+    if not issuer.name_claim:
         raise IssuersError(f"{where}.name_claim: must not be empty")
-    if made.token_file and not made.ca_file:
+    if issuer.token_file and not issuer.ca_file:
         raise IssuersError(f"{where}.token_file: needs ca_file, so that the token is sent to its own cluster only")
-    return made
+    return issuer
 
 
 def _token_review(table: object) -> TokenReview:
     if not isinstance(table, dict):
         raise IssuersError("token_review must be a table [token_review]")
-    made = _read(TokenReview, table, "token_review")
-    _check_url(made.url, "token_review.url")
-    if not 0 <= made.cache_seconds <= MAX_SKEW_SECONDS:
+    review = _read(TokenReview, table, "token_review")
+    _check_url(review.url, "token_review.url")
+    if not 0 <= review.cache_seconds <= MAX_SKEW_SECONDS:
         raise IssuersError(f"token_review.cache_seconds: must be 0 to {MAX_SKEW_SECONDS}")
-    return made
+    return review
 
 
 def _read(kind: type[T], table: Mapping[str, Any], where: str) -> T:

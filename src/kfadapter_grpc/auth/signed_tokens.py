@@ -105,8 +105,8 @@ def check_times(claims: Mapping[str, Json], skew: float) -> float:
 
 def check_audience(claims: Mapping[str, Json], audiences: Sequence[str]) -> None:
     """Checks that the token is for one of `audiences`. Raises UnauthenticatedError if it is not."""
-    found = claims.get("aud")
-    listed = [found] if isinstance(found, str) else found
+    audience_claim = claims.get("aud")
+    listed = [audience_claim] if isinstance(audience_claim, str) else audience_claim
     if not isinstance(listed, list) or not all(isinstance(audience, str) for audience in listed):
         raise TokenFault.AUDIENCE.error()
     if not set(audiences) & set(cast("list[str]", listed)):
@@ -150,19 +150,19 @@ def _is_text(value: object) -> bool:
 def _object(part: str) -> dict[str, Json]:
     try:
         data = base64.b64decode(part + "=" * (-len(part) % 4), altchars="-_", validate=True)
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        decoded = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, binascii.Error, RecursionError):
         raise TokenFault.MALFORMED.error() from None
-    if not isinstance(found, dict):
+    if not isinstance(decoded, dict):
         raise TokenFault.MALFORMED.error()
-    return found
+    return decoded
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("a key occurs twice")
-    return found
+    return mapping
 
 
 def _no_constant(name: str) -> None:

@@ -79,16 +79,16 @@ class Reviewer:
         """
         check_times(token.claims, SKEW_SECONDS)
         check_audience(token.claims, self.review.audiences)
-        found = self._try_cached(digest)
-        if found is None:
+        outcome = self._try_cached(digest)
+        if outcome is None:
             with call.within(REVIEW_SECONDS) as part:
                 if not self._slots.acquire(timeout=max(0.0, part.remaining())):
                     raise self._unavailable("all slots for reviews are taken")
                 try:
-                    found = self._try_cached(digest) or self._cache_outcome(digest, self._review(token, part))
+                    outcome = self._try_cached(digest) or self._cache_outcome(digest, self._review(token, part))
                 finally:
                     self._slots.release()
-        identity = found[1]
+        identity = outcome[1]
         if identity is None:
             raise TokenFault.REJECTED.error()
         return identity
@@ -108,7 +108,7 @@ class Reviewer:
             status, body = self._post(PATH, review_document(token.text, self.review), call)
             if status not in REVIEWED:
                 raise self._unavailable(f"the Kubernetes API server responds with HTTP {status} to a TokenReview")
-            found = msgspec.json.decode(body, type=_Reviewed).status
+            review = msgspec.json.decode(body, type=_Reviewed).status
         except msgspec.MsgspecError:
             raise self._unavailable("the Kubernetes API server's response is not a TokenReview") from None
         except IssuerUnavailableError:
@@ -116,12 +116,14 @@ class Reviewer:
         except AdapterError as error:
             raise self._unavailable(f"the Kubernetes API server cannot be reached ({error.reason})") from None
         self._failure = ""
-        name = found.user.username
-        if not found.authenticated or not set(found.audiences or ()) & set(self.review.audiences):
+        name = review.user.username
+        if not review.authenticated or not set(review.audiences or ()) & set(self.review.audiences):
             return None
         if not name or not name.isprintable() or len(name) > MAX_NAME:
             return None
-        return Identity(name, Way.TOKEN_REVIEW, token.issuer, name, tuple(found.user.groups or ()), claims=token.claims)
+        return Identity(
+            name, Way.TOKEN_REVIEW, token.issuer, name, tuple(review.user.groups or ()), claims=token.claims
+        )
 
     def _unavailable(self, why: str) -> IssuerUnavailableError:
         """Logs a cause once, not for each call."""

@@ -105,11 +105,11 @@ class Tokens:
 
     def try_find(self, token: str) -> TokenEntry | None:
         """Returns the entry of a token, expired or not. Takes the same time for any token."""
-        wanted, found = digest(token), None
+        hashed, match = digest(token), None
         for entry in self._entries:
-            if hmac.compare_digest(entry.digest, wanted):
-                found = entry
-        return found
+            if hmac.compare_digest(entry.digest, hashed):
+                match = entry
+        return match
 
 
 def parse_tokens(data: bytes) -> Tokens:

@@ -35,13 +35,13 @@ def findings(pipeline: Pipeline) -> list[Finding]:
     """The findings of a pipeline, in the order of its tasks, each once."""
     if pipeline.is_workflow:
         return [rules.ARGO_WORKFLOW.found("")]
-    found = dict.fromkeys(_pipeline(pipeline))
+    unique = dict.fromkeys(_pipeline(pipeline))
     for task in pipeline.tasks():
         for check in _CHECKS:
-            found.update(dict.fromkeys(check(task)))
-        if len(found) > MOST_FINDINGS:
+            unique.update(dict.fromkeys(check(task)))
+        if len(unique) > MOST_FINDINGS:
             break
-    return list(found)[:MOST_FINDINGS]
+    return list(unique)[:MOST_FINDINGS]
 
 
 def notes(pipeline: Pipeline) -> list[Finding]:
@@ -61,15 +61,15 @@ def _pipeline(pipeline: Pipeline) -> Found:
     if character := _four_bytes([pipeline.spec, pipeline.platform]):
         yield rules.FOUR_BYTES.found("", "error", character=character)
     parts = [pipeline.spec.get(key) for key in ("components", "deploymentSpec", "root")]
-    found = (rules.ARGO_TEMPLATES.search(part) for part in every(parts) if isinstance(part, str) and "{{" in part)
-    if template := next(filter(None, found), None):
+    matches = (rules.ARGO_TEMPLATES.search(part) for part in every(parts) if isinstance(part, str) and "{{" in part)
+    if template := next(filter(None, matches), None):
         yield rules.ARGO_TEMPLATE.found("", "error", template=template[0])
 
 
 def _four_bytes(value: Json) -> str:
     """The first character of four bytes in a value."""
     texts = (part for part in every(value) if isinstance(part, str) and not part.isascii())
-    return next((found[0] for text in texts if (found := _FOUR_BYTES.search(text))), "")
+    return next((match[0] for text in texts if (match := _FOUR_BYTES.search(text))), "")
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def _final_status(task: Task) -> Found:
 
 def _missing_artifacts(task: Task) -> Found:
     """Optional artifacts that the containing group did not receive."""
-    given = task.group.task.inputs("artifacts") if task.group.task else {}
+    received = task.group.task.inputs("artifacts") if task.group.task else {}
     for name, source in task.inputs("artifacts").items():
         taken = text(mapping(source).get("componentInputArtifact"))
-        if taken not in given and task.group.declared(taken, "artifacts").get("isOptional"):
+        if taken not in received and task.group.declared(taken, "artifacts").get("isOptional"):
             yield rules.MISSING_ARTIFACT.found(task.path, "error", input=name)
 
 
@@ -256,12 +256,12 @@ def _imports_structs(task: Task) -> bool:
 def _importers(task: Task) -> Found:
     """The source of an importer's address, the metadata that it sets, and importers under another name."""
     for name, origin in task.origins("artifacts"):
-        made = origin.task if "taskOutputArtifact" in mapping(task.inputs("artifacts")[name]) else None
-        if made is None or "importer" not in made.executor:
+        producer = origin.task if "taskOutputArtifact" in mapping(task.inputs("artifacts")[name]) else None
+        if producer is None or "importer" not in producer.executor:
             continue
-        if inside(made.spec, "taskInfo").get("name", made.name) != made.name:
-            yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=short_name(name), task=made.name)
-        uri = text(inside(made.executor, "importer", "artifactUri").get("constant"))
+        if inside(producer.spec, "taskInfo").get("name", producer.name) != producer.name:
+            yield rules.IMPORTER_DISPLAY_NAME.found(task.path, "error", input=short_name(name), task=producer.name)
+        uri = text(inside(producer.executor, "importer", "artifactUri").get("constant"))
         if uri.startswith(_IMAGES):
             yield rules.NEEDS_POD.found(task.path, needed=f"the model in the image {uri}")
     importer = inside(task.executor, "importer")
@@ -285,9 +285,9 @@ def _is_model(importer: Task) -> bool:
 
 
 def _code(task: Task) -> Found:
-    for found in dict.fromkeys(_IN_CODE.findall(task.source)):
-        severity: Severity = "error" if found == "{{$}}" else "warning"
-        yield rules.PLACEHOLDER_IN_CODE.found(task.path, severity, placeholder=found)
+    for placeholder in dict.fromkeys(_IN_CODE.findall(task.source)):
+        severity: Severity = "error" if placeholder == "{{$}}" else "warning"
+        yield rules.PLACEHOLDER_IN_CODE.found(task.path, severity, placeholder=placeholder)
 
 
 def _commands(task: Task) -> Found:
@@ -298,9 +298,9 @@ def _commands(task: Task) -> Found:
     for part in task.command:
         if part.lstrip().startswith('{"Concat"'):
             yield rules.CONCAT.found(task.path, part=part)
-        elif found := _IF_PRESENT.match(part):
-            if found["name"] in artifacts:
-                yield rules.IF_PRESENT_ARTIFACT.found(task.path, input=found["name"])
+        elif match := _IF_PRESENT.match(part):
+            if match["name"] in artifacts:
+                yield rules.IF_PRESENT_ARTIFACT.found(task.path, input=match["name"])
         elif "$.outputs" not in part:
             for name in dict.fromkeys(placeholder["name"] for placeholder in INPUT.finditer(part)):
                 if name not in task.inputs("parameters"):

@@ -104,8 +104,8 @@ class Group:
         is_field = bool(text(source.get("parameterExpressionSelector")))
         for key, kind in (("componentInputParameter", "parameters"), ("componentInputArtifact", "artifacts")):
             if key in source:
-                found = self._from_input(text(source[key]), kind)
-                return Origin(found.kind, found.name, found.value, found.task, found.field or is_field)
+                origin = self._from_input(text(source[key]), kind)
+                return Origin(origin.kind, origin.name, origin.value, origin.task, origin.field or is_field)
         for key, output in (("taskOutputParameter", "outputParameterKey"), ("taskOutputArtifact", "outputArtifactKey")):
             if key in source:
                 producer = self.tasks.get(text(mapping(source[key]).get("producerTask")))
@@ -235,12 +235,12 @@ class Task:
                 continue
             selected = list(_selected(inside(task.component, "dag", "outputs", kind, producer.output)))
             for name, key in selected:
-                if found := below.tasks.get(name):
+                if inner := below.tasks.get(name):
                     loops = (*producer.loops, task) if task.loop else producer.loops
-                    skipped = producer.is_skipped or bool(loops and found.condition and len(selected) == 1)
+                    skipped = producer.is_skipped or bool(loops and inner.condition and len(selected) == 1)
                     one_of = producer.is_one_of or bool(loops and len(selected) > 1)
                     waiting.append(
-                        Producer(found, key, loops, producer.depth + 1, is_skipped=skipped, is_one_of=one_of)
+                        Producer(inner, key, loops, producer.depth + 1, is_skipped=skipped, is_one_of=one_of)
                     )
 
 
@@ -265,8 +265,11 @@ class Producer:
 
 def _selected(selectors: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """The outputs of tasks that provide an output of a group: the first of several that exists."""
-    found = [selectors.get("valueFromParameter"), *items(inside(selectors, "valueFromOneof").get("parameterSelectors"))]
-    for selector in (each for each in [*found, *items(selectors.get("artifactSelectors"))] if each):
+    selectors_of_parameters = [
+        selectors.get("valueFromParameter"),
+        *items(inside(selectors, "valueFromOneof").get("parameterSelectors")),
+    ]
+    for selector in (each for each in [*selectors_of_parameters, *items(selectors.get("artifactSelectors"))] if each):
         key = mapping(selector).get("outputParameterKey") or mapping(selector).get("outputArtifactKey")
         yield text(mapping(selector).get("producerSubtask")), text(key)
 
@@ -313,9 +316,9 @@ class Pipeline:
 
 def read_documents(documents: list[Json]) -> Pipeline | None:
     """The pipeline of a file's documents: a spec and perhaps a platform spec, KFP's wrapper of both, or a Workflow."""
-    found = [mapping(document) for document in documents]
-    first = next((document for document in found if document), {})
-    platform = next((document for document in found if "platforms" in document), {})
+    mappings = [mapping(document) for document in documents]
+    first = next((document for document in mappings if document), {})
+    platform = next((document for document in mappings if "platforms" in document), {})
     if "pipeline_spec" in first:
         first, platform = inside(first, "pipeline_spec"), inside(first, "platform_spec")
     pipeline = Pipeline(first, platform)

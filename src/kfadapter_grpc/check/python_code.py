@@ -26,12 +26,12 @@ def artifact_reads(code: ast.Module, artifact: str) -> list[str]:
     for node in ast.walk(code):
         if isinstance(node, ast.For | ast.comprehension) and _is_one_of(node.iter, names):
             names |= {one.id for one in ast.walk(node.target) if isinstance(one, ast.Name)}
-    found = {
+    attributes = {
         node.attr
         for node in ast.walk(code)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_one_of(node.value, names)
     }
-    return [name for name in ("metadata", "name") if name in found]
+    return [name for name in ("metadata", "name") if name in attributes]
 
 
 def writes_names(code: ast.Module) -> bool:

@@ -40,17 +40,17 @@ def texts(task: Task) -> Iterator[Finding]:
     for to, constant in _constants(task):
         if task.below and INPUT.search(constant):
             yield rules.TEXT_INTO_PIPELINE.found(task.path, input=short_name(to))
-        for found in INPUT.finditer(constant) if not task.below else ():
-            name = found["name"]
+        for match in INPUT.finditer(constant) if not task.below else ():
+            name = match["name"]
             if name not in origins:
-                yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=found[0])
+                yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=match[0])
             elif severity := _breaks_json(origins[name]):
                 yield rules.RAW_JSON_IN_TEXT.found(task.path, severity, input=short_name(name))
-        for found in _CHANNEL.finditer(constant):
-            yield rules.LOOP_ITEM_IN_TEXT.found(task.path, "error", input=found[0])
-        for found in _NAMED.finditer(constant):
-            if found[0] != constant:
-                yield rules.PLACEHOLDER_IN_TEXT.found(task.path, placeholder=found[0])
+        for match in _CHANNEL.finditer(constant):
+            yield rules.LOOP_ITEM_IN_TEXT.found(task.path, "error", input=match[0])
+        for match in _NAMED.finditer(constant):
+            if match[0] != constant:
+                yield rules.PLACEHOLDER_IN_TEXT.found(task.path, placeholder=match[0])
 
 
 def _breaks_json(origin: Origin) -> Severity | None:
@@ -90,8 +90,8 @@ def known_items(loop: Task) -> list[Json] | None:
             return items(json.loads(raw))
         except (ValueError, RecursionError):
             return None
-    found = known_values(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
-    return items(found[0]) if found else None
+    values = known_values(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
+    return items(values[0]) if values else None
 
 
 def _type(origin: Origin) -> str:
@@ -129,10 +129,10 @@ def _type_of(value: Json) -> str:
 def fields(task: Task) -> Iterator[Finding]:
     """Fields of items that are null in an item that is known before a run."""
     for name, source in task.inputs("parameters").items():
-        found = _FIELD.search(text(mapping(source).get("parameterExpressionSelector")))
+        match = _FIELD.search(text(mapping(source).get("parameterExpressionSelector")))
         loop = task.group.origin(mapping(source)).task
-        values = known_items(loop) if found and loop and loop.loop else None
-        if found and any(item.get(found[1], "") is None for item in map(mapping, values or ())):
+        values = known_items(loop) if match and loop and loop.loop else None
+        if match and any(item.get(match[1], "") is None for item in map(mapping, values or ())):
             yield rules.NULL_FIELD.found(task.path, "error", input=short_name(name))
 
 

@@ -65,19 +65,19 @@ def get(
     """Download an artifact: a file, or a folder with all its files."""
     with options.client() as client:
         which = run_id(client, run)
-        found = list(client.artifacts.list(which, task=task, name=name))
+        artifacts = list(client.artifacts.list(which, task=task, name=name))
         target = native_path(to)
         is_folder = target.is_dir() or to.endswith(("/", os.sep))
-        if not found:
+        if not artifacts:
             raise _nothing(client, which, task, name)
-        if len(found) > 1 and not (is_folder and to != _STDOUT):
-            raise _several(found, name)
+        if len(artifacts) > 1 and not (is_folder and to != _STDOUT):
+            raise _several(artifacts, name)
         if to == _STDOUT:
             with out.progress_bar(f"downloading {one_line(name)}") as progress, out.stdout() as stream:
-                client.artifacts.download(which, found[0].artifact_id, to=stream, path=path, progress=progress)
+                client.artifacts.download(which, artifacts[0].artifact_id, to=stream, path=path, progress=progress)
             return
-        for number, artifact in enumerate(found):
-            destination = target / str(number) if len(found) > 1 else target
+        for number, artifact in enumerate(artifacts):
+            destination = target / str(number) if len(artifacts) > 1 else target
             _save(client, artifact, f"{destination}{os.sep}" if is_folder else str(destination), path, force=force)
 
 
@@ -110,12 +110,12 @@ def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
     )
 
 
-def _several(found: "Sequence[RunArtifact]", name: str) -> CommandError:
-    paths = list(dict.fromkeys(artifact.task for artifact in found))
-    is_by_path = len({artifact.task for artifact in found if artifact.name == name}) == len(found)
+def _several(artifacts: "Sequence[RunArtifact]", name: str) -> CommandError:
+    paths = list(dict.fromkeys(artifact.task for artifact in artifacts))
+    is_by_path = len({artifact.task for artifact in artifacts if artifact.name == name}) == len(artifacts)
     by_path = "; a path as TASK selects one" if is_by_path else ""
     return CommandError(
-        f"there are {len(found)} artifacts '{name}'",
+        f"there are {len(artifacts)} artifacts '{name}'",
         why=f"they are of: {_some(paths)}",
         next_step=again("--output", "DIR/", without="-o", words=f"saves all of them{by_path}"),
         exit_code=ExitCode.USAGE,

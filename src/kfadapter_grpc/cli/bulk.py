@@ -66,8 +66,8 @@ class RunFilter:
         in_experiment = experiment_reference(client, self.experiment)
         of_pipeline, of_version = "", ""
         if self.version:
-            found = find_version(client, pipeline_reference(client, self.pipeline), self.version)
-            of_pipeline, of_version = found.pipeline_id, found.pipeline_version_id
+            version = find_version(client, pipeline_reference(client, self.pipeline), self.version)
+            of_pipeline, of_version = version.pipeline_id, version.pipeline_version_id
         elif self.pipeline:
             of_pipeline = pipeline_id(client, self.pipeline)
         return {

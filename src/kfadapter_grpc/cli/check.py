@@ -45,21 +45,22 @@ def check(
     """
     with pipeline_files(file, function, options.timeout) as files:
         checked = [(file.function or file.name, *_checked(file)) for file in files]
-    found = [(name, finding) for name, findings, _ in checked for finding in findings]
+    findings_by_file = [(name, finding) for name, findings, _ in checked for finding in findings]
     if output == "table":
-        named = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in found]
-        for lines in _grouped([finding for _, finding in found] if len(checked) == 1 else named):
+        named = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in findings_by_file]
+        for lines in _grouped([finding for _, finding in findings_by_file] if len(checked) == 1 else named):
             sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
-        counts = Counter(finding.severity for _, finding in found)
+        counts = Counter(finding.severity for _, finding in findings_by_file)
         parts = [counted(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]
         out.note(", ".join(parts) or "nothing found")
     else:
         out.print_document(
-            [{"pipeline": name, **asdict(finding), "kfp": list(finding.kfp)} for name, finding in found], output
+            [{"pipeline": name, **asdict(finding), "kfp": list(finding.kfp)} for name, finding in findings_by_file],
+            output,
         )
     for _, _, notes in checked:
         _note(_grouped(notes))
-    if any(finding.severity == "error" for _, finding in found):
+    if any(finding.severity == "error" for _, finding in findings_by_file):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -68,10 +69,10 @@ def print_findings(file: PipelineFile) -> None:
     if file.path == STDIN or file.path.stat().st_size > LARGEST_CHECKED:
         return
     try:
-        found, notes = _checked(file)
+        findings, notes = _checked(file)
     except (AdapterError, OSError):
         return
-    grouped = _grouped([*found, *notes])
+    grouped = _grouped([*findings, *notes])
     _note(grouped[:MOST_SHOWN])
     if len(grouped) > MOST_SHOWN:
         out.note(f"and {len(grouped) - MOST_SHOWN} more; kfadapter check prints all")
@@ -96,10 +97,10 @@ def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
     return findings(pipeline), notes(pipeline)
 
 
-def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
+def _grouped(findings: Sequence["Finding"]) -> list[tuple[str, str, str]]:
     """The findings as lines, once for all tasks concerned."""
     tasks: dict[Finding, list[str]] = {}
-    for finding in found:
+    for finding in findings:
         tasks.setdefault(replace(finding, task=""), []).append(finding.task)
     return [
         (
@@ -113,5 +114,5 @@ def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
 
 def _listed(tasks: list[str]) -> str:
     more = f" and {len(tasks) - MOST_TASKS} more" if len(tasks) > MOST_TASKS else ""
-    shown = ", ".join(one_line(task) for task in tasks[:MOST_TASKS]) + more
-    return f"{shown}: " if shown else ""
+    text = ", ".join(one_line(task) for task in tasks[:MOST_TASKS]) + more
+    return f"{text}: " if text else ""

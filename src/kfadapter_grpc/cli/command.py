@@ -54,12 +54,12 @@ class Deferred(TyperCommand):
 
     def load(self) -> TyperCommand | TyperGroup:
         """Imports the command."""
-        found = pkgutil.resolve_name(self._where)
-        if not isinstance(found, TyperGroup):
-            return command(found, self.name)
-        if not isinstance(found.commands, Commands):
-            found.commands = cast("Any", Commands(found.commands, self.name or ""))  # only read
-        return found
+        target = pkgutil.resolve_name(self._where)
+        if not isinstance(target, TyperGroup):
+            return command(target, self.name)
+        if not isinstance(target.commands, Commands):
+            target.commands = cast("Any", Commands(target.commands, self.name or ""))  # only read
+        return target
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  as Click has it
         return self.load().make_context(info_name, args, parent, **extra)
@@ -83,10 +83,10 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
         return self._known.get(name)
 
     def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
-        found = self.try_deferred(name)
-        if found is None:
+        command = self.try_deferred(name)
+        if command is None:
             raise KeyError(name)
-        return found.load() if isinstance(found, Deferred) else found
+        return command.load() if isinstance(command, Deferred) else command
 
     def __iter__(self) -> Iterator[str]:
         self._add_siblings()
@@ -143,19 +143,19 @@ class ListingGroup(TyperGroup):
 def group(about: str, *functions: Function, lists_of: bool = False, **named: Function) -> ListingGroup:
     """Creates a group of commands, each with its function's name or another one, which come first."""
     commands = [*(command(function, name) for name, function in named.items()), *map(command, functions)]
-    made = ListingGroup(commands=commands, help=about, rich_markup_mode=None)
-    made.lists_of = lists_of
-    return made
+    group = ListingGroup(commands=commands, help=about, rich_markup_mode=None)
+    group.lists_of = lists_of
+    return group
 
 
 def command(function: Function, name: str | None = None) -> TyperCommand:
     """Turns a function into a command; the name defaults to the function's."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name or function.__name__.strip("_").replace("_", "-"))(_with_shared_options(function))
-    made = get_command(app)
-    if not isinstance(made, TyperCommand):
-        raise TypeError(made)
-    return made
+    command = get_command(app)
+    if not isinstance(command, TyperCommand):
+        raise TypeError(command)
+    return command
 
 
 def _with_shared_options(function: Function) -> Function:

@@ -55,7 +55,7 @@ def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool
     titles = [f"RUN {number}" for number in range(1, len(runs) + 1)]
     ids = [run.run_id for run in runs]
     enough = next(size for size in range(_SHORT_ID, 256) if len({run_id[:size] for run_id in ids}) == len({*ids}))
-    shown = [
+    cells = [
         ("", "", "name", *(run.display_name for run in runs)),
         ("", "", "id", *(run_id[:enough] for run_id in ids)),
         *(
@@ -65,7 +65,7 @@ def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool
         ),
     ]
     steps = (*(out.Step(title, _NARROW) for title in reversed(titles)), out.Step("NAME", _NARROW), out.Step("KIND", 0))
-    out.print_table((mark, "KIND", "NAME", *titles), shown, steps=steps)
+    out.print_table((mark, "KIND", "NAME", *titles), cells, steps=steps)
     equal = sum(not row.differs for row in rows)
     if equal and not every:
         out.note(f"{equal} equal values are not shown; --all shows them")

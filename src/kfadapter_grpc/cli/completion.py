@@ -70,8 +70,8 @@ def _offers(*before: str) -> Callable[[Callable[..., Iterable[str]]], Callable[[
 
 @_offers()
 def _pipeline_names(client: Client, prefix: str) -> Iterable[str]:
-    found = client.pipelines.list(name_contains=prefix, order_by="name", page_size=_PAGE)
-    return (pipeline.name for pipeline in found.page().items)
+    pipelines = client.pipelines.list(name_contains=prefix, order_by="name", page_size=_PAGE)
+    return (pipeline.name for pipeline in pipelines.page().items)
 
 
 def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -81,14 +81,18 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
 
 @_offers()
 def experiment_names(client: Client, prefix: str) -> Iterable[str]:
-    found = client.experiments.list(name_contains=prefix, order_by="name", page_size=_PAGE)
-    return (experiment.name for experiment in found.page().items)
+    experiments = client.experiments.list(name_contains=prefix, order_by="name", page_size=_PAGE)
+    return (experiment.name for experiment in experiments.page().items)
 
 
 @_offers()
 def recurring_run_names(client: Client, _: str) -> Iterable[str]:
-    found = client.recurring_runs.list(page_size=_PAGE).page().items
-    return (name for recurring_run in found for name in (recurring_run.display_name, recurring_run.recurring_run_id))
+    recurring_runs = client.recurring_runs.list(page_size=_PAGE).page().items
+    return (
+        name
+        for recurring_run in recurring_runs
+        for name in (recurring_run.display_name, recurring_run.recurring_run_id)
+    )
 
 
 @_offers()
@@ -106,8 +110,8 @@ def run_names(client: Client, prefix: str) -> Iterable[str]:
 
 @_offers("pipeline")
 def version_names(client: Client, _: str, pipeline: PipelineRef) -> Iterable[str]:
-    found = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=_PAGE)
-    return (version.name for version in found.page().items)
+    versions = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=_PAGE)
+    return (version.name for version in versions.page().items)
 
 
 @_offers("pipeline")
@@ -145,10 +149,10 @@ def context_names(incomplete: str) -> list[str]:
 def _offered(context: typer.Context, prefix: str, query: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
         with redirect_stderr(io.StringIO()), _options(context).client() as client:
-            found = [name for name in dict.fromkeys(query(client)) if name.startswith(prefix) and _is_harmless(name)]
+            names = [name for name in dict.fromkeys(query(client)) if name.startswith(prefix) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no response in time, no such pipeline: nothing to offer
         return []
-    return [_quoted(name, prefix) for name in found[:MOST]]
+    return [_quoted(name, prefix) for name in names[:MOST]]
 
 
 def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name

@@ -54,15 +54,15 @@ def set_(
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
     values = {option: getattr(options, option) for option in contexts.KEPT}
     absolute = {option: value.expanduser().absolute() for option, value in values.items() if isinstance(value, Path)}
-    made = old.override(values | absolute)
+    context = old.override(values | absolute)
     if source:
-        made = replace(made, source=source, token_file=None)
+        context = replace(context, source=source, token_file=None)
     elif options.token_file:
-        made = replace(made, source=None)
-    if not made.target:
+        context = replace(context, source=None)
+    if not context.target:
         raise typer.BadParameter("a new context needs --target HOST:PORT")
-    contexts.Contexts({**known.contexts, name: made}, known.current).write()
-    out.print_line(f"context {name} is set: {made.target}")
+    contexts.Contexts({**known.contexts, name: context}, known.current).write()
+    out.print_line(f"context {name} is set: {context.target}")
     if name != known.current:
         out.note(f"kfadapter config use {name} makes it the current one; --context {name} uses it once")
     if issuer:
@@ -92,7 +92,7 @@ def list_(*, output: Output = "table") -> None:
     elif not names:
         out.note("no contexts; kfadapter config set NAME --target HOST:PORT creates one")
     else:
-        found = [(name, known.contexts[name]) for name in names]
+        named = [(name, known.contexts[name]) for name in names]
         rows = [
             (
                 "*" if name == known.current else "",
@@ -102,7 +102,7 @@ def list_(*, output: Output = "table") -> None:
                 "yes" if context.tls or context.ca or context.client_certificate or context.server_name else "",
                 contexts.token_source(context),
             )
-            for name, context in found
+            for name, context in named
         ]
         steps = (out.Step("TOKEN", 12), out.Step("TOKEN", 0))
         out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN"), rows, steps=steps)
@@ -117,12 +117,12 @@ def show(
     """Show a context."""
     name, known = name or _used(options), contexts.read()
     known.get(name)
-    shown = _context_row(known, name)
-    if exec_ := shown.pop("exec", None) if output == "table" else None:
-        shown["exec"] = shlex.join([exec_["command"], *exec_.get("args", [])])
-    texts = {key: "yes" if value is True else str(value or "") for key, value in shown.items()}
+    row = _context_row(known, name)
+    if exec_ := row.pop("exec", None) if output == "table" else None:
+        row["exec"] = shlex.join([exec_["command"], *exec_.get("args", [])])
+    texts = {key: "yes" if value is True else str(value or "") for key, value in row.items()}
     fields = [(key.replace("_", " ").capitalize(), text) for key, text in texts.items()]
-    out.print_record(shown, output, name=name, table=lambda: out.print_fields(fields))
+    out.print_record(row, output, name=name, table=lambda: out.print_fields(fields))
 
 
 def current(options: Annotated[ClientOptions, "context"]) -> None:
@@ -157,10 +157,10 @@ def _used(options: ClientOptions) -> str:
 
 
 def _context_row(known: contexts.Contexts, name: str) -> dict[str, Any]:
-    shown = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
-    if env := shown.get("exec", {}).get("env"):
-        shown["exec"] = {**shown["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
-    return shown
+    row = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
+    if env := row.get("exec", {}).get("env"):
+        row["exec"] = {**row["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
+    return row
 
 
 def _source(
@@ -172,8 +172,8 @@ def _source(
     if any(login):
         if command or env:
             raise typer.BadParameter("one of --issuer and --exec gives the token")
-        if made := contexts.try_login(old, *login):
-            return made
+        if login_source := contexts.try_login(old, *login):
+            return login_source
         raise typer.BadParameter("--issuer URL and --client-id ID go together")
     if not (command or env):
         return None

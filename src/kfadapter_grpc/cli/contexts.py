@@ -54,11 +54,11 @@ class Contexts:
         """Returns a context."""
         if name not in self.contexts:
             meant = did_you_mean(name, self.contexts)
-            made = f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT"
+            command = f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT"
             raise CommandError(
                 f"not found: context '{name}'{'.' if meant else ''}{meant}",
                 why=f"{path()} has {', '.join(sorted(self.contexts)) or 'none'}",
-                next_step="kfadapter config list" if self.contexts else made,
+                next_step="kfadapter config list" if self.contexts else command,
                 exit_code=ExitCode.USAGE,
             )
         return self.contexts[name]
@@ -124,17 +124,17 @@ def in_use(options: ClientOptions) -> tuple[str, Context]:
     from kfadapter_grpc.client.client import TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
 
     environment = os.environ
-    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    overrides = {field.name: getattr(options, field.name) for field in fields(options)}
     if not options.context and (options.target or environment.get(TARGET_VARIABLE)):
-        return "", Context().override(given)
+        return "", Context().override(overrides)
     known = read()
     name = options.context or environment.get(CONTEXT_VARIABLE, "") or known.current
     if not name:
-        return "", Context().override(given)
-    found = known.get(name) if options.context else _behind(environment, known.get(name))
+        return "", Context().override(overrides)
+    context = known.get(name) if options.context else _behind(environment, known.get(name))
     if options.token_file:
-        found = replace(found, source=None)
-    return name, found.override(given)
+        context = replace(context, source=None)
+    return name, context.override(overrides)
 
 
 def name_in_use(options: ClientOptions) -> str:
@@ -153,7 +153,7 @@ def usual_target() -> str:
     return ""
 
 
-def _behind(environment: Mapping[str, str], found: Context) -> Context:
+def _behind(environment: Mapping[str, str], context: Context) -> Context:
     """A context without what the environment sets."""
     from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE  # noqa: PLC0415  loads gRPC
 
@@ -161,7 +161,7 @@ def _behind(environment: Mapping[str, str], found: Context) -> Context:
     if environment.get(TOKEN_VARIABLE) or environment.get(TOKEN_FILE_VARIABLE):
         named |= {"token_file", "source"}
     unset = Context()
-    return replace(found, **{name: getattr(unset, name) for name in named})
+    return replace(context, **{name: getattr(unset, name) for name in named})
 
 
 def try_login(old: Context, issuer: str, client_id: str, scope: str) -> Login | None:
@@ -184,36 +184,36 @@ def token_source(context: Context) -> str:
 def to_json(context: Context) -> dict[str, Any]:
     """Returns what a context sets."""
     set_ = {name: getattr(context, name) for name in KEPT if getattr(context, name)}
-    made = {name: str(value) if name in _PATHS else value for name, value in set_.items()}
+    document = {name: str(value) if name in _PATHS else value for name, value in set_.items()}
     source = context.source
     if source is None:
-        return made
+        return document
     if hasattr(source, "issuer"):
-        return made | {name: getattr(source, name) for name in _LOGIN}
+        return document | {name: getattr(source, name) for name in _LOGIN}
     exec_ = {"command": source.command, "args": list(source.args), "env": dict(source.env)}
-    return made | {"exec": {name: value for name, value in exec_.items() if value}}
+    return document | {"exec": {name: value for name, value in exec_.items() if value}}
 
 
-def _from_json(name: str, given: Any) -> Context:  # noqa: ANN401  whatever the file holds
+def _from_json(name: str, document: Any) -> Context:  # noqa: ANN401  whatever the file holds
     try:
-        source = _source(given)
+        source = _source(document)
     except (ValueError, TypeError) as error:
         raise ValueError(f"context '{name}': {error}") from None
-    given = {field: value for field, value in given.items() if field not in {*_LOGIN, "exec"}}
-    for field, value in given.items():
+    document = {field: value for field, value in document.items() if field not in {*_LOGIN, "exec"}}
+    for field, value in document.items():
         if field not in KEPT:
             raise ValueError(f"context '{name}' has '{field}', which is not one of {', '.join(KEPT)}")
         if type(value) is not (bool if field in _FLAGS else str):
             raise ValueError(f"'{field}' of context '{name}' is {'a text' if field in _FLAGS else 'no text'}")
-    options = {option: Path(value) if option in _PATHS else value for option, value in given.items()}
+    options = {option: Path(value) if option in _PATHS else value for option, value in document.items()}
     return Context(source=source).override(options)
 
 
-def _source(given: Mapping[str, Any]) -> TokenSource | None:
+def _source(document: Mapping[str, Any]) -> TokenSource | None:
     """Reads where the token comes from."""
-    login = {name: given[name] for name in _LOGIN if name in given}
-    exec_ = given.get("exec", {})
-    if sum(map(bool, (login, exec_, given.get("token_file")))) > 1:
+    login = {name: document[name] for name in _LOGIN if name in document}
+    exec_ = document.get("exec", {})
+    if sum(map(bool, (login, exec_, document.get("token_file")))) > 1:
         raise ValueError("one of 'issuer', 'exec' and 'token_file' can give the token")
     if not (login or exec_):
         return None

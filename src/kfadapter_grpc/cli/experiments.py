@@ -46,18 +46,18 @@ def list_(
     created = Period(created_after, created_before)
     order = listed.order_by(EXPERIMENTS, order_by)
     with options.client() as client:
-        found = client.experiments.list(
+        experiments = client.experiments.list(
             name_contains=contains, archived=archived, order_by=order, page_size=created.page_size(limit)
         )
-        listed.print(created.select(found, newest_first=not order), EXPERIMENTS, limit=limit)
+        listed.print(created.select(experiments, newest_first=not order), EXPERIMENTS, limit=limit)
 
 
 def show(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Show an experiment."""
     with options.client() as client:
         ref = experiment_reference(client, experiment)
-        found = client.experiments.get(ref.name, experiment_id=ref.experiment_id)
-    _print(found, output)
+        result = client.experiments.get(ref.name, experiment_id=ref.experiment_id)
+    _print(result, output)
 
 
 def create(
@@ -72,23 +72,23 @@ def create(
 ) -> None:
     """Create an experiment."""
     with options.client() as client:
-        made = client.experiments.create(name, description=description, allow_existing=allow_existing)
-    _print(made, output)
+        created = client.experiments.create(name, description=description, allow_existing=allow_existing)
+    _print(created, output)
 
 
 def archive(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Archive an experiment and its runs."""
     with options.client() as client:
-        found = client.experiments.archive(experiment_id(client, experiment))
-    out.print_change(found, output, name=found.name, done=f"archived the experiment {found.name} and its runs")
+        archived = client.experiments.archive(experiment_id(client, experiment))
+    out.print_change(archived, output, name=archived.name, done=f"archived the experiment {archived.name} and its runs")
 
 
 def unarchive(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
-        found = client.experiments.unarchive(experiment_id(client, experiment))
-    done = f"unarchived the experiment {found.name}; its runs stay archived"
-    out.print_change(found, output, name=found.name, done=done)
+        unarchived = client.experiments.unarchive(experiment_id(client, experiment))
+    done = f"unarchived the experiment {unarchived.name}; its runs stay archived"
+    out.print_change(unarchived, output, name=unarchived.name, done=done)
 
 
 def delete(
@@ -125,17 +125,17 @@ experiments = group(
 )
 
 
-def _print(found: Experiment, style: opt.Format) -> None:
-    out.print_record(found, style, name=found.name, table=lambda: out.print_fields(_fields(found)))
+def _print(experiment: Experiment, style: opt.Format) -> None:
+    out.print_record(experiment, style, name=experiment.name, table=lambda: out.print_fields(_fields(experiment)))
 
 
-def _fields(found: Experiment) -> list[tuple[str, str]]:
+def _fields(experiment: Experiment) -> list[tuple[str, str]]:
     return [
-        ("Name", found.name),
-        ("Id", found.experiment_id),
-        ("Namespace", found.namespace),
-        ("Description", found.description),
-        ("Created", shown_time(found.created_at)),
-        ("Last run", shown_time(found.last_run_created_at)),
-        ("Archived", "yes" if found.storage_state is StorageState.ARCHIVED else ""),
+        ("Name", experiment.name),
+        ("Id", experiment.experiment_id),
+        ("Namespace", experiment.namespace),
+        ("Description", experiment.description),
+        ("Created", shown_time(experiment.created_at)),
+        ("Last run", shown_time(experiment.last_run_created_at)),
+        ("Archived", "yes" if experiment.storage_state is StorageState.ARCHIVED else ""),
     ]

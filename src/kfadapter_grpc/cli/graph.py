@@ -75,14 +75,14 @@ def _run_graph(
     client: "Client", run: str
 ) -> tuple[SpecSummary | None, tuple[str, str], Mapping[tuple[str, ...], Merged]]:
     """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
-    found = client.runs.get(run_id(client, run))
-    outcomes = merged_tasks(found)
-    version = client.pipelines.try_version_of(found)
+    record = client.runs.get(run_id(client, run))
+    outcomes = merged_tasks(record)
+    version = client.pipelines.try_version_of(record)
     if version and version.spec and version.spec.tasks:
         return version.spec, ("version", version.name), outcomes
     why = "its version has no known tasks" if version else "the run was started from a file, or its version was deleted"
     out.note(f"{why}, so its own tasks are drawn; they are connected where one takes an output of another")
-    return SpecSummary(tasks=folded_tasks(found)), ("run", found.display_name), outcomes
+    return SpecSummary(tasks=folded_tasks(record)), ("run", record.display_name), outcomes
 
 
 def _width() -> int:

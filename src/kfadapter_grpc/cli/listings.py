@@ -45,7 +45,7 @@ class Column(Generic[T]):
     Attributes:
         key: Its title in CSV, and its name in `--columns` and `--sort`: the field of the record.
         value: Returns the value of a record; the field by default.
-        shown: Formats the value in tables; by its type by default.
+        format: Formats the value in tables; by its type by default.
         wide: Whether plain tables omit it.
         if_any: Whether tables omit it if all of its cells are empty.
         cut: Whether its text is cut where the table is too wide; otherwise it is wrapped.
@@ -55,7 +55,7 @@ class Column(Generic[T]):
     title: str
     key: str
     value: Callable[[T], object] | None = None
-    shown: Callable[[T], str] | None = None
+    format: Callable[[T], str] | None = None
     wide: bool = False
     if_any: bool = False
     cut: bool = False
@@ -66,8 +66,8 @@ class Column(Generic[T]):
 
     def cell(self, record: T, now: datetime, *, wide: bool) -> str:
         """Returns the cell of a table; times are relative to now unless it is wide."""
-        if self.shown:
-            return self.shown(record)
+        if self.format:
+            return self.format(record)
         value = self.of(record)
         if isinstance(value, datetime):
             return shown_time(value) if wide else shown_age(value, now)
@@ -144,20 +144,20 @@ class ListOptions:
     def print(self, records: Iterable[T], table: Table[T], *, limit: int = 0) -> None:
         """Prints records, at most `limit` unless it is 0; names are printed as they arrive."""
         chosen = [table.column(name) for name in self.columns.split(",") if name.strip()]
-        found: Iterable[T] = islice(records, limit or None)
+        listed: Iterable[T] = islice(records, limit or None)
         if self.sort and (column := table.column(self._sorted_by)).key not in table.orders:
-            found = _sorted(found, column, descending=self._descends)
+            listed = _sorted(listed, column, descending=self._descends)
         if chosen and self.output not in TABULAR:
             raise typer.BadParameter("--columns is for -o table, wide and csv")
         if self.output == "name":
-            out.print_names(map(table.name, found))
+            out.print_names(map(table.name, listed))
         elif self.output == "csv":
-            _print_csv(found, chosen or table.columns)
+            _print_csv(listed, chosen or table.columns)
         elif self.output in ("json", "yaml"):
             from kfadapter_grpc.codec import to_listed_json
 
-            out.print_document([(table.document or to_listed_json)(record) for record in found], self.output)
-        elif known := list(found):
+            out.print_document([(table.document or to_listed_json)(record) for record in listed], self.output)
+        elif known := list(listed):
             print_rows(known, table, chosen, wide=self.output == "wide")
         else:
             out.note(f"no {table.what}")
@@ -170,13 +170,13 @@ def print_rows(records: Sequence[T], table: Table[T], chosen: Sequence[Column[T]
         one.title: (one, [one.cell(record, now, wide=wide) for record in records])
         for one in chosen or [column for column in table.columns if wide or not column.wide]
     }
-    shown = {title: column for title, (one, column) in cells.items() if chosen or not one.if_any or any(column)}
+    visible = {title: column for title, (one, column) in cells.items() if chosen or not one.if_any or any(column)}
     out.print_table(
-        list(shown),
-        list(zip(*shown.values(), strict=True)),
-        steps=() if wide else [step for step in table.steps if step.title in shown],
-        cut=[title for title in shown if cells[title][0].cut],
-        ids=() if wide else [title for title in shown if cells[title][0].is_id],
+        list(visible),
+        list(zip(*visible.values(), strict=True)),
+        steps=() if wide else [step for step in table.steps if step.title in visible],
+        cut=[title for title in visible if cells[title][0].cut],
+        ids=() if wide else [title for title in visible if cells[title][0].is_id],
     )
 
 

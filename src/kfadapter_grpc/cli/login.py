@@ -43,8 +43,8 @@ def login(
 
     name, known = _context(options), contexts.read()
     old = known.get(name)
-    made = contexts.try_login(old, issuer, client_id, scope)
-    if made is None:
+    issuer_login = contexts.try_login(old, issuer, client_id, scope)
+    if issuer_login is None:
         raise CommandError(
             f"context {name} names no issuer to log in at",
             why="--issuer and --client-id are missing, here and in the context; the adapter's operator has both",
@@ -52,14 +52,14 @@ def login(
             exit_code=ExitCode.USAGE,
         )
     try:
-        tokens = made.log_in(_show)
+        tokens = issuer_login.log_in(_show)
     except OAuthError as error:
-        raise _failed(made, error) from None
-    if made != old.source:
-        changed = replace(old, source=made, token_file=None)
+        raise _failed(issuer_login, error) from None
+    if issuer_login != old.source:
+        changed = replace(old, source=issuer_login, token_file=None)
         contexts.Contexts({**known.contexts, name: changed}, known.current).write()
     user = f" as {tokens.user}" if tokens.user else ""
-    out.print_line(f"logged in at {made.issuer}{user}, for context {name}")
+    out.print_line(f"logged in at {issuer_login.issuer}{user}, for context {name}")
     if not tokens.refresh_token and tokens.expires_at is not None:
         until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tokens.expires_at))
         out.note(f"until {until}: the issuer gave no refresh token, so log in again then")
@@ -118,17 +118,17 @@ def _show(device: "Device") -> None:
     out.note(f"waiting, at most {device.seconds / 60:.0f} min; Ctrl-C cancels")
 
 
-def _failed(made: "Login", error: "OAuthError") -> CommandError:
+def _failed(login: "Login", error: "OAuthError") -> CommandError:
     if error.passing:
         return CommandError(
-            f"cannot connect to the issuer {made.issuer}",
+            f"cannot connect to the issuer {login.issuer}",
             why=str(error),
             next_step=again(words="in a moment; for a CA of your own, SSL_CERT_FILE names its certificate"),
             exit_code=ExitCode.CANNOT_CONNECT,
         )
     what = {"access_denied": "the login was denied", "expired_token": "the code was not entered in time"}
     return CommandError(
-        what.get(error.code, f"cannot log in at {made.issuer}"),
+        what.get(error.code, f"cannot log in at {login.issuer}"),
         why=str(error),
         next_step=again(words="gets a new code") if error.code in what else "check --issuer, --client-id and --scope",
         exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
@@ -138,21 +138,21 @@ def _failed(made: "Login", error: "OAuthError") -> CommandError:
 def whoami(options: ClientOptions, *, output: Output = "table") -> None:
     """Show who the adapter takes you for, and your roles."""
     with options.client() as client:
-        found = client.identity.who_am_i()
-    out.print_record(found, output, name=found.name, table=lambda: out.print_fields(_fields(found)))
+        identity = client.identity.who_am_i()
+    out.print_record(identity, output, name=identity.name, table=lambda: out.print_fields(_fields(identity)))
 
 
-def _fields(found: WhoAmI) -> list[tuple[str, str]]:
+def _fields(identity: WhoAmI) -> list[tuple[str, str]]:
     where = {"*": "all namespaces", "": "what has no namespace"}
-    roles = [f"{grant.role.value} in {where.get(grant.namespace, grant.namespace)}" for grant in found.grants]
+    roles = [f"{grant.role.value} in {where.get(grant.namespace, grant.namespace)}" for grant in identity.grants]
     return [
-        ("Name", found.name),
-        ("Authentication", "none: everyone may call" if found.way is Way.NONE else found.way.value),
-        ("Issuer", found.issuer),
-        ("Subject", found.subject),
-        ("Groups", "\n".join(found.groups)),
-        ("Certificate", "\n".join(found.certificate_names)),
+        ("Name", identity.name),
+        ("Authentication", "none: everyone may call" if identity.way is Way.NONE else identity.way.value),
+        ("Issuer", identity.issuer),
+        ("Subject", identity.subject),
+        ("Groups", "\n".join(identity.groups)),
+        ("Certificate", "\n".join(identity.certificate_names)),
         ("Roles", "\n".join(roles) or "none"),
-        ("User of KFP", found.kfp_user),
-        ("Version of KFP", found.kfp_version),
+        ("User of KFP", identity.kfp_user),
+        ("Version of KFP", identity.kfp_version),
     ]

@@ -90,11 +90,11 @@ def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
 
 def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
     """Writes a log line by line; control characters are escaped on a terminal, and unchanged in a pipe."""
-    shown = printable if stream.isatty() else str
+    escape = printable if stream.isatty() else str
     before = f"{task} | " if task else ""
     for line in _lines(chunks):
         text = line.decode("utf-8", "replace")
-        stream.write(f"{before}{shown(text)}\n")
+        stream.write(f"{before}{escape(text)}\n")
         stream.flush()
 
 

@@ -149,9 +149,9 @@ class ClientOptions:
             parameter.annotation.__metadata__[0].hidden = parameter.name not in visible
         return parameters
 
-    def override(self, given: Mapping[str, object]) -> "Self":
-        """Replaces those in `given`, by name; ignores other names."""
-        return replace(self, **{name: given[name] for name in self.names() if given.get(name)})  # type: ignore[arg-type]
+    def override(self, values: Mapping[str, object]) -> "Self":
+        """Replaces those in `values`, by name; ignores other names."""
+        return replace(self, **{name: values[name] for name in self.names() if values.get(name)})  # type: ignore[arg-type]
 
     def words(self) -> Iterator[str]:
         """Returns the options about security as typed."""
@@ -163,8 +163,8 @@ class ClientOptions:
                     yield str(value)
 
     def check_target(self) -> None:
-        found = _ADDRESS.fullmatch(self.target) if self.target else None
-        if self.target and (found is None or not 0 < int(found["port"] or 1) <= _MAX_PORT):
+        address = _ADDRESS.fullmatch(self.target) if self.target else None
+        if self.target and (address is None or not 0 < int(address["port"] or 1) <= _MAX_PORT):
             raise typer.BadParameter(
                 f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
             )
@@ -176,12 +176,12 @@ class ClientOptions:
 
         self.check_target()
         _, used = in_use(self)
-        given = {variable(option): str(getattr(used, option)) for option in SECURITY if getattr(used, option)}
+        variables = {variable(option): str(getattr(used, option)) for option in SECURITY if getattr(used, option)}
         return Client(
             used.target,
             timeout=used.timeout,
             namespace=used.namespace,
-            tls=Tls.try_from_environment({**os.environ, **given}),
+            tls=Tls.try_from_environment({**os.environ, **variables}),
             token=used.source,
             token_file=used.token_file,
             insecure_token=used.insecure_token or None,
@@ -211,8 +211,8 @@ _REFERENCES = "its name, its id or the beginning of it"
 
 def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as `typer.Option`
     """An option for the order of a list."""
-    shown = f": '{example} desc'" if example else ""
-    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; append desc for descending order{shown}.")
+    suffix = f": '{example} desc'" if example else ""
+    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; append desc for descending order{suffix}.")
 
 
 def argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401

@@ -111,9 +111,9 @@ def print_line(text: str) -> None:
 
 def print_names(names: Iterable[str]) -> None:
     """Prints one name per line, as soon as it is known; unescaped if stdout is not a terminal."""
-    shown = printable if sys.stdout.isatty() else str
+    escape = printable if sys.stdout.isatty() else str
     for name in names:
-        sys.stdout.write(shown(name) + "\n")
+        sys.stdout.write(escape(name) + "\n")
 
 
 @contextmanager
@@ -174,11 +174,11 @@ def print_table(
         [cell[:SHORT_ID] if title in ids else cell for title, cell in zip(head, row, strict=True)] for row in cells
     ]
     width, omitted = console(sys.stdout).width, cell_len(mark())
-    for shown, shrink in ((cells, ()), (short, steps)):
-        columns = zip(head, *shown, strict=True)
+    for texts, shrink in ((cells, ()), (short, steps)):
+        columns = zip(head, *texts, strict=True)
         natural = {title: max(map(cell_len, (title, *column))) for title, *column in columns}
         if widths := try_fit(natural, shrink, width, omitted):
-            _print_columns(widths, shown, cut)
+            _print_columns(widths, texts, cut)
             return
     for number, row in enumerate(cells):
         if number:
@@ -193,15 +193,15 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
     from kfadapter_grpc.graph.model import end_cut
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
-    shown = {title: width for title, width in widths.items() if width}
-    for title, width in shown.items():
+    visible = {title: width for title, width in widths.items() if width}
+    for title, width in visible.items():
         table.add_column(title, overflow="fold", width=width)
-    left_out = any(cell for row in rows for title, cell in zip(widths, row, strict=True) if title not in shown)
+    left_out = any(cell for row in rows for title, cell in zip(widths, row, strict=True) if title not in visible)
     if left_out:
         table.add_column(mark(), no_wrap=True)
     for row in rows:
-        cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
-        table.add_row(*(Text(end_cut(cell, shown[title], mark()) if title in cut else cell) for title, cell in cells))
+        cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in visible]
+        table.add_row(*(Text(end_cut(cell, visible[title], mark()) if title in cut else cell) for title, cell in cells))
     _print(table)
 
 
@@ -251,10 +251,10 @@ def try_fit(natural: dict[str, int], steps: Sequence[Step], available: int, mark
 
 
 def _total(widths: dict[str, int], mark: int) -> int:
-    shown = [width for width in widths.values() if width]
-    if len(shown) < len(widths):
-        shown.append(mark)
-    return sum(shown) + GAP * (len(shown) - 1)
+    visible = [width for width in widths.values() if width]
+    if len(visible) < len(widths):
+        visible.append(mark)
+    return sum(visible) + GAP * (len(visible) - 1)
 
 
 def is_interactive() -> bool:

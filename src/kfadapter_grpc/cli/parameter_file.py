@@ -91,10 +91,10 @@ def _integer(text: str) -> int:
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> Mapping[str, Json]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError
-    return made
+    return mapping
 
 
 _JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse_constant)
@@ -132,8 +132,8 @@ class _Yaml(yaml.SafeLoader):
                 raise ValueError
             return float(node.value) if node.tag.endswith("float") else _integer(node.value)
         except ValueError:
-            shown = node.value[:_SHOWN_DIGITS]
-            fault = f"{shown} is a number that JSON does not keep exactly; put it into quotes to send it as text"
+            digits = node.value[:_SHOWN_DIGITS]
+            fault = f"{digits} is a number that JSON does not keep exactly; put it into quotes to send it as text"
             raise yaml.MarkedYAMLError(problem=fault, problem_mark=node.start_mark) from None
 
 

@@ -84,8 +84,8 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
     """Yields the files to upload: the named file, or for a `.py` what its pipelines compile to in `seconds`."""
     check_readable(path)
     if path.suffix == ".py":
-        with compiled(path, function, seconds) as made:
-            yield made
+        with compiled(path, function, seconds) as files:
+            yield files
     elif function:
         raise CommandError(
             "--function is for .py files only",

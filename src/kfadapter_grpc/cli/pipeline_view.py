@@ -33,7 +33,7 @@ PIPELINES: Table[Pipeline] = Table(
         Column("NAME", "name"),
         Column("ID", "pipeline_id", is_id=True),
         Column("CREATED", "created_at"),
-        Column("TAGS", "tags", shown=lambda pipeline: format_tags(pipeline.tags), wide=True, if_any=True),
+        Column("TAGS", "tags", format=lambda pipeline: format_tags(pipeline.tags), wide=True, if_any=True),
         Column("DESCRIPTION", "description", cut=True),
     ),
     NAME_STEPS,

@@ -50,11 +50,11 @@ def get(
             one = find_version(client, ref, version)
             out.print_record(one, output, name=one.name, table=lambda: view.print_version(one, ref.name))
             return
-        found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
-        newest = () if output == "name" else _newest(client, found)
-    shown = to_json(found) | {"versions": [to_listed_json(each) for each in newest]}
-    every = Invocation(pipeline=found.name, options=options).format(other("versions", PIPELINE))
-    out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
+        record = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        newest = () if output == "name" else _newest(client, record)
+    document = to_json(record) | {"versions": [to_listed_json(each) for each in newest]}
+    every = Invocation(pipeline=record.name, options=options).format(other("versions", PIPELINE))
+    out.print_record(document, output, name=record.name, table=lambda: view.print_pipeline(record, newest, every))
 
 
 def _newest(client: "Client", pipeline: Pipeline) -> Sequence[PipelineVersion]:
@@ -79,16 +79,16 @@ def list_(
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.pipeline_view import PIPELINES
 
-    created, wanted = Period(created_after, created_before), tags(tag)
+    created, required_tags = Period(created_after, created_before), tags(tag)
     with options.client() as client:
-        found = client.pipelines.list(
+        pipelines = client.pipelines.list(
             name_contains=contains,
             created_after=created.after,
-            tags=wanted,
+            tags=required_tags,
             order_by=listed.order_by(PIPELINES, order_by),
             page_size=created.page_size(limit),
         )
-        listed.print(created.select(found), PIPELINES, limit=limit)
+        listed.print(created.select(pipelines), PIPELINES, limit=limit)
 
 
 def update(
@@ -120,8 +120,8 @@ def update(
         get: _Get = partial(calls.get, view=View.BASIC) if version is None else calls.get_version
         change: _Get = calls.update if version is None else calls.update_version
         kept = get(ref.name, **which).tags if added or removed else {}
-        wanted = {key: value for key, value in kept.items() if key not in removed} | added
-        changed = change(ref.name, **which, display_name=display_name, tags=wanted if added or removed else None)
+        new_tags = {key: value for key, value in kept.items() if key not in removed} | added
+        changed = change(ref.name, **which, display_name=display_name, tags=new_tags if added or removed else None)
     fields = [
         ("Pipeline" if version is None else "Version", changed.name),
         ("Display name", changed.display_name),
@@ -211,10 +211,10 @@ def list_versions(
     created, order = Period(created_after, created_before), listed.order_by(VERSIONS, order_by)
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
-        found = client.pipelines.list_versions(
+        versions = client.pipelines.list_versions(
             ref.name, pipeline_id=ref.pipeline_id, order_by=order, page_size=created.page_size(limit)
         )
-        listed.print(created.select(found, newest_first=not order), VERSIONS, limit=limit)
+        listed.print(created.select(versions, newest_first=not order), VERSIONS, limit=limit)
 
 
 def diff(

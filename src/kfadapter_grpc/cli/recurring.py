@@ -54,13 +54,13 @@ def list_(
     order = listed.order_by(table, order_by)
     with options.client() as client:
         ref = experiment_reference(client, experiment)
-        found = client.recurring_runs.list(
+        recurring_runs = client.recurring_runs.list(
             experiment_name=ref.name,
             experiment_id=ref.experiment_id,
             order_by=order,
             page_size=created.page_size(limit),
         )
-        recurring = list(islice(created.select(found, newest_first=not order), limit or None))
+        recurring = list(islice(created.select(recurring_runs, newest_first=not order), limit or None))
         if listed.output in TABULAR or listed.sort:
             last_runs |= _last_runs(client, recurring)
         listed.print(recurring, table)
@@ -98,14 +98,14 @@ def create(
     parameters = how.parsed()
     with options.client() as client:
         in_experiment = experiment_reference(client, how.experiment)
-        found = how.version_of(client, pipeline, options.timeout)
-        made = client.recurring_runs.create(
+        version = how.version_of(client, pipeline, options.timeout)
+        created = client.recurring_runs.create(
             schedule=schedule,
-            pipeline_id=found.pipeline_id,
-            pipeline_version_id=found.pipeline_version_id,
+            pipeline_id=version.pipeline_id,
+            pipeline_version_id=version.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id,
-            parameters=parameters(found),
+            parameters=parameters(version),
             display_name=how.display_name,
             description=how.description,
             max_concurrency=max_concurrency,
@@ -113,23 +113,23 @@ def create(
             enabled=not disabled,
             service_account=how.service_account,
         )
-        _print(client, made, output)
+        _print(client, created, output)
 
 
 def enable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
     """Enable a recurring run."""
     with options.client() as client:
-        found = client.recurring_runs.enable(recurring_run_id(client, recurring_run))
-    done = f"enabled the recurring run '{found.display_name}'"
-    out.print_change(found, output, name=found.recurring_run_id, done=done)
+        enabled = client.recurring_runs.enable(recurring_run_id(client, recurring_run))
+    done = f"enabled the recurring run '{enabled.display_name}'"
+    out.print_change(enabled, output, name=enabled.recurring_run_id, done=done)
 
 
 def disable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
     """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
-        found = client.recurring_runs.disable(recurring_run_id(client, recurring_run))
-    done = f"disabled the recurring run '{found.display_name}'"
-    out.print_change(found, output, name=found.recurring_run_id, done=done)
+        disabled = client.recurring_runs.disable(recurring_run_id(client, recurring_run))
+    done = f"disabled the recurring run '{disabled.display_name}'"
+    out.print_change(disabled, output, name=disabled.recurring_run_id, done=done)
 
 
 def delete(
@@ -160,39 +160,44 @@ recurring = group(
 )
 
 
-def _print(client: "Client", found: RecurringRun, style: opt.Format) -> None:
-    name = found.recurring_run_id
-    out.print_record(found, style, name=name, table=lambda: out.print_fields(_fields(client, found)))
+def _print(client: "Client", recurring_run: RecurringRun, style: opt.Format) -> None:
+    name = recurring_run.recurring_run_id
+    out.print_record(recurring_run, style, name=name, table=lambda: out.print_fields(_fields(client, recurring_run)))
 
 
-def _fields(client: "Client", found: RecurringRun) -> list[tuple[str, str]]:
+def _fields(client: "Client", recurring_run: RecurringRun) -> list[tuple[str, str]]:
     from kfadapter_grpc.cli.run_view import shown_value
 
     def version_name(which: str) -> str:
-        return client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
+        return client.pipelines.get_version(pipeline_id=recurring_run.pipeline_id, pipeline_version_id=which).name
 
-    starts, last = found.schedule, _last_run(client, found)
+    starts, last = recurring_run.schedule, _last_run(client, recurring_run)
     return [
-        ("Name", found.display_name),
-        ("Id", found.recurring_run_id),
-        ("State", _state(found)),
+        ("Name", recurring_run.display_name),
+        ("Id", recurring_run.recurring_run_id),
+        ("State", _state(recurring_run)),
         ("Schedule", format_schedule(starts)),
         ("From", shown_time(starts.start_at) if starts else ""),
         ("Until", shown_time(starts.end_at) if starts else ""),
         ("Last", f"{shown_time(last.scheduled_at)}  {last.state.name}  {last.display_name}" if last else ""),
-        ("Next (computed)", shown_time(found.next_start(last.scheduled_at if last else None))),
-        ("At once", str(found.max_concurrency)),
-        ("Catches up", "yes" if found.catch_up else "no"),
+        ("Next (computed)", shown_time(recurring_run.next_start(last.scheduled_at if last else None))),
+        ("At once", str(recurring_run.max_concurrency)),
+        ("Catches up", "yes" if recurring_run.catch_up else "no"),
         (
             "Pipeline",
-            _named(found.pipeline_id, lambda which: client.pipelines.get(pipeline_id=which, view=View.BASIC).name),
+            _named(
+                recurring_run.pipeline_id, lambda which: client.pipelines.get(pipeline_id=which, view=View.BASIC).name
+            ),
         ),
-        ("Version", _named(found.pipeline_version_id, version_name) or "the latest at each start"),
-        ("Experiment", _named(found.experiment_id, lambda which: client.experiments.get(experiment_id=which).name)),
-        ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in found.parameters.items())),
-        ("Description", found.description),
-        ("Created", shown_time(found.created_at)),
-        ("Error", found.error),
+        ("Version", _named(recurring_run.pipeline_version_id, version_name) or "the latest at each start"),
+        (
+            "Experiment",
+            _named(recurring_run.experiment_id, lambda which: client.experiments.get(experiment_id=which).name),
+        ),
+        ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in recurring_run.parameters.items())),
+        ("Description", recurring_run.description),
+        ("Created", shown_time(recurring_run.created_at)),
+        ("Error", recurring_run.error),
     ]
 
 
@@ -204,10 +209,10 @@ def _named(which: str, name_of: Callable[[str], str]) -> str:
         return which
 
 
-def _last_run(client: "Client", found: RecurringRun) -> Run | None:
+def _last_run(client: "Client", recurring_run: RecurringRun) -> Run | None:
     """The newest of its runs; None if it has none, or if they cannot be listed."""
     try:
-        return next(iter(client.runs.list(recurring_run_id=found.recurring_run_id, page_size=1)), None)
+        return next(iter(client.runs.list(recurring_run_id=recurring_run.recurring_run_id, page_size=1)), None)
     except AdapterError:
         return None
 
@@ -217,8 +222,8 @@ def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str,
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = pool.map(lambda item: _last_run(client, item), recurring)
-        return dict(zip((item.recurring_run_id for item in recurring), found, strict=True))
+        runs = pool.map(lambda item: _last_run(client, item), recurring)
+        return dict(zip((item.recurring_run_id for item in recurring), runs, strict=True))
 
 
 def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
@@ -255,7 +260,7 @@ def format_schedule(starts: Schedule | None) -> str:
     return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"
 
 
-def _state(found: RecurringRun) -> str:
-    if found.ended:
+def _state(recurring_run: RecurringRun) -> str:
+    if recurring_run.ended:
         return "ended"
-    return "enabled" if found.enabled else "disabled"
+    return "enabled" if recurring_run.enabled else "disabled"

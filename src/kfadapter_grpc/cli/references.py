@@ -91,10 +91,10 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
         return text
     for is_archived in (archived, not archived):
         named = client.runs.list(display_name_contains=text, archived=is_archived, page_size=PAGE)
-        if found := _by_name(text, "runs", named) or _by_beginning(
+        if which := _by_name(text, "runs", named) or _by_beginning(
             text, "runs", client.runs.list(archived=is_archived, page_size=PAGE)
         ):
-            return found
+            return which
     if RUN_ID.fullmatch(text):  # KFP accepts ids that are no UUIDs
         return text
     if allow_missing:
@@ -131,8 +131,8 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
         with suppress(errors.PipelineNotFoundError):
             client.pipelines.get(text, view=View.BASIC)
             return reference
-    found = _by_beginning(text, "pipelines", client.pipelines.list(page_size=PAGE))
-    return PipelineRef(pipeline_id=found) if found else reference
+    which = _by_beginning(text, "pipelines", client.pipelines.list(page_size=PAGE))
+    return PipelineRef(pipeline_id=which) if which else reference
 
 
 def pipeline_id(client: Client, text: str) -> str:
@@ -160,10 +160,10 @@ def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> Pip
         )
     except errors.VersionNotFoundError:
         newest = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=PAGE)
-        found = _by_beginning(text or "", "versions", newest)
-        if not found:
+        version_id = _by_beginning(text or "", "versions", newest)
+        if not version_id:
             raise
-        return client.pipelines.get_version(**of, pipeline_version_id=found)
+        return client.pipelines.get_version(**of, pipeline_version_id=version_id)
 
 
 def _parse_version(text: str | None) -> VersionRef:
@@ -185,8 +185,8 @@ def experiment_reference(client: Client, text: str) -> ExperimentRef:
             return ExperimentRef(name=text)
         for is_archived in (False, True):
             newest = client.experiments.list(archived=is_archived, page_size=PAGE)
-            if found := _by_beginning(text, "experiments", newest):
-                return ExperimentRef(experiment_id=found)
+            if which := _by_beginning(text, "experiments", newest):
+                return ExperimentRef(experiment_id=which)
     return ExperimentRef(name=text)
 
 
@@ -201,10 +201,10 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
     if _UUID.fullmatch(text):
         return text
     newest = [*islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)]
-    found = _by_name(text, "recurring runs", newest) or _by_beginning(text, "recurring runs", newest)
-    if not found and not allow_missing:
+    which = _by_name(text, "recurring runs", newest) or _by_beginning(text, "recurring runs", newest)
+    if not which and not allow_missing:
         raise errors.RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
-    return found
+    return which
 
 
 # --- similar names --------------------------------------------------------------------------------------------------
@@ -222,10 +222,10 @@ def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> s
         errors.ExperimentNotFoundError: ("experiments", client.experiments.list),
         errors.RecurringRunNotFoundError: ("recurring runs", client.recurring_runs.list),
     }
-    text, found = error.resource_name, lists.get(type(error))
-    if not found or not text or _UUID.fullmatch(text):
+    text, listing = error.resource_name, lists.get(type(error))
+    if not listing or not text or _UUID.fullmatch(text):
         return ""
-    what, newest = found
+    what, newest = listing
     if what == "versions":
         ref = pipeline_reference(client, pipeline)
         newest = partial(newest, ref.name, pipeline_id=ref.pipeline_id)
@@ -250,25 +250,25 @@ def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Can
     """Returns the id of the only candidate that matches; empty if none does."""
     every = candidates(what, newest)
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
-    found = list({candidate.id: candidate for candidate in islice(every, SEARCHED) if matches(candidate)}.values())
-    if not found and next(every, None):
+    matching = list({candidate.id: candidate for candidate in islice(every, SEARCHED) if matches(candidate)}.values())
+    if not matching and next(every, None):
         out.note(f"'{text}' was searched among the newest {SEARCHED} {what} only; there are more")
-    if len(found) > 1:
+    if len(matching) > 1:
         raise CommandError(
-            f"'{text}' is ambiguous: {len(found)} {what} match",
-            why="AMBIGUOUS_NAME\n" + "\n".join(_candidate_lines(found)),
+            f"'{text}' is ambiguous: {len(matching)} {what} match",
+            why="AMBIGUOUS_NAME\n" + "\n".join(_candidate_lines(matching)),
             next_step="the same command with an id, or with as many of its first characters as make it unique",
         )
-    return found[0].id if found else ""
+    return matching[0].id if matching else ""
 
 
-def _candidate_lines(found: list[Candidate]) -> Iterator[str]:
+def _candidate_lines(matching: list[Candidate]) -> Iterator[str]:
     """Yields a line for each candidate, with as much of its id as makes it unique."""
     from rich.cells import cell_len  # noqa: PLC0415  the help does not need it
 
     now = datetime.now(timezone.utc)
     length = next(
-        (size for size in range(8, 36) if len({candidate.id[:size] for candidate in found}) == len(found)), None
+        (size for size in range(8, 36) if len({candidate.id[:size] for candidate in matching}) == len(matching)), None
     )
     rows = [
         (
@@ -277,11 +277,11 @@ def _candidate_lines(found: list[Candidate]) -> Iterator[str]:
             candidate.state,
             shown_age(candidate.created_at, now) if candidate.created_at else "",
         )
-        for candidate in found[:_SHOWN]
+        for candidate in matching[:_SHOWN]
     ]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True) if width)
         yield "  ".join(cells).rstrip()
-    if len(found) > _SHOWN:
-        yield f"and {len(found) - _SHOWN} more"
+    if len(matching) > _SHOWN:
+        yield f"and {len(matching) - _SHOWN} more"

@@ -88,8 +88,8 @@ class Start:
             name = files[0].name
             remember(pipeline=name)
             receipt = send(client, files[0].path, name, if_exists=IfExists.SKIP_IF_SAME)
-        made = f"uploaded {name}, version {receipt.version.name} (new)"
-        out.note(made if receipt.version_created else already_stored(client, receipt))
+        uploaded = f"uploaded {name}, version {receipt.version.name} (new)"
+        out.note(uploaded if receipt.version_created else already_stored(client, receipt))
         return client.pipelines.get_version(
             pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
         )
@@ -124,15 +124,15 @@ def run(
         in_experiment = experiment_reference(client, start.experiment)
         if like:
             old = client.runs.get(run_id(client, like), view=View.BASIC)
-            found = _version_of(client, old, start.version)
+            found_version = _version_of(client, old, start.version)
         else:
             old = Run(run_id="")
-            found = start.version_of(client, pipeline, options.timeout)
-        own = parameters(found)
+            found_version = start.version_of(client, pipeline, options.timeout)
+        own = parameters(found_version)
         _check_repeatable(old, own)
         started = client.runs.create(
-            pipeline_id=found.pipeline_id,
-            pipeline_version_id=found.pipeline_version_id,
+            pipeline_id=found_version.pipeline_id,
+            pipeline_version_id=found_version.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id if start.experiment else old.experiment_id,
             create_experiment=create_experiment,

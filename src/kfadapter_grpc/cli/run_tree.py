@@ -105,7 +105,7 @@ def task_lines(
     rows: Sequence[Row],
     now: datetime,
     marks: Marks,
-    shown: Callable[[str], str] = str,
+    encode: Callable[[str], str] = str,
     *,
     width: int = 0,
     unfolds: bool = False,
@@ -113,19 +113,19 @@ def task_lines(
 ) -> Iterator[Line]:
     """Yields the tasks, nested ones below their groups, each with its state, its time until `now`, and why it failed.
 
-    `shown` returns a text as the output will show it. The `width` limits that of names; 0: unlimited. All groups are
+    `encode` returns a text as the output will show it. The `width` limits that of names; 0: unlimited. All groups are
     unfolded, or only where one failed or hangs. `tails` has the last line of the logs of tasks, by their id.
     """
     placed = list(_placed(rows, 0, unfolds=unfolds))
     longest = _longest_name(width)
-    names = [shown(_INDENT * depth + cut(one_line(row.name), longest, marks)) for depth, row, _ in placed]
+    names = [encode(_INDENT * depth + cut(one_line(row.name), longest, marks)) for depth, row, _ in placed]
     widest = max(map(cell_len, names), default=0)
     for (depth, row, hidden), name in zip(placed, names, strict=True):
         mark = HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
         words = [f"{mark} {set_cell_size(name, widest)}", *_words(row, now, marks)]
-        yield Line(shown(_GAP.join(words).rstrip()), _rank(row), row.state)
+        yield Line(encode(_GAP.join(words).rstrip()), _rank(row), row.state)
         for path, tail in _tails(row, hidden, tails, "") if tails else ():
-            yield Line(shown(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
+            yield Line(encode(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
 
 
 def _longest_name(width: int) -> int:

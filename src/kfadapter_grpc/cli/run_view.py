@@ -93,18 +93,20 @@ def print_outputs(run: Run, most: int = 0) -> None:
         for output in task.outputs
         for row in _output_rows(paths.of(task), task, output)
     ]
-    shown = rows
+    visible = rows
     if most:
         metrics = {(metric.task, f"{metric.output}.{metric.name}") for metric in run.metrics}
-        shown = [row for row in rows if row[:2] in metrics]
-        shown += [row for row in rows if row[:2] not in metrics and "[" not in row[0]]
-        shown = shown[:most]
-    if shown:
+        visible = [row for row in rows if row[:2] in metrics]
+        visible += [row for row in rows if row[:2] not in metrics and "[" not in row[0]]
+        visible = visible[:most]
+    if visible:
         output.print_line("")
         steps = (Step("VALUE", 16), Step("TASK", 12), Step("OUTPUT", 12))
-        output.print_table(("TASK", "OUTPUT", "VALUE"), shown, steps=steps)
-    if len(shown) < len(rows):
-        output.print_line(f"{marks_for().cut} {len(rows) - len(shown)} more outputs; `kfadapter runs show` prints all")
+        output.print_table(("TASK", "OUTPUT", "VALUE"), visible, steps=steps)
+    if len(visible) < len(rows):
+        output.print_line(
+            f"{marks_for().cut} {len(rows) - len(visible)} more outputs; `kfadapter runs show` prints all"
+        )
 
 
 def length(run: Run) -> timedelta | None:
@@ -125,8 +127,8 @@ RUNS: Table[Run] = Table(
         Column("PIPELINE", "pipeline_id", wide=True),
         Column("VERSION", "pipeline_version_id", wide=True),
         Column("EXPERIMENT", "experiment_id", wide=True),
-        Column("LABELS", "labels", shown=lambda run: format_tags(run.labels), wide=True, if_any=True),
-        Column("ERROR", "error", shown=lambda run: short_error(run.error, marks_for()), if_any=True, cut=True),
+        Column("LABELS", "labels", format=lambda run: format_tags(run.labels), wide=True, if_any=True),
+        Column("ERROR", "error", format=lambda run: short_error(run.error, marks_for()), if_any=True, cut=True),
     ),
     (
         Step("ERROR", 24),
@@ -147,20 +149,22 @@ def shown_value(value: Json) -> str:
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + mark
 
 
-def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[str, str, str]]:
+def _output_rows(path: str, task: RunTask, output: RunOutput) -> Iterator[tuple[str, str, str]]:
     """Yields the rows of an output; for an artifact of the task itself all details, including metrics."""
-    artifacts = made.artifacts or ((made.artifact,) if made.artifact else ())  # an older adapter sends a single one
+    artifacts = output.artifacts or (
+        (output.artifact,) if output.artifact else ()
+    )  # an older adapter sends a single one
     if not artifacts:
-        yield path, made.name, shown_value(made.value)
+        yield path, output.name, shown_value(output.value)
     for artifact in artifacts:
         is_typed = artifact.roc_curve or artifact.confusion_matrix or artifact.slices
         if is_typed:
-            yield path, made.name, summary(artifact)
+            yield path, output.name, summary(artifact)
         elif artifact.task_id in {"", task.task_id}:
             for key, value in artifact.metadata.items():
-                yield path, f"{made.name}.{key}", shown_value(value)
+                yield path, f"{output.name}.{key}", shown_value(value)
         if artifact.uri or not is_typed:
-            yield path, made.name, artifact.uri or artifact.type
+            yield path, output.name, artifact.uri or artifact.type
 
 
 def summary(artifact: RunArtifact) -> str:

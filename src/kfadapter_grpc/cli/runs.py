@@ -46,9 +46,9 @@ def list_(
         where = which.where(client, archived=which.archived)
         size = created.page_size(limit + 1 if limit else 0)
         matching = created.select(client.runs.list(**where, order_by=order, page_size=size))
-        found = list(itertools.islice(matching, limit + 1 if limit else None))
-    listed.print(found, RUNS, limit=limit)
-    if limit and len(found) > limit:
+        runs = list(itertools.islice(matching, limit + 1 if limit else None))
+    listed.print(runs, RUNS, limit=limit)
+    if limit and len(runs) > limit:
         out.note(f"there are more than these {limit}; --limit 0 shows all")
 
 
@@ -95,8 +95,8 @@ def compare(
     if not 1 < len(run) <= MAX_RUNS:
         raise typer.BadParameter(f"compare 2 to {MAX_RUNS} runs, not {len(run)}")
     with options.client() as client:
-        found = read_runs(client, [run_id(client, reference) for reference in run])
-    print_compared(found, output, every=every)
+        compared = read_runs(client, [run_id(client, reference) for reference in run])
+    print_compared(compared, output, every=every)
 
 
 def open_(
@@ -148,8 +148,8 @@ def show(options: ClientOptions, run: opt.RunName, *, output: opt.Output = "tabl
     from kfadapter_grpc.cli.run_view import print_run
 
     with options.client() as client:
-        found = client.runs.get(run_id(client, run))
-    out.print_record(found, output, name=found.run_id, table=lambda: print_run(found))
+        record = client.runs.get(run_id(client, run))
+    out.print_record(record, output, name=record.run_id, table=lambda: print_run(record))
 
 
 def watch(
@@ -219,10 +219,10 @@ def terminate(
     """
     with options.client() as client:
         if one := single_run(run, which):
-            found = client.runs.terminate(run_id(client, one), wait=wait)
-            done = "has finished" if found.state.is_over else "is stopping"
-            text = f"run {found.run_id} {done}: {shown_state(found.state)}"
-            out.print_change(found, output, name=found.run_id, done=text)
+            terminated = client.runs.terminate(run_id(client, one), wait=wait)
+            done = "has finished" if terminated.state.is_over else "is stopping"
+            text = f"run {terminated.run_id} {done}: {shown_state(terminated.state)}"
+            out.print_change(terminated, output, name=terminated.run_id, done=text)
         else:
             chosen = chosen_runs(client, run, which, states=_IN_PROGRESS)
             change_all(
@@ -249,11 +249,11 @@ def retry(
     how.check(watch=watch)
     with options.client() as client:
         if one := single_run(run, which):
-            found = client.runs.retry(run_id(client, one))
+            retried = client.runs.retry(run_id(client, one))
             if watch:
-                follow(client, [found.run_id], output, options, how)
+                follow(client, [retried.run_id], output, options, how)
             else:
-                print_started(client, found, output, options)
+                print_started(client, retried, output, options)
         elif watch:
             raise typer.BadParameter("--watch is for one run; kfadapter watch RUN RUN ... watches several")
         else:
@@ -279,8 +279,8 @@ def _store(options: ClientOptions, verb: str, run: list[str] | None, which: Chos
     with options.client() as client:
         change = client.runs.unarchive if archived else client.runs.archive
         if one := single_run(run, which):
-            found = change(run_id(client, one, archived=archived))
-            out.print_change(found, style, name=found.run_id, done=f"{verb}d run {found.run_id}")
+            changed = change(run_id(client, one, archived=archived))
+            out.print_change(changed, style, name=changed.run_id, done=f"{verb}d run {changed.run_id}")
         else:
             change_all(verb, chosen_runs(client, run, which, archived=archived), change, style, yes=which.yes)
 
@@ -311,9 +311,9 @@ def _delete_run(client: "Client", run: str, style: opt.Format, *, allow_missing:
     if not yes and out.is_interactive():
         question = f"Delete the run {which or run}?"
         if not allow_missing:
-            found = client.runs.get(which, view=View.BASIC)
-            going = "" if found.state.is_over else ", which has not finished and would continue in the cluster"
-            question = f"Delete the run '{found.display_name}'{going}?"
+            record = client.runs.get(which, view=View.BASIC)
+            going = "" if record.state.is_over else ", which has not finished and would continue in the cluster"
+            question = f"Delete the run '{record.display_name}'{going}?"
         out.confirm(question)
     deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
@@ -343,13 +343,13 @@ def prune(
         raise typer.BadParameter(f"--state {min(wrong).value}: only runs that have finished are pruned")
     before = datetime.now(timezone.utc) - (duration(older_than) if older_than else timedelta())
     with options.client() as client:
-        found = chosen_runs(client, None, which, states=_FINISHED, archived=archived)
+        finished = chosen_runs(client, None, which, states=_FINISHED, archived=archived)
         old = {
             found_id: run
-            for found_id, run in islice(found.items(), keep or 0, None)
+            for found_id, run in islice(finished.items(), keep or 0, None)
             if run and (run.finished_at or run.created_at or before) < before
         }
-        of = f"{len(old)} of {counted(len(found), 'finished run')}"
+        of = f"{len(old)} of {counted(len(finished), 'finished run')}"
         if dry_run:
             runs = [run for run in old.values() if run]
             ListOptions(output).print(runs, RUNS)

@@ -60,15 +60,15 @@ def token(
 
     if not is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a token: up to 128 characters, no blanks and no #")
-    made = new_token()
-    line = TokenEntry(name, Role(role), digest(made), _last_day(expires)).line()
+    secret = new_token()
+    line = TokenEntry(name, Role(role), digest(secret), _last_day(expires)).line()
     if add_to is None:
         note("the line for the adapter's --token-file:")
         note(line)
     else:
         append_line(add_to, line)
         note(f"{name} is in {add_to}; an adapter that reads it takes the token within seconds")
-    sys.stdout.write(made + "\n")
+    sys.stdout.write(secret + "\n")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -29,8 +29,8 @@ def printable_json(text: str) -> str:
 def did_you_mean(text: str, known: Iterable[str]) -> str:
     """Returns a sentence with the known text that is the most alike, after a blank; empty if none is alike."""
     by_letters = {name.casefold(): name for name in known}
-    found = get_close_matches(text.casefold(), by_letters, 1)
-    return f" Did you mean '{by_letters[found[0]]}'?" if found else ""
+    similar = get_close_matches(text.casefold(), by_letters, 1)
+    return f" Did you mean '{by_letters[similar[0]]}'?" if similar else ""
 
 
 def print_parts(what: str, why: str, next_step: str) -> None:

@@ -120,7 +120,7 @@ def upload(
                 )
         finally:  # the result is printed even if the next file is rejected
             if receipts:
-                _print(receipts, output, several=len(files) > 1)
+                _print(receipts, output, as_list=len(files) > 1)
 
 
 def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
@@ -163,12 +163,12 @@ def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
 
 def send(client: "Client", source: Path | BinaryIO, name: str, **arguments: Any) -> "UploadReceipt":  # noqa: ANN401
     """Uploads a file, with a progress bar on a terminal; `options` are the client's further arguments."""
-    shown = one_line(name)
-    with out.progress_bar(f"uploading {shown}", f"storing {shown}") as progress:
+    title = one_line(name)
+    with out.progress_bar(f"uploading {title}", f"storing {title}") as progress:
         return client.pipelines.upload(source, name=name, progress=progress, **arguments)
 
 
-def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:
+def _print(receipts: Sequence["UploadReceipt"], style: Format, *, as_list: bool) -> None:
     from kfadapter_grpc.cli.pipeline_view import print_receipt
 
     if style == "table":
@@ -179,7 +179,7 @@ def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool)
     elif style == "name":
         out.print_names(receipt.pipeline.name for receipt in receipts)
     else:
-        out.print_document(receipts if several else receipts[0], style)
+        out.print_document(receipts if as_list else receipts[0], style)
 
 
 def _print_messages(path: Path, request: UploadPipelineMetadata) -> None:

@@ -24,9 +24,9 @@ C = TypeVar("C", bound=_Created)
 
 def duration(text: str) -> timedelta:
     """Parses a duration: integers with w, d, h, m or s."""
-    if (found := read_duration(text)) is None:
+    if (parsed := read_duration(text)) is None:
         raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m, 7d or 2w")
-    return found
+    return parsed
 
 
 def moment(text: str, also: str = "") -> datetime:

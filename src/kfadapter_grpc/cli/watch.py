@@ -81,10 +81,10 @@ class Followed:
 class Lines:
     """Prints each change on its own line."""
 
-    def __init__(self, stream: TextIO | None, *, several: bool) -> None:
-        """Writes to `stream`, or only notes; `several` prefixes each task with the run's name."""
+    def __init__(self, stream: TextIO | None, *, with_run_names: bool) -> None:
+        """Writes to `stream`, or only notes; `with_run_names` prefixes each task with the run's name."""
         self._stream = stream
-        self._several = several
+        self._with_run_names = with_run_names
         self._missing = ""
         self._lock = threading.Lock()
 
@@ -108,7 +108,7 @@ class Lines:
         self._missing = what
 
     def _name(self, run: Run, path: str) -> str:
-        return f"{_name(run)}/{path}" if self._several else path
+        return f"{_name(run)}/{path}" if self._with_run_names else path
 
     def _print(self, at: datetime, *words: str) -> None:
         if self._stream is not None:
@@ -238,7 +238,7 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
             with Screen(followed, stream, tails.lines) as screen:
                 _follow(client, followed, screen, tails if how.logs else None)
         else:
-            lines = Lines(sys.stdout if style == "table" and not how.quiet else None, several=len(followed) > 1)
+            lines = Lines(sys.stdout if style == "table" and not how.quiet else None, with_run_names=len(followed) > 1)
             _follow(client, followed, lines, LogTails(client, lines.logged) if how.logs else None)
     # `kfadapter dev` serves the page, too.
     has_page = "KFADAPTER_PAGE" in os.environ or is_loopback(client.target.rpartition(":")[0])

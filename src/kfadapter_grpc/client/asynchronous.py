@@ -101,8 +101,8 @@ class AsyncConnection(BaseConnection):
             while (item := asyncio.run_coroutine_threadsafe(anext(items, None), loop).result()) is not None:
                 yield item
 
-        given = (each(argument) if isinstance(argument, AsyncGenerator) else argument for argument in arguments)
-        return await asyncio.to_thread(work, *given)
+        iterable = (each(argument) if isinstance(argument, AsyncGenerator) else argument for argument in arguments)
+        return await asyncio.to_thread(work, *iterable)
 
 
 class AsyncClient(BaseClient):

@@ -317,9 +317,9 @@ class Connection(BaseConnection):
         with self._lock:
             channel = self._open()
         who = [(AUTHORIZATION_KEY, value) for value in authorization] or self._credentials.token.metadata()
-        made = _RequestConnection(self.target, self._timeout, self._credentials)
-        made.share(channel, ((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)), seconds)
-        return made
+        connection = _RequestConnection(self.target, self._timeout, self._credentials)
+        connection.share(channel, ((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)), seconds)
+        return connection
 
 
 class _RequestConnection(Connection):

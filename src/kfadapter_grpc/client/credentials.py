@@ -59,13 +59,13 @@ class Tls:
     @classmethod
     def try_from_environment(cls, environment: Mapping[str, str]) -> Self | None:
         """Reads the environment; None if it does not configure TLS."""
-        found = cls(
+        tls = cls(
             environment.get(CA_VARIABLE) or None,
             environment.get(CERTIFICATE_VARIABLE) or None,
             environment.get(KEY_VARIABLE) or None,
             environment.get(SERVER_NAME_VARIABLE, ""),
         )
-        return found if found != cls() or _is_on(environment.get(TLS_VARIABLE, "")) else None
+        return tls if tls != cls() or _is_on(environment.get(TLS_VARIABLE, "")) else None
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Reads the files."""
@@ -163,14 +163,14 @@ def make_credentials(
     environment = os.environ
     if tls is None or tls is True:
         tls = Tls.try_from_environment(environment) or (Tls() if tls else None)
-    given = token is not None or token_file is not None
+    is_explicit = token is not None or token_file is not None
     if insecure_token is None:
         insecure_token = _is_on(environment.get(INSECURE_TOKEN_VARIABLE, ""))
-    who = Token(token, token_file) if given else Token.from_environment(environment)
-    made = Credentials(tls or None, who, insecure_token)
+    who = Token(token, token_file) if is_explicit else Token.from_environment(environment)
+    credentials = Credentials(tls or None, who, insecure_token)
     if who:
-        made.check(target)
-    return made
+        credentials.check(target)
+    return credentials
 
 
 def is_this_machine(target: str) -> bool:

@@ -74,27 +74,27 @@ _KINDS = {
 
 def _details(raw: bytes) -> dict[str, Any]:
     """Reads the details, as arguments of an error; none if they cannot be read, as a proxy may cut them."""
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     try:
         for packed in status_pb2.Status.FromString(raw).details:
             kind = _KINDS.get(packed.type_url.rpartition("/")[2], error_details_pb2.Help)  # which is not read
             detail = kind.FromString(packed.value)
             if kind is error_details_pb2.ErrorInfo:
-                found |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
+                details |= {"reason": detail.reason, "metadata": dict(detail.metadata)}
             elif kind is error_details_pb2.BadRequest:
                 violations = [
                     FieldViolation(violation.field, violation.description) for violation in detail.field_violations
                 ]
-                found["violations"] = violations
+                details["violations"] = violations
             elif kind is error_details_pb2.ResourceInfo:
-                found["resource_name"] = detail.resource_name
+                details["resource_name"] = detail.resource_name
             elif kind is error_details_pb2.RetryInfo:
-                found["retry_after"] = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+                details["retry_after"] = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
             elif kind is error_details_pb2.RequestInfo and detail.request_id:
-                found["request_id"] = detail.request_id
+                details["request_id"] = detail.request_id
     except DecodeError:
         return {}
-    return found
+    return details
 
 
 def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:

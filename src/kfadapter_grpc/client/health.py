@@ -84,5 +84,5 @@ def certificate_end(target: str, tls: Tls) -> float:
         socket.create_connection((host, int(port)), HEALTH_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=tls.server_name or host) as secure,
     ):
-        shown = secure.getpeercert()
-    return ssl.cert_time_to_seconds(str(shown["notAfter"] if shown else ""))
+        certificate = secure.getpeercert()
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"] if certificate else ""))

@@ -87,8 +87,8 @@ def _spec_html(spec: SpecSummary, title: str) -> str:
         }
         for parameter in spec.parameters
     )
-    found = table_html([*parameters]) if spec.parameters else ""
-    return found + (svg(graph_of(spec.tasks), f"Tasks of {title}") if spec.tasks else "")
+    table = table_html([*parameters]) if spec.parameters else ""
+    return table + (svg(graph_of(spec.tasks), f"Tasks of {title}") if spec.tasks else "")
 
 
 def _facts(facts: Mapping[str, object], title: str = "") -> str:

@@ -123,11 +123,11 @@ def discover(issuer: str) -> Endpoints:
     if body.get("issuer") != issuer:
         raise OAuthError(f"{url} is of the issuer '{_text(body, 'issuer')}', not of '{issuer}'")
     names = ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint")
-    found = [_text(body, name) for name in names]
+    urls = [_text(body, name) for name in names]
     try:
-        if not found[0]:
+        if not urls[0]:
             raise ValueError("it names no token_endpoint")
-        return Endpoints(*(check_url(url) if url else "" for url in found))
+        return Endpoints(*(check_url(url) if url else "" for url in urls))
     except ValueError as error:
         raise OAuthError(f"{url} cannot be used: {error}") from None
 
@@ -234,20 +234,20 @@ def _is_passing(status: int) -> bool:
 
 def _exchange(url: str, body: bytes | None = None) -> tuple[int, Mapping[str, Any]]:
     """Makes one request on a thread, as urllib bounds the time between two bytes only."""
-    found: list[tuple[int, bytes] | Exception] = []
+    outcomes: list[tuple[int, bytes] | Exception] = []
 
     def request() -> None:
         try:
-            found.append(_request(url, body))
+            outcomes.append(_request(url, body))
         except Exception as error:  # noqa: BLE001 - raised again below
-            found.append(error)
+            outcomes.append(error)
 
     worker = threading.Thread(target=request, name="issuer", daemon=True)
     worker.start()
     worker.join(SECONDS)
-    if not found:
+    if not outcomes:
         raise OAuthError(f"{url} did not respond within {SECONDS:g} s", passing=True)
-    if isinstance(outcome := found[0], Exception):
+    if isinstance(outcome := outcomes[0], Exception):
         reason = getattr(outcome, "reason", outcome)
         raise OAuthError(f"{url} is unreachable: {getattr(reason, 'strerror', '') or reason}", passing=True)
     status, text = outcome

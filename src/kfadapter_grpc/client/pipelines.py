@@ -325,6 +325,6 @@ class Pipelines(Resource):
         return await self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
 
 
-def _mask(**given: object) -> tuple[str, ...]:
+def _mask(**fields: object) -> tuple[str, ...]:
     """The names of the fields that are set."""
-    return tuple(name for name, value in given.items() if value is not None)
+    return tuple(name for name, value in fields.items() if value is not None)

@@ -175,14 +175,14 @@ class Runs(Resource):
         parameters: Sequence[str],
         on_warning: Callable[[str], None] | None,
     ) -> Rows:
-        found: list[MetricsOfRun] = []
+        runs: list[MetricsOfRun] = []
         is_more = True
         while is_more:
             page = to_page(await self._response(request), MetricsOfRun)
-            found += page.items
+            runs += page.items
             request = replace(request, page_token=page.next_token)
-            is_more = page.next_token != "" and not 0 < limit <= len(found)
-        return metrics_table(found[: limit or None], parameters, on_warning)
+            is_more = page.next_token != "" and not 0 < limit <= len(runs)
+        return metrics_table(runs[: limit or None], parameters, on_warning)
 
     def _where(self, **where: Unpack[RunsWhere]) -> RunFilter:
         """Returns the filter of a listing, whose other fields are named as the arguments are."""

@@ -50,10 +50,10 @@ async def watch(
     False when reconnecting has failed, and with True when the stream continues.
     """
     watching = _Watching(request, end, on_connection)
-    while wanted := watching.next_request():
+    while next_request := watching.next_request():
         left = None if end is None else end - time.monotonic()
         try:
-            async with aclosing(connection.stream(wanted, left, watching.was_open)) as messages:
+            async with aclosing(connection.stream(next_request, left, watching.was_open)) as messages:
                 async for message in messages:
                     event = watching.event(message)
                     if event is not None:

@@ -121,11 +121,11 @@ def _role_in(namespace: str | None, grants: Iterable[Grant]) -> Role | None:
 
 
 def _highest(roles: Iterable[Role]) -> Role | None:
-    found = None
+    highest = None
     for role in roles:
-        if found is None or role.allows(found):
-            found = role
-    return found
+        if highest is None or role.allows(highest):
+            highest = role
+    return highest
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def cron_fault(expression: str) -> str:
     if _ZONE.match(expression):
         return "has a time zone, which Kubeflow Pipelines does not support: times are UTC, for example '0 0 4 * * *'"
     try:
-        found = read_cron(expression)
+        schedule = read_cron(expression)
     except CronError as error:
         reported = str(error).partition(": strconv")[0]
         if error.field:
@@ -104,7 +104,7 @@ def cron_fault(expression: str) -> str:
             return f"is invalid ({reported}); for example '@daily' or '@every 1h30m'"
         six = ", ".join(field.name for field in FIELDS)
         return f"has {len(expression.split())} fields; give six ({six}), for example '0 0 4 * * *', or the last five"
-    if not isinstance(found, timedelta) and _never_comes(*found):
+    if not isinstance(schedule, timedelta) and _never_comes(*schedule):
         return (
             "never comes, and Kubeflow Pipelines would start runs without end; give a day of each month, '0 0 4 28 * *'"
         )
@@ -192,16 +192,16 @@ def _go_seconds(expression: str, text: str) -> float:
     if bare == "0":
         return 0.0
     while end < len(bare) or not bare:
-        found = _DURATION.match(bare, end)
-        if not found:
+        match = _DURATION.match(bare, end)
+        if not match:
             raise CronError(f"Failed to parse duration {expression}: time: invalid duration {quoted}")
-        number, unit = found.groups()
+        number, unit = match.groups()
         if not unit:
             raise CronError(f"Failed to parse duration {expression}: time: missing unit in duration {quoted}")
         if unit not in _SECONDS_OF:
             unit = json.dumps(unit, ensure_ascii=False)
             raise CronError(f"Failed to parse duration {expression}: time: unknown unit {unit} in duration {quoted}")
-        seconds, end = seconds + float(number) * _SECONDS_OF[unit], found.end()
+        seconds, end = seconds + float(number) * _SECONDS_OF[unit], match.end()
     if seconds > _MOST_SECONDS:
         raise CronError(f"Failed to parse duration {expression}: time: invalid duration {quoted}")
     return -seconds if text.startswith("-") else seconds

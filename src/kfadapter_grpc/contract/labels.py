@@ -61,9 +61,9 @@ def _read(line: str) -> dict[str, str] | None:
     if not line.startswith(LINE_START):
         return None
     try:
-        found = json.loads(line.removeprefix(LINE_START))
+        labels = json.loads(line.removeprefix(LINE_START))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         return None
-    return {sound(key): sound(value) for key, value in found.items()}
+    return {sound(key): sound(value) for key, value in labels.items()}

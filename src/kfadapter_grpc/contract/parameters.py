@@ -49,13 +49,13 @@ _TRUTH: dict[str, Json] = {"true": True, "false": False}
 
 
 def check_parameters(
-    declared: Sequence[Parameter], given: Mapping[str, Json], *, complete: bool = True
+    declared: Sequence[Parameter], values: Mapping[str, Json], *, complete: bool = True
 ) -> Mapping[str, Json]:
     """Checks the parameters of a run against its pipeline's declarations.
 
     Args:
         declared: The declared parameters.
-        given: The values; whole numbers may be floats (7.0), as in protobuf's Struct.
+        values: The values; whole numbers may be floats (7.0), as in protobuf's Struct.
         complete: Whether `declared` is complete; if not, other names are left to KFP.
 
     Returns:
@@ -67,8 +67,8 @@ def check_parameters(
         ParameterMissingError: A parameter without default has no value.
     """
     by_name = {parameter.name: parameter for parameter in declared}
-    _raise_first(list(islice(_faults(by_name, given, complete=complete), MOST_VIOLATIONS)))
-    return {name: whole_numbers(value) for name, value in given.items()}
+    _raise_first(list(islice(_faults(by_name, values, complete=complete), MOST_VIOLATIONS)))
+    return {name: whole_numbers(value) for name, value in values.items()}
 
 
 def whole_numbers(value: Json) -> Json:
@@ -82,8 +82,8 @@ def whole_numbers(value: Json) -> Json:
     return value
 
 
-def _faults(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, complete: bool) -> Iterator[_Fault]:
-    for name, value in given.items():
+def _faults(declared: Mapping[str, Parameter], values: Mapping[str, Json], *, complete: bool) -> Iterator[_Fault]:
+    for name, value in values.items():
         parameter = declared.get(name)
         text = _fault(parameter, value) if parameter is not None else ""
         if text:
@@ -91,18 +91,18 @@ def _faults(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, com
         elif parameter is None and complete:
             yield ParameterUnknownError, _violation(name, _unknown(name, declared))
     for name, parameter in declared.items():
-        if _needs_value(parameter) and name not in given:
+        if _needs_value(parameter) and name not in values:
             yield (
                 ParameterMissingError,
                 _violation(name, f"has no value and no default; set it to {_expected(parameter)}"),
             )
 
 
-def _raise_first(found: Sequence[_Fault]) -> None:
+def _raise_first(faults: Sequence[_Fault]) -> None:
     """Raises one error for all violations, of the most specific class."""
-    violations = [violation for _, violation in found]
+    violations = [violation for _, violation in faults]
     for kind in _PRECEDENCE:
-        if any(error is kind for error, _ in found):
+        if any(error is kind for error, _ in faults):
             text = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
             names = ", ".join(violation.field.removeprefix("parameters.") for violation in violations)
             raise kind(text, metadata={"parameters": names}, violations=violations)

@@ -176,8 +176,8 @@ class Changes:
     @property
     def paths(self) -> frozenset[str]:
         """The fields to update: those of the mask, or those that are not empty."""
-        given = self.update_mask or [name for name in _UPDATABLE if getattr(self, name)]
-        return frozenset(_UPDATABLE if "*" in given else given)
+        paths = self.update_mask or [name for name in _UPDATABLE if getattr(self, name)]
+        return frozenset(_UPDATABLE if "*" in paths else paths)
 
     def check(self) -> Wrong:
         """Checks that there is something to update."""

@@ -95,14 +95,14 @@ class RecurringRun:
         starts, counts = self.schedule, self.enabled and not self.ended
         if self.computed_next_start_at or not counts or not isinstance(starts, IntervalSchedule) or not last:
             return self.computed_next_start_at
-        found = last + starts.interval
-        return found if starts.end_at is None or found <= starts.end_at else None
+        start = last + starts.interval
+        return start if starts.end_at is None or start <= starts.end_at else None
 
-    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
+    def in_json(self, document: dict[str, Json]) -> dict[str, Json]:
         """Shows the schedule beside the other fields; one of `cron` and `interval_seconds` is null."""
-        schedule = cast("dict[str, Json]", made.pop("schedule") or {})
-        shown = ("cron", "cron"), ("interval_seconds", "interval"), ("start_at", "start_at"), ("end_at", "end_at")
-        return made | {name: schedule.get(key) for name, key in shown}
+        schedule = cast("dict[str, Json]", document.pop("schedule") or {})
+        keys = ("cron", "cron"), ("interval_seconds", "interval"), ("start_at", "start_at"), ("end_at", "end_at")
+        return document | {name: schedule.get(key) for name, key in keys}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,10 +87,10 @@ class RunOutput:
         """Makes the output that consists of these artifacts, at least one."""
         return cls(name, artifact=artifacts[0], artifacts=artifacts)
 
-    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
+    def in_json(self, document: dict[str, Json]) -> dict[str, Json]:
         for key in ("artifact", "artifacts") if self.artifact is None else ("value",):
-            del made[key]
-        return made
+            del document[key]
+        return document
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,17 +59,17 @@ class TaskPaths:
         """Finds all matching tasks, in the same way. Raises TaskNotFoundError if no task matches."""
         if named in self._by_id:
             return [self._by_id[named]]
-        for found in self._matching(named):
-            if chosen := [task for task in found if iteration_index in {None, task.iteration_index}]:
+        for tasks in self._matching(named):
+            if chosen := [task for task in tasks if iteration_index in {None, task.iteration_index}]:
                 return chosen
         raise self._missing(named, iteration_index)
 
     def _matching(self, named: str) -> Iterator[list[RunTask]]:
         yield [task for task in self._tasks if self.of(task) == named]
         yield [task for task in self._tasks if task.name == named]
-        wanted = [_PART.fullmatch(part) for part in named.split("/")]
-        if all(wanted):
-            parts = [(part["name"], part["index"]) for part in wanted if part]
+        matches = [_PART.fullmatch(part) for part in named.split("/")]
+        if all(matches):
+            parts = [(part["name"], part["index"]) for part in matches if part]
             yield [task for task in self._tasks if _ends_with(self._indexed(task), parts)]
 
     def _indexed(self, task: RunTask) -> list[Part]:
@@ -99,22 +99,22 @@ class TaskPaths:
 
     def _part(self, task: RunTask, iteration: int | None) -> Part:
         shared = (task.parent_task_id, task.display_name) in self._shared
-        shown = task.name if shared or not _NAME.fullmatch(task.display_name) else task.display_name
-        return Part(task.name, task.display_name, shown, iteration)
+        title = task.name if shared or not _NAME.fullmatch(task.display_name) else task.display_name
+        return Part(task.name, task.display_name, title, iteration)
 
-    def _ambiguous(self, named: str, found: Sequence[RunTask]) -> InvalidFieldError:
-        paths = [self.of(task) for task in found]
-        shown = ", ".join(f"'{path}'" for path in paths[:_SHOWN_CANDIDATES])
+    def _ambiguous(self, named: str, tasks: Sequence[RunTask]) -> InvalidFieldError:
+        paths = [self.of(task) for task in tasks]
+        listed = ", ".join(f"'{path}'" for path in paths[:_SHOWN_CANDIDATES])
         further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
-        text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {shown}{further}"
+        text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {listed}{further}"
         return InvalidFieldError.of("task", text)
 
     def _missing(self, named: str, iteration_index: int | None) -> TaskNotFoundError:
         paths = list(dict.fromkeys(map(self.of, self._tasks)))
-        shown = ", ".join(paths[:_SHOWN_CANDIDATES]) or "none yet"
+        listed = ", ".join(paths[:_SHOWN_CANDIDATES]) or "none yet"
         further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
         where = "" if iteration_index is None else f" in iteration {iteration_index}"
-        text = f"the run has no task '{named}'{where}; its tasks are: {shown}{further}"
+        text = f"the run has no task '{named}'{where}; its tasks are: {listed}{further}"
         return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
 
 

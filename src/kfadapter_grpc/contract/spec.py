@@ -67,8 +67,8 @@ class Parameter:
             with suppress(OverflowError):
                 object.__setattr__(self, "default", float(cast("int", self.default)))
 
-    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        return made | {"type": self.type.value or self.declared_type}
+    def in_json(self, document: dict[str, Json]) -> dict[str, Json]:
+        return document | {"type": self.type.value or self.declared_type}
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,10 +163,10 @@ def _text(text: str, path: Path, replaced: Replacements) -> str:
     if isinstance(text, NumberText):
         replaced.add(path, _NO_DOUBLE)
         return str(text)
-    made = sound(text)
-    if made != text:
+    valid = sound(text)
+    if valid != text:
         replaced.add(path, _LONE_SURROGATE, "U+FFFD")
-    return made
+    return valid
 
 
 def _digits(number: int) -> str:

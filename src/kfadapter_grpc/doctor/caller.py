@@ -65,13 +65,13 @@ def container_engine(client: Client) -> Iterator[Verdict]:
     if not client.target.startswith(_LOOPBACK) or find_spec("docker") is None:
         return
     command = [sys.executable, "-m", "kfadapter_embedded.runner.containers"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=_ENGINE_SECONDS, check=False)  # noqa: S603
-    if found.returncode == 0:
-        yield ok(_ENGINE, f"kfadapter dev runs steps in containers by {found.stdout.strip()}")
+    process = subprocess.run(command, capture_output=True, text=True, timeout=_ENGINE_SECONDS, check=False)  # noqa: S603
+    if process.returncode == 0:
+        yield ok(_ENGINE, f"kfadapter dev runs steps in containers by {process.stdout.strip()}")
         return
     yield warning(
         _ENGINE,
-        found.stderr.strip(),
+        process.stderr.strip(),
         why="kfadapter dev refuses pipelines with container components, unless --steps process is set",
         next_step="install and start Docker or Podman, or name another engine in DOCKER_HOST",
     )

@@ -44,8 +44,8 @@ def doctor(
 
         verdicts = checks.examine(config, write=write_probes, kfp_url=kfp_url, namespace=options.namespace or None)
         with stopped_as_interrupted(), closing(verdicts):
-            found = list(verdicts)
-        _print(found, output)
+            collected = list(verdicts)
+        _print(collected, output)
     elif write_probes or config or kfp_url:
         raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
     else:

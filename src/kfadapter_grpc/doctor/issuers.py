@@ -51,14 +51,14 @@ def _review(review: TokenReview) -> Verdict:
 
     try:
         status, _ = reviews(review)(PATH, review_document("none", review), Call("doctor", REVIEW_SECONDS))
-        found = f"HTTP {status}"
+        response = f"HTTP {status}"
     except AdapterError as error:
-        status, found = 0, cause(error)
+        status, response = 0, cause(error)
     if status in REVIEWED:
         return ok("token review", f"{review.url} reviews tokens for {' or '.join(review.audiences)}")
     return failed(
         "token review",
-        f"{review.url} does not review tokens: {found}",
+        f"{review.url} does not review tokens: {response}",
         why="tokens of service accounts cannot be verified",
         next_step="bind the adapter's service account to the ClusterRole system:auth-delegator",
     )

@@ -44,13 +44,13 @@ def columns(
     room = max(row.width for row in rows)
     room = max(room, min(limit, room + 8))
     ups, downs = _pulls(links, passing)
-    found: dict[int, float] = {}
+    middles: dict[int, float] = {}
     for row in rows:
-        found.update(_settled(row, dict.fromkeys(row.items, room / 2), {}, room))
+        middles.update(_settled(row, dict.fromkeys(row.items, room / 2), {}, room))
     both = [ups, downs]
     for order, pulls in [(1, [ups]), (-1, [downs])] * _SWEEPS + [(1, both), (-1, both), (1, both)]:
-        _sweep(rows[::order], pulls, found, room)
-    whole = {item: int(column) for item, column in found.items()}
+        _sweep(rows[::order], pulls, middles, room)
+    whole = {item: int(column) for item, column in middles.items()}
     _straighten(rows, links, passing, whole, room)
     return whole
 
@@ -69,14 +69,14 @@ def _pulls(links: Sequence[Sequence[Link]], passing: frozenset[int]) -> tuple[Pu
     return ups, downs
 
 
-def _sweep(rows: Sequence[Row], pulls: Sequence[Pulls], found: dict[int, float], room: int) -> None:
+def _sweep(rows: Sequence[Row], pulls: Sequence[Pulls], middles: dict[int, float], room: int) -> None:
     for row in rows:
         wants, weights = {}, {}
         for item in row.items:
-            pulling = [(found[other], weight) for some in pulls for other, weight in some.get(item, ())]
+            pulling = [(middles[other], weight) for some in pulls for other, weight in some.get(item, ())]
             weights[item] = sum(weight for _, weight in pulling) or 0.1
-            wants[item] = sum(at * weight for at, weight in pulling) / weights[item] if pulling else found[item]
-        found.update(_settled(row, wants, weights, room))
+            wants[item] = sum(at * weight for at, weight in pulling) / weights[item] if pulling else middles[item]
+        middles.update(_settled(row, wants, weights, room))
 
 
 def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float], room: int) -> dict[int, float]:
@@ -95,7 +95,7 @@ def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float],
 
 
 def _straighten(
-    rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], found: dict[int, int], room: int
+    rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], middles: dict[int, int], room: int
 ) -> None:
     """Straightens small bends of passing lines, as far as there is space.
 
@@ -107,27 +107,27 @@ def _straighten(
         members, low, high = list[int](), 0, room - 1
         at: int | None = item
         while at is not None:
-            least, most = _play(*places[at], found, room)
+            least, most = _play(*places[at], middles, room)
             if members and max(low, least) > min(high, most):
-                _put(members, low, high, found)
+                _put(members, low, high, middles)
                 members, low, high = [], 0, room - 1
             members.append(at)
             low, high = max(low, least), min(high, most)
             at = following.get(at)
-        _put(members, low, high, found)
+        _put(members, low, high, middles)
 
 
-def _put(members: Sequence[int], low: int, high: int, found: dict[int, int]) -> None:
-    column = sorted(found[item] for item in members)[len(members) // 2]
+def _put(members: Sequence[int], low: int, high: int, middles: dict[int, int]) -> None:
+    column = sorted(middles[item] for item in members)[len(members) // 2]
     for item in members:
-        found[item] = min(max(column, low), high)
+        middles[item] = min(max(column, low), high)
 
 
-def _play(row: Row, place: int, found: dict[int, int], room: int) -> tuple[int, int]:
+def _play(row: Row, place: int, middles: dict[int, int], room: int) -> tuple[int, int]:
     """The leftmost and rightmost column that an item may move to."""
-    least = row.steps[place] + (found[row.items[place - 1]] if place else 0)
+    least = row.steps[place] + (middles[row.items[place - 1]] if place else 0)
     if place + 1 < len(row.items):
-        return least, found[row.items[place + 1]] - row.steps[place + 1]
+        return least, middles[row.items[place + 1]] - row.steps[place + 1]
     return least, room - 1 - row.end
 
 
@@ -154,7 +154,7 @@ def pins(
     tops, bottoms = [net.tops for net in nets], [net.bottoms for net in nets]
     leaving, entering = _side(tops, bottoms, middles, halves), _side(bottoms, tops, middles, halves)
     leavers, enterers = Counter(itertools.chain(*tops)), Counter(itertools.chain(*bottoms))
-    found = []
+    all_pins = []
     for number, net in enumerate(nets):
         pin = Pins(
             tuple(leaving[item, number] for item in net.tops), tuple(entering[item, number] for item in net.bottoms)
@@ -172,8 +172,8 @@ def pins(
             if low <= high:
                 column = min(max((pin.tops[0] + pin.bottoms[0]) // 2, low), high)
                 pin = Pins((column,), (column,))
-        found.append(pin)
-    return found
+        all_pins.append(pin)
+    return all_pins
 
 
 def _side(
@@ -218,16 +218,16 @@ class Plan:
         widths: The width of each item; always odd.
     """
 
-    def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
+    def __init__(self, lanes: Lanes, sizes: Mapping[int, Size]) -> None:
         self._sizes = sizes
-        self.lanes = found
-        self.rows = found.rows
-        self.passing = frozenset(item for item, node in enumerate(found.nodes) if node is None)
-        self.nets = [nets(links, self.passing) for links in found.links]
+        self.lanes = lanes
+        self.rows = lanes.rows
+        self.passing = frozenset(item for item, node in enumerate(lanes.nodes) if node is None)
+        self.nets = [nets(links, self.passing) for links in lanes.links]
         self.entering = Counter(item for channel in self.nets for net in channel for item in net.bottoms)
         leaving = Counter(item for channel in self.nets for net in channel for item in net.tops)
         self.widths = {
-            item: self._width(node, max(self.entering[item], leaving[item])) for item, node in enumerate(found.nodes)
+            item: self._width(node, max(self.entering[item], leaving[item])) for item, node in enumerate(lanes.nodes)
         }
         self.middles: dict[int, int] = {}
         self.columns = 0

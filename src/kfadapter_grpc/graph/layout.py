@@ -91,12 +91,12 @@ class Layout:
 def layout(graph: Graph, fit: Fit) -> Layout:
     """Lays a graph out. If it must fit and does not, raises TooWideError; else it may become wider than `fit`."""
     drawn = [_drawn(node, fit) for node in graph.nodes]
-    found = []
+    laid_out = []
     for part in parts(len(graph.nodes), graph.edges):
         inside = set(part)
         edges = [edge for edge in graph.edges if edge[0] in inside] if len(part) > 1 else []
-        found.append(_part(part, edges, drawn, fit))
-    return _shelved(found, fit.width)
+        laid_out.append(_part(part, edges, drawn, fit))
+    return _shelved(laid_out, fit.width)
 
 
 def in_order(graph: Graph, fit: Fit) -> Graph:
@@ -167,11 +167,11 @@ def _joined(some: Iterable[Layout]) -> Layout:
     )
 
 
-def _shelved(found: Sequence[Layout], limit: int) -> Layout:
+def _shelved(layouts: Sequence[Layout], limit: int) -> Layout:
     """Places parts side by side while they fit, then below."""
     x = y = height = 0
     placed = [Layout()]
-    for part in found:
+    for part in layouts:
         if x and x + part.width > limit:
             x, y = 0, y + height
             height = 0

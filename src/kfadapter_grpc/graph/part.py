@@ -158,10 +158,10 @@ def placed_part(
     nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int, *, must_fit: bool
 ) -> Placed:
     """Positions boxes and lines. Raises TooWideError if it must fit and does not."""
-    found = _layered(nodes, edges, sizes, limit)
-    if must_fit and _widest(found, sizes, LANE_GAP) > limit:
+    lanes = _layered(nodes, edges, sizes, limit)
+    if must_fit and _widest(lanes, sizes, LANE_GAP) > limit:
         raise TooWideError
-    plan = Plan(found, sizes)
+    plan = Plan(lanes, sizes)
     if must_fit and plan.width > limit:
         raise TooWideError
     plan.place(limit)
@@ -172,28 +172,28 @@ def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Si
     """Puts nodes and the lines that pass them into rows that fit, if possible."""
     widths = {node: size.width for node, size in sizes.items()}
     for reserve in _RESERVES:
-        found = lanes(layers(nodes, edges, widths, limit - reserve), edges)
-        if _widest(found, sizes, GAP) <= limit:
+        layered = lanes(layers(nodes, edges, widths, limit - reserve), edges)
+        if _widest(layered, sizes, GAP) <= limit:
             break
-    return found
+    return layered
 
 
-def _widest(found: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
+def _widest(lanes: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
     """The width of the widest row, if each passing line takes one column, and each box a gap."""
-    widths = [1 + LANE_GAP if node is None else sizes[node].width + gap for node in found.nodes]
-    return max(sum(widths[item] for item in row) for row in found.rows) - gap
+    widths = [1 + LANE_GAP if node is None else sizes[node].width + gap for node in lanes.nodes]
+    return max(sum(widths[item] for item in row) for row in lanes.rows) - gap
 
 
 def _drawn(plan: Plan) -> Placed:
     """Draws rows from top to bottom, with the lines below each, and nothing to the left of the first column."""
-    found, wires, y = Placed(), list[Wire](), 0
+    placed, wires, y = Placed(), list[Wire](), 0
     for number, row in enumerate(plan.rows):
         top = y
         for item in row:
             node, middle, width = plan.lanes.nodes[item], plan.middles[item], plan.widths[item]
             left = middle - width // 2
             if node is not None:
-                found.corners[node], found.widths[node] = (left, top), width
+                placed.corners[node], placed.widths[node] = (left, top), width
             elif plan.is_merged(item):
                 starts = tuple((column, top - 1) for column in range(left, left + width, 2))
                 wires.append(Wire(starts, top, (End(middle, top, arrow=False),)))
@@ -201,13 +201,13 @@ def _drawn(plan: Plan) -> Placed:
         if number < len(plan.nets) and plan.nets[number]:
             below, y = _channel(plan, number, top, y)
             wires += below
-    edges = [(x, x + found.widths[node] - 1) for node, (x, _) in found.corners.items()]
+    edges = [(x, x + placed.widths[node] - 1) for node, (x, _) in placed.corners.items()]
     edges += [(x, x) for wire in wires for x in (*(x for x, _ in wire.starts), *(end.x for end in wire.ends))]
     first = min(low for low, _ in edges)
-    found.width, found.height = max(high for _, high in edges) - first + 1, y
-    found.corners = {node: (x - first, y) for node, (x, y) in found.corners.items()}
-    found.wires = tuple(wire.moved(-first, 0) for wire in wires)
-    return found
+    placed.width, placed.height = max(high for _, high in edges) - first + 1, y
+    placed.corners = {node: (x - first, y) for node, (x, y) in placed.corners.items()}
+    placed.wires = tuple(wire.moved(-first, 0) for wire in wires)
+    return placed
 
 
 def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int]:
@@ -217,8 +217,8 @@ def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int
     """
     channel = plan.nets[number]
     reach = {item: plan.reach(item) for row in plan.rows[number : number + 2] for item in row}
-    found = pins(channel, plan.middles, reach, plan.passing)
-    runs = _tracks(found, plan.columns)
+    all_pins = pins(channel, plan.middles, reach, plan.passing)
+    runs = _tracks(all_pins, plan.columns)
     arrows = y + max((row + 1 for _, row in runs), default=0)
     levels = {(run.net, run.from_run): y + row for run, row in runs}
 
@@ -235,5 +235,5 @@ def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int
         return tuple(End(column, arrows, arrow=item not in plan.passing) for item, column in items)
 
     wires = [Wire(starts(run), levels[run.net, run.from_run], ends(run)) for run, _ in runs]
-    straight = (Run(net, *pin) for net, pin in enumerate(found) if (net, False) not in levels)
+    straight = (Run(net, *pin) for net, pin in enumerate(all_pins) if (net, False) not in levels)
     return [*wires, *(Wire(starts(run), None, ends(run)) for run in straight)], arrows + 1

@@ -29,10 +29,10 @@ def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
     for up, down in edges:
         first, second = sorted((leader_of(up), leader_of(down)))
         leader[second] = first
-    found: dict[int, list[int]] = {}
+    groups: dict[int, list[int]] = {}
     for node in range(count):
-        found.setdefault(leader_of(node), []).append(node)
-    return list(found.values())
+        groups.setdefault(leader_of(node), []).append(node)
+    return list(groups.values())
 
 
 def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int], limit: int) -> list[list[int]]:
@@ -43,10 +43,10 @@ def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int
         ups[down].append(up)
         downs[up].append(down)
     ranks = _ranks(nodes, ups, downs)
-    found: dict[int, list[int]] = {}
+    by_rank: dict[int, list[int]] = {}
     for node in nodes:
-        found.setdefault(ranks[node], []).append(node)
-    return [row for rank in sorted(found) for row in _rows(found[rank], widths, limit)]
+        by_rank.setdefault(ranks[node], []).append(node)
+    return [row for rank in sorted(by_rank) for row in _rows(by_rank[rank], widths, limit)]
 
 
 def _ranks(nodes: Sequence[int], ups: dict[int, list[int]], downs: dict[int, list[int]]) -> dict[int, int]:
@@ -104,13 +104,13 @@ def lanes(layers: Sequence[Sequence[int]], edges: Sequence[Edge]) -> Lanes:
     Lines with the same remaining targets are merged where they pass, whatever their sources: each source
     has all of these edges, so the drawing shows no edge that does not exist.
     """
-    made = Lanes(rows=[[] for _ in layers], links=[[] for _ in layers])
-    items = {node: made.add(node, row) for row, layer in enumerate(layers) for node in layer}
+    lanes_of_part = Lanes(rows=[[] for _ in layers], links=[[] for _ in layers])
+    items = {node: lanes_of_part.add(node, row) for row, layer in enumerate(layers) for node in layer}
     goals: dict[int, int] = dict.fromkeys(items, 0)  # sets of nodes, as bit masks
     for up, down in edges:
         goals[up] |= 1 << down
     passing: dict[int, int] = {}  # the passing lines, by their target nodes
-    for row, links in enumerate(made.links[:-1]):
+    for row, links in enumerate(lanes_of_part.links[:-1]):
         carriers = [(items[node], goals[node]) for node in layers[row] if goals[node]]
         carriers += [(item, goal) for goal, item in passing.items()]
         passing = {}
@@ -119,9 +119,9 @@ def lanes(layers: Sequence[Sequence[int]], edges: Sequence[Edge]) -> Lanes:
             links += [(carrier, items[node]) for node in layers[row + 1] if goal >> node & 1]
             if rest := goal & ~reached:
                 if rest not in passing:
-                    passing[rest] = made.add(None, row + 1)
+                    passing[rest] = lanes_of_part.add(None, row + 1)
                 links.append((carrier, passing[rest]))
-    return made
+    return lanes_of_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,8 @@ def _by_links(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
     for item, other in links:
         others[item].append(other)
     grouped: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for item, found in others.items():
-        grouped[tuple(sorted(found))].append(item)
+    for item, linked in others.items():
+        grouped[tuple(sorted(linked))].append(item)
     return grouped
 
 

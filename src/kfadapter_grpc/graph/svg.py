@@ -99,11 +99,11 @@ def svg(
         link: Returns where the box of a task leads to; no link if empty.
         ids: Precedes the path of a task in the id of its link; unique among the graphs of a page.
     """
-    found = _layout(graph)
-    width = found.width * _WIDTH + 2 * _MARGIN
-    height = found.height * _HEIGHT + 2 * _MARGIN
+    drawing = _layout(graph)
+    width = drawing.width * _WIDTH + 2 * _MARGIN
+    height = drawing.height * _HEIGHT + 2 * _MARGIN
     size = f'width="{width}" height="{height}"'
-    boxes = list(_boxes(found, states or {}, link, ids))
+    boxes = list(_boxes(drawing, states or {}, link, ids))
     role = "group" if any("<a " in box for box in boxes) else "img"
     namespace = "" if embedded else f' xmlns="{_NAMESPACE}"'
     alone = ["  <style>", indent(STYLE.rstrip(), "    "), "  </style>", f'  <rect class="page" {size} rx="8"/>']
@@ -115,7 +115,7 @@ def svg(
             *([] if embedded else alone),
             f'  <g transform="translate({_MARGIN} {_MARGIN})">',
             *boxes,
-            *_lines(found),
+            *_lines(drawing),
             "  </g>",
             "</svg>\n",
         ]
@@ -139,9 +139,9 @@ def _bottom_of(box: Box) -> float:
 
 
 def _boxes(
-    found: Layout, states: Mapping[tuple[str, ...], str], link: Callable[[Node], str], ids: str
+    drawing: Layout, states: Mapping[tuple[str, ...], str], link: Callable[[Node], str], ids: str
 ) -> Iterator[str]:
-    for box in found.boxes:
+    for box in drawing.boxes:
         kind = "group" if box.is_group else "task"
         closed = "closed" if box.node.is_closed else ""
         looks = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
@@ -166,12 +166,12 @@ def _boxes(
             yield "    </a>"
 
 
-def _lines(found: Layout) -> Iterator[str]:
+def _lines(drawing: Layout) -> Iterator[str]:
     """Draws each wire as one path, so that overlaps appear once, then the arrowheads."""
-    pen = _Pen(found)
-    for wire in found.wires:
+    pen = _Pen(drawing)
+    for wire in drawing.wires:
         yield f'    <path class="line" d="{"".join(pen.path(wire, start, end) for start, end in _pairs(wire))}"/>'
-    for end in (end for wire in found.wires for end in wire.ends if end.arrow):
+    for end in (end for wire in drawing.wires for end in wire.ends if end.arrow):
         x, y = _x(end.x), pen.tip(end)
         yield f'    <path class="head" d="M{x - _HEAD / 2 - 0.5:g} {y - _HEAD:g}h{_HEAD + 1:g}L{x:g} {y:g}Z"/>'
 
@@ -197,17 +197,17 @@ def _pairs(wire: Wire) -> Iterator[tuple[tuple[int, int], End]]:
 class _Pen:
     """Draws lines: rounded at corners, with a small bridge at crossings."""
 
-    def __init__(self, found: Layout) -> None:
+    def __init__(self, drawing: Layout) -> None:
         self._tops: dict[tuple[int, int], float] = {}
         self._bottoms: dict[tuple[int, int], float] = {}
-        for box in found.boxes:
+        for box in drawing.boxes:
             columns = range(box.x, box.x + box.width)
             self._tops.update(dict.fromkeys(((x, box.y - 1) for x in columns), _top_of(box)))
             self._bottoms.update(dict.fromkeys(((x, box.y + box.height - 1) for x in columns), _bottom_of(box)))
         # For each row with horizontal lines, the columns where vertical lines cross it.
-        rows = sorted({wire.bus for wire in found.wires if wire.bus is not None})
+        rows = sorted({wire.bus for wire in drawing.wires if wire.bus is not None})
         self._falls: dict[int, list[int]] = {row: [] for row in rows}
-        down = {way for wire in found.wires for way in _ways_down(wire)}
+        down = {way for wire in drawing.wires for way in _ways_down(wire)}
         for x, low, high in down:
             for row in rows[bisect_right(rows, low) : bisect_left(rows, high)]:
                 self._falls[row].append(x)

@@ -51,18 +51,18 @@ def try_text(graph: Graph, width: int, style: Style) -> list[str] | None:
     """Draws a graph as lines no wider than `width`; None if impossible."""
     for label in LABELS:
         with suppress(TooWideError):
-            found = layout(graph, Fit(width, label, style.mark, must_fit=True))
-            if found.width <= width:
-                return draw(found, style)
+            drawing = layout(graph, Fit(width, label, style.mark, must_fit=True))
+            if drawing.width <= width:
+                return draw(drawing, style)
     return None
 
 
-def draw(found: Layout, style: Style) -> list[str]:
+def draw(drawing: Layout, style: Style) -> list[str]:
     """Draws a layout; at a crossing the vertical line interrupts the horizontal one."""
-    canvas = _Canvas(found.width, found.height, style)
-    for box in found.boxes:
+    canvas = _Canvas(drawing.width, drawing.height, style)
+    for box in drawing.boxes:
         canvas.box(box)
-    for wire in found.wires:
+    for wire in drawing.wires:
         canvas.wire(wire)
     return canvas.lines()
 

@@ -105,9 +105,9 @@ class RegistryExport:
 
 def _series(family: Family) -> dict[_Labels, dict[str, float]]:
     """The samples of a histogram by its labels: each bucket's count by its bound, `_sum` and `_count`."""
-    found: dict[_Labels, dict[str, float]] = {}
+    series: dict[_Labels, dict[str, float]] = {}
     for sample in family.samples:
         labels = tuple((key, value) for key, value in sample.labels.items() if key != "le")
         key = sample.labels.get("le") or sample.name.removeprefix(family.name)
-        found.setdefault(labels, {})[key] = sample.value
-    return found
+        series.setdefault(labels, {})[key] = sample.value
+    return series

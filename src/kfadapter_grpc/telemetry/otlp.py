@@ -161,11 +161,11 @@ def _resource(service: str) -> Resource:
     """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, and what they leave open."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
-    found = Resource.create()
-    ours = {"service.version": installed_version(), **found.attributes}
+    detected = Resource.create()
+    ours = {"service.version": installed_version(), **detected.attributes}
     if str(ours["service.name"]).startswith("unknown_service"):
         ours["service.name"] = service
-    return Resource(ours, found.schema_url)
+    return Resource(ours, detected.schema_url)
 
 
 def _propagator() -> TextMapPropagator:
