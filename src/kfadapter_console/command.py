@@ -94,11 +94,11 @@ def report(
     from kfadapter_console.run import report_of  # noqa: PLC0415  of the extra `console`
     from kfadapter_grpc.cli.output import stdout  # noqa: PLC0415
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
-    from kfadapter_grpc.client.download import replaced  # noqa: PLC0415
+    from kfadapter_grpc.client.download import atomic_write  # noqa: PLC0415
 
     with options.client() as client:
         text = report_of(client, run_id(client, run))
-    with stdout() if output == STDIN else replaced(output) as target:
+    with stdout() if output == STDIN else atomic_write(output) as target:
         target.write(text.encode())
     if output != STDIN:
         out.note(f"wrote {output}")

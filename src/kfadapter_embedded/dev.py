@@ -181,10 +181,10 @@ def _check_port(port: int, flag: str, user: str) -> None:
 
 def banner(address: str, kfp_url: str, folder: Path, page_line: str = "") -> str:
     """Returns what runs where and what to type next, a line each."""
-    from kfadapter_grpc.cli.contexts import usual_target  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
+    from kfadapter_grpc.cli.contexts import default_target  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
     from kfadapter_grpc.methods import METHOD_OF_REQUEST  # noqa: PLC0415
 
-    target = "" if address == usual_target() else f" --target {address}"
+    target = "" if address == default_target() else f" --target {address}"
     listing = METHOD_OF_REQUEST["ListPipelinesRequest"].path.lstrip("/")
     lines = {
         **({"page": page_line} if page_line else {}),

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from kfadapter_grpc.cli.output import Step, try_fit
+from kfadapter_grpc.cli.output import Shrink, try_fit
 
 NATURAL = {"NAME": 30, "ID": 36, "CREATED": 23, "DESCRIPTION": 80}
-STEPS = (Step("DESCRIPTION", 12), Step("DESCRIPTION", 0), Step("CREATED", 11), Step("CREATED", 0), Step("NAME", 16))
+STEPS = (
+    Shrink("DESCRIPTION", 12),
+    Shrink("DESCRIPTION", 0),
+    Shrink("CREATED", 11),
+    Shrink("CREATED", 0),
+    Shrink("NAME", 16),
+)
 
 
 @pytest.mark.parametrize(
@@ -36,4 +42,7 @@ def test_what_does_not_fit_is_no_table() -> None:
 
 def test_a_column_that_is_narrow_already_stays_as_it_is() -> None:
     """A step never widens a column."""
-    assert try_fit({"NAME": 5, "TEXT": 4}, (Step("TEXT", 12), Step("NAME", 3)), 11, mark=1) == {"NAME": 4, "TEXT": 4}
+    assert try_fit({"NAME": 5, "TEXT": 4}, (Shrink("TEXT", 12), Shrink("NAME", 3)), 11, mark=1) == {
+        "NAME": 4,
+        "TEXT": 4,
+    }

@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.logs import MAX_STREAMS, LogTails, own_lines
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, Marks, short_error, task_lines
-from kfadapter_grpc.cli.watch import Followed, _judge, picture
+from kfadapter_grpc.cli.watch import WatchedRun, _raise_outcome, render
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
@@ -68,8 +68,8 @@ def drawn(
     missing: str = "",
 ) -> list[str]:
     """Draws runs."""
-    followed = [Followed(run, DECLARED) for run in runs]
-    return [line.text for line in picture(followed, NOW, size, marks, tails=tails, missing=missing)]
+    followed = [WatchedRun(run, DECLARED) for run in runs]
+    return [line.text for line in render(followed, NOW, size, marks, tails=tails, missing=missing)]
 
 
 def test_a_run_is_folded() -> None:
@@ -101,7 +101,7 @@ def test_groups_are_folded_and_hanging_tasks_are_not() -> None:
         replace(task("omitted", RunState.OMITTED), started_at=None),
     )
     run = replace(run, warnings=("task 'deploy/pull': ImagePullBackOff: no such image",))
-    lines = [line.text for line in picture([Followed(run)], NOW, (80, 24), UNICODE)]
+    lines = [line.text for line in render([WatchedRun(run)], NOW, (80, 24), UNICODE)]
     assert lines == [
         "훈련  RUNNING  1m15s  3 of 6 tasks  1 warning",
         "✓ 준비      SUCCEEDED      3s  cached",
@@ -190,14 +190,14 @@ def test_an_error_may_not_steer_the_terminal() -> None:
 def test_a_retried_run_is_judged_by_its_end() -> None:
     """A run that succeeded after a retry counts as succeeded, though its history contains a termination."""
     history = (RunStateChange(RunState.CANCELED),)
-    _judge([Followed(Run("r", state=RunState.SUCCEEDED, state_history=history))], ClientOptions())
+    _raise_outcome([WatchedRun(Run("r", state=RunState.SUCCEEDED, state_history=history))], ClientOptions())
     with pytest.raises(CommandError, match="was cancelled"):
-        _judge([Followed(Run("r", state=RunState.CANCELED))], ClientOptions())
+        _raise_outcome([WatchedRun(Run("r", state=RunState.CANCELED))], ClientOptions())
 
 
 def test_only_changes_are_reported() -> None:
     """Only tasks and runs whose state or problem changed are reported."""
-    one = Followed(running())
+    one = WatchedRun(running())
     assert [changed.name for changed in one.update(running(*TASKS[:2]))] == ["준비", "loop"]
     assert one.has_new_state()
     assert [changed.task_id for changed in one.update(running(*TASKS[:4]))] == ["fit0", "fit1"]

@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import Value
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.references import pipeline_reference
-from kfadapter_grpc.cli.values import moment
+from kfadapter_grpc.cli.values import parse_time
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.pipelines import PipelineRef
 
@@ -401,7 +401,7 @@ def test_times_are_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "Asia/Seoul")
         time.tzset()
-        seconds = moment(text).timestamp()
+        seconds = parse_time(text).timestamp()
     time.tzset()
     assert seconds == 1767225600
 

@@ -7,7 +7,7 @@ from tests.graph.shapes import group, task
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import graph_of
-from kfadapter_grpc.graph.model import cut_off, end_cut, few_lines, middle_cut
+from kfadapter_grpc.graph.model import split_at, truncate, truncate_middle, wrap_few
 from kfadapter_grpc.printable import one_line
 
 
@@ -97,19 +97,19 @@ def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
 )
 def test_names_are_cut_in_the_middle(text: str, cells: int, shown: str) -> None:
     """A name is cut in the middle, so that the number at its end is kept if there is space."""
-    assert middle_cut(text, cells, "…") == shown
+    assert truncate_middle(text, cells, "…") == shown
 
 
 def test_texts_are_cut_at_the_end() -> None:
     """A wide character that does not fit is left out; a mark that is too wide is cut itself."""
-    assert end_cut("한국어", 4, "…") == "한…"
-    assert end_cut("abcdef", 2, "...") == ".."
+    assert truncate("한국어", 4, "…") == "한…"
+    assert truncate("abcdef", 2, "...") == ".."
 
 
 def test_marks_stay_with_their_characters() -> None:
     """A combining accent never begins a line."""
-    assert cut_off("e\u0301e\u0301", 1) == ("e\u0301", "e\u0301")
-    assert cut_off("한국", 1) == ("한", "국")
+    assert split_at("e\u0301e\u0301", 1) == ("e\u0301", "e\u0301")
+    assert split_at("한국", 1) == ("한", "국")
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_marks_stay_with_their_characters() -> None:
 )
 def test_long_words_are_broken_before_they_are_cut(text: str, lines: list[str]) -> None:
     """A condition continues for two more lines of its box, so that those of branches can be distinguished."""
-    assert few_lines(text, 8, "…") == lines
+    assert wrap_few(text, 8, "…") == lines

@@ -14,7 +14,7 @@ from tests.graph.tracing import edges_of, edges_seen
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import ASCII, UNICODE, Graph, dot, graph_of, mermaid, outline, svg, try_text
 from kfadapter_grpc.graph.layout import DOCUMENT, Box, Fit, layout
-from kfadapter_grpc.graph.model import middle_cut
+from kfadapter_grpc.graph.model import truncate_middle
 from kfadapter_grpc.graph.text import LABELS
 
 pytestmark = pytest.mark.slow
@@ -104,7 +104,7 @@ def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object)
     if lines is not None:
         reported = "\n".join(lines)
         assert all(
-            any(middle_cut(title, cells, chosen.mark) in reported for cells in LABELS) for title in _titles(graph)
+            any(truncate_middle(title, cells, chosen.mark) in reported for cells in LABELS) for title in _titles(graph)
         )
     assert len([line for line in outline(graph, width, ASCII) if line.lstrip().startswith("*")]) == len(_titles(graph))
 

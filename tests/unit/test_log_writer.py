@@ -63,7 +63,7 @@ def test_lines_after_the_end_are_written_at_once() -> None:
 def test_no_call_waits_for_a_reader() -> None:
     """While the reader blocks, writes do not, a bounded number of lines is kept, and the number lost is reported."""
     stream = Slow()
-    with capture_logs() as reported, LogWriter(stream, most_lines=10) as lines:
+    with capture_logs() as reported, LogWriter(stream, max_lines=10) as lines:
         lines.write("first\n")
         assert stream.reached.wait(WAIT_SECONDS)
         for number in range(25):

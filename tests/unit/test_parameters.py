@@ -7,7 +7,7 @@ import math
 import pytest
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.parameters import MOST_VIOLATIONS, check_parameters
+from kfadapter_grpc.contract.parameters import MAX_VIOLATIONS, check_parameters
 from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
 
 _T = ParameterType
@@ -135,4 +135,4 @@ def test_very_many_wrong_parameters() -> None:
     """The number of violations is limited, so that the error stays readable."""
     with pytest.raises(errors.ParameterUnknownError) as caught:
         check_parameters([], {f"p{number}": 1.0 for number in range(10_000)})
-    assert len(caught.value.violations) == MOST_VIOLATIONS
+    assert len(caught.value.violations) == MAX_VIOLATIONS

@@ -28,7 +28,7 @@ MAX_RULES = 500
 MAX_CACHED = 10_000
 """The number of callers whose grants are cached."""
 _NAMESPACE = re.compile(r"[a-z0-9*-]{0,63}")
-_MOST_TOLD = 5
+_MAX_LISTED = 5
 _ROLES = tuple(role.value for role in Role)
 _SCALARS = (str, bool, int, float)
 
@@ -210,7 +210,7 @@ def parse_rules(data: bytes) -> Rules:
     mistakes: list[str] = []
     rules: list[Rule] = []
     for index, table in enumerate(tables):
-        if wrong := list(_wrong_roles(table)):
+        if wrong := list(_invalid_roles(table)):
             mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in wrong]
             continue
         try:
@@ -219,15 +219,15 @@ def parse_rules(data: bytes) -> Rules:
             text, _, path = str(error).partition(" - at ")
             mistakes.append(f"line {document.line(('rules', index, *_steps(path)))}: {text}")
             continue
-        mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in _wrong(rule)]
+        mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in _faults(rule)]
         rules.append(rule)
     if mistakes:
-        more = f"; and {len(mistakes) - _MOST_TOLD} more" if len(mistakes) > _MOST_TOLD else ""
-        raise RulesError("; ".join(mistakes[:_MOST_TOLD]) + more)
+        more = f"; and {len(mistakes) - _MAX_LISTED} more" if len(mistakes) > _MAX_LISTED else ""
+        raise RulesError("; ".join(mistakes[:_MAX_LISTED]) + more)
     return Rules(rules)
 
 
-def _wrong_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
+def _invalid_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
     """Values that are no roles; msgspec does not say of which namespace."""
     grants = rule.get("grants") if isinstance(rule, dict) else None
     for namespace, role in grants.items() if isinstance(grants, dict) else ():
@@ -235,7 +235,7 @@ def _wrong_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("grants", namespace), f"`{role}` is no role; there are {', '.join(_ROLES)}"
 
 
-def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
+def _faults(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
     """What the types of a rule cannot express."""
     if not rule.grants:
         yield ("grants",), "it grants nothing; name namespaces with a role, as `team-a: writer`"
@@ -251,15 +251,15 @@ def _wrong(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
         if value in ("", []) or (isinstance(value, list) and "" in value):
             yield ("match", name), f"`{name}` has an empty value; `*` is any"
     if "claims" in conditions:
-        yield from _wrong_claims(conditions["claims"], ("match", "claims"))
+        yield from _invalid_claims(conditions["claims"], ("match", "claims"))
 
 
-def _wrong_claims(expected: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _invalid_claims(expected: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if not expected:
         yield path, "it names no claim"
     for name, value in expected.items():
         if isinstance(value, dict):
-            yield from _wrong_claims(value, (*path, name))
+            yield from _invalid_claims(value, (*path, name))
         elif not value and value is not False and value != 0:
             yield (*path, name), f"the claim `{name}` has an empty value; `*` is any text"
         elif not all(isinstance(text, _SCALARS) for text in (value if isinstance(value, list) else [value])):

@@ -163,12 +163,12 @@ class IssuerKeys:
                 self._log.info("the keys of an issuer can be fetched again", issuer=self.issuer.issuer)
             self._fetched, self._failure = time.monotonic(), ""
         except FetchError as error:
-            self._complain(str(error))
+            self._log_failure(str(error))
         except Exception as fault:  # noqa: BLE001 - the thread must continue
             self._log.error("the keys of an issuer could not be read", issuer=self.issuer.issuer, exc_info=fault)
             self._failure = "internal"
 
-    def _complain(self, why: str) -> None:
+    def _log_failure(self, why: str) -> None:
         if why != self._failure:
             known = len(self._usable() or {})
             self._log.error(

@@ -27,7 +27,7 @@ _ALGORITHM = "sha256:"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NAME = re.compile(r"[^\s#]{1,128}")
-_MOST_TOLD = 5
+_MAX_LISTED = 5
 
 
 class TokenFileError(ValueError):
@@ -132,8 +132,8 @@ def parse_tokens(data: bytes) -> Tokens:
         except TokenFileError as mistake:
             mistakes.append(f"line {number}: {mistake}")
     if mistakes:
-        more = f"; and {len(mistakes) - _MOST_TOLD} more" if len(mistakes) > _MOST_TOLD else ""
-        raise TokenFileError("; ".join(mistakes[:_MOST_TOLD]) + more)
+        more = f"; and {len(mistakes) - _MAX_LISTED} more" if len(mistakes) > _MAX_LISTED else ""
+        raise TokenFileError("; ".join(mistakes[:_MAX_LISTED]) + more)
     if not entries:
         raise TokenFileError("it holds no token; `kfadapter token NAME --role reader` makes one, and a line for it")
     if len(entries) > MAX_TOKENS:

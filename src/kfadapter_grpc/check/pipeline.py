@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.spec import Json
 
-MOST_TASKS = 10_000
+MAX_TASKS = 10_000
 """How many tasks are checked: pipelines in pipelines may double them at each level."""
-DEEPEST = 20
+MAX_DEPTH = 20
 """How many levels of groups are checked."""
 _KINDS = ("Parameter", "Artifact")
 _KUBERNETES = ("platforms", "kubernetes", "deploymentSpec", "executors")
@@ -46,7 +46,7 @@ def inside(value: Json, *keys: str) -> Mapping[str, Json]:
     return mapping(value)
 
 
-def every(value: Json) -> Iterator[Json]:
+def walk(value: Json) -> Iterator[Json]:
     """A value and everything inside it, including keys; a part that YAML repeats by an alias once."""
     waiting, seen = [value], set[int]()
     while waiting:
@@ -146,7 +146,7 @@ class Task:
         return mapping(self.group.pipeline.components.get(text(inside(self.spec, "componentRef").get("name"))))
 
     @cached_property
-    def below(self) -> Group | None:
+    def inner_group(self) -> Group | None:
         """The group that it runs, if any."""
         return Group(self.group.pipeline, self.component, self) if "dag" in self.component else None
 
@@ -219,23 +219,23 @@ class Task:
     def branches(self, output: str, kind: str) -> list[Task]:
         """The branches of which one provides an output of the group that it runs (`dsl.OneOf`)."""
         selected = list(_selected(inside(self.component, "dag", "outputs", kind, output)))
-        tasks = self.below.tasks if self.below else {}
+        tasks = self.inner_group.tasks if self.inner_group else {}
         return [tasks[name] for name, _ in selected if name in tasks] if len(selected) > 1 else []
 
     def producers(self, output: str, kind: str) -> Iterator[Producer]:
         """The producers of one of its outputs, found through the groups in between."""
         waiting = [Producer(self, output)]
-        for _ in range(MOST_TASKS):
+        for _ in range(MAX_TASKS):
             if not waiting:
                 return
             producer = waiting.pop()
-            task, below = producer.task, producer.task.below
-            if below is None or producer.depth > DEEPEST:
+            task, inner_group = producer.task, producer.task.inner_group
+            if inner_group is None or producer.depth > MAX_DEPTH:
                 yield producer
                 continue
             selected = list(_selected(inside(task.component, "dag", "outputs", kind, producer.output)))
             for name, key in selected:
-                if inner := below.tasks.get(name):
+                if inner := inner_group.tasks.get(name):
                     loops = (*producer.loops, task) if task.loop else producer.loops
                     skipped = producer.is_skipped or bool(loops and inner.condition and len(selected) == 1)
                     one_of = producer.is_one_of or bool(loops and len(selected) > 1)
@@ -302,7 +302,7 @@ class Pipeline:
     def tasks(self) -> Iterator[Task]:
         """All tasks, groups before the tasks inside them, the same component again wherever it is used."""
         waiting = [(self.root, 0)]
-        left = MOST_TASKS
+        left = MAX_TASKS
         while waiting:
             group, depth = waiting.pop(0)
             for task in group.tasks.values():
@@ -310,8 +310,8 @@ class Pipeline:
                     return
                 left -= 1
                 yield task
-                if task.below and depth < DEEPEST:
-                    waiting.append((task.below, depth + 1))
+                if task.inner_group and depth < MAX_DEPTH:
+                    waiting.append((task.inner_group, depth + 1))
 
 
 def read_documents(documents: list[Json]) -> Pipeline | None:

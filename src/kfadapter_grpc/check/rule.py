@@ -47,7 +47,7 @@ class Rule:
     what: str
     do: str
 
-    def found(self, path: str, severity: Severity = "warning", /, **fields: str) -> Finding:
+    def at(self, path: str, severity: Severity = "warning", /, **fields: str) -> Finding:
         """A finding at the task of a path."""
         return Finding(path, self.name, severity, self.kfp, self.what.format(**fields), self.do)
 

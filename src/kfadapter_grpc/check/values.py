@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.check import rules
-from kfadapter_grpc.check.pipeline import every, inside, items, mapping, text
+from kfadapter_grpc.check.pipeline import inside, items, mapping, text, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,19 +38,19 @@ def texts(task: Task) -> Iterator[Finding]:
     """Texts that contain values."""
     origins = dict(task.origins())
     for to, constant in _constants(task):
-        if task.below and INPUT.search(constant):
-            yield rules.TEXT_INTO_PIPELINE.found(task.path, input=short_name(to))
-        for match in INPUT.finditer(constant) if not task.below else ():
+        if task.inner_group and INPUT.search(constant):
+            yield rules.TEXT_INTO_PIPELINE.at(task.path, input=short_name(to))
+        for match in INPUT.finditer(constant) if not task.inner_group else ():
             name = match["name"]
             if name not in origins:
-                yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=match[0])
+                yield rules.UNKNOWN_PLACEHOLDER.at(task.path, placeholder=match[0])
             elif severity := _breaks_json(origins[name]):
-                yield rules.RAW_JSON_IN_TEXT.found(task.path, severity, input=short_name(name))
+                yield rules.RAW_JSON_IN_TEXT.at(task.path, severity, input=short_name(name))
         for match in _CHANNEL.finditer(constant):
-            yield rules.LOOP_ITEM_IN_TEXT.found(task.path, "error", input=match[0])
+            yield rules.LOOP_ITEM_IN_TEXT.at(task.path, "error", input=match[0])
         for match in _NAMED.finditer(constant):
             if match[0] != constant:
-                yield rules.PLACEHOLDER_IN_TEXT.found(task.path, placeholder=match[0])
+                yield rules.PLACEHOLDER_IN_TEXT.at(task.path, placeholder=match[0])
 
 
 def _breaks_json(origin: Origin) -> Severity | None:
@@ -66,7 +66,7 @@ def _breaks_json(origin: Origin) -> Severity | None:
 def _needs_escaping(value: Json) -> bool:
     if isinstance(value, str):
         return bool(_BREAKS_JSON.search(value))
-    return any(isinstance(part, str) for part in every(value))
+    return any(isinstance(part, str) for part in walk(value))
 
 
 def known_values(origin: Origin) -> list[Json]:
@@ -133,7 +133,7 @@ def fields(task: Task) -> Iterator[Finding]:
         loop = task.group.origin(mapping(source)).task
         values = known_items(loop) if match and loop and loop.loop else None
         if match and any(item.get(match[1], "") is None for item in map(mapping, values or ())):
-            yield rules.NULL_FIELD.found(task.path, "error", input=short_name(name))
+            yield rules.NULL_FIELD.at(task.path, "error", input=short_name(name))
 
 
 def types(task: Task) -> Iterator[Finding]:
@@ -144,14 +144,14 @@ def types(task: Task) -> Iterator[Finding]:
         expected, received = _declared(declared), _type(origin)
         if origin.kind == "item" and received == "STRING":
             if expected not in {"", "STRING"}:
-                yield rules.ITEM_OF_ANY_LIST.found(task.path, "error", input=short_name(name), expected=declared)
+                yield rules.ITEM_OF_ANY_LIST.at(task.path, "error", input=short_name(name), expected=declared)
             continue
         if expected and received and expected not in {received, "STRING"} and not expected.startswith("TASK_"):
-            yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=received)
+            yield rules.TYPE_MISMATCH.at(task.path, "error", input=name, expected=declared, given=received)
         literals = items(definition.get("literals"))
         if literals and origin.kind == "constant" and origin.value not in literals:
             received = json.dumps(origin.value, ensure_ascii=False, default=str)
-            yield rules.LITERALS.found(task.path, "error", input=name, given=received)
+            yield rules.LITERALS.at(task.path, "error", input=name, given=received)
 
 
 def sources(task: Task) -> Iterator[Finding]:
@@ -172,7 +172,7 @@ def sources(task: Task) -> Iterator[Finding]:
                 missing.setdefault("loop-item" in name, []).append(short_name(name))
     for is_item, names in missing.items():
         rule = rules.LOOP_ITEM_IN_TEXT if is_item else rules.UNDECLARED_INPUT
-        yield rule.found(task.path, "error", input="', '".join(names))
+        yield rule.at(task.path, "error", input="', '".join(names))
 
 
 def short_name(name: str) -> str:

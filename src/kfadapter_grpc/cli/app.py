@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from kfadapter_grpc.cli import invocation
-from kfadapter_grpc.cli.command import CONTEXT, Commands, Deferred, Table, declared, guarded
+from kfadapter_grpc.cli.command import CONTEXT, Commands, Deferred, Table, run_guarded, with_parameters
 from kfadapter_grpc.cli.completion import SHELL_VARIABLE, join_bash_words
 from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
@@ -108,16 +108,16 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
     if type(error).show is not _UsageError.show:  # not an error: help is shown without arguments
         error.show()
         return ExitCode.USAGE
-    from kfadapter_grpc.cli.text import did_you_mean, print_parts  # noqa: PLC0415  not for a help that was typed right
+    from kfadapter_grpc.cli.text import did_you_mean, print_error  # noqa: PLC0415  not for a help that was typed right
 
     what = re.sub(r"\s*\n\t", " ", error.format_message().replace(_PREFIX, ""))  # Click puts each choice on a line
     if possible := getattr(error, "possibilities", None):
         what = f"{error.message}.{did_you_mean(error.option_name, possible)}"
     if error.ctx is None:
-        print_parts(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
+        print_error(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
     else:
         usage = " ".join(error.ctx.get_usage().split()).replace("Usage:", "usage:", 1)
-        print_parts(what, usage, f"{error.ctx.command_path} --help")
+        print_error(what, usage, f"{error.ctx.command_path} --help")
     return ExitCode.USAGE
 
 
@@ -155,11 +155,11 @@ _VERSION = inspect.Parameter(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
     ],
 )
-app.callback()(declared(_common, [CONTEXT, *ClientOptions.parameters(ClientOptions.names()), _VERSION]))
+app.callback()(with_parameters(_common, [CONTEXT, *ClientOptions.parameters(ClientOptions.names()), _VERSION]))
 
 
 def main() -> None:
-    sys.exit(guarded(_program))
+    sys.exit(run_guarded(_program))
 
 
 def _program() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, RunArtifact
 
 _STDOUT = "-"
-_SHOWN = 10
+_MAX_LISTED = 10
 
 
 def list_(
@@ -69,9 +69,9 @@ def get(
         target = native_path(to)
         is_folder = target.is_dir() or to.endswith(("/", os.sep))
         if not artifacts:
-            raise _nothing(client, which, task, name)
+            raise _not_found_error(client, which, task, name)
         if len(artifacts) > 1 and not (is_folder and to != _STDOUT):
-            raise _several(artifacts, name)
+            raise _ambiguous_error(artifacts, name)
         if to == _STDOUT:
             with out.progress_bar(f"downloading {one_line(name)}") as progress, out.stdout() as stream:
                 client.artifacts.download(which, artifacts[0].artifact_id, to=stream, path=path, progress=progress)
@@ -99,9 +99,9 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
     out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
 
 
-def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
+def _not_found_error(client: "Client", run: str, task: str, name: str) -> CommandError:
     names = list(dict.fromkeys(artifact.name for artifact in client.artifacts.list(run, task=task)))
-    known = _some([f"'{name}'" for name in names]) or "none"
+    known = _first_names([f"'{name}'" for name in names]) or "none"
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
@@ -110,20 +110,22 @@ def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
     )
 
 
-def _several(artifacts: "Sequence[RunArtifact]", name: str) -> CommandError:
+def _ambiguous_error(artifacts: "Sequence[RunArtifact]", name: str) -> CommandError:
     paths = list(dict.fromkeys(artifact.task for artifact in artifacts))
     is_by_path = len({artifact.task for artifact in artifacts if artifact.name == name}) == len(artifacts)
     by_path = "; a path as TASK selects one" if is_by_path else ""
     return CommandError(
         f"there are {len(artifacts)} artifacts '{name}'",
-        why=f"they are of: {_some(paths)}",
+        why=f"they are of: {_first_names(paths)}",
         next_step=again("--output", "DIR/", without="-o", words=f"saves all of them{by_path}"),
         exit_code=ExitCode.USAGE,
     )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def _first_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_LISTED]) + (
+        f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    )
 
 
 artifacts = group("List and download what the tasks of a run made.", list_, get)

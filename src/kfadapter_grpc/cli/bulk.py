@@ -24,7 +24,7 @@ from kfadapter_grpc.cli.references import (
     recurring_run_id,
     run_id,
 )
-from kfadapter_grpc.cli.values import Period, labels, past_moment
+from kfadapter_grpc.cli.values import Period, labels, parse_past_time
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import Run, RunState
 from kfadapter_grpc.printable import counted
@@ -61,7 +61,7 @@ class RunFilter:
         """Converts them for the client, with the ids of what is named; `states` if none is set."""
         if self.version and not self.pipeline:
             raise typer.BadParameter("--version needs --pipeline")
-        created, finished = past_moment(self.created_after), past_moment(self.finished_after)
+        created, finished = parse_past_time(self.created_after), parse_past_time(self.finished_after)
         own_labels = labels(self.label)
         in_experiment = experiment_reference(client, self.experiment)
         of_pipeline, of_version = "", ""
@@ -86,7 +86,7 @@ class RunFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection(RunFilter):
+class ListSelection(RunFilter):
     """Which runs are listed, how many, and in which order."""
 
     archived: opt.Archived = False
@@ -104,12 +104,12 @@ _DONE = {
     "unarchive": "unarchived",
     "delete": "deleted",
 }
-_ENDING = (ExitCode.CANNOT_CONNECT, ExitCode.NOT_ALLOWED)
+_FATAL = (ExitCode.CANNOT_CONNECT, ExitCode.NOT_ALLOWED)
 """Failures that would be the same for the other runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen(RunFilter):
+class BulkSelection(RunFilter):
     """Which runs are changed if they are not named, and whether to ask before."""
 
     created_before: opt.CreatedBefore = ""
@@ -122,7 +122,7 @@ class Chosen(RunFilter):
         return any(getattr(self, field.name) for field in fields(self) if field.name not in ("every", "yes"))
 
 
-def single_run(run: list[str] | None, which: Chosen) -> str:
+def single_run(run: list[str] | None, which: BulkSelection) -> str:
     """Checks how the runs are chosen; returns the run if only one is named."""
     if run and (which.every or which.is_set):
         raise typer.BadParameter("name the runs, or choose them by filters, but not both")
@@ -134,7 +134,7 @@ def single_run(run: list[str] | None, which: Chosen) -> str:
     return ""
 
 
-def chosen_runs(
+def select_runs(
     client: "Client",
     run: list[str] | None,
     which: RunFilter,
@@ -151,7 +151,7 @@ def chosen_runs(
         ids = (run_id(client, name, archived=archived, allow_missing=allow_missing) for name in run)
         return {found_id: None for found_id in ids if found_id}
     where = which.where(client, archived=archived, states=states)
-    period = Period("", which.created_before if isinstance(which, Chosen) else "")
+    period = Period("", which.created_before if isinstance(which, BulkSelection) else "")
     return {found.run_id: found for found in period.select(client.runs.list(**where))}
 
 
@@ -209,7 +209,7 @@ def change_all(
                     raise
                 except (AdapterError, CommandError) as error:
                     failed[run_id] = error
-                    if isinstance(error, AdapterError) and exit_code(error) in _ENDING:
+                    if isinstance(error, AdapterError) and exit_code(error) in _FATAL:
                         raise
     finally:
         _print(verb, chosen, done, failed, style)
@@ -253,7 +253,7 @@ def _print(
         out.print_line(f"{_DONE[verb]} {len(done)} of {counted(len(chosen), 'run')}{rest}")
         if rows:
             out.print_line("")
-            steps = (out.Step("ERROR", 16), out.Step("REASON", 0), out.Step("NAME", out.SHORT_NAME))
+            steps = (out.Shrink("ERROR", 16), out.Shrink("REASON", 0), out.Shrink("NAME", out.SHORT_NAME))
             cells = [(row["display_name"], row["run_id"], row["reason"], row["message"]) for row in rows]
             out.print_table(("NAME", "ID", "REASON", "ERROR"), cells, steps=steps)
 

@@ -21,11 +21,11 @@ from kfadapter_grpc.printable import counted, one_line, printable
 if TYPE_CHECKING:
     from kfadapter_grpc.check.rule import Finding
 
-MOST_SHOWN = 10
+MAX_LISTED = 10
 """How many findings an upload prints."""
-MOST_TASKS = 5
+MAX_TASKS = 5
 """How many tasks are named before the rest is counted."""
-LARGEST_CHECKED = 2 * 1024 * 1024
+MAX_CHECKED_BYTES = 2 * 1024 * 1024
 """Bytes of the largest file that an upload checks: more would keep its user waiting."""
 
 
@@ -66,16 +66,16 @@ def check(
 
 def print_findings(file: PipelineFile) -> None:
     """Prints the findings of a file to be uploaded; the adapter decides whether to accept it."""
-    if file.path == STDIN or file.path.stat().st_size > LARGEST_CHECKED:
+    if file.path == STDIN or file.path.stat().st_size > MAX_CHECKED_BYTES:
         return
     try:
         findings, notes = _checked(file)
     except (AdapterError, OSError):
         return
     grouped = _grouped([*findings, *notes])
-    _note(grouped[:MOST_SHOWN])
-    if len(grouped) > MOST_SHOWN:
-        out.note(f"and {len(grouped) - MOST_SHOWN} more; kfadapter check prints all")
+    _note(grouped[:MAX_LISTED])
+    if len(grouped) > MAX_LISTED:
+        out.note(f"and {len(grouped) - MAX_LISTED} more; kfadapter check prints all")
 
 
 def _note(grouped: Sequence[Sequence[str]]) -> None:
@@ -113,6 +113,6 @@ def _grouped(findings: Sequence["Finding"]) -> list[tuple[str, str, str]]:
 
 
 def _listed(tasks: list[str]) -> str:
-    more = f" and {len(tasks) - MOST_TASKS} more" if len(tasks) > MOST_TASKS else ""
-    text = ", ".join(one_line(task) for task in tasks[:MOST_TASKS]) + more
+    more = f" and {len(tasks) - MAX_TASKS} more" if len(tasks) > MAX_TASKS else ""
+    text = ", ".join(one_line(task) for task in tasks[:MAX_TASKS]) + more
     return f"{text}: " if text else ""

@@ -31,7 +31,7 @@ from typer.main import get_command
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.options import SHARED, ClientOptions, Flags, field_parameters, flag_parameters
+from kfadapter_grpc.cli.options import COMMON, ClientOptions, Flags, field_parameters, flag_parameters
 from kfadapter_grpc.cli.text import native_path
 
 Function = Callable[..., None]
@@ -165,7 +165,7 @@ def _with_shared_options(function: Function) -> Function:
     for declaration in inspect.signature(function, eval_str=True).parameters.values():
         kind = getattr(declaration.annotation, "__origin__", declaration.annotation)
         if kind is ClientOptions:
-            visible = getattr(declaration.annotation, "__metadata__", SHARED)
+            visible = getattr(declaration.annotation, "__metadata__", COMMON)
             made = shared = ClientOptions.parameters(visible[0] if isinstance(visible[0], tuple) else visible)
         elif kind == Flags:
             kind = dict
@@ -189,17 +189,17 @@ def _with_shared_options(function: Function) -> Function:
                 arguments[parameter] = kind(**values)
         invocation.remember(options=options, command=ctx.command_path, **about)
         try:
-            code = guarded(functools.partial(function, **arguments))
+            code = run_guarded(functools.partial(function, **arguments))
         except typer.BadParameter as error:
             error.ctx = error.ctx or ctx
             raise
         if code is not ExitCode.OK:
             raise typer.Exit(code)
 
-    return declared(run, [CONTEXT, *own, *shared])
+    return with_parameters(run, [CONTEXT, *own, *shared])
 
 
-def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
+def with_parameters(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
     """Makes Typer read these parameters instead of the function's own."""
     named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     for parameter in named:
@@ -211,7 +211,7 @@ def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Fun
     return function
 
 
-def guarded(program: Callable[[], object]) -> ExitCode:
+def run_guarded(program: Callable[[], object]) -> ExitCode:
     """Runs a program or a command; errors become a message and an exit code, a closed pipe is not an error."""
     try:
         try:

@@ -64,7 +64,11 @@ def _print_rows(runs: Sequence[Run], rows: Sequence[ComparedRow], *, every: bool
             if row.differs or every
         ),
     ]
-    steps = (*(out.Step(title, _NARROW) for title in reversed(titles)), out.Step("NAME", _NARROW), out.Step("KIND", 0))
+    steps = (
+        *(out.Shrink(title, _NARROW) for title in reversed(titles)),
+        out.Shrink("NAME", _NARROW),
+        out.Shrink("KIND", 0),
+    )
     out.print_table((mark, "KIND", "NAME", *titles), cells, steps=steps)
     equal = sum(not row.differs for row in rows)
     if equal and not every:
@@ -119,7 +123,12 @@ def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat
             writer.writerow((change.kind.value, change.name, change.change.value, change.field, *sides))
     elif changes:
         head = ("PART", "NAME", "CHANGE", f"BEFORE: {old.name}", f"AFTER: {new.name}")
-        steps = (out.Step(head[3], _NARROW), out.Step(head[4], _NARROW), out.Step("NAME", _NARROW), out.Step("PART", 0))
+        steps = (
+            out.Shrink(head[3], _NARROW),
+            out.Shrink(head[4], _NARROW),
+            out.Shrink("NAME", _NARROW),
+            out.Shrink("PART", 0),
+        )
         out.print_table(head, [_change_row(change) for change in changes], steps=steps)
         out.note(_CODE)
     elif old.sha256 and old.sha256 == new.sha256:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 SECONDS = 1.0
 """The deadline for the adapter's response."""
-MOST = 50
+MAX_OFFERS = 50
 _PAGE = 200
 SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
 _WORDS = "COMP_WORDS"
 _CURSOR = "COMP_CWORD"
 _BREAKS = frozenset(":=")
 """What bash takes words apart at, besides blanks."""
-_STEERING = frozenset("\\`$\"'")
+_SHELL_SPECIAL = frozenset("\\`$\"'")
 """With these, a name could make a shell run something: zsh's completion evaluates what it is offered."""
 _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
 
@@ -152,7 +152,7 @@ def _offered(context: typer.Context, prefix: str, query: Callable[[Client], Iter
             names = [name for name in dict.fromkeys(query(client)) if name.startswith(prefix) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no response in time, no such pipeline: nothing to offer
         return []
-    return [_quoted(name, prefix) for name in names[:MOST]]
+    return [_quoted(name, prefix) for name in names[:MAX_OFFERS]]
 
 
 def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name
@@ -166,7 +166,7 @@ def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are
 
 def _is_harmless(name: str) -> bool:
     """Returns whether a name can be typed as is; one like `--force` would be parsed as an option."""
-    return name.isprintable() and _STEERING.isdisjoint(name) and not name.startswith("-")
+    return name.isprintable() and _SHELL_SPECIAL.isdisjoint(name) and not name.startswith("-")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:

@@ -19,7 +19,7 @@ Name: TypeAlias = Annotated[str, argument("Context.", context_names, "NAME")]
 
 
 def set_(
-    options: Annotated[ClientOptions, contexts.KEPT],
+    options: Annotated[ClientOptions, contexts.STORED_OPTIONS],
     name: Name,
     *,
     issuer: Annotated[
@@ -52,7 +52,7 @@ def set_(
     source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
     if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
-    values = {option: getattr(options, option) for option in contexts.KEPT}
+    values = {option: getattr(options, option) for option in contexts.STORED_OPTIONS}
     absolute = {option: value.expanduser().absolute() for option, value in values.items() if isinstance(value, Path)}
     context = old.override(values | absolute)
     if source:
@@ -104,7 +104,7 @@ def list_(*, output: Output = "table") -> None:
             )
             for name, context in named
         ]
-        steps = (out.Step("TOKEN", 12), out.Step("TOKEN", 0))
+        steps = (out.Shrink("TOKEN", 12), out.Shrink("TOKEN", 0))
         out.print_table(("", "NAME", "TARGET", "NAMESPACE", "TLS", "TOKEN"), rows, steps=steps)
 
 

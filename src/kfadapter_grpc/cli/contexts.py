@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
 """What returns the token of a context that has no token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
-KEPT = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
+STORED_OPTIONS = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")
 _FLAGS = ("tls", "insecure_token")
 _LOGIN = ("issuer", "client_id", "scope")
@@ -65,14 +65,14 @@ class Contexts:
 
     def write(self) -> None:
         """Replaces the file, which only its owner can read."""
-        from kfadapter_grpc.client.download import replaced  # noqa: PLC0415  loads gRPC, which `--help` does not need
+        from kfadapter_grpc.client.download import atomic_write  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         document = {
             "current": self.current,
             "contexts": {name: to_json(context) for name, context in self.contexts.items()},
         }
         path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replaced(path()) as file:
+        with atomic_write(path()) as file:
             file.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
         path().chmod(0o600)
 
@@ -131,7 +131,7 @@ def in_use(options: ClientOptions) -> tuple[str, Context]:
     name = options.context or environment.get(CONTEXT_VARIABLE, "") or known.current
     if not name:
         return "", Context().override(overrides)
-    context = known.get(name) if options.context else _behind(environment, known.get(name))
+    context = known.get(name) if options.context else _without_overridden(environment, known.get(name))
     if options.token_file:
         context = replace(context, source=None)
     return name, context.override(overrides)
@@ -144,7 +144,7 @@ def name_in_use(options: ClientOptions) -> str:
     return ""
 
 
-def usual_target() -> str:
+def default_target() -> str:
     """Returns the adapter that a command without options calls."""
     from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE  # noqa: PLC0415  loads gRPC
 
@@ -153,7 +153,7 @@ def usual_target() -> str:
     return ""
 
 
-def _behind(environment: Mapping[str, str], context: Context) -> Context:
+def _without_overridden(environment: Mapping[str, str], context: Context) -> Context:
     """A context without what the environment sets."""
     from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE  # noqa: PLC0415  loads gRPC
 
@@ -183,7 +183,7 @@ def token_source(context: Context) -> str:
 
 def to_json(context: Context) -> dict[str, Any]:
     """Returns what a context sets."""
-    set_ = {name: getattr(context, name) for name in KEPT if getattr(context, name)}
+    set_ = {name: getattr(context, name) for name in STORED_OPTIONS if getattr(context, name)}
     document = {name: str(value) if name in _PATHS else value for name, value in set_.items()}
     source = context.source
     if source is None:
@@ -201,8 +201,8 @@ def _from_json(name: str, document: Any) -> Context:  # noqa: ANN401  whatever t
         raise ValueError(f"context '{name}': {error}") from None
     document = {field: value for field, value in document.items() if field not in {*_LOGIN, "exec"}}
     for field, value in document.items():
-        if field not in KEPT:
-            raise ValueError(f"context '{name}' has '{field}', which is not one of {', '.join(KEPT)}")
+        if field not in STORED_OPTIONS:
+            raise ValueError(f"context '{name}' has '{field}', which is not one of {', '.join(STORED_OPTIONS)}")
         if type(value) is not (bool if field in _FLAGS else str):
             raise ValueError(f"'{field}' of context '{name}' is {'a text' if field in _FLAGS else 'no text'}")
     options = {option: Path(value) if option in _PATHS else value for option, value in document.items()}

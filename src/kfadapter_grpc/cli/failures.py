@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.contexts import in_use, name_in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, manual, other, start
 from kfadapter_grpc.cli.references import similar_name
-from kfadapter_grpc.cli.text import print_parts
+from kfadapter_grpc.cli.text import print_error
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
 from kfadapter_grpc.client.login import Login
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
@@ -126,11 +126,11 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
         what = f"{error.message}\n{_similar_name(error, invocation)}"
         where = f", context {context}" if context else ""
         advice = _token_step(error, invocation) or next_step(error)
-        print_parts(what, reason_and_cause(error) + where, invocation.format(advice))
+        print_error(what, reason_and_cause(error) + where, invocation.format(advice))
         return exit_code(error)
     if not isinstance(error, CommandError):
-        error = _in_words(error, context)
-    print_parts(error.what, error.why, invocation.format(error.next_step))
+        error = _as_command_error(error, context)
+    print_error(error.what, error.why, invocation.format(error.next_step))
     return error.exit_code
 
 
@@ -157,7 +157,7 @@ def _similar_name(error: AdapterError, invocation: Invocation) -> str:
         return ""
 
 
-def _in_words(error: Exception, context: str) -> CommandError:
+def _as_command_error(error: Exception, context: str) -> CommandError:
     """Explains an unexpected error."""
     if isinstance(error, CredentialsError):
         sources = "options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)"

@@ -78,7 +78,7 @@ class Invocation:
             return f"the same command{lost or ' again'}" + (f" with {shlex.join(options)}" if options else "")
         replaced = {word for word in (*options, without) if word.startswith("-")}
         end = self.words.index("--") if "--" in self.words else len(self.words)
-        return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *options, *self.words[end:]])
+        return shlex.join([PROGRAM, *_without_options(self.words[:end], replaced), *options, *self.words[end:]])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Inserts pipeline and run, so that neither is parsed as an option."""
@@ -102,7 +102,7 @@ def _option(name: str, value: str | None) -> list[str]:
     return [name, value] if value else []
 
 
-def _lose(words: Sequence[str], options: set[str]) -> Iterator[str]:
+def _without_options(words: Sequence[str], options: set[str]) -> Iterator[str]:
     """Yields the words without these options and their values."""
     waiting = iter(words)
     for word in waiting:

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 T = TypeVar("T")
-LONGEST_CELL = 200
+MAX_CELL = 200
 """How many characters of a value are shown in tables that are not wide."""
 TABULAR = ("table", "wide", "csv")
 _DESCENDING = ":desc"
 NAME_STEPS = (
-    out.Step("DESCRIPTION", 12),
-    out.Step("DESCRIPTION", 0),
-    *(out.Step(title, out.SHORT_NAME) for title in ("NAME", "VERSION")),
+    out.Shrink("DESCRIPTION", 12),
+    out.Shrink("DESCRIPTION", 0),
+    *(out.Shrink(title, out.SHORT_NAME) for title in ("NAME", "VERSION")),
 )
 """How a table of names with descriptions is shrunk."""
 
@@ -74,7 +74,7 @@ class Column(Generic[T]):
         if isinstance(value, timedelta):
             return shown_duration(value)
         text = f"{value:.6g}" if isinstance(value, float) else _full(value)
-        return text if wide or len(text) <= LONGEST_CELL else text[:LONGEST_CELL] + out.mark()
+        return text if wide or len(text) <= MAX_CELL else text[:MAX_CELL] + out.mark()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Table(Generic[T]):
     what: str
     name: Callable[[T], str]
     columns: Sequence[Column[T]]
-    steps: Sequence[out.Step] = ()
+    steps: Sequence[out.Shrink] = ()
     orders: Sequence[str] = ()
     document: Callable[[T], Json] | None = None
 

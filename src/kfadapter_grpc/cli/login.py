@@ -119,7 +119,7 @@ def _show(device: "Device") -> None:
 
 
 def _failed(login: "Login", error: "OAuthError") -> CommandError:
-    if error.passing:
+    if error.transient:
         return CommandError(
             f"cannot connect to the issuer {login.issuer}",
             why=str(error),

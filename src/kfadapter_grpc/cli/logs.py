@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run, RunTask
 
-_NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
+_NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 
 
 def print_log(client: Client, run: str, task: str, *, follow: bool, attempt: int | None, iteration: int | None) -> None:
@@ -37,11 +37,11 @@ def print_log(client: Client, run: str, task: str, *, follow: bool, attempt: int
 
 def print_logs(client: Client, run: str, *, follow: bool, failed: bool) -> None:
     """Prints the logs of all tasks, each line prefixed with the task's name; tasks without a log are named."""
-    tasks = _as_they_begin(client, run) if follow else _by_path(client.runs.get(run))
+    tasks = _as_they_start(client, run) if follow else _by_path(client.runs.get(run))
     printed = 0
     refused: list[tuple[str, AdapterError]] = []
     for path, task in tasks:
-        if task.state in _NOT_BEGUN or (failed and task.state is not RunState.FAILED):
+        if task.state in _NOT_STARTED or (failed and task.state is not RunState.FAILED):
             continue
         name = one_line(path)
         try:
@@ -76,14 +76,14 @@ def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
     yield from ((paths.of(task), task) for task in run.tasks if not task.kind.is_group)
 
 
-def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
+def _as_they_start(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
     """Yields each task when it has started, until the run has finished."""
     seen: set[str] = set()
     with closing(client.runs.watch([run], tasks=True)) as events:
         for event in events:
             for path, task in _by_path(event.run) if isinstance(event, RunChanged) else ():
                 key = task.task_id or path
-                if key not in seen and task.state not in _NOT_BEGUN:
+                if key not in seen and task.state not in _NOT_STARTED:
                     seen.add(key)
                     yield path, task
 

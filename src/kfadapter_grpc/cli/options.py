@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Flags: TypeAlias = Mapping[str, Any]
 """Options by their names; None if one is not set."""
-SHARED = ("target", "timeout", "namespace")
+COMMON = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
 _MAX_PORT = 65535
@@ -143,7 +143,7 @@ class ClientOptions:
     @classmethod
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
         """Declares them for Typer; those not in `visible` are hidden, or omitted if there is no target."""
-        names = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
+        names = [*visible, *(name for name in cls.names() if name not in COMMON and "target" in visible)]
         parameters = [parameter for parameter in field_parameters(cls) if parameter.name in names]
         for parameter in parameters:
             parameter.annotation.__metadata__[0].hidden = parameter.name not in visible
@@ -157,7 +157,7 @@ class ClientOptions:
         """Returns the options about security as typed."""
         for name in self.names():
             value = getattr(self, name)
-            if value and name not in SHARED:
+            if value and name not in COMMON:
                 yield f"--{name.replace('_', '-')}"
                 if value is not True:
                     yield str(value)
@@ -292,7 +292,7 @@ CreatedBefore = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class WatchOptions:
     """What is shown while runs are watched."""
 
     logs: Annotated[bool, typer.Option("--logs", help="While watching, show the output of running tasks.")] = False

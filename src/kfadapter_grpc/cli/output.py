@@ -40,11 +40,11 @@ _WIDE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Shrink:
     """One way to save width on a narrow terminal: shrinks a column to a minimum, or omits it if that is 0."""
 
     title: str
-    least: int
+    minimum: int
 
 
 def console(stream: TextIO) -> Console:
@@ -157,7 +157,7 @@ def print_table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    steps: Sequence[Step],
+    steps: Sequence[Shrink],
     cut: Sequence[str] = (),
     ids: Sequence[str] = (),
 ) -> None:
@@ -190,7 +190,7 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
     from rich.table import Table
     from rich.text import Text
 
-    from kfadapter_grpc.graph.model import end_cut
+    from kfadapter_grpc.graph.model import truncate
 
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
     visible = {title: width for title, width in widths.items() if width}
@@ -201,7 +201,9 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
         table.add_column(mark(), no_wrap=True)
     for row in rows:
         cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in visible]
-        table.add_row(*(Text(end_cut(cell, visible[title], mark()) if title in cut else cell) for title, cell in cells))
+        table.add_row(
+            *(Text(truncate(cell, visible[title], mark()) if title in cut else cell) for title, cell in cells)
+        )
     _print(table)
 
 
@@ -236,7 +238,7 @@ def is_utf8(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 
-def try_fit(natural: dict[str, int], steps: Sequence[Step], available: int, mark: int) -> dict[str, int] | None:
+def try_fit(natural: dict[str, int], steps: Sequence[Shrink], available: int, mark: int) -> dict[str, int] | None:
     """Applies the steps in order until the columns fit; None if they do not fit after the last."""
     widths = dict(natural)
     if _total(widths, mark) <= available:
@@ -244,7 +246,7 @@ def try_fit(natural: dict[str, int], steps: Sequence[Step], available: int, mark
     for step in steps:
         excess = _total(widths, mark) - available
         width = widths[step.title]
-        widths[step.title] = max(min(step.least, width), width - excess) if step.least else 0
+        widths[step.title] = max(min(step.minimum, width), width - excess) if step.minimum else 0
         if _total(widths, mark) <= available:
             return widths
     return None

@@ -30,8 +30,8 @@ _CORRECT = again(words="once the file is corrected")
 _PROGRAM = "kfadapter_embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
-_SAID_BYTES = 16 * 1024
-_SAID_SECONDS = 10.0  # a process that left the group may keep writing
+_OUTPUT_BYTES = 16 * 1024
+_OUTPUT_SECONDS = 10.0  # a process that left the group may keep writing
 
 
 _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
@@ -97,7 +97,7 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
         yield [PipelineFile(path, "" if path == STDIN else utf8(default_name(path)))]
 
 
-def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
+def several_pipelines_error(files: list[PipelineFile], path: Path, why: str) -> CommandError:
     """Returns the error for a `.py` with several pipelines where one is expected."""
     listed = ", ".join(file.function for file in files)
     return CommandError(
@@ -150,14 +150,14 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         why = "\n".join([f"its process ended without a result ({how})", *filter(str.strip, lines)])
         raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
-        raise _refused(path, result["fault"])
+        raise _compile_error(path, result["fault"])
     return [
         PipelineFile(folder / pipeline["file"], pipeline["name"], pipeline["function"])
         for pipeline in result["pipelines"]
     ]
 
 
-def _refused(path: Path, fault: dict[str, str]) -> CommandError:
+def _compile_error(path: Path, fault: dict[str, str]) -> CommandError:
     """Returns the error: its position, as compilers have it, and the source line; what to install, name or correct."""
     step: str | Step = _CORRECT
     if fault.get("missing"):
@@ -196,15 +196,15 @@ class _OutputTail:
         reader, writer = os.pipe()
         self.writer = os.fdopen(writer, "wb")
         self._bytes = b""
-        self._thread = threading.Thread(target=self._listen, args=(os.fdopen(reader, "rb", 0),), daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(os.fdopen(reader, "rb", 0),), daemon=True)
         self._thread.start()
 
     def end(self) -> bytes:
         """Returns the last of it, once all have ended or a timeout has passed."""
-        self._thread.join(_SAID_SECONDS)
+        self._thread.join(_OUTPUT_SECONDS)
         return self._bytes
 
-    def _listen(self, reader: FileIO) -> None:
+    def _read(self, reader: FileIO) -> None:
         with reader:
-            while data := reader.read(_SAID_BYTES):
-                self._bytes = (self._bytes + data)[-_SAID_BYTES:]
+            while data := reader.read(_OUTPUT_BYTES):
+                self._bytes = (self._bytes + data)[-_OUTPUT_BYTES:]

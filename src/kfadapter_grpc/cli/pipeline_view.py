@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.listings import NAME_STEPS, Column, Table, print_rows
-from kfadapter_grpc.cli.output import Step
+from kfadapter_grpc.cli.output import Shrink
 from kfadapter_grpc.contract.pipelines import (
     ListPipelinesRequest,
     ListPipelineVersionsRequest,
@@ -137,7 +137,7 @@ def format_tags(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
 
-MOST_UNKNOWN = 8
+MAX_UNKNOWN = 8
 """How many parts are named that were not understood; `-o json` names all."""
 
 _FORMATS = {
@@ -175,7 +175,7 @@ def print_spec(spec: SpecSummary | None) -> None:
     _print_table(
         ("PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"),
         [_parameter_row(parameter) for parameter in spec.parameters],
-        (Step("DESCRIPTION", 16), Step("DEFAULT", 12), Step("PARAMETER", 16)),
+        (Shrink("DESCRIPTION", 16), Shrink("DEFAULT", 12), Shrink("PARAMETER", 16)),
     )
     _print_table(
         ("INPUT ARTIFACT", "TYPE", "NEEDED", "DESCRIPTION"),
@@ -183,17 +183,19 @@ def print_spec(spec: SpecSummary | None) -> None:
             (artifact.name, _artifact_type(artifact), _needed(artifact.optional), artifact.description)
             for artifact in spec.input_artifacts
         ],
-        (Step("DESCRIPTION", 16), Step("INPUT ARTIFACT", 16)),
+        (Shrink("DESCRIPTION", 16), Shrink("INPUT ARTIFACT", 16)),
     )
-    _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
+    _print_table(
+        ("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Shrink("DESCRIPTION", 16), Shrink("OUTPUT", 16))
+    )
     if spec.tasks:
         style = UNICODE if output.is_utf8() else ASCII
         tree = outline(graph_of(spec.tasks, output.encodable), output.width(), style)
         output.print_section("TASKS", tree)
-    _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Step("NEEDS", 16), Step("TASK", 16)))
+    _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Shrink("NEEDS", 16), Shrink("TASK", 16)))
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequence[Step]) -> None:
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequence[Shrink]) -> None:
     """Prints a table without empty columns."""
     if rows:
         filled = [title for title, *cells in zip(head, *rows, strict=True) if any(cells)]
@@ -204,8 +206,8 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequ
 
 def unsupported_text(parts: Sequence[str]) -> str:
     """Returns the first unsupported parts as text, and how to see the others."""
-    more = len(parts) - MOST_UNKNOWN
-    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
+    more = len(parts) - MAX_UNKNOWN
+    return ", ".join(parts[:MAX_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
 
 
 def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:

@@ -277,12 +277,12 @@ def download(
     ] = "yaml",
 ) -> None:
     """Download the file of a version, by default the latest."""
-    from kfadapter_grpc.client.download import replaced
+    from kfadapter_grpc.client.download import atomic_write
     from kfadapter_grpc.pipeline_yaml import write_yaml
 
     to = None if to == STDIN else to
     with (
-        out.stdout() if to is None else replaced(to) as target,
+        out.stdout() if to is None else atomic_write(to) as target,
         tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled,
     ):
         file = target if output == "json" else cast("BinaryIO", spooled)

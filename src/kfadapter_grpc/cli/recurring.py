@@ -14,11 +14,11 @@ from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.listings import TABULAR, Column, ListOptions, Table
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_reference, recurring_run_id
-from kfadapter_grpc.cli.run import Start
+from kfadapter_grpc.cli.run import RunOptions
 from kfadapter_grpc.cli.values import (
     Period,
     duration,
-    optional_moment,
+    parse_optional_time,
 )
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.listing import View
@@ -82,7 +82,7 @@ def create(
     every: Annotated[str, typer.Option(metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
     start: Annotated[str, typer.Option(metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
     end: Annotated[str, typer.Option(metavar="TIME", help="End time.")] = "",
-    how: Start,
+    how: RunOptions,
     max_concurrency: Annotated[
         int, typer.Option(min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
@@ -93,9 +93,9 @@ def create(
     """Create a recurring run of a pipeline, or of a file that is uploaded first."""
     if bool(cron) == bool(every):
         raise typer.BadParameter("give either --cron or --every")
-    times = optional_moment(start), optional_moment(end)
+    times = parse_optional_time(start), parse_optional_time(end)
     schedule = CronSchedule(cron, *times) if cron else IntervalSchedule(duration(every), *times)
-    parameters = how.parsed()
+    parameters = how.parse_parameters()
     with options.client() as client:
         in_experiment = experiment_reference(client, how.experiment)
         version = how.version_of(client, pipeline, options.timeout)
@@ -248,7 +248,12 @@ def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
             Column("EXPERIMENT", "experiment_id", wide=True),
             Column("DESCRIPTION", "description", wide=True, if_any=True),
         ),
-        (out.Step("SCHEDULE", 12), out.Step("LAST", 0), out.Step("SCHEDULE", 0), out.Step("NAME", out.SHORT_NAME)),
+        (
+            out.Shrink("SCHEDULE", 12),
+            out.Shrink("LAST", 0),
+            out.Shrink("SCHEDULE", 0),
+            out.Shrink("NAME", out.SHORT_NAME),
+        ),
         ListRecurringRunsRequest.ORDERS,
     )
 

@@ -46,10 +46,10 @@ FAILED = "@failed"
 SEARCHED = 1000
 """How many of the newest ones are searched."""
 PAGE = 200
-_FEW = 20
-_SHOWN = 10
+_FILTERED_PAGE = 20
+_MAX_LISTED = 10
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_BEGINNING = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}", re.IGNORECASE)
+_ID_PREFIX = re.compile(r"[0-9a-f]{6,8}|[0-9a-f]{8}-[0-9a-f-]{0,27}", re.IGNORECASE)
 _FIELDS = {
     "runs": ("display_name", "run_id"),
     "pipelines": ("name", "pipeline_id"),
@@ -91,7 +91,7 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
         return text
     for is_archived in (archived, not archived):
         named = client.runs.list(display_name_contains=text, archived=is_archived, page_size=PAGE)
-        if which := _by_name(text, "runs", named) or _by_beginning(
+        if which := _by_name(text, "runs", named) or _by_id_prefix(
             text, "runs", client.runs.list(archived=is_archived, page_size=PAGE)
         ):
             return which
@@ -106,7 +106,9 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
     of = pipeline_id(client, pipeline) if pipeline else ""
     states = [RunState.FAILED] if failed else []
     # KFP filters neither by pipeline nor by failures alone: the adapter reads runs in such pages until one matches.
-    newest = next(client.runs.list(pipeline_id=of, states=states, page_size=_FEW if of or failed else 1), None)
+    newest = next(
+        client.runs.list(pipeline_id=of, states=states, page_size=_FILTERED_PAGE if of or failed else 1), None
+    )
     if newest is None:
         raise CommandError(
             f"no{' failed' if failed else ''} runs{f' of {pipeline}' if pipeline else ''} yet",
@@ -125,13 +127,13 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
     if _UUID.fullmatch(text) and by_id is not False:
         return PipelineRef(pipeline_id=text)
     reference = PipelineRef(pipeline_id=text) if by_id else PipelineRef(name=text)
-    if by_id is False or not _BEGINNING.fullmatch(text):
+    if by_id is False or not _ID_PREFIX.fullmatch(text):
         return reference
     if not by_id:
         with suppress(errors.PipelineNotFoundError):
             client.pipelines.get(text, view=View.BASIC)
             return reference
-    which = _by_beginning(text, "pipelines", client.pipelines.list(page_size=PAGE))
+    which = _by_id_prefix(text, "pipelines", client.pipelines.list(page_size=PAGE))
     return PipelineRef(pipeline_id=which) if which else reference
 
 
@@ -144,7 +146,7 @@ def pipeline_id(client: Client, text: str) -> str:
 def version_reference(client: Client, pipeline: PipelineRef, text: str | None) -> VersionRef:
     """Returns a reference to a version of a pipeline; None is the latest."""
     reference = _parse_version(text)
-    if text and not reference.pipeline_version_id and _BEGINNING.fullmatch(text):
+    if text and not reference.pipeline_version_id and _ID_PREFIX.fullmatch(text):
         with suppress(errors.VersionNotFoundError):
             return VersionRef(find_version(client, pipeline, text).pipeline_version_id)
     return reference
@@ -160,7 +162,7 @@ def find_version(client: Client, pipeline: PipelineRef, text: str | None) -> Pip
         )
     except errors.VersionNotFoundError:
         newest = client.pipelines.list_versions(pipeline.name, pipeline_id=pipeline.pipeline_id, page_size=PAGE)
-        version_id = _by_beginning(text or "", "versions", newest)
+        version_id = _by_id_prefix(text or "", "versions", newest)
         if not version_id:
             raise
         return client.pipelines.get_version(**of, pipeline_version_id=version_id)
@@ -179,13 +181,13 @@ def experiment_reference(client: Client, text: str) -> ExperimentRef:
     """Returns a reference to an experiment; an empty text is the default one."""
     if _UUID.fullmatch(text):
         return ExperimentRef(experiment_id=text)
-    if _BEGINNING.fullmatch(text):
+    if _ID_PREFIX.fullmatch(text):
         with suppress(errors.ExperimentNotFoundError):
             client.experiments.get(text)
             return ExperimentRef(name=text)
         for is_archived in (False, True):
             newest = client.experiments.list(archived=is_archived, page_size=PAGE)
-            if which := _by_beginning(text, "experiments", newest):
+            if which := _by_id_prefix(text, "experiments", newest):
                 return ExperimentRef(experiment_id=which)
     return ExperimentRef(name=text)
 
@@ -201,7 +203,7 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
     if _UUID.fullmatch(text):
         return text
     newest = [*islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)]
-    which = _by_name(text, "recurring runs", newest) or _by_beginning(text, "recurring runs", newest)
+    which = _by_name(text, "recurring runs", newest) or _by_id_prefix(text, "recurring runs", newest)
     if not which and not allow_missing:
         raise errors.RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
     return which
@@ -237,16 +239,16 @@ def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> s
 
 
 def _by_name(text: str, what: str, records: Iterable[object]) -> str:
-    return _only(text, what, records, lambda candidate: candidate.name == text)
+    return _unique_match(text, what, records, lambda candidate: candidate.name == text)
 
 
-def _by_beginning(text: str, what: str, newest: Iterable[object]) -> str:
-    if not _BEGINNING.fullmatch(text):
+def _by_id_prefix(text: str, what: str, newest: Iterable[object]) -> str:
+    if not _ID_PREFIX.fullmatch(text):
         return ""
-    return _only(text, what, newest, lambda candidate: candidate.id.lower().startswith(text.lower()))
+    return _unique_match(text, what, newest, lambda candidate: candidate.id.lower().startswith(text.lower()))
 
 
-def _only(text: str, what: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
+def _unique_match(text: str, what: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
     """Returns the id of the only candidate that matches; empty if none does."""
     every = candidates(what, newest)
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
@@ -277,11 +279,11 @@ def _candidate_lines(matching: list[Candidate]) -> Iterator[str]:
             candidate.state,
             shown_age(candidate.created_at, now) if candidate.created_at else "",
         )
-        for candidate in matching[:_SHOWN]
+        for candidate in matching[:_MAX_LISTED]
     ]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True) if width)
         yield "  ".join(cells).rstrip()
-    if len(matching) > _SHOWN:
-        yield f"and {len(matching) - _SHOWN} more"
+    if len(matching) > _MAX_LISTED:
+        yield f"and {len(matching) - _MAX_LISTED} more"

@@ -14,7 +14,7 @@ from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, again, other, remember
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
+from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several_pipelines_error
 from kfadapter_grpc.cli.references import experiment_reference, find_version, pipeline_reference, run_id
 from kfadapter_grpc.cli.text import STDIN, native_path
 from kfadapter_grpc.cli.values import labels, pairs
@@ -51,7 +51,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only validate; a file i
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class RunOptions:
     """Options of a run, or of each run of a recurring run."""
 
     parameter: opt.Parameters = None
@@ -64,7 +64,7 @@ class Start:
     description: opt.Description = ""
     service_account: opt.ServiceAccount = ""
 
-    def parsed(self) -> Callable[[PipelineVersion], dict[str, Json]]:
+    def parse_parameters(self) -> Callable[[PipelineVersion], dict[str, Json]]:
         """Parses the parameters; returns a function that converts them to the types that a version declares.
 
         They override those in a file, which keep their types.
@@ -76,7 +76,7 @@ class Start:
 
     def version_of(self, client: "Client", pipeline: str, seconds: float | None) -> PipelineVersion:
         """Returns the version to run; uploads a file unless its pipeline has a version with the same bytes."""
-        from kfadapter_grpc.cli.upload import already_stored, send
+        from kfadapter_grpc.cli.upload import describe_existing, send
 
         if self.by_id is not None or not is_file_name(pipeline):
             return find_version(client, pipeline_reference(client, pipeline, by_id=self.by_id), self.version or None)
@@ -84,12 +84,12 @@ class Start:
         _check_file(path, self.version)
         with pipeline_files(path, self.function, seconds) as files:
             if len(files) > 1:
-                raise several(files, path, "a run has one pipeline")
+                raise several_pipelines_error(files, path, "a run has one pipeline")
             name = files[0].name
             remember(pipeline=name)
             receipt = send(client, files[0].path, name, if_exists=IfExists.SKIP_IF_SAME)
         uploaded = f"uploaded {name}, version {receipt.version.name} (new)"
-        out.note(uploaded if receipt.version_created else already_stored(client, receipt))
+        out.note(uploaded if receipt.version_created else describe_existing(client, receipt))
         return client.pipelines.get_version(
             pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
         )
@@ -99,9 +99,9 @@ def run(
     options: ClientOptions,
     pipeline: opt.PipelineOrFile = "",
     *,
-    how: opt.Watching,
+    how: opt.WatchOptions,
     like: Like = "",
-    start: Start,
+    start: RunOptions,
     create_experiment: CreateExperiment = False,
     label: opt.Labels = None,
     request_id: RequestId = "",
@@ -119,7 +119,7 @@ def run(
     how.check(watch=watch)
     if bool(pipeline) == bool(like):
         raise typer.BadParameter("set either a PIPELINE or FILE, or --like RUN")
-    parameters, own_labels = start.parsed(), labels(label)
+    parameters, own_labels = start.parse_parameters(), labels(label)
     with options.client() as client:
         in_experiment = experiment_reference(client, start.experiment)
         if like:

@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.folding import Row, progress, shown_state
 from kfadapter_grpc.folding import counted as counted_rows
-from kfadapter_grpc.graph.model import end_cut
+from kfadapter_grpc.graph.model import truncate
 from kfadapter_grpc.printable import counted, one_line
 from kfadapter_grpc.times import elapsed, shown_duration
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.runs import Run
 
-LONGEST_ERROR = 160
+MAX_ERROR = 160
 """How many columns an error may take on a task's line; the whole of it is printed at the end."""
-LONGEST_NAME = 40
+MAX_NAME = 40
 """How many columns a name may take before it is cut; less on a narrow terminal."""
-MOST_ITERATIONS = 10
+MAX_ITERATIONS = 10
 """How many iterations of a loop are shown because they failed or hang."""
 HANGING = "!"
 """The mark before a task whose pod does not start."""
@@ -43,7 +43,7 @@ class Marks:
 
     states: Mapping[RunState, str]
     waiting: str
-    cut: str
+    ellipsis: str
 
 
 UNICODE = Marks(
@@ -59,8 +59,8 @@ UNICODE = Marks(
     "·",
     "…",
 )
-_IN_ASCII = {"✓": "+", "✗": "x", "●": "*", "◼": "#"}
-ASCII = Marks({state: _IN_ASCII.get(mark, mark) for state, mark in UNICODE.states.items()}, ".", "...")
+_ASCII_OF = {"✓": "+", "✗": "x", "●": "*", "◼": "#"}
+ASCII = Marks({state: _ASCII_OF.get(mark, mark) for state, mark in UNICODE.states.items()}, ".", "...")
 
 
 def marks_for(stream: TextIO | None = None) -> Marks:
@@ -90,7 +90,7 @@ class Line:
 
 def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: int = 0) -> Line:
     """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings."""
-    words = [cut(one_line(run.display_name) or run.run_id, _longest_name(width), marks), shown_state(run.state)]
+    words = [shorten(one_line(run.display_name) or run.run_id, _max_name(width), marks), shown_state(run.state)]
     took = elapsed(run.created_at, run.finished_at, now, is_over=run.state.is_over)
     words += [shown_duration(took)] if took is not None else []
     finished, total = progress(rows)
@@ -116,23 +116,23 @@ def task_lines(
     `encode` returns a text as the output will show it. The `width` limits that of names; 0: unlimited. All groups are
     unfolded, or only where one failed or hangs. `tails` has the last line of the logs of tasks, by their id.
     """
-    placed = list(_placed(rows, 0, unfolds=unfolds))
-    longest = _longest_name(width)
-    names = [encode(_INDENT * depth + cut(one_line(row.name), longest, marks)) for depth, row, _ in placed]
+    visible = list(_visible_rows(rows, 0, unfolds=unfolds))
+    longest = _max_name(width)
+    names = [encode(_INDENT * depth + shorten(one_line(row.name), longest, marks)) for depth, row, _ in visible]
     widest = max(map(cell_len, names), default=0)
-    for (depth, row, hidden), name in zip(placed, names, strict=True):
+    for (depth, row, hidden), name in zip(visible, names, strict=True):
         mark = HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
-        words = [f"{mark} {set_cell_size(name, widest)}", *_words(row, now, marks)]
+        words = [f"{mark} {set_cell_size(name, widest)}", *_columns(row, now, marks)]
         yield Line(encode(_GAP.join(words).rstrip()), _rank(row), row.state)
-        for path, tail in _tails(row, hidden, tails, "") if tails else ():
+        for path, tail in _log_lines(row, hidden, tails, "") if tails else ():
             yield Line(encode(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
 
 
-def _longest_name(width: int) -> int:
-    return min(LONGEST_NAME, max(width // 2, 8)) if width else 0
+def _max_name(width: int) -> int:
+    return min(MAX_NAME, max(width // 2, 8)) if width else 0
 
 
-def _placed(rows: Sequence[Row], depth: int, *, unfolds: bool) -> Iterator[tuple[int, Row, Sequence[Row]]]:
+def _visible_rows(rows: Sequence[Row], depth: int, *, unfolds: bool) -> Iterator[tuple[int, Row, Sequence[Row]]]:
     """Yields the visible rows, how deep they are, and the rows inside that are hidden.
 
     Of an unfolded loop only the first iterations that failed or hang are visible; its own line counts all.
@@ -140,10 +140,10 @@ def _placed(rows: Sequence[Row], depth: int, *, unfolds: bool) -> Iterator[tuple
     for row in rows:
         visible = row.rows if unfolds or row.is_unfolded else ()
         if row.kind is TaskKind.LOOP and not unfolds:
-            visible = tuple(islice((inner for inner in visible if inner.needs_attention), MOST_ITERATIONS))
+            visible = tuple(islice((inner for inner in visible if inner.needs_attention), MAX_ITERATIONS))
         paths = {inner.path for inner in visible}
         yield depth, row, [inner for inner in row.rows if inner.path not in paths]
-        yield from _placed(visible, depth + 1, unfolds=unfolds)
+        yield from _visible_rows(visible, depth + 1, unfolds=unfolds)
 
 
 def _rank(row: Row) -> Rank:
@@ -154,7 +154,7 @@ def _rank(row: Row) -> Rank:
     return Rank.PENDING if row.state is RunState.PENDING else Rank.RUNNING
 
 
-def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
+def _columns(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
     took = elapsed(row.started_at, row.finished_at, now, is_over=row.state.is_over)
     time = "" if took is None else shown_duration(took)
     if row.rows and row.state is not RunState.PENDING:
@@ -172,7 +172,7 @@ def _words(row: Row, now: datetime, marks: Marks) -> Iterator[str]:
         yield short_error(row.problem, marks)
 
 
-def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str) -> Iterator[tuple[str, str]]:
+def _log_lines(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str) -> Iterator[tuple[str, str]]:
     """Yields the last lines of the logs of a task and of those hidden in it, with their paths below it."""
     tail = tails.get(row.task.task_id) if row.task and row.state is RunState.RUNNING else None
     if tail is not None:  # one look: the threads that read logs change `tails` meanwhile
@@ -180,7 +180,7 @@ def _tails(row: Row, hidden: Sequence[Row], tails: Mapping[str, str], path: str)
     for inner in hidden:
         is_iteration = row.kind is TaskKind.LOOP and inner.task is None  # its name has that of the loop
         above = path.rpartition("/")[0] if is_iteration else path
-        yield from _tails(inner, inner.rows, tails, f"{above}/{inner.name}".removeprefix("/"))
+        yield from _log_lines(inner, inner.rows, tails, f"{above}/{inner.name}".removeprefix("/"))
 
 
 def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Line]:
@@ -189,13 +189,13 @@ def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Li
     if len(lines) > height:
         by_rank = sorted(range(len(lines)), key=lambda index: lines[index].rank)
         visible = [lines[index] for index in sorted(by_rank[: height - 1])]
-        counts = Counter(_counted_as(lines[index]) for index in by_rank[height - 1 :])
+        counts = Counter(_noun(lines[index]) for index in by_rank[height - 1 :])
         words = ", ".join(f"{number} {word}" for word, number in counts.items() if word)
-        visible.append(Line(f"{marks.cut} {words or 'more lines'} not shown", Rank.RUN))
-    return [replace(line, text=cut(line.text, width, marks)) for line in visible]
+        visible.append(Line(f"{marks.ellipsis} {words or 'more lines'} not shown", Rank.RUN))
+    return [replace(line, text=shorten(line.text, width, marks)) for line in visible]
 
 
-def _counted_as(line: Line) -> str:
+def _noun(line: Line) -> str:
     if line.rank is Rank.LOG:
         return ""
     return "runs" if line.rank is Rank.RUN else shown_state(line.state).lower()
@@ -204,9 +204,9 @@ def _counted_as(line: Line) -> str:
 def short_error(text: str, marks: Marks) -> str:
     """Returns the last line of an error, which in a traceback is the error itself."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return cut(one_line(lines[-1]) if lines else "", LONGEST_ERROR, marks)
+    return shorten(one_line(lines[-1]) if lines else "", MAX_ERROR, marks)
 
 
-def cut(text: str, width: int, marks: Marks) -> str:
+def shorten(text: str, width: int, marks: Marks) -> str:
     """Shortens a text to a number of columns, and marks the cut; 0 for no limit."""
-    return end_cut(text, width, marks.cut) if width else text
+    return truncate(text, width, marks.ellipsis) if width else text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.listings import Column, Table
-from kfadapter_grpc.cli.output import SHORT_NAME, Step
+from kfadapter_grpc.cli.output import SHORT_NAME, Shrink
 from kfadapter_grpc.cli.pipeline_view import format_tags
 from kfadapter_grpc.cli.run_tree import marks_for, short_error, task_lines
 from kfadapter_grpc.codec import json_moment
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunTask
     from kfadapter_grpc.contract.spec import Json
 
-LONGEST_VALUE = 200
+MAX_VALUE = 200
 """How many characters of an output's value are shown; `-o json` shows all."""
 
 
@@ -101,11 +101,11 @@ def print_outputs(run: Run, most: int = 0) -> None:
         visible = visible[:most]
     if visible:
         output.print_line("")
-        steps = (Step("VALUE", 16), Step("TASK", 12), Step("OUTPUT", 12))
+        steps = (Shrink("VALUE", 16), Shrink("TASK", 12), Shrink("OUTPUT", 12))
         output.print_table(("TASK", "OUTPUT", "VALUE"), visible, steps=steps)
     if len(visible) < len(rows):
         output.print_line(
-            f"{marks_for().cut} {len(rows) - len(visible)} more outputs; `kfadapter runs show` prints all"
+            f"{marks_for().ellipsis} {len(rows) - len(visible)} more outputs; `kfadapter runs show` prints all"
         )
 
 
@@ -131,12 +131,12 @@ RUNS: Table[Run] = Table(
         Column("ERROR", "error", format=lambda run: short_error(run.error, marks_for()), if_any=True, cut=True),
     ),
     (
-        Step("ERROR", 24),
-        Step("NAME", 32),
-        Step("ERROR", 0),
-        Step("NAME", SHORT_NAME),
-        Step("TIME", 0),
-        Step("CREATED", 0),
+        Shrink("ERROR", 24),
+        Shrink("NAME", 32),
+        Shrink("ERROR", 0),
+        Shrink("NAME", SHORT_NAME),
+        Shrink("TIME", 0),
+        Shrink("CREATED", 0),
     ),
     ListRunsRequest.ORDERS,
 )
@@ -145,8 +145,8 @@ RUNS: Table[Run] = Table(
 def shown_value(value: Json) -> str:
     """Formats a value: text as it is, anything else as JSON; long ones are cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    mark = marks_for().cut
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + mark
+    mark = marks_for().ellipsis
+    return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + mark
 
 
 def _output_rows(path: str, task: RunTask, output: RunOutput) -> Iterator[tuple[str, str, str]]:
@@ -191,7 +191,7 @@ ARTIFACTS: Table[RunArtifact] = Table(
         Column("URI", "uri", wide=True),
         Column("CONTENT", "content", summary),
     ),
-    (Step("CONTENT", 20), Step("ID", 0), Step("CONTENT", 0), Step("TASK", SHORT_NAME)),
+    (Shrink("CONTENT", 20), Shrink("ID", 0), Shrink("CONTENT", 0), Shrink("TASK", SHORT_NAME)),
 )
 
 
@@ -211,7 +211,7 @@ def metrics_table(rows: Rows) -> Table[dict[str, Json | datetime]]:
             Column(title, key, itemgetter(key), cut=key == "display_name", is_id=key == "run_id")
             for title, key in zip(titles, keys, strict=True)
         ],
-        (Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0)),
+        (Shrink(titles[3], 0), Shrink(titles[1], SHORT_NAME), Shrink(titles[0], 0)),
         ListMetricsRequest.ORDERS,
         lambda row: {key: json_moment(value) if isinstance(value, datetime) else value for key, value in row.items()},
     )

@@ -14,7 +14,15 @@ import typer
 
 from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.bulk import Chosen, RunFilter, RunNames, Selection, change_all, chosen_runs, single_run
+from kfadapter_grpc.cli.bulk import (
+    BulkSelection,
+    ListSelection,
+    RunFilter,
+    RunNames,
+    change_all,
+    select_runs,
+    single_run,
+)
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import run_names
 from kfadapter_grpc.cli.errors import CommandError
@@ -35,7 +43,7 @@ _PAGE = "http://127.0.0.1:8080"
 
 
 def list_(
-    options: ClientOptions, which: Selection, *, created_before: opt.CreatedBefore = "", listed: ListOptions
+    options: ClientOptions, which: ListSelection, *, created_before: opt.CreatedBefore = "", listed: ListOptions
 ) -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.run_view import RUNS
@@ -54,7 +62,7 @@ def list_(
 
 def metrics(
     options: ClientOptions,
-    which: Selection,
+    which: ListSelection,
     *,
     parameter: Annotated[
         list[str] | None,
@@ -155,7 +163,7 @@ def show(options: ClientOptions, run: opt.RunName, *, output: opt.Output = "tabl
 def watch(
     options: ClientOptions,
     run: Annotated[list[str], opt.argument(f"Each run: {opt.RUN_REFERENCES}.", run_names, "RUN")],
-    how: opt.Watching,
+    how: opt.WatchOptions,
     *,
     output: Annotated[
         opt.Format,
@@ -207,7 +215,7 @@ def terminate(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: Chosen,
+    which: BulkSelection,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
     ] = 0,
@@ -224,7 +232,7 @@ def terminate(
             text = f"run {terminated.run_id} {done}: {shown_state(terminated.state)}"
             out.print_change(terminated, output, name=terminated.run_id, done=text)
         else:
-            chosen = chosen_runs(client, run, which, states=_IN_PROGRESS)
+            chosen = select_runs(client, run, which, states=_IN_PROGRESS)
             change_all(
                 "terminate", chosen, lambda which: client.runs.terminate(which, wait=wait), output, yes=which.yes
             )
@@ -234,8 +242,8 @@ def retry(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: Chosen,
-    how: opt.Watching,
+    which: BulkSelection,
+    how: opt.WatchOptions,
     watch: opt.Watch = False,
     output: opt.Output = "table",
 ) -> None:
@@ -257,16 +265,20 @@ def retry(
         elif watch:
             raise typer.BadParameter("--watch is for one run; kfadapter watch RUN RUN ... watches several")
         else:
-            chosen = chosen_runs(client, run, which, states=(opt.StateChoice.FAILED,))
+            chosen = select_runs(client, run, which, states=(opt.StateChoice.FAILED,))
             change_all("retry", chosen, client.runs.retry, output, yes=which.yes)
 
 
-def archive(options: ClientOptions, run: RunNames = None, *, which: Chosen, output: opt.Output = "table") -> None:
+def archive(
+    options: ClientOptions, run: RunNames = None, *, which: BulkSelection, output: opt.Output = "table"
+) -> None:
     """Archive runs: they are kept but omitted from lists."""
     _store(options, "archive", run, which, output)
 
 
-def unarchive(options: ClientOptions, run: RunNames = None, *, which: Chosen, output: opt.Output = "table") -> None:
+def unarchive(
+    options: ClientOptions, run: RunNames = None, *, which: BulkSelection, output: opt.Output = "table"
+) -> None:
     """Unarchive runs.
 
     Filters choose archived runs.
@@ -274,7 +286,7 @@ def unarchive(options: ClientOptions, run: RunNames = None, *, which: Chosen, ou
     _store(options, "unarchive", run, which, output)
 
 
-def _store(options: ClientOptions, verb: str, run: list[str] | None, which: Chosen, style: opt.Format) -> None:
+def _store(options: ClientOptions, verb: str, run: list[str] | None, which: BulkSelection, style: opt.Format) -> None:
     archived = verb == "unarchive"
     with options.client() as client:
         change = client.runs.unarchive if archived else client.runs.archive
@@ -282,14 +294,14 @@ def _store(options: ClientOptions, verb: str, run: list[str] | None, which: Chos
             changed = change(run_id(client, one, archived=archived))
             out.print_change(changed, style, name=changed.run_id, done=f"{verb}d run {changed.run_id}")
         else:
-            change_all(verb, chosen_runs(client, run, which, archived=archived), change, style, yes=which.yes)
+            change_all(verb, select_runs(client, run, which, archived=archived), change, style, yes=which.yes)
 
 
 def delete(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: Chosen,
+    which: BulkSelection,
     archived: opt.Archived = False,
     allow_missing: opt.AllowMissing = False,
     output: opt.Output = "table",
@@ -299,7 +311,7 @@ def delete(
         if one := single_run(run, which):
             _delete_run(client, one, output, allow_missing=allow_missing, yes=which.yes)
             return
-        chosen = chosen_runs(client, run, which, archived=archived, allow_missing=allow_missing)
+        chosen = select_runs(client, run, which, archived=archived, allow_missing=allow_missing)
         may_miss = allow_missing or not run  # one that a filter has found may have been deleted since
         change_all(
             "delete", chosen, lambda which: client.runs.delete(which, allow_missing=may_miss), output, yes=which.yes
@@ -343,7 +355,7 @@ def prune(
         raise typer.BadParameter(f"--state {min(wrong).value}: only runs that have finished are pruned")
     before = datetime.now(timezone.utc) - (duration(older_than) if older_than else timedelta())
     with options.client() as client:
-        finished = chosen_runs(client, None, which, states=_FINISHED, archived=archived)
+        finished = select_runs(client, None, which, states=_FINISHED, archived=archived)
         old = {
             found_id: run
             for found_id, run in islice(finished.items(), keep or 0, None)

@@ -35,7 +35,9 @@ def serve(
     require(server=SERVER)
     settings, effective = Settings.load_traced(config=config, legacy_http=legacy_http, **flags)
     if check:
-        out.print_table(("SETTING", "VALUE", "FROM"), effective, steps=(out.Step("FROM", 20), out.Step("VALUE", 20)))
+        out.print_table(
+            ("SETTING", "VALUE", "FROM"), effective, steps=(out.Shrink("FROM", 20), out.Shrink("VALUE", 20))
+        )
         out.note("settings are fine")
     else:
         from kfadapter_grpc.server import run

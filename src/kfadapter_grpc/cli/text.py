@@ -33,7 +33,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     return f" Did you mean '{by_letters[similar[0]]}'?" if similar else ""
 
 
-def print_parts(what: str, why: str, next_step: str) -> None:
+def print_error(what: str, why: str, next_step: str) -> None:
     """Prints an error."""
     lines = [f"error: {_block(what)}", f"why:   {_block(why)}", f"next:  {_block(next_step)}"]
     sys.stderr.write("\n".join(lines) + "\n")

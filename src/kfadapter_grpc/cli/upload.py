@@ -16,7 +16,7 @@ from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.options import ClientOptions, Description, File, Format, Function, Tags
-from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
+from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several_pipelines_error
 from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.cli.values import tags
 from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
@@ -109,7 +109,7 @@ def upload(
     arguments = how.arguments(file)
     with pipeline_files(file, how.function, options.timeout) as files:
         if how.name is not None and len(files) > 1:
-            raise several(files, file, "--name is for one of them")
+            raise several_pipelines_error(files, file, "--name is for one of them")
         receipts: list[UploadReceipt] = []
         for pipeline in files:
             print_findings(pipeline)
@@ -130,7 +130,7 @@ def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: Upl
     arguments = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
     with pipeline_files(file, how.function, options.timeout) as files:
         if len(files) > 1:
-            raise several(files, file, "one upload stores one pipeline")
+            raise several_pipelines_error(files, file, "one upload stores one pipeline")
         _print_messages(files[0].path, UploadPipelineMetadata(name=how.name_for(files[0]), **arguments))
 
 
@@ -147,13 +147,13 @@ def _upload(client: "Client", file: PipelineFile, how: UploadOptions, arguments:
         ignored = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
         out.note(f"warning: this Kubeflow Pipelines did not store {ignored}")
     if not receipt.version_created:
-        out.note(f"{already_stored(client, receipt)}; --new-version stores it again")
+        out.note(f"{describe_existing(client, receipt)}; --new-version stores it again")
         if ignored := ", ".join(option for name, option in _OPTIONS.items() if arguments[name]):
             out.note(f"warning: {ignored} was not stored; kfadapter update sets name and tags")
     return receipt
 
 
-def already_stored(client: "Client", receipt: "UploadReceipt") -> str:
+def describe_existing(client: "Client", receipt: "UploadReceipt") -> str:
     """Formats which version has the bytes of an upload that stored nothing, and whether a later one exists."""
     pipeline, version = receipt.pipeline, receipt.version
     latest = client.pipelines.get(pipeline_id=pipeline.pipeline_id).latest_version

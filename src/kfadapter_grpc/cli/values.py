@@ -29,7 +29,7 @@ def duration(text: str) -> timedelta:
     return parsed
 
 
-def moment(text: str, also: str = "") -> datetime:
+def parse_time(text: str, also: str = "") -> datetime:
     """Parses an ISO 8601 date or time; UTC if it has no zone, as all printed times.
 
     The error names another form that the option accepts, too.
@@ -41,16 +41,16 @@ def moment(text: str, also: str = "") -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
 
 
-def optional_moment(text: str) -> datetime | None:
-    """Parses a time as `moment` does; None if it is unset."""
-    return moment(text) if text else None
+def parse_optional_time(text: str) -> datetime | None:
+    """Parses a time as `parse_time` does; None if it is unset."""
+    return parse_time(text) if text else None
 
 
-def past_moment(text: str) -> datetime | None:
-    """Parses a time as `moment` does, or a duration before now; None if it is unset."""
+def parse_past_time(text: str) -> datetime | None:
+    """Parses a time as `parse_time` does, or a duration before now; None if it is unset."""
     if length := read_duration(text):
         return datetime.now(timezone.utc) - length
-    return moment(text, also="2d, ") if text else None
+    return parse_time(text, also="2d, ") if text else None
 
 
 class Period:
@@ -61,8 +61,8 @@ class Period:
 
     def __init__(self, after: str, before: str) -> None:
         """Parses two times, or durations before now; empty for no bound."""
-        self.after = past_moment(after)
-        self.before = past_moment(before)
+        self.after = parse_past_time(after)
+        self.before = parse_past_time(before)
 
     def page_size(self, limit: int) -> int:
         """Returns the page size for a list of which at most `limit` records are shown; 0 for the adapter's default."""

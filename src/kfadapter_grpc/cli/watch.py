@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
-    from kfadapter_grpc.cli.options import ClientOptions, Format, Watching
+    from kfadapter_grpc.cli.options import ClientOptions, Format, WatchOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run, RunTask
     from kfadapter_grpc.contract.spec import Task
@@ -52,7 +52,7 @@ _STYLES = {
 }
 
 
-class Followed:
+class WatchedRun:
     """A run as it was last seen; `rows` are its tasks as a tree, with those that its pipeline declares."""
 
     def __init__(self, run: Run, declared: Sequence[Task] = ()) -> None:
@@ -78,23 +78,23 @@ class Followed:
         return changed
 
 
-class Lines:
+class LinePrinter:
     """Prints each change on its own line."""
 
     def __init__(self, stream: TextIO | None, *, with_run_names: bool) -> None:
         """Writes to `stream`, or only notes; `with_run_names` prefixes each task with the run's name."""
         self._stream = stream
         self._with_run_names = with_run_names
-        self._missing = ""
+        self._unreachable = ""
         self._lock = threading.Lock()
 
-    def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
+    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], at: datetime) -> None:
         """Prints the changes of a run."""
-        paths = TaskPaths(one.run.tasks)
+        paths = TaskPaths(view.run.tasks)
         for task in tasks:
-            self._print(at, self._name(one.run, paths.of(task)), *_words(task))
-        if one.has_new_state():
-            run = one.run
+            self._print(at, self._name(view.run, paths.of(task)), *_state_columns(task))
+        if view.has_new_state():
+            run = view.run
             took = shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""
             self._print(at, _name(run), shown_state(run.state), took)
 
@@ -103,9 +103,9 @@ class Lines:
 
     def report_connection(self, what: str) -> None:
         """Prints when something becomes unreachable and reachable again."""
-        if what != self._missing:
-            output.note(_UNREACHABLE.format(what) if what else f"{self._missing} is reachable again")
-        self._missing = what
+        if what != self._unreachable:
+            output.note(_UNREACHABLE.format(what) if what else f"{self._unreachable} is reachable again")
+        self._unreachable = what
 
     def _name(self, run: Run, path: str) -> str:
         return f"{_name(run)}/{path}" if self._with_run_names else path
@@ -124,12 +124,12 @@ class Screen:
     The terminal is restored on errors, Ctrl-C and SIGTERM, and while the process is stopped by Ctrl-Z.
     """
 
-    def __init__(self, followed: Sequence[Followed], stream: TextIO, tails: Mapping[str, str]) -> None:
-        self._followed = followed
+    def __init__(self, watched: Sequence[WatchedRun], stream: TextIO, tails: Mapping[str, str]) -> None:
+        self._followed = watched
         self._tails = tails
         self._console = output.console(stream)
         self._marks = marks_for(stream)
-        self._missing = ""
+        self._unreachable = ""
         self._live = Live(
             console=self._console,
             screen=True,
@@ -159,22 +159,22 @@ class Screen:
         signal.signal(number, self._suspend)
         self._live.start()
 
-    def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
+    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], at: datetime) -> None:
         """Does nothing: all of it is drawn anew, often enough."""
 
     def report_connection(self, what: str) -> None:
         """Shows what is unreachable; empty if nothing is."""
-        self._missing = what
+        self._unreachable = what
 
     def _text(self, height: int, tails: Mapping[str, str]) -> Text:
         now = datetime.now(timezone.utc)
         size = self._console.width, height
-        lines = picture(self._followed, now, size, self._marks, tails=tails, missing=self._missing)
+        lines = render(self._followed, now, size, self._marks, tails=tails, missing=self._unreachable)
         return Text("\n", no_wrap=True, overflow="crop").join(map(_styled, lines))
 
 
-def picture(
-    followed: Sequence[Followed],
+def render(
+    watched: Sequence[WatchedRun],
     now: datetime,
     size: tuple[int, int],
     marks: Marks,
@@ -185,7 +185,7 @@ def picture(
     """Draws runs in at most `size` columns and lines; `tails` are the last lines of the logs of tasks, by their id."""
     width, height = size
     lines = [Line(_UNREACHABLE.format(missing), Rank.RUN, RunState.CANCELING)] if missing else []
-    for view in followed:
+    for view in watched:
         head = run_line(view.run, view.rows, now, marks, width)
         lines.append(replace(head, text=output.encodable(head.text)))
         lines += task_lines(view.rows, now, marks, output.encodable, width=width, tails=tails)
@@ -211,13 +211,13 @@ def _name(run: Run) -> str:
     return one_line(run.display_name) or run.run_id
 
 
-def _words(task: RunTask) -> tuple[str, ...]:
+def _state_columns(task: RunTask) -> tuple[str, ...]:
     took = shown_duration(task.finished_at - task.started_at) if task.started_at and task.finished_at else ""
     return shown_state(task.state), took, short_error(problem_of(task), marks_for())
 
 
-Drawing = Lines | Screen
-MOST_OUTPUTS = 20
+Display = LinePrinter | Screen
+MAX_OUTPUTS = 20
 """How many outputs are printed at the end."""
 _LOGS = other("logs", RUN, "--failed", words="shows the logs of its failed tasks")
 _SHOW = other("runs", "show", RUN, words="shows its state; no task started, so there are no logs")
@@ -227,23 +227,25 @@ _FILES, _PAGE = other("artifacts", "list", RUN), other("runs", "open", RUN)
 _RETRY = other("retry", RUN, "--watch", words="runs its failed tasks again")
 
 
-def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: Watching) -> None:
+def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: WatchOptions) -> None:
     """Watches runs until all have finished, and prints them."""
     runs = [client.runs.get(run_id) for run_id in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
-    followed = [Followed(run, _declared(client, run)) for run in runs]
+    watched = [WatchedRun(run, _declared(client, run)) for run in runs]
     stream = sys.stdout if style == "table" else sys.stderr
-    with _going_on(followed, options):
+    with _noting_interruption(watched, options):
         if not how.quiet and stream.isatty() and os.environ.get("TERM") != "dumb":
             tails = LogTails(client)
-            with Screen(followed, stream, tails.lines) as screen:
-                _follow(client, followed, screen, tails if how.logs else None)
+            with Screen(watched, stream, tails.lines) as screen:
+                _follow(client, watched, screen, tails if how.logs else None)
         else:
-            lines = Lines(sys.stdout if style == "table" and not how.quiet else None, with_run_names=len(followed) > 1)
-            _follow(client, followed, lines, LogTails(client, lines.logged) if how.logs else None)
+            lines = LinePrinter(
+                sys.stdout if style == "table" and not how.quiet else None, with_run_names=len(watched) > 1
+            )
+            _follow(client, watched, lines, LogTails(client, lines.logged) if how.logs else None)
     # `kfadapter dev` serves the page, too.
     has_page = "KFADAPTER_PAGE" in os.environ or is_loopback(client.target.rpartition(":")[0])
-    _print(followed, style, options, has_page=has_page)
-    _judge(followed, options)
+    _print(watched, style, options, has_page=has_page)
+    _raise_outcome(watched, options)
 
 
 def _declared(client: Client, run: Run) -> Sequence[Task]:
@@ -255,32 +257,32 @@ def _declared(client: Client, run: Run) -> Sequence[Task]:
     return ()
 
 
-def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing, tails: LogTails | None) -> None:
-    by_id = {view.run.run_id: view for view in followed}
+def _follow(client: Client, watched: Sequence[WatchedRun], display: Display, tails: LogTails | None) -> None:
+    by_id = {view.run.run_id: view for view in watched}
 
     def connected(is_open: bool) -> None:
-        drawing.report_connection("" if is_open else "the adapter")
+        display.report_connection("" if is_open else "the adapter")
 
     with closing(client.runs.watch([*by_id], tasks=True, on_connection=connected)) as events:
         for event in events:
             if isinstance(event, RunChanged) and event.run.run_id in by_id:
-                one = by_id[event.run.run_id]
-                drawing.changed(one, one.update(event.run), event.observed_at)
+                view = by_id[event.run.run_id]
+                display.changed(view, view.update(event.run), event.observed_at)
                 if tails is not None:
-                    tails.follow(one.run)
+                    tails.follow(view.run)
             elif isinstance(event, RunGone) and event.run_id in by_id:
                 by_id[event.run_id].is_gone = True
             elif isinstance(event, Heartbeat):
-                drawing.report_connection("" if event.kfp_reachable else "Kubeflow Pipelines")
+                display.report_connection("" if event.kfp_reachable else "Kubeflow Pipelines")
 
 
 @contextmanager
-def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[None]:
+def _noting_interruption(watched: Sequence[WatchedRun], options: ClientOptions) -> Iterator[None]:
     """Prints, when interrupted, that the runs continue."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        for view in followed:
+        for view in watched:
             if not view.run.state.is_over:
                 output.note(f"run {view.run.run_id} continues; next:")
                 _print_commands(view.run, options, _AGAIN, _STOP)
@@ -293,11 +295,11 @@ def _print_commands(run: Run, options: ClientOptions, *steps: Step) -> None:
         output.note(f"  {invocation.format(step)}")
 
 
-def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, *, has_page: bool) -> None:
-    runs = [view.run for view in followed if not view.is_gone]
+def _print(watched: Sequence[WatchedRun], style: Format, options: ClientOptions, *, has_page: bool) -> None:
+    runs = [view.run for view in watched if not view.is_gone]
     if style == "table":
         for run in runs:
-            print_outputs(run, MOST_OUTPUTS)
+            print_outputs(run, MAX_OUTPUTS)
             if run.warnings:  # in full: the live view cuts them
                 output.print_section("WARNINGS", [printable(text) for text in run.warnings])
             if run.state is RunState.SUCCEEDED:
@@ -307,15 +309,15 @@ def _print(followed: Sequence[Followed], style: Format, options: ClientOptions, 
                 _print_commands(run, options, *steps)
     elif style == "name":
         output.print_names(run.run_id for run in runs)
-    elif len(followed) == 1 and runs:
+    elif len(watched) == 1 and runs:
         output.print_document(runs[0], style)
     else:
         output.print_document(runs, style)
 
 
-def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
+def _raise_outcome(watched: Sequence[WatchedRun], options: ClientOptions) -> None:
     """Exits with the worst outcome."""
-    failed = next((view.run for view in followed if view.run.state is RunState.FAILED and not view.is_gone), None)
+    failed = next((view.run for view in watched if view.run.state is RunState.FAILED and not view.is_gone), None)
     if failed is not None:
         is_known = any(task.state is RunState.FAILED for task in failed.tasks)
         invocation = Invocation(run=failed.run_id, options=options)
@@ -325,7 +327,7 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
             next_step="\n".join(invocation.format(step) for step in ((_LOGS, _RETRY) if is_known else (_SHOW,))),
             exit_code=ExitCode.RUN_FAILED,
         )
-    deleted = next((view.run for view in followed if view.is_gone), None)
+    deleted = next((view.run for view in watched if view.is_gone), None)
     if deleted is not None:
         raise CommandError(
             f"not found: run {deleted.run_id}",
@@ -333,7 +335,7 @@ def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
             next_step=other("runs", words="shows the newest runs"),
             exit_code=ExitCode.NOT_FOUND,
         )
-    cancelled = next((view.run for view in followed if view.run.state is RunState.CANCELED), None)
+    cancelled = next((view.run for view in watched if view.run.state is RunState.CANCELED), None)
     if cancelled is not None:
         raise CommandError(
             f"run '{cancelled.display_name}' was cancelled",

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.errors import AdapterError
 
-BROKEN = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
+RESUMABLE = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
 """After these a read continues where it ended."""
-_REPEATS = 3
+_RETRIES = 3
 """How often it is tried again without a further byte."""
 _PAUSE_SECONDS = 0.5
 
@@ -180,22 +180,22 @@ class Artifacts(Resource):
                 content = cast("ArtifactContent", await anext(parts))
                 return await self._connection.in_thread(destination.save, content, parts)
 
-        return await self._repeated(receive, BROKEN, lambda: destination.is_folder)
+        return await self._with_retries(receive, RESUMABLE, lambda: destination.is_folder)
 
     async def _continued(
         self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None
     ) -> AsyncGenerator[ArtifactContent | bytes, None]:
         """Yields the announcement, then all bytes; the read of a file is resumed if the connection breaks."""
-        reading = _Reading(request, progress)
-        while not reading.is_complete:
+        state = _ReadState(request, progress)
+        while not state.is_complete:
             try:
-                async with aclosing(self._parts(reading.request)) as parts:
+                async with aclosing(self._parts(state.request)) as parts:
                     async for part in parts:
-                        if reading.accepts(part):
+                        if state.accepts(part):
                             yield part
-                reading.end()
-            except BROKEN as error:
-                await self._connection.sleep(reading.pause(error))
+                state.end()
+            except RESUMABLE as error:
+                await self._connection.sleep(state.pause(error))
 
     async def _parts(self, request: ReadArtifactRequest) -> AsyncGenerator[ArtifactContent | bytes, None]:
         async with aclosing(self._connection.stream(request, None)) as messages:
@@ -204,7 +204,7 @@ class Artifacts(Resource):
                 yield message.chunk if is_chunk else to_record(message.content, ArtifactContent)
 
 
-class _Reading:
+class _ReadState:
     """A read of an artifact, across its streams; `request` is for what is missing."""
 
     def __init__(self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None) -> None:
@@ -231,7 +231,7 @@ class _Reading:
     def pause(self, error: AdapterError) -> float:
         """Returns how many seconds to wait before the rest is read, or raises the error."""
         self._failures += 1
-        if self._announced is None or self._announced.is_directory or self._failures > _REPEATS:
+        if self._announced is None or self._announced.is_directory or self._failures > _RETRIES:
             raise error
         return min(error.retry_after or _PAUSE_SECONDS, MAX_PAUSE_SECONDS)
 

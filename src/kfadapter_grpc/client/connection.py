@@ -41,7 +41,7 @@ MAX_REPLY_BYTES = 64 * 2**20
 """The largest message that is taken: a page of 1000 versions with their specs is well below."""
 OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 """After these, a write may have had its effect."""
-REPEATS = 2
+RETRIES = 2
 MAX_PAUSE_SECONDS = 2.0
 _MAX_TRACE = 512
 """The longest header with the context of a trace that is sent on."""
@@ -199,7 +199,7 @@ class BaseConnection(ABC):
         options = [*channel_options(self.target), *more]
         return self._credentials.channel(self.target, options, self.library)
 
-    def within(self, default: float) -> float | None:
+    def timeout_for(self, default: float) -> float | None:
         """The deadline in seconds: `default` unless a timeout was set; None for none."""
         return default if self._timeout is None else self._timeout
 
@@ -208,7 +208,7 @@ class BaseConnection(ABC):
 
         The deadline is `seconds` unless a timeout was set; by default that of the RPC in the contract.
         """
-        rpc, message = sent(request)
+        rpc, message = request_message(request)
         seconds = rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds
         return await self.call(self.rpc_of(rpc), message, seconds)
 
@@ -217,7 +217,7 @@ class BaseConnection(ABC):
         request_id = new_request_id()
         metadata = await self._metadata(request_id)
         try:
-            return await self.result(rpc(sending, timeout=self.within(seconds), metadata=metadata))
+            return await self.result(rpc(sending, timeout=self.timeout_for(seconds), metadata=metadata))
         except (grpc.RpcError, asyncio.CancelledError) as error:
             raise self._failure(error, request_id) from None
 
@@ -233,7 +233,7 @@ class BaseConnection(ABC):
         Before the call fails, `was_open` is called if the response had begun, even without messages.
         """
         request_id = new_request_id()
-        rpc, message = sent(request)
+        rpc, message = request_message(request)
         begin, metadata = self.rpc_of(rpc), await self._metadata(request_id)
         with self._lock:
             self._open()
@@ -344,8 +344,8 @@ class _RequestConnection(Connection):
         for stream in streams:
             stream.cancel()
 
-    def within(self, default: float) -> float | None:
-        allowed = super().within(default)
+    def timeout_for(self, default: float) -> float | None:
+        allowed = super().timeout_for(default)
         return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
 
 
@@ -368,7 +368,7 @@ def _trace_context(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield key, value
 
 
-def sent(request: object) -> tuple[RpcMethod, Message]:
+def request_message(request: object) -> tuple[RpcMethod, Message]:
     rpc = METHOD_OF_REQUEST[type(request).__name__]
     return rpc, to_message(request, MESSAGES[rpc.path][0])
 

@@ -34,12 +34,12 @@ class DownloadReceipt:
     sha256: str
 
 
-class Reception:
-    """Receives one download; once it has `begun` to write bytes, it cannot be restarted."""
+class Receiver:
+    """Receives one download; once it has `started` to write bytes, it cannot be restarted."""
 
     def __init__(self, target: BinaryIO, progress: Callable[[int, int | None], None] | None) -> None:
         """Writes to `target`; `progress` is called with the bytes so far and the total."""
-        self.begun = False
+        self.started = False
         self._target = target
         self._progress = progress
         self._announced: DownloadReceipt | None = None
@@ -51,7 +51,7 @@ class Reception:
             self._announced = DownloadReceipt(message.info.total_bytes, message.info.sha256)
             return
         announced = self._expected()
-        self.begun = True
+        self.started = True
         self._digest.update(message.chunk)
         self._size += write_all(self._target, message.chunk)
         if self._progress is not None:
@@ -97,7 +97,7 @@ def _compare(arrived: DownloadReceipt, announced: DownloadReceipt) -> None:
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yields a stream to write a file to, which replaces `path` only if the block succeeds.
 
     Until then a file next to it holds the bytes; it is removed if the block fails or is interrupted. An existing file
@@ -165,7 +165,7 @@ class Destination:
             self._path.mkdir(parents=True, exist_ok=True)
         if self.is_folder:
             return ArtifactReceipt(target, _save_folder(target, content.entry_count, chunks), content)
-        with replaced(target) as file:
+        with atomic_write(target) as file:
             size = sum(write_all(file, chunk) for chunk in chunks)
         return ArtifactReceipt(target, size, content)
 

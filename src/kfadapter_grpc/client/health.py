@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from kfadapter_grpc.client.connection import new_request_id, sent
+from kfadapter_grpc.client.connection import new_request_id, request_message
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
 from kfadapter_grpc.methods import READ_SECONDS, SERVICES, VERSION_KEY
@@ -49,7 +49,7 @@ async def check(connection: BaseConnection, service: str) -> HealthStatus:
 
 def version(connection: Connection, namespace: str) -> str:
     """Lists one pipeline; returns the adapter's version from the response; empty if missing."""
-    rpc, message = sent(ListPipelinesRequest(page_size=1, namespace=namespace))
+    rpc, message = request_message(ListPipelinesRequest(page_size=1, namespace=namespace))
     _, call = connection.run(connection.call(connection.rpc_of(rpc).with_call, message, READ_SECONDS))
     version = dict(call.trailing_metadata() or ()).get(VERSION_KEY, "")
     return version if isinstance(version, str) else ""

@@ -138,7 +138,7 @@ class Login:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= ends:
-                        raise oauth.OAuthError("another process is refreshing it", passing=True) from None
+                        raise oauth.OAuthError("another process is refreshing it", transient=True) from None
                     time.sleep(_POLL_SECONDS)
             yield
         finally:

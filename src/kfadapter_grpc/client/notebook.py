@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.spec import Json, SpecSummary
 
-_LONGEST = 500
+_MAX_TEXT = 500
 
 
 def run_html(run: Run) -> str:
@@ -104,7 +104,7 @@ def _text(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return escape(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…").replace("\n", "<br>")
+    return escape(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…").replace("\n", "<br>")
 
 
 def register() -> None:

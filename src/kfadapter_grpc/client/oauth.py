@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECONDS = 10.0
 MAX_BYTES = 2**20
-LONGEST_SECONDS = 1800.0
+MAX_SECONDS = 1800.0
 """How long a login is waited for at most, whatever the issuer allows."""
 MARGIN_SECONDS = 60.0
 """How long before its end a token is refreshed; a fifth of its lifetime if that is shorter."""
@@ -46,10 +46,10 @@ class OAuthError(Exception):
         passing: Whether the same request may succeed later.
     """
 
-    def __init__(self, message: str, code: str = "", *, passing: bool = False) -> None:
+    def __init__(self, message: str, code: str = "", *, transient: bool = False) -> None:
         super().__init__(message)
         self.code = code
-        self.passing = passing
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def discover(issuer: str) -> Endpoints:
     url = issuer.rstrip("/") + _DISCOVERY
     status, body = _exchange(url)
     if status != HTTPStatus.OK:
-        raise OAuthError(f"{url} returned {status}; is '{issuer}' the issuer?", passing=_is_passing(status))
+        raise OAuthError(f"{url} returned {status}; is '{issuer}' the issuer?", transient=_is_transient(status))
     if body.get("issuer") != issuer:
         raise OAuthError(f"{url} is of the issuer '{_text(body, 'issuer')}', not of '{issuer}'")
     names = ("token_endpoint", "device_authorization_endpoint", "revocation_endpoint")
@@ -143,7 +143,7 @@ def authorize(endpoints: Endpoints, client_id: str, scope: str) -> Device:
         if not code or not device_code:
             raise ValueError("it has no user_code or no device_code")
         complete = _text(body, "verification_uri_complete")
-        seconds = min(_number(body, "expires_in") or LONGEST_SECONDS, LONGEST_SECONDS)
+        seconds = min(_number(body, "expires_in") or MAX_SECONDS, MAX_SECONDS)
         interval = min(max(_number(body, "interval") or _SLOW_DOWN_SECONDS, _INTERVALS[0]), _INTERVALS[1])
         return Device(uri, code, check_url(complete) if complete else "", seconds, interval, device_code)
     except ValueError as error:
@@ -161,7 +161,7 @@ def wait_for_user(endpoints: Endpoints, client_id: str, device: Device) -> Token
         except OAuthError as error:
             if error.code == "slow_down":
                 interval += _SLOW_DOWN_SECONDS
-            elif error.passing:
+            elif error.transient:
                 interval = min(2 * interval, _INTERVALS[1])
             elif error.code != "authorization_pending":
                 raise
@@ -224,11 +224,11 @@ def _post(url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
     if any(secret in about for secret in secrets):
         about = ""
     words = ": ".join(part for part in (code, about[:_MAX_TEXT]) if part)
-    passing = not code and _is_passing(status)
-    raise OAuthError(f"{url} returned {status}{f' ({words})' if words else ''}", code, passing=passing)
+    transient = not code and _is_transient(status)
+    raise OAuthError(f"{url} returned {status}{f' ({words})' if words else ''}", code, transient=transient)
 
 
-def _is_passing(status: int) -> bool:
+def _is_transient(status: int) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
 
 
@@ -246,10 +246,10 @@ def _exchange(url: str, body: bytes | None = None) -> tuple[int, Mapping[str, An
     worker.start()
     worker.join(SECONDS)
     if not outcomes:
-        raise OAuthError(f"{url} did not respond within {SECONDS:g} s", passing=True)
+        raise OAuthError(f"{url} did not respond within {SECONDS:g} s", transient=True)
     if isinstance(outcome := outcomes[0], Exception):
         reason = getattr(outcome, "reason", outcome)
-        raise OAuthError(f"{url} is unreachable: {getattr(reason, 'strerror', '') or reason}", passing=True)
+        raise OAuthError(f"{url} is unreachable: {getattr(reason, 'strerror', '') or reason}", transient=True)
     status, text = outcome
     if len(text) > MAX_BYTES:
         raise OAuthError(f"the response of {url} is larger than {MAX_BYTES >> 20} MiB")

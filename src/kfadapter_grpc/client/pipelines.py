@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
-from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
+from kfadapter_grpc.client.download import DownloadReceipt, Receiver, atomic_write
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
@@ -266,7 +266,7 @@ class Pipelines(Resource):
                 finally:
                     stream.stop_and_wait()
 
-            return await self._repeated(attempt)
+            return await self._with_retries(attempt)
 
     async def _send(self, stream: UploadMessages, size: int) -> UploadReceipt:
         rpc = METHOD_OF_REQUEST[pipeline_pb2.UploadPipelineRequest.DESCRIPTOR.name]
@@ -311,18 +311,18 @@ class Pipelines(Resource):
         progress: Callable[[int, int | None], None] | None,
     ) -> DownloadReceipt:
         if isinstance(to, (str, os.PathLike)):
-            with replaced(Path(to)) as file:
+            with atomic_write(Path(to)) as file:
                 return await self._receive(request, file, progress)
-        reception = Reception(to, progress)
+        receiver = Receiver(to, progress)
 
         async def receive() -> DownloadReceipt:
-            seconds = self._connection.within(DOWNLOAD_STREAM_SECONDS + MARGIN_SECONDS)
+            seconds = self._connection.timeout_for(DOWNLOAD_STREAM_SECONDS + MARGIN_SECONDS)
             async with aclosing(self._connection.stream(request, seconds)) as messages:
                 async for message in messages:
-                    reception.receive(message)
-            return reception.receipt()
+                    receiver.receive(message)
+            return receiver.receipt()
 
-        return await self._repeated(receive, (CannotConnectError, DrainingError), lambda: not reception.begun)
+        return await self._with_retries(receive, (CannotConnectError, DrainingError), lambda: not receiver.started)
 
 
 def _mask(**fields: object) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, REPEATS, Pages
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, RETRIES, Pages
 from kfadapter_grpc.codec import to_page, to_record
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ class Resource:
         """Makes a call that deletes, and returns whether its response has an id: whether there was something."""
         return bool(getattr(await self._response(request), key))
 
-    async def _repeated(
+    async def _with_retries(
         self,
         call: Callable[[], Awaitable[R]],
         errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
         can_repeat: Callable[[], bool] = lambda: True,
     ) -> R:
         """Makes an idempotent call, and retries it at most twice, after these errors."""
-        for _ in range(REPEATS):
+        for _ in range(RETRIES):
             try:
                 return await call()
             except errors as error:

@@ -117,7 +117,7 @@ class Runs(Resource):
             caching_enabled=None if caching else False,
             service_account=service_account,
         )
-        return self._run(self._repeated(lambda: self._record(request, Run)))
+        return self._run(self._with_retries(lambda: self._record(request, Run)))
 
     def id_for(self, request_id: str, *, namespace: str = "") -> str:
         """Returns the id of the run that `create` starts with a request id, before or after the call.
@@ -292,8 +292,8 @@ class Runs(Resource):
         self, request: ReadLogsRequest, on_note: Callable[[str], None] | None
     ) -> AsyncGenerator[bytes, None]:
         seconds = METHOD_OF_REQUEST[type(request).__name__].default_seconds + MARGIN_SECONDS
-        within = None if request.follow else self._connection.within(seconds)
-        async with aclosing(self._connection.stream(request, within)) as messages:
+        timeout_for = None if request.follow else self._connection.timeout_for(seconds)
+        async with aclosing(self._connection.stream(request, timeout_for)) as messages:
             async for message in messages:
                 if message.chunk:
                     yield message.chunk

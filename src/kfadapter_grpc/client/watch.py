@@ -33,8 +33,8 @@ WATCH_ATTEMPTS = 10
 MAX_KNOWN = 1000
 """How many etags a watch brings along when it comes back: as many as the contract takes."""
 _FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 5.0
-PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
+_MAX_PAUSE_SECONDS = 5.0
+TRANSIENT = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
 """After these a watch is restarted."""
 
 
@@ -49,17 +49,17 @@ async def watch(
     It fails when that was in vain 10 times in a row, or at `end` (of `time.monotonic`). `on_connection` is called with
     False when reconnecting has failed, and with True when the stream continues.
     """
-    watching = _Watching(request, end, on_connection)
-    while next_request := watching.next_request():
+    state = _WatchState(request, end, on_connection)
+    while next_request := state.next_request():
         left = None if end is None else end - time.monotonic()
         try:
-            async with aclosing(connection.stream(next_request, left, watching.was_open)) as messages:
+            async with aclosing(connection.stream(next_request, left, state.was_open)) as messages:
                 async for message in messages:
-                    event = watching.event(message)
+                    event = state.event(message)
                     if event is not None:
                         yield event
-        except PASSING as error:
-            await connection.sleep(watching.pause(error))
+        except TRANSIENT as error:
+            await connection.sleep(state.pause(error))
         else:
             return
 
@@ -90,7 +90,7 @@ async def wait(connection: BaseConnection, which: RunIds, timeout: float | None)
     )
 
 
-class _Watching:
+class _WatchState:
     """A watch across its streams: what to request next, and when."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Watching:
             raise error
         if self._failures > 1 and self._on_connection is not None:
             self._on_connection(False)
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**self._failures)
+        longest = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**self._failures)
         seconds: float = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
         if self._end is not None and time.monotonic() + seconds >= self._end:
             raise DeadlineError(f"it was not over in time, and then: {error.message}") from error

@@ -22,7 +22,7 @@ from kfadapter_grpc.contract.runs import (
 from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 MAX_RUNS = 100
 """How many runs are read for one page."""
@@ -45,7 +45,7 @@ class ListArtifactsRequest(PageOfListRequest):
     type: Annotated[str, text(_MAX_NAME)] = ""
     name: Annotated[str, text(_MAX_NAME)] = ""
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         if self.run_id and self.filter != RunFilter(namespace=self.filter.namespace):
             yield "filter", "selects runs, and so does run_id; leave one of them out"
 

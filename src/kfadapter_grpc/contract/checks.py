@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
 
 Check: TypeAlias = Callable[[Any], Iterator[str]]
 """Yields what is wrong with a value."""
-Wrong: TypeAlias = Iterator[tuple[str, str]]
+Faults: TypeAlias = Iterator[tuple[str, str]]
 """The invalid fields of a record, and what is wrong with them."""
 
 MAX_COLUMN_BYTES = 255

@@ -27,7 +27,7 @@ _EVERY = "@every "
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DURATION = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)", re.ASCII)
 _SECONDS_OF: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_MOST_SECONDS = (2**63 - 1) / 1e9
+_MAX_SECONDS = (2**63 - 1) / 1e9
 _INT64 = 2**63
 _DAYS_OF_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ZONE = re.compile(r"(CRON_)?TZ=")
@@ -202,6 +202,6 @@ def _go_seconds(expression: str, text: str) -> float:
             unit = json.dumps(unit, ensure_ascii=False)
             raise CronError(f"Failed to parse duration {expression}: time: unknown unit {unit} in duration {quoted}")
         seconds, end = seconds + float(number) * _SECONDS_OF[unit], match.end()
-    if seconds > _MOST_SECONDS:
+    if seconds > _MAX_SECONDS:
         raise CronError(f"Failed to parse duration {expression}: time: invalid duration {quoted}")
     return -seconds if text.startswith("-") else seconds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 from kfadapter_grpc.contract.checks import within
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class ListRequest(PageOfListRequest):
 
     order_by: str = ""
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         match = _ORDER_BY.fullmatch(self.order_by)
         if self.order_by.strip() and (match is None or match.group(1) not in self.ORDERS):
             known = ", ".join(self.ORDERS)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LARGEST_INTEGER = 2**53 - 1
 """Integers up to here are exact in JSON, where every number is a double; larger ones may have been rounded."""
 
-MOST_VIOLATIONS = 50
+MAX_VIOLATIONS = 50
 """The maximum number of invalid parameters in a message; errors are sent in headers, which are small."""
 _MAX_CHARACTERS = 60
 _MAX_NAMES = 10
@@ -67,7 +67,7 @@ def check_parameters(
         ParameterMissingError: A parameter without default has no value.
     """
     by_name = {parameter.name: parameter for parameter in declared}
-    _raise_first(list(islice(_faults(by_name, values, complete=complete), MOST_VIOLATIONS)))
+    _raise_first(list(islice(_faults(by_name, values, complete=complete), MAX_VIOLATIONS)))
     return {name: whole_numbers(value) for name, value in values.items()}
 
 

@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.spec import SpecSummary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 MAX_PIPELINE_NAME = 128
 """Maximum number of characters in a pipeline's name (KFP's limit)."""
@@ -149,7 +149,7 @@ class UploadPipelineMetadata:
     sha256: Annotated[str, pattern("[0-9A-Fa-f]{64}", "must be 64 hexadecimal digits, as sha256sum prints them")] = ""
     total_bytes: Annotated[int | None, within(0, _MAX_INT64, "is {}; a size cannot be negative")] = None
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         """Checks that the first version can have the pipeline's name."""
         if len(self.name) == MAX_PIPELINE_NAME and self.name.isascii() and not self.version_name:
             first = f"the first version gets the pipeline's name, of which at most {MAX_VERSION_NAME} are allowed"
@@ -179,7 +179,7 @@ class Changes:
         paths = self.update_mask or [name for name in _UPDATABLE if getattr(self, name)]
         return frozenset(_UPDATABLE if "*" in paths else paths)
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         """Checks that there is something to update."""
         if not self.paths:
             yield (

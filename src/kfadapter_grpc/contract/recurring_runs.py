@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 MAX_CONCURRENCY = 10
 """Maximum number of concurrent runs of a recurring run (KFP's limit)."""
@@ -23,7 +23,7 @@ MAX_CRON = 128
 MAX_SERVICE_ACCOUNT = 253
 _CRONTAB_FIELDS = 5
 _NOT_AT_ONCE = f"is {{}}; 1 to {MAX_CONCURRENCY} are allowed, 0 means 1"
-_LONGEST_INTERVAL = timedelta(days=100 * 366)
+_MAX_INTERVAL = timedelta(days=100 * 366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class CronSchedule:
     start_at: datetime | None = None
     end_at: datetime | None = None
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         if fault := cron_fault(self.cron):
             yield "cron", fault
-        yield from _wrong_bounds(self)
+        yield from _invalid_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,16 @@ class IntervalSchedule:
     start_at: datetime | None = None
     end_at: datetime | None = None
 
-    def check(self) -> Wrong:
-        if self.interval.microseconds or not timedelta(seconds=1) <= self.interval <= _LONGEST_INTERVAL:
+    def check(self) -> Faults:
+        if self.interval.microseconds or not timedelta(seconds=1) <= self.interval <= _MAX_INTERVAL:
             yield "interval", "must be whole seconds, from 1 to a hundred years"
-        yield from _wrong_bounds(self)
+        yield from _invalid_bounds(self)
 
 
 Schedule: TypeAlias = CronSchedule | IntervalSchedule
 
 
-def _wrong_bounds(schedule: Schedule) -> Wrong:
+def _invalid_bounds(schedule: Schedule) -> Faults:
     start_at, end_at = schedule.start_at, schedule.end_at
     for name, moment in (("start_at", start_at), ("end_at", end_at)):
         if moment and moment.timestamp() < 1:
@@ -132,7 +132,7 @@ class CreateRecurringRunRequest:
     def enabled(self) -> bool:
         return not self.disabled
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         if self.display_name and not self.display_name.strip():
             yield "display_name", "is blank; omit it to have one generated"
 

@@ -27,7 +27,7 @@ from kfadapter_grpc.contract.spec import Json, TaskKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 MAX_RUN_NAME_BYTES = 255
 """Maximum of UTF-8 bytes in a run's display name (KFP's column)."""
@@ -211,7 +211,7 @@ class CreateRunRequest:
     def caching(self) -> bool:
         return self.caching_enabled is not False
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         """Checks the description and the labels, which KFP keeps in one column."""
         own = {} if self.caching else {ORIGIN_LABEL: "x" * ORIGIN_CHARACTERS}
         size = len(with_labels(self.description, {**self.labels, **own}).encode())

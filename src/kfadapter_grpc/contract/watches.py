@@ -13,7 +13,7 @@ from kfadapter_grpc.contract.runs import RUN_ID, Run, RunFilter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.checks import Wrong
+    from kfadapter_grpc.contract.checks import Faults
 
 MAX_WATCHED_RUNS = 1000
 
@@ -23,7 +23,7 @@ class RunIds:
     run_ids: tuple[str, ...] = ()
     namespace: Namespace = ""
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         """Checks the ids."""
         if len(self.run_ids) > MAX_WATCHED_RUNS:
             yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
@@ -48,7 +48,7 @@ class WatchRunsRequest:
     known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
     tasks: bool = False
 
-    def check(self) -> Wrong:
+    def check(self) -> Faults:
         if isinstance(self.what, RunIds) and not self.what.run_ids:
             yield "what", "is empty; name runs by id, or a filter, which may be empty"
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.daemon.appended_file import AppendedFile
 
-MOST_LINES = 10_000
+MAX_LINES = 10_000
 """How many lines wait at most while stderr is not read."""
 _GATHER_SECONDS = 0.02
 """How long lines are gathered: one write for many lines, where a write for each cost a fifth of a short call."""
@@ -87,13 +87,13 @@ class LogWriter:
     written directly.
     """
 
-    def __init__(self, stream: TextIO | AppendedFile, most_lines: int = MOST_LINES, name: str = "log") -> None:
+    def __init__(self, stream: TextIO | AppendedFile, max_lines: int = MAX_LINES, name: str = "log") -> None:
         """Writes to `stream`, which the caller owns; `name` is what lines are called in the report of dropped ones."""
         self._name = name
         self._stream = stream
-        self._most_lines = most_lines
+        self._max_lines = max_lines
         self._lines: deque[str] = deque()
-        self.dropped = self._told_dropped = 0
+        self.dropped = self._reported_dropped = 0
         self._waiting = threading.Event()
         self._closed = threading.Event()
         self._writing = threading.Lock()
@@ -110,7 +110,7 @@ class LogWriter:
 
     def write(self, text: str) -> int:
         """Queues a text that ends with a line break."""
-        if len(self._lines) < self._most_lines:
+        if len(self._lines) < self._max_lines:
             self._lines.append(text)
         else:
             self.dropped += 1
@@ -136,8 +136,8 @@ class LogWriter:
             return  # stderr is not being read
         try:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
-            dropped = self.dropped - self._told_dropped
-            self._told_dropped += dropped
+            dropped = self.dropped - self._reported_dropped
+            self._reported_dropped += dropped
             with suppress(OSError, ValueError):  # a log that cannot be written must not fail a call
                 self._stream.write(text)
                 self._stream.flush()

@@ -43,9 +43,9 @@ MAX_REQUEST_BYTES = 16 * 1024
 """How long a request may be."""
 REQUEST_SECONDS = 5.0
 """How long a request may take to arrive."""
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 """How long a response may take to be sent."""
-REST = 4
+PAUSE_FACTOR = 4
 """After metrics were written, none are for so many times as long as that took: a fifth of a core goes there at most."""
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 1.0
@@ -65,7 +65,7 @@ class MetricsEndpoint:
         self._metrics = make_wsgi_app(metrics, disable_compression=True)
         self._health = health
         self._turn = threading.Lock()
-        self._rested_at = 0.0
+        self._paused_until = 0.0
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class MetricsEndpoint:
             return self
         listener = bound_socket(self.address, OPTION)
         self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
-        self._server = _Server(listener, self._answer)
+        self._server = _Server(listener, self._respond)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True
         )
@@ -88,7 +88,7 @@ class MetricsEndpoint:
         self._server.server_close()
         self._thread.join(_STOP_SECONDS)
 
-    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application: one request at a time, with pauses."""
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path != PATH and (path != HEALTH_PATH or self._health is None):
@@ -103,7 +103,7 @@ class MetricsEndpoint:
 
     def _collected(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str, bytes]:
         with self._turn:
-            time.sleep(max(0.0, self._rested_at - time.monotonic()))
+            time.sleep(max(0.0, self._paused_until - time.monotonic()))
             began = time.monotonic()
             try:
                 if environ["PATH_INFO"] == HEALTH_PATH and self._health:
@@ -119,7 +119,7 @@ class MetricsEndpoint:
                 return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
             finally:
                 now = time.monotonic()
-                self._rested_at = now + (now - began) * REST
+                self._paused_until = now + (now - began) * PAUSE_FACTOR
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -160,7 +160,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             ]:
                 _end(connection)
 
-    def heard(self, request: socket.socket) -> None:
+    def mark_received(self, request: socket.socket) -> None:
         """Records that a request has arrived; its connection is no longer closed in favour of others."""
         with self._lock:
             if request in self.open:
@@ -193,8 +193,8 @@ class _Handler(WSGIRequestHandler):
             head += line
         if not line:  # the end of the connection, or the limit
             return
-        cast("_Server", self.server).heard(self.connection)
-        self.connection.settimeout(ANSWER_SECONDS)
+        cast("_Server", self.server).mark_received(self.connection)
+        self.connection.settimeout(RESPONSE_SECONDS)
         if not _REQUEST_LINE.match(head):
             self.command, self.requestline, self.request_version = "", "", self.protocol_version
             self.send_error(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1")

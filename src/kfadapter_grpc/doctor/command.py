@@ -66,7 +66,7 @@ def _print(verdicts: "list[Verdict]", style: str) -> None:
     if style == "json":
         out.print_document([dict(zip(_KEYS, row, strict=True)) for row in rows], "json")
     else:
-        steps = (out.Step("NEXT", 20), out.Step("WHY", 16), out.Step("WHAT", 20))
+        steps = (out.Shrink("NEXT", 20), out.Shrink("WHY", 16), out.Shrink("WHAT", 20))
         out.print_table([key.upper() for key in _KEYS], rows, steps=steps)
     code = worst(verdicts)
     if code is not ExitCode.OK:

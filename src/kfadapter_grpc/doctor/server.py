@@ -228,10 +228,10 @@ def _address(check: str, listen: str, variable: str, identify: Callable[[str, st
 def _identify(check: str, listen: str, variable: str) -> Verdict:
     """Detects the server that listens there."""
     try:
-        with Client(_near(listen), timeout=_REQUEST_SECONDS, tls=False, insecure_token=True) as client:
+        with Client(_reachable_address(listen), timeout=_REQUEST_SECONDS, tls=False, insecure_token=True) as client:
             client.health()
     except AdapterError:
-        return _foreign(check, listen, variable)
+        return _in_use_by_other(check, listen, variable)
     return ok(check, f"an adapter already listens on {listen}")
 
 
@@ -241,20 +241,20 @@ def _identify_tls(check: str, listen: str, _: str) -> Verdict:
         check,
         f"{listen} is in use",
         why="with TLS only a client can detect whether by an adapter",
-        next_step=f"kfadapter --target {_near(listen)} --ca FILE doctor",
+        next_step=f"kfadapter --target {_reachable_address(listen)} --ca FILE doctor",
     )
 
 
 def _identify_metrics(check: str, listen: str, variable: str) -> Verdict:
     """Requests metrics there."""
     if BUILD.name.encode() not in _get(listen, METRICS_PATH):
-        return _foreign(check, listen, variable)
+        return _in_use_by_other(check, listen, variable)
     return ok(check, f"an adapter already serves its metrics on {listen}")
 
 
 def _get(listen: str, path: str) -> bytes:
     """The HTTP response there; empty if it is not a success."""
-    host, port = split_address(_near(listen))
+    host, port = split_address(_reachable_address(listen))
     line = http.client.HTTPConnection(host, port, timeout=_REQUEST_SECONDS)
     try:
         line.request("GET", path)
@@ -266,7 +266,7 @@ def _get(listen: str, path: str) -> bytes:
         line.close()
 
 
-def _foreign(check: str, listen: str, variable: str) -> Verdict:
+def _in_use_by_other(check: str, listen: str, variable: str) -> Verdict:
     return failed(
         check,
         f"{listen} is in use, and not by an adapter",
@@ -275,7 +275,7 @@ def _foreign(check: str, listen: str, variable: str) -> Verdict:
     )
 
 
-def _near(listen: str) -> str:
+def _reachable_address(listen: str) -> str:
     """The address at which this machine reaches a listen address."""
     host, port = split_address(listen)
     near = _ANY_HOST.get(host, host)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
-from kfadapter_grpc.graph.model import end_cut, few_lines, folded
+from kfadapter_grpc.graph.model import truncate, wrap, wrap_few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,9 +26,9 @@ digraph pipeline {
 _BREAK = "\\n"
 """How a label of Graphviz breaks a line."""
 _INDENT = 2
-_LEAST_ROOM = 16
+_MIN_ROOM = 16
 """So many columns are left for words; what lies deeper is not indented further."""
-_LONGEST = 160
+_MAX_SENTENCE = 160
 """How many columns a condition or the items of a loop may take; a name is never cut."""
 
 
@@ -45,10 +45,10 @@ def sentences(graph: Graph, mark: str) -> Iterator[str]:
 
 
 def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]:
-    indent = " " * max(min(_INDENT * depth, width - _LEAST_ROOM - 2), 0)
+    indent = " " * max(min(_INDENT * depth, width - _MIN_ROOM - 2), 0)
     for node in graph.nodes:
         lead = f"{indent}{style.bullet} "
-        for line in folded(_sentence(node, style.mark), width - cell_len(lead)):
+        for line in wrap(_sentence(node, style.mark), width - cell_len(lead)):
             yield (lead + line).rstrip()
             lead = " " * cell_len(lead)
         yield from _listed(node.inside, width, style, depth + 1)
@@ -56,7 +56,9 @@ def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]
 
 def _sentence(node: Node, mark: str) -> str:
     """Describes a task on one line."""
-    words = [end_cut(word, _LONGEST, mark) for word in node.words if word.removeprefix("after ") not in node.after]
+    words = [
+        truncate(word, _MAX_SENTENCE, mark) for word in node.words if word.removeprefix("after ") not in node.after
+    ]
     if node.after:
         words.append(f"after {', '.join(node.after)}")
     return f"{node.title}: {'; '.join(words)}" if words else node.title
@@ -89,7 +91,7 @@ def _mermaid_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterato
 
 
 def _label(node: Node, escaped: Callable[[str], str], colon: str, comma: str, space: str) -> str:
-    lines = [map(escaped, few_lines(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
+    lines = [map(escaped, wrap_few(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
     words = comma.join(map(space.join, lines))
     return escaped(node.title) + (colon + words if words else "")
 

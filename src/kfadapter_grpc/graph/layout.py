@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from kfadapter_grpc.graph.columns import Size
-from kfadapter_grpc.graph.model import few_lines, middle_cut
+from kfadapter_grpc.graph.model import truncate_middle, wrap_few
 from kfadapter_grpc.graph.part import placed_part
 from kfadapter_grpc.graph.rows import GAP, parts
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FRAME = 4
 """Columns that a box is wider than what is in it."""
 _TITLE_FRAME = 6
-_LEAST_LABEL = 3
+_MIN_LABEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Fit:
 
     @property
     def label_width(self) -> int:
-        return max(min(self.label, self.width - FRAME), _LEAST_LABEL)
+        return max(min(self.label, self.width - FRAME), _MIN_LABEL)
 
 
 DOCUMENT = Fit(width=150, label=60)
@@ -121,7 +121,7 @@ def _drawn(node: Node, fit: Fit) -> Layout:
         lines = _words(node, fit.label_width, fit)
         return _single(Box(0, 0, (max(map(cell_len, lines)) + FRAME) | 1, len(lines) + 2, lines, node))
     inner = layout(node.inside, fit.inside)
-    label_width = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _LEAST_LABEL)
+    label_width = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _MIN_LABEL)
     heading = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
     lines = (heading,) if cell_len(heading) <= label_width else _words(node, label_width, fit)
     width = max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME) | 1
@@ -130,8 +130,8 @@ def _drawn(node: Node, fit: Fit) -> Layout:
 
 
 def _words(node: Node, label_width: int, fit: Fit) -> tuple[str, ...]:
-    words = (line for word in node.words for line in few_lines(word, label_width, fit.mark))
-    return (middle_cut(node.title, label_width, fit.mark), *words)
+    words = (line for word in node.words for line in wrap_few(word, label_width, fit.mark))
+    return (truncate_middle(node.title, label_width, fit.mark), *words)
 
 
 def _single(box: Box) -> Layout:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Task
 
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
-_MOST_LINES = 3
+_MAX_LINES = 3
 _NUMBER = re.compile(r"-\d+$")
 
 
@@ -136,18 +136,18 @@ def _kind_words(task: Task) -> Iterator[str]:
         yield f"for each of {task.loop_items or '...'}{parallelism}"
 
 
-def middle_cut(text: str, cells: int, mark: str) -> str:
+def truncate_middle(text: str, cells: int, mark: str) -> str:
     """Shortens a name to a number of cells; keeps its end, which often has the number."""
     room = cells - cell_len(mark)
     if cell_len(text) <= cells:
         return text
     if room < 5:  # noqa: PLR2004  less than three characters in front name nothing
-        return end_cut(text, cells, mark)
+        return truncate(text, cells, mark)
     tail = _tail(text, room // 3)
     return set_cell_size(text, room - cell_len(tail)).rstrip() + mark + tail
 
 
-def end_cut(text: str, cells: int, mark: str) -> str:
+def truncate(text: str, cells: int, mark: str) -> str:
     """Shortens a text to a number of cells."""
     if cell_len(text) <= cells:
         return text
@@ -155,7 +155,7 @@ def end_cut(text: str, cells: int, mark: str) -> str:
     return set_cell_size(text, room).rstrip() + mark if room > 0 else set_cell_size(mark, max(cells, 0))
 
 
-def cut_off(text: str, cells: int) -> tuple[str, str]:
+def split_at(text: str, cells: int) -> tuple[str, str]:
     """Splits a text after a number of cells and at least one character; combining marks are not separated."""
     end = 1
     while end < len(text) and (cell_len(text[: end + 1]) <= cells or not cell_len(text[end])):
@@ -163,7 +163,7 @@ def cut_off(text: str, cells: int) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
-def folded(text: str, cells: int) -> Iterator[str]:
+def wrap(text: str, cells: int) -> Iterator[str]:
     """Wraps a text into lines of a number of cells, between words if possible."""
     line = ""
     for word in text.split():
@@ -175,17 +175,17 @@ def folded(text: str, cells: int) -> Iterator[str]:
             yield line
         line = word
         while cell_len(line) > cells:
-            head, line = cut_off(line, cells)
+            head, line = split_at(line, cells)
             yield head
     yield line
 
 
-def few_lines(text: str, cells: int, mark: str) -> list[str]:
+def wrap_few(text: str, cells: int, mark: str) -> list[str]:
     """Wraps a text into at most three lines; the last one is cut if it is too long."""
-    lines = list(folded(text, cells))
-    if len(lines) <= _MOST_LINES:
+    lines = list(wrap(text, cells))
+    if len(lines) <= _MAX_LINES:
         return lines
-    return [*lines[: _MOST_LINES - 1], end_cut(" ".join(lines[_MOST_LINES - 1 :]), cells, mark)]
+    return [*lines[: _MAX_LINES - 1], truncate(" ".join(lines[_MAX_LINES - 1 :]), cells, mark)]
 
 
 def _tail(text: str, cells: int) -> str:

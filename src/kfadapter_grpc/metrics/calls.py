@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.interceptors import Rpc
     from kfadapter_grpc.methods import RpcMethod
 
-_SPELLED = {
+_CODE_NAMES = {
     code: "OK" if code is StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))
     for code in StatusCode
 } | {StatusCode.CANCELLED: "Canceled"}
@@ -60,7 +60,7 @@ class CallMetrics:
 
     def _count_end(self, rpc: Rpc, series: _Series) -> None:
         code, usage = call_code(rpc), rpc.call.usage
-        handled = series.ok if code is StatusCode.OK else self._handled.labels(*series.labels, _SPELLED[code])
+        handled = series.ok if code is StatusCode.OK else self._handled.labels(*series.labels, _CODE_NAMES[code])
         handled.inc()
         if rpc.failure is not None:
             self._failures.labels(rpc.method.kind.value, rpc.failure.reason).inc()
@@ -74,7 +74,7 @@ class CallMetrics:
         return _Series(
             labels=labels,
             started=self._started.labels(*labels),
-            ok=self._handled.labels(*labels, _SPELLED[StatusCode.OK]),
+            ok=self._handled.labels(*labels, _CODE_NAMES[StatusCode.OK]),
             handling=self._handling.labels(*labels),
             received=self._received.labels(*name) if method.client_streaming else None,
             sent=self._sent.labels(*name) if method.server_streaming and not method.endless else None,

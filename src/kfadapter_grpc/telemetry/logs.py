@@ -33,7 +33,7 @@ def add_trace(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict
     return event
 
 
-class SentLines:
+class LogExport:
     """The processor that sends each line over OTLP as well."""
 
     def __init__(self, logger: Logger) -> None:

@@ -130,11 +130,11 @@ class Telemetry:
         from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
 
-        from kfadapter_grpc.telemetry.logs import SentLines  # noqa: PLC0415
+        from kfadapter_grpc.telemetry.logs import LogExport  # noqa: PLC0415
 
         provider = LoggerProvider(resource=self._resource, shutdown_on_exit=False)
         provider.add_log_record_processor(BatchLogRecordProcessor(_exporter("logs")))
-        self.processors += (SentLines(provider.get_logger(SCOPE, installed_version())),)
+        self.processors += (LogExport(provider.get_logger(SCOPE, installed_version())),)
         self._ends.append(provider.shutdown)
 
 

@@ -18,8 +18,8 @@ from kfadapter_grpc.cli.contexts import in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions, Format, Output
-from kfadapter_grpc.cli.output import Step
-from kfadapter_grpc.cli.values import duration, optional_moment
+from kfadapter_grpc.cli.output import Shrink
+from kfadapter_grpc.cli.values import duration, parse_optional_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.daemon import LogFormat, LogLevel
@@ -189,7 +189,7 @@ def notify(
     elif what:
         _decide(file, notice or [], style, every=every, again=retry)
     else:
-        receiver, since, keep = how.receiver(header or []), optional_moment(how.since), duration(how.keep)
+        receiver, since, keep = how.receiver(header or []), parse_optional_time(how.since), duration(how.keep)
         require(notify=("prometheus_client", "structlog"))
         from kfadapter_oran.notices import process  # noqa: PLC0415  of the extra `notify`
 
@@ -311,7 +311,7 @@ def _print(notices: Sequence[Notice]) -> None:
         for one in notices
     ]
     head = ("ID", "JOB", "RUN", "STATE", "STATUS", "TRIED", "WRITTEN", "NEXT", "ANSWER")
-    steps = (Step("ANSWER", 24), Step("WRITTEN", 0), Step("NEXT", 0), Step("ANSWER", 0), Step("RUN", 13))
+    steps = (Shrink("ANSWER", 24), Shrink("WRITTEN", 0), Shrink("NEXT", 0), Shrink("ANSWER", 0), Shrink("RUN", 13))
     output.print_table(head, rows, steps=steps, cut=("ANSWER", "RUN"))
 
 
