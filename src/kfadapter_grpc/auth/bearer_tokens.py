@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.identity import Identity
 
 MAX_VERIFIED = 10_000
-"""How many verified tokens are remembered until they expire."""
 
 
 class _Verified(NamedTuple):
@@ -57,7 +56,6 @@ class SignedBearers:
             keys.start()
 
     def stop(self) -> None:
-        """Ends fetching."""
         for keys in self._keys.values():
             keys.stop()
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ANY = "*"
-"""Matches every name."""
 
 
 def split_names(text: str) -> frozenset[str]:
@@ -42,7 +41,6 @@ class ClientNames:
     """
 
     def __init__(self, writers: str, readers: str, proxies: str = "") -> None:
-        """Takes the lists, comma-separated."""
         lists = ((proxies, None), (readers, Role.READER), (writers, Role.WRITER))
         self._lists = [(split_names(names), role) for names, role in lists]
 

@@ -43,7 +43,6 @@ WAIT_SECONDS = 2.0
 MAX_WAITING = 8
 """How many calls wait for the keys of an issuer at once; others are refused, so that they never hold all threads."""
 MAX_BYTES = 256 * 1024
-"""The largest document that is read."""
 MAX_KEYS = 100
 RSA_BITS = range(2048, 8193)
 """The sizes of RSA keys that are used: smaller ones are weak, larger ones slow."""

@@ -81,8 +81,6 @@ class TokenReview:
 
 @dataclass(frozen=True, slots=True)
 class Issuers:
-    """The contents of the file."""
-
     issuers: tuple[Issuer, ...] = ()
     token_review: TokenReview | None = None
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RELOAD_SECONDS = 1.0
-"""The interval of checks of the files."""
 MAX_FILE_BYTES = 1024 * 1024
-"""The largest file that is read."""
 
 
 class Reloaded(Generic[T]):
@@ -78,7 +76,6 @@ class Refresher:
     """Makes some calls periodically, on its own thread."""
 
     def __init__(self, calls: Sequence[Callable[[], object]], seconds: float = RELOAD_SECONDS) -> None:
-        """Makes `calls` every `seconds`."""
         self._calls = tuple(calls)
         self._seconds = seconds
         self._stopped = threading.Event()

@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
 REVIEW_SECONDS = 3.0
-"""The time limit of a review."""
 MAX_REVIEWS = 8
-"""How many reviews are in flight at once."""
 MAX_CACHED = 10_000
-"""The number of cached outcomes."""
 SKEW_SECONDS = 60
 Post: TypeAlias = "Callable[[str, bytes, Call], tuple[int, bytes]]"
 """Sends a JSON document to a path of the Kubernetes API server; returns status and body, or raises AdapterError."""
@@ -54,7 +51,6 @@ class _Reviewed(msgspec.Struct):
 
 
 def review_document(token: str, review: TokenReview) -> bytes:
-    """Returns the TokenReview to post for a token."""
     spec = {"token": token, "audiences": list(review.audiences)}
     document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
     return json.dumps(document).encode()

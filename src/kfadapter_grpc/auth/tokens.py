@@ -91,8 +91,6 @@ def try_day(text: str) -> date | None:
 
 
 class Tokens:
-    """The tokens of a file."""
-
     def __init__(self, entries: tuple[TokenEntry, ...]) -> None:
         self._entries = entries
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_TASKS = 10_000
 """How many tasks are checked: pipelines in pipelines may double them at each level."""
 MAX_DEPTH = 20
-"""How many levels of groups are checked."""
 _KINDS = ("Parameter", "Artifact")
 _KUBERNETES = ("platforms", "kubernetes", "deploymentSpec", "executors")
 
@@ -30,12 +29,10 @@ def mapping(value: Json) -> Mapping[str, Json]:
 
 
 def items(value: Json) -> list[Json]:
-    """The value, if it is a list; an empty one otherwise."""
     return value if isinstance(value, list) else []
 
 
 def text(value: Json) -> str:
-    """The value, if it is a text; an empty one otherwise."""
     return value if isinstance(value, str) else ""
 
 
@@ -183,7 +180,6 @@ class Task:
             yield name, self.group.origin(mapping(source))
 
     def definition(self, name: str) -> Mapping[str, Json]:
-        """The definition of one of its input parameters."""
         return inside(self.component, "inputDefinitions", "parameters", name)
 
     @cached_property
@@ -199,7 +195,6 @@ class Task:
 
     @property
     def command(self) -> list[str]:
-        """Its command with the arguments."""
         container = inside(self.executor, "container")
         return [text(part) for key in ("command", "args") for part in items(container.get(key))]
 
@@ -296,7 +291,6 @@ class Pipeline:
 
     @cached_property
     def root(self) -> Group:
-        """The pipeline itself."""
         return Group(self, inside(self.spec, "root"))
 
     def tasks(self) -> Iterator[Task]:

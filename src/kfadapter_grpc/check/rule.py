@@ -57,7 +57,6 @@ class Rule:
 
     @property
     def where(self) -> str:
-        """The versions in words."""
         versions = [
             f"KFP {version}" if version[0].isdigit() else "the next KFP" for version in self.kfp if version != LAPTOP
         ]

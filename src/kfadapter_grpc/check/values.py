@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 INPUT = re.compile(r"""\{\{\$\.inputs\.parameters\[(['"])(?P<name>.+?)\1\]\}\}""")
-"""The placeholder of a parameter."""
 _CHANNEL = re.compile(r"\{\{channel:[^}]*\}\}")
 _NAMED = re.compile(
     r"\{\{\$\.(?:pipeline_job_name|pipeline_job_resource_name|pipeline_job_uuid|pipeline_task_name|pipeline_task_uuid"

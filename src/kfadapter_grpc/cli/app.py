@@ -75,11 +75,9 @@ class Program(TyperGroup):
         self.commands = cast("Any", self.table)  # only read
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
-        """Lists all commands, without loading them."""
         return [*self.table]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401, ARG002
-        """Returns the placeholder of a command until it is called."""
         return self.table.try_deferred(cmd_name)
 
     def main(
@@ -91,7 +89,6 @@ class Program(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,  # noqa: ANN401  as Typer has it
     ) -> Any:  # noqa: ANN401
-        """Runs a command line, and exits with its exit code."""
         words = sys.argv[1:] if args is None else list(args)
         invocation.begin(words)
         try:

@@ -38,8 +38,6 @@ NEWEST = 20
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs are listed or changed."""
-
     contains: opt.Contains = ""
     experiment: opt.InExperiment = ""
     pipeline: Annotated[
@@ -87,8 +85,6 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListSelection(RunFilter):
-    """Which runs are listed, how many, and in which order."""
-
     archived: opt.Archived = False
     order_by: Annotated[str, opt.order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = ""
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
@@ -118,7 +114,6 @@ class BulkSelection(RunFilter):
 
     @property
     def is_set(self) -> bool:
-        """Whether there is a filter."""
         return any(getattr(self, field.name) for field in fields(self) if field.name not in ("every", "yes"))
 
 

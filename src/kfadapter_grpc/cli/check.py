@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.check.rule import Finding
 
 MAX_LISTED = 10
-"""How many findings an upload prints."""
 MAX_TASKS = 5
-"""How many tasks are named before the rest is counted."""
 MAX_CHECKED_BYTES = 2 * 1024 * 1024
 """Bytes of the largest file that an upload checks: more would keep its user waiting."""
 

@@ -39,7 +39,6 @@ Table = Mapping[str, tuple[str, str]]
 """Where commands are, `module:function` or `module:group`, and their short help, by their names."""
 DISTRIBUTION = "kfadapter-grpc"
 CONTEXT = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-"""What Typer gives its context by."""
 ENTRY_POINTS = "kfadapter.commands"
 """The group of entry points that name tables of commands."""
 _HELP = frozenset({"-h", "--help"})
@@ -53,7 +52,6 @@ class Deferred(TyperCommand):
         self._where = where
 
     def load(self) -> TyperCommand | TyperGroup:
-        """Imports the command."""
         target = pkgutil.resolve_name(self._where)
         if not isinstance(target, TyperGroup):
             return command(target, self.name)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 _NARROW = 12
-"""The width that a value is broken at in a narrow table."""
 _SHORT_ID = 8
 """How many characters of an id are shown, or more if ids share these."""
 _CODE = "the code and the arguments of containers are not compared; -o diff compares the files line by line"
@@ -108,7 +107,6 @@ def _cell(value: Value) -> str:
 
 
 def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat) -> None:
-    """Prints what changed from one version to another."""
     changes = compare_specs(old.spec or SpecSummary(), new.spec or SpecSummary())
     if style == "json":
         versions: Json = [

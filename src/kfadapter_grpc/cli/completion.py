@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
 SECONDS = 1.0
-"""The deadline for the adapter's response."""
 MAX_OFFERS = 50
 _PAGE = 200
 SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
@@ -136,7 +135,6 @@ def output_names(client: Client, _: str, run: str, task: str) -> Iterable[str]:
 
 
 def context_names(incomplete: str) -> list[str]:
-    """Offers the names of contexts."""
     from kfadapter_grpc.cli.contexts import read  # noqa: PLC0415
     from kfadapter_grpc.cli.errors import CommandError  # noqa: PLC0415
 

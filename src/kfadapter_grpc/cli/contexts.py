@@ -51,7 +51,6 @@ class Contexts:
     current: str = ""
 
     def get(self, name: str) -> Context:
-        """Returns a context."""
         if name not in self.contexts:
             meant = did_you_mean(name, self.contexts)
             command = f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT"
@@ -182,7 +181,6 @@ def token_source(context: Context) -> str:
 
 
 def to_json(context: Context) -> dict[str, Any]:
-    """Returns what a context sets."""
     set_ = {name: getattr(context, name) for name in STORED_OPTIONS if getattr(context, name)}
     document = {name: str(value) if name in _PATHS else value for name, value in set_.items()}
     source = context.source
@@ -210,7 +208,6 @@ def _from_json(name: str, document: Any) -> Context:  # noqa: ANN401  whatever t
 
 
 def _source(document: Mapping[str, Any]) -> TokenSource | None:
-    """Reads where the token comes from."""
     login = {name: document[name] for name in _LOGIN if name in document}
     exec_ = document.get("exec", {})
     if sum(map(bool, (login, exec_, document.get("token_file")))) > 1:

@@ -54,7 +54,6 @@ MEANINGS = {
 
 
 def epilog() -> str:
-    """Returns the table at the end of the help."""
     rows = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
     return f"\b\nExit codes:\n{rows}"
 

@@ -111,7 +111,6 @@ HINTS: dict[str, str | Step] = {
 
 
 def exit_code(error: AdapterError) -> ExitCode:
-    """Returns the exit code of a command that failed with this error."""
     status = error.status if isinstance(error, CallFailedError) else error.code
     return _EXIT_CODES.get(status, ExitCode.REFUSED)
 
@@ -158,7 +157,6 @@ def _similar_name(error: AdapterError, invocation: Invocation) -> str:
 
 
 def _as_command_error(error: Exception, context: str) -> CommandError:
-    """Explains an unexpected error."""
     if isinstance(error, CredentialsError):
         sources = "options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)"
         return CommandError(
@@ -200,7 +198,6 @@ def _as_command_error(error: Exception, context: str) -> CommandError:
 
 
 def next_step(error: AdapterError) -> str | Step:
-    """Returns what to do after an error."""
     cause = error.metadata.get("cause", "refused")
     if step := next((step for text, step in _HANDSHAKES.items() if text in cause), None):
         return step

@@ -67,12 +67,10 @@ class Invocation:
         return "\n".join(part for part in (step.command(self), step.words) if part)
 
     def other(self, command: Sequence[str]) -> str:
-        """Returns another command for the same adapter."""
         where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
         return shlex.join([PROGRAM, *self.options.words(), *where, *self._named(command)])
 
     def again(self, options: Sequence[str], without: str) -> str:
-        """Returns the same command, with more options or without one."""
         if not self.words or _STDIN in self.words:  # a pipe into the command cannot be shown
             lost = f" without {without}" if without else ""
             return f"the same command{lost or ' again'}" + (f" with {shlex.join(options)}" if options else "")
@@ -103,7 +101,6 @@ def _option(name: str, value: str | None) -> list[str]:
 
 
 def _without_options(words: Sequence[str], options: set[str]) -> Iterator[str]:
-    """Yields the words without these options and their values."""
     waiting = iter(words)
     for word in waiting:
         if word in options:

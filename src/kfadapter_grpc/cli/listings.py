@@ -95,7 +95,6 @@ class Table(Generic[T]):
     document: Callable[[T], Json] | None = None
 
     def column(self, name: str) -> Column[T]:
-        """Finds a column by its key or title."""
         known = {text.lower(): column for column in self.columns for text in (column.title, column.key)}
         found = known.get(name.strip().lower())
         if found is None:
@@ -106,8 +105,6 @@ class Table(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """How a list is printed."""
-
     output: Annotated[
         Literal["table", "wide", "csv", "json", "yaml", "name"],
         typer.Option("--output", "-o", help="Output format; wide and csv have more columns, and exact times."),

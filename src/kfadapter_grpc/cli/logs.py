@@ -28,7 +28,6 @@ _NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, 
 
 
 def print_log(client: Client, run: str, task: str, *, follow: bool, attempt: int | None, iteration: int | None) -> None:
-    """Prints the log of a task as it is."""
     pieces = client.runs.read_logs(
         run, task, follow=follow, attempt=attempt or 0, iteration_index=iteration, on_note=output.note
     )

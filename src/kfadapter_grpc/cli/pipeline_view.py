@@ -55,7 +55,6 @@ VERSIONS: Table[PipelineVersion] = Table(
 
 
 def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
-    """Prints a pipeline, the contents of its latest version, and its newest versions."""
     latest = pipeline.latest_version
     spec = latest.spec if latest else None
     output.print_fields(
@@ -82,7 +81,6 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
 
 
 def print_version(version: PipelineVersion, pipeline: str) -> None:
-    """Prints a version and its contents."""
     spec = version.spec
     output.print_fields(
         [
@@ -103,7 +101,6 @@ def print_version(version: PipelineVersion, pipeline: str) -> None:
 
 
 def print_receipt(receipt: UploadReceipt) -> None:
-    """Prints the result of an upload."""
     version = f"{receipt.version.name} ({'new' if receipt.version_created else 'already there with these bytes'})"
     output.print_fields(
         [
@@ -133,7 +130,6 @@ def _unless_same(name: str, text: str) -> str:
 
 
 def format_tags(tags: Mapping[str, str]) -> str:
-    """Writes tags, or labels, on one line."""
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))
 
 

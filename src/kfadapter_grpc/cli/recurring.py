@@ -218,7 +218,6 @@ def _last_run(client: "Client", recurring_run: RecurringRun) -> Run | None:
 
 
 def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str, Run | None]:
-    """Returns the last runs of recurring runs, by their ids."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -259,7 +258,6 @@ def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
 
 
 def format_schedule(starts: Schedule | None) -> str:
-    """Formats when runs are started."""
     if starts is None:
         return ""
     return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"

@@ -34,7 +34,6 @@ MAX_VALUE = 200
 
 
 def print_run(run: Run) -> None:
-    """Prints a run with its tasks and their outputs."""
     output.print_fields(
         [
             *run_fields(run),
@@ -66,7 +65,6 @@ def _missing(sources: RunSources | None) -> Iterator[str]:
 
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
-    """Returns the fields of a run."""
     took = length(run)
     return [
         ("Run", run.display_name),

@@ -34,13 +34,11 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 
 
 def print_error(what: str, why: str, next_step: str) -> None:
-    """Prints an error."""
     lines = [f"error: {_block(what)}", f"why:   {_block(why)}", f"next:  {_block(next_step)}"]
     sys.stderr.write("\n".join(lines) + "\n")
 
 
 def _block(text: str) -> str:
-    """Aligns the lines of a text."""
     return "\n       ".join(printable(line) for line in text.splitlines() if line.strip())
 
 

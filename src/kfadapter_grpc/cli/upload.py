@@ -40,8 +40,6 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """How to store a file."""
-
     name: Annotated[
         str | None,
         typer.Option(

@@ -95,10 +95,8 @@ def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "
 
 
 def tags(texts: Sequence[str] | None) -> dict[str, str]:
-    """Parses the `KEY=VALUE` of tags."""
     return pairs(texts, "KEY=VALUE", "the tag ")
 
 
 def labels(texts: Sequence[str] | None) -> dict[str, str]:
-    """Parses the `KEY=VALUE` of labels."""
     return pairs(texts, "KEY=VALUE", "the label ")

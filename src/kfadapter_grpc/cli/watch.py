@@ -89,7 +89,6 @@ class LinePrinter:
         self._lock = threading.Lock()
 
     def changed(self, view: WatchedRun, tasks: Sequence[RunTask], at: datetime) -> None:
-        """Prints the changes of a run."""
         paths = TaskPaths(view.run.tasks)
         for task in tasks:
             self._print(at, self._name(view.run, paths.of(task)), *_state_columns(task))

@@ -94,7 +94,6 @@ class AsyncConnection(BaseConnection):
         await asyncio.sleep(seconds)
 
     async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
-        """Does the work in a thread."""
         loop = asyncio.get_running_loop()
 
         def each(items: AsyncGenerator[Any, None]) -> Iterator[Any]:

@@ -47,7 +47,6 @@ class BaseClient:
 
     @property
     def target(self) -> str:
-        """The adapter's address."""
         return self._connection.target
 
     def close(self) -> None:

@@ -73,7 +73,6 @@ def service_config() -> str:
 
 
 def channel_options(target: str) -> list[tuple[str, str | int]]:
-    """Returns the channel options for `target`."""
     return [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
@@ -111,7 +110,6 @@ class BaseConnection(ABC):
     library: ClassVar[ModuleType]
     """The module of gRPC whose channel it has."""
     pages: ClassVar[type[Pages[Any]]]
-    """What a listing is."""
 
     def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
         """Connects at the first call; `timeout` is the deadline of a call in seconds, by default the contract's."""
@@ -280,7 +278,6 @@ class Connection(BaseConnection):
         raise RuntimeError(call)
 
     def each(self, items: AsyncGenerator[R, None]) -> Generator[R, None, None]:
-        """Yields the items as they come."""
         try:
             while True:
                 yield self.run(items.__anext__())

@@ -68,7 +68,6 @@ class Tls:
         return tls if tls != cls() or _is_on(environment.get(TLS_VARIABLE, "")) else None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files."""
         if (self.certificate is None) != (self.key is None):
             raise CredentialsError("set a client certificate and its key, or neither")
         ca = None if self.ca is None else _read(self.ca)
@@ -87,7 +86,6 @@ class Token:
     def __init__(
         self, token: str | Callable[[], str] | None = None, file: str | os.PathLike[str] | None = None
     ) -> None:
-        """Takes one of both; without either, no token is sent."""
         if token is not None and file is not None:
             raise CredentialsError("set a token or a file with a token, not both")
         self._file = None if file is None else Path(file)
@@ -100,7 +98,6 @@ class Token:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Reads the environment."""
         return cls(environment.get(TOKEN_VARIABLE) or None, environment.get(TOKEN_FILE_VARIABLE) or None)
 
     def __bool__(self) -> bool:
@@ -143,7 +140,6 @@ class Credentials:
             )
 
     def channel(self, target: str, options: Sequence[tuple[str, str | int]], library: Any = grpc) -> Any:  # noqa: ANN401
-        """Creates a channel of `library`: `grpc` or `grpc.aio`."""
         if self.tls is None:
             return library.insecure_channel(target, options)
         name = self.tls.server_name

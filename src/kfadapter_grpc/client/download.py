@@ -58,7 +58,6 @@ class Receiver:
             self._progress(self._size, announced.size)
 
     def receipt(self) -> DownloadReceipt:
-        """Returns the receipt, once the stream has ended."""
         receipt = DownloadReceipt(self._size, self._digest.hexdigest())
         _compare(receipt, self._expected())
         return receipt
@@ -232,8 +231,6 @@ def _move_files(source: Path, target: Path) -> None:
 
 
 class _Chunks(io.RawIOBase):
-    """Chunks as a readable stream."""
-
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")

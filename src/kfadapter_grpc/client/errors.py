@@ -56,7 +56,6 @@ class CallFailedError(AdapterError, reason="CALL_FAILED", code=StatusCode.UNKNOW
 
 
 def http_status(error: AdapterError) -> int:
-    """Returns the HTTP status of a failed call, for gateways."""
     return HTTP_STATUS.get(error.status if isinstance(error, CallFailedError) else error.code, 500)
 
 
@@ -98,7 +97,6 @@ def _details(raw: bytes) -> dict[str, Any]:
 
 
 def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:
-    """Returns the exception for a failed call."""
     if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return _without_details(StatusCode.UNKNOWN, str(error), target, request_id)
     raw = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)

@@ -28,7 +28,6 @@ SECONDS = 60.0
 INTERACTIVE_SECONDS = 300.0
 """How long one may take that can talk to a user."""
 MAX_BYTES = 2**20
-"""How much of a plugin's output is read."""
 UNKNOWN_END_SECONDS = 60.0
 """How long a token is used if the plugin does not say when it expires."""
 _KIND = "ExecCredential"

@@ -44,7 +44,6 @@ class Login:
     scope: str = DEFAULT_SCOPE
 
     def __post_init__(self) -> None:
-        """Checks the issuer."""
         try:
             oauth.check_url(self.issuer)
         except ValueError as error:

@@ -67,7 +67,6 @@ def version_html(version: PipelineVersion) -> str:
 
 
 def table_html(rows: Sequence[Mapping[str, object]]) -> str:
-    """Shows rows with the same columns."""
     if not rows:
         return "<p>No rows.</p>"
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
@@ -108,6 +107,5 @@ def _text(value: object) -> str:
 
 
 def register() -> None:
-    """Adds `_repr_html_` to the records."""
     for kind, show in ((Run, run_html), (Pipeline, pipeline_html), (PipelineVersion, version_html)):
         setattr(kind, "_repr_html_", show)  # noqa: B010  which mypy would not take as an assignment

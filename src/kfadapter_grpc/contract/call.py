@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 
 class Role(enum.Enum):
-    """The permissions of a caller."""
-
     READER = "reader"
     """Calls without side effects."""
     WRITER = "writer"

@@ -24,7 +24,6 @@ class RunIds:
     namespace: Namespace = ""
 
     def check(self) -> Faults:
-        """Checks the ids."""
         if len(self.run_ids) > MAX_WATCHED_RUNS:
             yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
         elif "" in self.run_ids:

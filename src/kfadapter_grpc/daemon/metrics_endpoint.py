@@ -32,19 +32,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 OPTION = "--metrics-listen"
-"""The option for the address."""
 PATH = "/metrics"
-"""Where metrics are."""
 HEALTH_PATH = "/healthz"
-"""Where health is."""
 MAX_CONNECTIONS = 32
-"""How many connections are served at once."""
 MAX_REQUEST_BYTES = 16 * 1024
-"""How long a request may be."""
 REQUEST_SECONDS = 5.0
-"""How long a request may take to arrive."""
 RESPONSE_SECONDS = 10.0
-"""How long a response may take to be sent."""
 PAUSE_FACTOR = 4
 """After metrics were written, none are for so many times as long as that took: a fifth of a core goes there at most."""
 _POLL_SECONDS = 0.1

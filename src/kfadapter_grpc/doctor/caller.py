@@ -212,4 +212,3 @@ CHECKS: tuple[Check, ...] = (
         ),
     ),
 )
-"""All checks from the client's side, in order."""

@@ -295,4 +295,3 @@ LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     listening_for_health,
     listening_for_metrics,
 )
-"""The checks of this machine, in order."""

@@ -48,7 +48,6 @@ _NO_BYTES = "artifacts in object stores are listed, but cannot be downloaded"
 
 
 def examine(settings: Settings) -> Iterator[Verdict]:
-    """Yields the result for each source."""
     if settings.kfp_credentials != "forward":
         yield from _route(settings)
     yield _pods(settings)

@@ -48,7 +48,6 @@ class Verdict:
 
 
 def ok(check: str, what: str) -> Verdict:
-    """The check passed."""
     return Verdict(check, Status.OK, what)
 
 
@@ -60,12 +59,10 @@ def warning(check: str, what: str, *, why: str, next_step: str | Step) -> Verdic
 def failed(
     check: str, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode = ExitCode.REFUSED
 ) -> Verdict:
-    """It does not work."""
     return Verdict(check, Status.FAILED, what, why, next_step, exit_code)
 
 
 def skipped(check: str, why: str, next_step: str | Step = "") -> Verdict:
-    """It was skipped."""
     return Verdict(check, Status.SKIPPED, "not checked", why, next_step)
 
 

@@ -203,8 +203,6 @@ LANE_GAP = 1
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and height of a box."""
-
     width: int
     height: int
 

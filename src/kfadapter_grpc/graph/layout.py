@@ -157,7 +157,6 @@ def _stretched(drawn: Layout, width: int) -> Layout:
 
 
 def _joined(some: Iterable[Layout]) -> Layout:
-    """Merges positioned layouts."""
     kept = list(some)
     return Layout(
         max(part.width for part in kept),

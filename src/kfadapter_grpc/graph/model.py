@@ -148,7 +148,6 @@ def truncate_middle(text: str, cells: int, mark: str) -> str:
 
 
 def truncate(text: str, cells: int, mark: str) -> str:
-    """Shortens a text to a number of cells."""
     if cell_len(text) <= cells:
         return text
     room = cells - cell_len(mark)

@@ -37,7 +37,6 @@ class Run:
 
     @property
     def low(self) -> int:
-        """The first column."""
         return min(self.tops + self.bottoms)
 
     @property
@@ -135,7 +134,6 @@ class Wire:
     ends: tuple[End, ...]
 
     def moved(self, x: int, y: int) -> Wire:
-        """Moves it by an offset."""
         return Wire(
             tuple((column + x, row + y) for column, row in self.starts),
             None if self.bus is None else self.bus + y,

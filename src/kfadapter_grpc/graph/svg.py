@@ -218,7 +218,6 @@ class _Pen:
         return self._tops[end.x, end.y] if end.arrow else _y(end.y)
 
     def path(self, wire: Wire, start: tuple[int, int], end: End) -> str:
-        """One path of a wire."""
         left, right = _x(start[0]), _x(end.x)
         first_y = self._bottoms.get(start, _y(start[1]))
         last_y = self.tip(end) - (_HEAD - 1 if end.arrow else 0)

@@ -93,7 +93,6 @@ class _Canvas:
                 self._put(box.x + 3, box.y + number, line)
 
     def wire(self, wire: Wire) -> None:
-        """Draws lines."""
         if wire.bus is None:
             self._draw((wire.starts[0], (wire.ends[0].x, wire.ends[0].y)))
         else:
@@ -106,7 +105,6 @@ class _Canvas:
         self._arrows += [(end.x, end.y) for end in wire.ends if end.arrow]
 
     def lines(self) -> list[str]:
-        """Joins the cells."""
         for (x, y), masks in self._lines.items():
             if self._cells[y][x] == " ":
                 self._cells[y][x] = self._style.lines[_seen(masks)]

@@ -48,7 +48,6 @@ class CallMetrics:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Counts the call and measures it."""
         series = self._series.get(rpc.method.path) or self._series.setdefault(rpc.method.path, self._of(rpc.method))
         series.started.inc()
         began = time.perf_counter()
@@ -83,8 +82,6 @@ class CallMetrics:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The series of one RPC."""
-
     labels: tuple[str, ...]
     started: Counter
     ok: Counter

@@ -58,7 +58,6 @@ def new_registry() -> CollectorRegistry:
 
 
 def running() -> tuple[str, str, str]:
-    """The labels with the running versions."""
     return version("kfadapter-grpc"), platform.python_version(), grpc.__version__
 
 

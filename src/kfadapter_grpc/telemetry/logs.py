@@ -37,7 +37,6 @@ class LogExport:
     """The processor that sends each line over OTLP as well."""
 
     def __init__(self, logger: Logger) -> None:
-        """Sends to `logger`, which queues."""
         self._logger = logger
 
     def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

@@ -42,7 +42,6 @@ class RegistryExport:
     """Exports a registry every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds (60000), on a thread of its own."""
 
     def __init__(self, registry: CollectorRegistry, exporter: MetricExporter, resource: Resource) -> None:
-        """Starts the thread."""
         self._registry = registry
         self._exporter = exporter
         self._resource = resource

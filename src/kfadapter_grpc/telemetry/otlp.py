@@ -33,7 +33,6 @@ SIGNALS = ("traces", "metrics", "logs")
 CLOSE_SECONDS = 3.0
 """How long the last spans, log lines and values have to leave when the process ends."""
 SCOPE = "kfadapter_grpc"
-"""The name of the instrumentation."""
 _PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 _CLASSES = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
@@ -139,7 +138,6 @@ class Telemetry:
 
 
 def log_state(telemetry: Telemetry, warn: Callable[[str], object]) -> None:
-    """Logs that the extra is missing."""
     if telemetry.missing:
         warn("OTEL_* variables are set, but nothing is exported: pip install 'kfadapter-grpc[otel]'")
 

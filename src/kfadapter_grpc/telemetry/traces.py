@@ -86,8 +86,6 @@ class Trace:
 
 
 class SentSpan:
-    """The span of one request that the adapter sends."""
-
     def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
         self._span = span
         self.headers = headers
