@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 MAX_RULES = 500
-"""The most rules in a file: each new caller is compared with all of them, about 5 µs each."""
+"""The maximum number of rules in a file: each new caller is compared with all of them, about 5 µs each."""
 MAX_CACHED = 10_000
-"""The number of callers whose grants are cached."""
+"""The maximum number of cached callers."""
 _NAMESPACE = re.compile(r"[a-z0-9*-]{0,63}")
 _MAX_LISTED = 5
 _ROLES = tuple(role.value for role in Role)
@@ -228,7 +228,7 @@ def parse_rules(data: bytes) -> Rules:
 
 
 def _invalid_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Values that are no roles; msgspec does not say of which namespace."""
+    """Yields values that are no roles; msgspec does not report their namespace."""
     grants = rule.get("grants") if isinstance(rule, dict) else None
     for namespace, role in grants.items() if isinstance(grants, dict) else ():
         if role not in _ROLES:
@@ -236,7 +236,7 @@ def _invalid_roles(rule: object) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _faults(rule: Rule) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What the types of a rule cannot express."""
+    """Yields faults that the types of a rule cannot express."""
     if not rule.grants:
         yield ("grants",), "it grants nothing; name namespaces with a role, as `team-a: writer`"
     for namespace in rule.grants:

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 300.0
 """How often keys are fetched: a key that an issuer withdraws is rejected after this time."""
 PAUSE_SECONDS = 10.0
-"""The least time between two fetches, whatever tokens come."""
+"""The minimum time between two fetches."""
 KEPT_SECONDS = 24 * 3600.0
-"""For how long keys are used after the last successful fetch."""
+"""How long keys are valid after the last successful fetch."""
 FETCH_SECONDS = 5.0
 """The time limit of a fetch: discovery, and then the keys."""
 WAIT_SECONDS = 2.0
-"""How long a call waits for a key that is unknown."""
+"""The maximum time that a call waits for an unknown key."""
 MAX_WAITING = 8
 """How many calls wait for the keys of an issuer at once; others are refused, so that they never hold all threads."""
 MAX_BYTES = 256 * 1024
@@ -121,7 +121,7 @@ class IssuerKeys:
         raise TokenFault.UNKNOWN_KEY.error()
 
     def _await_fetch(self) -> None:
-        """Has the keys fetched and waits for it, unless that was tried a moment ago."""
+        """Requests a fetch and waits for it, unless the last one was a moment ago."""
         with self._changed:
             if time.monotonic() - self._begun < PAUSE_SECONDS and not self._wanted:
                 return

@@ -19,9 +19,9 @@ from kfadapter_grpc.contract.call import Role
 T = TypeVar("T")
 
 PREFIX = "kfa_"
-"""Begins every token, so that people and scanners for leaked secrets know one when they see it."""
+"""The prefix of every token, by which people and secret scanners recognize it."""
 MAX_TOKENS = 1000
-"""The most tokens in a file: each call compares with all of them, 0.1 µs each."""
+"""The maximum number of tokens in a file: each call compares with all of them, 0.1 µs each."""
 _BYTES = 32
 _ALGORITHM = "sha256:"
 _DIGEST = re.compile(r"[0-9a-f]{64}")

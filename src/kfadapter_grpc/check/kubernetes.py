@@ -34,7 +34,7 @@ _CLAIMS = {
 
 
 def needed_by(task: Task) -> Iterator[tuple[str, bool]]:
-    """The needs of a task, in words, each with whether it must exist before the run."""
+    """Yields what a task needs, as text, and whether it must exist before the run."""
     for field, value in task.kubernetes.items():
         if field in _MUST_EXIST:
             kind, *keys = _MUST_EXIST[field]

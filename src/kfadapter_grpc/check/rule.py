@@ -48,11 +48,11 @@ class Rule:
     do: str
 
     def at(self, path: str, severity: Severity = "warning", /, **fields: str) -> Finding:
-        """A finding at the task of a path."""
+        """Returns a finding at the task with this path."""
         return Finding(path, self.name, severity, self.kfp, self.what.format(**fields), self.do)
 
     def text(self, **fields: str) -> str:
-        """What happens, where and what to do, as a warning of a task."""
+        """Formats the rule as a warning of a task."""
         return f"{self.where}: {self.what.format(**fields)}. {self.do} ({self.name})"
 
     @property

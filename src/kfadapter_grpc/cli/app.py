@@ -61,9 +61,9 @@ COMMANDS: Table = {
 }
 _SERVERS = ("serve", "dev")
 _PREFIX = "Value error, "
-"""What Pydantic, which checks values for Typer, puts before what is wrong with one."""
+"""The prefix of the error messages of Pydantic, which validates values for Typer."""
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
-"""Every mistake in a command line; Typer has it, under whatever name it keeps Click."""
+"""Click's UsageError; Typer may have its own copy of Click under another name."""
 
 
 class Program(TyperGroup):

@@ -56,7 +56,7 @@ class RunFilter:
     label: opt.Labels = None
 
     def where(self, client: "Client", *, archived: bool = False, states: Sequence[opt.StateChoice] = ()) -> "RunsWhere":
-        """Converts them for the client, with the ids of what is named; `states` if none is set."""
+        """Returns the filter as arguments of the client, with ids resolved; `states` is the default."""
         if self.version and not self.pipeline:
             raise typer.BadParameter("--version needs --pipeline")
         created, finished = parse_past_time(self.created_after), parse_past_time(self.finished_after)
@@ -101,12 +101,12 @@ _DONE = {
     "delete": "deleted",
 }
 _FATAL = (ExitCode.CANNOT_CONNECT, ExitCode.NOT_ALLOWED)
-"""Failures that would be the same for the other runs."""
+"""Errors that every other run would have, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class BulkSelection(RunFilter):
-    """Which runs are changed if they are not named, and whether to ask before."""
+    """The filter of runs to change, and whether to ask for confirmation."""
 
     created_before: opt.CreatedBefore = ""
     every: Annotated[bool, typer.Option("--all", help="All runs; otherwise a filter is required.")] = False
@@ -118,7 +118,7 @@ class BulkSelection(RunFilter):
 
 
 def single_run(run: list[str] | None, which: BulkSelection) -> str:
-    """Checks how the runs are chosen; returns the run if only one is named."""
+    """Checks that runs are either named or filtered; returns the run if only one is named."""
     if run and (which.every or which.is_set):
         raise typer.BadParameter("name the runs, or choose them by filters, but not both")
     if not run and not which.every and not which.is_set:
@@ -225,7 +225,7 @@ def _print(
     failed: Mapping[str, AdapterError | CommandError],
     style: opt.Format,
 ) -> None:
-    """Prints what was done, what failed, and how many runs were not tried, as after Ctrl-C."""
+    """Prints the runs that were changed, those that failed, and those not tried, as after Ctrl-C."""
     tried = {*done, *failed}
     untried = [run_id for run_id in chosen if run_id not in tried]
     rows = [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 10
 MAX_TASKS = 5
 MAX_CHECKED_BYTES = 2 * 1024 * 1024
-"""Bytes of the largest file that an upload checks: more would keep its user waiting."""
+"""The largest file that an upload checks: larger ones would take too long."""
 
 
 def check(
@@ -96,7 +96,7 @@ def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
 
 
 def _grouped(findings: Sequence["Finding"]) -> list[tuple[str, str, str]]:
-    """The findings as lines, once for all tasks concerned."""
+    """Formats each finding once for all of its tasks."""
     tasks: dict[Finding, list[str]] = {}
     for finding in findings:
         tasks.setdefault(replace(finding, task=""), []).append(finding.task)

@@ -36,7 +36,7 @@ from kfadapter_grpc.cli.text import native_path
 
 Function = Callable[..., None]
 Table = Mapping[str, tuple[str, str]]
-"""Where commands are, `module:function` or `module:group`, and their short help, by their names."""
+"""The location (`module:function` or `module:group`) and the short help of commands, by name."""
 DISTRIBUTION = "kfadapter-grpc"
 CONTEXT = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 ENTRY_POINTS = "kfadapter.commands"
@@ -45,7 +45,7 @@ _HELP = frozenset({"-h", "--help"})
 
 
 class Deferred(TyperCommand):
-    """A placeholder of a command in lists, which loads the command when called."""
+    """A placeholder of a command, which imports the command when called."""
 
     def __init__(self, name: str, where: str, short_help: str) -> None:
         super().__init__(name, help=short_help, rich_markup_mode=None)
@@ -198,7 +198,7 @@ def _with_shared_options(function: Function) -> Function:
 
 
 def with_parameters(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
-    """Makes Typer read these parameters instead of the function's own."""
+    """Sets the parameters of a function that Typer reads."""
     named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     for parameter in named:
         type_, option = (*get_args(parameter.annotation), None, None)[:2]

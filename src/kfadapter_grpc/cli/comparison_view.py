@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _NARROW = 12
 _SHORT_ID = 8
-"""How many characters of an id are shown, or more if ids share these."""
+"""The minimum number of characters of an id; more if ids share these."""
 _CODE = "the code and the arguments of containers are not compared; -o diff compares the files line by line"
 
 

@@ -30,7 +30,7 @@ SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
 _WORDS = "COMP_WORDS"
 _CURSOR = "COMP_CWORD"
 _BREAKS = frozenset(":=")
-"""What bash takes words apart at, besides blanks."""
+"""The characters besides blanks at which bash splits words."""
 _SHELL_SPECIAL = frozenset("\\`$\"'")
 """With these, a name could make a shell run something: zsh's completion evaluates what it is offered."""
 _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")

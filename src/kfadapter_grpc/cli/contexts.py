@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.login import Login
 
 TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
-"""What returns the token of a context that has no token file."""
+"""The source of the token of a context without a token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
 STORED_OPTIONS = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")
@@ -38,7 +38,7 @@ _NAME = re.compile(r"\w[\w.@-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Context(ClientOptions):
-    """Options under a name, and what returns the token if it is not in a file."""
+    """Named options, and the source of the token if it is not in a file."""
 
     source: TokenSource | None = None
 
@@ -77,7 +77,7 @@ class Contexts:
 
 
 def path() -> Path:
-    """Returns where the file is; an error without a home directory, as in some containers."""
+    """Returns the path of the file. Raises CommandError without a home directory, as in some containers."""
     try:
         return config_folder() / "contexts.json"
     except RuntimeError:
@@ -153,7 +153,7 @@ def default_target() -> str:
 
 
 def _without_overridden(environment: Mapping[str, str], context: Context) -> Context:
-    """A context without what the environment sets."""
+    """Returns a context without the options that environment variables override."""
     from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE  # noqa: PLC0415  loads gRPC
 
     named = {option for option in (*SECURITY, "insecure_token") if environment.get(variable(option))}
@@ -173,7 +173,7 @@ def try_login(old: Context, issuer: str, client_id: str, scope: str) -> Login | 
 
 
 def token_source(context: Context) -> str:
-    """Returns where a context's token comes from, in a few words; empty if it has none."""
+    """Describes the source of a context's token; empty if it has none."""
     source = context.source
     if source is None:
         return str(context.token_file or "")

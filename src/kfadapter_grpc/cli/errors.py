@@ -21,11 +21,11 @@ SERVER = (
     "msgspec",
     "structlog",
 )
-"""What the extra `server` brings."""
+"""The packages of the extra `server`."""
 
 
 class ExitCode(enum.IntEnum):
-    """How a command ended."""
+    """The exit codes of commands."""
 
     OK = 0
     RUN_FAILED = 1
@@ -59,7 +59,7 @@ def epilog() -> str:
 
 
 class CommandError(Exception):
-    """A command failed for a reason without an adapter involved: what is wrong, why, and a text or step to do next."""
+    """An error of the command line itself: what failed, why, and the next step."""
 
     def __init__(self, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode = ExitCode.REFUSED) -> None:
         super().__init__(what)

@@ -23,7 +23,7 @@ from kfadapter_grpc.daemon.listening import ServerStartError
 from kfadapter_grpc.setting_sources import SettingsError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
-"""Set to anything, it shows where an error comes from."""
+"""If set, errors are printed with their traceback."""
 
 _ANOTHER_SERVER = (
     "check HOST:PORT of --target: no adapter responds there; if it uses TLS: kfadapter --ca FILE ..., and with "
@@ -34,7 +34,7 @@ _HANDSHAKES = {
     "Hostname Verification": "kfadapter --server-name NAME ... with the name in the adapter's certificate",
     "Tls handshake failed": "kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from",
 }
-"""What to do where TLS fails, by gRPC's error text; the first match applies."""
+"""The next step after a TLS error, by gRPC's error text; the first match applies."""
 _EXIT_CODES = {
     StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,

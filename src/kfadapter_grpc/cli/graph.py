@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph import Graph, Style
 
 PIPE_WIDTH = 80
-"""How wide a picture is where there is no terminal."""
+"""The width of the text if stdout is not a terminal."""
 
 
 def graph(
@@ -74,7 +74,7 @@ def graph(
 def _run_graph(
     client: "Client", run: str
 ) -> tuple[SpecSummary | None, tuple[str, str], Mapping[tuple[str, ...], Merged]]:
-    """Returns the pipeline of a run, or one made from its tasks; its title; and the outcomes of the tasks."""
+    """Returns the spec of a run's pipeline, or one made from its tasks; its title; the outcomes of its tasks."""
     record = client.runs.get(run_id(client, run))
     outcomes = merged_tasks(record)
     version = client.pipelines.try_version_of(record)

@@ -24,7 +24,7 @@ _DEFAULT_PORT = "50051"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: a command that follows from the failed one, and a text."""
+    """A next step: a command derived from the failed one, and a text."""
 
     command: Callable[[Invocation], str]
     words: str = ""
@@ -52,7 +52,7 @@ def start(words: str) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A command line (no words outside of one), its full name, and the resources and options in it."""
+    """A command line, its full name, and the resources and options in it."""
 
     words: tuple[str, ...] = ()
     pipeline: str = ""
@@ -118,7 +118,7 @@ def current() -> Invocation:
 
 
 def remember(**known: Any) -> None:  # noqa: ANN401  the fields of `Invocation`
-    """Records what is known of the current command, by the names of the fields of `Invocation`."""
+    """Updates fields of the current invocation."""
     _current.set(replace(_current.get(), **known))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_CELL = 200
-"""How many characters of a value are shown in tables that are not wide."""
+"""The maximum number of characters of a value in tables that are not wide."""
 TABULAR = ("table", "wide", "csv")
 _DESCENDING = ":desc"
 NAME_STEPS = (
@@ -35,7 +35,7 @@ NAME_STEPS = (
     out.Shrink("DESCRIPTION", 0),
     *(out.Shrink(title, out.SHORT_NAME) for title in ("NAME", "VERSION")),
 )
-"""How a table of names with descriptions is shrunk."""
+"""How to shrink a table of names with descriptions."""
 
 
 @dataclass(frozen=True, slots=True)

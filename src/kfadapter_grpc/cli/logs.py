@@ -98,7 +98,7 @@ def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Joins lines that were split between pieces."""
+    """Yields whole lines, which chunks may split."""
     left = b""
     for chunk in chunks:
         *whole, left = (left + chunk).split(b"\n")
@@ -108,11 +108,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 MAX_STREAMS = 8
-"""How many logs are read at once; further tasks follow when one ends."""
+"""The maximum number of logs that are read at once."""
 MAX_LINE_BYTES = 4096
-"""The number of bytes kept of the end of a line."""
+"""The maximum length of a line; of longer ones the end is kept."""
 RETRY_SECONDS = 1.0
-"""After which time a log is tried again that a task does not have yet."""
+"""The interval of attempts to read a log that does not exist yet."""
 _ENDS = re.compile(rb"[\r\n]")
 _INPUT = re.compile(r"\[KFP Executor .*Got executor_input:$")
 _LIBRARY = re.compile(

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 Flags: TypeAlias = Mapping[str, Any]
-"""Options by their names; None if one is not set."""
+"""Options by name; None if not set."""
 COMMON = ("target", "timeout", "namespace")
-"""What the help of a command shows of them; the others are in the program's own help."""
+"""The options in the help of each command; the others are in the program's own help."""
 SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
 _MAX_PORT = 65535
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>\d{1,5})|unix:\S+")
@@ -137,12 +137,12 @@ class ClientOptions:
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """The names of all of them."""
+        """Returns the names of all options."""
         return tuple(field.name for field in fields(cls))
 
     @classmethod
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
-        """Declares them for Typer; those not in `visible` are hidden, or omitted if there is no target."""
+        """Declares the options for Typer; those not in `visible` are hidden, or omitted if there is no target."""
         names = [*visible, *(name for name in cls.names() if name not in COMMON and "target" in visible)]
         parameters = [parameter for parameter in field_parameters(cls) if parameter.name in names]
         for parameter in parameters:
@@ -150,11 +150,11 @@ class ClientOptions:
         return parameters
 
     def override(self, values: Mapping[str, object]) -> "Self":
-        """Replaces those in `values`, by name; ignores other names."""
+        """Replaces options that are set in `values`; ignores other names."""
         return replace(self, **{name: values[name] for name in self.names() if values.get(name)})  # type: ignore[arg-type]
 
     def words(self) -> Iterator[str]:
-        """Returns the options about security as typed."""
+        """Yields the security options as arguments."""
         for name in self.names():
             value = getattr(self, name)
             if value and name not in COMMON:
@@ -293,13 +293,13 @@ CreatedBefore = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What is shown while runs are watched."""
+    """Options of commands that watch runs."""
 
     logs: Annotated[bool, typer.Option("--logs", help="While watching, show the output of running tasks.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="While watching, print no progress.")] = False
 
     def check(self, *, watch: bool) -> None:
-        """Checks that they make sense; `watch` is whether runs are watched."""
+        """Checks the combination of options; `watch` is whether runs are watched."""
         if (self.logs or self.quiet) and not watch:
             raise typer.BadParameter("--logs and --quiet need --watch")
         if self.logs and self.quiet:

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GAP = 3
 SHORT_ID = 8
-"""How many characters of an id are shown in a narrow table; commands find a run by them."""
+"""The length of ids in a narrow table; commands accept it as a reference."""
 SHORT_NAME = 16
 """The width at which names are broken in a narrow table; below it, no table is printed."""
 
 _TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 _WIDE = 100_000
-"""Columns that a pipe has: lines are never broken for a program that reads them."""
+"""The width of a pipe: lines are never wrapped for programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """One way to save width on a narrow terminal: shrinks a column to a minimum, or omits it if that is 0."""
+    """A step that shrinks a table: the column's minimum width, 0 to omit it."""
 
     title: str
     minimum: int
@@ -101,7 +101,7 @@ def width() -> int:
 
 
 def encodable(text: str) -> str:
-    """Replaces characters that stdout lacks as stdout would, so that the width is known."""
+    """Escapes characters that stdout cannot encode, so that the width is known."""
     return text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
 
 
@@ -208,7 +208,7 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
 
 
 def mark() -> str:
-    """The mark for what does not fit."""
+    """The ellipsis for truncated text."""
     return "…" if is_utf8() else "..."
 
 

@@ -125,7 +125,7 @@ def compiled(path: Path, function: str | None, seconds: float | None) -> Iterato
 
 
 def kfp_is_installed() -> bool:
-    """Returns whether the SDK is installed; a module `kfp` is no proof, as `kfp-pipeline-spec` alone has one too."""
+    """Returns whether the SDK is installed; `kfp-pipeline-spec` alone has a module `kfp`, too."""
     try:
         distribution("kfp")
     except PackageNotFoundError:
@@ -190,7 +190,7 @@ def _run(command: list[str], seconds: float) -> tuple[int, _OutputTail]:
 
 
 class _OutputTail:
-    """The end of the output of processes; close `writer` once they have started. The rest is dropped."""
+    """Keeps the end of the output of processes; close `writer` once they have started."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
@@ -200,7 +200,7 @@ class _OutputTail:
         self._thread.start()
 
     def end(self) -> bytes:
-        """Returns the last of it, once all have ended or a timeout has passed."""
+        """Waits until all processes have ended, or for a timeout, and returns the end of their output."""
         self._thread.join(_OUTPUT_SECONDS)
         return self._bytes
 

@@ -134,7 +134,7 @@ def format_tags(tags: Mapping[str, str]) -> str:
 
 
 MAX_UNKNOWN = 8
-"""How many parts are named that were not understood; `-o json` names all."""
+"""The maximum number of unknown parts that are named; `-o json` names all."""
 
 _FORMATS = {
     PipelineFormat.KFP_V2: "KFP v2",

@@ -226,7 +226,7 @@ def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str,
 
 
 def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
-    """Defines the list of recurring runs; their last runs are known by their ids."""
+    """Defines the list of recurring runs; `last_runs` has their last runs by id."""
 
     def last_start(one: RecurringRun) -> datetime | None:
         last = last_runs.get(one.recurring_run_id)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 LATEST = "@latest"
 FAILED = "@failed"
 SEARCHED = 1000
-"""How many of the newest ones are searched."""
+"""The maximum number of the newest records that are searched."""
 PAGE = 200
 _FILTERED_PAGE = 20
 _MAX_LISTED = 10
@@ -57,11 +57,11 @@ _FIELDS = {
     "experiments": ("name", "experiment_id"),
     "recurring runs": ("display_name", "recurring_run_id"),
 }
-"""The fields for the name and the id of a record, by what the records are."""
+"""The fields with the name and the id of a record, by resource."""
 
 
 class Candidate(NamedTuple):
-    """What a text may refer to."""
+    """A record that a text may refer to."""
 
     name: str
     id: str
@@ -70,7 +70,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
-    """Yields names and ids of records; `what` they are, in the plural."""
+    """Yields the names and ids of records; `what` is the resource, in the plural."""
     name, key = _FIELDS[what]
     for record in records:
         state = shown_state(record.state) if what == "runs" else ""

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
 
 MAX_ERROR = 160
-"""How many columns an error may take on a task's line; the whole of it is printed at the end."""
+"""The maximum width of an error on a task's line; the whole error is printed at the end."""
 MAX_NAME = 40
-"""How many columns a name may take before it is cut; less on a narrow terminal."""
+"""The maximum width of a name; less on a narrow terminal."""
 MAX_ITERATIONS = 10
-"""How many iterations of a loop are shown because they failed or hang."""
+"""The maximum number of iterations of a loop that are shown because they failed or hang."""
 HANGING = "!"
 """The mark before a task whose pod does not start."""
 _GAP = "  "
@@ -39,7 +39,7 @@ _INDENT = "  "
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks before tasks, by state and for those that have not started; and for text that is cut off."""
+    """The symbols before tasks, by state; before tasks that have not started; the ellipsis."""
 
     states: Mapping[RunState, str]
     waiting: str
@@ -69,7 +69,7 @@ def marks_for(stream: TextIO | None = None) -> Marks:
 
 
 class Rank(enum.IntEnum):
-    """What a line shows; in a small window, lines of the last ranks are omitted first."""
+    """The importance of a line; in a small window, lines with the highest numbers are omitted first."""
 
     RUN = 0
     PROBLEM = 1
@@ -202,7 +202,7 @@ def _noun(line: Line) -> str:
 
 
 def short_error(text: str, marks: Marks) -> str:
-    """Returns the last line of an error, which in a traceback is the error itself."""
+    """Returns the last line of an error: of a traceback, the error itself."""
     lines = [line for line in text.splitlines() if line.strip()]
     return shorten(one_line(lines[-1]) if lines else "", MAX_ERROR, marks)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 MAX_VALUE = 200
-"""How many characters of an output's value are shown; `-o json` shows all."""
+"""The maximum number of characters of a value; `-o json` has all."""
 
 
 def print_run(run: Run) -> None:

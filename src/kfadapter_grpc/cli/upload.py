@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, UploadReceipt
 
 CHUNK_BYTES = 64 * 1024
-"""How many bytes of the file go into one message of `payload`."""
+"""The size of the chunks of `payload`."""
 STDIN_DESCRIPTOR = 0
 """The file descriptor of the standard input."""
 _OPTIONS = {
@@ -35,7 +35,7 @@ _OPTIONS = {
     "tags": "--tag",
     "code_source_url": "--code-source-url",
 }
-"""The options that set what KFP may not keep."""
+"""The options for fields that KFP may not store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Task
 
 TIMES_A_SECOND = 4
-"""How often the picture on a terminal is drawn anew."""
+"""The refresh rate of the live view."""
 _LAST_LINES = 100
-"""How long the picture of the end may be, on a terminal that can be scrolled."""
+"""The maximum number of lines of the final view, which can be scrolled."""
 _UNREACHABLE = "{} is unreachable; waiting for it"
 _STYLES = {
     RunState.SUCCEEDED: "green",
@@ -217,7 +217,7 @@ def _state_columns(task: RunTask) -> tuple[str, ...]:
 
 Display = LinePrinter | Screen
 MAX_OUTPUTS = 20
-"""How many outputs are printed at the end."""
+"""The maximum number of outputs that are printed at the end."""
 _LOGS = other("logs", RUN, "--failed", words="shows the logs of its failed tasks")
 _SHOW = other("runs", "show", RUN, words="shows its state; no task started, so there are no logs")
 _AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.errors import AdapterError
 
 RESUMABLE = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
-"""After these a read continues where it ended."""
+"""The errors after which a read is resumed."""
 _RETRIES = 3
-"""How often it is tried again without a further byte."""
+"""The maximum number of retries without progress."""
 _PAUSE_SECONDS = 0.5
 
 
@@ -205,7 +205,7 @@ class Artifacts(Resource):
 
 
 class _ReadState:
-    """A read of an artifact, across its streams; `request` is for what is missing."""
+    """The state of a read across its streams; `request` is for the rest."""
 
     def __init__(self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None) -> None:
         self.request = request

@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 MARGIN_SECONDS = 2.0
-"""What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
+"""The client's deadline is later than the adapter's, so that the adapter's own error arrives."""
 MAX_REPLY_BYTES = 64 * 2**20
-"""The largest message that is taken: a page of 1000 versions with their specs is well below."""
+"""The largest message: a page of 1000 versions with their specs is well below."""
 OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
-"""After these, a write may have had its effect."""
+"""The errors after which a write may have succeeded."""
 RETRIES = 2
 MAX_PAUSE_SECONDS = 2.0
 _MAX_TRACE = 512
-"""The longest header with the context of a trace that is sent on."""
+"""The maximum length of a trace header that is propagated."""
 
 
 def service_config() -> str:

@@ -81,7 +81,7 @@ class Tls:
 
 
 class Token:
-    """A token, or what returns one before every call: a file or a function, so that a new token takes effect."""
+    """A token, or a file or function that is read before every call, so that a new token takes effect."""
 
     def __init__(
         self, token: str | Callable[[], str] | None = None, file: str | os.PathLike[str] | None = None

@@ -26,10 +26,10 @@ API_VERSION = "client.authentication.k8s.io/v1"
 """The protocol between kubectl and a plugin."""
 SECONDS = 60.0
 INTERACTIVE_SECONDS = 300.0
-"""How long one may take that can talk to a user."""
+"""The timeout of an interactive plugin."""
 MAX_BYTES = 2**20
 UNKNOWN_END_SECONDS = 60.0
-"""How long a token is used if the plugin does not say when it expires."""
+"""The lifetime of a token without an expiry."""
 _KIND = "ExecCredential"
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_SCOPE = "openid offline_access"
 """Requests an ID token and a refresh token."""
 LOCK_SECONDS = 30.0
-"""How long a refresh by another process is waited for."""
+"""The maximum time to wait for another process that refreshes the login."""
 _AGAIN_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0
 MAX_BYTES = 2**20
 MAX_SECONDS = 1800.0
-"""How long a login is waited for at most, whatever the issuer allows."""
+"""The maximum time to wait for a login, whatever the issuer allows."""
 MARGIN_SECONDS = 60.0
 """How long before its end a token is refreshed; a fifth of its lifetime if that is shorter."""
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -54,7 +54,7 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where an issuer takes requests; empty for what it does not have (device authorization, RFC 7009)."""
+    """The endpoints of an issuer; empty if unsupported (device authorization, revocation)."""
 
     token: str
     device: str = ""
@@ -175,7 +175,7 @@ def refresh(endpoints: Endpoints, client_id: str, scope: str, old: Tokens) -> To
 
 
 def revoke(endpoints: Endpoints, client_id: str, tokens: Tokens) -> None:
-    """Makes the issuer forget a login, if it can."""
+    """Revokes a login, if the issuer supports it."""
     if endpoints.revocation and tokens.refresh_token:
         form = {"token": tokens.refresh_token, "token_type_hint": "refresh_token", "client_id": client_id}
         _post(endpoints.revocation, form)
@@ -277,7 +277,7 @@ def _request(url: str, body: bytes | None) -> tuple[int, bytes]:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Makes a redirect an error: secrets go nowhere but where they were meant to go."""
+    """Rejects redirects, so that secrets are sent to the configured URL only."""
 
     redirect_request: Callable[..., None] = lambda *_: None
 

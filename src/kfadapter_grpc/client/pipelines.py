@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
 
 UNKNOWN_SIZE_BYTES = 32 * 2**20
-"""What a stream of unknown length is taken to hold when its deadline is set: KFP's own limit."""
+"""The assumed size of a stream of unknown length, for its deadline: KFP's own limit."""
 DOWNLOAD_STREAM_SECONDS = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES)
 
 

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.watches import RunEvent
 
 WATCH_ATTEMPTS = 10
-"""How often in a row a watch is begun in vain before it fails: for about half a minute."""
+"""The number of attempts in a row before a watch fails: for about half a minute."""
 MAX_KNOWN = 1000
-"""How many etags a watch brings along when it comes back: as many as the contract takes."""
+"""The maximum number of etags of a request."""
 _FIRST_PAUSE_SECONDS = 0.2
 _MAX_PAUSE_SECONDS = 5.0
 TRANSIENT = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
-"""After these a watch is restarted."""
+"""The errors after which a watch is restarted."""
 
 
 async def watch(
@@ -91,7 +91,7 @@ async def wait(connection: BaseConnection, which: RunIds, timeout: float | None)
 
 
 class _WatchState:
-    """A watch across its streams: what to request next, and when."""
+    """The state of a watch across its streams: what to request next, and when."""
 
     def __init__(
         self, request: WatchRunsRequest, end: float | None, on_connection: Callable[[bool], None] | None
@@ -109,7 +109,7 @@ class _WatchState:
         return replace(self._request, known_etags=dict(list(self._known.items())[-MAX_KNOWN:]))
 
     def was_open(self) -> None:
-        """The count of failures restarts, although there may have been nothing to send."""
+        """Resets the count of failures."""
         if self._failures > 1 and self._on_connection is not None:
             self._on_connection(True)
         self._failures = 0

@@ -22,7 +22,7 @@ class Role(enum.Enum):
     READER = "reader"
     """Calls without side effects."""
     WRITER = "writer"
-    """Further all calls but those that delete; with access rules only. Without them, all calls."""
+    """All calls but those that delete; without access rules, all calls."""
     ADMIN = "admin"
 
     def allows(self, needed: Role) -> bool:
@@ -46,7 +46,7 @@ class Grant:
 
 
 ANYTHING = (Grant("*", Role.WRITER),)
-"""What callers may do that need not authenticate."""
+"""The grants of callers that are not authenticated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeAlias
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
 
 Check: TypeAlias = Callable[[Any], Iterator[str]]
-"""Yields what is wrong with a value."""
+"""Yields the faults of a value."""
 Faults: TypeAlias = Iterator[tuple[str, str]]
-"""The invalid fields of a record, and what is wrong with them."""
+"""The invalid fields of a record, each with its fault."""
 
 MAX_COLUMN_BYTES = 255
 """Maximum of UTF-8 bytes in a description of an experiment, run or recurring run, and in a display name (KFP's)."""
@@ -37,7 +37,7 @@ class Violations:
         self.found.append(FieldViolation(path, text))
 
     def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
-        """Checks a field, unless it could not even be read."""
+        """Checks a field, unless it has a violation already."""
         if checks and not (self.found and any(violation.field == path for violation in self.found)):
             self.found += [FieldViolation(path, text) for check in checks for text in check(value)]
 

@@ -91,7 +91,7 @@ def read_cron(expression: str) -> tuple[Values, ...] | timedelta:
 
 
 def cron_fault(expression: str) -> str:
-    """What is wrong with an expression, with a valid example; empty if KFP accepts it and it has starts."""
+    """Returns the fault of an expression, with a valid example; empty if KFP accepts it and it has starts."""
     if _ZONE.match(expression):
         return "has a time zone, which Kubeflow Pipelines does not support: times are UTC, for example '0 0 4 * * *'"
     try:

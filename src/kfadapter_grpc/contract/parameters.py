@@ -109,7 +109,7 @@ def _raise_first(faults: Sequence[_Fault]) -> None:
 
 
 def _fault(parameter: Parameter, value: Json) -> str:
-    """What is wrong with a value; empty if it is valid."""
+    """Returns the fault of a value; empty if it is valid."""
     if parameter.type is ParameterType.TASK_FINAL_STATUS:
         return "is set by Kubeflow Pipelines itself; omit it"
     if value is None:
@@ -122,7 +122,7 @@ def _fault(parameter: Parameter, value: Json) -> str:
 
 
 def _not_allowed(parameter: Parameter, value: Json) -> str:
-    """What is wrong with a value of the right type; empty if it is valid."""
+    """Returns the fault of a value of the right type; empty if it is valid."""
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
         return f"is {_described(value)}; integers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
     if parameter.literals and value not in parameter.literals:

@@ -61,7 +61,7 @@ class AppendedFile:
                 os.close(self._descriptor)
 
     def _follow(self) -> None:
-        """Opens the path anew if it is another file by now."""
+        """Reopens the path if it is another file now."""
         if self._path is None:
             return
         ours = os.fstat(self._descriptor)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.daemon.appended_file import AppendedFile
 
 MAX_LINES = 10_000
-"""How many lines wait at most while stderr is not read."""
+"""The maximum number of queued lines while stderr is not read."""
 _GATHER_SECONDS = 0.02
-"""How long lines are gathered: one write for many lines, where a write for each cost a fifth of a short call."""
+"""How long lines are batched: a write for each line took a fifth of the time of a short call."""
 _CLOSE_SECONDS = 2.0
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _SHARED: tuple[Processor, ...] = (

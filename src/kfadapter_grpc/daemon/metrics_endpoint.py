@@ -129,7 +129,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.set_app(app)
         self._lock = threading.Lock()
         self.open: dict[socket.socket, float | None] = {}
-        """Since when each connection is silent, the longest first; None once its request has arrived."""
+        """When each connection was opened, oldest first; None once its request has arrived."""
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         """Accepts a connection; if all slots are in use, the connection that has been idle for longest is closed."""

@@ -12,10 +12,10 @@ from kfadapter_grpc.cli.invocation import Invocation, Step, current
 from kfadapter_grpc.cli.options import ClientOptions
 
 SOON_DAYS = 14
-"""How many days before its end a certificate is due."""
+"""The number of days before its expiry at which a certificate causes a warning."""
 _DAY_SECONDS = 24 * 3600
 MAX_SKEW_SECONDS = 5.0
-"""How far clocks may be apart before filters by time, tokens and certificates surprise."""
+"""The difference of clocks that causes a warning."""
 
 
 class Status(str, enum.Enum):

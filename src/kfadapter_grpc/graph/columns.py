@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SWEEPS = 6
 _STRAIGHT = 8.0
-"""How much more a line that passes wants to be straight than a box wants to be in the middle."""
+"""The weight of a straight passing line, relative to a centred box."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ _BREAK = "\\n"
 """How a label of Graphviz breaks a line."""
 _INDENT = 2
 _MIN_ROOM = 16
-"""So many columns are left for words; what lies deeper is not indented further."""
+"""The minimum width of the text; deeper tasks are not indented further."""
 _MAX_SENTENCE = 160
-"""How many columns a condition or the items of a loop may take; a name is never cut."""
+"""The maximum width of a condition or of loop items; names are never truncated."""
 
 
 def outline(graph: Graph, width: int, style: Style) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.part import Wire
 
 FRAME = 4
-"""Columns that a box is wider than what is in it."""
+"""The width of a box beyond its contents."""
 _TITLE_FRAME = 6
 _MIN_LABEL = 3
 
@@ -48,7 +48,7 @@ class Fit:
 
 
 DOCUMENT = Fit(width=150, label=60)
-"""What a picture in a document should fit into, where it has a choice."""
+"""The preferred size of a picture in a document."""
 
 
 @dataclass(frozen=True, slots=True)

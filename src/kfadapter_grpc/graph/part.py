@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.rows import Edge, Lanes
 
 _FEW = 24
-"""Up to so many nets their order is chosen so that few lines cross."""
+"""The maximum number of nets whose order is optimized for few crossings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def _split(run: Run, used: set[int], width: int) -> tuple[Run, Run]:
 
 
 _RESERVES = (0, 6, 12, 24, 40)
-"""How many columns of a row are tried to be left to lines that pass."""
+"""The numbers of columns to try to reserve for passing lines."""
 
 
 class TooWideError(Exception):

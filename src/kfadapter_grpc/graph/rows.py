@@ -167,7 +167,7 @@ def _by_links(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
 
 _SWEEPS = 4
 _FEW_LINKS = 2000
-"""Up to so many links neighbours are also tried the other way round."""
+"""The maximum number of links for which swaps of neighbours are tried."""
 
 
 def untangled(lanes: Lanes) -> list[list[int]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.part import Wire
 
 LABELS = (48, 28, 16, 8)
-"""How wide the words in boxes may be; the first width for which all fits is taken."""
+"""The maximum widths of text in boxes to try, in this order."""
 _UP, _RIGHT, _DOWN, _LEFT = 1, 2, 4, 8
 _ACROSS, _ALONG = _LEFT | _RIGHT, _UP | _DOWN
 

@@ -173,10 +173,10 @@ NOTIFIER_BUILD = Metric(
 
 _ALL = [metric for metric in globals().copy().values() if isinstance(metric, Metric)]
 LEGACY_HTTP_CATALOG: tuple[Metric, ...] = (LEGACY_HTTP,)
-"""Those of `kfadapter legacy-http`. Beside them each process itself is measured, by the client library: `process_*`."""
+"""The metrics of `kfadapter legacy-http`, besides those of the process (`process_*`) by the client library."""
 NOTIFY_CATALOG = (*(metric for metric in _ALL if metric.name.startswith("kfadapter_notify_")), LINES_DROPPED)
-"""Those of a notifier."""
+"""The metrics of a notifier."""
 CATALOG = tuple(
     metric for metric in _ALL if metric is LINES_DROPPED or metric not in (*LEGACY_HTTP_CATALOG, *NOTIFY_CATALOG)
 )
-"""Those of the adapter."""
+"""The metrics of the adapter."""

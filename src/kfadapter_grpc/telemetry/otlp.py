@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIGNALS = ("traces", "metrics", "logs")
 CLOSE_SECONDS = 3.0
-"""How long the last spans, log lines and values have to leave when the process ends."""
+"""The maximum time to export what is left when the process ends."""
 SCOPE = "kfadapter_grpc"
 _PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 _CLASSES = {
