@@ -266,7 +266,7 @@ def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest
         DeadlineError, match="run a did not finish within 0 s; its state is unknown yet, and it continues"
     ):
         client.runs.wait("a", timeout=0)
-    for name in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
+    for name in ("_FIRST_PAUSE_SECONDS", "_MAX_PAUSE_SECONDS"):
         monkeypatch.setattr(watch_module, name, 1000.0)
     with pytest.raises(DeadlineError, match="shutting down"):
         client.runs.wait("a", timeout=60)

@@ -128,7 +128,7 @@ def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_caller_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A response that the client does not read is abandoned, and other requests are served meanwhile."""
-    monkeypatch.setattr(metrics_endpoint, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(metrics_endpoint, "RESPONSE_SECONDS", 0.05)
     large = 50_000_000
     with MetricsEndpoint("127.0.0.1:0", Reading("x" * large)) as endpoint, connected(endpoint) as line:
         line.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
