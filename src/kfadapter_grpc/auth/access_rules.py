@@ -15,6 +15,7 @@ import yaml
 from msgspec import UNSET, UnsetType
 
 from kfadapter_grpc.contract.call import Grant, Role
+from kfadapter_grpc.contract.errors import listed
 from kfadapter_grpc.contract.identity import Way
 
 if TYPE_CHECKING:
@@ -222,8 +223,7 @@ def parse_rules(data: bytes) -> Rules:
         mistakes += [f"line {document.line(('rules', index, *path))}: {text}" for path, text in _faults(rule)]
         rules.append(rule)
     if mistakes:
-        more = f"; and {len(mistakes) - _MAX_LISTED} more" if len(mistakes) > _MAX_LISTED else ""
-        raise RulesError("; ".join(mistakes[:_MAX_LISTED]) + more)
+        raise RulesError(listed(mistakes, _MAX_LISTED, "; "))
     return Rules(rules)
 
 

@@ -15,6 +15,7 @@ from datetime import date, datetime, timezone
 from typing import TypeVar
 
 from kfadapter_grpc.contract.call import Role
+from kfadapter_grpc.contract.errors import listed
 
 T = TypeVar("T")
 
@@ -130,8 +131,7 @@ def parse_tokens(data: bytes) -> Tokens:
         except TokenFileError as mistake:
             mistakes.append(f"line {number}: {mistake}")
     if mistakes:
-        more = f"; and {len(mistakes) - _MAX_LISTED} more" if len(mistakes) > _MAX_LISTED else ""
-        raise TokenFileError("; ".join(mistakes[:_MAX_LISTED]) + more)
+        raise TokenFileError(listed(mistakes, _MAX_LISTED, "; "))
     if not entries:
         raise TokenFileError("it holds no token; `kfadapter token NAME --role reader` makes one, and a line for it")
     if len(entries) > MAX_TOKENS:

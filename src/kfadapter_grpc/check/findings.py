@@ -95,7 +95,7 @@ def _collected(task: Task) -> Findings:
         for name, origin in task.origins(kind):
             is_direct = any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name]))
             for producer in origin.task.producers(origin.name, kind) if is_direct and origin.task else ():
-                if empty := next((loop for loop in producer.loops if _may_be_empty(loop)), None):
+                if empty := next((loop for loop in producer.loops if not known_items(loop)), None):
                     certain = known_items(empty) == []
                     severity: Severity = "error" if certain else "warning"
                     yield rules.COLLECTED_EMPTY.at(task.path, severity, input=short_name(name), loop=empty.path)
@@ -109,10 +109,6 @@ def _collected(task: Task) -> Findings:
                     yield rules.COLLECTED_IMPORTS.at(task.path, "error", input=short_name(name), loop=loop)
                 if producer.is_one_of:
                     yield rules.COLLECTED_ONE_OF.at(task.path, input=short_name(name), loop=producer.loops[-1].path)
-
-
-def _may_be_empty(loop: Task) -> bool:
-    return not known_items(loop)
 
 
 def _one_of(task: Task) -> Findings:

@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415  the help needs neither the client nor the views
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,7 @@ from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName, argument
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import native_path
+from kfadapter_grpc.contract.errors import listed
 from kfadapter_grpc.printable import counted, one_line
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
 
 def _not_found_error(client: "Client", run: str, task: str, name: str) -> CommandError:
     names = list(dict.fromkeys(artifact.name for artifact in client.artifacts.list(run, task=task)))
-    known = _first_names([f"'{name}'" for name in names]) or "none"
+    known = listed([f"'{name}'" for name in names], _MAX_LISTED) or "none"
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
@@ -110,21 +110,15 @@ def _not_found_error(client: "Client", run: str, task: str, name: str) -> Comman
     )
 
 
-def _ambiguous_error(artifacts: "Sequence[RunArtifact]", name: str) -> CommandError:
+def _ambiguous_error(artifacts: "list[RunArtifact]", name: str) -> CommandError:
     paths = list(dict.fromkeys(artifact.task for artifact in artifacts))
     is_by_path = len({artifact.task for artifact in artifacts if artifact.name == name}) == len(artifacts)
     by_path = "; a path as TASK selects one" if is_by_path else ""
     return CommandError(
         f"there are {len(artifacts)} artifacts '{name}'",
-        why=f"they are of: {_first_names(paths)}",
+        why=f"they are of: {listed(paths, _MAX_LISTED)}",
         next_step=again("--output", "DIR/", without="-o", words=f"saves all of them{by_path}"),
         exit_code=ExitCode.USAGE,
-    )
-
-
-def _first_names(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_LISTED]) + (
-        f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     )
 
 

@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.options import ClientOptions, File, Function
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
 from kfadapter_grpc.cli.text import STDIN
-from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.errors import AdapterError, listed
 from kfadapter_grpc.printable import counted, one_line, printable
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _grouped(findings: Sequence["Finding"]) -> list[tuple[str, str, str]]:
         tasks.setdefault(replace(finding, task=""), []).append(finding.task)
     return [
         (
-            f"{finding.severity}: {_listed(names)}{finding.rule} ({', '.join(finding.kfp)})",
+            f"{finding.severity}: {_tasks(names)}{finding.rule} ({', '.join(finding.kfp)})",
             f"  {finding.what}.",
             f"  {finding.do}",
         )
@@ -110,7 +110,6 @@ def _grouped(findings: Sequence["Finding"]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _listed(tasks: list[str]) -> str:
-    more = f" and {len(tasks) - MAX_TASKS} more" if len(tasks) > MAX_TASKS else ""
-    text = ", ".join(one_line(task) for task in tasks[:MAX_TASKS]) + more
+def _tasks(names: list[str]) -> str:
+    text = listed([one_line(name) for name in names], MAX_TASKS)
     return f"{text}: " if text else ""

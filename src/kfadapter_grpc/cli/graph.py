@@ -68,7 +68,11 @@ def graph(
         sys.stdout.write(_document(spec, of, output, states, looks))
     elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
-        _print_text(graph_of(spec.tasks, out.encodable, states), width or _width(), style)
+        _print_text(
+            graph_of(spec.tasks, out.encodable, states),
+            width or (out.width() if sys.stdout.isatty() else PIPE_WIDTH),
+            style,
+        )
 
 
 def _run_graph(

@@ -262,6 +262,12 @@ class CallCancelledError(AdapterError, reason="CANCELLED", code=StatusCode.CANCE
     """The client cancelled or disconnected."""
 
 
+def listed(texts: Sequence[str], limit: int, separator: str = ", ") -> str:
+    """Joins the first texts, and counts the others: `a, b and 3 more`, or `a; b; and 3 more`."""
+    more = len(texts) - limit
+    return separator.join(texts[:limit]) + (f"{separator.strip(', ')} and {more} more" if more > 0 else "")
+
+
 def all_error_classes() -> Iterator[type[AdapterError]]:
     """Yields every class of this module that has a reason on the wire."""
     yield from _BY_REASON.values()

@@ -15,6 +15,7 @@ from kfadapter_grpc.contract.errors import (
     ParameterMissingError,
     ParameterTypeError,
     ParameterUnknownError,
+    listed,
 )
 from kfadapter_grpc.contract.spec import ParameterType
 from kfadapter_grpc.contract.values import object_violations
@@ -91,7 +92,8 @@ def _faults(declared: Mapping[str, Parameter], values: Mapping[str, Json], *, co
         elif parameter is None and complete:
             yield ParameterUnknownError, _violation(name, _unknown(name, declared))
     for name, parameter in declared.items():
-        if _needs_value(parameter) and name not in values:
+        is_optional = parameter.has_default or parameter.optional or parameter.type is ParameterType.TASK_FINAL_STATUS
+        if not is_optional and name not in values:
             yield (
                 ParameterMissingError,
                 _violation(name, f"has no value and no default; set it to {_expected(parameter)}"),
@@ -150,11 +152,6 @@ def _is_json(value: Json) -> bool:
     return all(map(_is_json, value.values())) if isinstance(value, dict) else True
 
 
-def _needs_value(parameter: Parameter) -> bool:
-    is_optional = parameter.has_default or parameter.optional
-    return not is_optional and parameter.type is not ParameterType.TASK_FINAL_STATUS
-
-
 def _expected(parameter: Parameter) -> str:
     expected = _EXPECTED.get(parameter.type, "a value")
     return f"{expected} ({parameter.declared_type})" if parameter.declared_type else expected
@@ -172,8 +169,7 @@ def _described(value: Json) -> str:
 
 
 def _allowed(literals: Sequence[Json]) -> str:
-    listed = ", ".join(_shortened(json.dumps(literal, ensure_ascii=False)) for literal in literals[:_MAX_NAMES])
-    return listed + (f" and {len(literals) - _MAX_NAMES} more" if len(literals) > _MAX_NAMES else "")
+    return listed([_shortened(json.dumps(literal, ensure_ascii=False)) for literal in literals], _MAX_NAMES)
 
 
 def _shortened(text: str) -> str:
@@ -189,8 +185,7 @@ def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
         return f"the pipeline declares no such parameter; did you mean '{close[0]}'?"
     if not settable:
         return "the pipeline declares no parameters; omit it"
-    more = f" and {len(settable) - _MAX_NAMES} more" if len(settable) > _MAX_NAMES else ""
-    return f"the pipeline declares no such parameter; it has {', '.join(settable[:_MAX_NAMES])}{more}"
+    return f"the pipeline declares no such parameter; it has {listed(settable, _MAX_NAMES)}"
 
 
 def _violation(name: str, text: str) -> FieldViolation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
+from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError, listed
 from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"(?P<name>[^/\[\]]+)(\[(?P<index>\d+)\])?")
 _NAME = re.compile(r"[^/\[\]]+")
-_SHOWN_CANDIDATES = 10
+_MAX_LISTED = 10
 
 
 class Part(NamedTuple):
@@ -103,18 +103,14 @@ class TaskPaths:
         return Part(task.name, task.display_name, title, iteration)
 
     def _ambiguous(self, named: str, tasks: Sequence[RunTask]) -> InvalidFieldError:
-        paths = [self.of(task) for task in tasks]
-        listed = ", ".join(f"'{path}'" for path in paths[:_SHOWN_CANDIDATES])
-        further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
-        text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {listed}{further}"
+        paths = listed([f"'{self.of(task)}'" for task in tasks], _MAX_LISTED)
+        text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {paths}"
         return InvalidFieldError.of("task", text)
 
     def _missing(self, named: str, iteration_index: int | None) -> TaskNotFoundError:
-        paths = list(dict.fromkeys(map(self.of, self._tasks)))
-        listed = ", ".join(paths[:_SHOWN_CANDIDATES]) or "none yet"
-        further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
+        paths = listed(list(dict.fromkeys(map(self.of, self._tasks))), _MAX_LISTED) or "none yet"
         where = "" if iteration_index is None else f" in iteration {iteration_index}"
-        text = f"the run has no task '{named}'{where}; its tasks are: {listed}{further}"
+        text = f"the run has no task '{named}'{where}; its tasks are: {paths}"
         return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
 
 
