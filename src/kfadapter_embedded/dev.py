@@ -128,7 +128,7 @@ def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
         raise CommandError(
             f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
             why=_last_lines(kfp.last_words()),
-            next_step=again(words=f"the data is in {folder}"),
+            next_step=again(text=f"the data is in {folder}"),
         )
 
 
@@ -158,7 +158,7 @@ def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
                 raise CommandError(
                     f"port {number} cannot be {other_user}'s and {user}'s",
                     why=f"{other_flag} and {flag} are the same",
-                    next_step=again(flag, "0", words="takes a free one"),
+                    next_step=again(flag, "0", text="takes a free one"),
                     exit_code=ExitCode.USAGE,
                 )
     for flag, user, number in ports:
@@ -175,7 +175,7 @@ def _check_port(port: int, flag: str, user: str) -> None:
             raise CommandError(
                 f"port {port}, which {user} would listen on, " + ("is in use" if taken else "cannot be used"),
                 why=error.strerror or str(error),
-                next_step=again(flag, "0", words="takes a free one"),
+                next_step=again(flag, "0", text="takes a free one"),
             ) from None
 
 
@@ -229,7 +229,7 @@ def _last_lines(output: str) -> str:
 def _remedy(cause: str) -> str | Step:
     if "is in use by process" in cause:
         return "stop the other kfadapter dev, or name another folder with --data"
-    return again(words="once that is fixed, or with another folder for --data")
+    return again(text="once that is fixed, or with another folder for --data")
 
 
 def _page_line(listener: socket.socket | None, requested: int | None) -> str:

@@ -203,7 +203,7 @@ def test_what_may_be_wrong(answer: dict[str, object], check: str, status: Status
     assert found[check].status is status
     assert what in found[check].what
     output = found[check].next_step
-    assert step in (output if isinstance(output, str) else output.words)
+    assert step in (output if isinstance(output, str) else output.text)
 
 
 def test_what_needs_a_read_that_failed() -> None:

@@ -165,7 +165,7 @@ def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
     odd = Invocation(("delete", "--", "--force"))
     assert odd.format(again("--force")) == "kfadapter delete --force -- --force"
     piped = Invocation(("upload", "-", "--name", "x"))
-    assert piped.format(again("--force", words="y")) == "the same command again with --force\ny"
+    assert piped.format(again("--force", text="y")) == "the same command again with --force\ny"
 
 
 def test_another_command_goes_to_the_same_adapter(kfadapter: Kfadapter) -> None:

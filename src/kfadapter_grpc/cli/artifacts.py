@@ -91,7 +91,7 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
         raise CommandError(
             f"it exists: {error.filename}",
             why="a download never replaces a file unasked",
-            next_step=again("--force", words="replaces it; -o FILE saves it elsewhere"),
+            next_step=again("--force", text="replaces it; -o FILE saves it elsewhere"),
         ) from error
     count = receipt.content.entry_count
     files = f" in {counted(count, 'file')}" if receipt.content.is_directory else ""
@@ -105,7 +105,7 @@ def _not_found_error(client: "Client", run: str, task: str, name: str) -> Comman
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
-        next_step=other("artifacts", "list", RUN, words="shows the artifacts of the run"),
+        next_step=other("artifacts", "list", RUN, text="shows the artifacts of the run"),
         exit_code=ExitCode.NOT_FOUND,
     )
 
@@ -117,7 +117,7 @@ def _ambiguous_error(artifacts: "list[RunArtifact]", name: str) -> CommandError:
     return CommandError(
         f"there are {len(artifacts)} artifacts '{name}'",
         why=f"they are of: {listed(paths, _MAX_LISTED)}",
-        next_step=again("--output", "DIR/", without="-o", words=f"saves all of them{by_path}"),
+        next_step=again("--output", "DIR/", without="-o", text=f"saves all of them{by_path}"),
         exit_code=ExitCode.USAGE,
     )
 

@@ -163,7 +163,7 @@ def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
         raise CommandError(
             f"not confirmed: {question}",
             why="no terminal to confirm",
-            next_step=again("--yes", words="does it without confirmation"),
+            next_step=again("--yes", text="does it without confirmation"),
             exit_code=ExitCode.USAGE,
         )
     out.confirm(question, refused="nothing was done")

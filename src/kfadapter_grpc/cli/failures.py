@@ -48,64 +48,64 @@ PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
 
 HINTS: dict[str, str | Step] = {
-    "PIPELINE_NOT_FOUND": other("list", words="shows all pipelines; --namespace selects another namespace"),
-    "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows all versions"),
-    "RUN_NOT_FOUND": other("runs", words="shows the newest runs; a deleted run cannot be found again"),
-    "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have started, with their names"),
-    "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows the outputs of its tasks"),
-    "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows metadata, metrics and location"),
-    "ARTIFACT_STORE_UNAVAILABLE": again(words="retries; kfadapter doctor shows which part is unreachable"),
-    "ISSUER_UNAVAILABLE": again(words="retries; the adapter's log has the reason why the token cannot be verified"),
-    "ARTIFACT_CHANGED": again(words="reads it from the start"),
+    "PIPELINE_NOT_FOUND": other("list", text="shows all pipelines; --namespace selects another namespace"),
+    "VERSION_NOT_FOUND": other("versions", PIPELINE, text="shows all versions"),
+    "RUN_NOT_FOUND": other("runs", text="shows the newest runs; a deleted run cannot be found again"),
+    "TASK_NOT_FOUND": other("runs", "show", RUN, text="shows the tasks that have started, with their names"),
+    "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, text="shows the outputs of its tasks"),
+    "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, text="shows metadata, metrics and location"),
+    "ARTIFACT_STORE_UNAVAILABLE": again(text="retries; kfadapter doctor shows which part is unreachable"),
+    "ISSUER_UNAVAILABLE": again(text="retries; the adapter's log has the reason why the token cannot be verified"),
+    "ARTIFACT_CHANGED": again(text="reads it from the start"),
     "EXPERIMENT_NOT_FOUND": other(
-        "experiments", words="shows all experiments; kfadapter run --create-experiment creates one"
+        "experiments", text="shows all experiments; kfadapter run --create-experiment creates one"
     ),
-    "RECURRING_RUN_NOT_FOUND": other("recurring", words="shows all recurring runs"),
-    "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name creates another pipeline"),
-    "VERSION_EXISTS": again(without="--version-name", words="names it by the next number"),
-    "EXPERIMENT_EXISTS": again("--allow-existing", words="returns the existing experiment"),
+    "RECURRING_RUN_NOT_FOUND": other("recurring", text="shows all recurring runs"),
+    "PIPELINE_EXISTS": again("--if-exists", "new-version", text="adds a version; --name creates another pipeline"),
+    "VERSION_EXISTS": again(without="--version-name", text="names it by the next number"),
+    "EXPERIMENT_EXISTS": again("--allow-existing", text="returns the existing experiment"),
     "REQUEST_ID_REUSED": again(
-        without="--request-id", words="makes a new request; a request id cannot be reused for other content"
+        without="--request-id", text="makes a new request; a request id cannot be reused for other content"
     ),
     "INVALID_FIELD": manual("describes the options"),
     "INVALID_UPLOAD": "check that the file is not empty; kfadapter payload FILE prints valid messages",
     "INVALID_PIPELINE_FILE": "correct the file, or compile it again with the kfp SDK, then repeat the command",
-    "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or in transit"),
-    "INVALID_PAGE_TOKEN": again(words="starts the listing again"),
-    "PARAMETER_MISSING": other("get", PIPELINE, words="shows the parameters and which of them are required"),
-    "PARAMETER_UNKNOWN": other("get", PIPELINE, words="shows its parameters"),
-    "PARAMETER_TYPE": other("get", PIPELINE, words="shows the type of each parameter"),
-    "PIPELINE_HAS_VERSIONS": again("--force", words="deletes all versions with it"),
+    "CHECKSUM_MISMATCH": again(text="the file changed while it was read, or in transit"),
+    "INVALID_PAGE_TOKEN": again(text="starts the listing again"),
+    "PARAMETER_MISSING": other("get", PIPELINE, text="shows the parameters and which of them are required"),
+    "PARAMETER_UNKNOWN": other("get", PIPELINE, text="shows its parameters"),
+    "PARAMETER_TYPE": other("get", PIPELINE, text="shows the type of each parameter"),
+    "PIPELINE_HAS_VERSIONS": again("--force", text="deletes all versions with it"),
     "RUN_NOT_RETRYABLE": other(
         "runs",
         "show",
         RUN,
-        words="shows its state: only failed runs can be retried",
+        text="shows its state: only failed runs can be retried",
     ),
-    "AMBIGUOUS_NAME": other("experiments", words="shows the ids; an id is never ambiguous"),
+    "AMBIGUOUS_NAME": other("experiments", text="shows the ids; an id is never ambiguous"),
     "KFP_REJECTED_CREDENTIALS": "contact the adapter's operator: Kubeflow Pipelines rejects its credentials",
-    "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
+    "NAME_CONTESTED": again(text="or choose the name: --version-name NAME"),
     "UPLOAD_TOO_LARGE": "reduce the file: large data belongs in artifacts, not in the pipeline",
-    "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or free space on KFP's disk"),
-    "OVERLOADED": again(words="in a few seconds"),
+    "STORAGE_FULL": other("runs", "delete", RUN, text="deletes a run and its files; or free space on KFP's disk"),
+    "OVERLOADED": again(text="in a few seconds"),
     "UNAUTHENTICATED": (
         "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator "
         "issues one, or names the issuer for kfadapter login"
     ),
     "PERMISSION_DENIED": "request access from the adapter's operator, or use another --namespace",
     "KFP_UNAVAILABLE": again(
-        words="in a moment; if it persists, kfadapter doctor --server, where the adapter runs, shows the cause"
+        text="in a moment; if it persists, kfadapter doctor --server, where the adapter runs, shows the cause"
     ),
-    "DRAINING": again(words="in a moment; the adapter is being restarted"),
-    "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="allows more time"),
+    "DRAINING": again(text="in a moment; the adapter is being restarted"),
+    "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, text="allows more time"),
     "UNSUPPORTED_BY_KFP": (
         "follow the message; kfadapter doctor --server, where the adapter runs, shows what this KFP does not support"
     ),
     "KFP_ERROR": "search the adapter's log for the request id, then the log of Kubeflow Pipelines",
     "INTERNAL": "report it with the request id; the adapter's log has the details",
-    "CANCELLED": again(words="if the cancellation was unintended"),
+    "CANCELLED": again(text="if the cancellation was unintended"),
     "CANNOT_CONNECT": start("starts an adapter on this machine; --target HOST:PORT names another one"),
-    "DEADLINE": again("--timeout", PATIENT_SECONDS, words="allows more time"),
+    "DEADLINE": again("--timeout", PATIENT_SECONDS, text="allows more time"),
     "CALL_FAILED": "check that --target is a kfadapter; a newer one may need a newer client, too",
 }
 
@@ -182,7 +182,7 @@ def _as_command_error(error: Exception, context: str) -> CommandError:
     if isinstance(error, OSError):
         what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        return CommandError(what, why=why, next_step=again(words="once that is fixed"))
+        return CommandError(what, why=why, next_step=again(text="once that is fixed"))
     if isinstance(error, UnicodeEncodeError):
         return CommandError(
             "a text is not UTF-8",

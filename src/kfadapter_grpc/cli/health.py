@@ -35,7 +35,7 @@ def health(
             raise CommandError(
                 f"{client.target} has no service '{service}'",
                 why="NOT_FOUND",
-                next_step=other("health", words=f"checks the server itself; the name {KFP_NAME} checks KFP"),
+                next_step=other("health", text=f"checks the server itself; the name {KFP_NAME} checks KFP"),
                 exit_code=ExitCode.NOT_FOUND,
             ) from None
     typer.echo(status.value)
@@ -50,5 +50,5 @@ def health(
     raise CommandError(
         f"{service or client.target} does not serve",
         why="NOT_SERVING: the adapter is shutting down, or it needs KFP (--ready-needs-kfp), which is unreachable",
-        next_step=other("health", KFP_NAME, words="shows whether KFP is reachable; then the same command again"),
+        next_step=other("health", KFP_NAME, text="shows whether KFP is reachable; then the same command again"),
     )

@@ -27,34 +27,34 @@ class Step:
     """A next step: a command derived from the failed one, and a text."""
 
     command: Callable[[Invocation], str]
-    words: str = ""
+    text: str = ""
 
 
-def again(*options: str, words: str = "", without: str = "") -> Step:
+def again(*options: str, text: str = "", without: str = "") -> Step:
     """Returns a step that repeats the command, with more options or without one."""
-    return Step(lambda failed: failed.again(options, without), words)
+    return Step(lambda failed: failed.again(options, without), text)
 
 
-def other(*command: str, words: str = "") -> Step:
+def other(*command: str, text: str = "") -> Step:
     """Returns a step that runs another command for the same adapter."""
-    return Step(lambda failed: failed.other(command), words)
+    return Step(lambda failed: failed.other(command), text)
 
 
-def manual(words: str) -> Step:
+def manual(text: str) -> Step:
     """Returns a step that shows the help of the failed command."""
-    return Step(lambda failed: f"{failed.command} --help", words)
+    return Step(lambda failed: f"{failed.command} --help", text)
 
 
-def start(words: str) -> Step:
+def start(text: str) -> Step:
     """Returns a step that starts an adapter on this machine."""
-    return Step(Invocation.start, words)
+    return Step(Invocation.start, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """A command line, its full name, and the resources and options in it."""
 
-    words: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     pipeline: str = ""
     options: ClientOptions = field(default_factory=ClientOptions)
     command: str = PROGRAM
@@ -64,19 +64,19 @@ class Invocation:
         """Formats a step: the command on its own line, the text below it."""
         if isinstance(step, str):
             return step
-        return "\n".join(part for part in (step.command(self), step.words) if part)
+        return "\n".join(part for part in (step.command(self), step.text) if part)
 
     def other(self, command: Sequence[str]) -> str:
         where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-        return shlex.join([PROGRAM, *self.options.words(), *where, *self._named(command)])
+        return shlex.join([PROGRAM, *self.options.arguments(), *where, *self._named(command)])
 
     def again(self, options: Sequence[str], without: str) -> str:
-        if not self.words or _STDIN in self.words:  # a pipe into the command cannot be shown
+        if not self.arguments or _STDIN in self.arguments:  # a pipe into the command cannot be shown
             lost = f" without {without}" if without else ""
             return f"the same command{lost or ' again'}" + (f" with {shlex.join(options)}" if options else "")
         replaced = {word for word in (*options, without) if word.startswith("-")}
-        end = self.words.index("--") if "--" in self.words else len(self.words)
-        return shlex.join([PROGRAM, *_without_options(self.words[:end], replaced), *options, *self.words[end:]])
+        end = self.arguments.index("--") if "--" in self.arguments else len(self.arguments)
+        return shlex.join([PROGRAM, *_without_options(self.arguments[:end], replaced), *options, *self.arguments[end:]])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Inserts pipeline and run, so that neither is parsed as an option."""

@@ -123,14 +123,14 @@ def _failed(login: "Login", error: "OAuthError") -> CommandError:
         return CommandError(
             f"cannot connect to the issuer {login.issuer}",
             why=str(error),
-            next_step=again(words="in a moment; for a CA of your own, SSL_CERT_FILE names its certificate"),
+            next_step=again(text="in a moment; for a CA of your own, SSL_CERT_FILE names its certificate"),
             exit_code=ExitCode.CANNOT_CONNECT,
         )
     what = {"access_denied": "the login was denied", "expired_token": "the code was not entered in time"}
     return CommandError(
         what.get(error.code, f"cannot log in at {login.issuer}"),
         why=str(error),
-        next_step=again(words="gets a new code") if error.code in what else "check --issuer, --client-id and --scope",
+        next_step=again(text="gets a new code") if error.code in what else "check --issuer, --client-id and --scope",
         exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
     )
 

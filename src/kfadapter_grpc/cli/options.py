@@ -153,7 +153,7 @@ class ClientOptions:
         """Replaces options that are set in `values`; ignores other names."""
         return replace(self, **{name: values[name] for name in self.names() if values.get(name)})  # type: ignore[arg-type]
 
-    def words(self) -> Iterator[str]:
+    def arguments(self) -> Iterator[str]:
         """Yields the security options as arguments."""
         for name in self.names():
             value = getattr(self, name)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""
-_CORRECT = again(words="once the file is corrected")
+_CORRECT = again(text="once the file is corrected")
 _PROGRAM = "kfadapter_embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
@@ -141,7 +141,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         raise CommandError(
             f"{path} was not compiled within {seconds:g} s",
             why="the file runs while it is compiled, and did not come to its end",
-            next_step=again("--timeout", f"{5 * seconds:g}", words="gives it more time, if it only is slow"),
+            next_step=again("--timeout", f"{5 * seconds:g}", text="gives it more time, if it only is slow"),
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:

@@ -256,7 +256,7 @@ def _before(client: "Client", ref: PipelineRef, latest: PipelineVersion) -> Pipe
         raise CommandError(
             f"pipeline {ref} has no other version",
             why=f"{latest.name} is its only version",
-            next_step=other("versions", PIPELINE, words="shows the versions there are"),
+            next_step=other("versions", PIPELINE, text="shows the versions there are"),
             exit_code=ExitCode.NOT_FOUND,
         )
     return find_version(client, ref, older)

@@ -113,7 +113,7 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
         raise CommandError(
             f"no{' failed' if failed else ''} runs{f' of {pipeline}' if pipeline else ''} yet",
             why=f"{text} is the newest such run that is not archived",
-            next_step=other("runs", words="shows the newest runs; kfadapter run NAME runs a pipeline"),
+            next_step=other("runs", text="shows the newest runs; kfadapter run NAME runs a pipeline"),
             exit_code=ExitCode.NOT_FOUND,
         )
     return newest.run_id

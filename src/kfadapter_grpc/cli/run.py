@@ -169,7 +169,7 @@ def _version_of(client: "Client", run: Run, version: str) -> PipelineVersion:
         raise CommandError(
             f"{name} cannot be run again",
             why=f"its pipeline {run.pipeline_id} was deleted",
-            next_step=other("list", words="shows all pipelines"),
+            next_step=other("list", text="shows all pipelines"),
             exit_code=ExitCode.NOT_FOUND,
         ) from None
     except VersionNotFoundError:
@@ -178,7 +178,7 @@ def _version_of(client: "Client", run: Run, version: str) -> PipelineVersion:
         raise CommandError(
             f"{name} cannot be run again as it was",
             why=f"its version {run.pipeline_version_id} was deleted",
-            next_step=again("--version", "NAME", words=f"runs another one; kfadapter versions {run.pipeline_id}"),
+            next_step=again("--version", "NAME", text=f"runs another one; kfadapter versions {run.pipeline_id}"),
             exit_code=ExitCode.NOT_FOUND,
         ) from None
 
@@ -191,7 +191,7 @@ def _check_repeatable(run: Run, replaced: Mapping[str, Json]) -> None:
         raise CommandError(
             f"run '{run.display_name}' cannot be run again as it was",
             why="\n".join(lost),
-            next_step=again("-p", "NAME=VALUE", words="sets such a parameter; --params FILE sets several"),
+            next_step=again("-p", "NAME=VALUE", text="sets such a parameter; --params FILE sets several"),
         )
 
 

@@ -370,7 +370,7 @@ def prune(
 
         def delete_finished(one: str) -> None:
             if not client.runs.get(one, view=View.BASIC).state.is_over:
-                raise CommandError("it is in progress", why="IN_PROGRESS", next_step=again(words="leaves it out"))
+                raise CommandError("it is in progress", why="IN_PROGRESS", next_step=again(text="leaves it out"))
             client.runs.delete(one, allow_missing=True)
 
         change_all("delete", old, delete_finished, output, yes=yes, of=of)

@@ -74,7 +74,7 @@ class UploadOptions:
             raise CommandError(
                 "the pipeline has no name",
                 why="standard input has no name, unlike a file",
-                next_step=again("--name", "NAME", words="with a name of your choice"),
+                next_step=again("--name", "NAME", text="with a name of your choice"),
                 exit_code=ExitCode.USAGE,
             )
         return {

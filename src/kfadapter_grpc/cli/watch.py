@@ -218,12 +218,12 @@ def _state_columns(task: RunTask) -> tuple[str, ...]:
 Display = LinePrinter | Screen
 MAX_OUTPUTS = 20
 """The maximum number of outputs that are printed at the end."""
-_LOGS = other("logs", RUN, "--failed", words="shows the logs of its failed tasks")
-_SHOW = other("runs", "show", RUN, words="shows its state; no task started, so there are no logs")
+_LOGS = other("logs", RUN, "--failed", text="shows the logs of its failed tasks")
+_SHOW = other("runs", "show", RUN, text="shows its state; no task started, so there are no logs")
 _AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)
 _NEXT = other("runs", "show", RUN), other("logs", RUN)
 _FILES, _PAGE = other("artifacts", "list", RUN), other("runs", "open", RUN)
-_RETRY = other("retry", RUN, "--watch", words="runs its failed tasks again")
+_RETRY = other("retry", RUN, "--watch", text="runs its failed tasks again")
 
 
 def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: WatchOptions) -> None:
@@ -331,7 +331,7 @@ def _raise_outcome(watched: Sequence[WatchedRun], options: ClientOptions) -> Non
         raise CommandError(
             f"not found: run {deleted.run_id}",
             why="it was deleted while it was watched",
-            next_step=other("runs", words="shows the newest runs"),
+            next_step=other("runs", text="shows the newest runs"),
             exit_code=ExitCode.NOT_FOUND,
         )
     cancelled = next((view.run for view in watched if view.run.state is RunState.CANCELED), None)

@@ -103,7 +103,7 @@ def _health(client: Client) -> Verdict:
         "health",
         "NOT_SERVING",
         why="it is shutting down, or needs Kubeflow Pipelines, which is unreachable (--ready-needs-kfp)",
-        next_step=other("health", _KFP, words="shows whether KFP is reachable"),
+        next_step=other("health", _KFP, text="shows whether KFP is reachable"),
     )
 
 
@@ -142,7 +142,7 @@ def _services(client: Client) -> Verdict:
             next_step=f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}",
         )
     if down:
-        step = other("health", _KFP, words="shows whether KFP is reachable")
+        step = other("health", _KFP, text="shows whether KFP is reachable")
         return failed(
             "services", f"NOT_SERVING: {', '.join(down)}", why="a probe would report the same", next_step=step
         )

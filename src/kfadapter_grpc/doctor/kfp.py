@@ -64,7 +64,7 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         )
     if not write:
         names = ", ".join(probe.name for probe in PROBES if probe.writes)
-        step = again(WRITE_FLAG, words="creates one pipeline and one run, and deletes them")
+        step = again(WRITE_FLAG, text="creates one pipeline and one run, and deletes them")
         yield skipped("KFP facts that need writing", names, step)
 
 
@@ -139,9 +139,7 @@ def _fact(finding: Finding) -> Verdict:
     if finding.outcome is Outcome.HOLDS:
         return ok(name, f"{probe.sentence}: {finding.found}")
     if finding.outcome is Outcome.UNKNOWN:
-        return skipped(
-            name, finding.found, again(WRITE_FLAG, words="creates one") if finding.found == NO_SAMPLE else ""
-        )
+        return skipped(name, finding.found, again(WRITE_FLAG, text="creates one") if finding.found == NO_SAMPLE else "")
     what = f"it does not hold that {probe.sentence}: {finding.found}"
     step = probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)

@@ -273,7 +273,7 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
         raise CommandError(
             f"not found: notice {', '.join(map(str, missing))}",
             why="NOT_FOUND: delivered ones are forgotten after a while",
-            next_step=other("notify", "--list", words="shows the notices there are"),
+            next_step=other("notify", "--list", text="shows the notices there are"),
             exit_code=ExitCode.NOT_FOUND,
         )
     for number in ids:
@@ -282,7 +282,7 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
             raise CommandError(
                 f"notice {number} is not parked: it is {status.value}",
                 why=_WHY_NOT[status],
-                next_step=other("notify", "--list", words="shows which are parked"),
+                next_step=other("notify", "--list", text="shows which are parked"),
             )
 
 
