@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class Role(enum.Enum):
+    """The permissions of a caller."""
+
     READER = "reader"
     """Calls without side effects."""
     WRITER = "writer"
