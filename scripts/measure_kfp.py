@@ -17,7 +17,7 @@ from kfadapter_grpc.doctor import stopped_as_interrupted
 from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.pipelines import PipelineJson
 from kfadapter_grpc.kfp.probes import Outcome, measure, reach
-from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, CannotTellError, DiffersError
+from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, InconclusiveError, DiffersError
 from kfadapter_grpc.kfp.probes.facts import run_filter
 from kfadapter_grpc.kfp.rest import V2, ListQuery, segment
 from kfadapter_grpc.kfp.transport import Request, Transport
@@ -52,7 +52,7 @@ class Cost:
                 start = time.perf_counter()
                 self.ask(bench, sample)
                 took.append(1000 * (time.perf_counter() - start))
-        except (*FAULTS, CannotTellError, DiffersError):
+        except (*FAULTS, InconclusiveError, DiffersError):
             return "-"
         return f"{statistics.median(took):.1f}"
 
@@ -123,7 +123,7 @@ def _sample(bench: Bench, *, create: bool) -> PipelineJson | None:
             bench.make_pipeline()
             bench.make_version("First")
         return bench.sample
-    except (*FAULTS, CannotTellError):
+    except (*FAULTS, InconclusiveError):
         return None
 
 

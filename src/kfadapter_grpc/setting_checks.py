@@ -222,9 +222,9 @@ def _mlmd_ca(mlmd_ca: Path | None, mlmd_tls: bool) -> None:
 
 def _artifact_stores(artifact_stores: Path | None) -> None:
     if artifact_stores is not None:
-        from kfadapter_grpc.kfp.artifact_stores import read_places  # noqa: PLC0415  loads all of kfp/
+        from kfadapter_grpc.kfp.artifact_stores import read_store_entries  # noqa: PLC0415  loads all of kfp/
 
-        _parsed(artifact_stores, read_places)
+        _parsed(artifact_stores, read_store_entries)
 
 
 def _artifact_folder(artifact_folder: Path | None) -> None:

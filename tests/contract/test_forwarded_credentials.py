@@ -17,7 +17,7 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.server.kfp import connect_as_set
+from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
@@ -64,7 +64,7 @@ class _serving:  # noqa: N801 - reads as a function
 
     def __init__(self, settings: Settings) -> None:
         limits = UploadLimits()
-        self._backend = connect_as_set(settings, limits.place)
+        self._backend = connect_kfp(settings, limits.place)
         self._watches = WatchPoller(self._backend.runs)
         served = servicers(self._backend, self._watches, limits, "")
         self._server = AdapterServer(settings, served, lambda: True, self._watches.drain)

@@ -251,7 +251,7 @@ def test_a_certificate_and_a_token(  # noqa: PLR0917 - the columns of a table
 def impersonating(folder: Path, kfp: ScriptedKfp, prefix: str = "") -> Iterator[tuple[str, grpc.Channel]]:
     """An adapter that impersonates its callers; yields its issuer and a channel."""
     from kfadapter_grpc.server import AdapterServer  # noqa: PLC0415
-    from kfadapter_grpc.server.kfp import connect_as_set  # noqa: PLC0415
+    from kfadapter_grpc.server.kfp import connect_kfp  # noqa: PLC0415
     from kfadapter_grpc.upload import UploadLimits  # noqa: PLC0415
     from kfadapter_grpc.watch import WatchPoller  # noqa: PLC0415
 
@@ -264,7 +264,7 @@ def impersonating(folder: Path, kfp: ScriptedKfp, prefix: str = "") -> Iterator[
             kfp_user_header="kubeflow-userid",
             kfp_user_prefix=prefix,
         )
-        backend = stack.enter_context(closing(connect_as_set(loaded, UploadLimits().place)))
+        backend = stack.enter_context(closing(connect_kfp(loaded, UploadLimits().place)))
         watches = stack.enter_context(closing(WatchPoller(backend.runs)))
         served = servicers(backend, watches, UploadLimits(), "")
         server = stack.enter_context(AdapterServer(loaded, served, backend.is_alive, watches.drain))

@@ -23,7 +23,7 @@ from tests.scripted_kfp import answers, head, sends
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, run_pb2
 from kfadapter_grpc.auth.tokens import TokenEntry, digest
 from kfadapter_grpc.contract.call import Authorization, Role
-from kfadapter_grpc.kfp.transport import Answer, Request
+from kfadapter_grpc.kfp.transport import Request, Response
 from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.settings import Settings
 
@@ -327,7 +327,7 @@ CANARIES = (
     # Objects that hold a secret do not show it.
     Canary("authorization of a caller", shown(Authorization)),
     Canary("body for KFP", shown(lambda secret: Request("POST", "/x", body=secret.encode()))),
-    Canary("answer of KFP", shown(lambda secret: Answer(200, secret.encode(), tail=secret.encode(), location=secret))),
+    Canary("answer of KFP", shown(lambda one: Response(200, one.encode(), tail=one.encode(), location=one))),
 )  # fmt: skip
 
 

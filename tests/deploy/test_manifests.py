@@ -10,7 +10,7 @@ from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, installation, names
 
 from kfadapter_grpc.addresses import split_address
-from kfadapter_grpc.kfp.artifact_stores import read_places
+from kfadapter_grpc.kfp.artifact_stores import read_store_entries
 from kfadapter_grpc.methods import CallKind
 from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
@@ -171,7 +171,7 @@ def test_artifact_stores(kustomize: None) -> None:
     del kustomize
     installed = installation(EVERYTHING)
     (text,) = (one["data"]["stores.yaml"] for one in installed.all("ConfigMap") if "stores.yaml" in one["data"])
-    places = read_places(text.encode())
+    places = read_store_entries(text.encode())
     assert {(one.scheme, one.bucket) for one in places} == {("minio", "mlpipeline")}
     for place in places:
         assert place.store.credentials is not None

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.server.kfp import connect_as_set
+from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
@@ -149,7 +149,7 @@ def serving(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
     with ExitStack() as stack:
         loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", "kfp_url": kfp_url, **settings})
         limits = UploadLimits(max_bytes=loaded.max_upload_bytes, directory=loaded.upload_dir)
-        backend = stack.enter_context(closing(connect_as_set(loaded, limits.place)))
+        backend = stack.enter_context(closing(connect_kfp(loaded, limits.place)))
         watches = stack.enter_context(closing(WatchPoller(backend.runs)))
         served = servicers(backend, watches, limits, loaded.namespace)
         yield stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))

@@ -7,7 +7,15 @@ import json
 import pytest
 
 from kfadapter_grpc.contract.errors import ArtifactNotReadableError
-from kfadapter_grpc.kfp.artifact_stores import Credentials, Location, SecretRef, Store, choose, endpoint_of, read_places
+from kfadapter_grpc.kfp.artifact_stores import (
+    Credentials,
+    Location,
+    SecretRef,
+    Store,
+    choose,
+    endpoint_of,
+    read_store_entries,
+)
 
 FILE = """
 defaultPipelineRoot: minio://mlpipeline/v2/artifacts
@@ -40,7 +48,7 @@ secrets: /secrets
 
 def test_the_config_map_of_kfp_is_read_as_it_is() -> None:
     """Root, defaults, overrides and Secrets mean what they mean to KFP; an override inherits the default."""
-    places = {(one.scheme, one.bucket, one.prefix): one for one in read_places(FILE)}
+    places = {(one.scheme, one.bucket, one.prefix): one for one in read_store_entries(FILE)}
     assert set(places) == {
         ("minio", "mlpipeline", "v2/artifacts"),
         ("s3", "models", "team-a"),
@@ -59,7 +67,7 @@ def test_the_config_map_of_kfp_is_read_as_it_is() -> None:
 
 def test_a_root_may_name_its_endpoint_in_its_query() -> None:
     """`s3://bucket/prefix?region=..&endpoint=..` is accepted, as by KFP."""
-    [place] = read_places(b'{"defaultPipelineRoot": "s3://b/q?region=us-west-2&endpoint=https://x.example"}')
+    [place] = read_store_entries(b'{"defaultPipelineRoot": "s3://b/q?region=us-west-2&endpoint=https://x.example"}')
     assert (place.bucket, place.prefix, place.store.url, place.store.region) == (
         "b",
         "q",
@@ -85,7 +93,7 @@ def test_a_root_may_name_its_endpoint_in_its_query() -> None:
 def test_mistakes_are_named(file: bytes, words: str) -> None:
     """An invalid file is rejected with a message that names the mistake."""
     with pytest.raises(ValueError, match=words):
-        read_places(file)
+        read_store_entries(file)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +109,7 @@ def test_mistakes_are_named(file: bytes, words: str) -> None:
 def test_only_what_the_file_names_is_readable(uri: str) -> None:
     """Another bucket, another prefix, a longer name with the same beginning, and another scheme are rejected."""
     with pytest.raises(ArtifactNotReadableError, match=r"may not read .* in the file of the setting artifact_stores"):
-        choose(read_places(FILE), Location.of(uri), "")
+        choose(read_store_entries(FILE), Location.of(uri), "")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +135,7 @@ def test_other_locations_are_refused(uri: str) -> None:
 
 def test_the_longest_prefix_wins_unless_the_record_names_an_endpoint() -> None:
     """The longest prefix wins, unless the record names an endpoint: cached artifacts stay in their original store."""
-    places, location = read_places(FILE), Location.of("s3://models/team-a/secret/x")
+    places, location = read_store_entries(FILE), Location.of("s3://models/team-a/secret/x")
     assert choose(places, location, "").prefix == "team-a/secret"
     session = json.dumps({"Provider": "s3", "Params": {"endpoint": "OTHER.example:443"}})
     assert choose(places, location, session).prefix == "team-a"

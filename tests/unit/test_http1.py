@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_grpc.kfp.connections import BrokenAnswerError
-from kfadapter_grpc.kfp.http1 import MAX_HEAD_BYTES, AnswerReader, request_head, send
+from kfadapter_grpc.kfp.connections import IncompleteResponseError
+from kfadapter_grpc.kfp.http1 import MAX_HEAD_BYTES, ResponseReader, request_head, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +38,9 @@ def answering(*pieces: bytes, close: bool = True) -> Iterator[socket.socket]:
         speaker.join(30)
 
 
-def read(*pieces: bytes, close: bool = True) -> tuple[AnswerReader, bytes]:
+def read(*pieces: bytes, close: bool = True) -> tuple[ResponseReader, bytes]:
     """Reads what the other side sends."""
-    reader = AnswerReader()
+    reader = ResponseReader()
     with answering(*pieces, close=close) as sock:
         return reader, b"".join(reader.pieces(sock))
 
@@ -114,7 +114,7 @@ def test_trailers_are_no_headers() -> None:
 )  # fmt: skip
 def test_invalid_responses(answer: bytes) -> None:
     """A truncated response, or one that is not HTTP, is an error."""
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(IncompleteResponseError):
         read(answer)
 
 
@@ -125,7 +125,7 @@ def test_a_response_before_the_end_of_the_request() -> None:
         with theirs:
             theirs.sendall(OK)
         send(ours, b"POST / HTTP/1.1\r\n\r\n", [b"x" * 1_000_000] * 3)
-        reader = AnswerReader()
+        reader = ResponseReader()
         assert list(reader.pieces(ours)) == [b"hello"]
     assert reader.status == 200
 

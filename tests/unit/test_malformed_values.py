@@ -25,7 +25,7 @@ from kfadapter_grpc.kfp.experiments import ExperimentListJson
 from kfadapter_grpc.kfp.pipelines import PipelineListJson
 from kfadapter_grpc.kfp.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp.run_json import RunJson, RunListJson
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
 from kfadapter_grpc.services.answers import message as message_of
 from kfadapter_grpc.well_known import fill_object
@@ -168,7 +168,7 @@ def test_a_malformed_response_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPat
     body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
     assert decode(body, RunListJson).runs[0].run_id == "r"
     monkeypatch.setattr(decoding, "MAX_BYTES", len(body) - 1)
-    with pytest.raises(AnswerTooLargeError):
+    with pytest.raises(ResponseTooLargeError):
         decode(body, RunListJson)
 
 

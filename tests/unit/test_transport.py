@@ -16,11 +16,11 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp import connections as kfp_connections
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles
-from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
+from kfadapter_grpc.kfp.exchange import Exchange, TimerThread
 from kfadapter_grpc.kfp.transport import (
-    AnswerTooLargeError,
     NotSentError,
     Request,
+    ResponseTooLargeError,
     Transport,
     TransportSettings,
 )
@@ -202,14 +202,14 @@ def test_a_lie_about_the_length_is_a_broken_response(kfp: ScriptedKfp, transport
 def test_a_response_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
     """An endless response is aborted at the limit."""
     kfp.on("GET", "/x", stalls(head(200, {}) + b"x" * 5000))
-    with pytest.raises(AnswerTooLargeError):
+    with pytest.raises(ResponseTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
 def test_a_response_announced_as_too_large_is_not_read(kfp: ScriptedKfp, transport: Transport) -> None:
     """If the announced length exceeds the limit, the bytes are not read."""
     kfp.on("GET", "/x", stalls(head(200, {"Content-Length": "5000"}) + b"x"))
-    with pytest.raises(AnswerTooLargeError):
+    with pytest.raises(ResponseTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 
 
@@ -237,15 +237,15 @@ def connections(kfp: ScriptedKfp) -> Iterator[Connections]:
 
 
 @pytest.fixture
-def clock() -> Iterator[AlarmClock]:
+def clock() -> Iterator[TimerThread]:
     """The clock that ends exchanges at their deadlines."""
-    made = AlarmClock()
+    made = TimerThread()
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
-def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock: AlarmClock, seconds: float) -> None:
+def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock: TimerThread, seconds: float) -> None:
     """A deadline just before the connection is opened leaves no socket to the garbage collector."""
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
@@ -255,7 +255,7 @@ def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock:
     assert not [str(each.message) for each in left if "laddr=('0.0.0.0', 0)" in str(each.message)]
 
 
-def test_a_kept_connection_that_is_no_longer_needed_is_closed(connections: Connections, clock: AlarmClock) -> None:
+def test_a_kept_connection_that_is_no_longer_needed_is_closed(connections: Connections, clock: TimerThread) -> None:
     """A kept connection is closed if the call ends just when it takes it."""
     with Exchange(Call("r", 30), clock) as exchange:
         kept = connections.open(exchange, 10, fresh=True)

@@ -10,7 +10,7 @@ import yaml
 from kfadapter_grpc.check.pipeline import Pipeline, read_documents
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.archives import opened_member
+from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import detect_kind
 from kfadapter_grpc.upload.limits import UploadLimits, refusal, too_large
 
@@ -28,7 +28,7 @@ def read_pipeline(stream: BinaryIO) -> Pipeline:
     stream.seek(0)
     limits = UploadLimits()
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
-        _, member = opened_member(kind, stream, limits, Call("check", _SECONDS))
+        _, member = open_member(kind, stream, limits, Call("check", _SECONDS))
         content = member.read_all(limits.max_bytes)
     else:
         content = stream.read(limits.max_bytes + 1)

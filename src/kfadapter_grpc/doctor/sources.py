@@ -11,7 +11,7 @@ from kfadapter_grpc.auth.reloaded_files import read_small
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
-from kfadapter_grpc.kfp.artifact_stores import read_places
+from kfadapter_grpc.kfp.artifact_stores import read_store_entries
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import LogSources, NoLogError, NotServedError
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreError
@@ -137,13 +137,13 @@ def stores(settings: Settings) -> Iterator[Verdict]:
     if settings.artifact_stores is None:
         yield ok(STORES, f"artifact_stores is unset: {_NO_BYTES}")
         return
-    from kfadapter_grpc.kfp.object_stores import ObjectPlace, ObjectStores  # noqa: PLC0415  loads obstore
+    from kfadapter_grpc.kfp.object_stores import ObjectSource, ObjectStores  # noqa: PLC0415  loads obstore
 
     with closing(ObjectStores(settings.artifact_stores)) as clients:
-        for place in read_places(read_small(settings.artifact_stores)):
+        for place in read_store_entries(read_small(settings.artifact_stores)):
             where = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
             key = f"{place.prefix}/{_MISSING}".lstrip("/")
-            missing = ObjectPlace(clients, place, key, Call(_MISSING, _SECONDS))
+            missing = ObjectSource(clients, place, key, Call(_MISSING, _SECONDS))
             try:
                 missing.file("")
                 missing.files()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ArtifactContent, ArtifactEntry
-from kfadapter_grpc.kfp.artifact_files import FolderPlace
+from kfadapter_grpc.kfp.artifact_files import FolderSource
 from kfadapter_grpc.kfp.artifact_stores import Location, endpoint_of, split_uri
 from kfadapter_grpc.kfp.run_outputs import CLASSIFICATION_METRICS, METRICS, SLICED_METRICS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.kfp.artifact_files import ArtifactFile, ArtifactPlace
+    from kfadapter_grpc.kfp.artifact_files import ArtifactFile, ArtifactSource
     from kfadapter_grpc.kfp.object_stores import ObjectStores
 
 CHUNK_BYTES = 1024 * 1024
@@ -87,12 +87,12 @@ class ArtifactBytes:
         finally:
             self._free.release()
 
-    def _place(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactPlace:
+    def _place(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactSource:
         if not artifact.uri:
             raise errors.ArtifactNotReadableError(_IS_METRICS if artifact.type in _METRICS else "it has no location")
         scheme, rest = split_uri(artifact.uri)
         if scheme == "file" and self._folder is not None:
-            return FolderPlace(self._folder, rest)
+            return FolderSource(self._folder, rest)
         if scheme == "file":
             raise errors.ArtifactNotReadableError(
                 "it is a file of another machine; the adapter reads files of an embedded Kubeflow Pipelines only"
@@ -124,7 +124,7 @@ def _within(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, N
 
 
 def _opened(
-    place: ArtifactPlace, artifact: RunArtifact, request: ReadArtifactRequest, session: str
+    place: ArtifactSource, artifact: RunArtifact, request: ReadArtifactRequest, session: str
 ) -> tuple[ArtifactContent, Iterator[bytes]]:
     path = _checked(request.path)
     if file := place.file(path):
@@ -156,7 +156,7 @@ def _checked(path: str) -> str:
     return path
 
 
-def _nothing(artifact: RunArtifact, place: ArtifactPlace, session: str) -> errors.AdapterError:
+def _nothing(artifact: RunArtifact, place: ArtifactSource, session: str) -> errors.AdapterError:
     if artifact.type in _METRICS:
         return errors.ArtifactNotReadableError(_IS_METRICS)
     where = f"nothing is stored {place}, which is where artifact '{artifact.name}' is recorded"
@@ -167,7 +167,7 @@ def _nothing(artifact: RunArtifact, place: ArtifactPlace, session: str) -> error
     return errors.ArtifactNotFoundError(text)
 
 
-def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
+def _content(place: ArtifactSource, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
     """Describes a file; its media type is by the artifact's type, else as stored, else by its name."""
     name = file.path.rpartition("/")[2] or place.name
     stored = file.media_type.partition(";")[0].strip()
@@ -186,7 +186,7 @@ def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
         yield ArtifactEntry(file.path, file.size)
 
 
-def _archive(place: ArtifactPlace, files: Sequence[ArtifactFile]) -> Iterator[bytes]:
+def _archive(place: ArtifactSource, files: Sequence[ArtifactFile]) -> Iterator[bytes]:
     """Yields a tar archive, with names in any script and of any length (PAX)."""
     written = 0
     for file in files:

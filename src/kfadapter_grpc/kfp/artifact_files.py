@@ -22,7 +22,7 @@ PIECE_BYTES = 512 * 1024
 MAX_FILES = 100_000
 """How many files a folder may have to be read as a whole: all their names are in memory at once."""
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-_GONE = (errno.ENOENT, errno.ENOTDIR)
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ArtifactFile:
     stored_at: datetime | None = None
 
 
-class ArtifactPlace(Protocol):
+class ArtifactSource(Protocol):
     """The location of an artifact; in a message it follows "nothing is stored"."""
 
     @property
@@ -60,7 +60,7 @@ class ArtifactPlace(Protocol):
         ...
 
 
-def ensure_few(count: int) -> None:
+def check_file_count(count: int) -> None:
     if count > MAX_FILES:
         raise ArtifactNotReadableError(
             f"it is a folder of more than {MAX_FILES:,} files; read them one by one, by path"
@@ -70,7 +70,7 @@ def ensure_few(count: int) -> None:
 # --- files on this machine: those of an embedded KFP, inside its folder ---------------------------------------------
 
 
-class FolderPlace:
+class FolderSource:
     """A file or a folder inside `root`. Links are followed as long as they lead to something inside `root`."""
 
     def __init__(self, root: Path, rest: str) -> None:
@@ -108,7 +108,7 @@ class FolderPlace:
                     seen = self._seen(path, name, folder_fd)
                     if seen is not None and stat.S_ISREG(seen.st_mode):
                         found.append(_file(path, seen))
-                        ensure_few(len(found))
+                        check_file_count(len(found))
         return sorted(found, key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
@@ -165,7 +165,7 @@ class FolderPlace:
         except PermissionError:
             raise ArtifactNotReadableError("the adapter may not read its file") from None
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in _NOT_FOUND:
                 raise ArtifactChangedError("it was deleted while it was read") from None
             if error.errno == errno.ELOOP:
                 raise _outside() from None
@@ -179,7 +179,7 @@ def _kind(name: str, folder: int) -> int | None:
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in _NOT_FOUND:
             return None
         raise
 

@@ -97,7 +97,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreEntry:
     """A bucket and prefix that may be read, and how.
 
     Attributes:
@@ -143,10 +143,10 @@ def split_uri(uri: str) -> tuple[str, str]:
     return (found[1].lower(), found[2]) if found else ("", "")
 
 
-Places: TypeAlias = "tuple[Place, ...]"
+StoreEntries: TypeAlias = "tuple[StoreEntry, ...]"
 
 
-def read_places(data: bytes) -> Places:
+def read_store_entries(data: bytes) -> StoreEntries:
     """Reads the file; JSON is YAML, too. Raises ValueError with the reason if it is invalid."""
     try:
         found = msgspec.convert(_lower(yaml.safe_load(data)), _File)
@@ -160,14 +160,14 @@ def read_places(data: bytes) -> Places:
     if unknown := [name for name in providers if name not in SCHEMES]:
         raise ValueError(f"providers: {unknown[0]!r} is none of {', '.join(SCHEMES)}")
     places = [
-        Place(scheme, one.bucket_name, one.key_prefix.strip("/"), one.over(provider.default), found.secrets)
+        StoreEntry(scheme, one.bucket_name, one.key_prefix.strip("/"), one.over(provider.default), found.secrets)
         for scheme, provider in providers.items()
         for one in provider.overrides
     ]
     if nameless := [one for one in places if not one.bucket]:
         raise ValueError(f"providers.{nameless[0].scheme}.overrides: bucketName is missing")
     roots = [found.default_pipeline_root] if found.default_pipeline_root else []
-    places += [_place_of(root, providers, found.secrets) for root in (*roots, *found.readable)]
+    places += [_root_entry(root, providers, found.secrets) for root in (*roots, *found.readable)]
     if any(one.scheme == "minio" and not one.store.endpoint for one in places):
         raise ValueError("providers.minio: endpoint is missing")
     return tuple(places)
@@ -180,7 +180,7 @@ def _lower(document: Any) -> Any:  # noqa: ANN401  a document of YAML
     return [_lower(one) for one in document] if isinstance(document, list) else document
 
 
-def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
+def _root_entry(uri: str, providers: dict[str, _Provider], secrets: str) -> StoreEntry:
     """A root, whose query may contain region and endpoint as in KFP."""
     scheme, rest = split_uri(uri)
     path, _, query = rest.partition("?")
@@ -190,10 +190,10 @@ def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
     default = providers.get(scheme, _Provider()).default
     own = dict(parse_qsl(query))
     store = _Override(endpoint=own.get("endpoint", ""), region=own.get("region", "")).over(default)
-    return Place(scheme, bucket, prefix.strip("/"), store, secrets)
+    return StoreEntry(scheme, bucket, prefix.strip("/"), store, secrets)
 
 
-def choose(places: Places, location: Location, session: str) -> Place:
+def choose(places: StoreEntries, location: Location, session: str) -> StoreEntry:
     """Finds the entry for a location: one with the record's endpoint first, then the one with the longest prefix.
 
     The record is ML Metadata's `store_session_info` as JSON, empty if there is none.

@@ -36,19 +36,19 @@ class TlsError(NotConnectedError):
     """One of the two sides rejects the other's certificate or TLS settings."""
 
 
-class BrokenAnswerError(ConnectionError):
+class IncompleteResponseError(ConnectionError):
     """The connection was closed before the response was complete."""
 
 
-class NoAnswerError(BrokenAnswerError):
+class NoResponseError(IncompleteResponseError):
     """The connection was closed before a response began."""
 
 
-class NotHttpError(BrokenAnswerError):
+class NotHttpError(IncompleteResponseError):
     """The response is not HTTP/1.1."""
 
 
-class TlsSpokenError(NotHttpError):
+class TlsExpectedError(NotHttpError):
     """The response is a TLS alert to a plain-text request."""
 
 
@@ -189,30 +189,30 @@ def file_stamp(path: Path) -> tuple[int, ...]:
     return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size
 
 
-def speaks_no_tls(error: BaseException | None) -> bool:
+def is_plain_text_response(error: BaseException | None) -> bool:
     return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
 
 
-def words_for(error: Exception, scheme: str) -> str:
+def error_message(error: Exception, scheme: str) -> str:
     """What failed, and what to check; `scheme` is that of KFP's address."""
     if isinstance(error, TlsError | ssl.SSLError):  # with TLS 1.3 a server that rejects our certificate reports it late
-        return _without_tls(error.__cause__ if isinstance(error, TlsError) else error)
+        return _tls_error_message(error.__cause__ if isinstance(error, TlsError) else error)
     if isinstance(error, NotConnectedError):
         return "Kubeflow Pipelines cannot be reached: it does not accept connections; try again later"
-    if isinstance(error, TlsSpokenError):
+    if isinstance(error, TlsExpectedError):
         return EXPECTS_HTTPS
     if isinstance(error, NotHttpError):
         return "the server at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
-    if isinstance(error, NoAnswerError):
+    if isinstance(error, NoResponseError):
         text = "the connection to Kubeflow Pipelines was closed before the response; try again later"
         wrong = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
         return text + (wrong if scheme == "http" else "")
     return "the connection to Kubeflow Pipelines broke before the response was complete"
 
 
-def _without_tls(cause: BaseException | None) -> str:
+def _tls_error_message(cause: BaseException | None) -> str:
     """The TLS library's own message; it contains no secrets."""
-    if speaks_no_tls(cause):
+    if is_plain_text_response(cause):
         return (
             "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) does not speak TLS: use http:, "
             "not https:"

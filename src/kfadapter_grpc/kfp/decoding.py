@@ -18,7 +18,7 @@ from msgspec import inspect
 
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.values import NumberText, json_text, sound
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.transport import Answer
+    from kfadapter_grpc.kfp.transport import Response
 
 T = TypeVar("T")
 
@@ -72,23 +72,23 @@ def decode_text(text: bytes | str, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         if len(text) > MAX_BYTES:
             too_large = f"Kubeflow Pipelines returned a malformed response of more than {MAX_BYTES} bytes"
-            raise AnswerTooLargeError(too_large, metadata={"limit_bytes": str(MAX_BYTES)}) from None
+            raise ResponseTooLargeError(too_large, metadata={"limit_bytes": str(MAX_BYTES)}) from None
     try:
         return _decode_tolerantly(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"), kind)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
+def decode_around_spec(response: Response, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
     """Decodes a response without its middle: what precedes the first version's spec, and its tags.
 
     A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON string its
     opening quote would be preceded by a backslash, not a comma. `closing` closes what is open where the spec begins.
     """
-    spec = _SPEC_FOLLOWS.search(answer.body)
-    found = _TAGS.search(answer.tail)
+    spec = _SPEC_FOLLOWS.search(response.body)
+    found = _TAGS.search(response.tail)
     tags_json = found.group(1) if found else b"{}"
-    head = answer.body[: spec.start()] + closing if spec else answer.body
+    head = response.body[: spec.start()] + closing if spec else response.body
     return decode(head, kind), decode(tags_json, dict[str, str])
 
 

@@ -71,17 +71,17 @@ def download(
     """Gets the file of a version, spooled and valid within the block; nothing of it remains afterwards."""
     with closing(Spool(place)) as spool:
         pipeline_id = _fetch(pipelines, spool, ref, version, call)
-        with _mapped(spool) as answer, ExitStack() as views:
+        with _mapped(spool) as response, ExitStack() as views:
             with _LOCATING:
-                found = _decoded(answer, _VersionJson)
+                found = _decoded(response, _VersionJson)
                 if found.pipeline_id != pipeline_id:
                     # KFP finds a version by its id alone, whichever pipeline the path names.
                     raise no_such_version(version_context(pipeline_id, version))
-                parts = [views.enter_context(memoryview(part)) for part in _parts(answer, found)]
+                parts = [views.enter_context(memoryview(part)) for part in _parts(response, found)]
                 del found
-                _unload(answer)
-            size, sha256 = _measured(YamlSafe(_Joined(parts, answer)), call)
-            yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
+                _unload(response)
+            size, sha256 = _measured(YamlSafe(_Joined(parts, response)), call)
+            yield PipelineDownload(YamlSafe(_Joined(parts, response)), size, sha256)
 
 
 def _fetch(pipelines: Pipelines, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
@@ -119,12 +119,12 @@ def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
             mapped.close()
 
 
-def _parts(answer: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.Raw | bytes]:
+def _parts(response: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.Raw | bytes]:
     """The parts of the file: the pipeline spec, or the Workflow, and the platform spec if it is not empty."""
     spec = version.pipeline_spec
     if _first(spec) != b"{":
         raise _without_spec()
-    if answer.find(_KEY, answer.find(_KEY) + 1) < 0:  # the key of the version itself is the only one
+    if response.find(_KEY, response.find(_KEY) + 1) < 0:  # the key of the version itself is the only one
         return [spec]
     wrapper = _decoded(spec, _Wrapper)
     if not _first(wrapper.pipeline_spec) or _first(wrapper.root):
@@ -155,9 +155,9 @@ def _decoded(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
 class _Joined:
     """Parts of a response as one stream."""
 
-    def __init__(self, parts: list[memoryview], answer: bytes | mmap.mmap) -> None:
+    def __init__(self, parts: list[memoryview], response: bytes | mmap.mmap) -> None:
         self._pieces = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
-        self._answer = answer
+        self._answer = response
         self._loaded = 0
 
     def read(self, _: int) -> bytes:
@@ -171,10 +171,10 @@ class _Joined:
         return data
 
 
-def _unload(answer: bytes | mmap.mmap) -> None:
+def _unload(response: bytes | mmap.mmap) -> None:
     """Releases the memory of a mapped file, which stays in the page cache as long as there is room."""
-    if isinstance(answer, mmap.mmap) and hasattr(answer, "madvise"):
-        answer.madvise(mmap.MADV_DONTNEED)
+    if isinstance(response, mmap.mmap) and hasattr(response, "madvise"):
+        response.madvise(mmap.MADV_DONTNEED)
 
 
 def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:

@@ -57,7 +57,7 @@ class Exchange:
     def __init__(
         self,
         call: Call,
-        alarms: AlarmClock,
+        alarms: TimerThread,
         operation: str = "",
         observer: KfpObserver | None = None,
         span: SentSpan | None = None,
@@ -128,7 +128,7 @@ class Exchange:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-class Alarm:
+class Timer:
     """Something that happens at a set time, unless it is cancelled."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
@@ -143,19 +143,19 @@ class Alarm:
 _PURGE_AT = 1024
 
 
-class AlarmClock:
+class TimerThread:
     """Rings alarms on one thread, which starts with the first alarm."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._purge_at = _PURGE_AT
 
-    def set(self, seconds: float, ring: Callable[[], None]) -> Alarm:
-        alarm = Alarm(ring)
+    def set(self, seconds: float, ring: Callable[[], None]) -> Timer:
+        alarm = Timer(ring)
         when = time.monotonic() + seconds
         with self._condition:
             heapq.heappush(self._heap, (when, next(self._numbers), alarm))
@@ -182,7 +182,7 @@ class AlarmClock:
             if ring is not None:
                 ring()
 
-    def _next(self) -> Alarm | None:
+    def _next(self) -> Timer | None:
         """Waits for the next due alarm; None at the end."""
         with self._condition:
             while not self._closed:

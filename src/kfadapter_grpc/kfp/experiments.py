@@ -20,7 +20,18 @@ from kfadapter_grpc.contract.listing import Page, StorageState
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, contains, equals, gather, post, segment, set_only, sort_by
+from kfadapter_grpc.kfp.rest import (
+    V2,
+    KfpPage,
+    ListQuery,
+    collect_page,
+    contains,
+    equals,
+    non_empty,
+    post,
+    segment,
+    sort_by,
+)
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
 
@@ -77,37 +88,37 @@ class Experiments:
     def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
         """Creates an experiment; with `allow_existing`, searches for it first."""
         ref = ExperimentRef(name=request.name, namespace=request.namespace)
-        if request.allow_existing and (found := self.find(ref, call)):
-            return found
+        if request.allow_existing and (experiment := self.find(ref, call)):
+            return experiment
         try:
             return self._create(request, ref, call)
         except errors.ExperimentExistsError:
             # Another call was faster, or the name is taken by one that differs in letter case, which is not the same.
-            found = self.find(ref, call) if request.allow_existing else None
-            if found is None:
+            experiment = self.find(ref, call) if request.allow_existing else None
+            if experiment is None:
                 raise
-            return found
+            return experiment
 
     def _create(self, request: CreateExperimentRequest, ref: ExperimentRef, call: Call) -> Experiment:
-        body = set_only(
+        body = non_empty(
             {"display_name": request.name, "description": request.description, "namespace": request.namespace}
         )
-        sent, context, begun = post(_EXPERIMENTS, body), _context(ref), datetime.now(timezone.utc)
+        http_request, context, started_at = post(_EXPERIMENTS, body), _context(ref), datetime.now(timezone.utc)
 
-        def look(spare: Call) -> Experiment | None:
+        def find_ours(spare: Call) -> Experiment | None:
             """Finds the experiment if it is ours: new, with the same description.
 
             A concurrent call that created it had the same result.
             """
-            found = self.find(ref, spare)
-            if found is None or request.allow_existing:
-                return found
-            is_new = found.created_at is not None and found.created_at >= begun - _CLOCK_SKEW
-            return found if is_new and found.description == request.description else None
+            experiment = self.find(ref, spare)
+            if experiment is None or request.allow_existing:
+                return experiment
+            is_new = experiment.created_at is not None and experiment.created_at >= started_at - _CLOCK_SKEW
+            return experiment if is_new and experiment.description == request.description else None
 
         return ensure_created(
-            lambda: self._rest.ask(Operation.CREATE_EXPERIMENT, sent, ExperimentJson, call, context).record(),
-            look,
+            lambda: self._rest.ask(Operation.CREATE_EXPERIMENT, http_request, ExperimentJson, call, context).record(),
+            find_ours,
             call,
         )
 
@@ -116,12 +127,12 @@ class Experiments:
         if ref.experiment_id:
             request = Request("GET", _path(ref.experiment_id))
             return self._rest.ask(Operation.GET_EXPERIMENT, request, ExperimentJson, call, _context(ref)).record()
-        found = self.find(ref, call)
-        if found is None:
+        experiment = self.find(ref, call)
+        if experiment is None:
             context = _context(ref)
             text = NO_SUCH_EXPERIMENT.format(subject=context.subject)
             raise errors.ExperimentNotFoundError(text, metadata=context.values, resource_name=context.resource)
-        return found
+        return experiment
 
     def find(self, ref: ExperimentRef, call: Call) -> Experiment | None:
         """Finds an experiment by name; None if there is none. Raises AmbiguousNameError if several have that name."""
@@ -140,20 +151,20 @@ class Experiments:
         default = self.find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)
         return default.experiment_id if default else ""
 
-    def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
+    def list(self, filter_: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
-        predicates = [stored(archived=where.archived)]
-        if where.name_contains:
-            predicates.append(contains("name", where.name_contains))
+        predicates = [stored(archived=filter_.archived)]
+        if filter_.name_contains:
+            predicates.append(contains("name", filter_.name_contains))
 
         def fetch(size: int, token: str) -> KfpPage[Experiment]:
             query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), tuple(predicates))
-            found = self._list(query, where.namespace, call)
-            matching = [item.record() for item in found.experiments if where.name_contains in item.display_name]
-            return KfpPage(matching, found.next_page_token, found.total_size)
+            listed = self._list(query, filter_.namespace, call)
+            matching = [item.record() for item in listed.experiments if filter_.name_contains in item.display_name]
+            return KfpPage(matching, listed.next_page_token, listed.total_size)
 
-        result = gather(fetch, _weight, page.size, page.token)
-        return replace(result, total_size=None) if where.name_contains else result
+        result = collect_page(fetch, _weight, page.size, page.token)
+        return replace(result, total_size=None) if filter_.name_contains else result
 
     def _list(self, query: ListQuery, namespace: str, call: Call, context: Context | None = None) -> ExperimentListJson:
         request = Request("GET", _EXPERIMENTS, query.pairs(namespace=namespace))
@@ -172,7 +183,7 @@ class Experiments:
         return ensure_changed(
             lambda: self._rest.act(operation, _path(experiment_id), call, _context(ref)),
             lambda: self.get(ref, call),
-            lambda found: found.storage_state is expected,
+            lambda experiment: experiment.storage_state is expected,
         )
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
@@ -201,12 +212,14 @@ def _path(experiment_id: str) -> str:
 
 def _context(ref: ExperimentRef) -> Context:
     values = {"experiment_id": ref.experiment_id, "name": ref.name, "namespace": ref.namespace}
-    return Context(subject=str(ref), resource=ref.experiment_id or ref.name, values=set_only(values))
+    return Context(subject=str(ref), resource=ref.experiment_id or ref.name, values=non_empty(values))
 
 
-def _ambiguous(ref: ExperimentRef, found: list[Experiment]) -> errors.AmbiguousNameError:
-    ids = ", ".join(item.experiment_id for item in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
-    text = f"there are {len(found)} experiments named {ref} ({ids}); say which by its id"
+def _ambiguous(ref: ExperimentRef, experiments: list[Experiment]) -> errors.AmbiguousNameError:
+    ids = ", ".join(item.experiment_id for item in experiments[:_MAX_NAMED]) + (
+        ", …" if len(experiments) > _MAX_NAMED else ""
+    )
+    text = f"there are {len(experiments)} experiments named {ref} ({ids}); say which by its id"
     metadata = {**_context(ref).values, "experiment_ids": ids}
     return errors.AmbiguousNameError(text, metadata=metadata, resource_name=ref.name)
 

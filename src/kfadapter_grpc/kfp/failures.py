@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from kfadapter_grpc.kfp.transport import Answer, Request
+    from kfadapter_grpc.kfp.transport import Request, Response
 
 
 class Operation(enum.Enum):
@@ -101,7 +101,7 @@ class Failure:
     full_text: str = field(repr=False, default="")
     code: int | None = None
     retry_after: float | None = None
-    page: Answer | None = field(repr=False, default=None)
+    page: Response | None = field(repr=False, default=None)
 
 
 def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure:
@@ -139,6 +139,6 @@ class KfpFailureError(Exception):
         self.request = request
 
 
-def is_page(answer: Answer) -> bool:
+def is_page(response: Response) -> bool:
     """Whether a response is an HTML page, whatever its content type."""
-    return "html" in answer.content_type.lower() or answer.body[:64].lstrip().startswith(b"<")
+    return "html" in response.content_type.lower() or response.body[:64].lstrip().startswith(b"<")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from kfadapter_grpc.kfp.connections import BrokenAnswerError, NoAnswerError, NotHttpError, TlsSpokenError
+from kfadapter_grpc.kfp.connections import IncompleteResponseError, NoResponseError, NotHttpError, TlsExpectedError
 
 if TYPE_CHECKING:
     import socket
@@ -50,7 +50,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-class AnswerReader:
+class ResponseReader:
     """Reads one response.
 
     Attributes:
@@ -99,7 +99,7 @@ class AnswerReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.reusable = False
             if is_alert:
-                raise TlsSpokenError from error
+                raise TlsExpectedError from error
             if not self._complete:
                 message = "the response is not HTTP/1.1"
                 raise NotHttpError(message) from error
@@ -114,13 +114,13 @@ class AnswerReader:
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
             message = "the connection was closed before the response was complete"
-            raise BrokenAnswerError(message)
+            raise IncompleteResponseError(message)
         self._complete = True
 
     def _raise_if_silent(self, cause: ConnectionResetError | None = None) -> None:
         if not self._began:
             message = "the connection was closed before the response"
-            raise NoAnswerError(message) from cause
+            raise NoResponseError(message) from cause
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Handles a header, from the parser; one after the head is a trailer, or belongs to another response."""

@@ -57,7 +57,7 @@ class NotServedError(NoLogError):
     """KFP, or a proxy in front of it, does not serve logs at this address."""
 
 
-class Sent:
+class SentLog:
     """How much of a log was sent, so that any source with the same log can continue it."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class LogSources:
         self._pod_logs = pod_logs
 
     def read(
-        self, run_id: str, pod: Pod, sent: Sent, call: Call, *, live: bool = False, tail: int | None = None
+        self, run_id: str, pod: Pod, sent: SentLog, call: Call, *, live: bool = False, tail: int | None = None
     ) -> Generator[bytes, None, Mapping[str, NoLogError]]:
         """Yields what has not been sent yet, from the first source that has the log.
 
@@ -197,12 +197,12 @@ def _message(data: bytes, run_id: str) -> str:
 # --- the archive: base64 in JSON, in that perhaps gzip, in that perhaps tar ---------------------------------------
 
 
-def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
+def log_in(response: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the log in a response of KFP's `main-logs:read`, in chunks, in bounded memory.
 
     Raises NoLogError if it is none, or incomplete: KFP sends status 200 before it reads the file.
     """
-    first, file = _peek(_decoded(answer), len(_GZIP))
+    first, file = _peek(_decoded(response), len(_GZIP))
     if not first.startswith(_GZIP):
         yield from file
         return
@@ -214,9 +214,9 @@ def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
     yield from _cut_out(unpacked, tarfile.BLOCKSIZE, info.size) if info and info.isreg() else unpacked
 
 
-def _decoded(answer: Iterable[bytes]) -> Iterator[bytes]:
+def _decoded(response: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the bytes of the field `data` of a JSON object without other fields."""
-    pieces, head = iter(answer), b""
+    pieces, head = iter(response), b""
     while (found := _HEAD.match(head)) is None:
         piece = next(pieces, b"")
         head += piece

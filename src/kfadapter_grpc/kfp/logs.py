@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.runs import LogNote, RunState
 from kfadapter_grpc.kfp.artifact_bytes import UNREAD, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
+from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
 from kfadapter_grpc.kfp.pod_logs import CONTAINER
 from kfadapter_grpc.kfp.rest import explained
 
@@ -103,7 +103,7 @@ class RunLogs:
         if request.follow:
             pieces = self._followed(found, index, call, goes_on=not attempt)
         else:
-            pieces = self._rest(found, index, Sent(), call)
+            pieces = self._rest(found, index, SentLog(), call)
         with closing(pieces):
             yield pieces
 
@@ -119,7 +119,7 @@ class RunLogs:
     def _tail(self, run_id: str, pod: Pod, call: Call) -> str:
         kept = b""
         with suppress(errors.AdapterError, NoLogError, KfpFailureError):
-            with closing(self._sources.read(run_id, pod, Sent(), call, tail=TAIL_LINES)) as pieces:
+            with closing(self._sources.read(run_id, pod, SentLog(), call, tail=TAIL_LINES)) as pieces:
                 for piece in pieces:
                     kept = (kept + piece)[-_TAIL_BYTES:]
             lines = kept.decode("utf-8", "replace").rstrip().split("\n")
@@ -129,7 +129,7 @@ class RunLogs:
     def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _Found:
         """Reads the run, which checks the permission to do so, and finds the task."""
         run, nodes = self._reader.read(run_id, call, for_logs=True)
-        is_over = run.known_state.is_over
+        is_over = run.effective_state.is_over
         if nodes.refused is not None:
             raise nodes.refused
         if nodes.unreadable:
@@ -148,7 +148,7 @@ class RunLogs:
                 text = f"whether the task continues cannot be read: {error.message}"
                 raise errors.KfpUnavailableError(text) from error
 
-    def _rest(self, found: _Found, index: int, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
+    def _rest(self, found: _Found, index: int, sent: SentLog, call: Call) -> Generator[LogPiece, None, None]:
         """Yields what has not been sent yet; a note at the end if the log is incomplete."""
         pod = found.attempts[index]
         with explained(Context.by_id("run_id", found.run_id)):
@@ -214,7 +214,7 @@ class RunLogs:
             following = self._next_attempt(following, index, call) if goes_on else None
 
     def _followed_attempt(self, found: _Found, index: int, call: Call) -> Generator[LogPiece, None, None]:
-        sent, pauses = Sent(), _Pauses(call)
+        sent, pauses = SentLog(), _Backoff(call)
         while not found.attempts[index].is_over:
             before, began = sent.count, time.monotonic()
             with pauses.bridging(), explained(Context.by_id("run_id", found.run_id)), suppress(NoLogError):
@@ -227,7 +227,7 @@ class RunLogs:
         yield from self._rest(found, index, sent, call)
 
     def _next_attempt(self, found: _Found, index: int, call: Call) -> _Found | None:
-        pauses = _Pauses(call)
+        pauses = _Backoff(call)
         while True:
             with pauses.bridging():
                 found = self._again(found, call)
@@ -238,7 +238,7 @@ class RunLogs:
             pauses.wait(moved=False)
 
 
-class _Pauses:
+class _Backoff:
     """The pauses of a follow, and how many outages it bridges."""
 
     def __init__(self, call: Call) -> None:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from kfadapter_grpc.kfp.rest import V2, set_only
+from kfadapter_grpc.kfp.rest import V2, non_empty
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import HEAD_BYTES
 from kfadapter_grpc.spool import disk_faults
@@ -31,7 +31,7 @@ def multipart(operation: str, query: Mapping[str, str], tags: Mapping[str, str],
     return Request(
         "POST",
         f"{V2}/pipelines/{operation}",
-        list(set_only({**query, "tags": json.dumps(dict(tags), ensure_ascii=False) if tags else ""}).items()),
+        list(non_empty({**query, "tags": json.dumps(dict(tags), ensure_ascii=False) if tags else ""}).items()),
         body=_Stream(head, file.stream, end),
         content_type=f"multipart/form-data; boundary={boundary}",
         content_length=len(head) + file.size + len(end),

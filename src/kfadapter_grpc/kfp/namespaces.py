@@ -22,7 +22,7 @@ import msgspec
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError
 from kfadapter_grpc.kfp.failures import Operation as Op
-from kfadapter_grpc.kfp.transport import Answer, Request
+from kfadapter_grpc.kfp.transport import Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ _LOOKUP = {
     _RECURRING_RUNS: Op.GET_RECURRING_RUN,
 }
 _NAMED_BY_KFP = {_PIPELINES: "Pipeline", _RUNS: "Run", _EXPERIMENTS: "Experiment", _RECURRING_RUNS: "Job"}
-_GONE, _FORBIDDEN = 404, 403
+_NOT_FOUND, _FORBIDDEN = 404, 403
 _REFUSED_IN = re.compile(r"ResourceAttributes\{Namespace:([^,}]*),")
 """The namespace in KFP's 403, which names what its user may not do."""
 
@@ -81,13 +81,13 @@ class _HealthJson(msgspec.Struct):
 class Namespaces:
     """Limits calls to the namespaces of their callers. Safe to use from many threads."""
 
-    def __init__(self, send: Callable[[Op, Request, Call], Answer]) -> None:
+    def __init__(self, send: Callable[[Op, Request, Call], Response]) -> None:
         self._send = send
         self._known: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._lock = threading.Lock()
         self._is_multi_user: bool | None = None
 
-    def send(self, operation: Op, request: Request, call: Call, limits: Limits) -> Answer:
+    def send(self, operation: Op, request: Request, call: Call, limits: Limits) -> Response:
         """Sends a request that the limits allow; lists still need `keep_visible`.
 
         Raises KfpFailureError as for an unknown id, or PermissionDeniedError if the caller's role does not suffice.
@@ -101,11 +101,11 @@ class Namespaces:
         is_listed = operation in LISTS and "experiment_id" not in query
         named = self._effective(query.get("namespace", ""), call) if is_listed else ""
         if named and not limits.can_see(named):
-            return Answer(200, b"{}")
-        answer = self._sent(operation, request, call)
-        if operation is Op.GET_BY_NAME and not limits.can_see(decode(answer.body, _OwnerJson).namespace):
+            return Response(200, b"{}")
+        response = self._sent(operation, request, call)
+        if operation is Op.GET_BY_NAME and not limits.can_see(decode(response.body, _OwnerJson).namespace):
             raise _unknown(operation, request)  # a single-user KFP ignores the requested namespace
-        return answer
+        return response
 
     def check(self, operation: Op, request: Request, call: Call, limits: Limits) -> None:
         """Checks a request before it is sent; raises as `send` does."""
@@ -152,7 +152,7 @@ class Namespaces:
         if len(kept) < len(items) or not (is_scoped or not any(namespaces)):
             page.total_size = -1
 
-    def _sent(self, operation: Op, request: Request, call: Call) -> Answer:
+    def _sent(self, operation: Op, request: Request, call: Call) -> Response:
         """Sends a request; what KFP refuses to show in a namespace that the limits hide is as unknown as all there."""
         try:
             return self._send(operation, request, call)
@@ -166,8 +166,8 @@ class Namespaces:
     def _effective(self, namespace: str, call: Call) -> str:
         """The namespace that KFP uses if a request names one: a single-user KFP ignores it."""
         if namespace and self._is_multi_user is None:
-            answer = self._send(Op.HEALTH, Request("GET", f"{_V2}/healthz"), call)
-            self._is_multi_user = decode(answer.body, _HealthJson).multi_user
+            response = self._send(Op.HEALTH, Request("GET", f"{_V2}/healthz"), call)
+            self._is_multi_user = decode(response.body, _HealthJson).multi_user
         return namespace if self._is_multi_user else ""
 
     # --- namespaces of resources ------------------------------------------------------------------------------------
@@ -193,15 +193,15 @@ class Namespaces:
 
     def _looked_up(
         self, operation: Op, request: Request, call: Call, limits: Limits, resource: tuple[str, str]
-    ) -> Answer:
+    ) -> Response:
         """Reads a resource, which shows its own namespace."""
         try:
-            answer, namespace = self._read(resource, operation, request, call)
+            response, namespace = self._read(resource, operation, request, call)
         except LookupError:
             raise _unknown(operation, request, *resource) from None
         if not limits.can_see(namespace):
             raise _unknown(operation, request, *resource)
-        return answer
+        return response
 
     def _namespace_of(self, kind: str, key: str, call: Call) -> str | None:
         """The namespace of a resource by its id; None if KFP knows none. Raises LookupError if it is missing."""
@@ -214,16 +214,16 @@ class Namespaces:
 
     def _read(
         self, resource: tuple[str, str], operation: Op, request: Request, call: Call
-    ) -> tuple[Answer, str | None]:
+    ) -> tuple[Response, str | None]:
         try:
-            answer = self._sent(operation, request, call)
+            response = self._sent(operation, request, call)
         except KfpFailureError as error:
-            if error.failure.status != _GONE:
+            if error.failure.status != _NOT_FOUND:
                 raise
             raise LookupError from error
-        namespace = self._namespace_in(resource[0], decode(answer.body, _OwnerJson), call)
+        namespace = self._namespace_in(resource[0], decode(response.body, _OwnerJson), call)
         self._remember(resource, namespace)
-        return answer, namespace
+        return response, namespace
 
     def _namespace_in(self, kind: str, found: Any, call: Call) -> str | None:  # noqa: ANN401 - a record of any kind
         if kind in {_PIPELINES, _EXPERIMENTS}:
@@ -254,4 +254,4 @@ def _unknown(operation: Op, request: Request, kind: str = _PIPELINES, key: str =
     """The failure with which KFP reports an unknown id."""
     name = request.path.rpartition("/")[2]
     text = f"PipelineVersion {name}" if operation.about == "version" else f"{_NAMED_BY_KFP[kind]} {key or name}"
-    return KfpFailureError(operation, Failure(_GONE, f"{text} not found", f"{text} not found"), request=request)
+    return KfpFailureError(operation, Failure(_NOT_FOUND, f"{text} not found", f"{text} not found"), request=request)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_tasks import NativeTasksJson
-from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, gather, segment, set_only
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.rest import V2, KfpPage, collect_page, explained, non_empty, segment
+from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,19 +63,19 @@ class NativeApi:
         """Lists the tasks of a run, each once; None if the API is no longer served."""
 
         def fetch(size: int, token: str) -> KfpPage[NativeTaskJson]:
-            query = set_only({"page_size": str(size), "page_token": token})
+            query = non_empty({"page_size": str(size), "page_token": token})
             request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", list(query.items()))
             page = self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
             return KfpPage(page.tasks, page.next_page_token, len(page.tasks))
 
         with explained(context):
             try:
-                found = gather(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
+                found = collect_page(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
             except KfpFailureError as error:
                 if error.failure.text != NO_SUCH_ROUTE:
                     raise
                 self._until = 0.0
                 return None
         if found.next_token and len(found.items) < MAX_TASKS:
-            raise AnswerTooLargeError(f"a task of run {run_id} is too large to be read")
+            raise ResponseTooLargeError(f"a task of run {run_id} is too large to be read")
         return tuple({one.task_id: one for one in found.items}.values())

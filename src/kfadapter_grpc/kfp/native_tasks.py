@@ -118,7 +118,7 @@ def _state_of(text: str) -> RunState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _PlacedTask:
     """A task with its position: its group, the iteration, its spec, and what Argo has of it.
 
     `order` has the iteration and the position in the spec, of its groups first.
@@ -201,7 +201,7 @@ class NativeReader:
             stored_logs=self._ports.logs,
         )
 
-    def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_Placed]:
+    def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_PlacedTask]:
         """Walks the groups breadth first; tasks that contain each other in a cycle are omitted."""
         todo: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
         todo = deque([("", (), (), None, None)])
@@ -214,10 +214,10 @@ class NativeReader:
                 path = tuple(name for name, _ in key)
                 declared = self._spec.get(path, _UNDECLARED)
                 order = (*order_above, (iteration or 0, self._orders.get(path, len(self._orders))))
-                yield _Placed(one, key, parent_id, iteration, declared, order, argo.get(key))
+                yield _PlacedTask(one, key, parent_id, iteration, declared, order, argo.get(key))
                 todo.append((one.task_id, key, order, one, iteration))
 
-    def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
+    def _state(self, one: _PlacedTask, states: Mapping[str, RunState]) -> RunState:
         """The state of a task, once the states of the tasks inside it are known."""
         state, argo = one.found.run_state, one.argo
         inside = [states[child.task_id] for child in self._children.get(one.found.task_id, ())]
@@ -238,7 +238,7 @@ class NativeReader:
             return argo.state
         return RunState.FAILED if RunState.FAILED in inside and not self._is_terminated else RunState.CANCELED
 
-    def _task(self, one: _Placed, state: RunState) -> RunTask:
+    def _task(self, one: _PlacedTask, state: RunState) -> RunTask:
         found, argo = one.found, one.argo
         kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
         pods = self._pods[one.found.task_id]
@@ -284,16 +284,16 @@ class NativeReader:
 
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
-    def _pods_of(self, one: _Placed) -> tuple[Pod, ...]:
+    def _pods_of(self, one: _PlacedTask) -> tuple[Pod, ...]:
         known = self._argo.pods(one.argo.task_id) if one.argo is not None else ()
         return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
 
-    def _words(self, one: _Placed) -> str:
+    def _words(self, one: _PlacedTask) -> str:
         """Why a task failed; empty for a group of which a task failed."""
         failure = self._reason(one)
         return f"its driver failed: {failure}" if failure and _by_driver(one.found) else failure
 
-    def _reason(self, one: _Placed) -> str:
+    def _reason(self, one: _PlacedTask) -> str:
         argo, said = one.argo, one.found.status_metadata.message
         if one.found.kind.is_group and any(
             child.run_state is RunState.FAILED for child in self._children.get(one.found.task_id, ())

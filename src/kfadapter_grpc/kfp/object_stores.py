@@ -23,8 +23,8 @@ from obstore.store import GCSStore, S3Store
 
 from kfadapter_grpc.auth.reloaded_files import Reloaded, read_small
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, ensure_few
-from kfadapter_grpc.kfp.artifact_stores import choose, read_places
+from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, check_file_count
+from kfadapter_grpc.kfp.artifact_stores import choose, read_store_entries
 from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.artifact_stores import Location, Place, Places
+    from kfadapter_grpc.kfp.artifact_stores import Location, StoreEntries, StoreEntry
 
 T = TypeVar("T")
 
@@ -66,11 +66,11 @@ class ObjectStores:
 
     def __init__(self, path: Path) -> None:
         """Reads the file, and re-reads it when it has changed. Raises OSError or ValueError."""
-        self._places: Reloaded[Places] = Reloaded("the stores of artifacts", [path], read_places)
+        self._places: Reloaded[StoreEntries] = Reloaded("the stores of artifacts", [path], read_store_entries)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._clients: dict[Place, tuple[tuple[bytes, ...], S3Store | GCSStore]] = {}
+        self._clients: dict[StoreEntry, tuple[tuple[bytes, ...], S3Store | GCSStore]] = {}
 
     def close(self) -> None:
         with self._lock:
@@ -80,11 +80,11 @@ class ObjectStores:
             self._thread.join()
             loop.close()
 
-    def open(self, location: Location, session: str, call: Call) -> ObjectPlace:
+    def open(self, location: Location, session: str, call: Call) -> ObjectSource:
         self._places.refresh()
-        return ObjectPlace(self, choose(self._places.value, location, session), location.key, call)
+        return ObjectSource(self, choose(self._places.value, location, session), location.key, call)
 
-    def client(self, place: Place) -> S3Store | GCSStore:
+    def client(self, place: StoreEntry) -> S3Store | GCSStore:
         """Makes the client of a bucket and prefix, or keeps the last one while its credentials' files are unchanged."""
         files = _files(place)
         try:
@@ -110,10 +110,10 @@ class ObjectStores:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
-class ObjectPlace:
+class ObjectSource:
     """An object, or the objects under `key/`, for one call."""
 
-    def __init__(self, stores: ObjectStores, place: Place, key: str, call: Call) -> None:
+    def __init__(self, stores: ObjectStores, place: StoreEntry, key: str, call: Call) -> None:
         """Prepares reading `key` of the bucket for `call`; touches no network yet."""
         self._stores = stores
         self._place = place
@@ -144,7 +144,7 @@ class ObjectPlace:
                     for one in page
                     if one["path"].startswith(prefix)
                 ]
-                ensure_few(len(found))
+                check_file_count(len(found))
         except FileNotFoundError:
             text = f"its store has no bucket '{self._place.bucket}'; its operator should check artifact_stores"
             raise errors.ArtifactNotReadableError(text) from None
@@ -236,7 +236,7 @@ async def _next(items: AsyncIterator[T]) -> T | None:
     return await anext(items, None)
 
 
-def _files(place: Place) -> list[Path]:
+def _files(place: StoreEntry) -> list[Path]:
     """The files that the client is made from: CAs, then credentials."""
     store, ref = place.store, place.store.credentials.secret_ref if place.store.credentials else None
     names = [Path(store.ca_file)] if store.ca_file else []
@@ -246,7 +246,7 @@ def _files(place: Place) -> list[Path]:
     return [*names, *(Path(place.secrets, ref.secret_name, key) for key in keys)]
 
 
-def _client(place: Place, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
+def _client(place: StoreEntry, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
     store, url = place.store, place.store.url
     options: ClientConfig = {
         "allow_http": url.startswith("http://"),

@@ -30,14 +30,14 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     KfpPage,
     ListQuery,
+    collect_page,
     contains,
     equals,
-    gather,
     later,
+    non_empty,
     patch,
     post,
     segment,
-    set_only,
     sort_by,
 )
 from kfadapter_grpc.kfp.transport import Request
@@ -133,12 +133,12 @@ class Pipelines:
         if ref.pipeline_id:
             request = Request("GET", f"{V2}/pipelines/{segment(ref.pipeline_id)}")
             return self._rest.ask(Operation.GET_PIPELINE, request, PipelineJson, call, _context(ref))
-        found = self.find_by_name(ref.name, ref.namespace, call)
-        if found is None and ref.namespace:
-            found = self.find_by_name(ref.name, "", call)
-        if found is None:
+        pipeline = self.find_by_name(ref.name, ref.namespace, call)
+        if pipeline is None and ref.namespace:
+            pipeline = self.find_by_name(ref.name, "", call)
+        if pipeline is None:
             raise _context(ref).error(errors.PipelineNotFoundError, NO_SUCH_PIPELINE)
-        return found
+        return pipeline
 
     def find_by_name(self, name: str, namespace: str, call: Call) -> PipelineJson | None:
         """Finds a pipeline by name in exactly this namespace; the empty one is the shared space."""
@@ -147,11 +147,13 @@ class Pipelines:
             query = (("namespace", namespace),) if namespace else ()
             request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
             try:
-                found = self._rest.ask(Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"'{name}'"))
+                pipeline = self._rest.ask(
+                    Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"'{name}'")
+                )
             except errors.PipelineNotFoundError:
                 return None
-            if namespace or not found.namespace:
-                return found
+            if namespace or not pipeline.namespace:
+                return pipeline
         listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).pipelines
         return listed[0] if listed else None
 
@@ -163,20 +165,20 @@ class Pipelines:
         name = ref.name or self.find(PipelineRef(pipeline_id), call).record().name
         return name.encode()[: most_bytes - len(suffix.encode())].decode(errors="ignore") + suffix
 
-    def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
+    def list(self, filter_: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
-        predicates = tuple(_predicates(where))
+        predicates = tuple(_predicates(filter_))
 
         def fetch(size: int, token: str) -> KfpPage[Pipeline]:
-            found = self._list(
-                ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates), where.namespace, call
+            listed = self._list(
+                ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates), filter_.namespace, call
             )
-            items = [item.record() for item in found.pipelines]
-            matching = [item for item in items if where.name_contains in item.name]
-            return KfpPage(matching, found.next_page_token, found.total_size)
+            items = [item.record() for item in listed.pipelines]
+            matching = [item for item in items if filter_.name_contains in item.name]
+            return KfpPage(matching, listed.next_page_token, listed.total_size)
 
-        result = gather(fetch, _weight, page.size, page.token)
-        return replace(result, total_size=None) if where.name_contains else result
+        result = collect_page(fetch, _weight, page.size, page.token)
+        return replace(result, total_size=None) if filter_.name_contains else result
 
     def _list(self, query: ListQuery, namespace: str, call: Call) -> PipelineListJson:
         request = Request("GET", f"{V2}/pipelines", query.pairs(namespace=namespace))
@@ -195,34 +197,34 @@ class Pipelines:
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> PipelineJson:
         return self._rest.ask(operation, request, PipelineJson, call, context)
 
-    def update(self, wanted: UpdatePipelineRequest, call: Call) -> Pipeline:
-        found = self.find(wanted.pipeline, call)
-        ref, fields = PipelineRef(found.pipeline_id), _changed_fields(wanted, found)
+    def update(self, changes: UpdatePipelineRequest, call: Call) -> Pipeline:
+        pipeline = self.find(changes.pipeline, call)
+        ref, fields = PipelineRef(pipeline.pipeline_id), _changed_fields(changes, pipeline)
         request = patch(f"{V2}/pipelines/{segment(ref.pipeline_id)}", {"pipeline_id": ref.pipeline_id, **fields})
         return ensure_created(
             lambda: self.write(Operation.UPDATE_PIPELINE, request, call, Context.by_id("pipeline_id", ref.pipeline_id)),
-            lambda spare: _with_fields(self.find(ref, spare), fields),
+            lambda spare: _if_updated(self.find(ref, spare), fields),
             call,
         ).record()
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
         try:
             pipeline = self.find(ref, call).record()
-            count = self._delete_found(pipeline, call, force=force)
+            count = self._delete_with_versions(pipeline, call, force=force)
         except errors.PipelineNotFoundError:
             if allow_missing:
                 return DeleteResult()
             raise
         return DeleteResult(pipeline.pipeline_id, pipeline.name, count)
 
-    def _delete_found(self, pipeline: Pipeline, call: Call, *, force: bool) -> int:
+    def _delete_with_versions(self, pipeline: Pipeline, call: Call, *, force: bool) -> int:
         """Deletes a pipeline; returns how many versions were deleted with it."""
-        known = self.versions.newest(pipeline.pipeline_id, 1 if force else 2, call)
-        total = max(known.total, len(known.items))
+        newest = self.versions.newest(pipeline.pipeline_id, 1 if force else 2, call)
+        total = max(newest.total, len(newest.items))
         if not force:
             if total > 1:
                 raise _has_versions(pipeline, total)
-            return self._delete_known(pipeline, known.items, call)
+            return self._delete_known(pipeline, newest.items, call)
         try:
             self._delete(pipeline.pipeline_id, call, cascade=True)
         except errors.PipelineHasVersionsError:  # KFP before cascade: the versions first
@@ -276,16 +278,16 @@ class Pipelines:
         listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
         return listed(self.id_of(ref, call), sort_by(page.order, _SORT_KEYS), page, call)
 
-    def update_version(self, wanted: UpdatePipelineVersionRequest, call: Call) -> PipelineVersion:
+    def update_version(self, changes: UpdatePipelineVersionRequest, call: Call) -> PipelineVersion:
         """Updates a version in the same way as a pipeline; its spec is not read."""
-        found = self.versions.find(self.id_of(wanted.pipeline, call), wanted.version, call)
-        pipeline_id, ref = found.pipeline_id, VersionRef(found.pipeline_version_id)
-        fields = _changed_fields(wanted, found)
+        current = self.versions.find(self.id_of(changes.pipeline, call), changes.version, call)
+        pipeline_id, ref = current.pipeline_id, VersionRef(current.pipeline_version_id)
+        fields = _changed_fields(changes, current)
         ids = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id}
         request = patch(version_path(pipeline_id, ref.pipeline_version_id), {**ids, **fields}, keep=HEAD_BYTES)
         return ensure_created(
             lambda: self.versions.write(Operation.UPDATE_VERSION, request, call, version_context(pipeline_id, ref)),
-            lambda spare: _with_fields(self.versions.find(pipeline_id, ref, spare), fields),
+            lambda spare: _if_updated(self.versions.find(pipeline_id, ref, spare), fields),
             call,
         ).record()
 
@@ -294,16 +296,16 @@ class Pipelines:
     ) -> DeleteVersionResult:
         try:
             pipeline_id = self.id_of(ref, call)
-            found = self.versions.find(pipeline_id, version, call).record()
-            self.versions.delete(pipeline_id, found.pipeline_version_id, call)
+            record = self.versions.find(pipeline_id, version, call).record()
+            self.versions.delete(pipeline_id, record.pipeline_version_id, call)
         except (errors.PipelineNotFoundError, errors.VersionNotFoundError):
             if allow_missing:
                 return DeleteVersionResult()
             raise
-        return DeleteVersionResult(found.pipeline_version_id, found.name)
+        return DeleteVersionResult(record.pipeline_version_id, record.name)
 
 
-def _changed_fields(changes: Changes, found: PipelineJson | VersionJson) -> dict[str, object]:
+def _changed_fields(changes: Changes, current: PipelineJson | VersionJson) -> dict[str, object]:
     """What to send to KFP, from 2.17 on; an empty display name becomes the name, as for something new.
 
     KFP (storage/pipeline_store.go) replaces all tags by those of the request, also by none (`{}`), and leaves them if
@@ -312,19 +314,19 @@ def _changed_fields(changes: Changes, found: PipelineJson | VersionJson) -> dict
     """
     fields: dict[str, object] = {}
     if "display_name" in changes.paths:
-        fields["display_name"] = changes.display_name or found.name
+        fields["display_name"] = changes.display_name or current.name
     if "tags" in changes.paths:
-        fields["tags"] = tags.replaced(found.tags, changes.tags)
+        fields["tags"] = tags.replaced(current.tags, changes.tags)
     return fields
 
 
-def _with_fields(found: J, fields: Mapping[str, object]) -> J | None:
-    return found if all(getattr(found, key) == value for key, value in fields.items()) else None
+def _if_updated(item: J, fields: Mapping[str, object]) -> J | None:
+    return item if all(getattr(item, key) == value for key, value in fields.items()) else None
 
 
 def _context(ref: PipelineRef) -> Context:
     values = {"pipeline_id": ref.pipeline_id} if ref.pipeline_id else {"name": ref.name}
-    return Context(str(ref), ref.pipeline_id or ref.name, set_only({**values, "namespace": ref.namespace}))
+    return Context(str(ref), ref.pipeline_id or ref.name, non_empty({**values, "namespace": ref.namespace}))
 
 
 def _has_versions(pipeline: Pipeline, count: int, text: str = "") -> errors.PipelineHasVersionsError:
@@ -347,12 +349,12 @@ def _added_meanwhile(pipeline: Pipeline, deleted: int, count: int) -> errors.Pip
     return _has_versions(pipeline, count, text)
 
 
-def _predicates(where: ListPipelinesRequest) -> list[Predicate]:
-    predicates: list[Predicate] = [equals(f"tags.{key}", value) for key, value in sorted(where.tags.items())]
-    if where.name_contains:
-        predicates.append(contains("name", where.name_contains))
-    if where.created_after is not None:
-        predicates.append(later("created_at", where.created_after))
+def _predicates(filter_: ListPipelinesRequest) -> list[Predicate]:
+    predicates: list[Predicate] = [equals(f"tags.{key}", value) for key, value in sorted(filter_.tags.items())]
+    if filter_.name_contains:
+        predicates.append(contains("name", filter_.name_contains))
+    if filter_.created_after is not None:
+        predicates.append(later("created_at", filter_.created_after))
     return predicates
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.transport import OpenAnswer
+    from kfadapter_grpc.kfp.transport import StreamedResponse
 
 CONTAINER = "main"
 """The container of a pod of Argo's that runs the task."""
@@ -80,18 +80,18 @@ class PodLogs:
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]
         query += [("tailLines", str(tail))] if tail is not None else []
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
-        with self._opened(Request("GET", path, query), call) as answer:
-            if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
-                raise PodLogError(answer.status, _said(b"".join(islice(answer.pieces, _ERROR_PIECES))))
-            yield from answer.pieces
+        with self._opened(Request("GET", path, query), call) as response:
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
+                raise PodLogError(response.status, _said(b"".join(islice(response.pieces, _ERROR_PIECES))))
+            yield from response.pieces
 
     @contextmanager
-    def _opened(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
+    def _opened(self, request: Request, call: Call) -> Iterator[StreamedResponse]:
         answered = False
         try:
-            with self._transport.open(request, call, "read pod log") as answer:
+            with self._transport.open(request, call, "read pod log") as response:
                 answered = True
-                yield answer
+                yield response
         except (KfpUnavailableError, KfpRejectedCredentialsError) as error:
             if not answered:
                 raise PodLogError(0, "the Kubernetes API cannot be reached") from error

@@ -16,7 +16,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, collect_page, equals, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import checked_parameters
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
@@ -94,7 +94,7 @@ class RecurringRunJson(msgspec.Struct):
 
     def record(self) -> RecurringRun:
         """The recurring run as a record of the contract, with what KFP does not report but its schedule shows."""
-        found = RecurringRun(
+        record = RecurringRun(
             recurring_run_id=self.recurring_run_id,
             display_name=self.display_name,
             enabled=self.mode == "ENABLE",
@@ -113,7 +113,7 @@ class RecurringRunJson(msgspec.Struct):
             error=self.error.message if self.error else "",
         )
         now = datetime.now(timezone.utc)
-        return replace(found, ended=has_ended(found, now), computed_next_start_at=next_start(found, now))
+        return replace(record, ended=has_ended(record, now), computed_next_start_at=next_start(record, now))
 
 
 class RecurringRunListJson(msgspec.Struct):
@@ -154,21 +154,23 @@ class RecurringRuns:
         return self._pipelines.name_with(f" ({every})", MAX_COLUMN_BYTES, request.pipeline, pipeline_id, call)
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
-        sent, begun = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)
+        http_request, started_at = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)
         context = Context(subject=f"'{request.display_name}'", resource=request.display_name)
 
-        def look(spare: Call) -> RecurringRun | None:
+        def find_ours(spare: Call) -> RecurringRun | None:
             """Finds the recurring run: the only one created since that equals the request in every respect."""
             query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
             listed = self._list(query, request.namespace, str(body.get("experiment_id", "")), spare)
-            found = [item.record() for item in listed.recurring_runs]
-            since = [item for item in found if item.created_at and item.created_at >= begun - _CLOCK_SKEW]
-            ours = [item for item in since if _is_what_was_requested(item, request, body)]
-            return ours[0] if len(ours) == 1 else None
+            records = [item.record() for item in listed.recurring_runs]
+            recent = [item for item in records if item.created_at and item.created_at >= started_at - _CLOCK_SKEW]
+            matching = [item for item in recent if _equals_request(item, request, body)]
+            return matching[0] if len(matching) == 1 else None
 
         return ensure_created(
-            lambda: self._rest.ask(Operation.CREATE_RECURRING_RUN, sent, RecurringRunJson, call, context).record(),
-            look,
+            lambda: self._rest.ask(
+                Operation.CREATE_RECURRING_RUN, http_request, RecurringRunJson, call, context
+            ).record(),
+            find_ours,
             call,
         )
 
@@ -176,16 +178,16 @@ class RecurringRuns:
         request, context = Request("GET", _path(recurring_run_id)), Context.by_id("recurring_run_id", recurring_run_id)
         return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
-    def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
+    def list(self, filter_: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
         """Lists recurring runs; checks that a requested experiment exists, as KFP does not."""
-        experiment_id = self._experiments.get(where.experiment, call).experiment_id if where.experiment else ""
+        experiment_id = self._experiments.get(filter_.experiment, call).experiment_id if filter_.experiment else ""
 
         def fetch(size: int, token: str) -> KfpPage[RecurringRun]:
             query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS))
-            found = self._list(query, where.namespace, experiment_id, call)
-            return KfpPage([item.record() for item in found.recurring_runs], found.next_page_token, found.total_size)
+            listed = self._list(query, filter_.namespace, experiment_id, call)
+            return KfpPage([item.record() for item in listed.recurring_runs], listed.next_page_token, listed.total_size)
 
-        return gather(fetch, _weight, page.size, page.token)
+        return collect_page(fetch, _weight, page.size, page.token)
 
     def _list(self, query: ListQuery, namespace: str, experiment_id: str, call: Call) -> RecurringRunListJson:
         request = Request("GET", _RECURRING_RUNS, query.pairs(namespace=namespace, experiment_id=experiment_id))
@@ -202,7 +204,7 @@ class RecurringRuns:
         return ensure_changed(
             lambda: self._rest.act(operation, path, call, context),
             lambda: self.get(recurring_run_id, call),
-            lambda found: found.enabled is on,
+            lambda recurring_run: recurring_run.enabled is on,
         )
 
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
@@ -223,7 +225,7 @@ def _body(
     request: CreateRecurringRunRequest, version: PipelineVersion, experiment_id: str, parameters: Mapping[str, Json]
 ) -> dict[str, object]:
     reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.pipeline_version_id}
-    schedule = _in_whole_seconds(request.schedule)
+    schedule = _as_stored(request.schedule)
     if isinstance(schedule, CronSchedule):
         cron = _CronJson(schedule.cron, schedule.start_at, schedule.end_at)
         trigger = _TriggerJson(cron_schedule=cron)
@@ -246,20 +248,20 @@ def _body(
     return {key: value for key, value in body.items() if value}
 
 
-def _is_what_was_requested(item: RecurringRun, request: CreateRecurringRunRequest, body: Mapping[str, object]) -> bool:
+def _equals_request(item: RecurringRun, request: CreateRecurringRunRequest, body: Mapping[str, object]) -> bool:
     reference = {"pipeline_id": item.pipeline_id, "pipeline_version_id": item.pipeline_version_id}
     runtime_config = {"parameters": item.parameters} if item.parameters else None
-    wanted = (request.display_name, request.description, request.enabled, request.max_concurrency, request.catch_up)
+    expected = (request.display_name, request.description, request.enabled, request.max_concurrency, request.catch_up)
     return (
-        (item.display_name, item.description, item.enabled, item.max_concurrency, item.catch_up) == wanted
+        (item.display_name, item.description, item.enabled, item.max_concurrency, item.catch_up) == expected
         and reference == body["pipeline_version_reference"]
         and runtime_config == body.get("runtime_config")
         and item.schedule is not None
-        and _in_whole_seconds(item.schedule) == _in_whole_seconds(request.schedule)
+        and _as_stored(item.schedule) == _as_stored(request.schedule)
     )
 
 
-def _in_whole_seconds(schedule: Schedule) -> Schedule:
+def _as_stored(schedule: Schedule) -> Schedule:
     """A schedule as KFP stores it: with its times in UTC and in whole seconds."""
 
     def whole(moment: datetime | None) -> datetime | None:
@@ -268,10 +270,10 @@ def _in_whole_seconds(schedule: Schedule) -> Schedule:
     return replace(schedule, start_at=whole(schedule.start_at), end_at=whole(schedule.end_at))
 
 
-def _number(text: str | int, most: int) -> int:
+def _number(text: str | int, maximum: int) -> int:
     """A number of KFP's JSON; 0 if it is not a number, and capped at the contract's maximum."""
     digits = str(text)
-    return min(int(digits), most) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else 0
+    return min(int(digits), maximum) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else 0
 
 
 def _weight(item: RecurringRun) -> int:

@@ -19,7 +19,7 @@ from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.error_table import Context, explain
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
-from kfadapter_grpc.kfp.transport import Answer, AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +42,7 @@ MAX_TOTAL = 2**31 - 1
 MAX_ROUNDS = 50
 """How many pages of KFP are read for one page of ours, where a filter drops most of their items."""
 
-_OF_PROXIES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
+_PROXY_STATUSES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
 """Statuses that mean the same from KFP and from a proxy, with any page; a 404 from a proxy is not KFP's."""
 _ERROR_PIECES = 8
 _NO_CONTEXT = Context()
@@ -80,38 +80,38 @@ class Rest:
     def delete(self, operation: Operation, path: str, call: Call, context: Context) -> None:
         self.ask(operation, Request("DELETE", path), dict[str, object], call, context)
 
-    def send_raw(self, operation: Operation, request: Request, call: Call) -> Answer:
+    def send_raw(self, operation: Operation, request: Request, call: Call) -> Response:
         """Sends a request and returns its response as it is; raises as `ask_raw` does."""
         if call.limits is None:
             return self._send(operation, request, call)
-        answer = self._namespaces.send(operation, request, call, call.limits)
-        return replace(answer, body=b"{}") if operation in LISTS else answer  # only `ask_raw` filters lists
+        response = self._namespaces.send(operation, request, call, call.limits)
+        return replace(response, body=b"{}") if operation in LISTS else response  # only `ask_raw` filters lists
 
-    def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
-        answer = self._transport.send(request, call, operation.value)
-        page = is_page(answer)
-        if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
-            failure = read_failure(answer.status, answer.body, answer.retry_after)
-            raise KfpFailureError(operation, failure, as_caller=_as_caller(call, answer.status), request=request)
-        if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise KfpFailureError(operation, Failure(0, "", page=answer), as_caller=_as_caller(call))
-        return answer
+    def _send(self, operation: Operation, request: Request, call: Call) -> Response:
+        response = self._transport.send(request, call, operation.value)
+        page = is_page(response)
+        if response.status >= HTTPStatus.BAD_REQUEST and (not page or response.status in _PROXY_STATUSES):
+            failure = read_failure(response.status, response.body, response.retry_after)
+            raise KfpFailureError(operation, failure, as_caller=_as_caller(call, response.status), request=request)
+        if page or response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise KfpFailureError(operation, Failure(0, "", page=response), as_caller=_as_caller(call))
+        return response
 
     @contextmanager
     def open_raw(self, operation: Operation, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
         """Sends a request and streams the body of its response, within the block; raises as `ask_raw` does."""
         if call.limits is not None:
             self._namespaces.check(operation, request, call, call.limits)
-        with self._transport.open(request, call, operation.value) as answer:
-            if answer.status >= HTTPStatus.BAD_REQUEST:
-                body = b"".join(islice(answer.pieces, _ERROR_PIECES))
+        with self._transport.open(request, call, operation.value) as response:
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                body = b"".join(islice(response.pieces, _ERROR_PIECES))
                 raise KfpFailureError(
-                    operation, read_failure(answer.status, body, None), as_caller=_as_caller(call, answer.status)
+                    operation, read_failure(response.status, body, None), as_caller=_as_caller(call, response.status)
                 )
-            if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-                page = Answer(answer.status, b"", answer.content_type)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in response.content_type.lower():
+                page = Response(response.status, b"", response.content_type)
                 raise KfpFailureError(operation, Failure(0, "", page=page), as_caller=_as_caller(call))
-            yield answer.pieces
+            yield response.pieces
 
 
 def _as_caller(call: Call, status: int = 0) -> bool:
@@ -142,7 +142,7 @@ def patch(path: str, body: Mapping[str, object], keep: int = 0) -> Request:
     return Request("PATCH", path, body=json.dumps(body).encode(), keep=keep)
 
 
-def set_only(values: Mapping[str, str]) -> dict[str, str]:
+def non_empty(values: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in values.items() if value}
 
 
@@ -184,7 +184,7 @@ class ListQuery:
             "filter": text if self.predicates else "",
             **scope,
         }
-        return list(set_only(values).items())
+        return list(non_empty(values).items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class KfpPage(Generic[T]):
     total: int
 
 
-def gather(
+def collect_page(
     fetch: Callable[[int, str], KfpPage[T]],
     weight: Callable[[T], int],
     size: int,
@@ -216,9 +216,9 @@ def gather(
         asked = min(limit, size - len(items))
         try:
             page = fetch(asked, token)
-        except AnswerTooLargeError:
+        except ResponseTooLargeError:
             if asked > 1:
-                limit = smaller(asked)
+                limit = smaller_page(asked)
                 continue
             if items:
                 break
@@ -228,7 +228,7 @@ def gather(
         if weighs > room and items:
             break
         if weighs > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
-            limit = smaller(len(page.items))
+            limit = smaller_page(len(page.items))
             continue
         items += page.items
         room -= weighs
@@ -238,6 +238,6 @@ def gather(
     return Page(tuple(items), token, total if total >= 0 else None)
 
 
-def smaller(size: int) -> int:
+def smaller_page(size: int) -> int:
     """The size of the next page of KFP to try after one of this size was too large."""
     return max(1, size // 4)

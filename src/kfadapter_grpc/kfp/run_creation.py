@@ -29,7 +29,7 @@ from kfadapter_grpc.kfp.rest import post
 from kfadapter_grpc.kfp.run_json import RunJson, origin_text
 from kfadapter_grpc.kfp.run_reader import RUNS
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.writes import BROKEN, Turns, spare_call
+from kfadapter_grpc.kfp.writes import UNKNOWN_OUTCOME, KeyLocks, followup_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +74,7 @@ class RunCreator:
         self._reader = reader
         self._pipelines = pipelines
         self._experiments = experiments
-        self._turns = Turns()
+        self._locks = KeyLocks()
 
     def create(self, request: CreateRunRequest, call: Call) -> Run:
         """Starts a run, or finds the one that an earlier call with this request id started."""
@@ -83,7 +83,7 @@ class RunCreator:
         if call.limits is not None:  # the ids that are derived for a namespace are for its callers only
             call.limits.ensure(request.namespace)
         run_id = run_id_for(request.request_id, request.namespace)
-        with self._turns.taken((run_id,), call):
+        with self._locks.held((run_id,), call):
             earlier = self._find(run_id, call)
             if earlier is not None:
                 run = self._earlier(request, earlier, call)
@@ -101,12 +101,12 @@ class RunCreator:
         except (NotSentError, errors.CallCancelledError):
             raise
         except errors.AdapterError as failed:
-            spare, found = spare_call(call), None
+            spare, found = followup_call(call), None
             with suppress(errors.AdapterError):
                 found = self._find(run_id, spare)
             if found is not None:
                 return self._earlier(request, found, spare)
-            if isinstance(failed, BROKEN):
+            if isinstance(failed, UNKNOWN_OUTCOME):
                 raise _of_unknown_outcome(failed, request, run_id) from failed
             raise
 

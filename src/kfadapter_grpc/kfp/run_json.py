@@ -219,7 +219,7 @@ class RunJson(msgspec.Struct):
         return read_origin(split_labels(self.description)[1].get(ORIGIN_LABEL, ""))
 
     @property
-    def known_state(self) -> RunState:
+    def effective_state(self) -> RunState:
         """Its state, corrected by its history: KFP ends a run that was terminated as FAILED."""
         state = state_of(self.state)
         past = [change.state for change in self.state_history]
@@ -248,7 +248,7 @@ class RunJson(msgspec.Struct):
         return Run(
             run_id=self.run_id,
             display_name=self.display_name,
-            state=self.known_state,
+            state=self.effective_state,
             error=self.why_failed(),
             pipeline_id=pipeline_id,
             pipeline_version_id=version_id,
@@ -270,7 +270,7 @@ class RunJson(msgspec.Struct):
 
     def why_failed(self) -> str:
         """Why it failed: its own message, or that of the task that failed first; empty if there is none."""
-        if self.known_state is not RunState.FAILED:
+        if self.effective_state is not RunState.FAILED:
             return ""
         if self.error and self.error.message:
             return self.error.message

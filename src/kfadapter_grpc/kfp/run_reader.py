@@ -232,7 +232,7 @@ class RunReader:
         is_needed: bool,
     ) -> RunNodes:
         """Reads the tasks from the Argo Workflow, which may be on its way, their outputs from ML Metadata."""
-        run_id, is_over, recorded = found.run_id, found.known_state.is_over, None
+        run_id, is_over, recorded = found.run_id, found.effective_state.is_over, None
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.ahead(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
         manifest, failed = _tried(ahead or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
@@ -273,7 +273,7 @@ class RunReader:
         is_needed: bool,
     ) -> RunNodes | None:
         """Reads the tasks from the native API; None if this KFP no longer has it, or has no tasks of this run."""
-        argo, manifest, failed, state = RunNodes(), None, None, found.known_state
+        argo, manifest, failed, state = RunNodes(), None, None, found.effective_state
         if for_logs or state is not RunState.SUCCEEDED:
             try:
                 manifest = self._manifest(found.run_id, call, is_needed=False)()

@@ -18,10 +18,10 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, contains, equals, gather, later, sort_by
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, collect_page, contains, equals, later, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import run_path
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_deleted
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Runs:
             matching = [run for run in (item.record() for item in found.runs) if _matches(where, run)]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
-        return gather(fetch, weight, page.size, page.token)
+        return collect_page(fetch, weight, page.size, page.token)
 
     def terminate(
         self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
@@ -159,14 +159,14 @@ class Runs:
         found = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
         seen(found.record())
         found = self._finished(found, wait_seconds, call)
-        if found.known_state is RunState.FAILED:  # its history may not show that it was terminated
+        if found.effective_state is RunState.FAILED:  # its history may not show that it was terminated
             return replace(self._reader.whole(*self._reader.read(run_id, call, for_logs=True)), tasks=())
         return found.record()
 
     def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
-        while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
+        while not found.effective_state.is_over and (left := end - time.monotonic()) > 0:
             if call.cancelled_within(min(pause, left)):
                 raise errors.CallCancelledError("the client cancelled the call")
             with suppress(errors.KfpUnavailableError):  # KFP may recover while there is time
@@ -283,7 +283,7 @@ class Runs:
                 token = page.next_page_token
                 if not token:
                     return found
-        except AnswerTooLargeError:
+        except ResponseTooLargeError:
             if len(run_ids) == 1:
                 raise
         half = len(run_ids) // 2
@@ -292,7 +292,7 @@ class Runs:
 
 
 def _is_ending(run: RunJson) -> bool:
-    return run.known_state.is_over or run.known_state is RunState.CANCELING
+    return run.effective_state.is_over or run.effective_state is RunState.CANCELING
 
 
 def _name(look: Callable[[], str]) -> str:

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, words_for
+from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, error_message
 from kfadapter_grpc.kfp.credentials import Credentials
-from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
-from kfadapter_grpc.kfp.http1 import AnswerReader, request_head, send
+from kfadapter_grpc.kfp.exchange import Exchange, TimerThread
+from kfadapter_grpc.kfp.http1 import ResponseReader, request_head, send
 from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Query: TypeAlias = Sequence[tuple[str, str]]
 
-MAX_ANSWER_BYTES = 128 * 1024 * 1024
+MAX_RESPONSE_BYTES = 128 * 1024 * 1024
 """More than any response of KFP to a request of ours (a spec of 32 MiB grows as JSON)."""
 
 _CONNECT_SECONDS = 5.0
@@ -54,7 +54,7 @@ class NotSentError(errors.KfpUnavailableError):
     """The connection to KFP could not be established: the request has had no effect."""
 
 
-class AnswerTooLargeError(errors.KfpError):
+class ResponseTooLargeError(errors.KfpError):
     """The response is larger than the limit of the request."""
 
 
@@ -79,13 +79,13 @@ class Request:
     content_length: int | None = None
     accept: str = "application/json"
     keep: int = 0
-    limit: int = MAX_ANSWER_BYTES
+    limit: int = MAX_RESPONSE_BYTES
     public: bool = False
     into: Spool | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """KFP's response. `tail` is empty unless the middle of a long body was dropped."""
 
     status: int
@@ -98,7 +98,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAnswer:
+class StreamedResponse:
     """KFP's response, streamed: the body is read from the connection on demand."""
 
     status: int
@@ -140,7 +140,7 @@ class Transport:
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
         self._user_header = settings.user_header
-        self._alarms = AlarmClock()
+        self._alarms = TimerThread()
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -148,53 +148,53 @@ class Transport:
         self._connections.close()
         self._alarms.close()
 
-    def send(self, request: Request, call: Call, operation: str = "") -> Answer:
+    def send(self, request: Request, call: Call, operation: str = "") -> Response:
         """Sends a request and reads the response, whatever its status; retries reads on transient faults.
 
         `operation` names the request for the observer. After a KfpUnavailableError other than NotSentError, a
         KfpTimeoutError or a CallCancelledError a write may or may not have had its effect.
         """
         shown = self._authorization(request, call)
-        answer = self._send(request, call, operation, shown)
-        if answer.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
+        response = self._send(request, call, operation, shown)
+        if response.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
             return self._send(request, call, operation, other)
-        return answer
+        return response
 
-    def _send(self, request: Request, call: Call, operation: str, shown: str | None) -> Answer:
+    def _send(self, request: Request, call: Call, operation: str, shown: str | None) -> Response:
         attempts = _READ_ATTEMPTS if request.method == "GET" else 1
         for attempt in range(1, attempts):
             try:
-                answer = self._send_once(request, call, operation, shown, resends=attempt - 1, fresh=attempt > 1)
+                response = self._send_once(request, call, operation, shown, resends=attempt - 1, fresh=attempt > 1)
             except errors.KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
-            if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
-                return answer
+            if response.status not in _RETRY_STATUS or not self._wait(attempt, response.retry_after, call):
+                return response
         return self._send_once(request, call, operation, shown, resends=attempts - 1, fresh=True)
 
     @contextmanager
-    def open(self, request: Request, call: Call, operation: str = "") -> Iterator[OpenAnswer]:
+    def open(self, request: Request, call: Call, operation: str = "") -> Iterator[StreamedResponse]:
         """Sends a request, once, and streams its response, for as long as the block lasts.
 
         The errors of `send` are raised inside the block, too, while the response is read there.
         """
         shown = self._authorization(request, call)
-        with self._open(request, call, operation, shown) as answer:
-            refused = answer.status == HTTPStatus.UNAUTHORIZED
+        with self._open(request, call, operation, shown) as response:
+            refused = response.status == HTTPStatus.UNAUTHORIZED
             other = self._credentials.try_other(shown) if refused else None
             if other is None:
-                yield answer
+                yield response
                 return
-        with self._open(request, call, operation, other) as answer:
-            yield answer
+        with self._open(request, call, operation, other) as response:
+            yield response
 
     @contextmanager
-    def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[OpenAnswer]:
+    def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[StreamedResponse]:
         with self._exchange(request, call, operation, shown, fresh=True) as (exchange, reader, pieces):
             first = next(pieces, b"")
             exchange.answered(reader.status)
-            yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
+            yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
 
     def certificate_end(self, call: Call) -> float | None:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
@@ -217,12 +217,12 @@ class Transport:
 
     def _send_once(
         self, request: Request, call: Call, operation: str, shown: str | None, *, resends: int, fresh: bool
-    ) -> Answer:
+    ) -> Response:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        kept = _Kept(request)
+        kept = _BodyBuffer(request)
         with self._exchange(request, call, operation, shown, resends, fresh=fresh) as (exchange, reader, pieces):
             for piece in pieces:
                 kept.take(piece, reader.announced_bytes)
@@ -232,17 +232,17 @@ class Transport:
             if exchange.expired:
                 raise _timed_out()
             exchange.answered(reader.status)
-        return kept.answer(reader.status, reader.headers)
+        return kept.response(reader.status, reader.headers)
 
     @contextmanager
     def _exchange(
         self, request: Request, call: Call, operation: str, shown: str | None, resends: int = 0, *, fresh: bool
-    ) -> Iterator[tuple[Exchange, AnswerReader, Iterator[bytes]]]:
+    ) -> Iterator[tuple[Exchange, ResponseReader, Iterator[bytes]]]:
         """Sends a request; the response is read within the block."""
         span = self._span(request, call, operation, resends)
         with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
             connection: socket.socket | None = None
-            reader = AnswerReader()
+            reader = ResponseReader()
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=fresh)
@@ -290,7 +290,7 @@ class Transport:
         return request_head(request.method, target, headers)
 
 
-class _Kept:
+class _BodyBuffer:
     """The body of a response, or, beyond `keep`, its two ends."""
 
     def __init__(self, request: Request) -> None:
@@ -309,7 +309,7 @@ class _Kept:
         self._size += len(piece)
         if max(self._size, announced) > self._limit:
             text = f"Kubeflow Pipelines returned more than {self._limit} bytes"
-            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
+            raise ResponseTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
         if self._into is not None:
             self._into.write(piece)
         fits = self._room - len(self._head)
@@ -324,8 +324,8 @@ class _Kept:
         while self._tail_size - len(self._tail[0]) >= self._room:
             self._tail_size -= len(self._tail.popleft())
 
-    def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
-        return Answer(
+    def response(self, status: int, headers: Mapping[str, str]) -> Response:
+        return Response(
             status=status,
             body=bytes(self._head),
             tail=b"".join(self._tail)[-self._room :],
@@ -363,4 +363,4 @@ def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) ->
     if exchange.expired or call.remaining() <= 0:
         return _timed_out()
     kind = NotSentError if isinstance(error, NotConnectedError) else errors.KfpUnavailableError
-    return kind(words_for(error, scheme))
+    return kind(error_message(error, scheme))

@@ -22,10 +22,10 @@ from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.multipart import multipart
-from kfadapter_grpc.kfp.rest import V2, equals, post, set_only
+from kfadapter_grpc.kfp.rest import V2, equals, non_empty, post
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.versions import version_number
-from kfadapter_grpc.kfp.writes import Turns, spare_call
+from kfadapter_grpc.kfp.writes import KeyLocks, followup_call
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -39,7 +39,7 @@ _MAX_LOSSES = 5
 """How often the next version number, or the race to create a pipeline, may be lost before we give up."""
 _GRACE_SECONDS = 0.1
 """How long KFP may continue to create a pipeline after the client cancelled the call."""
-_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
+_UNKNOWN_OUTCOME = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
 _LOOK_YOURSELF = (
@@ -74,7 +74,7 @@ class _Job:
 
     def context(self, version: str = "", **values: str) -> Context:
         known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
-        return Context(f"'{self.request.name}'", version or self.request.name, set_only(known))
+        return Context(f"'{self.request.name}'", version or self.request.name, non_empty(known))
 
 
 class _LostRaceError(Exception):
@@ -92,13 +92,13 @@ class Uploader:
         self._pipelines = pipelines
         self._versions = pipelines.versions
         self._has_names = True
-        self._turns = Turns()
+        self._locks = KeyLocks()
 
     def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         job = _Job(request, file, call)
-        with ExitStack() as turns:
-            for key in _turns(request):
-                turns.enter_context(self._turns.taken(key, call))
+        with ExitStack() as locks:
+            for key in _lock_keys(request):
+                locks.enter_context(self._locks.held(key, call))
             # Under FAIL and SKIP_IF_SAME it matters what exists; KFP before 2.17 uses the display name as the name.
             may_be_new = request.if_exists is IfExists.NEW_VERSION and not request.display_name
             found = None if may_be_new else self._find(job)
@@ -196,7 +196,7 @@ class Uploader:
             raise
         except errors.CallCancelledError:
             raise  # KFP is slow: if it makes the pipeline, it stays empty, and the next upload of the name adopts it
-        except _BROKEN as error:
+        except _UNKNOWN_OUTCOME as error:
             made = self._made_all_the_same(job, error)
             if isinstance(error, errors.KfpTimeoutError):
                 self._undo(made, job.call)
@@ -208,7 +208,7 @@ class Uploader:
 
     def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
         """Searches for a pipeline that was created although the response broke; raises the failure if not ours."""
-        spare = spare_call(job.call)
+        spare = followup_call(job.call)
         try:
             found = self._pipelines.find_by_name(job.request.name, job.request.namespace, spare)
         except errors.AdapterError:
@@ -229,7 +229,7 @@ class Uploader:
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
         """Deletes our pipeline, unless another caller has added a version: without cascade KFP rejects that."""
         try:
-            self._pipelines.delete_by_id(pipeline.pipeline_id, spare_call(call), cascade=False)
+            self._pipelines.delete_by_id(pipeline.pipeline_id, followup_call(call), cascade=False)
         except errors.AdapterError:
             return  # it has a version, or stays empty, and the next upload of the name adopts it
 
@@ -284,7 +284,7 @@ class Uploader:
             return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
         except NotSentError:
             raise
-        except _BROKEN as error:
+        except _UNKNOWN_OUTCOME as error:
             return self._arrived(error, job, pipeline_id, name)
 
     def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
@@ -296,7 +296,7 @@ class Uploader:
         ours = equals(f"tags.{tags.REQUEST}", request_id) if request_id else equals("name", name)
         where = (ours, equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
-            version = self._versions.find_where(pipeline_id, where, spare_call(job.call))
+            version = self._versions.find_where(pipeline_id, where, followup_call(job.call))
         except errors.UnsupportedByKfpError:
             raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
         except errors.AdapterError:
@@ -308,7 +308,7 @@ class Uploader:
     def _probe(self, pipeline_id: str, job: _Job) -> KfpFailureError | None:
         """Returns why KFP rejects other requests about the pipeline; None if it does not."""
         try:
-            self._pipelines.probe(pipeline_id, spare_call(job.call))
+            self._pipelines.probe(pipeline_id, followup_call(job.call))
         except KfpFailureError as error:
             return error
         except errors.AdapterError:
@@ -316,7 +316,7 @@ class Uploader:
         return None
 
 
-def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
+def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
     """Uploads that must not overlap in this process: of one name under FAIL, and of one request id."""
     if request.if_exists is IfExists.FAIL:
         yield (request.namespace, request.name)

@@ -20,15 +20,15 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     KfpPage,
     ListQuery,
+    collect_page,
     equals,
     explained,
-    gather,
+    non_empty,
     segment,
-    set_only,
-    smaller,
+    smaller_page,
 )
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.transport import MAX_ANSWER_BYTES, AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.listing import Page, PageRequest
     from kfadapter_grpc.contract.pipelines import PipelineRef
     from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.kfp.transport import Answer
+    from kfadapter_grpc.kfp.transport import Response
     from kfadapter_grpc.spool import Spool
 
 T = TypeVar("T")
@@ -131,16 +131,16 @@ class Versions:
             with explained(context):
                 if ref.pipeline_version_id:
                     request = Request("GET", version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
-                    found: VersionJson | None = _version_of(self._rest.send_raw(Operation.GET_VERSION, request, call))
+                    version: VersionJson | None = _version_of(self._rest.send_raw(Operation.GET_VERSION, request, call))
                 else:
-                    found = self.find_where(pipeline_id, (equals("name", ref.name),), call)
+                    version = self.find_where(pipeline_id, (equals("name", ref.name),), call)
         except errors.VersionNotFoundError:
             self.ensure_pipeline(pipeline_id, call)
             raise
         # KFP finds a version by its id alone, whichever pipeline the path names.
-        if found is None or found.pipeline_id != pipeline_id:
+        if version is None or version.pipeline_id != pipeline_id:
             raise no_such_version(context)
-        return found
+        return version
 
     def find_where(
         self, pipeline_id: str, predicates: tuple[Predicate, ...], call: Call, context: Context | None = None
@@ -149,12 +149,12 @@ class Versions:
         query = ListQuery(1, sort_by="created_at desc", predicates=predicates).pairs()
         request = Request("GET", _versions_path(pipeline_id), query, keep=HEAD_BYTES)
         with explained(context or Context()):
-            answer = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
-        if not answer.tail:
-            found = decode(answer.body, VersionListJson).pipeline_versions
-            return found[0] if found else None
-        cut, version_tags = decode_around_spec(answer, b"}]}", VersionListJson)
-        version = cut.pipeline_versions[0]
+            response = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
+        if not response.tail:
+            versions = decode(response.body, VersionListJson).pipeline_versions
+            return versions[0] if versions else None
+        listed, version_tags = decode_around_spec(response, b"}]}", VersionListJson)
+        version = listed.pipeline_versions[0]
         version.tags = version.tags or version_tags
         return version
 
@@ -164,10 +164,10 @@ class Versions:
         self._rest.ask(Operation.GET_PIPELINE, request, object, call, Context.by_id("pipeline_id", pipeline_id))
 
     def get(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
-        version = self._get(pipeline_id, version_id, call, MAX_ANSWER_BYTES)
+        version = self._get(pipeline_id, version_id, call, MAX_RESPONSE_BYTES)
         return version.record(bytes(version.pipeline_spec))
 
-    def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int = MAX_ANSWER_BYTES) -> bytes:
+    def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         """Gets the spec of a version as JSON. Raises AnswerTooLargeError if there are more than `limit` bytes."""
         return bytes(self._get(pipeline_id, version_id, call, limit).pipeline_spec)
 
@@ -191,17 +191,17 @@ class Versions:
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             return self._page(pipeline_id, ListQuery(size, token, sort), call)
 
-        return gather(fetch, _weight, page.size, page.token)
+        return collect_page(fetch, _weight, page.size, page.token)
 
     def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
             context = Context.by_id("pipeline_id", pipeline_id)
-            found = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
-            items = [version.record(bytes(version.pipeline_spec)) for version in found.pipeline_versions]
-            return KfpPage(items, found.next_page_token, found.total_size)
+            listed = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
+            items = [version.record(bytes(version.pipeline_spec)) for version in listed.pipeline_versions]
+            return KfpPage(items, listed.next_page_token, listed.total_size)
 
-        return gather(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
+        return collect_page(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
 
     def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
         for page in self._newest_pages(pipeline_id, call):
@@ -288,10 +288,10 @@ class Versions:
             request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
             try:
                 full = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
-            except AnswerTooLargeError:
+            except ResponseTooLargeError:
                 if size == 1:
                     raise
-                size = smaller(size)
+                size = smaller_page(size)
             else:
                 return KfpPage([one.record() for one in full.pipeline_versions], full.next_page_token, full.total_size)
 
@@ -303,7 +303,7 @@ def cheap_list_request(pipeline_id: str, query: ListQuery) -> Request:
 
 def version_context(pipeline_id: str, ref: VersionRef) -> Context:
     values = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id, "version_name": ref.name}
-    return Context(subject=str(ref), resource=ref.pipeline_version_id or ref.name, values=set_only(values))
+    return Context(subject=str(ref), resource=ref.pipeline_version_id or ref.name, values=non_empty(values))
 
 
 def no_such_version(context: Context) -> errors.AdapterError:
@@ -321,11 +321,11 @@ def version_number(name: str) -> int:
     return int(name) if is_number else 0
 
 
-def _version_of(answer: Answer) -> VersionJson:
+def _version_of(response: Response) -> VersionJson:
     """Decodes a version whose spec may have been dropped."""
-    if not answer.tail:
-        return decode(answer.body, VersionJson)
-    version, version_tags = decode_around_spec(answer, b"}", VersionJson)
+    if not response.tail:
+        return decode(response.body, VersionJson)
+    version, version_tags = decode_around_spec(response, b"}", VersionJson)
     version.tags = version.tags or version_tags
     return version
 

@@ -19,7 +19,7 @@ import msgspec
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import decode_text, known_time
 from kfadapter_grpc.kfp.run_outputs import METRICS, artifact
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ class _ParameterJson(msgspec.Struct):
     value: object = None
 
 
-class _PlaceJson(msgspec.Struct):
+class _LocationJson(msgspec.Struct):
     bucket: str = ""
     key: str = ""
     endpoint: str = ""
@@ -56,8 +56,8 @@ class StoredJson(msgspec.Struct):
     """An artifact that Argo stored; the repository's common settings are not repeated."""
 
     name: str = ""
-    s3: _PlaceJson | None = None
-    gcs: _PlaceJson | None = None
+    s3: _LocationJson | None = None
+    gcs: _LocationJson | None = None
 
 
 class _PortsJson(msgspec.Struct):
@@ -217,10 +217,10 @@ class Workflow:
     def uri(self, stored: StoredJson) -> str:
         """The location of an artifact; empty if its store is unknown."""
         if stored.gcs and stored.gcs.key:
-            return f"gs://{stored.gcs.bucket or (self._repository.gcs or _PlaceJson()).bucket}/{stored.gcs.key}"
+            return f"gs://{stored.gcs.bucket or (self._repository.gcs or _LocationJson()).bucket}/{stored.gcs.key}"
         if not (stored.s3 and stored.s3.key):
             return ""
-        common = self._repository.s3 or _PlaceJson()
+        common = self._repository.s3 or _LocationJson()
         scheme = "s3" if "amazonaws" in (stored.s3.endpoint or common.endpoint) else "minio"
         return f"{scheme}://{stored.s3.bucket or common.bucket or _BUCKET}/{stored.s3.key}"
 
@@ -256,7 +256,7 @@ def read_workflow(manifest: str) -> Workflow:
         if not nodes and status.compressed_nodes:
             packed = base64.b64decode(status.compressed_nodes)
             nodes = decode_text(_unpacked(packed), dict[str, NodeJson])
-    except (ValueError, AnswerTooLargeError, zlib.error) as error:
+    except (ValueError, ResponseTooLargeError, zlib.error) as error:
         raise UnreadableWorkflowError(f"its workflow cannot be read ({error})") from error
     if not nodes and status.offload_node_status_version:
         raise UnreadableWorkflowError("its workflow is so large that Argo keeps its nodes in a database of its own")

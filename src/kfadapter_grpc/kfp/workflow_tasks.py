@@ -77,7 +77,7 @@ def read_nodes(
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Position:
     """The position of steps: in a task, in an iteration of a loop, at the end of a group, directly in its exit hook."""
 
     parent: str = ""
@@ -99,7 +99,7 @@ class _Reader:
         self._is_v2 = False
         self._failures: list[Failure] = []
         self._waiting: list[tuple[str, str]] = []
-        self._todo: deque[tuple[Mapping[str, Step], _Place]] = deque()
+        self._todo: deque[tuple[Mapping[str, Step], _Position]] = deque()
 
     def read(self, metrics: Mapping[str, Mapping[str, float]]) -> RunNodes:
         workflow = self._workflow
@@ -139,15 +139,15 @@ class _Reader:
                 driver = inner.get("root-driver")
                 if driver is not None and driver.template in _DRIVERS and step.template == "entrypoint":
                     self._is_v2 = True
-                    self._driver(driver, _Place())
+                    self._driver(driver, _Position())
                     inner = self._workflow.inside(inner["root"]) if "root" in inner else {}
                 elif not inner and step.type not in {"DAG", "Steps"}:
                     inner = {step.template: replace(step, name=step.template)}  # its entrypoint is a container
-                self._todo.append((inner, _Place()))
+                self._todo.append((inner, _Position()))
             elif key.endswith(_ON_EXIT):
-                self._hook(step, _Place())
+                self._hook(step, _Position())
 
-    def _walk(self, steps: Mapping[str, Step], place: _Place) -> None:
+    def _walk(self, steps: Mapping[str, Step], place: _Position) -> None:
         drivers: dict[str, Step] = {}
         own: list[Step] = []
         for step in steps.values():
@@ -165,11 +165,11 @@ class _Reader:
         for served, driver in drivers.items():
             self._task(served, None, driver, place)
 
-    def _hook(self, step: Step, place: _Place) -> None:
+    def _hook(self, step: Step, place: _Position) -> None:
         inner = self._workflow.inside(step) or {step.template: replace(step, name=step.template)}
         self._todo.append((inner, replace(place, at_end=True, in_hook=True)))
 
-    def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Place) -> None:
+    def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Position) -> None:
         for step in inner.values():
             if step.name == _ITERATIONS and step.item is not None:
                 body = self._workflow.inside(step)
@@ -183,7 +183,7 @@ class _Reader:
                 if item is not None:
                     self._todo.append((self._workflow.inside(item), at))
 
-    def _driver(self, driver: Step, place: _Place) -> None:
+    def _driver(self, driver: Step, place: _Position) -> None:
         """Records a driver that serves no task of its own: the pipeline's, or an iteration's."""
         pods = driver.pods()
         if warning := self._words_of_waiting(pods):
@@ -193,7 +193,7 @@ class _Reader:
 
     # --- one task -----------------------------------------------------------------------------------------------
 
-    def _task(self, name: str, step: Step | None, driver: Step | None, place: _Place) -> None:
+    def _task(self, name: str, step: Step | None, driver: Step | None, place: _Position) -> None:
         """Adds a task: its executor or group, and its driver; at first only the latter exists."""
         inner = self._workflow.inside(step) if step else {}
         driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
@@ -228,7 +228,7 @@ class _Reader:
         self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
         self._steps[task.task_id] = driver or source
         self._found.append((min(one.began for one in (step, driver) if one), task))
-        below = _Place(task.task_id, place.iteration, place.at_end)
+        below = _Position(task.task_id, place.iteration, place.at_end)
         if kind is TaskKind.LOOP:
             self._loop(inner, task, below)
         elif kind.is_group:
@@ -239,7 +239,7 @@ class _Reader:
         return executor.pods() if executor else []
 
     def _why(
-        self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Place
+        self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Position
     ) -> str:
         """Returns why a task failed, and records it, unless it is a group in which something failed."""
         by_driver = _has_failed(driver)
@@ -251,7 +251,7 @@ class _Reader:
         return f"its driver failed: {failure.reason}" if by_driver else failure.reason
 
     def _failure(
-        self, source: Step, pods: Sequence[NodeJson], place: _Place, task_id: str, *, by_driver: bool
+        self, source: Step, pods: Sequence[NodeJson], place: _Position, task_id: str, *, by_driver: bool
     ) -> Failure:
         failed = [pod for pod in pods if _STATES.get(pod.phase) is RunState.FAILED] or [source.outer]
         message = failed[-1].message or source.outer.message

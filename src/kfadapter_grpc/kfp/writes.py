@@ -16,41 +16,41 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SPARE_SECONDS = 10.0
+FOLLOWUP_SECONDS = 10.0
 """The time limit for checking after a failure, or undoing."""
-BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
+UNKNOWN_OUTCOME = (errors.KfpUnavailableError, errors.KfpTimeoutError)
 """A write that fails like this may have had its effect, unless it was a `NotSentError`."""
 
 
-def spare_call(call: Call) -> Call:
+def followup_call(call: Call) -> Call:
     """A budget, from now on, for checking and undoing: both must happen even if the caller's budget is used up."""
-    return call.apart(SPARE_SECONDS)
+    return call.apart(FOLLOWUP_SECONDS)
 
 
-class Turns:
+class KeyLocks:
     """Admits one call at a time for each key."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._taken: set[tuple[str, ...]] = set()
+        self._held: set[tuple[str, ...]] = set()
 
     @contextmanager
-    def taken(self, key: tuple[str, ...], call: Call) -> Iterator[None]:
+    def held(self, key: tuple[str, ...], call: Call) -> Iterator[None]:
         """Waits for its turn, no longer than the call lasts."""
         forget = call.on_cancel(self._wake)
         with self._condition:
-            while key in self._taken:
+            while key in self._held:
                 if call.cancelled:
                     raise errors.CallCancelledError("the client cancelled the call")
                 if not self._condition.wait(max(0.0, call.remaining())) and call.remaining() <= 0:
                     raise errors.KfpTimeoutError("another call of the same request is not over; try again later")
-            self._taken.add(key)
+            self._held.add(key)
         try:
             yield
         finally:
             forget()
             with self._condition:
-                self._taken.discard(key)
+                self._held.discard(key)
                 self._condition.notify_all()
 
     def _wake(self) -> None:
@@ -58,24 +58,24 @@ class Turns:
             self._condition.notify_all()
 
 
-def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], call: Call) -> T:
+def ensure_created(create: Callable[[], T], find: Callable[[Call], T | None], call: Call) -> T:
     """Creates something and returns it; after a broken response, searches for it, on a budget of its own."""
     try:
         return create()
     except NotSentError:
         raise
-    except BROKEN:
-        found = None
+    except UNKNOWN_OUTCOME:
+        item = None
         with suppress(errors.AdapterError):
-            found = look(spare_call(call))
-        if found is None:
+            item = find(followup_call(call))
+        if item is None:
             raise
-        return found
+        return item
 
 
 def ensure_deleted(
     delete: Callable[[], object],
-    look: Callable[[], object],
+    get: Callable[[], object],
     missing: type[errors.AdapterError],
     *,
     allow_missing: bool = False,
@@ -94,14 +94,14 @@ def ensure_deleted(
         raise
     except errors.KfpUnavailableError:
         with suppress(missing):
-            look()
+            get()
             raise
     return True
 
 
 def ensure_changed(
     change: Callable[[], object],
-    look: Callable[[], T],
+    get: Callable[[], T],
     is_changed: Callable[[T], bool],
     unclear: tuple[type[errors.AdapterError], ...] = (errors.KfpUnavailableError,),
 ) -> T:
@@ -111,8 +111,8 @@ def ensure_changed(
     except NotSentError:
         raise
     except unclear:
-        found = look()
-        if not is_changed(found):
+        item = get()
+        if not is_changed(item):
             raise
-        return found
-    return look()
+        return item
+    return get()

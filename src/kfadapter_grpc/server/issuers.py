@@ -14,7 +14,7 @@ from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request, Transport
+from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError, Transport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | Non
         try:
             request = Request("GET", path, accept=_ACCEPT, limit=MAX_BYTES)
             response = transport.send(request, Call("issuer-keys", seconds))
-        except AnswerTooLargeError:
+        except ResponseTooLargeError:
             raise FetchError(f"{url}: the document is larger than {MAX_BYTES // 1024} KiB") from None
         except KfpTimeoutError:
             raise FetchError(f"{url}: no complete response within {seconds:.0f} s") from None

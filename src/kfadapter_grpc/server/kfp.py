@@ -30,7 +30,7 @@ KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount
 """Where Kubernetes puts the token of a pod's service account, its own CAs, and the pod's namespace."""
 
 
-def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
+def connect_kfp(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
     """Creates the backend, which calls `observer` after every request; sends nothing yet.
 
     Raises SettingsError if the file of artifact stores has become invalid since the settings were loaded.

@@ -14,7 +14,7 @@ from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.server.audit import audit_log
 from kfadapter_grpc.server.grpc_server import AdapterServer
-from kfadapter_grpc.server.kfp import connect_as_set
+from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks
 from kfadapter_grpc.server.metrics import Metrics, ServerState
 from kfadapter_grpc.services.artifacts import ArtifactServicer
@@ -60,7 +60,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
         # 3. KFP, without requests yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
-        backend = connect_as_set(settings, limits.place, metrics.kfp)
+        backend = connect_kfp(settings, limits.place, metrics.kfp)
         stages.enter_context(closing(backend))
         # 4. Signals, before anything needs to be stopped.
         signals = stages.enter_context(StopSignals())

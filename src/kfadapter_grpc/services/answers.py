@@ -51,8 +51,8 @@ def unary(kind: type[R], serve: Callable[[Any, R, Call], object]) -> Any:  # noq
     """
 
     def method(servicer: Any, request: Message, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
-        wanted = read_request(request, kind, servicer.namespace)
-        return message(serve(servicer, wanted, current_call(context)), _response_to(request))
+        parsed = read_request(request, kind, servicer.namespace)
+        return message(serve(servicer, parsed, current_call(context)), _response_to(request))
 
     return method
 
@@ -73,9 +73,9 @@ def listing(kind: type[L], serve: Callable[[Any, L, PageRequest, Call], Page[Any
     """The same for a List."""
 
     def method(servicer: Any, request: Message, context: grpc.ServicerContext) -> Message:  # noqa: ANN401
-        wanted = read_request(request, kind, servicer.namespace)
-        found = serve(servicer, wanted, wanted.page(page_token(request)), current_call(context))
-        return page(found, _response_to(request), request)
+        parsed = read_request(request, kind, servicer.namespace)
+        result = serve(servicer, parsed, parsed.page(page_token(request)), current_call(context))
+        return page(result, _response_to(request), request)
 
     return method
 
@@ -97,20 +97,20 @@ def message(record: object, kind: type[M]) -> M:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def page(found: Page[Any], kind: type[M], request: Message, **more: object) -> M:
+def page(result: Page[Any], kind: type[M], request: Message, **more: object) -> M:
     """Makes the response of a List, with `more` fields; its token is bound to the listing of `request`.
 
     The token is base64url of a hash of the listing (method, filters, order) and of the token of kfp/. It is not signed,
     so any replica reads it.
     """
-    items = kind.DESCRIPTOR.fields[0]
-    of_item = GetMessageClass(cast("Descriptor", items.message_type))
-    raw = _listing(request) + found.next_token.encode() if found.next_token else b""
-    if found.total_size is not None:
-        more["total_size"] = found.total_size
+    field = kind.DESCRIPTOR.fields[0]
+    kind_of_item = GetMessageClass(cast("Descriptor", field.message_type))
+    token = _listing(request) + result.next_token.encode() if result.next_token else b""
+    if result.total_size is not None:
+        more["total_size"] = result.total_size
     return kind(
-        **{items.name: [message(one, of_item) for one in found.items], **more},
-        next_page_token=base64.urlsafe_b64encode(raw).decode().rstrip("="),
+        **{field.name: [message(item, kind_of_item) for item in result.items], **more},
+        next_page_token=base64.urlsafe_b64encode(token).decode().rstrip("="),
     )
 
 
@@ -187,9 +187,13 @@ def _cut(node: Any, kept: int, path: str, cut: dict[str, int]) -> None:  # noqa:
 def _cut_lists(message: Message) -> Iterator[str]:
     """Halves the longest list or object of a record for as long as it is too large."""
     while message.ByteSize() > MAX_RECORD_BYTES:
-        found = [(field.name, getattr(value, "fields", value)) for field, value in message.ListFields()]
-        lists = [(len(one), name, one) for name, one in found if hasattr(one, "__len__") and not isinstance(one, str)]
-        size, name, longest = max(lists, key=lambda one: one[0], default=(0, "", []))
+        fields = [(field.name, getattr(value, "fields", value)) for field, value in message.ListFields()]
+        lists = [
+            (len(entry), name, entry)
+            for name, entry in fields
+            if hasattr(entry, "__len__") and not isinstance(entry, str)
+        ]
+        size, name, longest = max(lists, key=lambda entry: entry[0], default=(0, "", []))
         if size == 0:
             return
         if hasattr(longest, "keys"):

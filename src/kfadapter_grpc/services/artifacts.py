@@ -36,22 +36,22 @@ class ArtifactServicer(ArtifactServiceServicer):
         self._read = read
 
     def List(self, request: pb.ListArtifactsRequest, context: grpc.ServicerContext) -> pb.ListArtifactsResponse:
-        wanted = read_request(request, contract.ListArtifactsRequest, self.namespace)
-        found, warnings = self.kfp.list(wanted, wanted.page(page_token(request)), current_call(context))
-        return page(found, pb.ListArtifactsResponse, request, warnings=warnings)
+        parsed = read_request(request, contract.ListArtifactsRequest, self.namespace)
+        result, warnings = self.kfp.list(parsed, parsed.page(page_token(request)), current_call(context))
+        return page(result, pb.ListArtifactsResponse, request, warnings=warnings)
 
     Get = unary(
-        contract.GetArtifactRequest, lambda it, wanted, call: it.kfp.get(wanted.run_id, wanted.artifact_id, call)
+        contract.GetArtifactRequest, lambda self, request, call: self.kfp.get(request.run_id, request.artifact_id, call)
     )
     ListMetrics = listing(
-        contract.ListMetricsRequest, lambda it, wanted, page, call: it.kfp.list_metrics(wanted.filter, page, call)
+        contract.ListMetricsRequest, lambda self, request, page, call: self.kfp.list_metrics(request.filter, page, call)
     )
 
     def Read(self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadArtifactResponse]:
-        wanted = read_request(request, contract.ReadArtifactRequest)
+        parsed = read_request(request, contract.ReadArtifactRequest)
         call = current_call(context)
-        artifact, session = self.kfp.find(wanted.run_id, wanted.artifact_id, call)
-        with self._read(artifact, wanted, call, session) as parts:
+        artifact, session = self.kfp.find(parsed.run_id, parsed.artifact_id, call)
+        with self._read(artifact, parsed, call, session) as parts:
             begun, sent, has_deadline = time.monotonic(), 0, caller_seconds(context) is not None
             for part in parts:
                 if not has_deadline:

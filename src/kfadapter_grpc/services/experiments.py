@@ -17,16 +17,18 @@ class ExperimentServicer(ExperimentServiceServicer):
         self.kfp = experiments
         self.namespace = default_namespace
 
-    Create = unary(contract.CreateExperimentRequest, lambda it, wanted, call: it.kfp.create(wanted, call))
-    Get = unary(contract.GetExperimentRequest, lambda it, wanted, call: it.kfp.get(wanted.experiment, call))
-    List = listing(contract.ListExperimentsRequest, lambda it, wanted, page, call: it.kfp.list(wanted, page, call))
+    Create = unary(contract.CreateExperimentRequest, lambda self, request, call: self.kfp.create(request, call))
+    Get = unary(contract.GetExperimentRequest, lambda self, request, call: self.kfp.get(request.experiment, call))
+    List = listing(
+        contract.ListExperimentsRequest, lambda self, request, page, call: self.kfp.list(request, page, call)
+    )
     Archive = unary(
-        contract.ArchiveExperimentRequest, lambda it, wanted, call: it.kfp.archive(wanted.experiment_id, call)
+        contract.ArchiveExperimentRequest, lambda self, request, call: self.kfp.archive(request.experiment_id, call)
     )
     Unarchive = unary(
-        contract.UnarchiveExperimentRequest, lambda it, wanted, call: it.kfp.unarchive(wanted.experiment_id, call)
+        contract.UnarchiveExperimentRequest, lambda self, request, call: self.kfp.unarchive(request.experiment_id, call)
     )
     Delete = deletion(
         contract.DeleteExperimentRequest,
-        lambda it, wanted, call: it.kfp.delete(wanted.experiment_id, call, allow_missing=wanted.allow_missing),
+        lambda self, request, call: self.kfp.delete(request.experiment_id, call, allow_missing=request.allow_missing),
     )

@@ -25,16 +25,16 @@ class IdentityServicer(IdentityServiceServicer):
         call = current_call(context)
         if call.caller is None:
             return to_message(WhoAmI(grants=ANYTHING, kfp_version=self._kfp_version()), pb.WhoAmIResponse)
-        who = call.caller.identity
-        shown = WhoAmI(
-            who.name,
-            who.way,
-            who.issuer,
-            who.subject,
-            who.groups,
+        identity = call.caller.identity
+        response = WhoAmI(
+            identity.name,
+            identity.way,
+            identity.issuer,
+            identity.subject,
+            identity.groups,
             call.caller.grants,
             call.authorization.user if call.authorization else "",
-            who.certificate_names,
+            identity.certificate_names,
             self._kfp_version() if call.caller.grants else "",
         )
-        return to_message(shown, pb.WhoAmIResponse)
+        return to_message(response, pb.WhoAmIResponse)

@@ -31,30 +31,32 @@ class PipelineServicer(PipelineServiceServicer):
         self._limits = limits
         self.namespace = default_namespace
 
-    Get = unary(contract.GetPipelineRequest, lambda it, wanted, call: it.kfp.get(wanted.pipeline, wanted.view, call))
-    List = listing(contract.ListPipelinesRequest, lambda it, wanted, page, call: it.kfp.list(wanted, page, call))
-    Update = unary(contract.UpdatePipelineRequest, lambda it, wanted, call: it.kfp.update(wanted, call))
+    Get = unary(
+        contract.GetPipelineRequest, lambda self, request, call: self.kfp.get(request.pipeline, request.view, call)
+    )
+    List = listing(contract.ListPipelinesRequest, lambda self, request, page, call: self.kfp.list(request, page, call))
+    Update = unary(contract.UpdatePipelineRequest, lambda self, request, call: self.kfp.update(request, call))
     Delete = unary(
         contract.DeletePipelineRequest,
-        lambda it, wanted, call: it.kfp.delete(
-            wanted.pipeline, call, force=wanted.force, allow_missing=wanted.allow_missing
+        lambda self, request, call: self.kfp.delete(
+            request.pipeline, call, force=request.force, allow_missing=request.allow_missing
         ),
     )
     ListVersions = listing(
         contract.ListPipelineVersionsRequest,
-        lambda it, wanted, page, call: it.kfp.list_versions(wanted.pipeline, wanted.view, page, call),
+        lambda self, request, page, call: self.kfp.list_versions(request.pipeline, request.view, page, call),
     )
     GetVersion = unary(
         contract.GetPipelineVersionRequest,
-        lambda it, wanted, call: it.kfp.get_version(wanted.pipeline, wanted.version, call),
+        lambda self, request, call: self.kfp.get_version(request.pipeline, request.version, call),
     )
     UpdateVersion = unary(
-        contract.UpdatePipelineVersionRequest, lambda it, wanted, call: it.kfp.update_version(wanted, call)
+        contract.UpdatePipelineVersionRequest, lambda self, request, call: self.kfp.update_version(request, call)
     )
     DeleteVersion = unary(
         contract.DeletePipelineVersionRequest,
-        lambda it, wanted, call: it.kfp.delete_version(
-            wanted.pipeline, wanted.version, call, allow_missing=wanted.allow_missing
+        lambda self, request, call: self.kfp.delete_version(
+            request.pipeline, request.version, call, allow_missing=request.allow_missing
         ),
     )
 
@@ -64,16 +66,16 @@ class PipelineServicer(PipelineServiceServicer):
         call = current_call(context)
         has_deadline = caller_seconds(context) is not None
         metadata, chunks = _upload_stream(request_iterator)
-        wanted = read_request(metadata, contract.UploadPipelineMetadata, self.namespace, "metadata.")
+        parsed = read_request(metadata, contract.UploadPipelineMetadata, self.namespace, "metadata.")
         if call.limits is not None:
-            call.limits.ensure(wanted.namespace)  # before the file is received
+            call.limits.ensure(parsed.namespace)  # before the file is received
         if not has_deadline:
-            call.extend(upload_seconds(min(wanted.total_bytes or self._limits.max_bytes, self._limits.max_bytes)))
-        sha256 = bytes.fromhex(wanted.sha256) or None
-        with received(chunks, self._limits, total_bytes=wanted.total_bytes, sha256=sha256, call=call) as file:
+            call.extend(upload_seconds(min(parsed.total_bytes or self._limits.max_bytes, self._limits.max_bytes)))
+        sha256 = bytes.fromhex(parsed.sha256) or None
+        with received(chunks, self._limits, total_bytes=parsed.total_bytes, sha256=sha256, call=call) as file:
             if not has_deadline:
                 call.extend(upload_seconds(file.size))
-            result = self.kfp.upload(wanted, file, call)
+            result = self.kfp.upload(parsed, file, call)
             return pb.UploadPipelineResponse(
                 pipeline=message(result.pipeline, pb.Pipeline),
                 version=message(result.version, pb.PipelineVersion),
@@ -88,9 +90,9 @@ class PipelineServicer(PipelineServiceServicer):
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
-        wanted = read_request(request, contract.DownloadPipelineRequest, self.namespace)
+        parsed = read_request(request, contract.DownloadPipelineRequest, self.namespace)
         call = current_call(context)
-        with self.kfp.download(wanted.pipeline, wanted.version, call) as file:
+        with self.kfp.download(parsed.pipeline, parsed.version, call) as file:
             if caller_seconds(context) is None:
                 call.extend(download_seconds(file.size))
             yield pb.DownloadPipelineResponse(info=pb.DownloadInfo(total_bytes=file.size, sha256=file.sha256.hex()))

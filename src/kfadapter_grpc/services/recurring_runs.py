@@ -17,16 +17,23 @@ class RecurringRunServicer(RecurringRunServiceServicer):
         self.kfp = recurring_runs
         self.namespace = default_namespace
 
-    Create = unary(contract.CreateRecurringRunRequest, lambda it, wanted, call: it.kfp.create(wanted, call))
-    Get = unary(contract.GetRecurringRunRequest, lambda it, wanted, call: it.kfp.get(wanted.recurring_run_id, call))
-    List = listing(contract.ListRecurringRunsRequest, lambda it, wanted, page, call: it.kfp.list(wanted, page, call))
+    Create = unary(contract.CreateRecurringRunRequest, lambda self, request, call: self.kfp.create(request, call))
+    Get = unary(
+        contract.GetRecurringRunRequest, lambda self, request, call: self.kfp.get(request.recurring_run_id, call)
+    )
+    List = listing(
+        contract.ListRecurringRunsRequest, lambda self, request, page, call: self.kfp.list(request, page, call)
+    )
     Enable = unary(
-        contract.EnableRecurringRunRequest, lambda it, wanted, call: it.kfp.enable(wanted.recurring_run_id, call)
+        contract.EnableRecurringRunRequest, lambda self, request, call: self.kfp.enable(request.recurring_run_id, call)
     )
     Disable = unary(
-        contract.DisableRecurringRunRequest, lambda it, wanted, call: it.kfp.disable(wanted.recurring_run_id, call)
+        contract.DisableRecurringRunRequest,
+        lambda self, request, call: self.kfp.disable(request.recurring_run_id, call),
     )
     Delete = deletion(
         contract.DeleteRecurringRunRequest,
-        lambda it, wanted, call: it.kfp.delete(wanted.recurring_run_id, call, allow_missing=wanted.allow_missing),
+        lambda self, request, call: self.kfp.delete(
+            request.recurring_run_id, call, allow_missing=request.allow_missing
+        ),
     )

@@ -40,41 +40,45 @@ class RunServicer(RunServiceServicer):
         self._watches = watches
         self.namespace = default_namespace
 
-    Create = unary(contract.CreateRunRequest, lambda it, wanted, call: it.kfp.create(wanted, call))
-    Get = unary(contract.GetRunRequest, lambda it, wanted, call: it.kfp.get(wanted.run_id, wanted.view, call))
-    List = listing(contract.ListRunsRequest, lambda it, wanted, page, call: it.kfp.list(wanted.filter, page, call))
-    Retry = unary(contract.RetryRunRequest, lambda it, wanted, call: it.kfp.retry(wanted.run_id, call))
-    Archive = unary(contract.ArchiveRunRequest, lambda it, wanted, call: it.kfp.archive(wanted.run_id, call))
-    Unarchive = unary(contract.UnarchiveRunRequest, lambda it, wanted, call: it.kfp.unarchive(wanted.run_id, call))
+    Create = unary(contract.CreateRunRequest, lambda self, request, call: self.kfp.create(request, call))
+    Get = unary(contract.GetRunRequest, lambda self, request, call: self.kfp.get(request.run_id, request.view, call))
+    List = listing(
+        contract.ListRunsRequest, lambda self, request, page, call: self.kfp.list(request.filter, page, call)
+    )
+    Retry = unary(contract.RetryRunRequest, lambda self, request, call: self.kfp.retry(request.run_id, call))
+    Archive = unary(contract.ArchiveRunRequest, lambda self, request, call: self.kfp.archive(request.run_id, call))
+    Unarchive = unary(
+        contract.UnarchiveRunRequest, lambda self, request, call: self.kfp.unarchive(request.run_id, call)
+    )
     Delete = deletion(
         contract.DeleteRunRequest,
-        lambda it, wanted, call: it.kfp.delete(wanted.run_id, call, allow_missing=wanted.allow_missing),
+        lambda self, request, call: self.kfp.delete(request.run_id, call, allow_missing=request.allow_missing),
     )
 
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        wanted = read_request(request, contract.TerminateRunRequest)
-        call, wait_seconds = current_call(context), wanted.wait.total_seconds() if wanted.wait else 0.0
+        parsed = read_request(request, contract.TerminateRunRequest)
+        call, wait_seconds = current_call(context), parsed.wait.total_seconds() if parsed.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
-        return message(self.kfp.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)
+        return message(self.kfp.terminate(parsed.run_id, wait_seconds, call, self._tell_watches), pb.Run)
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
-        wanted = read_request(request, watches.WatchRunsRequest, self.namespace)
+        parsed = read_request(request, watches.WatchRunsRequest, self.namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
-        with self._watches.open(wanted, call) as events:
+        with self._watches.open(parsed, call) as events:
             context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # the first event may take long
             for event in events:
-                yield _event(event, tasks=wanted.tasks)
+                yield _event(event, tasks=parsed.tasks)
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
-        wanted = read_request(request, contract.ReadLogsRequest)
+        parsed = read_request(request, contract.ReadLogsRequest)
         if self._logs is None:
             raise UnsupportedByKfpError("this adapter does not read logs")
         call = current_call(context)
-        with self._logs.read(wanted, call) as pieces:
-            if wanted.follow and caller_seconds(context) is None:
+        with self._logs.read(parsed, call) as pieces:
+            if parsed.follow and caller_seconds(context) is None:
                 call.extend(FOLLOW_SECONDS)
             for piece in pieces:
                 if isinstance(piece, bytes):

@@ -97,7 +97,7 @@ class Unpacked:
             size -= len(piece)
 
 
-def opened_member(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
+def open_member(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
     """Opens the member that KFP uses, or raises why it cannot be; its name is for messages only, never a path."""
     return (_zip_member if kind is FileKind.ZIP else _tar_member)(stream, limits, call)
 

@@ -12,7 +12,7 @@ import yaml
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
-from kfadapter_grpc.upload.archives import opened_member
+from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, quoted, too_large
 from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
@@ -174,7 +174,7 @@ def _checked_kind(spool: Spool, arriving: _Arriving, limits: UploadLimits, call:
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
         arriving.complete()
         spool.rewind()
-        name, stream = opened_member(kind, spool.stream, limits, call)
+        name, stream = open_member(kind, spool.stream, limits, call)
         _check_member(quoted(name), stream, call)
         return kind
     arriving.restart()
@@ -217,7 +217,7 @@ def _try_locate(
         file.stream.seek(0)
         stream: ByteStream = file.stream
         if file.kind in {FileKind.ZIP, FileKind.TAR_GZ}:
-            _, stream = opened_member(file.kind, file.stream, limits, call)
+            _, stream = open_member(file.kind, file.stream, limits, call)
         with closing(CheckedText(stream, call)) as text:
             found = find(text, call)
     except (errors.AdapterError, yaml.YAMLError, OSError):

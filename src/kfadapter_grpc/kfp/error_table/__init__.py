@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.transport import Answer
+    from kfadapter_grpc.kfp.transport import Response
 
 __all__ = [
     "KFP_FILE_LIMIT",
@@ -113,29 +113,29 @@ _TITLE = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNORECASE)
 
 
-def explain_page(answer: Answer, *, as_caller: bool = False) -> AdapterError:
+def explain_page(response: Response, *, as_caller: bool = False) -> AdapterError:
     """Explains a redirect or an HTML page: a login in front of KFP, or a wrong address."""
-    is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
+    is_login = _LOGIN.search(response.location.encode()) or _LOGIN.search(response.body[:65536])
     if is_login and as_caller:
         return errors.UnauthenticatedError(
             "a proxy in front of Kubeflow Pipelines responds to the call's credentials with a login page; "
             "send a token that it accepts, which a cookie or a password is not",
-            metadata={"kfp_status": str(answer.status)},
+            metadata={"kfp_status": str(response.status)},
         )
     if is_login:
         return errors.KfpRejectedCredentialsError(
             "Kubeflow Pipelines is behind a login page: the adapter's operator must configure credentials "
             "(KFADAPTER_KFP_CREDENTIALS), or an address inside the cluster",
-            metadata={"kfp_status": str(answer.status)},
+            metadata={"kfp_status": str(response.status)},
         )
-    if TLS_EXPECTED.search(answer.body[:65536]):
-        return errors.KfpUnavailableError(EXPECTS_HTTPS, metadata={"kfp_status": str(answer.status)})
-    title = _TITLE.search(answer.body[:65536])
+    if TLS_EXPECTED.search(response.body[:65536]):
+        return errors.KfpUnavailableError(EXPECTS_HTTPS, metadata={"kfp_status": str(response.status)})
+    title = _TITLE.search(response.body[:65536])
     titled = f" titled '{' '.join(title[1].decode(errors='replace').split())[:80]}'" if title else ""
     return errors.KfpError(
-        f"a {'redirect' if answer.location else 'web page'}{titled} (HTTP {answer.status}) was returned instead of "
+        f"a {'redirect' if response.location else 'web page'}{titled} (HTTP {response.status}) was returned instead of "
         "Kubeflow Pipelines' API, perhaps by a proxy; the adapter's operator should check KFADAPTER_KFP_URL",
-        metadata={"kfp_status": str(answer.status)},
+        metadata={"kfp_status": str(response.status)},
     )
 
 

@@ -134,10 +134,10 @@ class MetadataStore:
         begun, name = time.monotonic(), f"{_SERVICE}/{type(request).__name__.removesuffix('Request')}"
         span = sent_span(call, name, rpc_attributes(name))
         metadata = tuple(span.headers.items()) if span else None
-        answer = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS), metadata=metadata)
-        forget = call.on_cancel(answer.cancel)
+        future = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS), metadata=metadata)
+        forget = call.on_cancel(future.cancel)
         try:
-            response: _Response = answer.result()
+            response: _Response = future.result()
         except grpc.FutureCancelledError as error:
             raise StoreError("the call was cancelled") from error
         except grpc.RpcError as error:
@@ -146,7 +146,7 @@ class MetadataStore:
             forget()
             call.usage.add_kfp(time.monotonic() - begun)
             if span is not None:
-                code = answer.code().name
+                code = future.code().name
                 span.answered("rpc.response.status_code", code, is_error=code != "OK")
                 span.end()
         return response

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.probes.bench import FAULTS, NO_SAMPLE, Bench, CannotTellError, DiffersError, Probe
-from kfadapter_grpc.kfp.probes.facts import PROBES, SAYS_NOTHING
+from kfadapter_grpc.kfp.probes.bench import FAULTS, NO_SAMPLE, Bench, DiffersError, InconclusiveError, Probe
+from kfadapter_grpc.kfp.probes.facts import INCONCLUSIVE, PROBES
 from kfadapter_grpc.kfp.probes.reaching import STAGES, Reach, Stage, reach
 from kfadapter_grpc.kfp.transport import Transport
 
@@ -73,13 +73,13 @@ def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
         return Outcome.HOLDS, probe.look(bench)
     except DiffersError as error:
         return Outcome.DIFFERS, str(error)
-    except CannotTellError as error:
+    except InconclusiveError as error:
         return Outcome.UNKNOWN, str(error)
     except KfpFailureError as error:
         failure = error.failure
         if failure.page:
             return Outcome.UNKNOWN, explain_page(failure.page).message
-        unknown = failure.status in SAYS_NOTHING
+        unknown = failure.status in INCONCLUSIVE
         return (Outcome.UNKNOWN if unknown else Outcome.DIFFERS), f"HTTP {failure.status} {failure.text}".strip()
     except FAULTS as error:
         return Outcome.UNKNOWN, str(error)

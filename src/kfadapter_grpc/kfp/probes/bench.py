@@ -22,7 +22,7 @@ from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
-from kfadapter_grpc.kfp.transport import Answer, Request
+from kfadapter_grpc.kfp.transport import Request, Response
 from kfadapter_grpc.kfp.versions import VersionJson, VersionListJson
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class DiffersError(Exception):
     """KFP behaves differently; the message explains how. Never leaves the probes."""
 
 
-class CannotTellError(Exception):
+class InconclusiveError(Exception):
     """The probe could not be tried; the message has the reason. Never leaves the probes."""
 
 
@@ -98,11 +98,11 @@ class Bench:
         self._in_doubt = False
         self._run_begun = False
 
-    def get(self, path: str, *query: tuple[str, str]) -> Answer:
+    def get(self, path: str, *query: tuple[str, str]) -> Response:
         """Sends a GET for a path of the v2beta1 API; returns the response even if it is a failure."""
         return self._transport.send(Request("GET", V2 + path, query), _call())
 
-    def get_any(self, path: str) -> Answer:
+    def get_any(self, path: str) -> Response:
         return self._transport.send(Request("GET", path), _call())
 
     def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
@@ -130,20 +130,20 @@ class Bench:
         if self._pipeline is None:
             listed = self.list("pipelines", PipelineListJson).pipelines
             if not listed:
-                raise CannotTellError(NO_SAMPLE)
+                raise InconclusiveError(NO_SAMPLE)
             return listed[0]
         return self._pipeline
 
     @property
     def pipeline(self) -> PipelineJson:
         if self._pipeline is None:
-            raise CannotTellError("the pipeline for it could not be made")
+            raise InconclusiveError("the pipeline for it could not be made")
         return self._pipeline
 
     @property
     def version(self) -> VersionJson:
         if self._version is None:
-            raise CannotTellError("the version for it could not be made")
+            raise InconclusiveError("the version for it could not be made")
         return self._version
 
     @property
@@ -152,7 +152,7 @@ class Bench:
         try:
             return self.ask(Request("GET", f"{V2}/runs/{self.run_id}"), RunJson)
         except KfpFailureError:
-            raise CannotTellError("the run for it could not be started") from None
+            raise InconclusiveError("the run for it could not be started") from None
 
     def make_pipeline(self) -> PipelineJson:
         self._pipeline = self._made(lambda: self.post_pipeline(self.name))
@@ -275,7 +275,7 @@ def decoded(body: bytes, kind: type[T]) -> T:
     try:
         return decode(body, kind)
     except AdapterError as error:
-        raise CannotTellError(f"it cannot be read: {error}") from None
+        raise InconclusiveError(f"it cannot be read: {error}") from None
 
 
 def _call(seconds: float = PROBE_SECONDS) -> Call:

@@ -17,7 +17,7 @@ import msgspec
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.probes import installation
-from kfadapter_grpc.kfp.probes.bench import TAG, Bench, CannotTellError, DiffersError, Probe, RunJson, decoded
+from kfadapter_grpc.kfp.probes.bench import TAG, Bench, DiffersError, InconclusiveError, Probe, RunJson, decoded
 from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListQuery, equals, segment
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kfadapter_grpc.kfp.rest import Predicate
-    from kfadapter_grpc.kfp.transport import Answer
+    from kfadapter_grpc.kfp.transport import Response
 
-SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
+INCONCLUSIVE = frozenset({401, 403, 429, 502, 503, 504})
 """Responses that say nothing about a fact: access is denied, or KFP cannot serve now."""
 _UNKNOWN = "a resource that does not exist is reported as KFP_ERROR, not NOT_FOUND"
 
@@ -70,7 +70,7 @@ def _cheap_list(bench: Bench) -> str:
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
     if not versions.versions:
-        raise CannotTellError("the pipeline that is examined has no versions")
+        raise InconclusiveError("the pipeline that is examined has no versions")
     if b'"pipelineInfo"' in body or b"pipeline_spec" in body:
         raise DiffersError("the specs are included")
     return f"{versions.total_size} versions, {len(body)} bytes for the first"
@@ -79,7 +79,7 @@ def _cheap_list(bench: Bench) -> str:
 def run_filter(bench: Bench) -> str:
     """Sends the request of watches, for a run that does not exist."""
     if bench.multi_user and not bench.namespace:
-        raise CannotTellError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
+        raise InconclusiveError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
     return _taken(bench.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
 
 
@@ -99,7 +99,7 @@ def _chosen_run_id(bench: Bench) -> str:
     if bench.multi_user:  # such a KFP has no experiment to fall back on
         experiments = bench.list("experiments", _Experiments).experiments
         if not experiments:
-            raise CannotTellError(f"not found: an experiment in the namespace '{bench.namespace}' to run in")
+            raise InconclusiveError(f"not found: an experiment in the namespace '{bench.namespace}' to run in")
         body["experiment_id"] = experiments[0]["experiment_id"]
     made = bench.start_run(body)
     if made != bench.run_id:
@@ -117,7 +117,7 @@ def _run_by_state(bench: Bench) -> str:
 def _unset_end(bench: Bench) -> str:
     run = bench.run
     if run.state not in ("", "PENDING", "RUNNING"):
-        raise CannotTellError(f"the run is already {run.state}")
+        raise InconclusiveError(f"the run is already {run.state}")
     if run.finished_at and not run.finished_at.startswith("1970"):
         raise DiffersError(f"it is {run.finished_at}")
     return "1970" if run.finished_at else "unset"
@@ -168,10 +168,10 @@ def _refused(ask: Callable[[], object], status: HTTPStatus) -> str:
     raise DiffersError("accepted")
 
 
-def _is(answer: Answer, status: HTTPStatus) -> str:
-    if answer.status in SAYS_NOTHING:
-        raise CannotTellError(f"HTTP {answer.status}")
-    return _expect(answer.status == status, f"HTTP {answer.status}", f"HTTP {answer.status}")
+def _is(response: Response, status: HTTPStatus) -> str:
+    if response.status in INCONCLUSIVE:
+        raise InconclusiveError(f"HTTP {response.status}")
+    return _expect(response.status == status, f"HTTP {response.status}", f"HTTP {response.status}")
 
 
 def _no_name() -> Predicate:

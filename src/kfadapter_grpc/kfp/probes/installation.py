@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kfadapter_grpc.kfp.probes.bench import CannotTellError, DiffersError, decoded
+from kfadapter_grpc.kfp.probes.bench import DiffersError, InconclusiveError, decoded
 from kfadapter_grpc.kfp.rest import ListQuery, segment
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def log_archive(bench: Bench) -> str:
     nodes = _members(_at(_workflow(bench), "status", "nodes")).values()
     pods = [node for node in nodes if (_at(node, "type"), _at(node, "phase")) == ("Pod", "Succeeded")]
     if not pods:
-        raise CannotTellError("no pod of the newest run that has ended succeeded")
+        raise InconclusiveError("no pod of the newest run that has ended succeeded")
     archived = sum("main-logs" in _names(_at(pod, "outputs", "artifacts")) for pod in pods)
     if not archived:
         raise DiffersError("the newest run that has ended has no archived logs")
@@ -58,21 +58,21 @@ def log_archive(bench: Bench) -> str:
 
 def _newest(bench: Bench) -> Mapping[str, object]:
     query = ListQuery(1, sort_by="created_at desc", predicates=(_ENDED,)).pairs(namespace=bench.namespace)
-    answer = bench.get("/runs", *query)
-    if answer.status != HTTPStatus.OK:
-        raise CannotTellError(f"HTTP {answer.status}")
-    runs = decoded(answer.body, _Runs).runs
+    response = bench.get("/runs", *query)
+    if response.status != HTTPStatus.OK:
+        raise InconclusiveError(f"HTTP {response.status}")
+    runs = decoded(response.body, _Runs).runs
     if not runs:
-        raise CannotTellError("no run has ended there yet")
+        raise InconclusiveError("no run has ended there yet")
     return runs[0]
 
 
 def _workflow(bench: Bench) -> Mapping[str, object]:
-    answer = bench.get_any(f"/apis/v1beta1/runs/{segment(str(_newest(bench).get('run_id')))}")
-    run = decoded(answer.body, dict[str, object]) if answer.status == HTTPStatus.OK else {}
+    response = bench.get_any(f"/apis/v1beta1/runs/{segment(str(_newest(bench).get('run_id')))}")
+    run = decoded(response.body, dict[str, object]) if response.status == HTTPStatus.OK else {}
     text = _at(run, "pipeline_runtime", "workflow_manifest")
     if not isinstance(text, str) or not text:
-        raise CannotTellError("this Kubeflow Pipelines shows no workflow of its runs")
+        raise InconclusiveError("this Kubeflow Pipelines shows no workflow of its runs")
     return decoded(text.encode(), dict[str, object])
 
 

@@ -19,7 +19,13 @@ import msgspec
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.kfp.backend import version_of
-from kfadapter_grpc.kfp.connections import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError, speaks_no_tls
+from kfadapter_grpc.kfp.connections import (
+    NoResponseError,
+    NotConnectedError,
+    NotHttpError,
+    TlsExpectedError,
+    is_plain_text_response,
+)
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.failures import is_page, read_failure
@@ -29,7 +35,7 @@ from kfadapter_grpc.kfp.transport import Request, Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.kfp.transport import Answer, TransportSettings
+    from kfadapter_grpc.kfp.transport import Response, TransportSettings
 
 REACH_SECONDS = 10.0
 
@@ -106,7 +112,7 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
     try:
         reached = Reach(addresses=_resolved(host, port))
         with closing(Transport(settings)) as transport:
-            asking = _Asking(transport, settings.url, seconds)
+            asking = _KfpClient(transport, settings.url, seconds)
             reached = replace(reached, certificate_ends=asking.certificate_end())
             reached = _health(asking, reached)
             if not settings.as_callers:
@@ -124,7 +130,7 @@ def _resolved(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(one[4][0]) for one in found))
 
 
-class _Asking:
+class _KfpClient:
     """Sends requests to KFP, and reports where one stopped."""
 
     def __init__(self, transport: Transport, url: str, seconds: float) -> None:
@@ -137,18 +143,20 @@ class _Asking:
         with self._explained():
             return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
 
-    def get(self, path: str, *query: tuple[str, str]) -> Answer:
+    def get(self, path: str, *query: tuple[str, str]) -> Response:
         """Requests a path; any response that looks like the API's counts."""
         with self._explained():
-            answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call())
-        if TLS_EXPECTED.search(answer.body):
-            raise _speaks_tls()
-        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
-            page = explain_page(answer)
+            response = self._transport.send(
+                Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call()
+            )
+        if TLS_EXPECTED.search(response.body):
+            raise _expects_tls()
+        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or is_page(response):
+            page = explain_page(response)
             login = isinstance(page, errors.KfpRejectedCredentialsError)
             stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
             raise _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
-        return answer
+        return response
 
     def _call(self) -> Call:
         return Call(f"doctor-{uuid.uuid4().hex}", self._seconds)
@@ -168,19 +176,19 @@ class _Asking:
             raise _StoppedError(Stage.API, error.message, _URL) from None
 
 
-def _health(asking: _Asking, reached: Reach) -> Reach:
+def _health(asking: _KfpClient, reached: Reach) -> Reach:
     start = time.perf_counter()
-    answer = asking.get("/healthz")
+    response = asking.get("/healthz")
     took = time.perf_counter() - start
-    _let_in(answer, Stage.CREDENTIALS)
-    if answer.status != HTTPStatus.OK:
+    _let_in(response, Stage.CREDENTIALS)
+    if response.status != HTTPStatus.OK:
         raise _StoppedError(
             Stage.API,
-            f"{asking.url}{V2}/healthz is HTTP {answer.status}: not Kubeflow Pipelines, or not healthy",
+            f"{asking.url}{V2}/healthz is HTTP {response.status}: not Kubeflow Pipelines, or not healthy",
             f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
         )
     try:
-        health = msgspec.json.decode(answer.body, type=HealthJson)
+        health = msgspec.json.decode(response.body, type=HealthJson)
     except (msgspec.DecodeError, UnicodeDecodeError):
         health = HealthJson()
     if not (health.commit_sha or health.tag_name):
@@ -189,29 +197,29 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
         reached,
         version=version_of(msgspec.structs.asdict(health)),
         multi_user=health.multi_user,
-        skew_seconds=_skew(answer.date),
+        skew_seconds=_skew(response.date),
         seconds=took,
     )
 
 
-def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
+def _list(asking: _KfpClient, namespace: str, *, multi_user: bool) -> None:
     """Sends a request that needs credentials: in a multi-user KFP, for the namespace."""
     query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
     forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
     paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]
     for path in paths:
-        answer = asking.get(path, *query)
-        _let_in(answer, forbidden)
-        if answer.status != HTTPStatus.OK:
-            said = read_failure(answer.status, answer.body, None).text
-            text = f"listing {path[1:]} is HTTP {answer.status} {said}".strip()
+        response = asking.get(path, *query)
+        _let_in(response, forbidden)
+        if response.status != HTTPStatus.OK:
+            said = read_failure(response.status, response.body, None).text
+            text = f"listing {path[1:]} is HTTP {response.status} {said}".strip()
             raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
     if (
         multi_user and not namespace
     ):  # it shows shared pipelines without credentials; whom it knows may be forbidden this
-        answer = asking.get("/experiments", *query, ("namespace", _SOME_NAMESPACE))
-        if answer.status != HTTPStatus.FORBIDDEN:
-            _let_in(answer, Stage.CREDENTIALS)
+        response = asking.get("/experiments", *query, ("namespace", _SOME_NAMESPACE))
+        if response.status != HTTPStatus.FORBIDDEN:
+            _let_in(response, Stage.CREDENTIALS)
 
 
 def _stopped(error: BaseException, url: str) -> _StoppedError:
@@ -232,17 +240,17 @@ def _stopped(error: BaseException, url: str) -> _StoppedError:
 
 
 def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedError:
-    if any(isinstance(one, TlsSpokenError) for one in causes):
-        return _speaks_tls()
+    if any(isinstance(one, TlsExpectedError) for one in causes):
+        return _expects_tls()
     if any(isinstance(one, NotHttpError) for one in causes):
         return _StoppedError(Stage.HTTP, "the server does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
-    silent = any(isinstance(one, NoAnswerError) for one in causes)
+    silent = any(isinstance(one, NoResponseError) for one in causes)
     words = "is closed without a response" if silent else "breaks before the response is complete"
     advice = f"check its log and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
     return _StoppedError(Stage.HTTP, f"the connection {words}", advice)
 
 
-def _speaks_tls() -> _StoppedError:
+def _expects_tls() -> _StoppedError:
     return _StoppedError(Stage.TLS, "the server expects TLS", f"{_URL}: https: instead of http:")
 
 
@@ -255,13 +263,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    if speaks_no_tls(error):
+    if is_plain_text_response(error):
         return "the server does not speak TLS"
     return f"TLS fails: {error.reason or error}"
 
 
 def _tls_advice(error: ssl.SSLError) -> str:
-    if speaks_no_tls(error):
+    if is_plain_text_response(error):
         return f"{_URL}: http: instead of https:"
     if not isinstance(error, ssl.SSLCertVerificationError):
         certificate = "it requires a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
@@ -273,10 +281,10 @@ def _tls_advice(error: ssl.SSLError) -> str:
     return "set the CA of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
 
 
-def _let_in(answer: Answer, forbidden: Stage) -> None:
-    if answer.status == HTTPStatus.UNAUTHORIZED:
+def _let_in(response: Response, forbidden: Stage) -> None:
+    if response.status == HTTPStatus.UNAUTHORIZED:
         raise _StoppedError(Stage.CREDENTIALS, "it requires authentication (HTTP 401)", _CREDENTIALS)
-    if answer.status == HTTPStatus.FORBIDDEN:
+    if response.status == HTTPStatus.FORBIDDEN:
         advice = "grant the adapter access to it, or set another namespace (KFADAPTER_NAMESPACE)"
         raise _StoppedError(forbidden, "the adapter has no access to it (HTTP 403)", advice)
 
