@@ -54,7 +54,7 @@ _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-log
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _TaskState:
     """The current state of a task of a run, with the pods of its attempts; all have finished if the run has.
 
     Attributes:
@@ -91,42 +91,42 @@ class RunLogs:
     @contextmanager
     def read(self, request: ReadLogsRequest, call: Call) -> Iterator[Iterator[LogPiece]]:
         """Reads the log of a task, in chunks as they arrive, for as long as the block lasts."""
-        found = self._find(request.run_id, request.task, request.iteration_index, call)
-        count, attempt = len(found.attempts), request.attempt
+        state = self._find(request.run_id, request.task, request.iteration_index, call)
+        count, attempt = len(state.attempts), request.attempt
         if not count:
-            raise _not_begun(found)
+            raise _not_started(state)
         if attempt > count:
             attempts = "one attempt" if count == 1 else f"{count} attempts"
-            text = f"is {attempt}; task '{found.path}' has {attempts} so far"
+            text = f"is {attempt}; task '{state.path}' has {attempts} so far"
             raise errors.InvalidFieldError.of("attempt", text)
         index = (attempt or count) - 1
         if request.follow:
-            pieces = self._followed(found, index, call, goes_on=not attempt)
+            pieces = self._follow(state, index, call, goes_on=not attempt)
         else:
-            pieces = self._rest(found, index, SentLog(), call)
+            pieces = self._remaining(state, index, SentLog(), call)
         with closing(pieces):
             yield pieces
 
     def tails(self, run_id: str, pods: Mapping[str, Pod], call: Call) -> Mapping[str, str]:
         """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; failed ones are omitted."""
-        spare = call.apart(TAIL_SECONDS)
-        tasks = {self._threads.submit(self._tail, run_id, pod, spare): key for key, pod in pods.items()}
-        done, late = wait(tasks, TAIL_SECONDS)
-        for one in late:
-            one.cancel()
-        return {tasks[one]: one.result() for one in done if one.result()}
+        limited = call.apart(TAIL_SECONDS)
+        tasks = {self._threads.submit(self._tail, run_id, pod, limited): key for key, pod in pods.items()}
+        done, pending = wait(tasks, TAIL_SECONDS)
+        for future in pending:
+            future.cancel()
+        return {tasks[future]: future.result() for future in done if future.result()}
 
     def _tail(self, run_id: str, pod: Pod, call: Call) -> str:
-        kept = b""
+        tail = b""
         with suppress(errors.AdapterError, NoLogError, KfpFailureError):
             with closing(self._sources.read(run_id, pod, SentLog(), call, tail=TAIL_LINES)) as pieces:
                 for piece in pieces:
-                    kept = (kept + piece)[-_TAIL_BYTES:]
-            lines = kept.decode("utf-8", "replace").rstrip().split("\n")
+                    tail = (tail + piece)[-_TAIL_BYTES:]
+            lines = tail.decode("utf-8", "replace").rstrip().split("\n")
             return "\n".join(line.rstrip("\r") for line in lines[-TAIL_LINES:])
         return ""
 
-    def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _Found:
+    def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _TaskState:
         """Reads the run, which checks the permission to do so, and finds the task."""
         run, nodes = self._reader.read(run_id, call, for_logs=True)
         is_over = run.effective_state.is_over
@@ -135,31 +135,31 @@ class RunLogs:
         if nodes.unreadable:
             text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
             raise errors.UnsupportedByKfpError(text)
-        found = nodes.find(task, iteration_index)
-        pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(found.task_id))
-        path = TaskPaths(nodes.tasks).of(found)
-        return _Found(run_id, is_over, found, path, tuple(pods), nodes.logs(found.task_id))
+        task_ = nodes.find(task, iteration_index)
+        pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(task_.task_id))
+        path = TaskPaths(nodes.tasks).of(task_)
+        return _TaskState(run_id, is_over, task_, path, tuple(pods), nodes.logs(task_.task_id))
 
-    def _again(self, found: _Found, call: Call) -> _Found:
+    def _refresh(self, state: _TaskState, call: Call) -> _TaskState:
         with call.within(_LOOK_SECONDS) as part:
             try:
-                return self._find(found.run_id, found.task.task_id, None, part)
+                return self._find(state.run_id, state.task.task_id, None, part)
             except errors.UnsupportedByKfpError as error:
                 text = f"whether the task continues cannot be read: {error.message}"
                 raise errors.KfpUnavailableError(text) from error
 
-    def _rest(self, found: _Found, index: int, sent: SentLog, call: Call) -> Generator[LogPiece, None, None]:
+    def _remaining(self, state: _TaskState, index: int, sent: SentLog, call: Call) -> Generator[LogPiece, None, None]:
         """Yields what has not been sent yet; a note at the end if the log is incomplete."""
-        pod = found.attempts[index]
-        with explained(Context.by_id("run_id", found.run_id)):
+        pod = state.attempts[index]
+        with explained(Context.by_id("run_id", state.run_id)):
             try:
-                refusals = yield from self._sources.read(found.run_id, pod, sent, call)
+                refusals = yield from self._sources.read(state.run_id, pod, sent, call)
             except NoLogError as error:
                 yield LogNote(f"the log ends here, although there is more: {error.why[:_WHY_CHARACTERS]}")
                 return
         if refusals and not sent.count:
-            missing = _missing_log(found, pod, refusals)
-            yield from self._stored(self._stored_log(found, index, call), missing, call)
+            missing = _missing_log(state, pod, refusals)
+            yield from self._stored(self._stored_log(state, index, call), missing, call)
             return
         if refusals:
             yield LogNote(
@@ -167,19 +167,19 @@ class RunLogs:
                 "cannot be read again as it was"
             )
 
-    def _stored_log(self, found: _Found, index: int, call: Call) -> tuple[RunArtifact, str] | None:
+    def _stored_log(self, state: _TaskState, index: int, call: Call) -> tuple[RunArtifact, str] | None:
         """Finds the stored log of a finished attempt; None if there is none, or it is unknown which one.
 
         ML Metadata is read only now, when no other source has the log.
         """
-        if not found.attempts[index].is_over:
+        if not state.attempts[index].is_over:
             return None
-        stored = found.stored
+        stored = state.stored
         if not stored:
             with call.within(_LOOK_SECONDS) as part:
-                stored = self._reader.recorded_logs(found.run_id, found.task.task_id, part)
-        if len(stored) != len(found.attempts):
-            return stored[-1] if stored and found.run_is_over and index == len(found.attempts) - 1 else None
+                stored = self._reader.recorded_logs(state.run_id, state.task.task_id, part)
+        if len(stored) != len(state.attempts):
+            return stored[-1] if stored and state.run_is_over and index == len(state.attempts) - 1 else None
         is_overwritten = any(later.uri == stored[index][0].uri for later, _ in stored[index + 1 :])
         return None if is_overwritten else stored[index]
 
@@ -205,35 +205,35 @@ class RunLogs:
                 return
             raise missing from error
 
-    def _followed(self, found: _Found, index: int, call: Call, *, goes_on: bool) -> Generator[LogPiece, None, None]:
+    def _follow(self, state: _TaskState, index: int, call: Call, *, goes_on: bool) -> Generator[LogPiece, None, None]:
         """Yields the log until the task has finished, from one attempt to the next if it `goes_on`."""
-        following: _Found | None = found
-        while following is not None:
-            yield from self._followed_attempt(following, index, call)
+        current: _TaskState | None = state
+        while current is not None:
+            yield from self._follow_attempt(current, index, call)
             index += 1
-            following = self._next_attempt(following, index, call) if goes_on else None
+            current = self._next_attempt(current, index, call) if goes_on else None
 
-    def _followed_attempt(self, found: _Found, index: int, call: Call) -> Generator[LogPiece, None, None]:
+    def _follow_attempt(self, state: _TaskState, index: int, call: Call) -> Generator[LogPiece, None, None]:
         sent, pauses = SentLog(), _Backoff(call)
-        while not found.attempts[index].is_over:
-            before, began = sent.count, time.monotonic()
-            with pauses.bridging(), explained(Context.by_id("run_id", found.run_id)), suppress(NoLogError):
-                yield from self._sources.read(found.run_id, found.attempts[index], sent, call, live=True)
-            took = time.monotonic() - began if sent.source == KFP else 0  # the route serves all of it each time
-            pauses.wait(moved=sent.count > before, reading_seconds=took)
+        while not state.attempts[index].is_over:
+            count, started_at = sent.count, time.monotonic()
+            with pauses.bridging(), explained(Context.by_id("run_id", state.run_id)), suppress(NoLogError):
+                yield from self._sources.read(state.run_id, state.attempts[index], sent, call, live=True)
+            seconds = time.monotonic() - started_at if sent.source == KFP else 0  # the route serves all of it each time
+            pauses.wait(moved=sent.count > count, reading_seconds=seconds)
             with pauses.bridging():
-                latest = self._again(found, call)
-                found = latest if index < len(latest.attempts) else found
-        yield from self._rest(found, index, sent, call)
+                latest = self._refresh(state, call)
+                state = latest if index < len(latest.attempts) else state
+        yield from self._remaining(state, index, sent, call)
 
-    def _next_attempt(self, found: _Found, index: int, call: Call) -> _Found | None:
+    def _next_attempt(self, state: _TaskState, index: int, call: Call) -> _TaskState | None:
         pauses = _Backoff(call)
         while True:
             with pauses.bridging():
-                found = self._again(found, call)
-                if index < len(found.attempts):
-                    return found
-                if found.run_is_over or found.task.state.is_over or len(found.attempts) < index:
+                state = self._refresh(state, call)
+                if index < len(state.attempts):
+                    return state
+                if state.run_is_over or state.task.state.is_over or len(state.attempts) < index:
                     return None
             pauses.wait(moved=False)
 
@@ -269,27 +269,27 @@ class _Backoff:
 # --- why there is no log, and what to do ----------------------------------------------------------------------------
 
 
-def _missing_log(found: _Found, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
-    run_id = found.run_id
-    told = refusals[KFP].why if KFP in refusals else ""
-    if f"Run {run_id} not found" in told:
+def _missing_log(state: _TaskState, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
+    run_id = state.run_id
+    message = refusals[KFP].why if KFP in refusals else ""
+    if f"Run {run_id} not found" in message:
         text = NO_SUCH_RUN.format(subject=f"{run_id}")
         return errors.RunNotFoundError(text, metadata={"run_id": run_id}, resource_name=run_id)
-    if waiting := next((one.why for one in refusals.values() if "waiting to start" in one.why), ""):
-        return _not_begun(found, waiting)
-    if "empty runtime workflow manifest" in told or found.task.state in _DID_NOT_RUN | {RunState.PENDING}:
-        return _not_begun(found)
-    metadata = {"run_id": run_id, "task": found.path, "pod_name": pod.name, "namespace": pod.namespace}
+    if waiting := next((refusal.why for refusal in refusals.values() if "waiting to start" in refusal.why), ""):
+        return _not_started(state, waiting)
+    if "empty runtime workflow manifest" in message or state.task.state in _DID_NOT_RUN | {RunState.PENDING}:
+        return _not_started(state)
+    metadata = {"run_id": run_id, "task": state.path, "pod_name": pod.name, "namespace": pod.namespace}
     kubernetes = refusals[KUBERNETES].why if KUBERNETES in refusals else ""
-    text = f"no log of task '{found.path}' of run {run_id}: {_why(pod, told, kubernetes)}"
-    known = {key: value for key, value in metadata.items() if value}
-    return errors.UnsupportedByKfpError(text, metadata=known, resource_name=found.path)
+    text = f"no log of task '{state.path}' of run {run_id}: {_reason(pod, message, kubernetes)}"
+    metadata_ = {key: value for key, value in metadata.items() if value}
+    return errors.UnsupportedByKfpError(text, metadata=metadata_, resource_name=state.path)
 
 
-def _not_begun(found: _Found, why: str = "") -> errors.TaskNotFoundError:
+def _not_started(state: _TaskState, why: str = "") -> errors.TaskNotFoundError:
     """The error for a task without a pod, or with one whose container has not started."""
-    task = found.task
-    name = f"task '{found.path}' of run {found.run_id}"
+    task = state.task
+    name = f"task '{state.path}' of run {state.run_id}"
     if task.kind.is_group:
         text = f"{name} is a group of tasks, which has no log; name one of its tasks"
     elif task.cached:
@@ -301,15 +301,15 @@ def _not_begun(found: _Found, why: str = "") -> errors.TaskNotFoundError:
     else:
         reason = why or "; ".join(task.warnings) or task.error
         text = f"{name} has not begun{f' ({reason})' if reason else ''}; try again when it has"
-    metadata = {"run_id": found.run_id, "task": found.path}
-    return errors.TaskNotFoundError(text, metadata=metadata, resource_name=found.path)
+    metadata = {"run_id": state.run_id, "task": state.path}
+    return errors.TaskNotFoundError(text, metadata=metadata, resource_name=state.path)
 
 
-def _why(pod: Pod, told: str, kubernetes: str) -> str:
+def _reason(pod: Pod, message: str, kubernetes: str) -> str:
     """Why there is no log, by the messages of KFP's route and of the Kubernetes API."""
     kubectl = f"`kubectl logs -n {pod.namespace or 'NAMESPACE'} {pod.name} -c {CONTAINER}`"
-    if told.startswith("HTTP ") or not told:
-        return f"Kubeflow Pipelines does not serve logs at this address ({told or 'no response'}); use {kubectl}"
+    if message.startswith("HTTP ") or not message:
+        return f"Kubeflow Pipelines does not serve logs at this address ({message or 'no response'}); use {kubectl}"
     if not pod.is_over:
         return (
             "the task runs, and Kubeflow Pipelines serves its log only when it has been archived; follow it to get it "

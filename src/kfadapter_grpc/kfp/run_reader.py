@@ -63,7 +63,7 @@ _NO_MANIFEST = RunSource(
     RunSourceState.NOT_SERVED,
     "this Kubeflow Pipelines, or a proxy before it, serves neither tasks of runs nor /apis/v1beta1/runs",
 )
-_OF_EARLIER_KFP = RunSource(
+_NO_OUTPUTS = RunSource(
     RunSourceState.NOT_SERVED, "the run was made before Kubeflow Pipelines was upgraded, which serves no outputs of it"
 )
 
@@ -96,8 +96,8 @@ class _ManifestJson(msgspec.Struct):
     def read(self, *, is_over: bool) -> RunNodes:
         text = self.pipeline_runtime.workflow_manifest
         metrics: dict[str, dict[str, float]] = {}
-        for one in self.run.metrics:
-            metrics.setdefault(one.node_id, {})[one.name] = one.number_value
+        for metric in self.run.metrics:
+            metrics.setdefault(metric.node_id, {})[metric.name] = metric.number_value
         return read_nodes(text, is_over=is_over, metrics=metrics) if text else RunNodes()
 
 
@@ -115,7 +115,7 @@ class RunReader:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def ahead(self, work: Callable[[Call], T], call: Call, seconds: float = _OPTIONAL_SECONDS) -> Callable[[], T]:
+    def start(self, work: Callable[[Call], T], call: Call, seconds: float = _OPTIONAL_SECONDS) -> Callable[[], T]:
         """Starts work in the background.
 
         The returned function waits for the result, for some seconds at most, or does the work if no thread was free.
@@ -139,14 +139,14 @@ class RunReader:
 
     def get(self, run_id: str, call: Call) -> OneRunJson:
         request, context = Request("GET", run_path(run_id)), Context.by_id("run_id", run_id)
-        found = self._rest.ask(Operation.GET_RUN, request, OneRunJson, call, context)
-        self._learn_from(found)
-        return found
+        run = self._rest.ask(Operation.GET_RUN, request, OneRunJson, call, context)
+        self._learn_from(run)
+        return run
 
-    def _learn_from(self, found: RunJson) -> None:
+    def _learn_from(self, run: RunJson) -> None:
         """Records what a run shows: only with the native API it has a number of tasks, only without it nodes."""
-        if found.task_count or found.run_details:
-            self._native.learn(is_served=found.task_count > 0)
+        if run.task_count or run.run_details:
+            self._native.learn(is_served=run.task_count > 0)
 
     def list(
         self,
@@ -165,25 +165,25 @@ class RunReader:
         scope = {"experiment_id": experiment_id} if experiment_id else {"namespace": namespace}
         scope |= {"view": "FULL"} if with_tasks and self._native.was_served else {}
         request = Request("GET", RUNS, query.pairs(**scope))
-        found = self._rest.ask(Operation.LIST_RUNS, request, RunListJson, call, context)
-        for run in found.runs[:1]:
+        page = self._rest.ask(Operation.LIST_RUNS, request, RunListJson, call, context)
+        for run in page.runs[:1]:
             self._learn_from(run)
-        return found
+        return page
 
-    def whole(self, found: RunJson, nodes: RunNodes) -> Run:
+    def with_nodes(self, run: RunJson, nodes: RunNodes) -> Run:
         """The run with its tasks, its actual end, and why it failed."""
-        run = found.record()
-        state = RunState.CANCELED if run.state is RunState.FAILED and nodes.is_terminated else run.state
+        record = run.record()
+        state = RunState.CANCELED if record.state is RunState.FAILED and nodes.is_terminated else record.state
         unreadable = (f"tasks are unavailable: {nodes.unreadable}",) if nodes.unreadable else ()
         return replace(
-            run,
+            record,
             state=state,
-            error=(run.error or nodes.why_failed(run.run_id)) if state is RunState.FAILED else "",
+            error=(record.error or nodes.why_failed(record.run_id)) if state is RunState.FAILED else "",
             tasks=nodes.tasks,
             metrics=metrics_of(nodes.tasks),
             sources=nodes.sources,
-            warnings=(*run.warnings, *nodes.warnings, *unreadable),
-            etag=_with_warnings(found.with_tasks(run.etag, nodes.etag), nodes.warnings),
+            warnings=(*record.warnings, *nodes.warnings, *unreadable),
+            etag=_with_warnings(run.with_tasks(record.etag, nodes.etag), nodes.warnings),
         )
 
     def read(
@@ -193,12 +193,12 @@ class RunReader:
         *,
         for_logs: bool = False,
         is_needed: bool = False,
-        seen: Callable[[OneRunJson], object] = lambda _: None,
+        on_run: Callable[[OneRunJson], object] = lambda _: None,
     ) -> tuple[OneRunJson, RunNodes]:
         """Gets a run and its tasks; tasks that are unreadable never fail the run, nor do late ones.
 
         `for_logs` all information about pods is needed, and no tasks that have not started; `is_needed` makes an outage
-        fail the call, as it does for logs, so that it is made again; `seen` receives the run before its tasks are read.
+        fail the call, as it does for logs, so that it is repeated; `on_run` receives the run before its tasks are read.
         """
         is_needed = is_needed or for_logs
         tasks = manifest = None  # requests that need not wait for the run
@@ -206,52 +206,52 @@ class RunReader:
             tasks = self._tasks(run_id, call, is_needed=is_needed)
         elif not for_logs:
             manifest = self._manifest(run_id, call, is_needed=is_needed)
-        found = self.get(run_id, call)
-        seen(found)
+        run = self.get(run_id, call)
+        on_run(run)
         nodes = None
-        if found.task_count:
+        if run.task_count:
             tasks = tasks or self._tasks(run_id, call, is_needed=is_needed)
-            nodes = self._native_nodes(found, tasks, call, for_logs=for_logs, is_needed=is_needed)
-        return found, nodes or self._argo_nodes(found, manifest, call, for_logs=for_logs, is_needed=is_needed)
+            nodes = self._native_nodes(run, tasks, call, for_logs=for_logs, is_needed=is_needed)
+        return run, nodes or self._argo_nodes(run, manifest, call, for_logs=for_logs, is_needed=is_needed)
 
     def _tasks(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], Sequence[NativeTaskJson] | None]:
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
-        return self.ahead(lambda part: self._native.tasks(run_id, part, Context.by_id("run_id", run_id)), call, seconds)
+        return self.start(lambda part: self._native.tasks(run_id, part, Context.by_id("run_id", run_id)), call, seconds)
 
     def _manifest(self, run_id: str, call: Call, *, is_needed: bool) -> Callable[[], _ManifestJson | None]:
         seconds = call.remaining() if is_needed else _OPTIONAL_SECONDS
-        return self.ahead(partial(self._read_manifest, run_id), call, seconds)
+        return self.start(partial(self._read_manifest, run_id), call, seconds)
 
     def _argo_nodes(
         self,
-        found: OneRunJson,
-        ahead: Callable[[], _ManifestJson | None] | None,
+        run: OneRunJson,
+        started: Callable[[], _ManifestJson | None] | None,
         call: Call,
         *,
         for_logs: bool,
         is_needed: bool,
     ) -> RunNodes:
         """Reads the tasks from the Argo Workflow, which may be on its way, their outputs from ML Metadata."""
-        run_id, is_over, recorded = found.run_id, found.effective_state.is_over, None
-        if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
-            recorded = self.ahead(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
-        manifest, failed = _tried(ahead or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
-        if is_over and ahead and manifest and manifest.is_unfinished:  # it ended in between
-            manifest, failed = _tried(self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
-        if failed is not None:
-            nodes = _unreadable(failed)
+        run_id, is_over, recorded = run.run_id, run.effective_state.is_over, None
+        if run.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
+            recorded = self.start(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
+        manifest, error = _try_read(started or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
+        if is_over and started and manifest and manifest.is_unfinished:  # it ended in between
+            manifest, error = _try_read(self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
+        if error is not None:
+            nodes = _unreadable(error)
         elif manifest is not None:
             nodes = manifest.read(is_over=is_over)
         else:
-            return RunNodes(message=found.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
+            return RunNodes(message=run.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
         if for_logs:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)
-        nodes = replace(nodes, sources=_sources(found, nodes, is_native=is_native))
+        nodes = replace(nodes, sources=_sources(run, nodes, is_native=is_native))
         nodes = self._outputs.complete(run_id, nodes, call, recorded)
-        if found.state == RunState.SUCCEEDED.value and not nodes.tasks:
+        if run.state == RunState.SUCCEEDED.value and not nodes.tasks:
             return nodes
-        return with_unstarted(nodes, self._spec(found, call), is_over=is_over)
+        return with_unstarted(nodes, self._spec(run, call), is_over=is_over)
 
     def recorded_logs(self, run_id: str, task_id: str, call: Call) -> Sequence[tuple[RunArtifact, str]]:
         """Reads which logs of a task ML Metadata has, as `RunNodes.logs` returns them; gets the run again first."""
@@ -260,37 +260,37 @@ class RunReader:
         _, nodes = self.read(run_id, call, for_logs=True)
         return self._outputs.complete(run_id, nodes, call).logs(task_id)
 
-    def _spec(self, found: OneRunJson, call: Call) -> SpecTasks:
-        return self._specs.tasks(*found.origin, bytes(found.pipeline_spec), call)
+    def _spec(self, run: OneRunJson, call: Call) -> SpecTasks:
+        return self._specs.tasks(*run.origin, bytes(run.pipeline_spec), call)
 
     def _native_nodes(
         self,
-        found: OneRunJson,
-        ahead: Callable[[], Sequence[NativeTaskJson] | None],
+        run: OneRunJson,
+        started: Callable[[], Sequence[NativeTaskJson] | None],
         call: Call,
         *,
         for_logs: bool,
         is_needed: bool,
     ) -> RunNodes | None:
         """Reads the tasks from the native API; None if this KFP no longer has it, or has no tasks of this run."""
-        argo, manifest, failed, state = RunNodes(), None, None, found.effective_state
+        argo, manifest, argo_error, state = RunNodes(), None, None, run.effective_state
         if for_logs or state is not RunState.SUCCEEDED:
             try:
-                manifest = self._manifest(found.run_id, call, is_needed=False)()
+                manifest = self._manifest(run.run_id, call, is_needed=False)()
             except errors.AdapterError as error:
-                failed = error
+                argo_error = error
             argo = manifest.read(is_over=state.is_over) if manifest else argo
-        tasks, unread = _tried(ahead, is_needed=is_needed)
-        if unread is not None:
-            nodes = _unreadable(unread)
-            return replace(nodes, sources=_sources(found, nodes, is_native=True))
+        tasks, tasks_error = _try_read(started, is_needed=is_needed)
+        if tasks_error is not None:
+            nodes = _unreadable(tasks_error)
+            return replace(nodes, sources=_sources(run, nodes, is_native=True))
         if not tasks:
             return None
-        unreadable = failed.message if failed else argo.unreadable
+        unreadable = argo_error.message if argo_error else argo.unreadable
         argo = replace(argo, unreadable="")
         logs = RunSource(RunSourceState.UNREACHABLE, unreadable) if unreadable else _AVAILABLE
-        spec = self._spec(found, call)
-        nodes = NativeReader(tasks, found.run_id, state, spec, argo).read()
+        spec = self._spec(run, call)
+        nodes = NativeReader(tasks, run.run_id, state, spec, argo).read()
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
@@ -309,7 +309,7 @@ class RunReader:
                 return None
 
 
-def _tried(read: Callable[[], T | None], *, is_needed: bool) -> tuple[T | None, errors.AdapterError | None]:
+def _try_read(read: Callable[[], T | None], *, is_needed: bool) -> tuple[T | None, errors.AdapterError | None]:
     """What was read, or why it cannot be; an outage is raised if it is needed."""
     try:
         return read(), None
@@ -325,14 +325,14 @@ def _unreadable(error: errors.AdapterError) -> RunNodes:
     return RunNodes(unreadable=error.message, refused=error if isinstance(error, _REFUSALS) else None)
 
 
-def _sources(found: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
+def _sources(run: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
     """The sources of a run without native tasks."""
     tasks = RunSource(RunSourceState.UNREACHABLE, nodes.unreadable) if nodes.unreadable else _AVAILABLE
     outputs = tasks
     if nodes.steps and not is_native:
         outputs = _IN_MLMD
-    elif nodes.steps and found.state == RunState.SUCCEEDED.value:
-        outputs = _OF_EARLIER_KFP
+    elif nodes.steps and run.state == RunState.SUCCEEDED.value:
+        outputs = _NO_OUTPUTS
     return RunSources(tasks, outputs, tasks)
 
 

@@ -50,7 +50,7 @@ _MOST_WITH_TASKS = 20
 _ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNCLEAR = (errors.KfpError, errors.KfpUnavailableError)
 """Failures of a change after which the run is checked: it may have been changed already."""
-_NAMELESS = (
+_NO_NAME = (
     errors.PipelineNotFoundError,
     errors.VersionNotFoundError,
     errors.ExperimentNotFoundError,
@@ -86,14 +86,14 @@ class Runs:
         if view is View.BASIC:
             return self._reader.get(run_id, call).record()
         names: dict[str, Callable[[], str]] = {}
-        found, nodes = self._reader.read(run_id, call, seen=lambda run: names.update(self._names(run, call)))
-        run = self._reader.whole(found, nodes)
-        run = replace(run, tasks=self._with_log_tails(run, nodes, call))
-        return replace(run, **{field: name() for field, name in names.items()})  # type: ignore[arg-type] # all are texts
+        run, nodes = self._reader.read(run_id, call, on_run=lambda record: names.update(self._names(record, call)))
+        record = self._reader.with_nodes(run, nodes)
+        record = replace(record, tasks=self._with_log_tails(record, nodes, call))
+        return replace(record, **{field: name() for field, name in names.items()})  # type: ignore[arg-type] # all are texts
 
-    def _names(self, found: RunJson, call: Call) -> dict[str, Callable[[], str]]:
+    def _names(self, run: RunJson, call: Call) -> dict[str, Callable[[], str]]:
         """Starts looking up the names of a run's pipeline, version and experiment, by the fields of a run."""
-        pipelines, (pipeline_id, version_id) = self._pipelines, found.origin
+        pipelines, (pipeline_id, version_id) = self._pipelines, run.origin
         lookups: dict[str, tuple[str, Callable[[Call], str]]] = {
             "pipeline_name": (
                 pipeline_id,
@@ -104,13 +104,13 @@ class Runs:
                 lambda part: pipelines.versions.find(pipeline_id, VersionRef(version_id), part).record().name,
             ),
             "experiment_name": (
-                found.experiment_id,
-                lambda part: self._experiments.get(ExperimentRef(found.experiment_id), part).name,
+                run.experiment_id,
+                lambda part: self._experiments.get(ExperimentRef(run.experiment_id), part).name,
             ),
         }
         return {
-            field: partial(_name, self._reader.ahead(look, call))
-            for field, (known_id, look) in lookups.items()
+            field: partial(_name, self._reader.start(lookup, call))
+            for field, (known_id, lookup) in lookups.items()
             if known_id
         }
 
@@ -123,72 +123,72 @@ class Runs:
         tails = self._logs.tails(run.run_id, pods, call)
         return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
-    def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
+    def list(self, filter_: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
         """Lists runs; filters that KFP does not know, or not exactly, are applied to its results."""
-        ref = where.experiment
+        ref = filter_.experiment
         experiment_id = (ref.experiment_id or self.experiment_id(ref, call)) if ref else ""
-        found = self._pages(where, experiment_id, page, _weight, call)
-        if ref is not None and not (page.token or found.items or found.next_token):
+        page_ = self._pages(filter_, experiment_id, page, _weight, call)
+        if ref is not None and not (page.token or page_.items or page_.next_token):
             self._experiments.get(ref, call)  # KFP may not report that it does not exist
-        return replace(found, total_size=None) if _is_inexact(where) else found
+        return replace(page_, total_size=None) if _is_inexact(filter_) else page_
 
     def _pages(
-        self, where: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
+        self, filter_: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
     ) -> Page[Run]:
-        predicates = tuple(_predicates_of(where))
+        predicates = tuple(_predicates(filter_))
         values = {"experiment_id": experiment_id} if experiment_id else {}
         context = Context(resource=experiment_id, values=values)
 
         def fetch(size: int, token: str) -> KfpPage[Run]:
             query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates)
-            found = self._reader.list(
-                query, call, experiment_id=experiment_id, namespace=where.namespace, context=context
+            listed = self._reader.list(
+                query, call, experiment_id=experiment_id, namespace=filter_.namespace, context=context
             )
-            matching = [run for run in (item.record() for item in found.runs) if _matches(where, run)]
-            return KfpPage(matching, found.next_page_token, found.total_size)
+            matching = [run for run in (item.record() for item in listed.runs) if _matches(filter_, run)]
+            return KfpPage(matching, listed.next_page_token, listed.total_size)
 
         return collect_page(fetch, weight, page.size, page.token)
 
     def terminate(
-        self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
+        self, run_id: str, wait_seconds: float, call: Call, on_run: Callable[[Run], None] = lambda _: None
     ) -> Run:
         """Terminates a run, and waits until it has finished; no-op if it has finished or is stopping.
 
         `seen` receives the run as it was before the wait.
         """
-        found = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
-        seen(found.record())
-        found = self._finished(found, wait_seconds, call)
-        if found.effective_state is RunState.FAILED:  # its history may not show that it was terminated
-            return replace(self._reader.whole(*self._reader.read(run_id, call, for_logs=True)), tasks=())
-        return found.record()
+        run = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
+        on_run(run.record())
+        run = self._wait_finished(run, wait_seconds, call)
+        if run.effective_state is RunState.FAILED:  # its history may not show that it was terminated
+            return replace(self._reader.with_nodes(*self._reader.read(run_id, call, for_logs=True)), tasks=())
+        return run.record()
 
-    def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
+    def _wait_finished(self, run: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
-        while not found.effective_state.is_over and (left := end - time.monotonic()) > 0:
-            if call.cancelled_within(min(pause, left)):
+        while not run.effective_state.is_over and (seconds := end - time.monotonic()) > 0:
+            if call.cancelled_within(min(pause, seconds)):
                 raise errors.CallCancelledError("the client cancelled the call")
             with suppress(errors.KfpUnavailableError):  # KFP may recover while there is time
-                found = self._reader.get(found.run_id, call)
+                run = self._reader.get(run.run_id, call)
             pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
-        return found
+        return run
 
     def retry(self, run_id: str, call: Call) -> Run:
-        going = {RunState.PENDING.value, RunState.RUNNING.value}
+        active = {RunState.PENDING.value, RunState.RUNNING.value}
         unclear = (errors.KfpUnavailableError,)
         try:
-            found = self._changed(run_id, Operation.RETRY_RUN, lambda run: run.state in going, call, unclear=unclear)
+            result = self._changed(run_id, Operation.RETRY_RUN, lambda run: run.state in active, call, unclear=unclear)
         except errors.RunNotRetryableError as error:
-            found = self._reader.get(run_id, call)
-            if found.state == RunState.FAILED.value:
+            result = self._reader.get(run_id, call)
+            if result.state == RunState.FAILED.value:
                 raise
             raise errors.RunNotRetryableError(
-                f"run {run_id} is {found.state}; only a failed run can be retried. Start a new run",
-                metadata={"run_id": run_id, "state": found.state},
+                f"run {run_id} is {result.state}; only a failed run can be retried. Start a new run",
+                metadata={"run_id": run_id, "state": result.state},
                 resource_name=run_id,
             ) from error
-        return found.record()
+        return result.record()
 
     def archive(self, run_id: str, call: Call) -> Run:
         return self._store(run_id, Operation.ARCHIVE_RUN, StorageState.ARCHIVED, call)
@@ -231,42 +231,42 @@ class Runs:
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
         return self._experiments.get(ref, call).experiment_id
 
-    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+    def made(self, filter_: RunFilter, limit: int, call: Call) -> Sequence[Run]:
         """Lists the newest runs that match; its experiment must be named by id."""
-        experiment_id = where.experiment.experiment_id if where.experiment else ""
-        return self._pages(where, experiment_id, PageRequest(limit), lambda _: 0, call).items
+        experiment_id = filter_.experiment.experiment_id if filter_.experiment else ""
+        return self._pages(filter_, experiment_id, PageRequest(limit), lambda _: 0, call).items
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
         """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are omitted."""
-        found = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MOST_WITH_TASKS)
-        return [run.record() for run in found], [run.run_id for run in found if run.is_waiting]
+        runs = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MOST_WITH_TASKS)
+        return [run.record() for run in runs], [run.run_id for run in runs if run.is_waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
         """Reads those of the runs that are in another state; KFP may report a canceled run as FAILED."""
         same = [RunState.CANCELED, RunState.FAILED] if state is RunState.CANCELED else [state]
-        other = [{**equals("state", one.value), "operation": "NOT_EQUALS"} for one in same]
+        other = [{**equals("state", known.value), "operation": "NOT_EQUALS"} for known in same]
         return [run.record() for run in self._all(run_ids, other, namespace, call)]
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        where = stored(archived=archived)
-        query = ListQuery(1, predicates=(_one_of(run_ids), where))
+        storage = stored(archived=archived)
+        query = ListQuery(1, predicates=(_id_in(run_ids), storage))
         total = self._reader.list(query, call, namespace=namespace).total_size
-        return total if total >= 0 else len(self._all(run_ids, (where,), namespace, call))
+        return total if total >= 0 else len(self._all(run_ids, (storage,), namespace, call))
 
     def get_complete(self, run_id: str, call: Call) -> Run:
-        return self._reader.whole(*self._reader.read(run_id, call, is_needed=True))
+        return self._reader.with_nodes(*self._reader.read(run_id, call, is_needed=True))
 
     def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
         """Reads one run as `get_complete` does, and its nodes. Fails if KFP shows the run, but not its tasks."""
-        found, nodes = self._reader.read(run_id, call)
+        run, nodes = self._reader.read(run_id, call)
         if nodes.refused is not None:
             raise nodes.refused
-        return self._reader.whole(found, nodes), nodes
+        return self._reader.with_nodes(run, nodes), nodes
 
     def _all(
         self,
         run_ids: Sequence[str],
-        others: Sequence[Predicate],
+        predicates: Sequence[Predicate],
         namespace: str,
         call: Call,
         *,
@@ -274,92 +274,92 @@ class Runs:
     ) -> Sequence[RunJson]:
         """Reads all matching runs; recursively in halves if they are too large together."""
         token = ""
-        found: list[RunJson] = []
+        runs: list[RunJson] = []
         try:
             while True:
-                query = ListQuery(len(run_ids), token, predicates=(_one_of(run_ids), *others))
+                query = ListQuery(len(run_ids), token, predicates=(_id_in(run_ids), *predicates))
                 page = self._reader.list(query, call, namespace=namespace, with_tasks=with_tasks)
-                found += page.runs
+                runs += page.runs
                 token = page.next_page_token
                 if not token:
-                    return found
+                    return runs
         except ResponseTooLargeError:
             if len(run_ids) == 1:
                 raise
         half = len(run_ids) // 2
         halves = (run_ids[:half], run_ids[half:])
-        return [run for ids in halves for run in self._all(ids, others, namespace, call, with_tasks=with_tasks)]
+        return [run for ids in halves for run in self._all(ids, predicates, namespace, call, with_tasks=with_tasks)]
 
 
 def _is_ending(run: RunJson) -> bool:
     return run.effective_state.is_over or run.effective_state is RunState.CANCELING
 
 
-def _name(look: Callable[[], str]) -> str:
-    with suppress(*_NAMELESS):
-        return look()
+def _name(lookup: Callable[[], str]) -> str:
+    with suppress(*_NO_NAME):
+        return lookup()
     return ""
 
 
 # --- filters --------------------------------------------------------------------------------------------------
 
 
-def _one_of(run_ids: Sequence[str]) -> Predicate:
+def _id_in(run_ids: Sequence[str]) -> Predicate:
     return {"operation": "IN", "key": "run_id", "string_values": {"values": list(run_ids)}}
 
 
-def _predicates_of(where: RunFilter) -> list[Predicate]:
+def _predicates(filter_: RunFilter) -> list[Predicate]:
     """The predicates of a filter that KFP evaluates; the result may contain more than matches."""
-    predicates = [stored(archived=where.archived)]
-    if where.states:
-        states = sorted(state.value for state in _states(where))
+    predicates = [stored(archived=filter_.archived)]
+    if filter_.states:
+        states = sorted(state.value for state in _states(filter_))
         predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
-    moments = {"created_at": where.created_after, "finished_at": where.finished_after}
+    moments = {"created_at": filter_.created_after, "finished_at": filter_.finished_after}
     predicates += [later(key, at) for key, at in moments.items() if at is not None]
-    if where.recurring_run_id:  # KFP ignores it as a query parameter
-        predicates.append(equals("recurring_run_id", where.recurring_run_id))
-    if where.display_name_contains:
-        predicates.append(contains("display_name", where.display_name_contains))
-    return predicates + [contains("description", text) for text in _label_texts(where)]
+    if filter_.recurring_run_id:  # KFP ignores it as a query parameter
+        predicates.append(equals("recurring_run_id", filter_.recurring_run_id))
+    if filter_.display_name_contains:
+        predicates.append(contains("display_name", filter_.display_name_contains))
+    return predicates + [contains("description", text) for text in _label_texts(filter_)]
 
 
-def _matches(where: RunFilter, run: Run) -> bool:
+def _matches(filter_: RunFilter, run: Run) -> bool:
     return (
-        (not where.states or run.state in where.states)
-        and where.display_name_contains in run.display_name
-        and where.labels.items() <= run.labels.items()
-        and where.label_keys <= run.labels.keys()
-        and where.pipeline_id.lower() in {"", run.pipeline_id.lower()}
-        and where.pipeline_version_id.lower() in {"", run.pipeline_version_id.lower()}
+        (not filter_.states or run.state in filter_.states)
+        and filter_.display_name_contains in run.display_name
+        and filter_.labels.items() <= run.labels.items()
+        and filter_.label_keys <= run.labels.keys()
+        and filter_.pipeline_id.lower() in {"", run.pipeline_id.lower()}
+        and filter_.pipeline_version_id.lower() in {"", run.pipeline_version_id.lower()}
     )
 
 
-def _is_inexact(where: RunFilter) -> bool:
+def _is_inexact(filter_: RunFilter) -> bool:
     """Whether KFP's total counts runs that do not match."""
     inexact = (
-        where.display_name_contains,
-        where.labels,
-        where.label_keys,
-        where.pipeline_id,
-        where.pipeline_version_id,
-        where.states and where.states != _states(where),
+        filter_.display_name_contains,
+        filter_.labels,
+        filter_.label_keys,
+        filter_.pipeline_id,
+        filter_.pipeline_version_id,
+        filter_.states and filter_.states != _states(filter_),
     )
     return any(inexact)
 
 
-def _states(where: RunFilter) -> frozenset[RunState]:
+def _states(filter_: RunFilter) -> frozenset[RunState]:
     """KFP ends runs that were terminated as FAILED; their history shows which."""
-    return where.states | _ENDED_BADLY if where.states & _ENDED_BADLY else where.states
+    return filter_.states | _ENDED_BADLY if filter_.states & _ENDED_BADLY else filter_.states
 
 
-def _label_texts(where: RunFilter) -> list[str]:
+def _label_texts(filter_: RunFilter) -> list[str]:
     """A substring of the description of every run with the labels. KFP's LIKE treats backslashes as its own escapes."""
-    texts = [label_text(key, value) for key, value in sorted(where.labels.items())]
-    texts += map(label_key_text, sorted(where.label_keys))
+    texts = [label_text(key, value) for key, value in sorted(filter_.labels.items())]
+    texts += map(label_key_text, sorted(filter_.label_keys))
     return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])
 
 
 def _weight(item: Run) -> int:
     texts = (item.description, item.display_name, item.error, item.service_account, *item.warnings)
-    history = sum(80 + 4 * len(one.error) for one in item.state_history)
+    history = sum(80 + 4 * len(change.error) for change in item.state_history)
     return 500 + 4 * sum(map(len, texts)) + 4 * len(json_text([item.parameters, item.labels])) + history
