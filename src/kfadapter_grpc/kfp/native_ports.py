@@ -75,34 +75,36 @@ class Ports:
 
     def logs(self, task_id: str) -> tuple[RunArtifact, ...]:
         """Returns the logs of a task that KFP has stored, that of the last attempt last."""
-        found = [
-            self._artifact(entry.artifact_key, [one], task_id)
-            for entry in self._outputs.get(task_id, PortsJson()).artifacts
-            if entry.artifact_key.startswith(EXECUTOR_LOGS)
-            for one in entry.artifacts
+        artifacts = [
+            self._artifact(group.artifact_key, [item], task_id)
+            for group in self._outputs.get(task_id, PortsJson()).artifacts
+            if group.artifact_key.startswith(EXECUTOR_LOGS)
+            for item in group.artifacts
         ]
-        return tuple(sorted(found, key=lambda one: (len(one.uri), one.uri)))
+        return tuple(sorted(artifacts, key=lambda item: (len(item.uri), item.uri)))
 
-    def outputs(self, task_id: str, found: PortsJson, *, of_loop: bool) -> tuple[RunOutput, ...]:
+    def outputs(self, task_id: str, json: PortsJson, *, of_loop: bool) -> tuple[RunOutput, ...]:
         """Returns the outputs of a task; each of a loop is a list with one item for each iteration."""
-        made = {name: RunOutput(name, value=value) for name, value in _values(found.parameters, as_list=of_loop)}
-        artifacts = self._own[task_id] if task_id in self._own else self._passed_on(found)
-        made |= {
-            name: RunOutput.of(name, *ones) for name, ones in artifacts.items() if not name.startswith(EXECUTOR_LOGS)
+        outputs = {name: RunOutput(name, value=value) for name, value in _values(json.parameters, as_list=of_loop)}
+        artifacts = self._own[task_id] if task_id in self._own else self._passed_on(json)
+        outputs |= {
+            name: RunOutput.of(name, *items) for name, items in artifacts.items() if not name.startswith(EXECUTOR_LOGS)
         }
-        return tuple(made[name] for name in sorted(made))
+        return tuple(outputs[name] for name in sorted(outputs))
 
     def inputs(
-        self, found: PortsJson, source_of: Callable[[str], tuple[str, str]], *, of_group: bool
+        self, json: PortsJson, source_of: Callable[[str], tuple[str, str]], *, of_group: bool
     ) -> tuple[RunInput, ...]:
         """Returns the inputs of a task; `source_of` gives the task and the output that an input comes from, if any."""
-        given = [one for one in found.parameters if one.type != _ITEM]
-        made = {name: RunInput(name, value, (), *source_of(name)) for name, value in _values(given, as_list=False)}
-        made |= {
-            name: RunInput(name, None, artifacts, *source_of(name), has_value=False)
-            for name, artifacts in self._passed_on(found).items()
+        parameters = [parameter for parameter in json.parameters if parameter.type != _ITEM]
+        inputs = {
+            name: RunInput(name, value, (), *source_of(name)) for name, value in _values(parameters, as_list=False)
         }
-        return tuple(made[name] for name in sorted(made) if of_group or not name.startswith(HIDDEN))
+        inputs |= {
+            name: RunInput(name, None, artifacts, *source_of(name), has_value=False)
+            for name, artifacts in self._passed_on(json).items()
+        }
+        return tuple(inputs[name] for name in sorted(inputs) if of_group or not name.startswith(HIDDEN))
 
     def _made(self, found: PortsJson, task_id: str) -> dict[str, tuple[RunArtifact, ...]]:
         """The artifacts that a task made; the numbers of one output are one artifact."""
@@ -131,10 +133,10 @@ class Ports:
             for name, group in groups.items()
         }
 
-    def _artifact(self, name: str, ones: Sequence[_ArtifactJson], made_by: str) -> RunArtifact:
-        first = ones[0]
-        metadata = {key: value for one in ones for key, value in one.metadata.items()}
-        metadata |= {one.name: one.number_value for one in ones if one.number_value is not None}
+    def _artifact(self, name: str, items: Sequence[_ArtifactJson], made_by: str) -> RunArtifact:
+        first = items[0]
+        metadata = {key: value for item in items for key, value in item.metadata.items()}
+        metadata |= {item.name: item.number_value for item in items if item.number_value is not None}
         return artifact(
             first.type,
             cast("Mapping[str, Json]", metadata),
@@ -148,15 +150,15 @@ class Ports:
 
 
 def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[tuple[str, Json]]:
-    groups: dict[str, list[ParameterJson]] = {}
-    for one in parameters:
-        groups.setdefault(one.parameter_key, []).append(one)
-    for name, found in groups.items():
-        if len(found) > 1 or (as_list and found[0].type == _OF_ITERATION):
-            found.sort(key=lambda one: whole(one.producer.iteration) or 0)
-            yield name, [cast("Json", one.value) for one in found]
+    by_name: dict[str, list[ParameterJson]] = {}
+    for parameter in parameters:
+        by_name.setdefault(parameter.parameter_key, []).append(parameter)
+    for name, values in by_name.items():
+        if len(values) > 1 or (as_list and values[0].type == _OF_ITERATION):
+            values.sort(key=lambda parameter: whole(parameter.producer.iteration) or 0)
+            yield name, [cast("Json", parameter.value) for parameter in values]
         else:
-            yield name, cast("Json", found[0].value)
+            yield name, cast("Json", values[0].value)
 
 
 def whole(text: str | int | None) -> int | None:

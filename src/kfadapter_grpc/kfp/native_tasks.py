@@ -92,20 +92,22 @@ class NativeTaskJson(TaskStateJson):
 
     def warnings(self) -> tuple[str, ...]:
         """The warnings of the embedded KFP, each on one line."""
-        lines = (" ".join(one.split()) for one in self.status_metadata.custom_properties.warnings[:_MAX_WARNINGS])
+        lines = (" ".join(line.split()) for line in self.status_metadata.custom_properties.warnings[:_MAX_WARNINGS])
         return tuple(
-            one if len(one) <= _MAX_WARNING_CHARACTERS else f"{one[:_MAX_WARNING_CHARACTERS]}…" for one in lines
+            line if len(line) <= _MAX_WARNING_CHARACTERS else f"{line[:_MAX_WARNING_CHARACTERS]}…" for line in lines
         )
 
     def pod_names(self) -> tuple[str, ...]:
         """The pods of its attempts; those of its driver if that failed."""
-        executors = tuple(one.name for one in self.pods if one.type == "EXECUTOR")
+        executors = tuple(pod.name for pod in self.pods if pod.type == "EXECUTOR")
         if executors or self.run_state is not RunState.FAILED or self.kind.is_group:
             return executors
-        return tuple(one.name for one in self.pods)
+        return tuple(pod.name for pod in self.pods)
 
     def history(self) -> tuple[RunStateChange, ...]:
-        return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
+        return tuple(
+            RunStateChange(_state_of(change.state), known_time(change.update_time)) for change in self.state_history
+        )
 
 
 class NativeTasksJson(msgspec.Struct):
@@ -124,7 +126,7 @@ class _PlacedTask:
     `order` has the iteration and the position in the spec, of its groups first.
     """
 
-    found: NativeTaskJson
+    json: NativeTaskJson
     key: Key
     parent_id: str
     iteration: int | None
@@ -135,8 +137,8 @@ class _PlacedTask:
     @property
     def began(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
         """When it began, to the second; then its position in the pipeline."""
-        began, ended = (known_time(at) or _LATEST for at in (self.found.create_time, self.found.end_time))
-        return began, self.order, ended, self.found.name
+        began, ended = (known_time(at) or _LATEST for at in (self.json.create_time, self.json.end_time))
+        return began, self.order, ended, self.json.name
 
 
 class NativeReader:
@@ -147,7 +149,7 @@ class NativeReader:
 
     def __init__(
         self,
-        found: Sequence[NativeTaskJson],
+        tasks: Sequence[NativeTaskJson],
         run_id: str,
         state: RunState,
         spec: SpecTasks,
@@ -155,34 +157,35 @@ class NativeReader:
     ) -> None:
         self._is_over = state.is_over
         self._is_terminated = argo.is_terminated or state is RunState.CANCELED
-        self._etag = etag_of(found)
+        self._etag = etag_of(tasks)
         self._spec = spec
         self._orders = {path: order for order, path in enumerate(spec)}
         self._argo = argo
         self._children: dict[str, list[NativeTaskJson]] = {}
-        self._root_warnings = [text for one in found if one.type == _ROOT for text in one.warnings()]
-        by_id = {one.task_id: one for one in found if one.type != _ROOT}
-        for one in by_id.values():
-            parent = one.parent_task_id if one.parent_task_id in by_id else ""
-            self._children.setdefault(parent, []).append(one)
-        self._placed = sorted(self._walk(keys_of(argo.tasks)), key=lambda one: one.began)
-        self._pods = {one.found.task_id: self._pods_of(one) for one in self._placed}
+        self._root_warnings = [text for task in tasks if task.type == _ROOT for text in task.warnings()]
+        by_id = {task.task_id: task for task in tasks if task.type != _ROOT}
+        for task in by_id.values():
+            parent = task.parent_task_id if task.parent_task_id in by_id else ""
+            self._children.setdefault(parent, []).append(task)
+        self._placed = sorted(self._walk(keys_of(argo.tasks)), key=lambda placed: placed.began)
+        self._pods = {placed.json.task_id: self._pods_of(placed) for placed in self._placed}
         self._inputs = TaskInputs(
-            {one.found.task_id: one.declared for one in self._placed},
-            {one.found.task_id: one.parent_id for one in self._placed},
+            {placed.json.task_id: placed.declared for placed in self._placed},
+            {placed.json.task_id: placed.parent_id for placed in self._placed},
         )
         self._ports = Ports(
             run_id,
-            {one.found.task_id: one.found.outputs for one in self._placed if not one.found.kind.is_group},
-            {one.found.task_id: one.iteration for one in self._placed},
+            {placed.json.task_id: placed.json.outputs for placed in self._placed if not placed.json.kind.is_group},
+            {placed.json.task_id: placed.iteration for placed in self._placed},
         )
 
     def read(self) -> RunNodes:
         states: dict[str, RunState] = {}
-        for one in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):  # groups after their tasks
-            states[one.found.task_id] = self._state(one, states)
-        tasks = [self._task(one, states[one.found.task_id]) for one in self._placed]
-        ids = {one.argo.task_id: one.found.task_id for one in self._placed if one.argo}
+        # Groups come after their tasks.
+        for placed in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):
+            states[placed.json.task_id] = self._state(placed, states)
+        tasks = [self._task(placed, states[placed.json.task_id]) for placed in self._placed]
+        ids = {placed.argo.task_id: placed.json.task_id for placed in self._placed if placed.argo}
         known = set(ids)
         further = [
             replace(task, parent_task_id=ids.get(task.parent_task_id, task.parent_task_id))
@@ -203,24 +206,24 @@ class NativeReader:
 
     def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_PlacedTask]:
         """Walks the groups breadth first; tasks that contain each other in a cycle are omitted."""
-        todo: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
-        todo = deque([("", (), (), None, None)])
-        while todo:
-            parent_id, above, order_above, group, around = todo.popleft()
-            for one in self._children.get(parent_id, ()):
+        queue: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
+        queue = deque([("", (), (), None, None)])
+        while queue:
+            parent_id, parent_key, parent_order, group, parent_iteration = queue.popleft()
+            for json in self._children.get(parent_id, ()):
                 in_loop = group is not None and group.kind is TaskKind.LOOP
-                iteration = whole(one.type_attributes.iteration_index) if in_loop else around
-                key = (*above, (one.name, iteration))
+                iteration = whole(json.type_attributes.iteration_index) if in_loop else parent_iteration
+                key = (*parent_key, (json.name, iteration))
                 path = tuple(name for name, _ in key)
                 declared = self._spec.get(path, _UNDECLARED)
-                order = (*order_above, (iteration or 0, self._orders.get(path, len(self._orders))))
-                yield _PlacedTask(one, key, parent_id, iteration, declared, order, argo.get(key))
-                todo.append((one.task_id, key, order, one, iteration))
+                order = (*parent_order, (iteration or 0, self._orders.get(path, len(self._orders))))
+                yield _PlacedTask(json, key, parent_id, iteration, declared, order, argo.get(key))
+                queue.append((json.task_id, key, order, json, iteration))
 
-    def _state(self, one: _PlacedTask, states: Mapping[str, RunState]) -> RunState:
+    def _state(self, placed: _PlacedTask, states: Mapping[str, RunState]) -> RunState:
         """The state of a task, once the states of the tasks inside it are known."""
-        state, argo = one.found.run_state, one.argo
-        inside = [states[child.task_id] for child in self._children.get(one.found.task_id, ())]
+        state, argo = placed.json.run_state, placed.argo
+        inside = [states[child.task_id] for child in self._children.get(placed.json.task_id, ())]
         if state is RunState.FAILED and not self._is_over and RunState.RUNNING in inside:
             return RunState.RUNNING
         if (
@@ -238,96 +241,96 @@ class NativeReader:
             return argo.state
         return RunState.FAILED if RunState.FAILED in inside and not self._is_terminated else RunState.CANCELED
 
-    def _task(self, one: _PlacedTask, state: RunState) -> RunTask:
-        found, argo = one.found, one.argo
-        kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
-        pods = self._pods[one.found.task_id]
-        warnings = (*found.warnings(), *(argo.warnings if argo is not None else ()))
-        lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
-        if lost and argo is None and not self._is_terminated:
+    def _task(self, placed: _PlacedTask, state: RunState) -> RunTask:
+        json, argo = placed.json, placed.argo
+        kind = TaskKind.EXIT_HANDLER if placed.declared.task.kind is TaskKind.EXIT_HANDLER else json.kind
+        pods = self._pods[placed.json.task_id]
+        warnings = (*json.warnings(), *(argo.warnings if argo is not None else ()))
+        is_lost = self._is_over and json.run_state is RunState.RUNNING and not json.kind.is_group
+        if is_lost and argo is None and not self._is_terminated:
             warnings = (*warnings, UNKNOWN_END)
-        ended = known_time(found.end_time) or (argo.finished_at if argo is not None else None)
-        shown = found.display_name if found.display_name not in _NAMELESS else found.name
+        ended = known_time(json.end_time) or (argo.finished_at if argo is not None else None)
+        display_name = json.display_name if json.display_name not in _NAMELESS else json.name
         return RunTask(
-            name=found.name,
-            task_id=found.task_id,
+            name=json.name,
+            task_id=json.task_id,
             state=state,
-            error=self._words(one) if state is RunState.FAILED else "",
-            started_at=known_time(found.create_time) if state in BEGUN else None,
+            error=self._error_message(placed) if state is RunState.FAILED else "",
+            started_at=known_time(json.create_time) if state in BEGUN else None,
             finished_at=ended if state in BEGUN and state.is_over else None,
             pod_name=pods[-1].name if pods else "",
-            state_history=found.history(),
-            outputs=self._ports.outputs(found.task_id, found.outputs, of_loop=kind is TaskKind.LOOP),
-            display_name=one.declared.task.display_name or shown,
+            state_history=json.history(),
+            outputs=self._ports.outputs(json.task_id, json.outputs, of_loop=kind is TaskKind.LOOP),
+            display_name=placed.declared.task.display_name or display_name,
             kind=kind,
-            parent_task_id=one.parent_id,
-            iteration_index=one.iteration,
+            parent_task_id=placed.parent_id,
+            iteration_index=placed.iteration,
             attempts=len(pods),
-            cached=found.state == _CACHED and not kind.is_group,
+            cached=json.state == _CACHED and not kind.is_group,
             warnings=warnings,
-            inputs=self._ports.inputs(
-                found.inputs, partial(self._inputs.source, found.task_id), of_group=kind.is_group
-            ),
+            inputs=self._ports.inputs(json.inputs, partial(self._inputs.source, json.task_id), of_group=kind.is_group),
         )
 
     def _warnings(self, tasks: Sequence[RunTask]) -> list[str]:
         """The warnings of the run and its tasks, each once, with the first task that has it."""
-        warned = [one.found for one in self._placed if one.found.status_metadata.custom_properties.warnings]
-        paths = paths_of(tasks) if warned else {}
-        having: dict[str, list[str]] = {text: [] for text in self._root_warnings}
-        for one in warned:
-            for text in one.warnings():
-                having.setdefault(text, []).append(paths[one.task_id])
-        found = [f"{_named(paths)}{text}" for text, paths in having.items()]
-        more = len(found) - _MAX_WARNINGS
-        return [*found[:_MAX_WARNINGS], f"{more} more warnings of tasks"] if more > 0 else found
+        with_warnings = [
+            placed.json for placed in self._placed if placed.json.status_metadata.custom_properties.warnings
+        ]
+        paths = paths_of(tasks) if with_warnings else {}
+        by_text: dict[str, list[str]] = {text: [] for text in self._root_warnings}
+        for placed in with_warnings:
+            for text in placed.warnings():
+                by_text.setdefault(text, []).append(paths[placed.task_id])
+        lines = [f"{_tasks_prefix(paths)}{text}" for text, paths in by_text.items()]
+        omitted = len(lines) - _MAX_WARNINGS
+        return [*lines[:_MAX_WARNINGS], f"{omitted} more warnings of tasks"] if omitted > 0 else lines
 
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
-    def _pods_of(self, one: _PlacedTask) -> tuple[Pod, ...]:
-        known = self._argo.pods(one.argo.task_id) if one.argo is not None else ()
-        return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
+    def _pods_of(self, placed: _PlacedTask) -> tuple[Pod, ...]:
+        known = self._argo.pods(placed.argo.task_id) if placed.argo is not None else ()
+        return known or tuple(Pod(name, name, is_over=True) for name in placed.json.pod_names())
 
-    def _words(self, one: _PlacedTask) -> str:
+    def _error_message(self, placed: _PlacedTask) -> str:
         """Why a task failed; empty for a group of which a task failed."""
-        failure = self._reason(one)
-        return f"its driver failed: {failure}" if failure and _by_driver(one.found) else failure
+        failure = self._reason(placed)
+        return f"its driver failed: {failure}" if failure and _by_driver(placed.json) else failure
 
-    def _reason(self, one: _PlacedTask) -> str:
-        argo, said = one.argo, one.found.status_metadata.message
-        if one.found.kind.is_group and any(
-            child.run_state is RunState.FAILED for child in self._children.get(one.found.task_id, ())
+    def _reason(self, placed: _PlacedTask) -> str:
+        argo, message = placed.argo, placed.json.status_metadata.message
+        if placed.json.kind.is_group and any(
+            child.run_state is RunState.FAILED for child in self._children.get(placed.json.task_id, ())
         ):
             return ""
-        if argo is not None and argo.error and (not said or EXIT_CODE.fullmatch(said)):
+        if argo is not None and argo.error and (not message or EXIT_CODE.fullmatch(message)):
             return argo.error.removeprefix("its driver failed: ")
-        return said
+        return message
 
     def _failures(self, states: Mapping[str, RunState], ids: Mapping[str, str]) -> Iterator[Failure]:
         """The original failures: tasks, groups without a failed task, and drivers that only Argo knows."""
         argo = {ids[one.task_id]: one for one in self._argo.failures if one.task_id in ids and one.iteration is None}
         at_end: set[str] = set()
-        for one in self._placed:
-            found = one.found
-            if one.declared.task.kind is TaskKind.EXIT_HANDLER or one.parent_id in at_end:
-                at_end.add(found.task_id)
-            if states[found.task_id] is not RunState.FAILED or (found.kind.is_group and not self._reason(one)):
+        for placed in self._placed:
+            json = placed.json
+            if placed.declared.task.kind is TaskKind.EXIT_HANDLER or placed.parent_id in at_end:
+                at_end.add(json.task_id)
+            if states[json.task_id] is not RunState.FAILED or (json.kind.is_group and not self._reason(placed)):
                 continue
-            pods, known = self._pods[found.task_id], argo.get(found.task_id)
+            pods, argo_failure = self._pods[json.task_id], argo.get(json.task_id)
             yield Failure(
-                task_id=found.task_id,
-                reason=self._reason(one),
-                at=known.at if known else found.end_time.isoformat() if found.end_time else "",
+                task_id=json.task_id,
+                reason=self._reason(placed),
+                at=argo_failure.at if argo_failure else json.end_time.isoformat() if json.end_time else "",
                 pod=pods[-1].name if pods else "",
-                by_driver=_by_driver(found),
-                at_end=found.task_id in at_end or (known is not None and known.at_end),
+                by_driver=_by_driver(json),
+                at_end=json.task_id in at_end or (argo_failure is not None and argo_failure.at_end),
             )
         for failure in self._argo.failures:
             if failure.task_id not in ids or failure.iteration is not None:
                 yield replace(failure, task_id=ids.get(failure.task_id, failure.task_id))
 
 
-def _named(paths: Sequence[str]) -> str:
+def _tasks_prefix(paths: Sequence[str]) -> str:
     """The first of the tasks that share a warning, and how many more there are."""
     if not paths:
         return ""
@@ -335,6 +338,6 @@ def _named(paths: Sequence[str]) -> str:
     return f"task '{paths[0]}'{more}: "
 
 
-def _by_driver(found: NativeTaskJson) -> bool:
+def _by_driver(json: NativeTaskJson) -> bool:
     """Whether the driver failed: it created the task as a failed one."""
-    return [one.state for one in found.state_history] == [RunState.FAILED.value]
+    return [change.state for change in json.state_history] == [RunState.FAILED.value]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 _DRIVER = "-driver"
-_WHOLE = frozenset({"root", "root-driver-dag", "entrypoint"})
+_WORKFLOW_NODES = frozenset({"root", "root-driver-dag", "entrypoint"})
 _ITERATION = re.compile(r"iteration-item|iteration-iterations(\(.*\))?")
 _EXECUTOR = "executor"
-_NEVER = datetime.max.replace(tzinfo=timezone.utc)
+_LATEST = datetime.max.replace(tzinfo=timezone.utc)
 _STATES = {one.value: one for one in RunState}
 
 
@@ -66,11 +66,11 @@ class TaskJson(msgspec.Struct):
         return state_of(self.state)
 
     @property
-    def words(self) -> str:
+    def failure_text(self) -> str:
         if self.error and self.error.message:
             return self.error.message
-        told = (change.error.message for change in reversed(self.state_history) if change.error)
-        return next((text for text in told if text), "")
+        messages = (change.error.message for change in reversed(self.state_history) if change.error)
+        return next((text for text in messages if text), "")
 
 
 def state_of(text: str) -> RunState:
@@ -80,18 +80,20 @@ def state_of(text: str) -> RunState:
 
 def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]:
     return tuple(
-        RunStateChange(state_of(one.state), known_time(one.update_time), one.error.message if one.error else "")
-        for one in changes
+        RunStateChange(
+            state_of(change.state), known_time(change.update_time), change.error.message if change.error else ""
+        )
+        for change in changes
     )
 
 
 def first_failure(nodes: Sequence[TaskJson]) -> str:
     """The message of the first failure, of a task rather than of the group around it; empty if there is none."""
-    failed = [node for node in nodes if node.run_state is RunState.FAILED and node.words]
+    failed = [node for node in nodes if node.run_state is RunState.FAILED and node.failure_text]
     if not failed:
         return ""
-    first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _NEVER))
-    return _Nodes(nodes).failure_words(first)
+    first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _LATEST))
+    return _Nodes(nodes).failure_message(first)
 
 
 class _Nodes:
@@ -109,16 +111,16 @@ class _Nodes:
             key: node for node in nodes for child in node.child_tasks for key in (child.pod_name, child.task_id) if key
         }
 
-    def failure_words(self, node: TaskJson) -> str:
-        name = self._master(node) if self._is_own(node) else node.display_name
-        verb = "could not be started" if self._is_own(node) and self._is_driver(node) else "failed"
-        return f"task '{name}' {verb}: {node.words}" if name else f"the run failed: {node.words}"
+    def failure_message(self, node: TaskJson) -> str:
+        name = self._served_task(node) if self._is_internal(node) else node.display_name
+        verb = "could not be started" if self._is_internal(node) and self._is_driver(node) else "failed"
+        return f"task '{name}' {verb}: {node.failure_text}" if name else f"the run failed: {node.failure_text}"
 
-    def _is_own(self, node: TaskJson) -> bool:
+    def _is_internal(self, node: TaskJson) -> bool:
         name = node.display_name
         if self._is_driver(node) or _ITERATION.fullmatch(name) or self._is_workflow(node):
             return True
-        return name in _WHOLE or (name == _EXECUTOR and _EXECUTOR + _DRIVER not in self._names)
+        return name in _WORKFLOW_NODES or (name == _EXECUTOR and _EXECUTOR + _DRIVER not in self._names)
 
     def _is_driver(self, node: TaskJson) -> bool:
         """A task of the author's may be named like a driver; then it has a driver of its own."""
@@ -130,19 +132,19 @@ class _Nodes:
         pods = re.compile(rf"{re.escape(node.display_name)}-\d+")
         return any(pods.fullmatch(child.pod_name) for child in node.child_tasks)
 
-    def _master(self, node: TaskJson) -> str:
+    def _served_task(self, node: TaskJson) -> str:
         """The name of the task that a node of KFP's own serves; empty for the whole run."""
         name = node.display_name.removesuffix(_DRIVER) if self._is_driver(node) else ""
-        if name and name not in _WHOLE and not _ITERATION.fullmatch(name) and name != "iteration":
+        if name and name not in _WORKFLOW_NODES and not _ITERATION.fullmatch(name) and name != "iteration":
             return name
-        if self._is_workflow(node) or node.display_name in _WHOLE or name in _WHOLE:
+        if self._is_workflow(node) or node.display_name in _WORKFLOW_NODES or name in _WORKFLOW_NODES:
             return ""
         parent = self._parents.get(node.pod_name) or self._parents.get(node.task_id)
         for _ in self._nodes:  # no deeper than there are nodes, whatever KFP returns
-            if parent is None or not self._is_own(parent):
+            if parent is None or not self._is_internal(parent):
                 break
             parent = self._parents.get(parent.pod_name) or self._parents.get(parent.task_id)
-        return parent.display_name if parent is not None and not self._is_own(parent) else ""
+        return parent.display_name if parent is not None and not self._is_internal(parent) else ""
 
 
 _ETAG_CHARACTERS, _TASKS_ETAG_CHARACTERS = 20, 12
@@ -161,7 +163,7 @@ class TaskStateJson(msgspec.Struct):
 
 
 def etag_of(tasks: Sequence[TaskStateJson]) -> str:
-    parts = sorted((one.task_id, one.state, str(one.end_time)) for one in tasks)
+    parts = sorted((task.task_id, task.state, str(task.end_time)) for task in tasks)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_TASKS_ETAG_CHARACTERS]
 
 
@@ -213,9 +215,9 @@ class RunJson(msgspec.Struct):
     @property
     def origin(self) -> tuple[str, str]:
         """The ids of the pipeline and the version that it was started from; empty if it was started from a file."""
-        found = self.pipeline_version_reference or ReferenceJson("", self.pipeline_version_id)
-        if found.pipeline_id or found.pipeline_version_id:
-            return found.pipeline_id, found.pipeline_version_id
+        reference = self.pipeline_version_reference or ReferenceJson("", self.pipeline_version_id)
+        if reference.pipeline_id or reference.pipeline_version_id:
+            return reference.pipeline_id, reference.pipeline_version_id
         return read_origin(split_labels(self.description)[1].get(ORIGIN_LABEL, ""))
 
     @property

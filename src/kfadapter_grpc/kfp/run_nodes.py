@@ -118,22 +118,22 @@ class RunNodes:
 
     def logs(self, task_id: str) -> tuple[tuple[RunArtifact, str], ...]:
         """Returns the logs of a task that KFP's launcher stored as artifacts, each with its entry in `stores`."""
-        return tuple((one, self.stores.get(one.artifact_id, "")) for one in self.stored_logs(task_id))
+        return tuple((artifact, self.stores.get(artifact.artifact_id, "")) for artifact in self.stored_logs(task_id))
 
     def why_failed(self, run_id: str) -> str:
         """Returns why the run failed, in words: the first cause, other failures, then exit tasks."""
         if not self.failures:
-            unread = f"the run failed; the reason cannot be read: {self.unreadable}"
-            return self.message or (unread if self.unreadable else UNEXPLAINED)
+            unreadable = f"the run failed; the reason cannot be read: {self.unreadable}"
+            return self.message or (unreadable if self.unreadable else UNEXPLAINED)
         paths = paths_of(self.tasks)
-        first, *others = sorted(self.failures, key=lambda one: one.order)
-        words = [_failure_words(first, paths) + self._where_to_look(first, run_id, paths)]
-        further = [_path(one, paths) for one in others if not one.at_end and one.task_id != first.task_id]
-        if further:
-            more = f" and {len(further) - MANY} more" if len(further) > MANY else ""
-            words.append("also failed: " + ", ".join(f"'{one}'" for one in further[:MANY]) + more)
-        words += [f"then {_failure_words(one, paths)}" for one in others if one.at_end][:MANY]
-        return "; ".join(words)
+        first, *others = sorted(self.failures, key=lambda failure: failure.order)
+        parts = [_failure_message(first, paths) + self._where_to_look(first, run_id, paths)]
+        also = [_path(failure, paths) for failure in others if not failure.at_end and failure.task_id != first.task_id]
+        if also:
+            omitted = f" and {len(also) - MANY} more" if len(also) > MANY else ""
+            parts.append("also failed: " + ", ".join(f"'{path}'" for path in also[:MANY]) + omitted)
+        parts += [f"then {_failure_message(failure, paths)}" for failure in others if failure.at_end][:MANY]
+        return "; ".join(parts)
 
     def _where_to_look(self, failure: Failure, run_id: str, paths: Mapping[str, str]) -> str:
         """The program's own messages are only in its log."""
@@ -147,15 +147,15 @@ class RunNodes:
 def keys_of(tasks: Iterable[RunTask]) -> dict[Key, RunTask]:
     """Returns tasks by their keys; groups must precede the tasks inside them."""
     keys: dict[str, Key] = {}
-    found: dict[Key, RunTask] = {}
+    by_key: dict[Key, RunTask] = {}
     for task in tasks:
         key = (*keys.get(task.parent_task_id, ()), (task.name, task.iteration_index))
         keys[task.task_id] = key
-        found[key] = task
-    return found
+        by_key[key] = task
+    return by_key
 
 
-def who(path: str) -> str:
+def task_label(path: str) -> str:
     """Names a task by its path; if it has none, the driver of the whole pipeline."""
     return f"task '{path}'" if path else "the driver of the pipeline"
 
@@ -165,8 +165,8 @@ def _path(failure: Failure, paths: Mapping[str, str]) -> str:
     return path if failure.iteration is None else f"{path}[{failure.iteration}]"
 
 
-def _failure_words(failure: Failure, paths: Mapping[str, str]) -> str:
-    name = who(_path(failure, paths))
+def _failure_message(failure: Failure, paths: Mapping[str, str]) -> str:
+    name = task_label(_path(failure, paths))
     if failure.by_driver and failure.task_id:
         name = f"the driver of {name}"
     elif failure.at_end:

@@ -76,16 +76,16 @@ def artifact(
 
 def metrics_of(tasks: Sequence[RunTask]) -> tuple[RunMetric, ...]:
     """Returns the scalar metrics of tasks, each once; groups that only pass them on are omitted."""
-    found = [
+    metrics = [
         (name, value, task.task_id, output.name)
         for task in tasks
         for output in task.outputs
-        for one in output.artifacts
-        if one.metrics and one.task_id == task.task_id
-        for name, value in one.metrics.items()
+        for artifact_ in output.artifacts
+        if artifact_.metrics and artifact_.task_id == task.task_id
+        for name, value in artifact_.metrics.items()
     ]
-    paths = paths_of(tasks) if found else {}
-    return tuple(RunMetric(name, value, paths[task_id], output) for name, value, task_id, output in found)
+    paths = paths_of(tasks) if metrics else {}
+    return tuple(RunMetric(name, value, paths[task_id], output) for name, value, task_id, output in metrics)
 
 
 def _numbers(metadata: Mapping[str, Json]) -> Iterator[tuple[str, float]]:
@@ -96,33 +96,33 @@ def _numbers(metadata: Mapping[str, Json]) -> Iterator[tuple[str, float]]:
 
 def _roc_curve(metadata: Mapping[str, Json]) -> tuple[RocPoint, ...]:
     points = [
-        [_number(one.get(key)) for key in ("confidenceThreshold", "falsePositiveRate", "recall")]
-        for one in _list(metadata, "confidenceMetrics")
+        [_number(entry.get(key)) for key in ("confidenceThreshold", "falsePositiveRate", "recall")]
+        for entry in _list(metadata, "confidenceMetrics")
     ]
     return tuple(RocPoint(*(value or 0.0 for value in point)) for point in points)
 
 
 def _confusion_matrix(metadata: Mapping[str, Json]) -> ConfusionMatrix | None:
-    found = metadata.get("confusionMatrix")
-    if not isinstance(found, dict):
+    matrix = metadata.get("confusionMatrix")
+    if not isinstance(matrix, dict):
         return None
-    rows = [one.get("row") for one in _list(found, "rows")]
+    rows = [entry.get("row") for entry in _list(matrix, "rows")]
     return ConfusionMatrix(
-        tuple(str(one.get("displayName") or "") for one in _list(found, "annotationSpecs")),
+        tuple(str(entry.get("displayName") or "") for entry in _list(matrix, "annotationSpecs")),
         tuple(ConfusionRow(tuple(_number(count) or 0.0 for count in row)) for row in rows if isinstance(row, list)),
     )
 
 
-def _slice(found: Mapping[str, Json]) -> MetricsSlice:
-    metrics = found.get("sliceClassificationMetrics")
+def _slice(entry: Mapping[str, Json]) -> MetricsSlice:
+    metrics = entry.get("sliceClassificationMetrics")
     of_slice = cast("Mapping[str, Json]", metrics) if isinstance(metrics, dict) else {}
-    return MetricsSlice(str(found.get("slice", "")), _roc_curve(of_slice), _confusion_matrix(of_slice))
+    return MetricsSlice(str(entry.get("slice", "")), _roc_curve(of_slice), _confusion_matrix(of_slice))
 
 
 def _list(metadata: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
     """The objects of a list; SDK and users write arbitrary values, so everything else is omitted."""
-    found = metadata.get(key)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    items = metadata.get(key)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _number(value: Json) -> float | None:

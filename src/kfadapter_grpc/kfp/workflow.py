@@ -81,7 +81,7 @@ class NodeJson(msgspec.Struct, rename="camel"):
 
     @property
     def artifact_names(self) -> frozenset[str]:
-        return frozenset(one.name for one in (self.outputs and self.outputs.artifacts) or ())
+        return frozenset(artifact_.name for artifact_ in (self.outputs and self.outputs.artifacts) or ())
 
 
 class _MetadataJson(msgspec.Struct):
@@ -172,14 +172,14 @@ class Workflow:
         is_terminated: Whether termination was requested: by KFP, which sets its deadline to 0, or by Argo's tools.
     """
 
-    def __init__(self, found: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:
-        self.name = found.metadata.name
-        self.namespace = found.metadata.namespace
-        self.run_id = (found.metadata.labels or {}).get("pipeline/runid", "")
-        self.message = found.status.message
-        self._repository = found.status.artifact_repository_ref.artifact_repository
-        self.is_terminated = found.spec.active_deadline_seconds == 0 or self.message.startswith(_TERMINATED_BY_ARGO)
-        self._old_pod_names = (found.metadata.annotations or {}).get("workflows.argoproj.io/pod-name-format") == "v1"
+    def __init__(self, json: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:
+        self.name = json.metadata.name
+        self.namespace = json.metadata.namespace
+        self.run_id = (json.metadata.labels or {}).get("pipeline/runid", "")
+        self.message = json.status.message
+        self._repository = json.status.artifact_repository_ref.artifact_repository
+        self.is_terminated = json.spec.active_deadline_seconds == 0 or self.message.startswith(_TERMINATED_BY_ARGO)
+        self._old_pod_names = (json.metadata.annotations or {}).get("workflows.argoproj.io/pod-name-format") == "v1"
         self._found: dict[str, dict[str, Step]] = {}
         self._inside: dict[str, list[NodeJson]] = {}
         for node in nodes.values():
@@ -190,19 +190,19 @@ class Workflow:
 
     def inside(self, step: Step) -> dict[str, Step]:
         """The steps inside a step, by name and item: those that its last attempt has started, with earlier attempts."""
-        found = self._all_inside(step)
+        steps = self._all_inside(step)
         last = step.attempts[-1].id if step.attempts else ""
-        return {key: one for key, one in found.items() if one.outer.boundary_id == last}
+        return {key: step_ for key, step_ in steps.items() if step_.outer.boundary_id == last}
 
     def executor_of(self, step: Step) -> Step | None:
         """The step that runs the container of a task, with all attempts."""
         return self._all_inside(step).get("executor")
 
     def _all_inside(self, step: Step) -> dict[str, Step]:
-        found = self._found.get(step.node_id)
-        if found is None:
-            found = self._found[step.node_id] = self._steps([node.id for node in step.attempts])
-        return found
+        steps = self._found.get(step.node_id)
+        if steps is None:
+            steps = self._found[step.node_id] = self._steps([node.id for node in step.attempts])
+        return steps
 
     def pod_name(self, node: NodeJson) -> str:
         """The name of a node's pod, as KFP's RetrievePodName (backend/src/common/util/workflow.go) makes it."""
@@ -225,33 +225,33 @@ class Workflow:
         return f"{scheme}://{stored.s3.bucket or common.bucket or _BUCKET}/{stored.s3.key}"
 
     def _steps(self, boundaries: list[str]) -> dict[str, Step]:
-        found: dict[str, Step] = {}
+        steps: dict[str, Step] = {}
         for boundary in boundaries:
             numbered = ((_attempt(node), node) for node in self._inside.get(boundary, ()))
-            for number, node in sorted(numbered, key=lambda one: (one[0], one[1].name)):
-                shown = node.display_name or node.name.rpartition(".")[2]
-                key = _ATTEMPT.sub("", shown) if number >= 0 else shown
-                step = found.get(key)
+            for number, node in sorted(numbered, key=lambda entry: (entry[0], entry[1].name)):
+                display_name = node.display_name or node.name.rpartition(".")[2]
+                key = _ATTEMPT.sub("", display_name) if number >= 0 else display_name
+                step = steps.get(key)
                 if step is None:
                     item = _ITEM.search(key)
                     name = key[: item.start()] if item else key
-                    step = found[key] = Step(name, int(item[1]) if item else None, node.template_name)
+                    step = steps[key] = Step(name, int(item[1]) if item else None, node.template_name)
                 if node.type == "Retry":
                     step.retry = node
                 else:
                     step.attempts.append(node)
-        for step in found.values():
+        for step in steps.values():
             outer = step.outer
             is_attempt = step.retry is None and _attempt(outer) >= 0
             step.node_id = self.node_id(step.path) if is_attempt else outer.id
-        return found
+        return steps
 
 
 def read_workflow(manifest: str) -> Workflow:
     """Reads a Workflow. Raises UnreadableWorkflowError if it is not a Workflow, or its nodes are missing."""
     try:
-        found = decode_text(manifest, _WorkflowJson)
-        status = found.status
+        json = decode_text(manifest, _WorkflowJson)
+        status = json.status
         nodes = status.nodes or {}
         if not nodes and status.compressed_nodes:
             packed = base64.b64decode(status.compressed_nodes)
@@ -260,7 +260,7 @@ def read_workflow(manifest: str) -> Workflow:
         raise UnreadableWorkflowError(f"its workflow cannot be read ({error})") from error
     if not nodes and status.offload_node_status_version:
         raise UnreadableWorkflowError("its workflow is so large that Argo keeps its nodes in a database of its own")
-    return Workflow(found, nodes)
+    return Workflow(json, nodes)
 
 
 def hashed(text: str, state: int = 0x811C9DC5) -> int:
@@ -280,8 +280,8 @@ def moment(text: str | None) -> datetime | None:
 
 def _attempt(node: NodeJson) -> int:
     """Which attempt a node is, counted from 0; -1 for a Retry node, and if there are no attempts."""
-    found = _ATTEMPT.search(node.display_name or node.name)
-    return int(found[1]) if found and node.type != "Retry" else -1
+    match = _ATTEMPT.search(node.display_name or node.name)
+    return int(match[1]) if match and node.type != "Retry" else -1
 
 
 def _unpacked(packed: bytes) -> bytes:
@@ -293,8 +293,10 @@ def _unpacked(packed: bytes) -> bytes:
 
 
 def _text_in(all_ports: Iterable[_PortsJson | None], name: str) -> str:
-    parameters = (one for ports in all_ports for one in (ports and ports.parameters) or () if one.name == name)
-    return next((str(one.value) for one in parameters if one.value not in (None, "")), "")
+    parameters = (
+        parameter for ports in all_ports for parameter in (ports and ports.parameters) or () if parameter.name == name
+    )
+    return next((str(parameter.value) for parameter in parameters if parameter.value not in (None, "")), "")
 
 
 LOGGED = "mlpipeline-metrics"
@@ -305,29 +307,29 @@ _LOGS = "main-logs"
 def with_outputs(
     workflow: Workflow, tasks: Iterable[RunTask], steps: Mapping[str, Step], metrics: Mapping[str, Mapping[str, float]]
 ) -> list[RunTask]:
-    made: dict[str, RunArtifact] = {}
+    by_uri: dict[str, RunArtifact] = {}
     completed = []
     for task in tasks:
         outputs = list(_outputs(workflow, task, steps[task.task_id], metrics))
-        made |= {one.uri: one for output in outputs for one in output.artifacts if one.uri}
-        completed.append(replace(task, outputs=tuple(sorted(outputs, key=lambda one: one.name))))
+        by_uri |= {artifact_.uri: artifact_ for output in outputs for artifact_ in output.artifacts if artifact_.uri}
+        completed.append(replace(task, outputs=tuple(sorted(outputs, key=lambda artifact_: artifact_.name))))
     names = {task.task_id: task.name for task in completed}
-    return [replace(task, inputs=_inputs(workflow, steps[task.task_id], made, names)) for task in completed]
+    return [replace(task, inputs=_inputs(workflow, steps[task.task_id], by_uri, names)) for task in completed]
 
 
 def _outputs(
     workflow: Workflow, task: RunTask, step: Step, metrics: Mapping[str, Mapping[str, float]]
 ) -> Iterator[RunOutput]:
     node = step.attempts[-1] if step.attempts else step.outer
-    found = node.outputs
-    for parameter in (found and found.parameters) or ():
+    outputs = node.outputs
+    for parameter in (outputs and outputs.parameters) or ():
         if parameter.value is not None:
             yield RunOutput(parameter.name, value=cast("Json", parameter.value))
-    stored = [one for one in (found and found.artifacts) or () if one.name != _LOGS]
+    stored = [item for item in (outputs and outputs.artifacts) or () if item.name != _LOGS]
     logged = metrics.get(node.id, {})
-    for one in stored:
-        yield RunOutput.of(one.name, _artifact(workflow, task, node, one, logged if one.name == LOGGED else {}))
-    if logged and LOGGED not in {one.name for one in stored}:
+    for item in stored:
+        yield RunOutput.of(item.name, _artifact(workflow, task, node, item, logged if item.name == LOGGED else {}))
+    if logged and LOGGED not in {item.name for item in stored}:
         yield RunOutput.of(LOGGED, _artifact(workflow, task, node, None, logged))
 
 
@@ -348,19 +350,21 @@ def _artifact(
 
 
 def _inputs(
-    workflow: Workflow, step: Step, made: Mapping[str, RunArtifact], names: Mapping[str, str]
+    workflow: Workflow, step: Step, by_uri: Mapping[str, RunArtifact], names: Mapping[str, str]
 ) -> tuple[RunInput, ...]:
     node = step.attempts[-1] if step.attempts else step.outer
-    found = node.inputs
-    given: Sequence[RunInput] = [
-        RunInput(one.name, cast("Json", one.value))
-        for one in (found and found.parameters) or ()
-        if one.value is not None
+    inputs = node.inputs
+    parameters: Sequence[RunInput] = [
+        RunInput(item.name, cast("Json", item.value))
+        for item in (inputs and inputs.parameters) or ()
+        if item.value is not None
     ]
-    taken = []
-    for one in (found and found.artifacts) or ():
-        if uri := workflow.uri(one):
-            known = made.get(uri) or artifact("system.Artifact", {}, name=one.name, uri=uri, run_id=workflow.run_id)
-            source = (names[known.task_id], known.name) if known.task_id else ("", "")
-            taken.append(RunInput(one.name, None, (known,), *source, has_value=False))
-    return tuple(sorted((*given, *taken), key=lambda one: one.name))
+    artifacts = []
+    for item in (inputs and inputs.artifacts) or ():
+        if uri := workflow.uri(item):
+            artifact_ = by_uri.get(uri) or artifact(
+                "system.Artifact", {}, name=item.name, uri=uri, run_id=workflow.run_id
+            )
+            source = (names[artifact_.task_id], artifact_.name) if artifact_.task_id else ("", "")
+            artifacts.append(RunInput(item.name, None, (artifact_,), *source, has_value=False))
+    return tuple(sorted((*parameters, *artifacts), key=lambda item: item.name))

@@ -19,7 +19,17 @@ import msgspec
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.kfp.run_nodes import BEGUN, MANY, STOPPED, STUCK_AFTER, UNKNOWN_END, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp.run_nodes import (
+    BEGUN,
+    MANY,
+    STOPPED,
+    STUCK_AFTER,
+    UNKNOWN_END,
+    Failure,
+    Pod,
+    RunNodes,
+    task_label,
+)
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow, with_outputs
 
 if TYPE_CHECKING:
@@ -99,23 +109,23 @@ class _Reader:
         self._is_v2 = False
         self._failures: list[Failure] = []
         self._waiting: list[tuple[str, str]] = []
-        self._todo: deque[tuple[Mapping[str, Step], _Position]] = deque()
+        self._queue: deque[tuple[Mapping[str, Step], _Position]] = deque()
 
     def read(self, metrics: Mapping[str, Mapping[str, float]]) -> RunNodes:
         workflow = self._workflow
         self._begin(workflow.top())
-        while self._todo:
-            self._walk(*self._todo.popleft())
-        tasks = [task for _, task in sorted(self._found, key=lambda one: one[0])]  # stable: a group before its tasks
+        while self._queue:
+            self._walk(*self._queue.popleft())
+        tasks = [task for _, task in sorted(self._found, key=lambda item: item[0])]  # stable: a group before its tasks
         if not self._is_v2:
             tasks = with_outputs(workflow, tasks, self._steps, metrics)
         if workflow.is_terminated:
-            tasks = self._stopped(tasks)
+            tasks = self._cancel_stopped(tasks)
         if self._is_over:
-            tasks = _ended(tasks)
+            tasks = _finish(tasks)
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
         paths = paths_of(tasks) if self._waiting else {}
-        warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
+        warnings = [f"{task_label(paths.get(task_id, ''))} is waiting: {message}" for task_id, message in self._waiting]
         if len(warnings) > MANY:
             warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
         return RunNodes(
@@ -124,7 +134,7 @@ class _Reader:
             is_terminated=workflow.is_terminated,
             warnings=tuple(warnings),
             pods_by_task=self._pods,
-            failures=tuple(one for one in self._failures if one.task_id not in canceled),
+            failures=tuple(failure for failure in self._failures if failure.task_id not in canceled),
             message=workflow.message,
             steps=self._steps if self._is_v2 else {},
         )
@@ -143,57 +153,57 @@ class _Reader:
                     inner = self._workflow.inside(inner["root"]) if "root" in inner else {}
                 elif not inner and step.type not in {"DAG", "Steps"}:
                     inner = {step.template: replace(step, name=step.template)}  # its entrypoint is a container
-                self._todo.append((inner, _Position()))
+                self._queue.append((inner, _Position()))
             elif key.endswith(_ON_EXIT):
                 self._hook(step, _Position())
 
-    def _walk(self, steps: Mapping[str, Step], place: _Position) -> None:
+    def _walk(self, steps: Mapping[str, Step], position: _Position) -> None:
         drivers: dict[str, Step] = {}
-        own: list[Step] = []
+        tasks: list[Step] = []
         for step in steps.values():
-            if served := _served(step, steps):
+            if served := _served_task(step, steps):
                 drivers[served] = step
             else:
-                own.append(step)
-        with_items = {step.name for step in own if step.item is not None}
-        for step in sorted(own, key=lambda one: (one.began, one.item or 0, one.name)):
+                tasks.append(step)
+        with_items = {step.name for step in tasks if step.item is not None}
+        for step in sorted(tasks, key=lambda step_: (step_.began, step_.item or 0, step_.name)):
             if step.name.endswith(_ON_EXIT):
-                self._hook(step, place)
+                self._hook(step, position)
             elif step.type not in _FOLDED or (step.type == "TaskGroup" and step.name not in with_items):
-                at = place if step.item is None else replace(place, iteration=step.item)
+                at = position if step.item is None else replace(position, iteration=step.item)
                 self._task(step.name, step, drivers.pop(step.name, None), at)
         for served, driver in drivers.items():
-            self._task(served, None, driver, place)
+            self._task(served, None, driver, position)
 
-    def _hook(self, step: Step, place: _Position) -> None:
+    def _hook(self, step: Step, position: _Position) -> None:
         inner = self._workflow.inside(step) or {step.template: replace(step, name=step.template)}
-        self._todo.append((inner, replace(place, at_end=True, in_hook=True)))
+        self._queue.append((inner, replace(position, at_end=True, in_hook=True)))
 
-    def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Position) -> None:
+    def _loop(self, inner: Mapping[str, Step], loop: RunTask, position: _Position) -> None:
         for step in inner.values():
             if step.name == _ITERATIONS and step.item is not None:
                 body = self._workflow.inside(step)
                 driver, item = body.get(f"{_ITEM}-driver"), body.get(_ITEM)
-                at = replace(place, iteration=step.item)
+                at = replace(position, iteration=step.item)
                 if item is not None and item.template in _CONTAINERS:
                     self._task(loop.name, item, driver, at)
                     continue
                 if driver is not None:
                     self._driver(driver, at)
                 if item is not None:
-                    self._todo.append((self._workflow.inside(item), at))
+                    self._queue.append((self._workflow.inside(item), at))
 
-    def _driver(self, driver: Step, place: _Position) -> None:
+    def _driver(self, driver: Step, position: _Position) -> None:
         """Records a driver that serves no task of its own: the pipeline's, or an iteration's."""
         pods = driver.pods()
-        if warning := self._words_of_waiting(pods):
-            self._waiting.append((place.parent, warning))
+        if warning := self._waiting_message(pods):
+            self._waiting.append((position.parent, warning))
         if _has_failed(driver):
-            self._failures.append(self._failure(driver, pods, place, place.parent, by_driver=True))
+            self._failures.append(self._failure(driver, pods, position, position.parent, by_driver=True))
 
     # --- one task -----------------------------------------------------------------------------------------------
 
-    def _task(self, name: str, step: Step | None, driver: Step | None, place: _Position) -> None:
+    def _task(self, name: str, step: Step | None, driver: Step | None, position: _Position) -> None:
         """Adds a task: its executor or group, and its driver; at first only the latter exists."""
         inner = self._workflow.inside(step) if step else {}
         driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
@@ -201,7 +211,7 @@ class _Reader:
         kind = _kind(name, step, driver, spec)
         pods, of_driver = self._pods_of(step), driver.pods() if driver else []
         state = _state(step, driver, kind, inner, pods)
-        warning = self._words_of_waiting(pods or of_driver)
+        warning = self._waiting_message(pods or of_driver)
         if _has_failed(driver):
             pods = of_driver
         source: Step = step or driver  # type: ignore[assignment] # there is one of the two
@@ -214,9 +224,9 @@ class _Reader:
             finished_at=moment(outer.finished_at) if state in BEGUN and state.is_over else None,
             pod_name=self._workflow.pod_name(pods[-1]) if pods else "",
             display_name=spec.task_info.name,
-            kind=TaskKind.EXIT_HANDLER if place.in_hook else kind,
-            parent_task_id=place.parent,
-            iteration_index=place.iteration,
+            kind=TaskKind.EXIT_HANDLER if position.in_hook else kind,
+            parent_task_id=position.parent,
+            iteration_index=position.iteration,
             attempts=len(pods),
             cached=driver is not None and driver.output("cached-decision") == "true",
             warnings=(warning,) if warning else (),
@@ -224,34 +234,34 @@ class _Reader:
         if warning:
             self._waiting.append((task.task_id, warning))
         if state is RunState.FAILED:
-            task = replace(task, error=self._why(task, step, driver, pods, place))
+            task = replace(task, error=self._why(task, step, driver, pods, position))
         self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
         self._steps[task.task_id] = driver or source
         self._found.append((min(one.began for one in (step, driver) if one), task))
-        below = _Position(task.task_id, place.iteration, place.at_end)
+        below = _Position(task.task_id, position.iteration, position.at_end)
         if kind is TaskKind.LOOP:
             self._loop(inner, task, below)
         elif kind.is_group:
-            self._todo.append((inner, below))
+            self._queue.append((inner, below))
 
     def _pods_of(self, step: Step | None) -> list[NodeJson]:
         executor = self._workflow.executor_of(step) if step and step.template in _CONTAINERS else step
         return executor.pods() if executor else []
 
     def _why(
-        self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Position
+        self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], position: _Position
     ) -> str:
         """Returns why a task failed, and records it, unless it is a group in which something failed."""
         by_driver = _has_failed(driver)
         source = driver if by_driver else step
         if source is None or (not by_driver and not pods and source.type in {"DAG", "Steps"}):
             return ""
-        failure = self._failure(source, pods, place, task.task_id, by_driver=by_driver)
+        failure = self._failure(source, pods, position, task.task_id, by_driver=by_driver)
         self._failures.append(replace(failure, iteration=None))
         return f"its driver failed: {failure.reason}" if by_driver else failure.reason
 
     def _failure(
-        self, source: Step, pods: Sequence[NodeJson], place: _Position, task_id: str, *, by_driver: bool
+        self, source: Step, pods: Sequence[NodeJson], position: _Position, task_id: str, *, by_driver: bool
     ) -> Failure:
         failed = [pod for pod in pods if _STATES.get(pod.phase) is RunState.FAILED] or [source.outer]
         message = failed[-1].message or source.outer.message
@@ -261,11 +271,11 @@ class _Reader:
             at=failed[-1].finished_at or "",
             pod=self._workflow.pod_name(failed[-1]),
             by_driver=by_driver,
-            at_end=place.at_end,
-            iteration=place.iteration,
+            at_end=position.at_end,
+            iteration=position.iteration,
         )
 
-    def _words_of_waiting(self, pods: Sequence[NodeJson]) -> str:
+    def _waiting_message(self, pods: Sequence[NodeJson]) -> str:
         """Why the last pod does not start, if that is worth a warning."""
         last = pods[-1] if pods else None
         if last is None or last.phase != "Pending" or self._is_over:
@@ -278,25 +288,27 @@ class _Reader:
         workflow = self._workflow
         return Pod(node.id, workflow.pod_name(node), workflow.namespace, node.phase in _STATES, node.artifact_names)
 
-    def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
+    def _cancel_stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
         """In a run whose termination was requested, tasks that its end stopped are canceled, not failed."""
-        really = _with_groups((one.task_id for one in self._failures if not _came_of_stopping(one.reason)), tasks)
-        going = {RunState.RUNNING, RunState.PENDING} if self._is_over else set()
+        failed = _with_groups(
+            (failure.task_id for failure in self._failures if not _is_consequence(failure.reason)), tasks
+        )
+        active = {RunState.RUNNING, RunState.PENDING} if self._is_over else set()
         return [
             replace(task, state=RunState.CANCELED, error="")
-            if task.state in going or (task.state is RunState.FAILED and task.task_id not in really)
+            if task.state in active or (task.state is RunState.FAILED and task.task_id not in failed)
             else task
             for task in tasks
         ]
 
 
-def _ended(tasks: Sequence[RunTask]) -> list[RunTask]:
+def _finish(tasks: Sequence[RunTask]) -> list[RunTask]:
     """In a finished run, tasks that Argo left running are canceled, and pending ones have never started."""
     failed = _with_groups((task.task_id for task in tasks if task.state is RunState.FAILED), tasks)
-    return [_settled(task, has_failed=task.task_id in failed) for task in tasks]
+    return [_final(task, has_failed=task.task_id in failed) for task in tasks]
 
 
-def _settled(task: RunTask, *, has_failed: bool) -> RunTask:
+def _final(task: RunTask, *, has_failed: bool) -> RunTask:
     if task.state is RunState.PENDING:
         return replace(task, state=RunState.OMITTED)
     if task.state is not RunState.RUNNING:
@@ -308,15 +320,15 @@ def _settled(task: RunTask, *, has_failed: bool) -> RunTask:
 
 def _with_groups(task_ids: Iterable[str], tasks: Sequence[RunTask]) -> set[str]:
     parents = {task.task_id: task.parent_task_id for task in tasks}
-    found: set[str] = set()
-    for one in task_ids:
-        while one and one not in found:
-            found.add(one)
-            one = parents.get(one, "")  # noqa: PLW2901
-    return found
+    ids: set[str] = set()
+    for task_id in task_ids:
+        while task_id and task_id not in ids:
+            ids.add(task_id)
+            task_id = parents.get(task_id, "")  # noqa: PLW2901
+    return ids
 
 
-def _served(step: Step, steps: Mapping[str, Step]) -> str:
+def _served_task(step: Step, steps: Mapping[str, Step]) -> str:
     """The name of the task whose driver a step is; empty if it is not a driver.
 
     KFP creates volumes in drivers alone, which are named as their tasks (argocompiler/dag.go, dummyImages).
@@ -324,8 +336,8 @@ def _served(step: Step, steps: Mapping[str, Step]) -> str:
     name = step.name.removesuffix("-driver")
     if step.template not in _DRIVERS or name == step.name:
         return ""
-    told = step.input("task-name")  # not in 2.5
-    return "" if told == step.name or (not told and f"{step.name}-driver" in steps) else name
+    task_name = step.input("task-name")  # not in 2.5
+    return "" if task_name == step.name or (not task_name and f"{step.name}-driver" in steps) else name
 
 
 def _spec_of(step: Step | None) -> _TaskSpecJson:
@@ -365,15 +377,15 @@ def _state(
         return RunState.FAILED
     if step is None:
         return RunState.OMITTED if driver and driver.outer.phase == "Omitted" else RunState.PENDING
-    ended = _STATES.get(step.outer.phase)
+    final = _STATES.get(step.outer.phase)
     iterations = inner.get(_ITERATIONS)
-    if ended is RunState.SUCCEEDED and kind is TaskKind.LOOP and iterations and iterations.outer.phase == "Skipped":
+    if final is RunState.SUCCEEDED and kind is TaskKind.LOOP and iterations and iterations.outer.phase == "Skipped":
         return RunState.SKIPPED
-    if ended is not None:
-        return ended
-    waits = pods and pods[-1].phase == "Pending" and not kind.is_group
-    return RunState.PENDING if waits else RunState.RUNNING
+    if final is not None:
+        return final
+    is_pending = pods and pods[-1].phase == "Pending" and not kind.is_group
+    return RunState.PENDING if is_pending else RunState.RUNNING
 
 
-def _came_of_stopping(reason: str) -> bool:
+def _is_consequence(reason: str) -> bool:
     return not reason or reason.startswith(STOPPED) or bool(_STOPPED_BY_SIGNAL.fullmatch(reason))
