@@ -17,7 +17,7 @@ from tests.workflows import Task, Workflow
 from kfadapter_grpc.contract.run_outputs import RocPoint
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.kfp.artifact_stores import endpoint_of
-from kfadapter_grpc.kfp.mlmd.outputs import DOUBTFUL, Join, with_outputs
+from kfadapter_grpc.kfp.mlmd.outputs import AMBIGUOUS, Join, with_outputs
 from kfadapter_grpc.kfp.mlmd.records import Event, Execution, RecordedRun, StoredArtifact
 from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
@@ -325,9 +325,9 @@ def test_doubtful_tasks() -> None:
         if one.custom_properties["task_name"].string_value == "square":
             one.custom_properties["pod_name"].string_value = pods[-1]  # that of `read`
     done = with_outputs(recording.run_id, recording.nodes(), recording.recorded())
-    doubtful = {task.name for task in done.tasks if task.warnings == (DOUBTFUL,)}
-    assert doubtful == {"square", "read"}
-    assert all(not (task.inputs or task.outputs) for task in done.tasks if task.name in doubtful)
+    ambiguous = {task.name for task in done.tasks if task.warnings == (AMBIGUOUS,)}
+    assert ambiguous == {"square", "read"}
+    assert all(not (task.inputs or task.outputs) for task in done.tasks if task.name in ambiguous)
     assert next(task for task in done.tasks if task.name == "piece").outputs
 
 

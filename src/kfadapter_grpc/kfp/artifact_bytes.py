@@ -79,15 +79,15 @@ class ArtifactBytes:
         if not self._free.acquire(blocking=False):
             raise errors.OverloadedError(f"{MAX_READS} artifacts are being read, which is the limit; try again shortly")
         try:
-            with _about(artifact):
-                place = self._place(artifact, session, call)
-                content, parts = _opened(place, artifact, request, session)
-            with closing(_within(parts, artifact)) as safe:
+            with _naming(artifact):
+                source = self._source(artifact, session, call)
+                content, parts = _open(source, artifact, request, session)
+            with closing(_named(parts, artifact)) as safe:
                 yield chain([content], safe)
         finally:
             self._free.release()
 
-    def _place(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactSource:
+    def _source(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactSource:
         if not artifact.uri:
             raise errors.ArtifactNotReadableError(_IS_METRICS if artifact.type in _METRICS else "it has no location")
         scheme, rest = split_uri(artifact.uri)
@@ -107,7 +107,7 @@ class ArtifactBytes:
 
 
 @contextmanager
-def _about(artifact: RunArtifact) -> Iterator[None]:
+def _naming(artifact: RunArtifact) -> Iterator[None]:
     try:
         yield
     except UNREAD as error:
@@ -118,37 +118,37 @@ def _about(artifact: RunArtifact) -> Iterator[None]:
         raise type(error)(text, metadata=about, resource_name=artifact.artifact_id) from error
 
 
-def _within(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, None, None]:
-    with _about(artifact):
+def _named(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, None, None]:
+    with _naming(artifact):
         yield from parts
 
 
-def _opened(
-    place: ArtifactSource, artifact: RunArtifact, request: ReadArtifactRequest, session: str
+def _open(
+    source: ArtifactSource, artifact: RunArtifact, request: ReadArtifactRequest, session: str
 ) -> tuple[ArtifactContent, Iterator[bytes]]:
-    path = _checked(request.path)
-    if file := place.file(path):
+    path = _checked_path(request.path)
+    if file := source.file(path):
         if request.offset > file.size:
             raise errors.InvalidFieldError.of(
                 "offset", f"is {request.offset}, beyond the end; it has {file.size} bytes"
             )
         end = min(file.size, request.offset + request.length) if request.length else file.size
-        return _content(place, artifact, file), _chunks(place.pieces(file, request.offset, end))
+        return _content(source, artifact, file), _chunks(source.pieces(file, request.offset, end))
     if path:
-        alone = "it is a single file" if place.file("") else "read it without a path for a list"
+        alone = "it is a single file" if source.file("") else "read it without a path for a list"
         text = f"artifact '{artifact.name}' has no file '{path}'; {alone}"
         raise errors.ArtifactNotFoundError(text)
-    if not (files := place.files()):
-        raise _nothing(artifact, place, session)
+    if not (files := source.files()):
+        raise _nothing_stored(artifact, source, session)
     if request.offset:
         raise errors.InvalidFieldError.of("offset", "must be 0 for a folder; read one of its files by path")
     entries = tuple(_entries(files))
-    content = ArtifactContent(place.name, TAR, None, is_directory=True, entries=entries, entry_count=len(files))
-    archive = _archive(place, files)
+    content = ArtifactContent(source.name, TAR, None, is_directory=True, entries=entries, entry_count=len(files))
+    archive = _archive(source, files)
     return content, _chunks(_first(archive, request.length) if request.length else archive)
 
 
-def _checked(path: str) -> str:
+def _checked_path(path: str) -> str:
     """A path inside an artifact. Raises InvalidFieldError if the path is invalid."""
     if path and ("\0" in path or any(part in ("", ".", "..") for part in path.split("/"))):
         text = "must be the path of a file as the entries have it: without '/' at an end, '//', '.' or '..'"
@@ -156,20 +156,20 @@ def _checked(path: str) -> str:
     return path
 
 
-def _nothing(artifact: RunArtifact, place: ArtifactSource, session: str) -> errors.AdapterError:
+def _nothing_stored(artifact: RunArtifact, source: ArtifactSource, session: str) -> errors.AdapterError:
     if artifact.type in _METRICS:
         return errors.ArtifactNotReadableError(_IS_METRICS)
-    where = f"nothing is stored {place}, which is where artifact '{artifact.name}' is recorded"
+    where = f"nothing is stored {source}, which is where artifact '{artifact.name}' is recorded"
     text = f"{where}: its task wrote nothing, or it was deleted"
     endpoint = endpoint_of(session)
-    if endpoint and endpoint not in str(place).lower():
+    if endpoint and endpoint not in str(source).lower():
         text += f"; it was recorded for the store {endpoint}"
     return errors.ArtifactNotFoundError(text)
 
 
-def _content(place: ArtifactSource, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
+def _content(source: ArtifactSource, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
     """Describes a file; its media type is by the artifact's type, else as stored, else by its name."""
-    name = file.path.rpartition("/")[2] or place.name
+    name = file.path.rpartition("/")[2] or source.name
     stored = file.media_type.partition(";")[0].strip()
     of_artifact = "" if file.path else _BY_TYPE.get(artifact.type, "")
     guessed = mimetypes.guess_type(name, strict=False)[0] or ""
@@ -178,15 +178,15 @@ def _content(place: ArtifactSource, artifact: RunArtifact, file: ArtifactFile) -
 
 
 def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
-    room = _ENTRIES_BYTES
+    remaining = _ENTRIES_BYTES
     for file in files[:MAX_ENTRIES]:
-        room -= len(file.path.encode()) + _ENTRY_BYTES
-        if room < 0:
+        remaining -= len(file.path.encode()) + _ENTRY_BYTES
+        if remaining < 0:
             return
         yield ArtifactEntry(file.path, file.size)
 
 
-def _archive(place: ArtifactSource, files: Sequence[ArtifactFile]) -> Iterator[bytes]:
+def _archive(source: ArtifactSource, files: Sequence[ArtifactFile]) -> Iterator[bytes]:
     """Yields a tar archive, with names in any script and of any length (PAX)."""
     written = 0
     for file in files:
@@ -194,7 +194,7 @@ def _archive(place: ArtifactSource, files: Sequence[ArtifactFile]) -> Iterator[b
         header.size = file.size
         header.mtime = int(file.stored_at.timestamp()) if file.stored_at else 0
         yield (head := header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
-        yield from place.pieces(file, 0, file.size)
+        yield from source.pieces(file, 0, file.size)
         yield (pad := bytes(-file.size % tarfile.BLOCKSIZE))
         written += len(head) + file.size + len(pad)
     yield bytes(2 * tarfile.BLOCKSIZE + -(written + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)

@@ -88,31 +88,31 @@ class FolderSource:
         return "in the folder of the embedded Kubeflow Pipelines"
 
     def file(self, path: str) -> ArtifactFile | None:
-        with self._opened(self._path / path) as fd:
+        with self._open(self._path / path) as fd:
             if fd is None:
                 return None
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
                 raise ArtifactNotReadableError("it is no regular file")
-            return _file(path, found) if stat.S_ISREG(found.st_mode) else None
+            return _file(path, status) if stat.S_ISREG(status.st_mode) else None
 
     def files(self) -> list[ArtifactFile]:
         """Lists the regular files of the folder, sorted; other files and links that lead outside are omitted."""
-        found: list[ArtifactFile] = []
-        with self._opened(self._path) as fd:
+        files: list[ArtifactFile] = []
+        with self._open(self._path) as fd:
             if fd is None or not stat.S_ISDIR(os.fstat(fd).st_mode):
                 return []
             for folder, _, names, folder_fd in os.fwalk(".", dir_fd=fd):
                 for name in names:
                     path = os.path.normpath(f"{folder}/{name}")
-                    seen = self._seen(path, name, folder_fd)
-                    if seen is not None and stat.S_ISREG(seen.st_mode):
-                        found.append(_file(path, seen))
-                        check_file_count(len(found))
-        return sorted(found, key=lambda one: one.path)
+                    status = self._status(path, name, folder_fd)
+                    if status is not None and stat.S_ISREG(status.st_mode):
+                        files.append(_file(path, status))
+                        check_file_count(len(files))
+        return sorted(files, key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        with self._opened(self._path / file.path) as fd:
+        with self._open(self._path / file.path) as fd:
             if fd is None:
                 raise _changed(file)
             while start < end:
@@ -126,22 +126,22 @@ class FolderSource:
             if _stamp(os.fstat(fd)) != file.stamp:
                 raise _changed(file)
 
-    def _seen(self, path: str, name: str, folder: int) -> os.stat_result | None:
+    def _status(self, path: str, name: str, folder: int) -> os.stat_result | None:
         """The kind of an entry of a folder; a link counts as its target, if that is inside the root."""
         try:
             path.encode()
         except UnicodeEncodeError:
             raise ArtifactNotReadableError("the name of one of its files is not UTF-8") from None
         with suppress(OSError, ArtifactNotReadableError):
-            seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if not stat.S_ISLNK(seen.st_mode):
-                return seen
-            with self._opened(self._path / path) as fd:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):
+                return status
+            with self._open(self._path / path) as fd:
                 return None if fd is None else os.fstat(fd)
         return None
 
     @contextmanager
-    def _opened(self, path: Path) -> Iterator[int | None]:
+    def _open(self, path: Path) -> Iterator[int | None]:
         """Opens a path part by part, from the root on, without following links.
 
         Links are resolved before; a link that is inserted afterwards is an error, so nothing outside is ever opened.
@@ -151,17 +151,17 @@ class FolderSource:
             raise _outside()
         fd = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         try:
-            found = True
+            exists = True
             for part in real.relative_to(self._root).parts:
                 kind = _kind(part, fd)
                 if kind is None:
-                    found = False
+                    exists = False
                     break
                 if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
                     raise ArtifactNotReadableError("it is no regular file, or is being exchanged for a link")
-                above, fd = fd, os.open(part, _FLAGS, dir_fd=fd)
-                os.close(above)
-            yield fd if found else None
+                parent, fd = fd, os.open(part, _FLAGS, dir_fd=fd)
+                os.close(parent)
+            yield fd if exists else None
         except PermissionError:
             raise ArtifactNotReadableError("the adapter may not read its file") from None
         except OSError as error:
@@ -184,13 +184,13 @@ def _kind(name: str, folder: int) -> int | None:
         raise
 
 
-def _file(path: str, found: os.stat_result) -> ArtifactFile:
-    stored_at = datetime.fromtimestamp(found.st_mtime_ns // 10**9, timezone.utc)
-    return ArtifactFile(path, found.st_size, _stamp(found), stored_at=stored_at)
+def _file(path: str, status: os.stat_result) -> ArtifactFile:
+    stored_at = datetime.fromtimestamp(status.st_mtime_ns // 10**9, timezone.utc)
+    return ArtifactFile(path, status.st_size, _stamp(status), stored_at=stored_at)
 
 
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _changed(file: ArtifactFile) -> ArtifactChangedError:

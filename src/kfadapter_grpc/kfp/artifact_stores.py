@@ -110,7 +110,7 @@ class StoreEntry:
     store: Store
     secrets: str = SECRETS
 
-    def holds(self, location: Location) -> bool:
+    def contains(self, location: Location) -> bool:
         inside = not self.prefix or f"{location.key}/".startswith(f"{self.prefix}/")
         return (self.scheme, self.bucket) == (location.scheme, location.bucket) and inside
 
@@ -139,8 +139,8 @@ class Location:
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Splits a URI into its scheme and what follows the slashes; both empty if it is not a URI."""
-    found = _URI.fullmatch(uri)
-    return (found[1].lower(), found[2]) if found else ("", "")
+    match = _URI.fullmatch(uri)
+    return (match[1].lower(), match[2]) if match else ("", "")
 
 
 StoreEntries: TypeAlias = "tuple[StoreEntry, ...]"
@@ -149,8 +149,8 @@ StoreEntries: TypeAlias = "tuple[StoreEntry, ...]"
 def read_store_entries(data: bytes) -> StoreEntries:
     """Reads the file; JSON is YAML, too. Raises ValueError with the reason if it is invalid."""
     try:
-        found = msgspec.convert(_lower(yaml.safe_load(data)), _File)
-        providers = found.providers
+        file = msgspec.convert(_lower(yaml.safe_load(data)), _File)
+        providers = file.providers
         if isinstance(providers, str):
             providers = msgspec.convert(_lower(yaml.safe_load(providers) or {}), dict[str, _Provider])
     except yaml.YAMLError as error:
@@ -159,25 +159,25 @@ def read_store_entries(data: bytes) -> StoreEntries:
         raise ValueError(str(error)) from None
     if unknown := [name for name in providers if name not in SCHEMES]:
         raise ValueError(f"providers: {unknown[0]!r} is none of {', '.join(SCHEMES)}")
-    places = [
-        StoreEntry(scheme, one.bucket_name, one.key_prefix.strip("/"), one.over(provider.default), found.secrets)
+    entries = [
+        StoreEntry(scheme, one.bucket_name, one.key_prefix.strip("/"), one.over(provider.default), file.secrets)
         for scheme, provider in providers.items()
         for one in provider.overrides
     ]
-    if nameless := [one for one in places if not one.bucket]:
-        raise ValueError(f"providers.{nameless[0].scheme}.overrides: bucketName is missing")
-    roots = [found.default_pipeline_root] if found.default_pipeline_root else []
-    places += [_root_entry(root, providers, found.secrets) for root in (*roots, *found.readable)]
-    if any(one.scheme == "minio" and not one.store.endpoint for one in places):
+    if unnamed := [one for one in entries if not one.bucket]:
+        raise ValueError(f"providers.{unnamed[0].scheme}.overrides: bucketName is missing")
+    roots = [file.default_pipeline_root] if file.default_pipeline_root else []
+    entries += [_root_entry(root, providers, file.secrets) for root in (*roots, *file.readable)]
+    if any(one.scheme == "minio" and not one.store.endpoint for one in entries):
         raise ValueError("providers.minio: endpoint is missing")
-    return tuple(places)
+    return tuple(entries)
 
 
 def _lower(document: Any) -> Any:  # noqa: ANN401  a document of YAML
     """Renames `Overrides` to `overrides`: KFP, which reads JSON as Go does, accepts both."""
     if isinstance(document, dict):
         return {"overrides" if key == "Overrides" else key: _lower(value) for key, value in document.items()}
-    return [_lower(one) for one in document] if isinstance(document, list) else document
+    return [_lower(item) for item in document] if isinstance(document, list) else document
 
 
 def _root_entry(uri: str, providers: dict[str, _Provider], secrets: str) -> StoreEntry:
@@ -188,33 +188,35 @@ def _root_entry(uri: str, providers: dict[str, _Provider], secrets: str) -> Stor
     if scheme not in SCHEMES or not bucket:
         raise ValueError(f"{uri!r} does not begin with one of {', '.join(SCHEMES)}, :// and a bucket")
     default = providers.get(scheme, _Provider()).default
-    own = dict(parse_qsl(query))
-    store = _Override(endpoint=own.get("endpoint", ""), region=own.get("region", "")).over(default)
+    parameters = dict(parse_qsl(query))
+    store = _Override(endpoint=parameters.get("endpoint", ""), region=parameters.get("region", "")).over(default)
     return StoreEntry(scheme, bucket, prefix.strip("/"), store, secrets)
 
 
-def choose(places: StoreEntries, location: Location, session: str) -> StoreEntry:
+def choose(entries: StoreEntries, location: Location, session: str) -> StoreEntry:
     """Finds the entry for a location: one with the record's endpoint first, then the one with the longest prefix.
 
     The record is ML Metadata's `store_session_info` as JSON, empty if there is none.
     """
-    found = [one for one in places if one.holds(location)]
-    if not found:
+    allowed = [entry for entry in entries if entry.contains(location)]
+    if not allowed:
         raise ArtifactNotReadableError(
             f"the adapter may not read {location.scheme}://{location.bucket}/{location.key}; its operator can allow "
             "the bucket, or a prefix of it, in the file of the setting artifact_stores"
         )
-    wanted = endpoint_of(session)
-    return max(found, key=lambda one: (wanted != "" and _host(one.store.endpoint) == wanted, len(one.prefix)))
+    endpoint = endpoint_of(session)
+    return max(
+        allowed, key=lambda entry: (endpoint != "" and _host(entry.store.endpoint) == endpoint, len(entry.prefix))
+    )
 
 
 def endpoint_of(session: str) -> str:
     """Returns the endpoint in a session, HOST:PORT; empty if it has none. Sessions may contain anything users wrote."""
     try:
-        found = msgspec.json.decode(session or b"{}", type=_Session)
+        decoded = msgspec.json.decode(session or b"{}", type=_Session)
     except (msgspec.DecodeError, UnicodeError):
         return ""
-    return _host(str(found.params.get("endpoint") or ""))
+    return _host(str(decoded.params.get("endpoint") or ""))
 
 
 def _host(endpoint: str) -> str:

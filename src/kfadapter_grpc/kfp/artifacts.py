@@ -72,7 +72,7 @@ class _Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReadRun:
     """A run as it was read; if that failed, as it was listed, and the error."""
 
     run: Run
@@ -105,65 +105,65 @@ class Artifacts:
     def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
         """Finds an artifact as `get` does, and ML Metadata's record of its store, as JSON; empty if there is none."""
         run, nodes = self._runs.get_with_nodes(run_id, call)
-        made = (one for task in run.tasks for output in task.outputs for one in output.artifacts)
-        taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
-        shown_as = nodes.merged.get(artifact_id, artifact_id)
-        for found in (*made, *taken):
-            if found.artifact_id == shown_as:
-                named = replace(found, run_id=run_id, task=paths_of(run.tasks).get(found.task_id, ""))
+        outputs = (one for task in run.tasks for output in task.outputs for one in output.artifacts)
+        inputs = (one for task in run.tasks for input_ in task.inputs for one in input_.artifacts)
+        merged_id = nodes.merged.get(artifact_id, artifact_id)
+        for artifact in (*outputs, *inputs):
+            if artifact.artifact_id == merged_id:
+                named = replace(artifact, run_id=run_id, task=paths_of(run.tasks).get(artifact.task_id, ""))
                 return named, nodes.stores.get(artifact_id, "")
         _ensure_readable(run)
         text = f"run {run_id} has no artifact '{artifact_id}'; list the artifacts of the run"
-        about = {"run_id": run_id, "artifact_id": artifact_id}
-        raise errors.ArtifactNotFoundError(text, metadata=about, resource_name=artifact_id)
+        metadata = {"run_id": run_id, "artifact_id": artifact_id}
+        raise errors.ArtifactNotFoundError(text, metadata=metadata, resource_name=artifact_id)
 
     def list(
-        self, where: ListArtifactsRequest, page: PageRequest, call: Call
+        self, filter_: ListArtifactsRequest, page: PageRequest, call: Call
     ) -> tuple[Page[RunArtifact], Sequence[str]]:
         """Lists artifacts of one run, or of those that match the filter, with the sources that could not be read."""
-        if where.run_id:
-            run, _ = self._runs.get_with_nodes(where.run_id, call)
+        if filter_.run_id:
+            run, _ = self._runs.get_with_nodes(filter_.run_id, call)
             _ensure_readable(run)
-            if where.task:
-                TaskPaths(run.tasks).select(where.task)  # fails if the run does not exist
+            if filter_.task:
+                TaskPaths(run.tasks).select(filter_.task)  # fails if the run does not exist
             offset = _Position.read(page.token).offset
-            found = list(_artifacts(run, where))[offset:]
-            end = _fitting(found, page.size, MAX_PAGE_BYTES)
-            rest = _Position("", (run.run_id,), offset + end) if found[end:] else _Position()
-            return Page(tuple(found[:end]), str(rest)), ()
-        return self._list_of_many(where, page, call)
+            artifacts = list(_artifacts(run, filter_))[offset:]
+            count = _count_fitting(artifacts, page.size, MAX_PAGE_BYTES)
+            position = _Position("", (run.run_id,), offset + count) if artifacts[count:] else _Position()
+            return Page(tuple(artifacts[:count]), str(position)), ()
+        return self._list_of_many(filter_, page, call)
 
     def _list_of_many(
-        self, where: ListArtifactsRequest, page: PageRequest, call: Call
+        self, filter_: ListArtifactsRequest, page: PageRequest, call: Call
     ) -> tuple[Page[RunArtifact], Sequence[str]]:
-        position, runs, _ = self._listed(where.filter, page, call)
+        position, runs, _ = self._list_runs(filter_.filter, page, call)
         items: list[RunArtifact] = []
         warnings: list[str] = []
-        room, offset, done = MAX_PAGE_BYTES, position.offset, 0
-        with closing(self._whole(runs, call)) as whole:
-            for read in whole:
+        remaining, offset, done = MAX_PAGE_BYTES, position.offset, 0
+        with closing(self._read_all(runs, call)) as reads:
+            for read in reads:
                 if read.source.state.is_missing and not read.is_gone:
                     warnings.append(f"run {read.run.run_id}: {read.source.message}")
-                found = list(_artifacts(read.run, where))[offset:]
-                end = _fitting(found, page.size - len(items), room, at_least=0 if items else 1)
-                items += found[:end]
-                room -= sum(map(_weight, found[:end]))
-                if found[end:]:
-                    offset += end
+                artifacts = list(_artifacts(read.run, filter_))[offset:]
+                count = _count_fitting(artifacts, page.size - len(items), remaining, at_least=0 if items else 1)
+                items += artifacts[:count]
+                remaining -= sum(map(_weight, artifacts[:count]))
+                if artifacts[count:]:
+                    offset += count
                     break
                 offset, done = 0, done + 1
         rest = _Position(position.token, tuple(run.run_id for run in runs[done:]), offset)
         return Page(tuple(items), str(rest)), warnings
 
-    def list_metrics(self, where: RunFilter, page: PageRequest, call: Call) -> Page[MetricsOfRun]:
-        position, runs, total = self._listed(where, page, call)
+    def list_metrics(self, filter_: RunFilter, page: PageRequest, call: Call) -> Page[MetricsOfRun]:
+        position, runs, total = self._list_runs(filter_, page, call)
         items: list[MetricsOfRun] = []
-        room, done = MAX_PAGE_BYTES, 0
-        with closing(self._whole(runs, call)) as whole:
-            for read in whole:
+        remaining, done = MAX_PAGE_BYTES, 0
+        with closing(self._read_all(runs, call)) as reads:
+            for read in reads:
                 row = _row(read)
-                room -= _weight_of_row(row)
-                if items and room < 0:
+                remaining -= _weight_of_row(row)
+                if items and remaining < 0:
                     break
                 done += 1
                 if not read.is_gone:
@@ -171,71 +171,73 @@ class Artifacts:
         rest = _Position(position.token, tuple(run.run_id for run in runs[done:]))
         return Page(tuple(items), str(rest), total)
 
-    def _listed(self, where: RunFilter, page: PageRequest, call: Call) -> tuple[_Position, Sequence[Run], int | None]:
+    def _list_runs(
+        self, filter_: RunFilter, page: PageRequest, call: Call
+    ) -> tuple[_Position, Sequence[Run], int | None]:
         """The runs of a page, as far as the list contains them, and the position after them."""
         position = _Position.read(page.token)
         if position.run_ids:
             return position, [Run(run_id) for run_id in position.run_ids[:MAX_RUNS]], None
-        listed = self._runs.list(where, replace(page, size=min(page.size, MAX_RUNS), token=position.token), call)
+        listed = self._runs.list(filter_, replace(page, size=min(page.size, MAX_RUNS), token=position.token), call)
         return _Position(listed.next_token), listed.items, listed.total_size
 
-    def _whole(self, runs: Sequence[Run], call: Call) -> Generator[_Read, None, None]:
+    def _read_all(self, runs: Sequence[Run], call: Call) -> Generator[_ReadRun, None, None]:
         """Reads runs concurrently, in this order; ends early if time is up, but not before the first."""
         with call.within(call.remaining() - _MARGIN_SECONDS) as part:
-            waiting: deque[Future[_Read]] = deque()
-            rest = iter(runs)
+            futures: deque[Future[_ReadRun]] = deque()
+            remaining = iter(runs)
             try:
                 for count, run in enumerate(runs):
-                    waiting += [
-                        self._threads.submit(_read, self._runs, one, part)
-                        for one in islice(rest, _AT_ONCE - len(waiting))
+                    futures += [
+                        self._threads.submit(_read, self._runs, other, part)
+                        for other in islice(remaining, _AT_ONCE - len(futures))
                     ]
                     try:
-                        read = waiting[0].result(max(0.0, part.remaining()) + _PATIENCE_SECONDS)
+                        read = futures[0].result(max(0.0, part.remaining()) + _PATIENCE_SECONDS)
                     except StillWaiting:  # runs of other calls are queued before it
-                        read = _Read(run, errors.KfpTimeoutError("too many runs are being read; allow more time"))
+                        read = _ReadRun(run, errors.KfpTimeoutError("too many runs are being read; allow more time"))
                     is_late = part.remaining() <= 0 and isinstance(read.error, errors.KfpTimeoutError)
                     if is_late and count:
                         return
                     if read.error is not None and (is_late or call.cancelled):
                         raise read.error
-                    waiting.popleft()
+                    futures.popleft()
                     yield read
             finally:
                 part.cancel()
-                for one in waiting:
-                    one.cancel()
+                for other in futures:
+                    other.cancel()
 
 
-def _read(runs: Runs, run: Run, call: Call) -> _Read:
+def _read(runs: Runs, run: Run, call: Call) -> _ReadRun:
     try:
-        return _Read(runs.get_with_nodes(run.run_id, call)[0])
+        return _ReadRun(runs.get_with_nodes(run.run_id, call)[0])
     except errors.AdapterError as error:
-        return _Read(run, error)
+        return _ReadRun(run, error)
 
 
-def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
+def _artifacts(run: Run, filter_: ListArtifactsRequest) -> Iterator[RunArtifact]:
     """The matching artifacts of a run, each once; a group that passes one on counts only if it is requested."""
     tasks: Sequence[RunTask] = run.tasks
-    if where.task:
+    if filter_.task:
         try:
-            tasks = TaskPaths(run.tasks).select(where.task)
+            tasks = TaskPaths(run.tasks).select(filter_.task)
         except errors.TaskNotFoundError:
             return
     paths = paths_of(run.tasks)
     for task in tasks:
         for output in task.outputs:
-            for one in output.artifacts:
-                is_own = where.task or one.task_id in {"", task.task_id}
-                types, names = ("", one.type, one.type.removeprefix("system.")), ("", output.name)
-                if is_own and where.type in types and where.name in names:
-                    yield replace(one, run_id=run.run_id, task=paths.get(one.task_id, ""))
+            for artifact in output.artifacts:
+                is_own = filter_.task or artifact.task_id in {"", task.task_id}
+                types, names = ("", artifact.type, artifact.type.removeprefix("system.")), ("", output.name)
+                if is_own and filter_.type in types and filter_.name in names:
+                    yield replace(artifact, run_id=run.run_id, task=paths.get(artifact.task_id, ""))
 
 
 def _source_of(run: Run) -> RunSource:
     """What is missing from the outputs of a run; tasks that could not be read have no outputs, either."""
-    known = [one for one in (run.sources.outputs, run.sources.tasks) if one] if run.sources else []
-    return next((one for one in known if one.state.is_missing), known[0] if known else _AVAILABLE)
+    sources = [source for source in (run.sources.outputs, run.sources.tasks) if source] if run.sources else []
+    return next((source for source in sources if source.state.is_missing), sources[0] if sources else _AVAILABLE)
 
 
 def _ensure_readable(run: Run) -> None:
@@ -247,25 +249,25 @@ def _ensure_readable(run: Run) -> None:
         raise kind(source.message, metadata={"run_id": run.run_id})
 
 
-def _row(read: _Read) -> MetricsOfRun:
+def _row(read: _ReadRun) -> MetricsOfRun:
     run = read.run
     return MetricsOfRun(
         run.run_id, run.display_name, run.state, run.created_at, run.parameters, run.metrics, read.source
     )
 
 
-def _fitting(found: Sequence[RunArtifact], size: int, room: int, at_least: int = 1) -> int:
-    for count, one in enumerate(found[:size]):
-        room -= _weight(one)
-        if room < 0 and count >= at_least:
+def _count_fitting(artifacts: Sequence[RunArtifact], size: int, remaining: int, at_least: int = 1) -> int:
+    for count, artifact in enumerate(artifacts[:size]):
+        remaining -= _weight(artifact)
+        if remaining < 0 and count >= at_least:
             return count
-    return min(size, len(found))
+    return min(size, len(artifacts))
 
 
-def _weight(one: RunArtifact) -> int:
-    return 500 + 4 * (len(json_text(one.metadata)) + len(one.uri) + len(one.name))
+def _weight(artifact: RunArtifact) -> int:
+    return 500 + 4 * (len(json_text(artifact.metadata)) + len(artifact.uri) + len(artifact.name))
 
 
 def _weight_of_row(row: MetricsOfRun) -> int:
-    metrics = sum(60 + 4 * (len(one.name) + len(one.task) + len(one.output)) for one in row.metrics)
+    metrics = sum(60 + 4 * (len(metric.name) + len(metric.task) + len(metric.output)) for metric in row.metrics)
     return 500 + 4 * (len(row.display_name) + len(json_text(row.parameters))) + metrics

@@ -97,14 +97,14 @@ class Connections:
         if fresh:
             with suppress(IndexError):
                 self._idle.popleft()[0].close()
-        elif (kept := self._try_idle()) is not None:
+        elif (idle := self._take_idle()) is not None:
             try:
-                exchange.use(kept)
+                exchange.use(idle)
             except ConnectionAbortedError:
-                kept.close()
+                idle.close()
                 raise
-            return kept
-        return self._connected(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
+            return idle
+        return self._connect(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
 
     def release(self, connection: socket.socket, *, reusable: bool) -> None:
         """Keeps a connection for the next request, if that is possible."""
@@ -120,18 +120,18 @@ class Connections:
             with suppress(IndexError):  # another thread was faster
                 self._idle.pop()[0].close()
 
-    def _try_idle(self) -> socket.socket | None:
+    def _take_idle(self) -> socket.socket | None:
         """Takes the most recently used connection, unless the server has closed it, or it was idle for too long."""
         while True:
             try:
                 connection, since = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - since < MAX_IDLE_SECONDS and _is_silent(connection):
+            if time.monotonic() - since < MAX_IDLE_SECONDS and _is_idle(connection):
                 return connection
             connection.close()
 
-    def _connected(self, exchange: Exchange, seconds: float) -> socket.socket:
+    def _connect(self, exchange: Exchange, seconds: float) -> socket.socket:
         try:
             connection = socket.create_connection(self._address, seconds)
         except (OSError, ValueError) as error:
@@ -171,7 +171,7 @@ class Connections:
         return self._context[1]
 
 
-def _is_silent(connection: socket.socket) -> bool:
+def _is_idle(connection: socket.socket) -> bool:
     """Whether nothing has arrived: a closed connection, or one with unrequested data, cannot be used again."""
     try:
         # The base class's method: that of a TLS socket takes no flags.
@@ -185,8 +185,8 @@ def _is_silent(connection: socket.socket) -> bool:
 
 def file_stamp(path: Path) -> tuple[int, ...]:
     """Changes with a file's content. Kubernetes replaces a link above the file, which this follows."""
-    seen = path.stat()
-    return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size
+    status = path.stat()
+    return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size
 
 
 def is_plain_text_response(error: BaseException | None) -> bool:
@@ -205,8 +205,8 @@ def error_message(error: Exception, scheme: str) -> str:
         return "the server at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
     if isinstance(error, NoResponseError):
         text = "the connection to Kubeflow Pipelines was closed before the response; try again later"
-        wrong = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
-        return text + (wrong if scheme == "http" else "")
+        hint = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
+        return text + (hint if scheme == "http" else "")
     return "the connection to Kubeflow Pipelines broke before the response was complete"
 
 

@@ -40,7 +40,7 @@ class Credentials:
         """Returns the header for a call; None: no header."""
         return None
 
-    def try_other(self, refused: str | None) -> str | None:  # noqa: ARG002
+    def renewed(self, rejected: str | None) -> str | None:  # noqa: ARG002
         """Returns another header than the one that KFP has rejected, if there is one by now."""
         return None
 
@@ -83,10 +83,10 @@ class TokenFile(Credentials):
             )
         return header
 
-    def try_other(self, refused: str | None) -> str | None:
+    def renewed(self, rejected: str | None) -> str | None:
         """Re-reads the file, even if it is unchanged."""
         header = self._read(again=True)
-        return None if header == refused else header
+        return None if header == rejected else header
 
     def _read(self, *, again: bool = False) -> str | None:
         with self._lock:
@@ -99,12 +99,12 @@ class TokenFile(Credentials):
                 self._warn(str(error))
             return self._header
 
-    def _warn(self, why: str) -> None:
+    def _warn(self, cause: str) -> None:
         """Logs a cause once, not at each request."""
-        if why != self._failed:
-            self._failed = why
+        if cause != self._failed:
+            self._failed = cause
             log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("the token for KFP cannot be read", why=why, kept=self._header is not None)
+            log.warning("the token for KFP cannot be read", why=cause, kept=self._header is not None)
 
 
 def read_token(path: Path) -> str:

@@ -48,7 +48,7 @@ _MAX_WORDS = 120
 _NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-class _UnfitError(Exception):
+class _MismatchError(Exception):
     """A value does not fit its position; the text has the position and the reason."""
 
 
@@ -86,8 +86,8 @@ def decode_around_spec(response: Response, closing: bytes, kind: type[T]) -> tup
     opening quote would be preceded by a backslash, not a comma. `closing` closes what is open where the spec begins.
     """
     spec = _SPEC_FOLLOWS.search(response.body)
-    found = _TAGS.search(response.tail)
-    tags_json = found.group(1) if found else b"{}"
+    tags = _TAGS.search(response.tail)
+    tags_json = tags.group(1) if tags else b"{}"
     head = response.body[: spec.start()] + closing if spec else response.body
     return decode(head, kind), decode(tags_json, dict[str, str])
 
@@ -108,10 +108,10 @@ def _decode_tolerantly(text: str, kind: type[T]) -> T:
     try:
         tree = _loads(text)
     except RecursionError:
-        tree = _loads(_shallow(text))
+        tree = _loads(_flatten(text))
     try:
-        read: T = _fitted(tree, _type_of(cast("Hashable", kind)), "$", None)
-    except _UnfitError as error:
+        read: T = _convert(tree, _type_of(cast("Hashable", kind)), "$", None)
+    except _MismatchError as error:
         raise ValueError(str(error)) from None
     return read
 
@@ -134,7 +134,7 @@ def _int(text: str) -> int | NumberText:
     return int(text) if len(text) <= _LONGEST_INTEGER else NumberText(text)
 
 
-def _shallow(text: str) -> str:
+def _flatten(text: str) -> str:
     """The same JSON with a string in place of everything that is nested too deeply to be read."""
     pieces: list[str] = []
     depth = kept_to = begin = 0
@@ -150,89 +150,89 @@ def _shallow(text: str) -> str:
     return "".join([*pieces, text[kept_to:]])
 
 
-def _fitted(value: Any, kind: inspect.Type, where: str, unread: list[str] | None) -> Any:  # noqa: ANN401 - any JSON
+def _convert(value: Any, kind: inspect.Type, where: str, unread: list[str] | None) -> Any:  # noqa: ANN401 - any JSON
     """The value in its declared type; within a record, `unread` collects what could not be read."""
-    for types, fit in _FITS:
+    for types, convert in _CONVERTERS:
         if isinstance(kind, types):
-            return fit(value, kind, where, unread)
-    raise _UnfitError(f"{where} has a type that is not supported")
+            return convert(value, kind, where, unread)
+    raise _MismatchError(f"{where} has a type that is not supported")
 
 
 def _struct(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401
     if not isinstance(value, dict):
-        raise _UnfitError(f"{where} is not an object")
+        raise _MismatchError(f"{where} is not an object")
     is_record = any(field.required for field in kind.fields)
     notes: list[str] | None = [] if is_record else unread
-    found = {}
+    values = {}
     for field in kind.fields:
-        given = value.get(field.encode_name)
+        raw = value.get(field.encode_name)
         try:
-            if given is not None:
+            if raw is not None:
                 unread_here = None if field.required else notes
-                found[field.name] = _fitted(given, field.type, f"{where}.{field.encode_name}", unread_here)
+                values[field.name] = _convert(raw, field.type, f"{where}.{field.encode_name}", unread_here)
             elif field.required:
-                raise _UnfitError(f"{where}.{field.encode_name} is missing")
-        except _UnfitError as error:
+                raise _MismatchError(f"{where}.{field.encode_name} is missing")
+        except _MismatchError as error:
             if field.required or notes is None:
                 raise
             _note(notes, str(error))
     if is_record and notes and any(field.name == _UNREAD for field in kind.fields):
-        found[_UNREAD] = [note.removeprefix(f"{where}.") for note in notes]
-    return kind.cls(**found)
+        values[_UNREAD] = [note.removeprefix(f"{where}.") for note in notes]
+    return kind.cls(**values)
 
 
 def _list(value: Any, kind: Any, where: str, unread: list[str] | None) -> list[object]:  # noqa: ANN401
     if not isinstance(value, list):
-        raise _UnfitError(f"{where} is not a list")
-    found = []
+        raise _MismatchError(f"{where} is not a list")
+    items = []
     for index, item in enumerate(value):
         try:
-            found.append(_fitted(item, kind.item_type, f"{where}[{index}]", unread))
-        except _UnfitError as error:
-            _leave_out(item, error, unread)
-    return found
+            items.append(_convert(item, kind.item_type, f"{where}[{index}]", unread))
+        except _MismatchError as error:
+            _omit(item, error, unread)
+    return items
 
 
 def _dict(value: Any, kind: Any, where: str, unread: list[str] | None) -> dict[str, object]:  # noqa: ANN401
     if not isinstance(value, dict):
-        raise _UnfitError(f"{where} is not an object")
+        raise _MismatchError(f"{where} is not an object")
     if isinstance(kind.value_type, _ANY):
         return value
-    found = {}
+    values = {}
     for key, item in value.items():
         try:
-            found[sound(key)] = _fitted(item, kind.value_type, f"{where}.{key}", unread)
-        except _UnfitError as error:
-            _leave_out(item, error, unread)
-    return found
+            values[sound(key)] = _convert(item, kind.value_type, f"{where}.{key}", unread)
+        except _MismatchError as error:
+            _omit(item, error, unread)
+    return values
 
 
-def _leave_out(item: object, error: _UnfitError, unread: list[str] | None) -> None:
+def _omit(item: object, error: _MismatchError, unread: list[str] | None) -> None:
     """Omits a value of a record, or a record; fails if it is neither."""
     if unread is not None:
         _note(unread, str(error))
     elif isinstance(item, dict):
-        _log_left_out(str(error), json_text(cast("Json", item))[:_MAX_WORDS])
+        _log_omitted(str(error), json_text(cast("Json", item))[:_MAX_WORDS])
     else:
         raise error
 
 
 def _union(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401
-    words = ""
-    for one in kind.types:
-        if not isinstance(one, inspect.NoneType):
+    message = ""
+    for type_ in kind.types:
+        if not isinstance(type_, inspect.NoneType):
             try:
-                return _fitted(value, one, where, unread)
-            except _UnfitError as error:
-                words = str(error)
-    raise _UnfitError(words)
+                return _convert(value, type_, where, unread)
+            except _MismatchError as error:
+                message = str(error)
+    raise _MismatchError(message)
 
 
 def _str(value: Any, _: Any, where: str, unread: list[str] | None) -> str:  # noqa: ANN401
     if isinstance(value, int) and not isinstance(value, bool) and unread is not None:
         return str(value)  # how Go writes an unknown enum value
     if not isinstance(value, str):
-        raise _UnfitError(f"{where} is not a string")
+        raise _MismatchError(f"{where} is not a string")
     text = sound(value)
     if text != value and unread is not None:
         _note(unread, f"{where}: lone surrogate; shown as U+FFFD")
@@ -245,23 +245,23 @@ def _time(value: Any, _: Any, where: str, __: list[str] | None) -> datetime:  # 
             return msgspec.convert(text, datetime)
         except msgspec.ValidationError:
             continue
-    raise _UnfitError(f"{where} is not a time between the years 1 and 9999")
+    raise _MismatchError(f"{where} is not a time between the years 1 and 9999")
 
 
-def _exactly(wanted: type, words: str) -> Callable[..., object]:
-    def fit(value: Any, _: Any, where: str, __: list[str] | None) -> object:  # noqa: ANN401
-        if type(value) is not wanted:
-            raise _UnfitError(f"{where} is not {words}")
+def _exactly(expected: type, description: str) -> Callable[..., object]:
+    def convert(value: Any, _: Any, where: str, __: list[str] | None) -> object:  # noqa: ANN401
+        if type(value) is not expected:
+            raise _MismatchError(f"{where} is not {description}")
         return value
 
-    return fit
+    return convert
 
 
 def _raw(value: Any, *_: Any) -> msgspec.Raw:  # noqa: ANN401
     return msgspec.Raw(json_text(value).encode())
 
 
-_FITS: tuple[tuple[Any, Callable[..., Any]], ...] = (
+_CONVERTERS: tuple[tuple[Any, Callable[..., Any]], ...] = (
     (inspect.StructType, _struct),
     (inspect.StrType, _str),
     (inspect.DateTimeType, _time),
@@ -281,7 +281,7 @@ def _note(notes: list[str], text: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _log_left_out(why: str, record: str) -> None:
+def _log_omitted(why: str, record: str) -> None:
     """Logs once that a record is omitted: lists are read again and again."""
     log: FilteringBoundLogger = structlog.get_logger()
     log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)

@@ -48,7 +48,7 @@ _EMPTY = re.compile(rb"\{\s*\}")
 _UNSAFE = {char.encode(): b"\\u%04x" % ord(char) for char in "\x7f\u2028\u2029\ufeff\ufffe\uffff"}
 _BEGINNINGS = (b"\x7f", b"\xc2", b"\xe2", b"\xef")
 _UNSAFE_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
-_MAY_GO_ON = re.compile(rb"(?:\xc2|\xe2\x80?|\xef[\xbb\xbf]?)\Z")
+_INCOMPLETE = re.compile(rb"(?:\xc2|\xe2\x80?|\xef[\xbb\xbf]?)\Z")
 
 
 class _VersionJson(msgspec.Struct):
@@ -73,14 +73,14 @@ def download(
         pipeline_id = _fetch(pipelines, spool, ref, version, call)
         with _mapped(spool) as response, ExitStack() as views:
             with _LOCATING:
-                found = _decoded(response, _VersionJson)
-                if found.pipeline_id != pipeline_id:
+                version_json = _decode(response, _VersionJson)
+                if version_json.pipeline_id != pipeline_id:
                     # KFP finds a version by its id alone, whichever pipeline the path names.
                     raise no_such_version(version_context(pipeline_id, version))
-                parts = [views.enter_context(memoryview(part)) for part in _parts(response, found)]
-                del found
+                parts = [views.enter_context(memoryview(part)) for part in _parts(response, version_json)]
+                del version_json
                 _unload(response)
-            size, sha256 = _measured(YamlSafe(_Joined(parts, response)), call)
+            size, sha256 = _measure(YamlSafe(_Joined(parts, response)), call)
             yield PipelineDownload(YamlSafe(_Joined(parts, response)), size, sha256)
 
 
@@ -94,11 +94,11 @@ def _fetch(pipelines: Pipelines, spool: Spool, ref: PipelineRef, version: Versio
             versions.ensure_pipeline(pipeline_id, call)
             raise
     elif version.name:
-        found = versions.find(pipeline_id, version, call)
-        versions.fetch(pipeline_id, found.pipeline_version_id, spool, call)
+        version_ = versions.find(pipeline_id, version, call)
+        versions.fetch(pipeline_id, version_.pipeline_version_id, spool, call)
     else:
-        fetched = partial(versions.fetch, pipeline_id, into=spool, call=call)
-        if not versions.with_latest(fetched, pipeline_id, call)[1]:
+        fetch = partial(versions.fetch, pipeline_id, into=spool, call=call)
+        if not versions.with_latest(fetch, pipeline_id, call)[1]:
             raise no_version_yet(pipeline_id, ref)
     return pipeline_id
 
@@ -123,15 +123,15 @@ def _parts(response: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.R
     """The parts of the file: the pipeline spec, or the Workflow, and the platform spec if it is not empty."""
     spec = version.pipeline_spec
     if _first(spec) != b"{":
-        raise _without_spec()
+        raise _no_spec()
     if response.find(_KEY, response.find(_KEY) + 1) < 0:  # the key of the version itself is the only one
         return [spec]
-    wrapper = _decoded(spec, _Wrapper)
+    wrapper = _decode(spec, _Wrapper)
     if not _first(wrapper.pipeline_spec) or _first(wrapper.root):
         return [spec]
     platform = wrapper.platform_spec
     if _first(wrapper.pipeline_spec) != b"{" or _first(platform) not in (b"", b"{", b"n"):
-        raise _without_spec()
+        raise _no_spec()
     if _first(platform) != b"{" or _EMPTY.fullmatch(memoryview(platform)):
         return [wrapper.pipeline_spec]
     return [wrapper.pipeline_spec, SEPARATOR, platform]
@@ -141,7 +141,7 @@ def _first(raw: msgspec.Raw) -> bytes:
     return bytes(memoryview(raw)[:1])
 
 
-def _decoded(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
+def _decode(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except RecursionError:
@@ -177,12 +177,12 @@ def _unload(response: bytes | mmap.mmap) -> None:
         response.madvise(mmap.MADV_DONTNEED)
 
 
-def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
+def _measure(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
     digest, size = hashlib.sha256(), 0
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while chunk := stream.read(_DIGEST_BYTES):
-            _ensure_wanted(call)
+            _ensure_active(call)
             digest.update(chunk)
             decoder.decode(chunk)
             size += len(chunk)
@@ -192,14 +192,14 @@ def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
     return size, digest.digest()
 
 
-def _ensure_wanted(call: Call) -> None:
+def _ensure_active(call: Call) -> None:
     if call.cancelled:
         raise errors.CallCancelledError("the client cancelled the call")
     if call.remaining() <= 0:
         raise errors.KfpTimeoutError("the deadline passed before the download could begin; allow more time")
 
 
-def _without_spec() -> errors.KfpError:
+def _no_spec() -> errors.KfpError:
     return errors.KfpError("Kubeflow Pipelines returned a version without a pipeline spec; see its log")
 
 
@@ -218,27 +218,27 @@ class YamlSafe:
 
     def __init__(self, source: ByteStream) -> None:
         self._source = source
-        self._ready = b""
-        self._held = b""  # the beginning of what may become an unsafe character
+        self._buffer = b""
+        self._incomplete = b""  # the beginning of what may become an unsafe character
 
     def read(self, size: int) -> bytes:
         """Reads the next `size` bytes; fewer at the end, none after it."""
-        while len(self._ready) < size and self._fill(size):
+        while len(self._buffer) < size and self._fill(size):
             pass
-        read, self._ready = self._ready[:size], self._ready[size:]
+        read, self._buffer = self._buffer[:size], self._buffer[size:]
         return read
 
     def _fill(self, size: int) -> bool:
         piece = self._source.read(size)
-        text, self._held = self._held + piece, b""
-        held = _MAY_GO_ON.search(text, max(0, len(text) - 2)) if piece else None
-        if held:
-            text, self._held = text[: held.start()], held[0]
+        text, self._incomplete = self._incomplete + piece, b""
+        incomplete = _INCOMPLETE.search(text, max(0, len(text) - 2)) if piece else None
+        if incomplete:
+            text, self._incomplete = text[: incomplete.start()], incomplete[0]
         if any(begin in text for begin in _BEGINNINGS):
             for unsafe, escape in _UNSAFE.items():
                 text = text.replace(unsafe, escape)
             text = _UNSAFE_CONTROL.sub(_escape, text)
-        self._ready += text
+        self._buffer += text
         return bool(piece)
 
 

@@ -57,13 +57,13 @@ class Exchange:
     def __init__(
         self,
         call: Call,
-        alarms: TimerThread,
+        timers: TimerThread,
         operation: str = "",
         observer: KfpObserver | None = None,
         span: SentSpan | None = None,
     ) -> None:
         self._call = call
-        self._alarms = alarms
+        self._timers = timers
         self._operation = operation
         self._observer = observer
         self._span = span
@@ -74,7 +74,7 @@ class Exchange:
 
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
-        self._alarm = self._alarms.set(self._call.remaining(), self._expire)
+        self._timer = self._timers.set(self._call.remaining(), self._expire)
         self._forget = self._call.on_cancel(self._abort)
         return self
 
@@ -84,7 +84,7 @@ class Exchange:
         with self._lock:
             self._socket = None
         self._forget()
-        self._alarm.cancel()
+        self._timer.cancel()
         if isinstance(error, AdapterError):
             self._observe(0, error.reason)
         if self._span is not None:
@@ -131,13 +131,13 @@ class Exchange:
 class Timer:
     """Something that happens at a set time, unless it is cancelled."""
 
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self.ring: Callable[[], None] | None = ring
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
         self.cancelled = False
 
     def cancel(self) -> None:
         self.cancelled = True
-        self.ring = None
+        self.callback = None
 
 
 _PURGE_AT = 1024
@@ -154,19 +154,19 @@ class TimerThread:
         self._closed = False
         self._purge_at = _PURGE_AT
 
-    def set(self, seconds: float, ring: Callable[[], None]) -> Timer:
-        alarm = Timer(ring)
+    def set(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer(callback)
         when = time.monotonic() + seconds
         with self._condition:
-            heapq.heappush(self._heap, (when, next(self._numbers), alarm))
+            heapq.heappush(self._heap, (when, next(self._numbers), timer))
             if len(self._heap) > self._purge_at:
                 self._purge()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="kfp-alarms", daemon=True)
                 self._thread.start()
-            elif self._heap[0][2] is alarm:
+            elif self._heap[0][2] is timer:
                 self._condition.notify()
-        return alarm
+        return timer
 
     def close(self) -> None:
         """Stops the thread; pending alarms do not ring any more."""
@@ -177,10 +177,10 @@ class TimerThread:
             self._thread.join()
 
     def _run(self) -> None:
-        while (alarm := self._next()) is not None:
-            ring = alarm.ring
-            if ring is not None:
-                ring()
+        while (timer := self._next()) is not None:
+            callback = timer.callback
+            if callback is not None:
+                callback()
 
     def _next(self) -> Timer | None:
         """Waits for the next due alarm; None at the end."""

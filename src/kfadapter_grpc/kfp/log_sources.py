@@ -42,7 +42,7 @@ _MAX_HEAD_BYTES = 1024
 _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*"')
 _EMPTY = re.compile(rb"\s*\{\s*\}\s*")
 _GZIP = b"\x1f\x8b"
-_CUT = "the archived log is cut short"
+_INCOMPLETE = "the archived log is cut short"
 
 
 class NoLogError(Exception):
@@ -67,18 +67,18 @@ class SentLog:
 
     def rest_of(self, source: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yields the part of a log that has not been sent yet. Raises NoLogError if the beginning differs."""
-        ahead, seen = self.count, 0
+        to_skip, checksum = self.count, 0
         for piece in pieces:
-            known, new = piece[:ahead], piece[ahead:]
-            seen, ahead = zlib.crc32(known, seen), ahead - len(known)
-            if known and not ahead and seen != self._checksum:
+            known, new = piece[:to_skip], piece[to_skip:]
+            checksum, to_skip = zlib.crc32(known, checksum), to_skip - len(known)
+            if known and not to_skip and checksum != self._checksum:
                 raise NoLogError("this is not the log that was sent so far")
             if new:
                 self.source = source
                 self.count += len(new)
                 self._checksum = zlib.crc32(new, self._checksum)
                 yield new
-        if ahead:
+        if to_skip:
             raise NoLogError("this is shorter than what was sent so far")
 
 
@@ -126,7 +126,7 @@ class LogSources:
             with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
                 yield from log_in(pieces)
         except KfpFailureError as error:
-            raise NoLogError(_said(error)) from error
+            raise NoLogError(_failure_text(error)) from error
 
     def from_kfp(self, run_id: str, pod: str, call: Call) -> Generator[bytes, None, None]:
         """Yields the log of a pod from KFP's route, where KFP checks no permission. Raises NoLogError."""
@@ -137,10 +137,10 @@ class LogSources:
         except KfpFailureError as error:
             if not error.failure.page and error.failure.status not in _NOT_SERVED:
                 raise
-            raise NotServedError(_said(error)) from error
+            raise NotServedError(_failure_text(error)) from error
 
 
-def _said(error: KfpFailureError) -> str:
+def _failure_text(error: KfpFailureError) -> str:
     if error.failure.page:
         return f"HTTP {error.failure.page.status}: a page, not a response of its API"
     return f"HTTP {error.failure.status}: {error.failure.text}".removesuffix(": ")
@@ -157,28 +157,28 @@ def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
     form counts: KFP's two keys, in its order, nothing after them, and the message that it writes for this run. In
     doubt it is text of the log. At most `MAX_ERROR_BYTES` are held back, where an error may have begun.
     """
-    mark = f'{{"error_message":"{_MESSAGE}{run_id}'.encode()
-    held = b""
+    marker = f'{{"error_message":"{_MESSAGE}{run_id}'.encode()
+    buffer = b""
     for piece in pieces:
-        held += piece
-        start = _start(held, mark)
+        buffer += piece
+        start = _start(buffer, marker)
         if start:
-            yield held[:start]
-            held = held[start:]
-    why = _message(held, run_id) if held.startswith(mark) else ""
-    if why:
-        raise NoLogError(why)
-    if held:
-        yield held
+            yield buffer[:start]
+            buffer = buffer[start:]
+    message = _message(buffer, run_id) if buffer.startswith(marker) else ""
+    if message:
+        raise NoLogError(message)
+    if buffer:
+        yield buffer
 
 
-def _start(data: bytes, mark: bytes) -> int:
+def _start(data: bytes, marker: bytes) -> int:
     """Where an error may begin: at its mark, or at the end, which may be the beginning of a mark."""
-    begin = data.rfind(mark)
-    if begin >= 0 and len(data) - begin <= MAX_ERROR_BYTES:
-        return begin
-    brace = data.rfind(b"{", max(0, len(data) - len(mark) + 1))  # the mark has one, in front
-    return brace if brace >= 0 and mark.startswith(data[brace:]) else len(data)
+    start = data.rfind(marker)
+    if start >= 0 and len(data) - start <= MAX_ERROR_BYTES:
+        return start
+    brace = data.rfind(b"{", max(0, len(data) - len(marker) + 1))  # the mark has one, in front
+    return brace if brace >= 0 and marker.startswith(data[brace:]) else len(data)
 
 
 def _message(data: bytes, run_id: str) -> str:
@@ -202,43 +202,43 @@ def log_in(response: Iterable[bytes]) -> Iterator[bytes]:
 
     Raises NoLogError if it is none, or incomplete: KFP sends status 200 before it reads the file.
     """
-    first, file = _peek(_decoded(response), len(_GZIP))
+    first, file = _peek(_decode(response), len(_GZIP))
     if not first.startswith(_GZIP):
         yield from file
         return
-    first, unpacked = _peek(_unzipped(file), tarfile.BLOCKSIZE)
+    first, unpacked = _peek(_unzip(file), tarfile.BLOCKSIZE)
     try:
         info = tarfile.TarInfo.frombuf(first, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         info = None
-    yield from _cut_out(unpacked, tarfile.BLOCKSIZE, info.size) if info and info.isreg() else unpacked
+    yield from _slice(unpacked, tarfile.BLOCKSIZE, info.size) if info and info.isreg() else unpacked
 
 
-def _decoded(response: Iterable[bytes]) -> Iterator[bytes]:
+def _decode(response: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the bytes of the field `data` of a JSON object without other fields."""
     pieces, head = iter(response), b""
-    while (found := _HEAD.match(head)) is None:
+    while (match := _HEAD.match(head)) is None:
         piece = next(pieces, b"")
         head += piece
         if not piece and _EMPTY.fullmatch(head):
             return
         if not piece or len(head) > _MAX_HEAD_BYTES + len(piece):
             raise NoLogError("Kubeflow Pipelines returned no archived log")
-    left = b""
-    for piece in chain((head[found.end() :],), pieces):
-        text, quote, _ = (left + piece).partition(b'"')
-        whole = len(text) if quote else len(text) // 4 * 4
-        left = text[whole:]
+    remainder = b""
+    for piece in chain((head[match.end() :],), pieces):
+        text, quote, _ = (remainder + piece).partition(b'"')
+        length = len(text) if quote else len(text) // 4 * 4
+        remainder = text[length:]
         try:
-            yield binascii.a2b_base64(text[:whole])
+            yield binascii.a2b_base64(text[:length])
         except binascii.Error:
-            raise NoLogError(_CUT) from None
+            raise NoLogError(_INCOMPLETE) from None
         if quote:
             return
-    raise NoLogError(_CUT)
+    raise NoLogError(_INCOMPLETE)
 
 
-def _unzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
+def _unzip(packed: Iterable[bytes]) -> Iterator[bytes]:
     inflater, size = zlib.decompressobj(zlib.MAX_WBITS | 16), 0
     try:
         for piece in packed:
@@ -252,21 +252,21 @@ def _unzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
     except zlib.error:
         raise NoLogError("the archived log is damaged") from None
     if not inflater.eof:
-        raise NoLogError(_CUT)
+        raise NoLogError(_INCOMPLETE)
 
 
-def _cut_out(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
-    skip, left = start, size
+def _slice(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
+    skip, remaining = start, size
     for piece in pieces:
-        data = piece[skip : skip + left]
+        data = piece[skip : skip + remaining]
         skip = max(0, skip - len(piece))
-        left -= len(data)
+        remaining -= len(data)
         if data:
             yield data
-        if not left:
+        if not remaining:
             return
-    if left:
-        raise NoLogError(_CUT)
+    if remaining:
+        raise NoLogError(_INCOMPLETE)
 
 
 def _peek(pieces: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:

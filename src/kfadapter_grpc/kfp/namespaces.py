@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call, Limits
 
-MAX_KNOWN = 20_000
+MAX_CACHED = 20_000
 """How many resources' namespaces are cached."""
 
 _V2 = "/apis/v2beta1"
@@ -43,7 +43,7 @@ _LOOKUP = {
 }
 _NAMED_BY_KFP = {_PIPELINES: "Pipeline", _RUNS: "Run", _EXPERIMENTS: "Experiment", _RECURRING_RUNS: "Job"}
 _NOT_FOUND, _FORBIDDEN = 404, 403
-_REFUSED_IN = re.compile(r"ResourceAttributes\{Namespace:([^,}]*),")
+_DENIED_IN = re.compile(r"ResourceAttributes\{Namespace:([^,}]*),")
 """The namespace in KFP's 403, which names what its user may not do."""
 
 OPEN = frozenset({Op.HEALTH, Op.PROBE})
@@ -83,7 +83,7 @@ class Namespaces:
 
     def __init__(self, send: Callable[[Op, Request, Call], Response]) -> None:
         self._send = send
-        self._known: OrderedDict[tuple[str, str], str | None] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], str | None] = OrderedDict()
         self._lock = threading.Lock()
         self._is_multi_user: bool | None = None
 
@@ -92,17 +92,17 @@ class Namespaces:
 
         Raises KfpFailureError as for an unknown id, or PermissionDeniedError if the caller's role does not suffice.
         """
-        found = _RESOURCE.fullmatch(request.path)
+        match = _RESOURCE.fullmatch(request.path)
         is_lookup = request.method == "GET" and operation in _LOOKUP.values() and request.path.startswith(_V2)
-        if found and is_lookup and not found[3]:
-            return self._looked_up(operation, request, call, limits, (found[1], found[2]))
+        if match and is_lookup and not match[3]:
+            return self._read_visible(operation, request, call, limits, (match[1], match[2]))
         self.check(operation, request, call, limits)
         query = dict(request.query)
         is_listed = operation in LISTS and "experiment_id" not in query
-        named = self._effective(query.get("namespace", ""), call) if is_listed else ""
-        if named and not limits.can_see(named):
+        requested = self._effective_namespace(query.get("namespace", ""), call) if is_listed else ""
+        if requested and not limits.can_see(requested):
             return Response(200, b"{}")
-        response = self._sent(operation, request, call)
+        response = self._send_hiding(operation, request, call)
         if operation is Op.GET_BY_NAME and not limits.can_see(decode(response.body, _OwnerJson).namespace):
             raise _unknown(operation, request)  # a single-user KFP ignores the requested namespace
         return response
@@ -115,16 +115,16 @@ class Namespaces:
         if operation in LISTS:
             if experiment_id := query.get("experiment_id", ""):
                 self._ensure(operation, request, call, limits, (_EXPERIMENTS, _segment(experiment_id)))
-        elif operation in IN_PATH and (found := _RESOURCE.fullmatch(request.path)):
-            self._ensure(operation, request, call, limits, (found[1], found[2]))
+        elif operation in IN_PATH and (match := _RESOURCE.fullmatch(request.path)):
+            self._ensure(operation, request, call, limits, (match[1], match[2]))
         elif operation in IN_QUERY:
             self._ensure(operation, request, call, limits, (_PIPELINES, _segment(query[IN_QUERY[operation]])))
         elif operation is Op.GET_BY_NAME:
-            if not limits.can_see(self._effective(query.get("namespace", ""), call)):
+            if not limits.can_see(self._effective_namespace(query.get("namespace", ""), call)):
                 raise _unknown(operation, request)
         elif operation in BY_NAMESPACE:
-            named = query.get("namespace", "") or str(_body(request).get("namespace", ""))
-            limits.ensure(self._effective(named, call))
+            requested = query.get("namespace", "") or str(_body(request).get("namespace", ""))
+            limits.ensure(self._effective_namespace(requested, call))
         elif operation in BY_EXPERIMENT:
             self._check_creation(operation, request, call, limits)
         else:
@@ -138,32 +138,32 @@ class Namespaces:
         if experiment_id := str(body.get("experiment_id", "")):
             self._ensure(operation, request, call, limits, (_EXPERIMENTS, _segment(experiment_id)))
         else:
-            limits.ensure(self._effective(str(body.get("namespace", "")), call))
+            limits.ensure(self._effective_namespace(str(body.get("namespace", "")), call))
 
-    def keep_visible(self, operation: Op, request: Request, found: object, call: Call, limits: Limits) -> None:
+    def keep_visible(self, operation: Op, request: Request, listed: object, call: Call, limits: Limits) -> None:
         """Removes what is in other namespaces from a decoded list; its total is then unknown, -1."""
-        attribute, page = LISTS[operation], cast("Any", found)
+        attribute, page = LISTS[operation], cast("Any", listed)
         kind = attribute.replace("_", "")
         items = getattr(page, attribute)
         namespaces = [self._namespace_in(kind, item, call) for item in items]
-        kept = [item for item, namespace in zip(items, namespaces, strict=True) if limits.can_see(namespace)]
-        setattr(page, attribute, kept)
-        is_scoped = any(dict(request.query).get(one) for one in ("namespace", "experiment_id"))
-        if len(kept) < len(items) or not (is_scoped or not any(namespaces)):
+        visible = [item for item, namespace in zip(items, namespaces, strict=True) if limits.can_see(namespace)]
+        setattr(page, attribute, visible)
+        is_scoped = any(dict(request.query).get(name) for name in ("namespace", "experiment_id"))
+        if len(visible) < len(items) or not (is_scoped or not any(namespaces)):
             page.total_size = -1
 
-    def _sent(self, operation: Op, request: Request, call: Call) -> Response:
+    def _send_hiding(self, operation: Op, request: Request, call: Call) -> Response:
         """Sends a request; what KFP refuses to show in a namespace that the limits hide is as unknown as all there."""
         try:
             return self._send(operation, request, call)
         except KfpFailureError as error:
-            is_refused = error.failure.status == _FORBIDDEN and request.method == "GET"
-            where = _REFUSED_IN.search(error.failure.full_text) if is_refused else None
-            if where and call.limits and not call.limits.can_see(where[1]):
+            is_denied = error.failure.status == _FORBIDDEN and request.method == "GET"
+            match = _DENIED_IN.search(error.failure.full_text) if is_denied else None
+            if match and call.limits and not call.limits.can_see(match[1]):
                 raise _unknown(operation, request) from error
             raise
 
-    def _effective(self, namespace: str, call: Call) -> str:
+    def _effective_namespace(self, namespace: str, call: Call) -> str:
         """The namespace that KFP uses if a request names one: a single-user KFP ignores it."""
         if namespace and self._is_multi_user is None:
             response = self._send(Op.HEALTH, Request("GET", f"{_V2}/healthz"), call)
@@ -191,7 +191,7 @@ class Namespaces:
         if request.method != "GET" and not is_read:
             limits.ensure(namespace)
 
-    def _looked_up(
+    def _read_visible(
         self, operation: Op, request: Request, call: Call, limits: Limits, resource: tuple[str, str]
     ) -> Response:
         """Reads a resource, which shows its own namespace."""
@@ -206,9 +206,9 @@ class Namespaces:
     def _namespace_of(self, kind: str, key: str, call: Call) -> str | None:
         """The namespace of a resource by its id; None if KFP knows none. Raises LookupError if it is missing."""
         with self._lock:
-            if (kind, key) in self._known:
-                self._known.move_to_end((kind, key))
-                return self._known[kind, key]
+            if (kind, key) in self._cache:
+                self._cache.move_to_end((kind, key))
+                return self._cache[kind, key]
         request = Request("GET", f"{_V2}/{kind}/{key}")
         return self._read((kind, key), _LOOKUP[kind], request, call)[1]
 
@@ -216,30 +216,28 @@ class Namespaces:
         self, resource: tuple[str, str], operation: Op, request: Request, call: Call
     ) -> tuple[Response, str | None]:
         try:
-            response = self._sent(operation, request, call)
+            response = self._send_hiding(operation, request, call)
         except KfpFailureError as error:
             if error.failure.status != _NOT_FOUND:
                 raise
             raise LookupError from error
         namespace = self._namespace_in(resource[0], decode(response.body, _OwnerJson), call)
-        self._remember(resource, namespace)
+        self._store(resource, namespace)
         return response, namespace
 
-    def _namespace_in(self, kind: str, found: Any, call: Call) -> str | None:  # noqa: ANN401 - a record of any kind
+    def _namespace_in(self, kind: str, item: Any, call: Call) -> str | None:  # noqa: ANN401 - a record of any kind
         if kind in {_PIPELINES, _EXPERIMENTS}:
-            return cast("str", found.namespace)
+            return cast("str", item.namespace)
         try:
-            return (
-                self._namespace_of(_EXPERIMENTS, _segment(found.experiment_id), call) if found.experiment_id else None
-            )
+            return self._namespace_of(_EXPERIMENTS, _segment(item.experiment_id), call) if item.experiment_id else None
         except LookupError:
             return None  # runs outlive their experiment
 
-    def _remember(self, resource: tuple[str, str], namespace: str | None) -> None:
+    def _store(self, resource: tuple[str, str], namespace: str | None) -> None:
         with self._lock:
-            self._known[resource] = namespace
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
+            self._cache[resource] = namespace
+            if len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
 
 
 def _segment(value: str) -> str:

@@ -66,7 +66,7 @@ class ObjectStores:
 
     def __init__(self, path: Path) -> None:
         """Reads the file, and re-reads it when it has changed. Raises OSError or ValueError."""
-        self._places: Reloaded[StoreEntries] = Reloaded("the stores of artifacts", [path], read_store_entries)
+        self._entries: Reloaded[StoreEntries] = Reloaded("the stores of artifacts", [path], read_store_entries)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -81,24 +81,24 @@ class ObjectStores:
             loop.close()
 
     def open(self, location: Location, session: str, call: Call) -> ObjectSource:
-        self._places.refresh()
-        return ObjectSource(self, choose(self._places.value, location, session), location.key, call)
+        self._entries.refresh()
+        return ObjectSource(self, choose(self._entries.value, location, session), location.key, call)
 
-    def client(self, place: StoreEntry) -> S3Store | GCSStore:
+    def client(self, entry: StoreEntry) -> S3Store | GCSStore:
         """Makes the client of a bucket and prefix, or keeps the last one while its credentials' files are unchanged."""
-        files = _files(place)
+        files = _files(entry)
         try:
             contents = tuple(map(read_small, files))
         except OSError as error:
             text = f"its store's credentials cannot be read: {error.filename}: {error.strerror}"
             raise errors.ArtifactNotReadableError(text) from None
         with self._lock:
-            known = self._clients.get(place)
-            if known is not None and known[0] == contents:
-                return known[1]
-            client = _client(place, contents)
-            self._clients = {one: kept for one, kept in self._clients.items() if one in self._places.value}
-            self._clients[place] = contents, client
+            cached = self._clients.get(entry)
+            if cached is not None and cached[0] == contents:
+                return cached[1]
+            client = _client(entry, contents)
+            self._clients = {entry_: kept for entry_, kept in self._clients.items() if entry_ in self._entries.value}
+            self._clients[entry] = contents, client
             return client
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -113,43 +113,47 @@ class ObjectStores:
 class ObjectSource:
     """An object, or the objects under `key/`, for one call."""
 
-    def __init__(self, stores: ObjectStores, place: StoreEntry, key: str, call: Call) -> None:
+    def __init__(self, stores: ObjectStores, entry: StoreEntry, key: str, call: Call) -> None:
         """Prepares reading `key` of the bucket for `call`; touches no network yet."""
         self._stores = stores
-        self._place = place
+        self._entry = entry
         self._key = key
         self.name = key.rpartition("/")[2]
         self._call = call
 
     def __str__(self) -> str:
-        at = f" of {self._place.store.endpoint}" if self._place.store.endpoint else ""
-        return f"at '{self._key}' in bucket '{self._place.bucket}'{at}"
+        at = f" of {self._entry.store.endpoint}" if self._entry.store.endpoint else ""
+        return f"at '{self._key}' in bucket '{self._entry.bucket}'{at}"
 
     def file(self, path: str) -> ArtifactFile | None:
         try:
-            found = self._wait("HeadObject", _get(self._client(), self._name(path), {"head": True}))
+            result = self._wait("HeadObject", _get(self._client(), self._name(path), {"head": True}))
         except FileNotFoundError:
             return None
-        kind = str(found.attributes.get("Content-Type") or "")
-        return ArtifactFile(path, found.meta["size"], found.meta["e_tag"] or "", kind, found.meta["last_modified"])
+        media_type = str(result.attributes.get("Content-Type") or "")
+        return ArtifactFile(
+            path, result.meta["size"], result.meta["e_tag"] or "", media_type, result.meta["last_modified"]
+        )
 
     def files(self) -> list[ArtifactFile]:
         """Lists the objects under `key/`, sorted; empty objects that represent folders are omitted."""
-        prefix, found = f"{self._key}/", list[ArtifactFile]()
+        prefix, files = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
             while page := self._wait("ListObjects", _next(pages)):
-                found += [
-                    ArtifactFile(one["path"][len(prefix) :], one["size"], one["e_tag"] or "", "", one["last_modified"])
-                    for one in page
-                    if one["path"].startswith(prefix)
+                files += [
+                    ArtifactFile(
+                        item["path"][len(prefix) :], item["size"], item["e_tag"] or "", "", item["last_modified"]
+                    )
+                    for item in page
+                    if item["path"].startswith(prefix)
                 ]
-                check_file_count(len(found))
+                check_file_count(len(files))
         except FileNotFoundError:
-            text = f"its store has no bucket '{self._place.bucket}'; its operator should check artifact_stores"
+            text = f"its store has no bucket '{self._entry.bucket}'; its operator should check artifact_stores"
             raise errors.ArtifactNotReadableError(text) from None
-        folders = {one.path[:at] for one in found for at, sign in enumerate(one.path) if sign == "/"}
-        return sorted((one for one in found if one.size or one.path not in folders), key=lambda one: one.path)
+        folders = {item.path[:at] for item in files for at, sign in enumerate(item.path) if sign == "/"}
+        return sorted((item for item in files if item.size or item.path not in folders), key=lambda item: item.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
         """Yields the bytes of a file; resumes an interrupted body."""
@@ -174,10 +178,10 @@ class ObjectSource:
         options: GetOptions = {"range": (start, end)}
         if file.stamp and not file.stamp.startswith("W/"):
             options["if_match"] = file.stamp
-        found = self._wait("GetObject", _get(self._client(), self._name(file.path), options))
-        if (found.meta["e_tag"] or "", found.meta["size"]) != (file.stamp, file.size):
+        result = self._wait("GetObject", _get(self._client(), self._name(file.path), options))
+        if (result.meta["e_tag"] or "", result.meta["size"]) != (file.stamp, file.size):
             raise _changed()
-        stream = found.stream(PIECE_BYTES)
+        stream = result.stream(PIECE_BYTES)
         following = self._stores.start(_next(stream))
         try:
             while piece := self._result(following):
@@ -190,12 +194,12 @@ class ObjectSource:
         return f"{self._key}/{path}" if path else self._key
 
     def _client(self) -> S3Store | GCSStore:
-        return self._stores.client(self._place)
+        return self._stores.client(self._entry)
 
     def _wait(self, operation: str, work: Coroutine[Any, Any, T]) -> T:
         """Waits for the response to a request, whose span ends when it begins; obstore can send no `traceparent`."""
-        place = {"kfadapter.bucket": f"{self._place.scheme}://{self._place.bucket}", "kfadapter.key": self._key}
-        span = sent_span(self._call, operation, place)
+        entry = {"kfadapter.bucket": f"{self._entry.scheme}://{self._entry.bucket}", "kfadapter.key": self._key}
+        span = sent_span(self._call, operation, entry)
         try:
             return self._result(self._stores.start(work))
         except Exception as error:
@@ -236,18 +240,18 @@ async def _next(items: AsyncIterator[T]) -> T | None:
     return await anext(items, None)
 
 
-def _files(place: StoreEntry) -> list[Path]:
+def _files(entry: StoreEntry) -> list[Path]:
     """The files that the client is made from: CAs, then credentials."""
-    store, ref = place.store, place.store.credentials.secret_ref if place.store.credentials else None
+    store, ref = entry.store, entry.store.credentials.secret_ref if entry.store.credentials else None
     names = [Path(store.ca_file)] if store.ca_file else []
     if ref is None:
         return names
-    keys = (ref.token_key,) if place.scheme == "gs" else (ref.access_key_key, ref.secret_key_key)
-    return [*names, *(Path(place.secrets, ref.secret_name, key) for key in keys)]
+    keys = (ref.token_key,) if entry.scheme == "gs" else (ref.access_key_key, ref.secret_key_key)
+    return [*names, *(Path(entry.secrets, ref.secret_name, key) for key in keys)]
 
 
-def _client(place: StoreEntry, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
-    store, url = place.store, place.store.url
+def _client(entry: StoreEntry, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
+    store, url = entry.store, entry.store.url
     options: ClientConfig = {
         "allow_http": url.startswith("http://"),
         "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
@@ -260,21 +264,21 @@ def _client(place: StoreEntry, contents: tuple[bytes, ...]) -> S3Store | GCSStor
         secrets = list(contents)
     config: dict[str, object] = {}
     if url:
-        config["base_url" if place.scheme == "gs" else "endpoint"] = url
+        config["base_url" if entry.scheme == "gs" else "endpoint"] = url
     try:
-        if place.scheme == "gs":
+        if entry.scheme == "gs":
             if secrets:
                 config["service_account_key"] = secrets[0].decode()
             of_google = cast("GCSConfig", config)
-            return GCSStore(place.bucket, config=of_google, client_options=options, retry_config=_RETRIES)
+            return GCSStore(entry.bucket, config=of_google, client_options=options, retry_config=_RETRIES)
         if store.region:
             config["region"] = store.region
         if store.force_path_style is False:
             config["virtual_hosted_style_request"] = True
-            config["endpoint"] = url.replace("://", f"://{place.bucket}.", 1)
+            config["endpoint"] = url.replace("://", f"://{entry.bucket}.", 1)
         if secrets:
-            config |= zip(_S3_KEYS, (one.decode().strip() for one in secrets), strict=True)
-        return S3Store(place.bucket, config=cast("S3Config", config), client_options=options, retry_config=_RETRIES)
+            config |= zip(_S3_KEYS, (secret.decode().strip() for secret in secrets), strict=True)
+        return S3Store(entry.bucket, config=cast("S3Config", config), client_options=options, retry_config=_RETRIES)
     except (BaseError, ValueError):  # the text may quote a key
         text = "its store cannot be used as artifact_stores describes it: the endpoint or the credentials are malformed"
         raise errors.ArtifactNotReadableError(text) from None
@@ -283,12 +287,12 @@ def _client(place: StoreEntry, contents: tuple[bytes, ...]) -> S3Store | GCSStor
 def _converted(error: Exception) -> errors.AdapterError | FileNotFoundError:
     """Converts an error of obstore; its text is evaluated and never shown: it may quote the store or a key."""
     kind, text = type(error).__name__, str(error)
-    status = int(found[1]) if (found := _STATUS.search(text)) else 0
+    status = int(match[1]) if (match := _STATUS.search(text)) else 0
     if status == HTTPStatus.NOT_FOUND:
         return FileNotFoundError()
     if kind == "PreconditionError" or status == HTTPStatus.PRECONDITION_FAILED:
         return _changed()
-    how = f" (HTTP {status})" if status else ""
+    status_text = f" (HTTP {status})" if status else ""
     causes = (
         (
             _IDENTITY.search(text),
@@ -304,13 +308,15 @@ def _converted(error: Exception) -> errors.AdapterError | FileNotFoundError:
         ),
         (
             "without LOCATION" in text or (status in _REJECTED and status not in _TRANSIENT),
-            f"its store refused{how}: its region or credentials may be wrong",
+            f"its store refused{status_text}: its region or credentials may be wrong",
         ),
     )
-    for applies, words in causes:
+    for applies, reason in causes:
         if applies:
-            return errors.ArtifactNotReadableError(words)
-    return errors.ArtifactStoreUnavailableError(f"the store of the artifact is unreachable or failed{how}; try again")
+            return errors.ArtifactNotReadableError(reason)
+    return errors.ArtifactStoreUnavailableError(
+        f"the store of the artifact is unreachable or failed{status_text}; try again"
+    )
 
 
 def _changed() -> errors.ArtifactChangedError:

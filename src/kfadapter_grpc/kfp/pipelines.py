@@ -30,10 +30,10 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     KfpPage,
     ListQuery,
+    after,
     collect_page,
     contains,
     equals,
-    later,
     non_empty,
     patch,
     post,
@@ -354,7 +354,7 @@ def _predicates(filter_: ListPipelinesRequest) -> list[Predicate]:
     if filter_.name_contains:
         predicates.append(contains("name", filter_.name_contains))
     if filter_.created_after is not None:
-        predicates.append(later("created_at", filter_.created_after))
+        predicates.append(after("created_at", filter_.created_after))
     return predicates
 
 

@@ -80,13 +80,13 @@ class PodLogs:
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]
         query += [("tailLines", str(tail))] if tail is not None else []
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
-        with self._opened(Request("GET", path, query), call) as response:
+        with self._open(Request("GET", path, query), call) as response:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
-                raise PodLogError(response.status, _said(b"".join(islice(response.pieces, _ERROR_PIECES))))
+                raise PodLogError(response.status, _failure_text(b"".join(islice(response.pieces, _ERROR_PIECES))))
             yield from response.pieces
 
     @contextmanager
-    def _opened(self, request: Request, call: Call) -> Iterator[StreamedResponse]:
+    def _open(self, request: Request, call: Call) -> Iterator[StreamedResponse]:
         answered = False
         try:
             with self._transport.open(request, call, "read pod log") as response:
@@ -99,7 +99,7 @@ class PodLogs:
             raise KfpUnavailableError(text) from error
 
 
-def _said(body: bytes) -> str:
+def _failure_text(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Status).message[:500]
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -17,7 +17,7 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, collect_page, equals, post, segment, sort_by
-from kfadapter_grpc.kfp.run_creation import checked_parameters
+from kfadapter_grpc.kfp.run_creation import check_values
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_deleted
@@ -135,7 +135,7 @@ class RecurringRuns:
     def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
         """Creates a recurring run, after checking its pipeline, experiment and parameters."""
         version = self._pipelines.get_version(request.pipeline, request.version, call)
-        parameters = checked_parameters(version, request.parameters)
+        parameters = check_values(version, request.parameters)
         experiment_id = self._experiments.id_of(request.experiment, request.namespace, call)
         named = replace(
             request, display_name=request.display_name or self._name_for(request, version.pipeline_id, call)

@@ -68,10 +68,10 @@ class Rest:
         """The same for callers that examine failures themselves: raises KfpFailureError."""
         if call.limits is None:
             return decode(self._send(operation, request, call).body, kind, operation.value)
-        found = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
+        result = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
         if operation in LISTS:
-            self._namespaces.keep_visible(operation, request, found, call, call.limits)
-        return found
+            self._namespaces.keep_visible(operation, request, result, call, call.limits)
+        return result
 
     def act(self, operation: Operation, path: str, call: Call, context: Context) -> None:
         """Sends a request like `POST /runs/ID:archive`, with the operation's verb."""
@@ -116,8 +116,8 @@ class Rest:
 
 def _as_caller(call: Call, status: int = 0) -> bool:
     """Whether a failure is about the caller's credentials or, where the adapter impersonates it, about its rights."""
-    who = call.authorization
-    return who is not None and (bool(who.value) or status == HTTPStatus.FORBIDDEN)
+    authorization = call.authorization
+    return authorization is not None and (bool(authorization.value) or status == HTTPStatus.FORBIDDEN)
 
 
 @contextmanager
@@ -155,10 +155,10 @@ def contains(key: str, text: str) -> dict[str, str]:
     return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
 
 
-def later(key: str, at: datetime) -> dict[str, str]:
+def after(key: str, at: datetime) -> dict[str, str]:
     """A predicate of a filter; KFP's times have whole seconds."""
-    moment = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
-    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": moment}
+    time_text = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": time_text}
 
 
 def sort_by(order: Order, keys: Mapping[str, str]) -> str:
@@ -211,27 +211,27 @@ def collect_page(
     KFP have up to `limit` items, fewer if these turn out to be large; at most `rounds` of them are read.
     """
     items: list[T] = []
-    room, total = MAX_PAGE_BYTES, 0
+    remaining, total = MAX_PAGE_BYTES, 0
     for _ in range(rounds):
-        asked = min(limit, size - len(items))
+        requested = min(limit, size - len(items))
         try:
-            page = fetch(asked, token)
+            page = fetch(requested, token)
         except ResponseTooLargeError:
-            if asked > 1:
-                limit = smaller_page(asked)
+            if requested > 1:
+                limit = smaller_page(requested)
                 continue
             if items:
                 break
             raise
-        weighs = sum(map(weight, page.items))
+        weight_sum = sum(map(weight, page.items))
         total = min(page.total, MAX_TOTAL)
-        if weighs > room and items:
+        if weight_sum > remaining and items:
             break
-        if weighs > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
+        if weight_sum > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
             limit = smaller_page(len(page.items))
             continue
         items += page.items
-        room -= weighs
+        remaining -= weight_sum
         token = page.next_token
         if not token or len(items) >= size:
             break

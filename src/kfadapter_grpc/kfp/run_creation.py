@@ -49,8 +49,8 @@ _MISSING = (
     errors.ExperimentNotFoundError,
     errors.AmbiguousNameError,
 )
-_PARTS_WITH_PARAMETERS = ("inputDefinitions", "arguments")
-_WHOLES = ("$", "root", "spec")
+_PARAMETER_PARTS = ("inputDefinitions", "arguments")
+_ROOTS = ("$", "root", "spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RunCreator:
         with self._locks.held((run_id,), call):
             earlier = self._find(run_id, call)
             if earlier is not None:
-                run = self._earlier(request, earlier, call)
+                run = self._checked_earlier(request, earlier, call)
                 if not request.validate_only:
                     return run
             return self._start(request, run_id, call)
@@ -94,18 +94,18 @@ class RunCreator:
     def _start(self, request: CreateRunRequest, run_id: str, call: Call) -> Run:
         plan = self._plan(request, run_id, call)
         if request.validate_only:
-            return _as_it_would_be(request, plan)
+            return _preview(request, plan)
         body = self._body(request, plan, call)
         try:
             return self._post(request, plan, body, call)
         except (NotSentError, errors.CallCancelledError):
             raise
         except errors.AdapterError as failed:
-            spare, found = followup_call(call), None
+            followup, run = followup_call(call), None
             with suppress(errors.AdapterError):
-                found = self._find(run_id, spare)
-            if found is not None:
-                return self._earlier(request, found, spare)
+                run = self._find(run_id, followup)
+            if run is not None:
+                return self._checked_earlier(request, run, followup)
             if isinstance(failed, UNKNOWN_OUTCOME):
                 raise _of_unknown_outcome(failed, request, run_id) from failed
             raise
@@ -119,7 +119,7 @@ class RunCreator:
             run_id=run_id,
             pipeline_id=version.pipeline_id,
             version_id=version.pipeline_version_id,
-            parameters=checked_parameters(version, request.parameters),
+            parameters=check_values(version, request.parameters),
             experiment_id=self._experiment_id(request, call),
             display_name=request.display_name or self._display_name(request, version.pipeline_id, call),
             labels={**request.labels, ORIGIN_LABEL: origin} if origin else request.labels,
@@ -139,8 +139,8 @@ class RunCreator:
                 raise
         if request.validate_only:
             return ""
-        wanted = CreateExperimentRequest(ref.name, allow_existing=True, namespace=ref.namespace)
-        return self._experiments.create(wanted, call).experiment_id
+        create = CreateExperimentRequest(ref.name, allow_existing=True, namespace=ref.namespace)
+        return self._experiments.create(create, call).experiment_id
 
     def _display_name(self, request: CreateRunRequest, pipeline_id: str, call: Call) -> str:
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
@@ -165,9 +165,9 @@ class RunCreator:
         return {key: value for key, value in body.items() if value}
 
     def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
-        sent, context = post(RUNS, body), Context.by_id("run_id", plan.run_id)
+        http_request, context = post(RUNS, body), Context.by_id("run_id", plan.run_id)
         try:
-            return self._rest.ask(Operation.CREATE_RUN, sent, RunJson, call, context).record()
+            return self._rest.ask(Operation.CREATE_RUN, http_request, RunJson, call, context).record()
         except errors.ExperimentNotFoundError:
             self._experiments.get(_experiment(request), call)
             raise
@@ -183,44 +183,42 @@ class RunCreator:
         except errors.RunNotFoundError:
             return None
 
-    def _earlier(self, request: CreateRunRequest, found: RunJson, call: Call) -> Run:
+    def _checked_earlier(self, request: CreateRunRequest, run: RunJson, call: Call) -> Run:
         """The run that this request started before. Raises RequestIdReusedError if another request started it."""
-        different = ", ".join(self._differences(request, found, call))
+        different = ", ".join(self._differences(request, run, call))
         if different:
             raise errors.RequestIdReusedError(
-                f"request_id '{request.request_id}' started another run before ({found.run_id}; different: "
+                f"request_id '{request.request_id}' started another run before ({run.run_id}; different: "
                 f"{different}); use a new id for a new run",
-                metadata={"request_id": request.request_id, "run_id": found.run_id, "different": different},
+                metadata={"request_id": request.request_id, "run_id": run.run_id, "different": different},
                 resource_name=request.request_id,
             )
-        return found.record()
+        return run.record()
 
-    def _differences(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
+    def _differences(self, request: CreateRunRequest, run: RunJson, call: Call) -> Iterator[str]:
         """The differences between a run and a request, as far as KFP keeps the fields.
 
         What was chosen for the caller may be different by now, such as the latest version, and does not count;
         nor does the name of a deleted resource.
         """
-        description, labels = split_labels(found.description)
+        description, labels = split_labels(run.description)
         origin = labels.pop(ORIGIN_LABEL, "")
         differs = {
-            "display_name": request.display_name not in {"", found.display_name},
-            "service_account": request.service_account not in {"", found.service_account},
+            "display_name": request.display_name not in {"", run.display_name},
+            "service_account": request.service_account not in {"", run.service_account},
             "description": description != request.description,
             "labels": labels != dict(request.labels),
             "caching_enabled": bool(origin) is request.caching,
-            "parameters": _canonical(found.parameters) != _canonical(request.parameters),
+            "parameters": _canonical(run.parameters) != _canonical(request.parameters),
         }
         yield from (name for name, is_different in differs.items() if is_different)
-        pipeline_id, version_id = found.origin
-        if _is_another(lambda: self._pipelines.id_of(request.pipeline, call), pipeline_id):
+        pipeline_id, version_id = run.origin
+        if _differs(lambda: self._pipelines.id_of(request.pipeline, call), pipeline_id):
             yield "pipeline"
-        elif _is_another(lambda: self._version_id(pipeline_id, request.version, call), version_id):
+        elif _differs(lambda: self._version_id(pipeline_id, request.version, call), version_id):
             yield "version"
         ref = _experiment(request)
-        if _is_another(
-            lambda: ref.experiment_id or self._experiments.get(ref, call).experiment_id, found.experiment_id
-        ):
+        if _differs(lambda: ref.experiment_id or self._experiments.get(ref, call).experiment_id, run.experiment_id):
             yield "experiment"
 
     def _version_id(self, pipeline_id: str, ref: VersionRef, call: Call) -> str:
@@ -229,20 +227,20 @@ class RunCreator:
         return self._pipelines.versions.find(pipeline_id, ref, call).pipeline_version_id
 
 
-def _is_another(look: Callable[[], str], found: str) -> bool:
+def _differs(lookup: Callable[[], str], known_id: str) -> bool:
     """Whether an id differs from the found one; never if none is requested, or the resource was deleted."""
     try:
-        wanted = look()
+        requested = lookup()
     except _MISSING:
         return False
-    return bool(wanted) and wanted.lower() != found.lower()
+    return bool(requested) and requested.lower() != known_id.lower()
 
 
 def _experiment(request: CreateRunRequest) -> ExperimentRef:
     return request.experiment or ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=request.namespace)
 
 
-def _as_it_would_be(request: CreateRunRequest, plan: _Plan) -> Run:
+def _preview(request: CreateRunRequest, plan: _Plan) -> Run:
     return Run(
         run_id=plan.run_id if request.request_id else "",
         display_name=plan.display_name,
@@ -285,17 +283,17 @@ def without_caching(spec_json: bytes) -> dict[str, object]:
     changed, instead of a reference to the version. KFP then does not know what the run was started from; a label does.
     """
     try:
-        whole = msgspec.json.decode(spec_json, type=dict[str, object])
+        document = msgspec.json.decode(spec_json, type=dict[str, object])
     except (msgspec.DecodeError, RecursionError) as error:
         raise errors.KfpError("Kubeflow Pipelines served a pipeline spec that is none") from error
-    inner = whole.get("pipeline_spec")
-    spec = cast("dict[str, object]", inner) if isinstance(inner, dict) and "root" not in whole else whole
+    wrapped = document.get("pipeline_spec")
+    spec = cast("dict[str, object]", wrapped) if isinstance(wrapped, dict) and "root" not in document else document
     if "root" not in spec:
         text = "caching cannot be switched off for a KFP v1 pipeline (an Argo Workflow); leave caching_enabled out"
         raise errors.UnsupportedByKfpError(text)
     for task in _tasks(spec):
         task["cachingOptions"] = {"enableCache": False}
-    return whole
+    return document
 
 
 def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -310,17 +308,17 @@ def _tasks(spec: dict[str, object]) -> Iterator[dict[str, object]]:
 # --- parameters ---------------------------------------------------------------------------------------------------
 
 
-def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> Mapping[str, Json]:
+def check_values(version: PipelineVersion, values: Mapping[str, Json]) -> Mapping[str, Json]:
     """The values as KFP accepts them, checked as far as the version's spec summary allows."""
     spec = version.spec
     if spec is None:
-        return check_parameters((), given, complete=False)
+        return check_parameters((), values, complete=False)
     declared = spec.parameters
     if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes strings for all of them
-        declared = tuple(replace(one, type=ParameterType.UNKNOWN) for one in declared)
-    return check_parameters(declared, given, complete=_names_all_parameters(spec))
+        declared = tuple(replace(parameter, type=ParameterType.UNKNOWN) for parameter in declared)
+    return check_parameters(declared, values, complete=_names_all_parameters(spec))
 
 
 def _names_all_parameters(spec: SpecSummary) -> bool:
     """Whether a summary contains all parameters; what could not be read is among its unknown parts."""
-    return not any(part in _WHOLES or any(one in part for one in _PARTS_WITH_PARAMETERS) for part in spec.unknown_parts)
+    return not any(part in _ROOTS or any(name in part for name in _PARAMETER_PARTS) for part in spec.unknown_parts)

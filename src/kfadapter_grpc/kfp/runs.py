@@ -18,7 +18,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, collect_page, contains, equals, later, sort_by
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, after, collect_page, contains, equals, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import run_path
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
@@ -315,7 +315,7 @@ def _predicates(filter_: RunFilter) -> list[Predicate]:
         states = sorted(state.value for state in _states(filter_))
         predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
     moments = {"created_at": filter_.created_after, "finished_at": filter_.finished_after}
-    predicates += [later(key, at) for key, at in moments.items() if at is not None]
+    predicates += [after(key, at) for key, at in moments.items() if at is not None]
     if filter_.recurring_run_id:  # KFP ignores it as a query parameter
         predicates.append(equals("recurring_run_id", filter_.recurring_run_id))
     if filter_.display_name_contains:

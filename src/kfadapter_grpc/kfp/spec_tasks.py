@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 MAX_SPEC_BYTES = 8 * 1024 * 1024
 """Larger specs are not read for the tasks of a run."""
-MAX_KEPT_BYTES = 32 * 1024 * 1024
+MAX_CACHED_BYTES = 32 * 1024 * 1024
 """The limit of cached specs, by their size as JSON."""
-MAX_KEPT = 256
+MAX_CACHED = 256
 MAX_UNSTARTED = 1000
 SPEC_SECONDS = 2.0
-_NOTHING_INSIDE = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
+_NOT_ENTERED = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 
 
 class SpecTask(NamedTuple):
@@ -61,7 +61,7 @@ class RunSpecs:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._kept: OrderedDict[str, tuple[SpecTasks, int]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[SpecTasks, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def tasks(self, pipeline_id: str, version_id: str, inline: bytes, call: Call) -> SpecTasks:
@@ -71,26 +71,29 @@ class RunSpecs:
         """
         key = hashlib.sha256(inline).hexdigest() if inline else version_id
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key][0]
         if not key or not (inline or pipeline_id) or len(inline) > MAX_SPEC_BYTES:
             return _NO_TASKS
         try:
             with call.within(SPEC_SECONDS) as part:
                 spec = inline or self._versions.spec(pipeline_id, version_id, part, MAX_SPEC_BYTES)
-            found = summarize(spec)
+            summary = summarize(spec)
         except AdapterError:
             return _NO_TASKS
-        tasks = dict(_flat(found.tasks, spec)) if found.format is PipelineFormat.KFP_V2 else _NO_TASKS
-        self._keep(key, tasks, len(spec))
+        tasks = dict(_flat(summary.tasks, spec)) if summary.format is PipelineFormat.KFP_V2 else _NO_TASKS
+        self._store(key, tasks, len(spec))
         return tasks
 
-    def _keep(self, key: str, tasks: SpecTasks, size: int) -> None:
+    def _store(self, key: str, tasks: SpecTasks, size: int) -> None:
         with self._lock:
-            self._kept[key] = tasks, size
-            while len(self._kept) > MAX_KEPT or sum(one for _, one in self._kept.values()) > MAX_KEPT_BYTES:
-                self._kept.popitem(last=False)
+            self._cache[key] = tasks, size
+            while (
+                len(self._cache) > MAX_CACHED
+                or sum(kept_size for _, kept_size in self._cache.values()) > MAX_CACHED_BYTES
+            ):
+                self._cache.popitem(last=False)
 
 
 class _DagJson(msgspec.Struct):
@@ -114,16 +117,16 @@ class _WrapperJson(_SpecJson):
 
 def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...], SpecTask]]:
     """The tasks by their paths; their texts are omitted if the spec is odd."""
-    whole: _SpecJson = _SpecJson()
+    document: _SpecJson = _SpecJson()
     with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
         wrapper = msgspec.json.decode(spec, type=_WrapperJson)
-        whole = wrapper.pipeline_spec or wrapper
-    todo: list[tuple[tuple[str, ...], _ComponentJson, Task]] = [((), whole.root, task) for task in tasks]
-    while todo:
-        path, group, task = todo.pop(0)
+        document = wrapper.pipeline_spec or wrapper
+    queue: list[tuple[tuple[str, ...], _ComponentJson, Task]] = [((), document.root, task) for task in tasks]
+    while queue:
+        path, group, task = queue.pop(0)
         yield (*path, task.name), SpecTask(task, bytes(group.dag.tasks.get(task.name, b"")).decode("utf-8", "replace"))
-        component = whole.components.get(task.component, _ComponentJson())
-        todo[:0] = [((*path, task.name), component, inner) for inner in task.tasks]
+        component = document.components.get(task.component, _ComponentJson())
+        queue[:0] = [((*path, task.name), component, inner) for inner in task.tasks]
 
 
 def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNodes:
@@ -149,10 +152,10 @@ def _groups(by_key: Mapping[Key, RunTask]) -> Iterator[tuple[Key, RunTask | None
         if task.iteration_index is not None:
             iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
     for key, task in by_key.items():
-        if task.kind is TaskKind.LOOP and task.state not in _NOTHING_INSIDE:
+        if task.kind is TaskKind.LOOP and task.state not in _NOT_ENTERED:
             for index in sorted(iterations.get(task.task_id, ())):
                 yield (*key, ("", index)), task
-        elif task.kind.is_group and task.state not in _NOTHING_INSIDE:
+        elif task.kind.is_group and task.state not in _NOT_ENTERED:
             yield (*key, ("", task.iteration_index)), task
 
 
@@ -179,7 +182,7 @@ def _unstarted(
 
 HIDDEN = "pipelinechannel--"
 """The prefixes of inputs that the compiler adds: a group's, and those that texts of containers embed."""
-_NOWHERE = "", ""
+_NO_SOURCE = "", ""
 _T = TypeVar("_T")
 
 
@@ -221,9 +224,9 @@ class _TaskJson(msgspec.Struct, rename="camel"):
 
     def list_of(self, item: str) -> str:
         """The input with the list that contains `item`; `item` itself if it is not an item of a loop."""
-        for one in (self.parameter_iterator, self.artifact_iterator):
-            if one is not None and one.item_input == item:
-                return one.items.input_parameter or one.items.input_artifact
+        for iterator in (self.parameter_iterator, self.artifact_iterator):
+            if iterator is not None and iterator.item_input == item:
+                return iterator.items.input_parameter or iterator.items.input_artifact
         return item
 
 
@@ -253,29 +256,33 @@ class TaskInputs:
         An input that a group passes on has the source of the group's input; an item of a loop, that of its list.
         """
         for _ in self._parents:  # no deeper than there are tasks
-            found = self._task(task_id).input(name)
-            if found is None:
-                return _NOWHERE
-            if found.task_output_parameter is not None:
-                return found.task_output_parameter.producer_task, found.task_output_parameter.output_parameter_key
-            if found.task_output_artifact is not None:
-                return found.task_output_artifact.producer_task, found.task_output_artifact.output_artifact_key
+            input_ = self._task(task_id).input(name)
+            if input_ is None:
+                return _NO_SOURCE
+            if input_.task_output_parameter is not None:
+                return input_.task_output_parameter.producer_task, input_.task_output_parameter.output_parameter_key
+            if input_.task_output_artifact is not None:
+                return input_.task_output_artifact.producer_task, input_.task_output_artifact.output_artifact_key
             task_id = self._parents.get(task_id, "")
-            name = self._task(task_id).list_of(found.component_input_parameter or found.component_input_artifact)
+            name = self._task(task_id).list_of(input_.component_input_parameter or input_.component_input_artifact)
             if not task_id or not name:
-                return _NOWHERE
-        return _NOWHERE
+                return _NO_SOURCE
+        return _NO_SOURCE
 
     def defaults(self, task_id: str) -> Mapping[str, Json]:
         """Returns the values of parameters of the component that need not be set."""
-        found = _decoded(self._text(task_id, "component"), _DeclaredJson).input_definitions.parameters
-        return {name: cast("Json", one.default_value) for name, one in found.items() if one.default_value is not None}
+        parameters = _decoded(self._text(task_id, "component"), _DeclaredJson).input_definitions.parameters
+        return {
+            name: cast("Json", parameter.default_value)
+            for name, parameter in parameters.items()
+            if parameter.default_value is not None
+        }
 
     def _task(self, task_id: str) -> _TaskJson:
-        known = self._read.get(task_id)
-        if known is None:
-            known = self._read[task_id] = _decoded(self._text(task_id, "task"), _TaskJson)
-        return known
+        task = self._read.get(task_id)
+        if task is None:
+            task = self._read[task_id] = _decoded(self._text(task_id, "task"), _TaskJson)
+        return task
 
     def _text(self, task_id: str, name: str) -> str:
         spec = self._specs.get(task_id)

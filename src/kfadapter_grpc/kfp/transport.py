@@ -140,13 +140,13 @@ class Transport:
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
         self._user_header = settings.user_header
-        self._alarms = TimerThread()
+        self._timers = TimerThread()
         self._closed = threading.Event()
 
     def close(self) -> None:
         self._closed.set()
         self._connections.close()
-        self._alarms.close()
+        self._timers.close()
 
     def send(self, request: Request, call: Call, operation: str = "") -> Response:
         """Sends a request and reads the response, whatever its status; retries reads on transient faults.
@@ -154,24 +154,29 @@ class Transport:
         `operation` names the request for the observer. After a KfpUnavailableError other than NotSentError, a
         KfpTimeoutError or a CallCancelledError a write may or may not have had its effect.
         """
-        shown = self._authorization(request, call)
-        response = self._send(request, call, operation, shown)
-        if response.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
-            return self._send(request, call, operation, other)
+        authorization = self._authorization(request, call)
+        response = self._send(request, call, operation, authorization)
+        if (
+            response.status == HTTPStatus.UNAUTHORIZED
+            and (renewed := self._credentials.renewed(authorization)) is not None
+        ):
+            return self._send(request, call, operation, renewed)
         return response
 
-    def _send(self, request: Request, call: Call, operation: str, shown: str | None) -> Response:
+    def _send(self, request: Request, call: Call, operation: str, authorization: str | None) -> Response:
         attempts = _READ_ATTEMPTS if request.method == "GET" else 1
         for attempt in range(1, attempts):
             try:
-                response = self._send_once(request, call, operation, shown, resends=attempt - 1, fresh=attempt > 1)
+                response = self._send_once(
+                    request, call, operation, authorization, resends=attempt - 1, fresh=attempt > 1
+                )
             except errors.KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if response.status not in _RETRY_STATUS or not self._wait(attempt, response.retry_after, call):
                 return response
-        return self._send_once(request, call, operation, shown, resends=attempts - 1, fresh=True)
+        return self._send_once(request, call, operation, authorization, resends=attempts - 1, fresh=True)
 
     @contextmanager
     def open(self, request: Request, call: Call, operation: str = "") -> Iterator[StreamedResponse]:
@@ -179,34 +184,36 @@ class Transport:
 
         The errors of `send` are raised inside the block, too, while the response is read there.
         """
-        shown = self._authorization(request, call)
-        with self._open(request, call, operation, shown) as response:
-            refused = response.status == HTTPStatus.UNAUTHORIZED
-            other = self._credentials.try_other(shown) if refused else None
-            if other is None:
+        authorization = self._authorization(request, call)
+        with self._open(request, call, operation, authorization) as response:
+            is_rejected = response.status == HTTPStatus.UNAUTHORIZED
+            renewed = self._credentials.renewed(authorization) if is_rejected else None
+            if renewed is None:
                 yield response
                 return
-        with self._open(request, call, operation, other) as response:
+        with self._open(request, call, operation, renewed) as response:
             yield response
 
     @contextmanager
-    def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[StreamedResponse]:
-        with self._exchange(request, call, operation, shown, fresh=True) as (exchange, reader, pieces):
+    def _open(
+        self, request: Request, call: Call, operation: str, authorization: str | None
+    ) -> Iterator[StreamedResponse]:
+        with self._exchange(request, call, operation, authorization, fresh=True) as (exchange, reader, pieces):
             first = next(pieces, b"")
             exchange.answered(reader.status)
             yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
 
     def certificate_end(self, call: Call) -> float | None:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
-        with Exchange(call, self._alarms) as exchange:
+        with Exchange(call, self._timers) as exchange:
             try:
                 connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)
-                shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+                certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
                 exchange.forget()
                 connection.close()
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._url.scheme) from error
-        return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
+        return ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else None
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
         """Waits before the next attempt; False if there is no time for one."""
@@ -216,37 +223,41 @@ class Transport:
         return not call.cancelled_within(seconds) and not self._closed.is_set()
 
     def _send_once(
-        self, request: Request, call: Call, operation: str, shown: str | None, *, resends: int, fresh: bool
+        self, request: Request, call: Call, operation: str, authorization: str | None, *, resends: int, fresh: bool
     ) -> Response:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        kept = _BodyBuffer(request)
-        with self._exchange(request, call, operation, shown, resends, fresh=fresh) as (exchange, reader, pieces):
-            for piece in pieces:
-                kept.take(piece, reader.announced_bytes)
+        buffer = _BodyBuffer(request)
+        with self._exchange(request, call, operation, authorization, resends, fresh=fresh) as (
+            exchange,
+            reader,
+            body,
+        ):
+            for piece in body:
+                buffer.take(piece, reader.announced_bytes)
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
             if exchange.expired:
                 raise _timed_out()
             exchange.answered(reader.status)
-        return kept.response(reader.status, reader.headers)
+        return buffer.response(reader.status, reader.headers)
 
     @contextmanager
     def _exchange(
-        self, request: Request, call: Call, operation: str, shown: str | None, resends: int = 0, *, fresh: bool
+        self, request: Request, call: Call, operation: str, authorization: str | None, resends: int = 0, *, fresh: bool
     ) -> Iterator[tuple[Exchange, ResponseReader, Iterator[bytes]]]:
         """Sends a request; the response is read within the block."""
         span = self._span(request, call, operation, resends)
-        with Exchange(call, self._alarms, operation, self._observer, span) as exchange:
+        with Exchange(call, self._timers, operation, self._observer, span) as exchange:
             connection: socket.socket | None = None
             reader = ResponseReader()
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=fresh)
-                send(connection, self._head(request, call, shown, span), request.body or b"")
+                send(connection, self._head(request, call, authorization, span), request.body or b"")
                 yield exchange, reader, reader.pieces(connection)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._url.scheme) from error
@@ -274,12 +285,12 @@ class Transport:
             attributes["http.request.resend_count"] = resends
         return sent_span(call, request.method, attributes)
 
-    def _head(self, request: Request, call: Call, shown: str | None, span: SentSpan | None) -> bytes:
+    def _head(self, request: Request, call: Call, authorization: str | None, span: SentSpan | None) -> bytes:
         headers = {**self._headers, "Accept": request.accept, "X-Request-Id": call.request_id}
         if span is not None:
             headers |= span.headers
-        if shown is not None:
-            headers["Authorization"] = shown
+        if authorization is not None:
+            headers["Authorization"] = authorization
         if self._user_header and not (request.public and call.authorization is None):
             headers[self._user_header] = _user(call)
         if request.body is not None:

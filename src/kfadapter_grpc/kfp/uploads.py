@@ -42,7 +42,7 @@ _GRACE_SECONDS = 0.1
 _UNKNOWN_OUTCOME = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
-_LOOK_YOURSELF = (
+_CHECK_FIRST = (
     "this Kubeflow Pipelines does not keep tags to find it, so check with ListVersions before you repeat the call"
 )
 
@@ -101,14 +101,14 @@ class Uploader:
                 locks.enter_context(self._locks.held(key, call))
             # Under FAIL and SKIP_IF_SAME it matters what exists; KFP before 2.17 uses the display name as the name.
             may_be_new = request.if_exists is IfExists.NEW_VERSION and not request.display_name
-            found = None if may_be_new else self._find(job)
+            pipeline = None if may_be_new else self._find(job)
             for _ in range(_MAX_LOSSES + may_be_new):
                 try:
-                    result = self._store_into(job, found) if found else self._store_new(job)
+                    result = self._store_into(job, pipeline) if pipeline else self._store_new(job)
                 except _LostRaceError as lost:
-                    found = lost.found or self._find(job)
+                    pipeline = lost.found or self._find(job)
                 except errors.PipelineNotFoundError:  # it existed, and was deleted since
-                    found = self._find(job)
+                    pipeline = self._find(job)
                 else:
                     return replace(result, not_kept=_not_kept(request, result))
         raise _contested(request.name, _MAX_LOSSES)
@@ -118,30 +118,30 @@ class Uploader:
 
     # --- an earlier upload ---------------------------------------------------------------------------------------
 
-    def _find_earlier(self, job: _Job, found: PipelineJson) -> tuple[UploadResult | None, bool]:
+    def _find_earlier(self, job: _Job, pipeline: PipelineJson) -> tuple[UploadResult | None, bool]:
         """Finds the version of an earlier upload of the same request or content; also whether the search failed."""
         request = job.request
         content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
         try:
             if request.request_id:
                 by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
-                if self._find_version(job, found, by_request) is not None:
+                if self._find_version(job, pipeline, by_request) is not None:
                     # Read in this order, a copy that is stored in between cannot be taken for other content.
-                    version = self._find_version(job, found, by_request, content)
+                    version = self._find_version(job, pipeline, by_request, content)
                     if version is None:
                         raise _request_id_reused(request.request_id)
-                    made = _made_by(request, found)
-                    return _result(found, version, pipeline_created=made, version_created=True), False
+                    pipeline_created = _is_created_by(request, pipeline)
+                    return _result(pipeline, version, pipeline_created=pipeline_created, version_created=True), False
             if request.if_exists is IfExists.SKIP_IF_SAME:
-                version = self._find_version(job, found, content)
+                version = self._find_version(job, pipeline, content)
                 if version is not None:
-                    return _result(found, version, pipeline_created=False, version_created=False), False
+                    return _result(pipeline, version, pipeline_created=False, version_created=False), False
         except errors.UnsupportedByKfpError:
             return None, True
         return None, False
 
-    def _find_version(self, job: _Job, found: PipelineJson, *where: dict[str, str]) -> VersionJson | None:
-        return self._versions.find_where(found.pipeline_id, where, job.call, job.context())
+    def _find_version(self, job: _Job, pipeline: PipelineJson, *predicates: dict[str, str]) -> VersionJson | None:
+        return self._versions.find_where(pipeline.pipeline_id, predicates, job.call, job.context())
 
     # --- a new pipeline ------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class Uploader:
             version = self._store_version(job, pipeline, job.request.version_name or job.request.name)
         except errors.VersionExistsError as error:
             # Two uploads of a new name at the same moment: the other one's version exists.
-            return self._after_lost_name(job, pipeline, error)
+            return self._after_name_conflict(job, pipeline, error)
         except errors.PipelineNotFoundError:
             raise  # there is nothing to undo
         except BaseException:
@@ -164,14 +164,14 @@ class Uploader:
 
         KFP before 2.17 has one name and uses the display name for it, which its response shows.
         """
-        sent = self._display_name(job.request)
-        made = self._try_create(job, sent)
-        self._has_names = made.has_name
-        wanted = self._display_name(job.request)
-        if sent != wanted:
-            self._undo(made, job.call)
-            made = self._try_create(job, wanted)
-        return made
+        display_name = self._display_name(job.request)
+        pipeline = self._try_create(job, display_name)
+        self._has_names = pipeline.has_name
+        expected = self._display_name(job.request)
+        if display_name != expected:
+            self._undo(pipeline, job.call)
+            pipeline = self._try_create(job, expected)
+        return pipeline
 
     def _display_name(self, request: UploadPipelineMetadata) -> str:
         return (request.display_name if self._has_names else "") or request.name
@@ -185,46 +185,46 @@ class Uploader:
             "namespace": request.namespace,
             "tags": job.pipeline_tags,
         }
-        sent = post(f"{V2}/pipelines", {key: value for key, value in body.items() if value})
+        http_request = post(f"{V2}/pipelines", {key: value for key, value in body.items() if value})
         try:
             # It is short, and its response shows what must be undone when the client disconnects.
             with job.call.with_grace(_GRACE_SECONDS) as call:
-                made = self._pipelines.write(Operation.CREATE_PIPELINE, sent, call, job.context())
+                pipeline = self._pipelines.write(Operation.CREATE_PIPELINE, http_request, call, job.context())
         except errors.PipelineExistsError as error:
-            raise self._lost(job) from error
+            raise self._exists_error(job) from error
         except NotSentError:
             raise
         except errors.CallCancelledError:
             raise  # KFP is slow: if it makes the pipeline, it stays empty, and the next upload of the name adopts it
         except _UNKNOWN_OUTCOME as error:
-            made = self._made_all_the_same(job, error)
+            pipeline = self._find_created(job, error)
             if isinstance(error, errors.KfpTimeoutError):
-                self._undo(made, job.call)
+                self._undo(pipeline, job.call)
                 raise
         if job.call.cancelled:
-            self._undo(made, job.call)
+            self._undo(pipeline, job.call)
             raise errors.CallCancelledError("the client cancelled the call")
-        return made
+        return pipeline
 
-    def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
+    def _find_created(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
         """Searches for a pipeline that was created although the response broke; raises the failure if not ours."""
-        spare = followup_call(job.call)
+        followup = followup_call(job.call)
         try:
-            found = self._pipelines.find_by_name(job.request.name, job.request.namespace, spare)
+            pipeline = self._pipelines.find_by_name(job.request.name, job.request.namespace, followup)
         except errors.AdapterError:
             raise broken from None
-        if found is None or found.tags.get(tags.ATTEMPT) != job.attempt:
+        if pipeline is None or pipeline.tags.get(tags.ATTEMPT) != job.attempt:
             raise broken
-        return found
+        return pipeline
 
-    def _lost(self, job: _Job) -> Exception:
+    def _exists_error(self, job: _Job) -> Exception:
         """The pipeline exists: an error under FAIL, otherwise a reason to store a version in it."""
-        found = self._find(job)
-        if found is None:
+        pipeline = self._find(job)
+        if pipeline is None:
             self._has_names = False  # then the display name is taken; creating the pipeline corrects a mistake
         elif job.request.if_exists is IfExists.FAIL:
-            return _exists(found.record())
-        return _LostRaceError(found)
+            return _exists(pipeline.record())
+        return _LostRaceError(pipeline)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
         """Deletes our pipeline, unless another caller has added a version: without cascade KFP rejects that."""
@@ -257,12 +257,12 @@ class Uploader:
                 job, pipeline, request.version_name or _next_name(request.name, pipeline, names or ())
             )
         except errors.VersionExistsError as error:
-            return self._after_lost_name(job, pipeline, error)
-        created = _made_by(request, pipeline)
+            return self._after_name_conflict(job, pipeline, error)
+        created = _is_created_by(request, pipeline)
         result = _result(pipeline, version, pipeline_created=created, version_created=True)
         return replace(result, duplicate_check_skipped=skipped)
 
-    def _after_lost_name(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
+    def _after_name_conflict(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
         """The version's name is taken: perhaps by a copy of this very upload; another number can be chosen."""
         earlier, _ = self._find_earlier(job, pipeline)
         if earlier is not None:
@@ -285,20 +285,20 @@ class Uploader:
         except NotSentError:
             raise
         except _UNKNOWN_OUTCOME as error:
-            return self._arrived(error, job, pipeline_id, name)
+            return self._find_stored(error, job, pipeline_id, name)
 
-    def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
+    def _find_stored(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
         """Searches for a version that may have been stored; if it does not exist, raises the failure, with advice.
 
         Another upload of the same content may have taken the name, so a request id tells more than that.
         """
         request_id = job.request.request_id
-        ours = equals(f"tags.{tags.REQUEST}", request_id) if request_id else equals("name", name)
-        where = (ours, equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
+        identity = equals(f"tags.{tags.REQUEST}", request_id) if request_id else equals("name", name)
+        predicates = (identity, equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
-            version = self._versions.find_where(pipeline_id, where, followup_call(job.call))
+            version = self._versions.find_where(pipeline_id, predicates, followup_call(job.call))
         except errors.UnsupportedByKfpError:
-            raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
+            raise _of_unknown_outcome(broken, _CHECK_FIRST) from broken
         except errors.AdapterError:
             version = None
         if version is None:
@@ -324,7 +324,7 @@ def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
         yield (request.namespace, request.name, request.request_id)
 
 
-def _made_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
+def _is_created_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
     return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
 
 
@@ -345,7 +345,7 @@ def _next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str
     """
     if not names:
         return name
-    number = 1 + max([1, *(version_number(each) for each in names if each != pipeline.record().name)])
+    number = 1 + max([1, *(version_number(version) for version in names if version != pipeline.record().name)])
     while str(number) in names:  # the pipeline's own name may be a number, or a number be too long to count
         number += 1
     return str(number)
@@ -355,11 +355,11 @@ def _not_kept(request: UploadPipelineMetadata, result: UploadResult) -> tuple[st
     """The fields that were sent and that KFP dropped: they are neither in the version nor in the pipeline."""
     if not result.version_created:
         return ()
-    made: tuple[Pipeline | PipelineVersion, ...] = (result.version, result.pipeline)
+    results: tuple[Pipeline | PipelineVersion, ...] = (result.version, result.pipeline)
     kept = {
-        "display_name": any(each.display_name == request.display_name for each in made),
-        "description": any(each.description == request.description for each in made),
-        "tags": any(request.tags.items() <= each.tags.items() for each in made),
+        "display_name": any(result_.display_name == request.display_name for result_ in results),
+        "description": any(result_.description == request.description for result_ in results),
+        "tags": any(request.tags.items() <= result_.tags.items() for result_ in results),
         "code_source_url": result.version.code_source_url == request.code_source_url,
     }
     return tuple(name for name, is_kept in kept.items() if getattr(request, name) and not is_kept)

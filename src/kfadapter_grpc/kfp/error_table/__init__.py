@@ -72,17 +72,19 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
             error = KfpFailureError(error.operation, cause.failure, as_caller=cause.as_caller)
     row = next((row for row in ROWS if _fits(row, error, context)), None)
     failure = error.failure
-    wide = _four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
-    if wide is not None:
-        return wide
+    four_bytes = (
+        _four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+    )
+    if four_bytes is not None:
+        return four_bytes
     if row is None:
-        said = failure.text or "no reason given"
-        text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {said}"
+        kfp_message = failure.text or "no reason given"
+        text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {kfp_message}"
         return errors.KfpError(text, metadata=values)
     kind, message = row.of_caller if row.of_caller and error.as_caller else (row.error, row.message)
     what = f"{error.operation.value} {context.subject}".rstrip()
     text = message.format_map(
-        _Words(said=failure.text, status=failure.status, what=what, subject=context.subject, **context.values)
+        _Values(said=failure.text, status=failure.status, what=what, subject=context.subject, **context.values)
     )
     violations = [errors.FieldViolation(row.field, text)] if row.field else []
     return kind(
@@ -94,7 +96,7 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
     )
 
 
-class _Words(dict[str, object]):
+class _Values(dict[str, object]):
     def __missing__(self, key: str) -> str:
         return "?"
 

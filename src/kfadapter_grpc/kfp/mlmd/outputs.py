@@ -56,35 +56,37 @@ class Join:
 
     Attributes:
         executions: By task_id; the latest if there are several. Iterations, which are not tasks, are omitted.
-        doubtful: The tasks for which the two ways differ.
+        ambiguous: The tasks for which the two ways differ.
     """
 
     def __init__(self, nodes: RunNodes, executions: Sequence[Execution]) -> None:
         self._tasks = {task.task_id: task for task in nodes.tasks}
-        self._places = {(task.parent_task_id, task.name, task.iteration_index): task for task in nodes.tasks}
-        self._shown = {(one.parent_task_id, one.display_name, one.iteration_index): one for one in nodes.tasks}
+        self._by_name_in_group = {(task.parent_task_id, task.name, task.iteration_index): task for task in nodes.tasks}
+        self._by_display_name = {
+            (one.parent_task_id, one.display_name, one.iteration_index): one for one in nodes.tasks
+        }
         self._numbers = {_number(task_id): task_id for task_id in self._tasks}
         self._pods = {_number(pod.name): task_id for task_id, pods in nodes.pods_by_task.items() for pod in pods}
         self._inside: dict[int, list[Execution]] = {}
         for one in sorted(executions, key=lambda found: found.id):
             self._inside.setdefault(one.parent, []).append(one)
         self.executions: dict[str, Execution] = {}
-        self.doubtful: set[str] = set()
+        self.ambiguous: set[str] = set()
         workflow = next((one.rpartition("-")[0] for one in self._numbers.values()), "")
         top = _Scope("", None, tuple(hashed(f"{workflow}{suffix}.root{suffix}") for suffix in _SUFFIXES))
         self._walk(top)
-        self.executions = {key: one for key, one in self.executions.items() if key not in self.doubtful}
+        self.executions = {key: one for key, one in self.executions.items() if key not in self.ambiguous}
 
     def at(self, group: str, name: str, iteration: int | None) -> RunTask | None:
         """Returns the task of this name in a group, or in an iteration of a loop."""
-        return self._places.get((group, name, iteration))
+        return self._by_name_in_group.get((group, name, iteration))
 
     def iterations(self, group: RunTask) -> Sequence[int | None]:
         """Returns the iterations of a loop; for another group, the one that it is in itself."""
         if group.kind is not TaskKind.LOOP:
             return [group.iteration_index]
-        found = {task.iteration_index for task in self._tasks.values() if task.parent_task_id == group.task_id}
-        return sorted(index for index in found if index is not None)
+        indexes = {task.iteration_index for task in self._tasks.values() if task.parent_task_id == group.task_id}
+        return sorted(index for index in indexes if index is not None)
 
     def iteration_path(self, task_id: str) -> tuple[int, ...]:
         """Returns the iterations that contain a task, from the outermost loop to the innermost."""
@@ -99,41 +101,45 @@ class Join:
 
     def _walk(self, top: _Scope) -> None:
         """Walks the tree, breadth first; ends even if it is not a tree."""
-        todo = deque((root, top) for root in self._inside.pop(0, ()))
-        while todo:
-            group, scope = todo.popleft()
-            for one in self._inside.pop(group.id, ()):
-                index = one.iteration_index if group.iteration_count is not None else None
-                if index is not None and one.is_group:
+        queue = deque((root, top) for root in self._inside.pop(0, ()))
+        while queue:
+            group, scope = queue.popleft()
+            for execution in self._inside.pop(group.id, ()):
+                index = execution.iteration_index if group.iteration_count is not None else None
+                if index is not None and execution.is_group:
                     hashes = scope.inside(f".iteration-iterations({index}:{index})", ".iteration-item")
-                    todo.append((one, _Scope(scope.task_id, index, hashes)))
+                    queue.append((execution, _Scope(scope.task_id, index, hashes)))
                     continue
-                within = scope if index is None else replace(scope, iteration=index)
-                task_id = self._found(one, within)
+                inner = scope if index is None else replace(scope, iteration=index)
+                task_id = self._task_of(execution, inner)
                 if task_id:
-                    self.executions[task_id] = one
-                if one.id in self._inside:
+                    self.executions[task_id] = execution
+                if execution.id in self._inside:
                     task = self._tasks.get(task_id or "")
-                    name = task.name if task and one.name == task.display_name else one.name
-                    todo.append((one, _Scope(task_id, within.iteration, within.inside(f".{name}"))))
+                    name = task.name if task and execution.name == task.display_name else execution.name
+                    queue.append((execution, _Scope(task_id, inner.iteration, inner.inside(f".{name}"))))
 
-    def _found(self, one: Execution, scope: _Scope) -> str | None:
+    def _task_of(self, execution: Execution, scope: _Scope) -> str | None:
         """Finds the task of an execution, in both ways."""
         by_tree = None
         if scope.task_id is not None:
-            place = scope.task_id, one.name, scope.iteration
-            task = self._places.get(place) or self._shown.get(place)
+            key = scope.task_id, execution.name, scope.iteration
+            task = self._by_name_in_group.get(key) or self._by_display_name.get(key)
             by_tree = task.task_id if task else None
-        by_node = self._pods.get(_number(one.pod_name)) if one.pod_name else next(self._by_name(one, scope), None)
+        by_node = (
+            self._pods.get(_number(execution.pod_name))
+            if execution.pod_name
+            else next(self._by_name(execution, scope), None)
+        )
         if by_tree and by_node and by_tree != by_node:
-            self.doubtful |= {by_tree, by_node}
+            self.ambiguous |= {by_tree, by_node}
             return None
         return by_tree or by_node
 
-    def _by_name(self, one: Execution, scope: _Scope) -> Iterator[str]:
+    def _by_name(self, execution: Execution, scope: _Scope) -> Iterator[str]:
         """Yields the task whose id ends in the hash of the name that the execution's node must have."""
         for state in scope.hashes:
-            if (task_id := self._numbers.get(str(hashed(f".{one.name}", state)))) is not None:
+            if (task_id := self._numbers.get(str(hashed(f".{execution.name}", state)))) is not None:
                 yield task_id
 
 
@@ -142,7 +148,7 @@ def _number(name: str) -> str:
     return name.rpartition("-")[2]
 
 
-DOUBTFUL = "its inputs and outputs are left out: by its name they are of one task, by its pod of another"
+AMBIGUOUS = "its inputs and outputs are left out: by its name they are of one task, by its pod of another"
 """The warning of a task whose execution is ambiguous."""
 _MISSING: Json = object()  # type: ignore[assignment] # no value, which is not the same as null
 _TEMPLATE = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]\}\}")
@@ -162,13 +168,13 @@ class _Outputs:
         self._tasks = {task.task_id: task for task in nodes.tasks}
         self._join = Join(nodes, recorded.executions)
         self._inputs = TaskInputs(nodes.steps, {task.task_id: task.parent_task_id for task in nodes.tasks})
-        self._taken: dict[int, dict[str, list[int]]] = {}
-        self._given: dict[int, dict[str, list[int]]] = {}
+        self._input_ids: dict[int, dict[str, list[int]]] = {}
+        self._output_ids: dict[int, dict[str, list[int]]] = {}
         for event in recorded.events:
             if event.artifact_id in recorded.artifacts:
-                ports = (self._given if event.is_output else self._taken).setdefault(event.execution_id, {})
+                ports = (self._output_ids if event.is_output else self._input_ids).setdefault(event.execution_id, {})
                 ports.setdefault(event.name, []).append(event.artifact_id)
-        self._makers: dict[int, list[RunArtifact]] = {}
+        self._producers_of: dict[int, list[RunArtifact]] = {}
         self._artifacts: dict[str, dict[str, tuple[RunArtifact, ...]]] = {}
         for task_id, execution in sorted(self._join.executions.items(), key=lambda one: one[1].id):
             self._read_artifacts(task_id, execution)
@@ -176,19 +182,24 @@ class _Outputs:
     def complete(self) -> RunNodes:
         recorded = self._recorded
         stores = {str(one.id): session_of(one, recorded.pipeline_root) for one in recorded.artifacts.values()}
-        tasks = tuple(self._completed(task) for task in self._nodes.tasks)
+        tasks = tuple(self._complete_task(task) for task in self._nodes.tasks)
         return replace(self._nodes, tasks=tasks, stores=stores, stored_logs=self._logs)
 
     def _logs(self, task_id: str) -> tuple[RunArtifact, ...]:
         execution = self._join.executions.get(task_id)
-        given = self._given.get(execution.id, {}) if execution else {}
-        found = {one: name for name, ids in given.items() if name.startswith(EXECUTOR_LOGS) for one in ids}
-        return tuple(self._artifact(self._recorded.artifacts[one], found[one], task_id) for one in sorted(found))
+        outputs = self._output_ids.get(execution.id, {}) if execution else {}
+        names = {
+            artifact_id: name for name, ids in outputs.items() if name.startswith(EXECUTOR_LOGS) for artifact_id in ids
+        }
+        return tuple(
+            self._artifact(self._recorded.artifacts[artifact_id], names[artifact_id], task_id)
+            for artifact_id in sorted(names)
+        )
 
-    def _completed(self, task: RunTask) -> RunTask:
+    def _complete_task(self, task: RunTask) -> RunTask:
         execution = self._join.executions.get(task.task_id)
-        if task.task_id in self._join.doubtful:
-            return replace(task, warnings=(*task.warnings, DOUBTFUL))
+        if task.task_id in self._join.ambiguous:
+            return replace(task, warnings=(*task.warnings, AMBIGUOUS))
         if execution is None:
             return task
         return replace(
@@ -201,15 +212,15 @@ class _Outputs:
 
     def _read_artifacts(self, task_id: str, execution: Execution) -> None:
         """Collects the artifacts that a task made; a group has those of its tasks."""
-        made: dict[str, tuple[RunArtifact, ...]] = {}
-        for name, ids in self._given.get(execution.id, {}).items():
+        by_name: dict[str, tuple[RunArtifact, ...]] = {}
+        for name, ids in self._output_ids.get(execution.id, {}).items():
             if name.startswith(EXECUTOR_LOGS):
                 continue
-            stored = [self._recorded.artifacts[one] for one in sorted(set(ids))]
-            made[name] = found = tuple(self._artifact(one, name, task_id, execution.outputs) for one in stored)
-            for one, artifact_ in zip(stored, found, strict=True):
-                self._makers.setdefault(one.id, []).append(artifact_)
-        self._artifacts[task_id] = made
+            stored = [self._recorded.artifacts[item] for item in sorted(set(ids))]
+            by_name[name] = artifacts = tuple(self._artifact(item, name, task_id, execution.outputs) for item in stored)
+            for item, artifact_ in zip(stored, artifacts, strict=True):
+                self._producers_of.setdefault(item.id, []).append(artifact_)
+        self._artifacts[task_id] = by_name
 
     def _artifact(
         self, stored: StoredArtifact, name: str, task_id: str, parameters: Mapping[str, Json] | None = None
@@ -238,8 +249,8 @@ class _Outputs:
             if (value := self._value(task, name)) is not _MISSING:
                 yield RunOutput(name, value=value)
         for name in {**self._artifacts[task.task_id], **execution.artifacts}:
-            if made := self._made(task, name):
-                yield RunOutput.of(name, *made)
+            if artifacts := self._artifacts_of(task, name):
+                yield RunOutput.of(name, *artifacts)
 
     def _value(self, task: RunTask, name: str, depth: int = 0) -> Json:
         """The value of an output; a group's is that of one of its tasks, a loop's a list of those of its iterations."""
@@ -248,26 +259,26 @@ class _Outputs:
             return _MISSING
         if name in execution.outputs:
             return execution.outputs[name]
-        found: list[Json] = []
+        values_: list[Json] = []
         for producers in self._producers(task, execution.parameters.get(name, ())):
             values = (self._value(child, key, depth + 1) for child, key in producers)
-            found += [one for one in values if one is not _MISSING][:1]
-        if task.kind is TaskKind.LOOP and found:
-            return found
-        return found[0] if found else _MISSING
+            values_ += [value for value in values if value is not _MISSING][:1]
+        if task.kind is TaskKind.LOOP and values_:
+            return values_
+        return values_[0] if values_ else _MISSING
 
-    def _made(self, task: RunTask, name: str, depth: int = 0) -> tuple[RunArtifact, ...]:
+    def _artifacts_of(self, task: RunTask, name: str, depth: int = 0) -> tuple[RunArtifact, ...]:
         """The artifacts of an output; a group's are those of its tasks, a loop's those of all its iterations."""
         execution = self._join.executions.get(task.task_id)
         if execution is None or depth > len(self._tasks):
             return ()
         if (own := self._artifacts[task.task_id].get(name)) is not None:
             return own
-        found: list[RunArtifact] = []
+        artifacts: list[RunArtifact] = []
         for producers in self._producers(task, execution.artifacts.get(name, ())):
-            made = (self._made(child, key, depth + 1) for child, key in producers)
-            found += next((one for one in made if one), ())
-        return tuple(found)
+            candidates = (self._artifacts_of(child, key, depth + 1) for child, key in producers)
+            artifacts += next((candidate for candidate in candidates if candidate), ())
+        return tuple(artifacts)
 
     def _producers(self, group: RunTask, producers: Producers) -> Iterator[list[tuple[RunTask, str]]]:
         """Yields where an output of a group may come from: once, or for each iteration of a loop."""
@@ -278,12 +289,12 @@ class _Outputs:
     # --- inputs -------------------------------------------------------------------------------------------------
 
     def _inputs_of(self, task: RunTask, execution: Execution) -> Iterator[RunInput]:
-        given = {**self._inputs.defaults(task.task_id), **execution.inputs}
-        for name, value in given.items():
+        parameters = {**self._inputs.defaults(task.task_id), **execution.inputs}
+        for name, value in parameters.items():
             if task.kind.is_group or not name.startswith(HIDDEN):
                 source = self._inputs.source(task.task_id, name)
                 yield RunInput(name, _resolved(value, execution.inputs), (), *source)
-        for name, ids in self._taken.get(execution.id, {}).items():
+        for name, ids in self._input_ids.get(execution.id, {}).items():
             source = self._inputs.source(task.task_id, name)
             artifacts = self._in_order([self._input(one, name, task, source[0]) for one in ids])
             if source == ("", "") and len({one.name for one in artifacts}) == 1 and artifacts[0].task_id:
@@ -298,7 +309,7 @@ class _Outputs:
             beside = (maker.parent_task_id, maker.iteration_index) == (task.parent_task_id, task.iteration_index)
             return maker.name == source, beside
 
-        makers = self._makers.get(artifact_id)
+        makers = self._producers_of.get(artifact_id)
         return max(makers, key=nearness) if makers else self._artifact(self._recorded.artifacts[artifact_id], name, "")
 
     def _in_order(self, artifacts: Sequence[RunArtifact]) -> tuple[RunArtifact, ...]:
@@ -307,17 +318,19 @@ class _Outputs:
 
 def _exact(value: Json, parameter: Json) -> Json:
     """A metric, which the store keeps with six decimals, or the parameter if it is equal to that precision."""
-    numbers = [one for one in (value, parameter) if isinstance(one, int | float) and not isinstance(one, bool)]
-    return parameter if len({f"{one:.6f}" for one in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
+    numbers = [
+        number for number in (value, parameter) if isinstance(number, int | float) and not isinstance(number, bool)
+    ]
+    return parameter if len({f"{number:.6f}" for number in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
 
 
 def _resolved(value: Json, inputs: Mapping[str, Json]) -> Json:
     """A value with the other inputs that it embeds filled in, as KFP's launcher does."""
     if isinstance(value, str):
-        return _TEMPLATE.sub(lambda found: _text(inputs.get(found[1] or found[2], found[0])), value)
+        return _TEMPLATE.sub(lambda match: _text(inputs.get(match[1] or match[2], match[0])), value)
     if isinstance(value, list):
-        return [_resolved(one, inputs) for one in value]
-    return {key: _resolved(one, inputs) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_resolved(item, inputs) for item in value]
+    return {key: _resolved(item, inputs) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _text(value: Json) -> str:

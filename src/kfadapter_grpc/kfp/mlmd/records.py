@@ -104,8 +104,8 @@ class _ArtifactProducerJson(msgspec.Struct):
     artifact_selectors: list[_ArtifactSelectorJson] = []
 
 
-def execution(found: pb.Execution) -> Execution:
-    properties = dict(found.custom_properties)
+def execution(message: pb.Execution) -> Execution:
+    properties = dict(message.custom_properties)
     get = properties.get
 
     def text(key: str) -> str:
@@ -118,7 +118,7 @@ def execution(found: pb.Execution) -> Execution:
         return json_object(value.struct_value) if (value := get(key)) else {}
 
     return Execution(
-        id=found.id,
+        id=message.id,
         name=text("task_name") or text("display_name"),
         parent=number("parent_dag_id") or 0,
         iteration_index=number("iteration_index"),
@@ -127,24 +127,24 @@ def execution(found: pb.Execution) -> Execution:
         pod_name=text("pod_name"),
         inputs=values("inputs"),
         outputs=values("outputs"),
-        parameters={key: _parameter_producers(one) for key, one in values("parameter_producer_task").items()},
+        parameters={key: _parameter_producers(producer) for key, producer in values("parameter_producer_task").items()},
         artifacts=_artifact_producers(text("artifact_producer_task")),
     )
 
 
-def event(found: pb.Event) -> Event:
+def event(message: pb.Event) -> Event:
     """Parses an event; its path has one step, the name."""
-    name = next((step.key for step in found.path.steps if step.key), "")
-    return Event(found.execution_id, found.artifact_id, name, found.type == found.OUTPUT)
+    name = next((step.key for step in message.path.steps if step.key), "")
+    return Event(message.execution_id, message.artifact_id, name, message.type == message.OUTPUT)
 
 
-def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
-    created = found.create_time_since_epoch
+def artifact(message: pb.Artifact, kind: str) -> StoredArtifact:
+    created = message.create_time_since_epoch
     return StoredArtifact(
-        id=found.id,
+        id=message.id,
         type=kind,
-        uri=found.uri,
-        properties={key: _property(found.custom_properties[key]) for key in sorted(found.custom_properties)},
+        uri=message.uri,
+        properties={key: _property(message.custom_properties[key]) for key in sorted(message.custom_properties)},
         created_at=datetime.fromtimestamp(created / 1000, timezone.utc)
         if 0 < created < LARGEST_EXACT_INTEGER / 1e3
         else None,
@@ -163,25 +163,27 @@ def _property(value: pb.Value) -> Json:
         return bool(value.int_value)
     if kind != "struct_value":
         return None
-    found = json_object(value.struct_value)
-    wrapped = next(iter(found)) if len(found) == 1 else ""
-    return found[wrapped] if wrapped in {"list", "struct"} else found
+    fields = json_object(value.struct_value)
+    wrapper = next(iter(fields)) if len(fields) == 1 else ""
+    return fields[wrapper] if wrapper in {"list", "struct"} else fields
 
 
 def _parameter_producers(text: Json) -> Producers:
-    found = _decoded(text, _ParameterProducerJson)
-    if found.value_from_parameter is not None:
-        selectors = [found.value_from_parameter]
+    producer = _decoded(text, _ParameterProducerJson)
+    if producer.value_from_parameter is not None:
+        selectors = [producer.value_from_parameter]
     else:
-        selectors = (found.value_from_oneof or _OneOfJson()).parameter_selectors
-    return tuple((one.producer_subtask, one.output_parameter_key) for one in selectors)
+        selectors = (producer.value_from_oneof or _OneOfJson()).parameter_selectors
+    return tuple((selector.producer_subtask, selector.output_parameter_key) for selector in selectors)
 
 
 def _artifact_producers(text: str) -> Mapping[str, Producers]:
-    found = _decoded(text or "{}", dict[str, _ArtifactProducerJson])
+    by_name = _decoded(text or "{}", dict[str, _ArtifactProducerJson])
     return {
-        key: tuple((one.producer_subtask, one.output_artifact_key) for one in producer.artifact_selectors)
-        for key, producer in found.items()
+        key: tuple(
+            (selector.producer_subtask, selector.output_artifact_key) for selector in producer.artifact_selectors
+        )
+        for key, producer in by_name.items()
     }
 
 
@@ -211,13 +213,13 @@ def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
 
     A root with a query (`s3://bucket/path?endpoint=...`) provides what the session of its artifacts leaves out.
     """
-    found = _session(artifact.properties.get(SESSION))
-    if found is None:
+    session = _session(artifact.properties.get(SESSION))
+    if session is None:
         return ""
     root, _, query = pipeline_root.partition("?")
-    asked = parse_qs(query) if artifact.uri.startswith(root) else {}
-    params = {key: values[0] for key, values in asked.items()} | found.params
-    return msgspec.json.encode(_SessionJson(found.provider, params)).decode()
+    defaults = parse_qs(query) if artifact.uri.startswith(root) else {}
+    params = {key: values[0] for key, values in defaults.items()} | session.params
+    return msgspec.json.encode(_SessionJson(session.provider, params)).decode()
 
 
 def _session(value: Json) -> _SessionJson | None:

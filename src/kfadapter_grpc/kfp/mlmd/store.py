@@ -122,16 +122,16 @@ class MetadataStore:
 
     def _types_of(self, artifacts: Sequence[pb.Artifact], call: Call) -> dict[int, str]:
         """The names of types by id, for servers that do not name them (before 1.6)."""
-        if any(not one.type and one.type_id not in self._types for one in artifacts):
-            found = self._ask(self._stub.GetArtifactTypes, pb.GetArtifactTypesRequest(), call).artifact_types
-            self._types = {one.id: one.name for one in found}
+        if any(not item.type and item.type_id not in self._types for item in artifacts):
+            types = self._ask(self._stub.GetArtifactTypes, pb.GetArtifactTypesRequest(), call).artifact_types
+            self._types = {item.id: item.name for item in types}
         return self._types
 
     def _ask(
         self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, call: Call
     ) -> _Response:
         """Sends a request, within the remaining time of the call, and ends it when the client cancels the call."""
-        begun, name = time.monotonic(), f"{_SERVICE}/{type(request).__name__.removesuffix('Request')}"
+        started_at, name = time.monotonic(), f"{_SERVICE}/{type(request).__name__.removesuffix('Request')}"
         span = sent_span(call, name, rpc_attributes(name))
         metadata = tuple(span.headers.items()) if span else None
         future = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS), metadata=metadata)
@@ -144,7 +144,7 @@ class MetadataStore:
             raise self._failure(error) from error
         finally:
             forget()
-            call.usage.add_kfp(time.monotonic() - begun)
+            call.usage.add_kfp(time.monotonic() - started_at)
             if span is not None:
                 code = future.code().name
                 span.answered("rpc.response.status_code", code, is_error=code != "OK")
@@ -173,28 +173,28 @@ class MetadataStore:
 
     def _failure(self, error: grpc.RpcError) -> StoreError:
         """What a failure means, and what to check; gRPC's own message may contain addresses, and is not passed on."""
-        code, told = error.code(), error.details() or ""
-        at = f"ML Metadata at {self._settings.address}"
+        code, details = error.code(), error.details() or ""
+        store = f"ML Metadata at {self._settings.address}"
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return StoreUnreachableError(f"{at} did not respond in time; try again later")
+            return StoreUnreachableError(f"{store} did not respond in time; try again later")
         if code is grpc.StatusCode.UNAVAILABLE:
-            return StoreUnreachableError(f"{at} {self._why_unavailable(told)}")
+            return StoreUnreachableError(f"{store} {self._why_unavailable(details)}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return StoreUnreachableError(
                 f"the server at {self._settings.address} is not ML Metadata; mlmd_address must be the address of KFP's "
                 "metadata-grpc-service, with its port 8080"
             )
         if code in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}:
-            return StoreUnreachableError(f"{at} refuses the adapter ({code.name}); check the policies of the mesh")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in told:
-            return StoreError(f"{at} returns more than {MAX_MESSAGE_BYTES // 2**20} MiB at once")
-        return StoreError(f"{at} failed ({code.name}); try again later")
+            return StoreUnreachableError(f"{store} refuses the adapter ({code.name}); check the policies of the mesh")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+            return StoreError(f"{store} returns more than {MAX_MESSAGE_BYTES // 2**20} MiB at once")
+        return StoreError(f"{store} failed ({code.name}); try again later")
 
-    def _why_unavailable(self, told: str) -> str:
-        for words, meaning in _MEANINGS:
-            if words in told:
+    def _why_unavailable(self, details: str) -> str:
+        for text, meaning in _MEANINGS:
+            if text in details:
                 return meaning
-        if not self._settings.tls and "Socket closed" in told:
+        if not self._settings.tls and "Socket closed" in details:
             return "closed the connection; if it expects TLS, set mlmd_tls"
         return "is unreachable; try again later"
 
@@ -218,7 +218,7 @@ def _chunks(ids: Iterable[_T]) -> Iterator[list[_T]]:
 
 
 READ_SECONDS = 2.0
-REST_SECONDS = 5.0
+PAUSE_SECONDS = 5.0
 """How long a store that did not respond is not called again."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _OTHER_NAMESPACE = "ML Metadata has a run of this id in another namespace; mlmd_address may be that of another KFP"
@@ -229,8 +229,8 @@ class OutputsReader:
 
     def __init__(self, settings: StoreSettings | None) -> None:
         self._store = MetadataStore(settings) if settings else None
-        self._rests_until = 0.0
-        self._why = ""
+        self._paused_until = 0.0
+        self._failure_text = ""
 
     @property
     def has_store(self) -> bool:
@@ -247,14 +247,14 @@ class OutputsReader:
         """
         if self._store is None:
             return None
-        if time.monotonic() < self._rests_until:
-            raise StoreError(self._why)
+        if time.monotonic() < self._paused_until:
+            raise StoreError(self._failure_text)
         with call.within(READ_SECONDS) as part:
             try:
                 return self._store.run(run_id, part)
             except StoreUnreachableError as error:
                 if not call.cancelled:
-                    self._why, self._rests_until = str(error), time.monotonic() + REST_SECONDS
+                    self._failure_text, self._paused_until = str(error), time.monotonic() + PAUSE_SECONDS
                 raise
 
     def complete(
@@ -269,8 +269,8 @@ class OutputsReader:
         if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):
             return nodes
         try:
-            found = recorded() if recorded else self.read(run_id, call)
-            return _with_source(_with_recorded(run_id, nodes, found), _AVAILABLE)
+            record = recorded() if recorded else self.read(run_id, call)
+            return _with_source(_with_recorded(run_id, nodes, record), _AVAILABLE)
         except StoreError as error:
             if before and before.state is RunSourceState.NOT_SERVED:
                 return nodes  # KFP was upgraded since, and no longer needs a store
