@@ -17,8 +17,8 @@ from kfadapter_grpc.doctor import stopped_as_interrupted
 from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.pipelines import PipelineJson
 from kfadapter_grpc.kfp.probes import Outcome, measure, reach
-from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, InconclusiveError, DiffersError
 from kfadapter_grpc.kfp.probes.facts import run_filter
+from kfadapter_grpc.kfp.probes.session import FAULTS, DiffersError, InconclusiveError, ProbeSession
 from kfadapter_grpc.kfp.rest import V2, ListQuery, segment
 from kfadapter_grpc.kfp.transport import Request, Transport
 from kfadapter_grpc.kfp.versions import cheap_list_request
@@ -40,9 +40,9 @@ class Cost:
 
     sentence: str
     newer_ms: float
-    ask: Callable[[Bench, PipelineJson], object]
+    ask: Callable[[ProbeSession, PipelineJson], object]
 
-    def median(self, bench: Bench, sample: PipelineJson | None) -> str:
+    def median(self, session: ProbeSession, sample: PipelineJson | None) -> str:
         """The time of a call, in milliseconds; `-` if it cannot be made."""
         if sample is None:
             return "-"
@@ -50,27 +50,29 @@ class Cost:
         try:
             for _ in range(_ROUNDS):
                 start = time.perf_counter()
-                self.ask(bench, sample)
+                self.ask(session, sample)
                 took.append(1000 * (time.perf_counter() - start))
         except (*FAULTS, InconclusiveError, DiffersError):
             return "-"
         return f"{statistics.median(took):.1f}"
 
 
-def _get(bench: Bench, path: str) -> object:
-    query = (("namespace", bench.namespace),) if bench.namespace else ()
-    return bench.ask(Request("GET", f"{V2}/pipelines/{path}", query), PipelineJson)
+def _get(session: ProbeSession, path: str) -> object:
+    query = (("namespace", session.namespace),) if session.namespace else ()
+    return session.ask(Request("GET", f"{V2}/pipelines/{path}", query), PipelineJson)
 
 
 COSTS = (
-    Cost("GET a pipeline by id", 3.7, lambda bench, sample: _get(bench, segment(sample.pipeline_id))),
-    Cost("GET a pipeline by name", 3.6, lambda bench, sample: _get(bench, f"names/{segment(sample.record().name)}")),
+    Cost("GET a pipeline by id", 3.7, lambda session, sample: _get(session, segment(sample.pipeline_id))),
+    Cost(
+        "GET a pipeline by name", 3.6, lambda session, sample: _get(session, f"names/{segment(sample.record().name)}")
+    ),
     Cost(
         "the cheap list of versions, one page of 200",
         60,
-        lambda bench, sample: bench.ask(cheap_list_request(sample.pipeline_id, ListQuery(200)), object),
+        lambda session, sample: session.ask(cheap_list_request(sample.pipeline_id, ListQuery(200)), object),
     ),
-    Cost("runs by id IN and state NOT_EQUALS, none found", 12, lambda bench, _: run_filter(bench)),
+    Cost("runs by id IN and state NOT_EQUALS, none found", 12, lambda session, _: run_filter(session)),
 )
 """The calls that the adapter makes most."""
 
@@ -105,10 +107,10 @@ def _report(settings: TransportSettings, given: argparse.Namespace, reached: Rea
     table(_FACTS, [_fact(finding) for finding in findings])
     sys.stdout.write("\n")
     with closing(Transport(settings)) as transport:
-        bench = Bench(transport, given.namespace, multi_user=reached.multi_user)
-        with bench.cleared_away(left.append):
-            sample = _sample(bench, create=given.write_probes)
-            rows = [(cost.sentence, f"{cost.newer_ms:g}", cost.median(bench, sample)) for cost in COSTS]
+        session = ProbeSession(transport, given.namespace, multi_user=reached.multi_user)
+        with session.cleanup(left.append):
+            sample = _sample(session, create=given.write_probes)
+            rows = [(cost.sentence, f"{cost.newer_ms:g}", cost.median(session, sample)) for cost in COSTS]
     table(_COST_COLUMNS, rows)
     for what in left:
         sys.stderr.write(f"measure-kfp: could not be deleted, delete it by hand: {what}\n")
@@ -116,13 +118,13 @@ def _report(settings: TransportSettings, given: argparse.Namespace, reached: Rea
     return _DIFFERS if differs or left else 0
 
 
-def _sample(bench: Bench, *, create: bool) -> PipelineJson | None:
+def _sample(session: ProbeSession, *, create: bool) -> PipelineJson | None:
     """A pipeline to request: one created for this, or any; None if there is none."""
     try:
         if create:
-            bench.make_pipeline()
-            bench.make_version("First")
-        return bench.sample
+            session.make_pipeline()
+            session.make_version("First")
+        return session.sample
     except (*FAULTS, InconclusiveError):
         return None
 

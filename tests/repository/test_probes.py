@@ -12,7 +12,7 @@ from tests.scripted_kfp import answers
 
 from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.probes import PROBES, Outcome, measure
-from kfadapter_grpc.kfp.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
+from kfadapter_grpc.kfp.probes.session import NAME_PREFIX, NO_SAMPLE, ProbeSession
 from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Transport
 
@@ -52,11 +52,11 @@ def made_by_probes(transport: Transport) -> list[str]:
     return [name for name in names if name.startswith(NAME_PREFIX)]
 
 
-def make_all(bench: Bench) -> None:
+def make_all(session: ProbeSession) -> None:
     """Creates a pipeline, a version and a run."""
     for probe in PROBES:
         if probe.name in {"empty-pipeline", "named-version", "chosen-run-id"}:
-            probe.look(bench)
+            probe.look(session)
 
 
 @pytest.mark.slow
@@ -176,9 +176,9 @@ def test_an_interruption_leaves_nothing_behind(count: int, embedded_url: str, tr
 @pytest.mark.parametrize("what", ["pipeline", "version", "run"])
 def test_an_interruption_before_the_answer(what: str, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was created, though its answer was never read, is found and deleted."""
-    bench = Bench(transport, "", multi_user=False)
+    session = ProbeSession(transport, "", multi_user=False)
 
-    ask = bench.ask
+    ask = session.ask
     paths = {"pipeline": "/pipelines", "version": "/upload_version", "run": "/runs"}
 
     def interrupted(request: Request, *arguments: Any) -> object:  # noqa: ANN401 - handed on
@@ -187,29 +187,29 @@ def test_an_interruption_before_the_answer(what: str, transport: Transport, monk
             raise KeyboardInterrupt
         return answer
 
-    monkeypatch.setattr(bench, "ask", interrupted)
+    monkeypatch.setattr(session, "ask", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_all(bench)
+        make_all(session)
     monkeypatch.undo()
     assert made_by_probes(transport) != []
-    assert bench.clear_away() == ""
+    assert session.delete_all() == ""
     assert made_by_probes(transport) == []
 
 
 def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the cleanup is interrupted, too, the message says what to look for."""
-    bench = Bench(transport, "", multi_user=False)
+    session = ProbeSession(transport, "", multi_user=False)
     left: list[str] = []
 
     def interrupted() -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "clear_away", interrupted)
-    with pytest.raises(KeyboardInterrupt), bench.cleared_away(left.append):
+    monkeypatch.setattr(session, "clear_away", interrupted)
+    with pytest.raises(KeyboardInterrupt), session.cleanup(left.append):
         pass
     (told,) = left
-    assert bench.name in told
-    assert bench.run_id in told
+    assert session.name in told
+    assert session.run_id in told
 
 
 def test_what_cannot_be_deleted_is_told(scripted: ScriptedKfp) -> None:

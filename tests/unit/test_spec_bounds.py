@@ -18,7 +18,7 @@ from kfadapter_grpc.codec import to_message, to_record
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.spec import SpecSummary
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.spec.tree import in_order, without_circles
+from kfadapter_grpc.kfp.spec.tree import in_order, without_cycles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +185,7 @@ GRAPHS = st.dictionaries(
 def test_orders(graph: dict[str, list[str]]) -> None:
     """Every name comes once, after those it depends on; without circles nothing is dropped."""
     depends = {name: [one for one in before if one in graph] for name, before in graph.items()}
-    ordered = without_circles(depends)
+    ordered = without_cycles(depends)
     assert list(ordered) == in_order(depends)
     assert sorted(ordered) == sorted(graph)
     seen: set[str] = set()
@@ -193,7 +193,7 @@ def test_orders(graph: dict[str, list[str]]) -> None:
         assert seen.issuperset(before)
         seen.add(name)
     downhill = {name: [one for one in before if one < name] for name, before in depends.items()}
-    assert {name: list(before) for name, before in without_circles(downhill).items()} == downhill
+    assert {name: list(before) for name, before in without_cycles(downhill).items()} == downhill
 
 
 def test_order_is_the_declared_one_where_it_is_free() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfadapter_grpc.kfp.spec import argo_expression as expression
-from kfadapter_grpc.kfp.spec.v2_condition import condition_in_words
+from kfadapter_grpc.kfp.spec.v2_condition import describe_condition
 from kfadapter_grpc.kfp.spec.values import Source, item_of, no_sources
 
 X = "inputs.parameter_values['pipelinechannel--x']"
@@ -37,7 +37,7 @@ NAMES = {"pipelinechannel--x": "flip.Output", "y": "item of words"}
 )
 def test_conditions_of_v2(condition: str, words: str) -> None:
     """CEL, as written by KFP's compiler, is shown in words: names resolved, casts removed."""
-    assert condition_in_words(condition, NAMES.get) == words
+    assert describe_condition(condition, NAMES.get) == words
 
 
 @pytest.mark.parametrize(
@@ -60,16 +60,16 @@ def test_conditions_of_v2(condition: str, words: str) -> None:
 )
 def test_conditions_that_are_not_understood(condition: str) -> None:
     """An expression that the compiler does not write, or that refers to nothing, is reported as unknown."""
-    assert condition_in_words(condition, NAMES.get) is None
+    assert describe_condition(condition, NAMES.get) is None
 
 
 @given(st.text("!()<>=&|'\" xinputs.parameter_values[]{}0123ab한", max_size=40))
 def test_any_condition(condition: str) -> None:
     """No condition makes either reader fail."""
-    reported = condition_in_words(condition, NAMES.get)
+    reported = describe_condition(condition, NAMES.get)
     assert reported is None or isinstance(reported, str)
-    assert isinstance(expression.condition_in_words(condition, no_sources).text, str)
-    assert isinstance(expression.depends_in_words(condition), str)
+    assert isinstance(expression.describe_condition(condition, no_sources).text, str)
+    assert isinstance(expression.describe_depends(condition), str)
 
 
 def _sources(name: str) -> Source | None:
@@ -92,13 +92,13 @@ def _sources(name: str) -> Source | None:
 )
 def test_conditions_of_argo(when: str, words: str) -> None:
     """Argo's conditions are shown in words: expressions in braces are resolved, quotes around them removed."""
-    assert expression.condition_in_words(when, _sources) == expression.Words(words)
+    assert expression.describe_condition(when, _sources) == expression.Description(words)
 
 
 @pytest.mark.parametrize("when", ["{{=item > 1}}", "{{retries}} == 1", "{{unclosed == 1", "{{{{x}}}} == 1"])
 def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
     """Unknown expressions in braces are shown unchanged."""
-    assert expression.condition_in_words(when, _sources) == expression.Words(when, understood=False)
+    assert expression.describe_condition(when, _sources) == expression.Description(when, understood=False)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
 def test_depends(depends: str, names: list[str], words: str) -> None:
     """A `depends` has the names of tasks, and is shown in words if it requires more than the success of all."""
     assert expression.names_in_depends(depends) == names
-    assert expression.depends_in_words(depends) == words
+    assert expression.describe_depends(depends) == words
 
 
 def test_long_blanks() -> None:
     """A condition of many blanks is read in linear time."""
     blanks = " " * 60_000
-    assert condition_in_words(f"{blanks}true{blanks}", NAMES.get) == "true"
-    assert expression.condition_in_words(f"1{blanks}== 1", no_sources).understood
-    assert expression.depends_in_words(f"a{blanks}|| b").endswith("or b")
+    assert describe_condition(f"{blanks}true{blanks}", NAMES.get) == "true"
+    assert expression.describe_condition(f"1{blanks}== 1", no_sources).understood
+    assert expression.describe_depends(f"a{blanks}|| b").endswith("or b")

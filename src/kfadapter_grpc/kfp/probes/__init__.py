@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.probes.bench import FAULTS, NO_SAMPLE, Bench, DiffersError, InconclusiveError, Probe
 from kfadapter_grpc.kfp.probes.facts import INCONCLUSIVE, PROBES
 from kfadapter_grpc.kfp.probes.reaching import STAGES, Reach, Stage, reach
+from kfadapter_grpc.kfp.probes.session import FAULTS, NO_SAMPLE, DiffersError, InconclusiveError, Probe, ProbeSession
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
@@ -59,18 +59,18 @@ def measure(
     description of what could not be deleted. A single-user KFP needs no namespace to read from.
     """
     with closing(Transport(settings)) as transport:
-        bench = Bench(transport, namespace, multi_user=multi_user)
-        with bench.cleared_away(left_behind):
+        session = ProbeSession(transport, namespace, multi_user=multi_user)
+        with session.cleanup(left_behind):
             for probe in PROBES:
                 if write or not probe.writes:
                     start = time.perf_counter()
-                    outcome, found = _outcome(probe, bench)
+                    outcome, found = _outcome(probe, session)
                     yield Finding(probe, outcome, found, time.perf_counter() - start)
 
 
-def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
+def _outcome(probe: Probe, session: ProbeSession) -> tuple[Outcome, str]:
     try:
-        return Outcome.HOLDS, probe.look(bench)
+        return Outcome.HOLDS, probe.look(session)
     except DiffersError as error:
         return Outcome.DIFFERS, str(error)
     except InconclusiveError as error:

@@ -17,7 +17,15 @@ import msgspec
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.probes import installation
-from kfadapter_grpc.kfp.probes.bench import TAG, Bench, DiffersError, InconclusiveError, Probe, RunJson, decoded
+from kfadapter_grpc.kfp.probes.session import (
+    TAG,
+    DiffersError,
+    InconclusiveError,
+    Probe,
+    ProbeSession,
+    RunJson,
+    decoded,
+)
 from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListQuery, equals, segment
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
@@ -41,32 +49,32 @@ class _Experiments(msgspec.Struct):
     experiments: list[dict[str, object]] = []
 
 
-def _safe_undo(bench: Bench) -> str:
-    bench.delete_pipeline(cascade=False)
-    bench.make_pipeline()
+def _safe_undo(session: ProbeSession) -> str:
+    session.delete_pipeline(cascade=False)
+    session.make_pipeline()
     return "deleted, and created again"
 
 
-def _version_tags(bench: Bench) -> str:
-    if bench.version.tags.get(TAG) is None:
+def _version_tags(session: ProbeSession) -> str:
+    if session.version.tags.get(TAG) is None:
         raise DiffersError("dropped")
-    query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", bench.name[-20:]),)).pairs()
-    path = f"{V2}/pipelines/{bench.pipeline.pipeline_id}/versions"
-    found = bench.ask(Request("GET", path, query), VersionListJson).pipeline_versions
-    same = [one.pipeline_version_id for one in found] == [bench.version.pipeline_version_id]
+    query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", session.name[-20:]),)).pairs()
+    path = f"{V2}/pipelines/{session.pipeline.pipeline_id}/versions"
+    versions = session.ask(Request("GET", path, query), VersionListJson).pipeline_versions
+    same = [version.pipeline_version_id for version in versions] == [session.version.pipeline_version_id]
     return _expect(same, "kept, but a filter does not find them", "kept, and a filter finds them")
 
 
-def _lookup_by_name(bench: Bench) -> str:
-    pipeline = bench.sample.record()
+def _lookup_by_name(session: ProbeSession) -> str:
+    pipeline = session.sample.record()
     query = (("namespace", pipeline.namespace),) if pipeline.namespace else ()
-    found = bench.ask(Request("GET", f"{V2}/pipelines/names/{segment(pipeline.name)}", query), PipelineJson)
-    another = f"another pipeline: {found.pipeline_id} instead of {pipeline.pipeline_id}"
-    return _expect(found.pipeline_id == pipeline.pipeline_id, another, "the same pipeline")
+    named = session.ask(Request("GET", f"{V2}/pipelines/names/{segment(pipeline.name)}", query), PipelineJson)
+    message = f"another pipeline: {named.pipeline_id} instead of {pipeline.pipeline_id}"
+    return _expect(named.pipeline_id == pipeline.pipeline_id, message, "the same pipeline")
 
 
-def _cheap_list(bench: Bench) -> str:
-    listed = bench.ask(cheap_list_request(bench.sample.pipeline_id, ListQuery(1)), dict[str, object])
+def _cheap_list(session: ProbeSession) -> str:
+    listed = session.ask(cheap_list_request(session.sample.pipeline_id, ListQuery(1)), dict[str, object])
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
     if not versions.versions:
@@ -76,46 +84,46 @@ def _cheap_list(bench: Bench) -> str:
     return f"{versions.total_size} versions, {len(body)} bytes for the first"
 
 
-def run_filter(bench: Bench) -> str:
+def run_filter(session: ProbeSession) -> str:
     """Sends the request of watches, for a run that does not exist."""
-    if bench.multi_user and not bench.namespace:
+    if session.multi_user and not session.namespace:
         raise InconclusiveError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
-    return _taken(bench.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
+    return _expect_empty(session.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
 
 
-def _large_pages(bench: Bench) -> str:
-    count = len(bench.list("pipelines", PipelineListJson, size=1_000_000_000).pipelines)
+def _large_pages(session: ProbeSession) -> str:
+    count = len(session.list("pipelines", PipelineListJson, size=1_000_000_000).pipelines)
     return _expect(count <= MAX_KFP_PAGE, f"{count} items on one page", f"{count} items on one page")
 
 
-def _chosen_run_id(bench: Bench) -> str:
+def _chosen_run_id(session: ProbeSession) -> str:
     body: dict[str, object] = {
-        "display_name": bench.name,
+        "display_name": session.name,
         "pipeline_version_reference": {
-            "pipeline_id": bench.pipeline.pipeline_id,
-            "pipeline_version_id": bench.version.pipeline_version_id,
+            "pipeline_id": session.pipeline.pipeline_id,
+            "pipeline_version_id": session.version.pipeline_version_id,
         },
     }
-    if bench.multi_user:  # such a KFP has no experiment to fall back on
-        experiments = bench.list("experiments", _Experiments).experiments
+    if session.multi_user:  # such a KFP has no experiment to fall back on
+        experiments = session.list("experiments", _Experiments).experiments
         if not experiments:
-            raise InconclusiveError(f"not found: an experiment in the namespace '{bench.namespace}' to run in")
+            raise InconclusiveError(f"not found: an experiment in the namespace '{session.namespace}' to run in")
         body["experiment_id"] = experiments[0]["experiment_id"]
-    made = bench.start_run(body)
-    if made != bench.run_id:
-        bench.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
+    made = session.start_run(body)
+    if made != session.run_id:
+        session.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
         raise DiffersError("it gets another id")
     return "its id is kept"
 
 
-def _run_by_state(bench: Bench) -> str:
-    run_id = bench.run.run_id
-    found = bench.list("runs", _Runs, *_in_another_state(bench.run_id, "PAUSED")).runs
-    return _expect([one.run_id for one in found] == [run_id], "not found", "found")
+def _run_by_state(session: ProbeSession) -> str:
+    run_id = session.run.run_id
+    runs = session.list("runs", _Runs, *_in_another_state(session.run_id, "PAUSED")).runs
+    return _expect([run.run_id for run in runs] == [run_id], "not found", "found")
 
 
-def _unset_end(bench: Bench) -> str:
-    run = bench.run
+def _unset_end(session: ProbeSession) -> str:
+    run = session.run
     if run.state not in ("", "PENDING", "RUNNING"):
         raise InconclusiveError(f"the run is already {run.state}")
     if run.finished_at and not run.finished_at.startswith("1970"):
@@ -123,15 +131,15 @@ def _unset_end(bench: Bench) -> str:
     return "1970" if run.finished_at else "unset"
 
 
-def _no_cascade(bench: Bench) -> str:
-    bench.version  # noqa: B018 - raises why there is none
-    return _refused(lambda: bench.delete_pipeline(cascade=False), HTTPStatus.BAD_REQUEST)
+def _no_cascade(session: ProbeSession) -> str:
+    session.version  # noqa: B018 - raises why there is none
+    return _expect_rejection(lambda: session.delete_pipeline(cascade=False), HTTPStatus.BAD_REQUEST)
 
 
-def _cascade(bench: Bench) -> str:
+def _cascade(session: ProbeSession) -> str:
     try:
-        bench.version  # noqa: B018 - raises why there is none
-        bench.delete_pipeline(cascade=True)
+        session.version  # noqa: B018 - raises why there is none
+        session.delete_pipeline(cascade=True)
     except KfpFailureError as error:
         if error.failure.status != HTTPStatus.BAD_REQUEST:
             raise
@@ -139,28 +147,28 @@ def _cascade(bench: Bench) -> str:
     return "deleted with its versions"
 
 
-def _deleted_run(bench: Bench) -> str:
-    bench.ask(Request("DELETE", f"{V2}/runs/{bench.run.run_id}"), object)
+def _deleted_run(session: ProbeSession) -> str:
+    session.ask(Request("DELETE", f"{V2}/runs/{session.run.run_id}"), object)
     return "deleted"
 
 
-def _expect(right: bool, otherwise: str, found: str) -> str:
-    if not right:
-        raise DiffersError(otherwise)
-    return found
+def _expect(holds: bool, difference: str, result: str) -> str:
+    if not holds:
+        raise DiffersError(difference)
+    return result
 
 
-def _named(given: str, name: str, found: str) -> str:
-    return _expect(given == name, f"its name is '{given}'", found)
+def _expect_name(actual: str, name: str, result: str) -> str:
+    return _expect(actual == name, f"its name is '{actual}'", result)
 
 
-def _taken(found: list[PipelineJson] | list[RunJson]) -> str:
-    return _expect(not found, "the filter is ignored", "accepted")
+def _expect_empty(items: list[PipelineJson] | list[RunJson]) -> str:
+    return _expect(not items, "the filter is ignored", "accepted")
 
 
-def _refused(ask: Callable[[], object], status: HTTPStatus) -> str:
+def _expect_rejection(send: Callable[[], object], status: HTTPStatus) -> str:
     try:
-        ask()
+        send()
     except KfpFailureError as error:
         if error.failure.status != status:
             raise
@@ -168,7 +176,7 @@ def _refused(ask: Callable[[], object], status: HTTPStatus) -> str:
     raise DiffersError("accepted")
 
 
-def _is(response: Response, status: HTTPStatus) -> str:
+def _expect_status(response: Response, status: HTTPStatus) -> str:
     if response.status in INCONCLUSIVE:
         raise InconclusiveError(f"HTTP {response.status}")
     return _expect(response.status == status, f"HTTP {response.status}", f"HTTP {response.status}")
@@ -179,8 +187,8 @@ def _no_name() -> Predicate:
 
 
 def _in_another_state(run_id: str, state: str) -> tuple[Predicate, Predicate]:
-    one = {"operation": "IN", "key": "run_id", "string_values": {"values": [run_id]}}
-    return one, {"operation": "NOT_EQUALS", "key": "state", "string_value": state}
+    is_run = {"operation": "IN", "key": "run_id", "string_values": {"values": [run_id]}}
+    return is_run, {"operation": "NOT_EQUALS", "key": "state", "string_value": state}
 
 
 PROBES: tuple[Probe, ...] = (
@@ -188,7 +196,7 @@ PROBES: tuple[Probe, ...] = (
         "empty-pipeline",
         "POST /pipelines creates a pipeline without a version",
         "the first version of a new pipeline cannot have a name or tags of its own",
-        lambda it: _named(it.make_pipeline().record().name, it.name, "created"),
+        lambda session: _expect_name(session.make_pipeline().record().name, session.name, "created"),
         writes=True,
     ),
     Probe(
@@ -202,7 +210,9 @@ PROBES: tuple[Probe, ...] = (
         "taken-name",
         "a second pipeline of the same name is refused with 409",
         "concurrent uploads of one new name may create two pipelines",
-        lambda it: _refused(lambda: it.post_pipeline(it.pipeline.record().name), HTTPStatus.CONFLICT),
+        lambda session: _expect_rejection(
+            lambda: session.post_pipeline(session.pipeline.record().name), HTTPStatus.CONFLICT
+        ),
         older="409",
         newer="409",
         writes=True,
@@ -211,14 +221,16 @@ PROBES: tuple[Probe, ...] = (
         "named-version",
         "upload_version keeps the requested version name",
         "version names cannot be chosen",
-        lambda it: _named(it.make_version("First").record().name, "First", "its name is kept"),
+        lambda session: _expect_name(session.make_version("First").record().name, "First", "its name is kept"),
         writes=True,
     ),
     Probe(
         "letter-case",
         "version names are case-insensitive",
         "names of two versions may differ in letter case only",
-        lambda it: _refused(lambda: it.version and it.make_version("FIRST"), HTTPStatus.CONFLICT),
+        lambda session: _expect_rejection(
+            lambda: session.version and session.make_version("FIRST"), HTTPStatus.CONFLICT
+        ),
         older="409",
         newer="409",
         needed=False,
@@ -237,7 +249,7 @@ PROBES: tuple[Probe, ...] = (
         "names-apart",
         "pipelines have a name and a display name",
         "display names cannot be set",
-        lambda it: _expect(it.sample.has_name, "only display_name", "name and display_name"),
+        lambda session: _expect(session.sample.has_name, "only display_name", "name and display_name"),
         older="no: display_name is the name",
         needed=False,
     ),
@@ -258,7 +270,9 @@ PROBES: tuple[Probe, ...] = (
         "tag-filter",
         "lists can be filtered by a tag",
         "lists cannot be filtered by tags (UNSUPPORTED_BY_KFP)",
-        lambda it: _taken(it.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines),
+        lambda session: _expect_empty(
+            session.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines
+        ),
         older="no: 400",
         needed=False,
     ),
@@ -266,7 +280,7 @@ PROBES: tuple[Probe, ...] = (
         "name-filter",
         "pipelines can be filtered by exact name",
         "names that cannot be part of a URL path are not found",
-        lambda it: _taken(it.list("pipelines", PipelineListJson, _no_name()).pipelines),
+        lambda session: _expect_empty(session.list("pipelines", PipelineListJson, _no_name()).pipelines),
     ),
     Probe("run-filter", "runs can be filtered by id IN and state NOT_EQUALS", "runs cannot be watched", run_filter),
     Probe(
@@ -280,8 +294,8 @@ PROBES: tuple[Probe, ...] = (
         "empty-list",
         "an empty list is {}",
         "nothing: other forms are read as well",
-        lambda it: _expect(
-            not (one := it.list("pipelines", dict[str, object], _no_name())), json.dumps(one)[:80], "{}"
+        lambda session: _expect(
+            not (one := session.list("pipelines", dict[str, object], _no_name())), json.dumps(one)[:80], "{}"
         ),
         needed=False,
     ),
@@ -289,7 +303,9 @@ PROBES: tuple[Probe, ...] = (
         "bad-page-token",
         "an invalid page token is refused with 400",
         "INVALID_PAGE_TOKEN is reported as KFP_ERROR",
-        lambda it: _is(it.get("/pipelines", ("page_token", "bm8gdG9rZW4="), *it.scope), HTTPStatus.BAD_REQUEST),
+        lambda session: _expect_status(
+            session.get("/pipelines", ("page_token", "bm8gdG9rZW4="), *session.scope), HTTPStatus.BAD_REQUEST
+        ),
         older="400",
         newer="400",
         needed=False,
@@ -298,7 +314,7 @@ PROBES: tuple[Probe, ...] = (
         "unknown-pipeline",
         "an unknown pipeline is 404",
         _UNKNOWN,
-        lambda it: _is(it.get(f"/pipelines/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
+        lambda session: _expect_status(session.get(f"/pipelines/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
         older="404",
         newer="404",
     ),
@@ -306,7 +322,9 @@ PROBES: tuple[Probe, ...] = (
         "unknown-name",
         "an unknown name of a pipeline is 404",
         _UNKNOWN,
-        lambda it: _is(it.get(f"/pipelines/names/none-{uuid.uuid4().hex}", *it.scope), HTTPStatus.NOT_FOUND),
+        lambda session: _expect_status(
+            session.get(f"/pipelines/names/none-{uuid.uuid4().hex}", *session.scope), HTTPStatus.NOT_FOUND
+        ),
         older="404",
         newer="404",
     ),
@@ -314,7 +332,7 @@ PROBES: tuple[Probe, ...] = (
         "unknown-run",
         "an unknown run is 404",
         _UNKNOWN,
-        lambda it: _is(it.get(f"/runs/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
+        lambda session: _expect_status(session.get(f"/runs/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
         older="404",
         newer="404",
     ),

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kfadapter_grpc.kfp.probes.bench import DiffersError, InconclusiveError, decoded
+from kfadapter_grpc.kfp.probes.session import DiffersError, InconclusiveError, decoded
 from kfadapter_grpc.kfp.rest import ListQuery, segment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.kfp.probes.bench import Bench
+    from kfadapter_grpc.kfp.probes.session import ProbeSession
 
 _ENDED = {"operation": "IN", "key": "state", "string_values": {"values": ["SUCCEEDED", "FAILED"]}}
 _RETRIES_FAILURES = {"", "OnFailure", "Always"}
@@ -24,8 +24,8 @@ class _Runs(msgspec.Struct):
     runs: list[dict[str, object]] = []
 
 
-def default_retry(bench: Bench) -> str:
-    strategy = _at(_workflow(bench), "spec", "templateDefaults", "retryStrategy")
+def default_retry(session: ProbeSession) -> str:
+    strategy = _at(_workflow(session), "spec", "templateDefaults", "retryStrategy")
     if strategy is None:
         return "no default retries"
     policy = str(_at(strategy, "retryPolicy") or "")
@@ -34,19 +34,19 @@ def default_retry(bench: Bench) -> str:
     return f"default retries {policy}".strip()
 
 
-def plugins(bench: Bench) -> str:
-    found = _members(_at(_newest(bench), "plugins_output"))
+def plugins(session: ProbeSession) -> str:
+    found = _members(_at(_newest(session), "plugins_output"))
     for name, plugin in found.items():
         if _at(plugin, "state") == "PLUGIN_FAILED":
             raise DiffersError(f"{name}: {_at(plugin, 'state_message') or 'PLUGIN_FAILED'}")
     return ", ".join(found) or "no plugins"
 
 
-def log_archive(bench: Bench) -> str:
+def log_archive(session: ProbeSession) -> str:
     """Whether logs are kept after their pods are deleted: in Argo's archive, or by the next KFP as artifacts."""
-    if _newest(bench).get("task_count"):
+    if _newest(session).get("task_count"):
         return "each task's log is an artifact, executor-logs"
-    nodes = _members(_at(_workflow(bench), "status", "nodes")).values()
+    nodes = _members(_at(_workflow(session), "status", "nodes")).values()
     pods = [node for node in nodes if (_at(node, "type"), _at(node, "phase")) == ("Pod", "Succeeded")]
     if not pods:
         raise InconclusiveError("no pod of the newest run that has ended succeeded")
@@ -56,9 +56,9 @@ def log_archive(bench: Bench) -> str:
     return f"{archived} archived logs in the newest run that has ended"
 
 
-def _newest(bench: Bench) -> Mapping[str, object]:
-    query = ListQuery(1, sort_by="created_at desc", predicates=(_ENDED,)).pairs(namespace=bench.namespace)
-    response = bench.get("/runs", *query)
+def _newest(session: ProbeSession) -> Mapping[str, object]:
+    query = ListQuery(1, sort_by="created_at desc", predicates=(_ENDED,)).pairs(namespace=session.namespace)
+    response = session.get("/runs", *query)
     if response.status != HTTPStatus.OK:
         raise InconclusiveError(f"HTTP {response.status}")
     runs = decoded(response.body, _Runs).runs
@@ -67,8 +67,8 @@ def _newest(bench: Bench) -> Mapping[str, object]:
     return runs[0]
 
 
-def _workflow(bench: Bench) -> Mapping[str, object]:
-    response = bench.get_any(f"/apis/v1beta1/runs/{segment(str(_newest(bench).get('run_id')))}")
+def _workflow(session: ProbeSession) -> Mapping[str, object]:
+    response = session.get_any(f"/apis/v1beta1/runs/{segment(str(_newest(session).get('run_id')))}")
     run = decoded(response.body, dict[str, object]) if response.status == HTTPStatus.OK else {}
     text = _at(run, "pipeline_runtime", "workflow_manifest")
     if not isinstance(text, str) or not text:

@@ -112,11 +112,11 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
     try:
         reached = Reach(addresses=_resolved(host, port))
         with closing(Transport(settings)) as transport:
-            asking = _KfpClient(transport, settings.url, seconds)
-            reached = replace(reached, certificate_ends=asking.certificate_end())
-            reached = _health(asking, reached)
+            client = _KfpClient(transport, settings.url, seconds)
+            reached = replace(reached, certificate_ends=client.certificate_end())
+            reached = _health(client, reached)
             if not settings.as_callers:
-                _list(asking, namespace, multi_user=reached.multi_user)
+                _list(client, namespace, multi_user=reached.multi_user)
     except _StoppedError as error:
         return replace(reached, stopped_at=error.stage, found=str(error), advice=error.advice)
     return reached
@@ -124,10 +124,10 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
 
 def _resolved(host: str, port: int) -> tuple[str, ...]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise _StoppedError(Stage.NAME, f"the host name {host} cannot be resolved: {error.strerror}", _URL) from None
-    return tuple(dict.fromkeys(str(one[4][0]) for one in found))
+    return tuple(dict.fromkeys(str(address[4][0]) for address in addresses))
 
 
 class _KfpClient:
@@ -176,15 +176,15 @@ class _KfpClient:
             raise _StoppedError(Stage.API, error.message, _URL) from None
 
 
-def _health(asking: _KfpClient, reached: Reach) -> Reach:
+def _health(client: _KfpClient, reached: Reach) -> Reach:
     start = time.perf_counter()
-    response = asking.get("/healthz")
-    took = time.perf_counter() - start
-    _let_in(response, Stage.CREDENTIALS)
+    response = client.get("/healthz")
+    seconds = time.perf_counter() - start
+    _check_access(response, Stage.CREDENTIALS)
     if response.status != HTTPStatus.OK:
         raise _StoppedError(
             Stage.API,
-            f"{asking.url}{V2}/healthz is HTTP {response.status}: not Kubeflow Pipelines, or not healthy",
+            f"{client.url}{V2}/healthz is HTTP {response.status}: not Kubeflow Pipelines, or not healthy",
             f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
         )
     try:
@@ -198,56 +198,56 @@ def _health(asking: _KfpClient, reached: Reach) -> Reach:
         version=version_of(msgspec.structs.asdict(health)),
         multi_user=health.multi_user,
         skew_seconds=_skew(response.date),
-        seconds=took,
+        seconds=seconds,
     )
 
 
-def _list(asking: _KfpClient, namespace: str, *, multi_user: bool) -> None:
+def _list(client: _KfpClient, namespace: str, *, multi_user: bool) -> None:
     """Sends a request that needs credentials: in a multi-user KFP, for the namespace."""
     query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
     forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
     paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]
     for path in paths:
-        response = asking.get(path, *query)
-        _let_in(response, forbidden)
+        response = client.get(path, *query)
+        _check_access(response, forbidden)
         if response.status != HTTPStatus.OK:
-            said = read_failure(response.status, response.body, None).text
-            text = f"listing {path[1:]} is HTTP {response.status} {said}".strip()
+            message = read_failure(response.status, response.body, None).text
+            text = f"listing {path[1:]} is HTTP {response.status} {message}".strip()
             raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
     if (
         multi_user and not namespace
     ):  # it shows shared pipelines without credentials; whom it knows may be forbidden this
-        response = asking.get("/experiments", *query, ("namespace", _SOME_NAMESPACE))
+        response = client.get("/experiments", *query, ("namespace", _SOME_NAMESPACE))
         if response.status != HTTPStatus.FORBIDDEN:
-            _let_in(response, Stage.CREDENTIALS)
+            _check_access(response, Stage.CREDENTIALS)
 
 
 def _stopped(error: BaseException, url: str) -> _StoppedError:
     causes = list(_causes(error))
-    tls = next((one for one in causes if isinstance(one, ssl.SSLError)), None)
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is not None:
-        return _StoppedError(Stage.TLS, _tls_words(tls), _tls_advice(tls))
-    if any(isinstance(one, socket.gaierror) for one in causes):
+        return _StoppedError(Stage.TLS, _tls_message(tls), _tls_advice(tls))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
         return _StoppedError(Stage.NAME, "its host name cannot be resolved", _URL)
-    if any(isinstance(one, TimeoutError) for one in causes):
+    if any(isinstance(cause, TimeoutError) for cause in causes):
         advice = "check for a NetworkPolicy or firewall in between; " + _URL
         return _StoppedError(Stage.CONNECTION, "unreachable: the connection timed out", advice)
-    if any(isinstance(one, NotConnectedError) for one in causes):
-        system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "refused")
+    if any(isinstance(cause, NotConnectedError) for cause in causes):
+        system = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "refused")
         advice = f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one"
         return _StoppedError(Stage.CONNECTION, f"the connection is refused: {system}", advice)
-    return _stopped_on_the_line(causes, url)
+    return _stopped_while_reading(causes, url)
 
 
-def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedError:
-    if any(isinstance(one, TlsExpectedError) for one in causes):
+def _stopped_while_reading(causes: Sequence[BaseException], url: str) -> _StoppedError:
+    if any(isinstance(cause, TlsExpectedError) for cause in causes):
         return _expects_tls()
-    if any(isinstance(one, NotHttpError) for one in causes):
+    if any(isinstance(cause, NotHttpError) for cause in causes):
         return _StoppedError(Stage.HTTP, "the server does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
-    silent = any(isinstance(one, NoResponseError) for one in causes)
-    words = "is closed without a response" if silent else "breaks before the response is complete"
+    is_silent = any(isinstance(cause, NoResponseError) for cause in causes)
+    what = "is closed without a response" if is_silent else "breaks before the response is complete"
     advice = f"check its log and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
-    return _StoppedError(Stage.HTTP, f"the connection {words}", advice)
+    return _StoppedError(Stage.HTTP, f"the connection {what}", advice)
 
 
 def _expects_tls() -> _StoppedError:
@@ -260,7 +260,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _tls_words(error: ssl.SSLError) -> str:
+def _tls_message(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if is_plain_text_response(error):
@@ -281,7 +281,7 @@ def _tls_advice(error: ssl.SSLError) -> str:
     return "set the CA of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
 
 
-def _let_in(response: Response, forbidden: Stage) -> None:
+def _check_access(response: Response, forbidden: Stage) -> None:
     if response.status == HTTPStatus.UNAUTHORIZED:
         raise _StoppedError(Stage.CREDENTIALS, "it requires authentication (HTTP 401)", _CREDENTIALS)
     if response.status == HTTPStatus.FORBIDDEN:

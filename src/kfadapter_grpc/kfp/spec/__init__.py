@@ -37,9 +37,9 @@ def summarize(spec_json: bytes) -> SpecSummary:
 
 
 def _summary(whole: Part) -> SpecSummary:
-    platform = whole["platform_spec"].standing_alone()
+    platform = whole["platform_spec"].as_root()
     if "pipeline_spec" in whole and "root" not in whole:
-        whole = whole.known("pipeline_spec platform_spec")["pipeline_spec"].standing_alone()
+        whole = whole.known("pipeline_spec platform_spec")["pipeline_spec"].as_root()
     if whole["apiVersion"].text().startswith("argoproj.io/") and whole["kind"].text() == "Workflow":
         return summarize_workflow(whole)
     if "pipelineInfo" in whole or "root" in whole:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import Artifact, Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.kfp.spec.argo_graph import Graph
-from kfadapter_grpc.kfp.spec.tree import grow
+from kfadapter_grpc.kfp.spec.tree import build_tasks
 from kfadapter_grpc.kfp.spec.values import parsed
 
 if TYPE_CHECKING:
@@ -51,31 +51,31 @@ def summarize_workflow(top: Part) -> SpecSummary:
     # The JSON text in the annotation knows types and descriptions.
     declared = annotations[_ANNOTATION].of_text().known("name description inputs", "outputs")
     arguments = spec["arguments"].known("parameters artifacts")
-    name = declared["name"].shown_text() or metadata["name"].shown_text()
+    name = declared["name"].counted_text() or metadata["name"].counted_text()
     return SpecSummary(
         format=PipelineFormat.ARGO_V1,
-        name=name or metadata["generateName"].shown_text().rstrip("-"),
-        description=declared["description"].shown_text(),
+        name=name or metadata["generateName"].counted_text().rstrip("-"),
+        description=declared["description"].counted_text(),
         parameters=_parameters(declared["inputs"], arguments["parameters"]),
-        schema_version=top["apiVersion"].shown_text(),
-        sdk_version=annotations[_SDK_ANNOTATION].shown_text(),
+        schema_version=top["apiVersion"].counted_text(),
+        sdk_version=annotations[_SDK_ANNOTATION].counted_text(),
         input_artifacts=tuple(sorted(_artifacts(arguments["artifacts"]), key=lambda one: one.name)),
-        tasks=grow(Graph(spec).root()),
+        tasks=build_tasks(Graph(spec).root()),
     )
 
 
 def _parameters(declared: Part, arguments: Part) -> tuple[Parameter, ...]:
     """Completes the annotation's declarations by the Workflow's arguments, which have no types."""
-    found = {}
+    parameters = {}
     for part in arguments.items():
         part.known("name value default description", "enum globalName valueFrom")
-        if (name := part["name"].text()) and part.takes_name(name):
-            found[name] = _argument(name, part)
+        if (name := part["name"].text()) and part.fits_name(name):
+            parameters[name] = _argument(name, part)
     for part in declared.items():
         part.known("name type default optional description", "annotations")
-        if (name := part["name"].text()) and part.takes_name(name):
-            found[name] = _merged(_input(name, part), found.get(name))
-    return tuple(sorted(found.values(), key=lambda parameter: parameter.name))
+        if (name := part["name"].text()) and part.fits_name(name):
+            parameters[name] = _merged(_input(name, part), parameters.get(name))
+    return tuple(sorted(parameters.values(), key=lambda parameter: parameter.name))
 
 
 def _merged(declared: Parameter, argument: Parameter | None) -> Parameter:
@@ -96,7 +96,7 @@ def _input(name: str, part: Part) -> Parameter:
         has_default=has_default,
         default=parsed(default, kind),
         optional=part["optional"].flag() or "default" in part,
-        description=part["description"].shown_text(),
+        description=part["description"].counted_text(),
     )
 
 
@@ -119,7 +119,7 @@ def _argument(name: str, part: Part) -> Parameter:
         has_default=has_default,
         default=default,
         optional="value" in part or "default" in part,
-        description=part["description"].shown_text(),
+        description=part["description"].counted_text(),
     )
 
 
@@ -133,5 +133,5 @@ def _artifacts(arguments: Part) -> Iterable[Artifact]:
         name = part["name"].text()
         if not name:
             part.note()
-        elif part.takes_name(name):
-            yield Artifact(name, optional=part["optional"].flag(), description=part["description"].shown_text())
+        elif part.fits_name(name):
+            yield Artifact(name, optional=part["optional"].flag(), description=part["description"].counted_text())

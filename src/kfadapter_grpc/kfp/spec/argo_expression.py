@@ -36,7 +36,7 @@ _BETWEEN = {"&&": " and ", "||": " or "}
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Description:
     """A text in words, and whether all of it was understood."""
 
     text: str
@@ -47,13 +47,13 @@ def source_of(reference: str, sources: Sources) -> Source | None:
     """Finds the source of the value of a reference, the text between `{{` and `}}`; None if it is unknown."""
     reference = reference.strip()
     if reference == ITEM or reference.startswith(f"{ITEM}."):
-        found = sources(ITEM)
-        return found and found.field(reference[len(ITEM) + 1 :])
+        item = sources(ITEM)
+        return item and item.field(reference[len(ITEM) + 1 :])
     for pattern in (_OUTPUT, _RESULT):
         if output := pattern.fullmatch(reference):
             return Source(shortened(f"{output[1]}.{output[2]}"))
-    if given := _INPUT.fullmatch(reference):
-        return sources(given[1]) or Source(shortened(given[1]))
+    if input_ := _INPUT.fullmatch(reference):
+        return sources(input_[1]) or Source(shortened(input_[1]))
     if argument := _ARGUMENT.fullmatch(reference):
         return Source(shortened(argument[1]))
     return Source(shortened(reference)) if _WORKFLOW.fullmatch(reference) else None
@@ -61,56 +61,56 @@ def source_of(reference: str, sources: Sources) -> Source | None:
 
 def value_source(value: str, sources: Sources) -> Source:
     """Finds the source of the value of an argument: a reference's source, or the text with sources substituted."""
-    whole = _PLACEHOLDER.fullmatch(value.strip())
-    found = source_of(whole[1], sources) if whole else None
-    return found or Source(shortened(in_braces(shortened(value), sources)))
+    match = _PLACEHOLDER.fullmatch(value.strip())
+    source = source_of(match[1], sources) if match else None
+    return source or Source(shortened(with_sources_in_braces(shortened(value), sources)))
 
 
-def in_braces(text: str, sources: Sources) -> str:
+def with_sources_in_braces(text: str, sources: Sources) -> str:
     """Substitutes words for references and keeps the braces: `{{cpu}}`."""
 
-    def words(found: re.Match[str]) -> str:
-        source = source_of(found[1], sources)
-        return f"{{{{{source.words}}}}}" if source else found[0]
+    def label(match: re.Match[str]) -> str:
+        source = source_of(match[1], sources)
+        return f"{{{{{source.label}}}}}" if source else match[0]
 
-    return _PLACEHOLDER.sub(words, text)
-
-
-def condition_in_words(when: str, sources: Sources) -> Words:
-    return _in_words(when, lambda reference: source_of(reference, sources))
+    return _PLACEHOLDER.sub(label, text)
 
 
-def items_in_words(text: str, sources: Sources) -> Words:
-    return condition_in_words(text, sources) if "{{" in text else Words(text)
+def describe_condition(when: str, sources: Sources) -> Description:
+    return _describe(when, lambda reference: source_of(reference, sources))
 
 
-def _in_words(text: str, source: Callable[[str], Source | None]) -> Words:
+def describe_items(text: str, sources: Sources) -> Description:
+    return describe_condition(text, sources) if "{{" in text else Description(text)
+
+
+def _describe(text: str, source: Callable[[str], Source | None]) -> Description:
     unknown: list[str] = []
 
-    def words(reference: str, as_it_stands: str) -> str:
-        known = source(reference)
-        unknown.extend([] if known else [reference])
-        return known.words if known else as_it_stands
+    def label(reference: str, original: str) -> str:
+        source_ = source(reference)
+        unknown.extend([] if source_ else [reference])
+        return source_.label if source_ else original
 
-    def piece(found: re.Match[str]) -> str:
-        if found["text"]:
-            return _PLACEHOLDER.sub(lambda inner: words(inner[1], inner[0]), found["text"])
-        if found["both"]:
-            return _BETWEEN[found["both"]]
-        if found["not"]:
+    def piece(match: re.Match[str]) -> str:
+        if match["text"]:
+            return _PLACEHOLDER.sub(lambda inner: label(inner[1], inner[0]), match["text"])
+        if match["both"]:
+            return _BETWEEN[match["both"]]
+        if match["not"]:
             return "not "
-        return words(found["bare"] if found["quoted"] is None else found["quoted"], found[0])
+        return label(match["bare"] if match["quoted"] is None else match["quoted"], match[0])
 
     result = _PIECE.sub(piece, text.strip())
-    return Words(result, understood=not unknown and "{{" not in result)
+    return Description(result, understood=not unknown and "{{" not in result)
 
 
 def names_in_depends(depends: str) -> list[str]:
-    return [found[1] for found in _DEPENDENCY.finditer(depends)]
+    return [match[1] for match in _DEPENDENCY.finditer(depends)]
 
 
-def depends_in_words(depends: str) -> str:
+def describe_depends(depends: str) -> str:
     """Puts a `depends` into words; empty if it only requires that all have succeeded."""
     if _ALL_SUCCEEDED.fullmatch(depends):
         return ""
-    return _in_words(depends, lambda _reference: None).text
+    return _describe(depends, lambda _reference: None).text

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.spec.argo_expression import (
-    Words,
-    condition_in_words,
-    depends_in_words,
-    items_in_words,
+    Description,
+    describe_condition,
+    describe_depends,
+    describe_items,
     value_source,
 )
 from kfadapter_grpc.kfp.spec.argo_template import read_template
-from kfadapter_grpc.kfp.spec.part import LARGEST_PART
+from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
 from kfadapter_grpc.kfp.spec.tree import Group, Node
 from kfadapter_grpc.kfp.spec.values import ITEM, item_of, no_sources, one_line, one_line_of
 
@@ -101,10 +101,10 @@ class Graph:
             if id(step) not in self._templates:
                 self._templates[id(step)] = read_template(step.part["inline"], self._spec)
             return self._templates[id(step)]
-        found = self._template(step.template)
-        if found is None:
+        template = self._template(step.template)
+        if template is None:
             step.part["templateRef" if "templateRef" in step.part else "template"].note()
-        return found
+        return template
 
     def _template(self, name: str) -> Template | None:
         if name in self._parts and name not in self._templates:
@@ -115,7 +115,7 @@ class Graph:
 def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
     if template is None:
         return Task(name=name, display_name=name, component=name)
-    pod = template.pod.with_words(sources)
+    pod = template.pod.with_sources(sources)
     return Task(
         name=name,
         display_name=name,
@@ -137,41 +137,41 @@ class _Scope:
         self._outer = outer
         self._item = item
 
-    def _around(self, name: str) -> Source | None:
+    def _source(self, name: str) -> Source | None:
         """What a name means in the step itself, where the current item is known, too."""
         return self._item if name == ITEM and self._item else self._outer(name)
 
     def inner(self, name: str) -> Source | None:
         """What an input means in the template that the step runs; the item is known in the step only."""
-        given = None if name == ITEM else self._step.arguments.get(name)
-        return None if given is None else value_source(given, self._around)
+        value = None if name == ITEM else self._step.arguments.get(name)
+        return None if value is None else value_source(value, self._source)
 
     def condition(self) -> str:
         """When the step runs, in words: its `when`, and a `depends` that requires more than success."""
         part = self._step.part
-        depends = depends_in_words(part["depends"].text())
+        depends = describe_depends(part["depends"].text())
         if not part.has("when"):
             return depends
-        when = _shown(part["when"], condition_in_words(part["when"].text(), self._around))
+        when = _checked(part["when"], describe_condition(part["when"].text(), self._source))
         return f"({depends}) and ({when})" if depends and when else depends or when
 
 
 def _items(key: str, part: Part, sources: Sources) -> str:
     if key == "withSequence":
         part.known("count start end", "format")
-        start, end, count = (part[one].loose_text() for one in ("start", "end", "count"))
+        start, end, count = (part[one].any_text() for one in ("start", "end", "count"))
         text = f"{start or '0'} to {end}" if end else f"{count or '0'} numbers from {start or '0'}"
-        return _shown(part, items_in_words(text, sources))
+        return _checked(part, describe_items(text, sources))
     if key == "withItems" and part.is_list:
-        found, value = part.peek()
-        return _shown(part, Words(one_line(value) if found else ""))
+        is_readable, value = part.peek()
+        return _checked(part, Description(one_line(value) if is_readable else ""))
     text = part.text()
     literal = one_line_of(text)
-    return _shown(part, Words(literal) if literal is not None else items_in_words(text, sources))
+    return _checked(part, Description(literal) if literal is not None else describe_items(text, sources))
 
 
-def _shown(part: Part, words: Words) -> str:
+def _checked(part: Part, description: Description) -> str:
     """Words; those not understood are noted and shown unchanged, those that became too large are omitted."""
-    if not words.understood or len(words.text) > LARGEST_PART:
+    if not description.understood or len(description.text) > MAX_PART_BYTES:
         part.note()
-    return words.text if len(words.text) <= LARGEST_PART else ""
+    return description.text if len(description.text) <= MAX_PART_BYTES else ""

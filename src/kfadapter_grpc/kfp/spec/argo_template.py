@@ -8,9 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import KubernetesExtra, TaskKind, TaskResources
-from kfadapter_grpc.kfp.spec.argo_expression import in_braces, names_in_depends
-from kfadapter_grpc.kfp.spec.tree import MOST_TASKS, without_circles
-from kfadapter_grpc.kfp.spec.values import filled
+from kfadapter_grpc.kfp.spec.argo_expression import names_in_depends, with_sources_in_braces
+from kfadapter_grpc.kfp.spec.tree import MAX_TASKS, without_cycles
+from kfadapter_grpc.kfp.spec.values import fill_resources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,12 +53,12 @@ class Pod:
     extras: tuple[KubernetesExtra, ...] = ()
     caching_enabled: bool = False
 
-    def with_words(self, sources: Sources) -> Pod:
+    def with_sources(self, sources: Sources) -> Pod:
         if "{{" not in f"{self.image}{self.resources}{self.extras}":
             return self
-        extras = tuple(replace(one, name=in_braces(one.name, sources)) for one in self.extras)
-        resources = filled(self.resources, lambda text: in_braces(text, sources))
-        return replace(self, image=in_braces(self.image, sources), resources=resources, extras=extras)
+        extras = tuple(replace(one, name=with_sources_in_braces(one.name, sources)) for one in self.extras)
+        resources = fill_resources(self.resources, lambda text: with_sources_in_braces(text, sources))
+        return replace(self, image=with_sources_in_braces(self.image, sources), resources=resources, extras=extras)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _retries(part: Part) -> int:
     if part.is_absent:
         return 0
     limit = part.only("limit", "affinity backoff expression retryPolicy")
-    if limit.is_absent or "{{" in limit.loose_text():
+    if limit.is_absent or "{{" in limit.any_text():
         part.note()
         return 0
     return limit.count()
@@ -130,7 +130,7 @@ def _with_hooks(part: Part, before: tuple[str, ...] | None) -> Iterable[Step]:
         part.note()
         return
     if before is None:
-        listed = [one.text() for one in part["dependencies"].items()]
+        listed = [item.text() for item in part["dependencies"].items()]
         before = tuple(dict.fromkeys([*listed, *names_in_depends(part["depends"].text())]))
     template = part["template"].text()
     if part.has("templateRef"):
@@ -138,30 +138,33 @@ def _with_hooks(part: Part, before: tuple[str, ...] | None) -> Iterable[Step]:
         template = f"{reference['name'].text()}/{reference['template'].text()}"
     yield Step(part, name, template, before, dict(_arguments(part["arguments"])))
     hook = part["hooks"].only("exit").only("template", "arguments expression").text()
-    for number, at_end in enumerate(one for one in (part["onExit"].text(), hook) if one):
+    for number, at_end in enumerate(item for item in (part["onExit"].text(), hook) if item):
         yield Step(part, f"{name}.onExit{number or ''}", at_end, (name,), is_exit=True)
 
 
 def _arguments(part: Part) -> Iterable[tuple[str, str]]:
-    for one in part.known("parameters artifacts")["parameters"].items():
-        one.known("name value", "default description enum globalName valueFrom")
-        if one.has("value"):
-            yield one["name"].text(), one["value"].loose_text()
+    for argument in part.known("parameters artifacts")["parameters"].items():
+        argument.known("name value", "default description enum globalName valueFrom")
+        if argument.has("value"):
+            yield argument["name"].text(), argument["value"].any_text()
 
 
 def _in_order(steps: Iterable[Step], part: Part) -> Iterable[Step]:
     """Sorts steps after their dependencies; a name that occurs twice, or not at all, is noted."""
-    known: dict[str, Step] = {}
-    for step in islice(steps, MOST_TASKS):
-        if step.name in known:
+    by_name: dict[str, Step] = {}
+    for step in islice(steps, MAX_TASKS):
+        if step.name in by_name:
             step.part.note()
         else:
-            known[step.name] = step
-    declared = {name: tuple(one for one in step.depends_on if one in known) for name, step in known.items()}
-    if len(known) == MOST_TASKS:
+            by_name[step.name] = step
+    declared = {
+        name: tuple(dependency for dependency in step.depends_on if dependency in by_name)
+        for name, step in by_name.items()
+    }
+    if len(by_name) == MAX_TASKS:
         part.note()
-    for name, before in without_circles(declared).items():
-        step = known[name]
+    for name, before in without_cycles(declared).items():
+        step = by_name[name]
         if len(before) < len(step.depends_on):
             step.part["depends" if "depends" in step.part else "dependencies"].note()
         yield replace(step, depends_on=before)
@@ -204,10 +207,10 @@ def _container(template: Part) -> Part | None:
         return template[key]
     if not template.has("containerSet"):
         return None
-    found = list(template["containerSet"].only("containers", "retryStrategy volumeMounts").items())
-    for other in found[1:]:
+    containers = list(template["containerSet"].only("containers", "retryStrategy volumeMounts").items())
+    for other in containers[1:]:
         other.note()
-    return found[0] if found else None
+    return containers[0] if containers else None
 
 
 def _is_cached(metadata: Part) -> bool:
@@ -216,42 +219,42 @@ def _is_cached(metadata: Part) -> bool:
     KFP v1 caches every pod, unless its label (or annotation) `pipelines.kubeflow.org/enable_caching` or `cache_enabled`
     is `false`, or `pipelines.kubeflow.org/max_cache_staleness` is a duration of zero (`P0D`).
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for key in ("annotations", "labels"):
         marks = metadata[key]
-        found |= {name: marks[name].loose_text() for name in (*_CACHE_SWITCHES, _STALENESS) if marks.has(name)}
-    off = any(found.get(switch, "").strip().lower() == "false" for switch in _CACHE_SWITCHES)
-    return not off and not (found.get(_STALENESS) and _NO_TIME.fullmatch(found[_STALENESS]))
+        values |= {name: marks[name].any_text() for name in (*_CACHE_SWITCHES, _STALENESS) if marks.has(name)}
+    off = any(values.get(switch, "").strip().lower() == "false" for switch in _CACHE_SWITCHES)
+    return not off and not (values.get(_STALENESS) and _NO_TIME.fullmatch(values[_STALENESS]))
 
 
 def _resources(part: Part) -> TaskResources | None:
     part.known("limits requests", "claims")
     requests, limits = part["requests"], part["limits"]
     accelerator = _accelerator(limits) or _accelerator(requests)
-    found = TaskResources(
-        cpu_request=requests["cpu"].loose_text(),
-        cpu_limit=limits["cpu"].loose_text(),
-        memory_request=requests["memory"].loose_text(),
-        memory_limit=limits["memory"].loose_text(),
+    resources = TaskResources(
+        cpu_request=requests["cpu"].any_text(),
+        cpu_limit=limits["cpu"].any_text(),
+        memory_request=requests["memory"].any_text(),
+        memory_limit=limits["memory"].any_text(),
         accelerator_type=accelerator,
-        accelerator_count=accelerator and (limits[accelerator].loose_text() or requests[accelerator].loose_text()),
+        accelerator_count=accelerator and (limits[accelerator].any_text() or requests[accelerator].any_text()),
     )
-    return None if found == TaskResources() else found
+    return None if resources == TaskResources() else resources
 
 
 def _accelerator(amounts: Part) -> str:
     """The first resource that is not a built-in one of Kubernetes; others are noted."""
-    found = [key for key, _ in amounts.entries() if key not in _NO_ACCELERATORS and not key.startswith("hugepages-")]
-    for key in found[1:]:
+    keys = [key for key, _ in amounts.entries() if key not in _NO_ACCELERATORS and not key.startswith("hugepages-")]
+    for key in keys[1:]:
         amounts[key].note()
-    return found[0] if found else ""
+    return keys[0] if keys else ""
 
 
 def _volumes(part: Part) -> dict[str, str]:
     volumes = {}
-    for one in part.items():
-        name = one["name"].text()
-        objects = (one[kind][key].text() for kind, key in _VOLUME_NAMES.items() if one.has(kind))
+    for volume in part.items():
+        name = volume["name"].text()
+        objects = (volume[kind][key].text() for kind, key in _VOLUME_NAMES.items() if volume.has(kind))
         volumes[name] = next(objects, name)
     return volumes
 
@@ -273,5 +276,5 @@ def _references(part: Part, kinds: tuple[str, ...]) -> Iterable[KubernetesExtra]
 def _pod_extras(template: Part, shared: Part) -> Iterable[KubernetesExtra]:
     for key in _POD_KEYS:
         part = template[key] if template.has(key) else shared[key]
-        for one in part.items() if part.is_list else (part,) if not part.is_absent else ():
-            yield KubernetesExtra(key, one["name"].text() if key == "imagePullSecrets" else "")
+        for item in part.items() if part.is_list else (part,) if not part.is_absent else ():
+            yield KubernetesExtra(key, item["name"].text() if key == "imagePullSecrets" else "")

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST_PART = 64 * 1024
+MAX_PART_BYTES = 64 * 1024
 """Size limit of one text or default in a summary, in bytes."""
-LARGEST_SUMMARY = 2 * 1024 * 1024
+MAX_SUMMARY_BYTES = 2 * 1024 * 1024
 """Size limit of all of them, in bytes: a response must fit into a gRPC message of 4 MiB."""
 
-_MOST_UNKNOWN_PARTS = 100
-_LONGEST_PATH = 300
+_MAX_UNKNOWN_PARTS = 100
+_MAX_PATH = 300
 _NAMED_BYTES = 52
-_LARGEST_INTEGER = 2**31 - 1
-_DEEPEST_VALUE = 20  # protobuf reads no more than about 30 levels of a Value
+_MAX_INTEGER = 2**31 - 1
+_MAX_VALUE_DEPTH = 20  # protobuf reads no more than about 30 levels of a Value
 _ABSENT = msgspec.Raw()
-_UNSHOWN = "a value that cannot be shown"  # compared by identity
+_UNREADABLE = "a value that cannot be shown"  # compared by identity
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
@@ -48,50 +48,50 @@ class Report:
     """
 
     def __init__(self) -> None:
-        self.has_more = False
+        self.is_truncated = False
         self._unknown: dict[str, None] = {}
-        self._room = LARGEST_SUMMARY
+        self._remaining = MAX_SUMMARY_BYTES
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """The paths of what is not shown; `...` at the end if there are more."""
-        found = tuple(self._unknown)
-        return (*found[: _MOST_UNKNOWN_PARTS - 1], "...") if self.has_more else found
+        paths = tuple(self._unknown)
+        return (*paths[: _MAX_UNKNOWN_PARTS - 1], "...") if self.is_truncated else paths
 
     @property
     def is_full(self) -> bool:
         """Whether something did not fit: what follows it is not shown either."""
-        return self._room < 0
+        return self._remaining < 0
 
     def note(self, path: str) -> None:
-        path = path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"
+        path = path if len(path) <= _MAX_PATH else f"{path[: _MAX_PATH - 1]}…"
         if path in self._unknown:
             return
-        self.has_more = len(self._unknown) >= _MOST_UNKNOWN_PARTS
-        if not self.has_more:
+        self.is_truncated = len(self._unknown) >= _MAX_UNKNOWN_PARTS
+        if not self.is_truncated:
             self._unknown[path] = None
 
     def take(self, size: int) -> bool:
         """Reserves bytes; returns whether that many were left."""
-        fits = size <= self._room
-        self._room -= size if fits else 0
+        fits = size <= self._remaining
+        self._remaining -= size if fits else 0
         return fits
 
     def close(self) -> None:
         """Leaves no bytes for anything else."""
-        self._room = -1
+        self._remaining = -1
 
 
 class Part:
     """A part of a spec, present or absent. As a mapping it is read by its keys, each of which may be absent."""
 
-    __slots__ = ("_found", "_key", "_parent", "_raw", "report")
+    __slots__ = ("_fields", "_key", "_parent", "_raw", "report")
 
     def __init__(self, raw: msgspec.Raw, report: Report, key: str | int = "", parent: Part | None = None) -> None:
         self._raw = raw
         self._key = key
         self._parent = parent
-        self._found: dict[str, msgspec.Raw] | None = None
+        self._fields: dict[str, msgspec.Raw] | None = None
         self.report = report
 
     @property
@@ -137,7 +137,7 @@ class Part:
         """
         known = _words(f"{read} {passed}")
         for key in () if self._mapping().keys() <= known else self._mapping():
-            if self.report.has_more:
+            if self.report.is_truncated:
                 break
             if key not in known:
                 self.child(key).note()
@@ -154,7 +154,7 @@ class Part:
         """A part inside this one; without bytes it is only a path to note."""
         return Part(raw, self.report, key, self)
 
-    def standing_alone(self) -> Part:
+    def as_root(self) -> Part:
         """The same part as a whole spec of its own, so that paths start here; unchanged if it is not a mapping."""
         return Part(self._raw, self.report) if self._begins_with(b"{") else self
 
@@ -164,28 +164,28 @@ class Part:
             yield key, self.child(key, raw)
 
     def items(self) -> Iterator[Part]:
-        found: list[msgspec.Raw] = self._read(_ITEMS) or []
-        for number, raw in enumerate(found):
+        items: list[msgspec.Raw] = self._read(_ITEMS) or []
+        for number, raw in enumerate(items):
             yield self.child(number, raw)
 
     def text(self) -> str:
         """Reads a text; empty if it is absent, or too large to show."""
-        if self.size > LARGEST_PART and not self.is_absent:
+        if self.size > MAX_PART_BYTES and not self.is_absent:
             self.note()
             return ""
         return self._read(_TEXT) or ""
 
-    def shown_text(self) -> str:
+    def counted_text(self) -> str:
         """Reads a text, and reserves its bytes."""
         return self.text() if self._fits() else ""
 
-    def loose_text(self) -> str:
+    def any_text(self) -> str:
         """Reads a text, a number or a boolean as a text, as Kubernetes accepts them; empty if absent."""
-        found, value = (False, None) if self.is_absent else self.peek()
-        if found and isinstance(value, dict | list):
+        is_readable, value = (False, None) if self.is_absent else self.peek()
+        if is_readable and isinstance(value, dict | list):
             self.note()
             return ""
-        return value if isinstance(value, str) else one_line(value) if found else ""
+        return value if isinstance(value, str) else one_line(value) if is_readable else ""
 
     def of_text(self) -> Part:
         """The JSON inside a text, of any length; at the same path."""
@@ -200,7 +200,7 @@ class Part:
 
     def count(self) -> int:
         number = self._read(_INTEGER) or 0
-        if 0 <= number <= _LARGEST_INTEGER:
+        if 0 <= number <= _MAX_INTEGER:
             return number
         self.note()
         return 0
@@ -214,15 +214,15 @@ class Part:
         if not self.size:
             return False, None
         try:
-            value: Json = msgspec.json.decode(self._raw) if self.size <= LARGEST_PART else _UNSHOWN
+            value: Json = msgspec.json.decode(self._raw) if self.size <= MAX_PART_BYTES else _UNREADABLE
         except UNREADABLE:
-            value = _UNSHOWN
-        if value is _UNSHOWN or is_deeper(value, _DEEPEST_VALUE):
+            value = _UNREADABLE
+        if value is _UNREADABLE or is_deeper(value, _MAX_VALUE_DEPTH):
             self.note()
             return False, None
         return True, value
 
-    def takes_name(self, name: str) -> bool:
+    def fits_name(self, name: str) -> bool:
         """Reserves bytes for a parameter or artifact of this name; notes the part if none are left."""
         fits = self.report.take(_NAMED_BYTES + text_weight(name))
         if not fits:
@@ -233,15 +233,15 @@ class Part:
         return bytes(memoryview(self._raw)[:1]) == sign
 
     def _fits(self) -> bool:
-        if self.size <= LARGEST_PART and self.report.take(self.size):
+        if self.size <= MAX_PART_BYTES and self.report.take(self.size):
             return True
         self.note()
         return False
 
     def _mapping(self) -> dict[str, msgspec.Raw]:
-        if self._found is None:
-            self._found = self._read(_FIELDS) or {}
-        return self._found
+        if self._fields is None:
+            self._fields = self._read(_FIELDS) or {}
+        return self._fields
 
     def _read(self, decoder: msgspec.json.Decoder[T]) -> T | None:
         if self.is_absent:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Task
     from kfadapter_grpc.kfp.spec.part import Part
 
-DEEPEST_TASK = 20
+MAX_TASK_DEPTH = 20
 """Levels of tasks: protobuf rejects messages nested more than 100 deep, tools for JSON fewer."""
-MOST_TASKS = 10_000
+MAX_TASKS = 10_000
 """How many tasks of one group are read; a summary has no room for many more."""
 
 
@@ -47,9 +47,9 @@ class Node:
     inside: Group | None = None
 
 
-def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
+def build_tasks(group: Group, parents: tuple[str, ...] = ()) -> tuple[Task, ...]:
     """Makes the tasks of a group that fit, with the tasks inside them."""
-    report, nodes, within = group.part.report, [], (*above, group.name)
+    report, nodes, path = group.part.report, [], (*parents, group.name)
     for node in () if report.is_full else group.open():
         if not report.take(weight(node.task)):
             report.close()
@@ -57,15 +57,15 @@ def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
         nodes.append(node)
     if report.is_full:
         group.part.note()
-    known = {node.task.name for node in nodes}
+    names = {node.task.name for node in nodes}
     tasks = []
     for node in nodes:
-        task = replace(node.task, depends_on=tuple(name for name in node.task.depends_on if name in known))
+        task = replace(node.task, depends_on=tuple(name for name in node.task.depends_on if name in names))
         if node.inside is not None:
-            if node.inside.name in within or len(within) >= DEEPEST_TASK:
+            if node.inside.name in path or len(path) >= MAX_TASK_DEPTH:
                 node.part.note()
             else:
-                task = replace(task, tasks=grow(node.inside, within))
+                task = replace(task, tasks=build_tasks(node.inside, path))
         tasks.append(task)
     return tuple(tasks)
 
@@ -76,30 +76,37 @@ def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
     If they depend on each other in a cycle, the first declared one of those left precedes its dependencies.
     """
     names = list(depends)
-    place = {name: number for number, name in enumerate(names)}
+    positions = {name: number for number, name in enumerate(names)}
     followers: dict[str, list[str]] = {name: [] for name in names}
-    waits = {name: len(before) for name, before in depends.items()}
+    pending = {name: len(before) for name, before in depends.items()}
     for name, before in depends.items():
-        for one in before:
-            followers[one].append(name)
-    ready = [place[name] for name in names if not waits[name]]  # sorted, so a heap
+        for dependency in before:
+            followers[dependency].append(name)
+    ready = [positions[name] for name in names if not pending[name]]  # sorted, so a heap
     ordered: dict[str, None] = {}
-    left = iter(names)
+    remaining = iter(names)
     while len(ordered) < len(names):
-        name = names[heapq.heappop(ready)] if ready else next(one for one in left if one not in ordered)
+        name = (
+            names[heapq.heappop(ready)]
+            if ready
+            else next(dependency for dependency in remaining if dependency not in ordered)
+        )
         ordered[name] = None
         for follower in followers[name]:
-            waits[follower] -= 1
-            if not waits[follower] and follower not in ordered:
-                heapq.heappush(ready, place[follower])
+            pending[follower] -= 1
+            if not pending[follower] and follower not in ordered:
+                heapq.heappush(ready, positions[follower])
     return list(ordered)
 
 
-def without_circles(depends: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def without_cycles(depends: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Orders the names, and drops dependencies that would have to run after their dependent.
 
     Returns:
         The names in the order of `in_order`, each with those of its dependencies that precede it.
     """
-    place = {name: number for number, name in enumerate(in_order(depends))}
-    return {name: tuple(one for one in depends[name] if place[one] < place[name]) for name in place}
+    positions = {name: number for number, name in enumerate(in_order(depends))}
+    return {
+        name: tuple(dependency for dependency in depends[name] if positions[dependency] < positions[name])
+        for name in positions
+    }

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.spec.part import LARGEST_PART
-from kfadapter_grpc.kfp.spec.tree import MOST_TASKS, without_circles
+from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
+from kfadapter_grpc.kfp.spec.tree import MAX_TASKS, without_cycles
 from kfadapter_grpc.kfp.spec.values import one_line, shortened
 
 if TYPE_CHECKING:
@@ -101,17 +101,19 @@ def read_component(part: Part) -> Component:
 
 
 def _tasks(part: Part) -> dict[str, TaskSpec]:
-    parts = dict(islice(part.entries(), MOST_TASKS))
-    if len(parts) == MOST_TASKS:
+    parts = dict(islice(part.entries(), MAX_TASKS))
+    if len(parts) == MAX_TASKS:
         part.note()
-    for one in parts.values():
-        one.known(
+    for part_ in parts.values():
+        part_.known(
             "taskInfo componentRef dependentTasks inputs cachingOptions triggerPolicy retryPolicy parameterIterator"
             " artifactIterator iteratorPolicy"
         )
-    inputs = {name: _inputs(one["inputs"].known("parameters artifacts")) for name, one in parts.items()}
-    declared = {name: _depends_on(one["dependentTasks"], inputs[name], inputs.keys()) for name, one in parts.items()}
-    ordered = without_circles(declared)
+    inputs = {name: _inputs(part_["inputs"].known("parameters artifacts")) for name, part_ in parts.items()}
+    declared = {
+        name: _depends_on(part_["dependentTasks"], inputs[name], inputs.keys()) for name, part_ in parts.items()
+    }
+    ordered = without_cycles(declared)
     for name, before in ordered.items():
         if len(before) < len(declared[name]):
             parts[name]["dependentTasks"].note()
@@ -120,12 +122,12 @@ def _tasks(part: Part) -> dict[str, TaskSpec]:
 
 def _depends_on(part: Part, inputs: Mapping[str, Input], known: Iterable[str]) -> tuple[str, ...]:
     """The tasks that are declared as dependencies, and those that inputs come from."""
-    declared = [one.text() for one in part.items()]
-    before = dict.fromkeys([*declared, *(one.task for one in inputs.values() if one.task)])
-    found = tuple(one for one in before if one in known)
-    if len(found) < len(before):
+    declared = [item.text() for item in part.items()]
+    before = dict.fromkeys([*declared, *(item.task for item in inputs.values() if item.task)])
+    existing = tuple(item for item in before if item in known)
+    if len(existing) < len(before):
         part.note()
-    return found
+    return existing
 
 
 def _task(name: str, part: Part, inputs: Mapping[str, Input], depends_on: tuple[str, ...]) -> TaskSpec:
@@ -167,26 +169,31 @@ def _loop(task: Part) -> Loop | None:
 def _outputs(part: Part) -> dict[str, tuple[tuple[str, str], ...]]:
     part.known("parameters artifacts")
     outputs = {}
-    for name, one in part["artifacts"].entries():
-        outputs[name] = _selected(one.only("artifactSelectors").items())
-    for name, one in part["parameters"].entries():
-        several = one.known("valueFromParameter valueFromOneof")["valueFromOneof"].only("parameterSelectors").items()
-        outputs[name] = _selected([one["valueFromParameter"]] if one.has("valueFromParameter") else several)
+    for name, output in part["artifacts"].entries():
+        outputs[name] = _selected(output.only("artifactSelectors").items())
+    for name, output in part["parameters"].entries():
+        selectors = (
+            output.known("valueFromParameter valueFromOneof")["valueFromOneof"].only("parameterSelectors").items()
+        )
+        outputs[name] = _selected([output["valueFromParameter"]] if output.has("valueFromParameter") else selectors)
     return outputs
 
 
 def _selected(selectors: Iterable[Part]) -> tuple[tuple[str, str], ...]:
-    found = [one.known("producerSubtask outputParameterKey outputArtifactKey") for one in selectors]
+    known = [selector.known("producerSubtask outputParameterKey outputArtifactKey") for selector in selectors]
     return tuple(
-        (one["producerSubtask"].text(), one["outputParameterKey"].text() or one["outputArtifactKey"].text())
-        for one in found
+        (
+            selector["producerSubtask"].text(),
+            selector["outputParameterKey"].text() or selector["outputArtifactKey"].text(),
+        )
+        for selector in known
     )
 
 
 def _inputs(part: Part) -> dict[str, Input]:
     """Reads the inputs of a task, parameters and artifacts alike: KFP keeps their names apart."""
-    inputs = {name: _artifact(one) for name, one in part["artifacts"].entries()}
-    return inputs | {name: read_parameter(one) for name, one in part["parameters"].entries()}
+    inputs = {name: _artifact(input_) for name, input_ in part["artifacts"].entries()}
+    return inputs | {name: read_parameter(input_) for name, input_ in part["parameters"].entries()}
 
 
 def _artifact(part: Part) -> Input:
@@ -199,10 +206,10 @@ def read_parameter(part: Part) -> Input:
     """Reads the source of a parameter; an unknown source is noted."""
     part.known("componentInputParameter taskOutputParameter runtimeValue taskFinalStatus parameterExpressionSelector")
     selector = part["parameterExpressionSelector"].text()
-    found = _FIELD.fullmatch(selector)
-    if selector and found is None:
+    match = _FIELD.fullmatch(selector)
+    if selector and match is None:
         part["parameterExpressionSelector"].note()
-    field_ = found[1] if found else selector
+    field_ = match[1] if match else selector
     if part.has("componentInputParameter"):
         return Input(outer=part["componentInputParameter"].text(), field=field_)
     if part.has("taskOutputParameter"):
@@ -224,15 +231,15 @@ def _constant(part: Part) -> str:
     if part.has("runtimeParameter"):
         return part["runtimeParameter"].text()
     if "constant" in part:
-        return _in_words(part["constant"])
+        return _describe(part["constant"])
     old = part["constantValue"].known("stringValue intValue doubleValue")
     key = old.first("stringValue", "intValue", "doubleValue") or "stringValue"
-    return old[key].text() if key == "intValue" else _in_words(old[key])
+    return old[key].text() if key == "intValue" else _describe(old[key])
 
 
-def _in_words(part: Part) -> str:
+def _describe(part: Part) -> str:
     """A value that is too large to be shown is not noted: it is not part of a summary."""
-    if part.size > LARGEST_PART:
+    if part.size > MAX_PART_BYTES:
         return "…"
-    found, value = part.peek()
-    return shortened(f"'{value}'" if isinstance(value, str) else one_line(value)) if found else ""
+    is_readable, value = part.peek()
+    return shortened(f"'{value}'" if isinstance(value, str) else one_line(value)) if is_readable else ""

@@ -24,36 +24,36 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _COMPARISONS = {"==", "!=", "<=", ">=", "<", ">"}
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _END = ""
 
 
-class _NotUnderstoodError(Exception):
+class _UnknownSyntaxError(Exception):
     """The condition is written in an unknown way."""
 
 
-def condition_in_words(condition: str, words_of: Callable[[str], str | None]) -> str | None:
+def describe_condition(condition: str, label_of: Callable[[str], str | None]) -> str | None:
     """Puts a condition in CEL into words, and its inputs by `words_of`; None if one of them is not understood."""
     try:
-        return _Condition(_tokens(condition.strip(), words_of)).whole()
-    except _NotUnderstoodError:
+        return _Condition(_tokens(condition.strip(), label_of)).whole()
+    except _UnknownSyntaxError:
         return None
 
 
-def _tokens(condition: str, words_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
+def _tokens(condition: str, label_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
     """Splits a condition into operators, casts and values, the values in words."""
-    tokens, place = [], 0
-    while place < len(condition):
-        found = _TOKEN.match(condition, place)
-        if found is None:
-            raise _NotUnderstoodError
-        place = found.end()
-        kind, text = found.lastgroup or "", found[found.lastgroup or 0]
+    tokens, position = [], 0
+    while position < len(condition):
+        match = _TOKEN.match(condition, position)
+        if match is None:
+            raise _UnknownSyntaxError
+        position = match.end()
+        kind, text = match.lastgroup or "", match[match.lastgroup or 0]
         if kind in ("single", "double"):
-            words = words_of(text)
-            if words is None:
-                raise _NotUnderstoodError
-            kind, text = "value", words
+            label = label_of(text)
+            if label is None:
+                raise _UnknownSyntaxError
+            kind, text = "value", label
         tokens.append((text if kind == "operator" else kind, text))
     return [*tokens, (_END, "")]
 
@@ -63,55 +63,55 @@ class _Condition:
 
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = tokens
-        self._place = 0
+        self._position = 0
 
     def whole(self) -> str:
-        words = self._any(0)
+        text = self._any(0)
         self._expect(_END)
-        return words
+        return text
 
     def _any(self, depth: int) -> str:
-        words = [self._all(depth)]
+        operands = [self._all(depth)]
         while self._skip("||"):
-            words.append(self._all(depth))
-        return " or ".join(words)
+            operands.append(self._all(depth))
+        return " or ".join(operands)
 
     def _all(self, depth: int) -> str:
-        words = [self._comparison(depth)]
+        operands = [self._comparison(depth)]
         while self._skip("&&"):
-            words.append(self._comparison(depth))
-        return " and ".join(words)
+            operands.append(self._comparison(depth))
+        return " and ".join(operands)
 
     def _comparison(self, depth: int) -> str:
         left = self._value(depth)
-        operator = self._tokens[self._place][0]
+        operator = self._tokens[self._position][0]
         if operator not in _COMPARISONS:
             return left
-        self._place += 1
-        return f"{_closed(left)} {operator} {_closed(self._value(depth))}"
+        self._position += 1
+        return f"{_in_parentheses(left)} {operator} {_in_parentheses(self._value(depth))}"
 
     def _value(self, depth: int) -> str:
-        kind, text = self._tokens[self._place]
-        self._place += 1
-        if depth >= _DEEPEST or kind not in ("value", "literal", "!", "(", "cast"):
-            raise _NotUnderstoodError
+        kind, text = self._tokens[self._position]
+        self._position += 1
+        if depth >= _MAX_DEPTH or kind not in ("value", "literal", "!", "(", "cast"):
+            raise _UnknownSyntaxError
         if kind in ("value", "literal"):
             return text
         if kind == "!":
             return f"not {self._value(depth + 1)}"
-        words = self._any(depth + 1)
+        inner = self._any(depth + 1)
         self._expect(")")
-        return f"({words})" if kind == "(" else words
+        return f"({inner})" if kind == "(" else inner
 
     def _skip(self, kind: str) -> bool:
-        found = self._tokens[self._place][0] == kind
-        self._place += found
-        return found
+        matches = self._tokens[self._position][0] == kind
+        self._position += matches
+        return matches
 
     def _expect(self, kind: str) -> None:
         if not self._skip(kind):
-            raise _NotUnderstoodError
+            raise _UnknownSyntaxError
 
 
-def _closed(words: str) -> str:
-    return f"({words})" if words.startswith("not ") else words
+def _in_parentheses(text: str) -> str:
+    return f"({text})" if text.startswith("not ") else text

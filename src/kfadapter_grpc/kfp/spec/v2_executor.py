@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import KubernetesExtra, TaskKind, TaskResources
 from kfadapter_grpc.kfp.spec.v2_component import Input, read_parameter
-from kfadapter_grpc.kfp.spec.values import filled
+from kfadapter_grpc.kfp.spec.values import fill_resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,19 +60,19 @@ class Executor:
     resources: TaskResources | None = None
     extras: tuple[tuple[str, Input], ...] = ()
 
-    def with_words(self, words_of: Callable[[str], str]) -> Executor:
+    def with_sources(self, label_of: Callable[[str], str]) -> Executor:
         """Substitutes the sources of inputs for the placeholders of a text: `{{cpu}}`."""
 
         def fill(text: str) -> str:
             if "{{" not in text:
                 return text
-            return _PLACEHOLDER.sub(lambda found: f"{{{{{words_of(found[1] or found[2] or '')}}}}}", text)
+            return _PLACEHOLDER.sub(lambda found: f"{{{{{label_of(found[1] or found[2] or '')}}}}}", text)
 
-        return replace(self, image=fill(self.image), resources=filled(self.resources, fill))
+        return replace(self, image=fill(self.image), resources=fill_resources(self.resources, fill))
 
-    def extras_of(self, words_of: Callable[[Input], str]) -> tuple[KubernetesExtra, ...]:
+    def extras_of(self, label_of: Callable[[Input], str]) -> tuple[KubernetesExtra, ...]:
         return tuple(
-            KubernetesExtra(kind, name.constant.removeprefix("'").removesuffix("'") or words_of(name))
+            KubernetesExtra(kind, name.constant.removeprefix("'").removesuffix("'") or label_of(name))
             for kind, name in self.extras
         )
 
@@ -80,7 +80,7 @@ class Executor:
 def read_executor(part: Part, platform: Part | None) -> Executor:
     """Reads an executor, and its Kubernetes configuration; one that is not a container or importer is noted."""
     settings = platform.entries() if platform is not None else ()
-    extras = tuple(extra for kind, one in settings for extra in _extras(kind, one))
+    extras = tuple(extra for kind, setting in settings for extra in _extras(kind, setting))
     part.known("container importer")
     if "container" in part:
         container = part["container"].known("image resources", "command args env lifecycle")
@@ -112,7 +112,7 @@ def _resources(part: Part) -> TaskResources | None:
     )
     accelerator = part["accelerator"].known("type count resourceType resourceCount")
     count = accelerator["resourceCount"].text() or accelerator["count"].count()
-    found = TaskResources(
+    resources = TaskResources(
         cpu_request=part["resourceCpuRequest"].text() or _cpu(part["cpuRequest"]),
         cpu_limit=part["resourceCpuLimit"].text() or _cpu(part["cpuLimit"]),
         memory_request=part["resourceMemoryRequest"].text() or _memory(part["memoryRequest"]),
@@ -120,7 +120,7 @@ def _resources(part: Part) -> TaskResources | None:
         accelerator_type=accelerator["resourceType"].text() or accelerator["type"].text(),
         accelerator_count=str(count or ""),
     )
-    return None if found == TaskResources() else found
+    return None if resources == TaskResources() else resources
 
 
 def _cpu(part: Part) -> str:
@@ -146,11 +146,11 @@ def _memory(part: Part) -> str:
 def _extras(kind: str, part: Part) -> Iterable[tuple[str, Input]]:
     """Reads one kind of extras; unknown parts are shown by their kind, and noted."""
     if kind in _SETTINGS:
-        yield kind, Input(constant=part.loose_text())
+        yield kind, Input(constant=part.any_text())
     elif kind in _KINDS:
-        names, others = _KINDS[kind]
-        for one in part.items() if part.is_list else (part,):
-            yield kind, _name(one.known(" ".join(names), others), names)
+        names, ignored = _KINDS[kind]
+        for entry in part.items() if part.is_list else (part,):
+            yield kind, _name(entry.known(" ".join(names), ignored), names)
     else:
         part.note()
         yield kind, Input()

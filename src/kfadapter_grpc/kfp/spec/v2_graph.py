@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.kfp.spec.part import LARGEST_PART
+from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
 from kfadapter_grpc.kfp.spec.tree import Group, Node
 from kfadapter_grpc.kfp.spec.v2_component import Component, read_component
-from kfadapter_grpc.kfp.spec.v2_condition import condition_in_words
+from kfadapter_grpc.kfp.spec.v2_condition import describe_condition
 from kfadapter_grpc.kfp.spec.v2_executor import Executor, read_executor, read_executors, read_platform
 from kfadapter_grpc.kfp.spec.values import Source, Sources, item_of, no_sources, one_line_of, shortened
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CHANNEL = "pipelinechannel--"
 """The prefix of inputs that KFP's compiler passes into groups that it made itself."""
-_DEEPEST_OUTPUT = 20
+_MAX_OUTPUT_DEPTH = 20
 
 
 class Graph:
@@ -52,7 +52,7 @@ class Graph:
         component = self.component(spec.component)
         if component is None:
             spec.part.child("componentRef").note()
-        executor = self._executor(component).with_words(scope.words_of)
+        executor = self._executor(component).with_sources(scope.label_of)
         task = Task(
             name=spec.name,
             display_name=spec.display_name,
@@ -64,7 +64,7 @@ class Graph:
             loop_items=scope.items(),
             resources=executor.resources,
             caching_enabled=spec.caching_enabled,
-            kubernetes_extras=executor.extras_of(lambda one: scope.source_of(one).words),
+            kubernetes_extras=executor.extras_of(lambda input_: scope.source_of(input_).label),
             max_retries=spec.max_retries,
             loop_parallelism=spec.loop.parallelism if spec.loop else 0,
         )
@@ -90,10 +90,10 @@ class Graph:
             self._executors[label] = read_executor(self._executor_parts[label], self._platform.get(label))
         return self._executors[label]
 
-    def output_words(self, group: Component, task: str, output: str, depth: int = 0) -> str:
+    def output_label(self, group: Component, task: str, output: str, depth: int = 0) -> str:
         """Names a task's output in words: an output of a condition or a loop is named after the task inside."""
         spec = group.tasks.get(task)
-        if spec is None or not output.startswith(_CHANNEL) or depth > _DEEPEST_OUTPUT:
+        if spec is None or not output.startswith(_CHANNEL) or depth > _MAX_OUTPUT_DEPTH:
             return shortened(f"{task}.{_plain(output)}")
         key = (spec.component, output)
         if key not in self._outputs:
@@ -101,9 +101,9 @@ class Graph:
             component = self.component(spec.component)
             selected = component.outputs.get(output, ()) if component else ()
             if component is not None and selected:
-                words = [self.output_words(component, inner, name, depth + 1) for inner, name in selected]
-                found = words[0] if len(words) == 1 else shortened(f"one of ({', '.join(words)})")
-                self._outputs[key] = found or self._outputs[key]
+                labels = [self.output_label(component, inner, name, depth + 1) for inner, name in selected]
+                label = labels[0] if len(labels) == 1 else shortened(f"one of ({', '.join(labels)})")
+                self._outputs[key] = label or self._outputs[key]
         return self._outputs[key]
 
 
@@ -127,34 +127,34 @@ class _Scope:
 
         return source_of
 
-    def words_of(self, name: str) -> str:
-        found = self._spec.inputs.get(name)
-        return self.source_of(found).words if found else _plain(name)
+    def label_of(self, name: str) -> str:
+        input_ = self._spec.inputs.get(name)
+        return self.source_of(input_).label if input_ else _plain(name)
 
-    def source_of(self, one: Input) -> Source:
-        if one.task:
-            source = Source(self._graph.output_words(self._group, one.task, one.output))
-        elif one.outer:
-            source = self._outer(one.outer) or Source(shortened(_plain(one.outer)))
+    def source_of(self, input_: Input) -> Source:
+        if input_.task:
+            source = Source(self._graph.output_label(self._group, input_.task, input_.output))
+        elif input_.outer:
+            source = self._outer(input_.outer) or Source(shortened(_plain(input_.outer)))
         else:
-            source = Source(one.constant)
-        return source.field(one.field)
+            source = Source(input_.constant)
+        return source.field(input_.field)
 
     def condition(self) -> str:
         """The condition in words; one that is not understood is shown unchanged, and noted."""
         condition = self._spec.condition
         if not condition:
             return ""
-        words = condition_in_words(condition, self._known)
-        if words is None:
+        text = describe_condition(condition, self._label_or_none)
+        if text is None:
             self._spec.part.child("triggerPolicy").child("condition").note()
-        return words or condition
+        return text or condition
 
-    def _known(self, name: str) -> str | None:
+    def _label_or_none(self, name: str) -> str | None:
         loop = self._spec.loop
         if name in self._spec.inputs:
-            return self.words_of(name)
-        return item_of(self.items(), self._spec.name).words if loop and loop.item == name else None
+            return self.label_of(name)
+        return item_of(self.items(), self._spec.name).label if loop and loop.item == name else None
 
     def items(self) -> str:
         """The items that the task runs over, in words; empty if it is not a loop."""
@@ -162,11 +162,11 @@ class _Scope:
         if loop is None:
             return ""
         if loop.items:
-            return self.words_of(loop.items)
-        words = one_line_of(loop.raw)
-        if words is None:
+            return self.label_of(loop.items)
+        text = one_line_of(loop.raw)
+        if text is None:
             loop.part.note()
-        return words or loop.raw
+        return text or loop.raw
 
 
 def _plain(name: str) -> str:
@@ -186,7 +186,7 @@ def _kind(spec: TaskSpec, component: Component | None, executor: Executor) -> Ta
 
 def _bounded(part: Part, text: str) -> str:
     """A text that became too large with the names in it is noted, not shown."""
-    if len(text) <= LARGEST_PART:
+    if len(text) <= MAX_PART_BYTES:
         return text
     part.note()
     return ""

@@ -16,8 +16,8 @@ UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
 """The errors of decoding broken or mistyped JSON."""
 ITEM = "item"
 
-_LONGEST = 300
-_LONGEST_ITEMS = 40
+_MAX_LENGTH = 300
+_MAX_ITEMS_LENGTH = 40
 _PYTHON_TYPES: dict[ParameterType, type | tuple[type, ...]] = {
     ParameterType.NUMBER_INTEGER: (int, float),
     ParameterType.NUMBER_DOUBLE: (int, float),
@@ -46,10 +46,10 @@ def parsed(value: Json, kind: ParameterType) -> Json:
         return typed(value, kind)
     text = value.strip().lower() if kind is ParameterType.BOOLEAN else value
     try:
-        found: Json = msgspec.json.decode(text)
+        decoded: Json = msgspec.json.decode(text)
     except UNREADABLE:
         return value
-    result = typed(found, kind)
+    result = typed(decoded, kind)
     fits = isinstance(result, int if kind is ParameterType.NUMBER_INTEGER else expected)
     return result if fits and (kind is ParameterType.BOOLEAN or not isinstance(result, bool)) else value
 
@@ -92,7 +92,7 @@ def _inside(value: Json) -> Iterable[Json]:
 
 def shortened(text: str) -> str:
     """Truncates a text that is too long to be a part of another one."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Source:
     of: str = ""
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         return f"{self.text} of {self.of}" if self.of else self.text
 
     def field(self, key: str) -> Source:
@@ -125,11 +125,11 @@ def no_sources(_name: str) -> Source | None:
 
 def item_of(items: str, loop: str) -> Source:
     """The item of a loop over `items`; long lists are called by the name of the loop."""
-    long_list = len(items) > _LONGEST_ITEMS and items.startswith(("[", "{"))
+    long_list = len(items) > _MAX_ITEMS_LENGTH and items.startswith(("[", "{"))
     return Source(ITEM, shortened(loop if long_list or not items else items))
 
 
-def filled(resources: TaskResources | None, fill: Callable[[str], str]) -> TaskResources | None:
+def fill_resources(resources: TaskResources | None, fill: Callable[[str], str]) -> TaskResources | None:
     return resources and TaskResources(*(fill(getattr(resources, name)) for name in _names(TaskResources)))
 
 

@@ -78,7 +78,7 @@ class RunJson(msgspec.Struct):
     finished_at: str = ""
 
 
-class Bench:
+class ProbeSession:
     """What probes work with. For one thread.
 
     Attributes:
@@ -185,38 +185,38 @@ class Bench:
         return made
 
     @contextmanager
-    def cleared_away(self, left_behind: Callable[[str], None]) -> Iterator[None]:
+    def cleanup(self, left_behind: Callable[[str], None]) -> Iterator[None]:
         """At the end of the block, however it ends, deletes what was created; reports what remains, in words."""
         try:
             yield
         finally:
-            left = f"pipeline {self.name} and run {self.run_id}, if they are there"
+            leftovers = f"pipeline {self.name} and run {self.run_id}, if they are there"
             try:
-                left = self.clear_away()
+                leftovers = self.delete_all()
             finally:  # an impatient user must still see what remains
-                if left:
-                    left_behind(left)
+                if leftovers:
+                    left_behind(leftovers)
 
-    def clear_away(self) -> str:
+    def delete_all(self) -> str:
         """Deletes everything that was created, whatever the responses; returns what could not be deleted, in words."""
         call = _call(CLEANUP_SECONDS)
-        left = []
+        leftovers = []
         if self._run_begun:
             with suppress(*FAULTS):
                 self.ask(Request("POST", f"{V2}/runs/{self.run_id}:terminate", body=b"{}"), object, call)
-            if not self._gone(f"/runs/{self.run_id}", call):
-                left.append(f"run {self.run_id}")
-        if self._wrote and not self._cleared_pipeline(call):
-            left.append(f"pipeline {self.name}")
-        return " and ".join(left)
+            if not self._delete(f"/runs/{self.run_id}", call):
+                leftovers.append(f"run {self.run_id}")
+        if self._wrote and not self._delete_pipeline_by_name(call):
+            leftovers.append(f"pipeline {self.name}")
+        return " and ".join(leftovers)
 
-    def _cleared_pipeline(self, call: Call) -> bool:
+    def _delete_pipeline_by_name(self, call: Call) -> bool:
         """By name: a request whose response was not awaited may have created it."""
         try:
-            pipeline_id = self._named(call)
+            pipeline_id = self._find_by_name(call)
             if not pipeline_id and self._in_doubt:
                 time.sleep(_IN_DOUBT_SECONDS)
-                pipeline_id = self._named(call)
+                pipeline_id = self._find_by_name(call)
             if not pipeline_id:
                 return True
             path = f"/pipelines/{segment(pipeline_id)}"
@@ -226,18 +226,18 @@ class Bench:
                 self.ask(Request("DELETE", f"{V2}{path}/versions/{version.pipeline_version_id}"), object, call)
         except FAULTS:
             return False
-        return self._gone(path, call)
+        return self._delete(path, call)
 
-    def _named(self, call: Call) -> str:
+    def _find_by_name(self, call: Call) -> str:
         try:
-            found = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", self.scope), PipelineJson, call)
+            pipeline = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", self.scope), PipelineJson, call)
         except KfpFailureError as error:
             if error.failure.status != HTTPStatus.NOT_FOUND:
                 raise
             return ""
-        return found.pipeline_id
+        return pipeline.pipeline_id
 
-    def _gone(self, path: str, call: Call) -> bool:
+    def _delete(self, path: str, call: Call) -> bool:
         try:
             self.ask(Request("DELETE", V2 + path), object, call)
         except KfpFailureError as error:
@@ -263,7 +263,7 @@ class Probe:
     name: str
     sentence: str
     without: str
-    look: Callable[[Bench], str]
+    look: Callable[[ProbeSession], str]
     older: str = "yes"
     newer: str = "yes"
     needed: bool = True
