@@ -15,7 +15,7 @@ from benchmarks.sides import ADAPTER, CHUNK_BYTES, HTTP, SDK
 from benchmarks.stage import PREFIX
 from benchmarks.stand_in import NEW
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,7 +79,7 @@ def _left_to_check(path: Path, rounds: int) -> Row:
                 last = time.perf_counter()
                 yield chunk
 
-        with received(arriving(), UploadLimits(), total_bytes=len(data), sha256=sha256, call=Call("benchmark", 60)):
+        with receive_file(arriving(), UploadLimits(), total_bytes=len(data), sha256=sha256, call=Call("benchmark", 60)):
             seconds.append(time.perf_counter() - last)
     what = f"Upload {len(data) // MIB} MiB: what is left to check after the last chunk"
     row = Row("upload", what, "ms", (figure(ADAPTER, seconds, scale=1000),))

@@ -13,7 +13,7 @@ from tests.access.team_kfp import ABSENT, ARTIFACT, NAMESPACES, ORPHAN, OTHER, O
 
 from kfadapter.v1 import artifact_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract.listing import Page
-from kfadapter_grpc.services.answers import page
+from kfadapter_grpc.services.responses import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -24,7 +24,7 @@ from kfadapter_grpc.cli.upload import UploadOptions
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import PipelineExistsError
 from kfadapter_grpc.contract.pipelines import IfExists
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter
@@ -242,7 +242,7 @@ def test_a_default_of_several_lines(kfadapter: Kfadapter, fake: FakeAdapter, tmp
         "    ask(prompt=prompt)\n"
     )
     assert kfadapter("upload", str(path)).code == 0
-    with received([fake.content], UploadLimits(), total_bytes=None, sha256=None, call=Call("test", 60)):
+    with receive_file([fake.content], UploadLimits(), total_bytes=None, sha256=None, call=Call("test", 60)):
         pass
     inputs = yaml.safe_load(fake.content)["root"]["inputDefinitions"]["parameters"]
     assert inputs["prompt"]["defaultValue"] == "한 줄\nAnswer: in *Korean*.\x1b"

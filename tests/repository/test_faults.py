@@ -270,7 +270,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
     scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the upload took, lookup and undo have their own time limit afterwards, under the same request id."""
-    monkeypatch.setattr("kfadapter_grpc.kfp.writes.SPARE_SECONDS", 0.4)
+    monkeypatch.setattr("kfadapter_grpc.kfp.writes.FOLLOWUP_SECONDS", 0.4)
     scripted.on("GET", rf"/pipelines/{ID}$", answers(403, {"code": 7, "message": "not you"}))
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
     uploading = call()

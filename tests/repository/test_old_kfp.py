@@ -30,7 +30,7 @@ from kfadapter_grpc.contract.pipelines import (
     UploadResult,
 )
 from kfadapter_grpc.contract.spec import PipelineFormat
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +79,7 @@ def repository(old: OldKfp) -> Iterator[Pipelines]:
 def _store(repository: Pipelines, request: UploadPipelineMetadata, data: bytes = HELLO) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
-    with received([data], UploadLimits(), total_bytes=None, sha256=None, call=the_call) as file:
+    with receive_file([data], UploadLimits(), total_bytes=None, sha256=None, call=the_call) as file:
         return repository.upload(request, file, the_call)
 
 

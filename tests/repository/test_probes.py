@@ -204,7 +204,7 @@ def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pyte
     def interrupted() -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "clear_away", interrupted)
+    monkeypatch.setattr(session, "delete_all", interrupted)
     with pytest.raises(KeyboardInterrupt), session.cleanup(left.append):
         pass
     (told,) = left

@@ -13,7 +13,7 @@ from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata, UploadResult
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from tests.transcripts import Step
@@ -49,7 +49,7 @@ HANGING = load("hanging_uploads").steps
 def _upload(kfp: Pipelines, data: bytes, request: UploadPipelineMetadata | None = None) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
-    with received([data], UploadLimits(), total_bytes=len(data), sha256=None, call=the_call) as file:
+    with receive_file([data], UploadLimits(), total_bytes=len(data), sha256=None, call=the_call) as file:
         return kfp.upload(request or UploadPipelineMetadata("p"), file, the_call)
 
 

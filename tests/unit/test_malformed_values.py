@@ -26,8 +26,8 @@ from kfadapter_grpc.kfp.pipelines import PipelineListJson
 from kfadapter_grpc.kfp.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp.run_json import RunJson, RunListJson
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
-from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
-from kfadapter_grpc.services.answers import message as message_of
+from kfadapter_grpc.services.responses import MAX_RECORD_BYTES
+from kfadapter_grpc.services.responses import message as message_of
 from kfadapter_grpc.well_known import fill_object
 
 if TYPE_CHECKING:

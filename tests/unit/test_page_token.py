@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kfadapter.v1.run_pb2 import ListRunsRequest, ListRunsResponse
 from kfadapter_grpc.contract.errors import InvalidPageTokenError
 from kfadapter_grpc.contract.listing import Page
-from kfadapter_grpc.services.answers import page, page_token
+from kfadapter_grpc.services.responses import page, page_token
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 orders = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)

@@ -29,7 +29,7 @@ from kfadapter_grpc.contract.runs import (
     RunTask,
     TerminateRunRequest,
 )
-from kfadapter_grpc.services.answers import message
+from kfadapter_grpc.services.responses import message
 from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from kfadapter_grpc.contract.errors import (
     UploadTooLargeError,
 )
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +235,7 @@ def test_nothing_is_left(tmp_path: Path, memory_bytes: int) -> None:
     before = _open_descriptors()
     for content in (HELLO, b"{[}", b"x" * 100_001, zipped(("a.yaml", HELLO)), targz(("a.yaml", b"{["))):
         try:
-            with received([content], limits, total_bytes=None, sha256=None, call=Call("test", 60)) as file:
+            with receive_file([content], limits, total_bytes=None, sha256=None, call=Call("test", 60)) as file:
                 assert file.stream.read() == content
                 assert not list(tmp_path.iterdir())
         except AdapterError:
@@ -249,7 +249,7 @@ def test_closed_when_the_block_fails() -> None:
     files = []
 
     def fail_inside() -> None:
-        with received([HELLO], SMALL_MEMORY, total_bytes=None, sha256=None, call=Call("test", 60)) as file:
+        with receive_file([HELLO], SMALL_MEMORY, total_bytes=None, sha256=None, call=Call("test", 60)) as file:
             files.append(file)
             raise ZeroDivisionError
 
@@ -291,7 +291,7 @@ def test_memory_stays_flat() -> None:
     tracemalloc.start()
     try:
         file_chunks = itertools.chain([b"list:\n"], itertools.repeat(structure + lines, count))
-        with received(file_chunks, UploadLimits(), total_bytes=None, sha256=None, call=Call("test", 60)) as file:
+        with receive_file(file_chunks, UploadLimits(), total_bytes=None, sha256=None, call=Call("test", 60)) as file:
             assert file.size > 29 << 20
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -140,7 +140,7 @@ def test_one_long_plain_text_at_a_time() -> None:
     """While a long text is in the fast check, another one gets the full check, which limits lengths."""
     content = HELLO + "x:\n" + "- some text\n" * 100_000
     assert _plain(content)
-    with plain_yaml._one_long_text:
+    with plain_yaml._long_text_lock:
         assert not _plain(content)
         assert receive(content.encode()).size == len(content.encode())
     assert _plain(content)

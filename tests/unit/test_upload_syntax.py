@@ -165,7 +165,7 @@ def test_bombs(content: bytes, hint: str) -> None:
 
 def test_endless_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A text with more parts than a pipeline can have is rejected, so that the time of a check is bounded."""
-    monkeypatch.setattr("kfadapter_grpc.upload.syntax.MOST_EVENTS", 2_000)
+    monkeypatch.setattr("kfadapter_grpc.upload.syntax.MAX_EVENTS", 2_000)
     assert "parts" in not_a_pipeline(b"a: [" + b"1," * 4_000 + b"]")
     receive(b"a: [" + b"1," * 900 + b"]")
 
@@ -178,10 +178,10 @@ def test_allowed_depth() -> None:
 def test_one_long_token_at_a_time() -> None:
     """Texts with a very long token wait for one another, within their deadlines."""
     content = b"a: " + b"x" * (2 * MIB)
-    with upload_text._one_long_token, pytest.raises(KfpTimeoutError):
+    with upload_text._long_token_lock, pytest.raises(KfpTimeoutError):
         receive(content, call=Call("test", 0.2))
     assert receive(content).content == content
-    assert not upload_text._one_long_token.locked()
+    assert not upload_text._long_token_lock.locked()
 
 
 def test_faults_of_the_stream() -> None:
@@ -194,7 +194,7 @@ def test_faults_of_the_stream() -> None:
     text = CheckedText(Broken(), Call("test", 60))
     assert text.read() == b""
     with pytest.raises(OSError, match="broken"):
-        text.ensure_sound()
+        text.raise_failure()
 
 
 def test_safe_quotes() -> None:

@@ -22,7 +22,7 @@ from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged
 from kfadapter_grpc.watch import poller as poller_module
-from kfadapter_grpc.watch.registry import MAX_FOLLOWED
+from kfadapter_grpc.watch.registry import MAX_WATCHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -381,12 +381,12 @@ def test_cost_of_filters(watching: Watching) -> None:
 
 def test_bound_of_a_filter(watching: Watching) -> None:
     """A filter follows the newest 1000 runs; older ones are dropped."""
-    for number in range(MAX_FOLLOWED + 5):
+    for number in range(MAX_WATCHED + 5):
         watching.kfp.put(f"run-{number}")
     watch = watching.watch(where=ALL)
     watching.poll()
     reported = watch.reported()
-    assert len(reported) == MAX_FOLLOWED
+    assert len(reported) == MAX_WATCHED
     assert "run-4 RUNNING" not in reported
     watching.kfp.put("new")
     watching.poll()

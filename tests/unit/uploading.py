@@ -13,7 +13,7 @@ import pytest
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, InvalidPipelineFileError
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def receive(
     """Receives a file and reads its content."""
     chunks = [chunks] if isinstance(chunks, bytes) else chunks
     call = call or Call("test", 60)
-    with received(chunks, limits or UploadLimits(), total_bytes=total_bytes, sha256=sha256, call=call) as file:
+    with receive_file(chunks, limits or UploadLimits(), total_bytes=total_bytes, sha256=sha256, call=call) as file:
         assert file.stream.tell() == 0
         return Received(file.stream.read(), file.size, file.sha256, file.kind)
 

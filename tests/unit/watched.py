@@ -89,7 +89,7 @@ class FakeRuns:
             raise RunNotFoundError("not there")
         return self.runs[run_id]
 
-    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+    def list_newest(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
         """Reads runs that match."""
         self._let(call)
         self._ask("made")

@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import detect_kind
-from kfadapter_grpc.upload.limits import UploadLimits, refusal, too_large
+from kfadapter_grpc.upload.limits import UploadLimits, invalid_file, too_large
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
@@ -36,7 +36,7 @@ def read_pipeline(stream: BinaryIO) -> Pipeline:
         raise too_large(limits.max_bytes)
     pipeline = read_documents(_documents(content))
     if pipeline is None:
-        raise refusal("This is no compiled pipeline: it has no root.")
+        raise invalid_file("This is no compiled pipeline: it has no root.")
     return pipeline
 
 
@@ -44,4 +44,4 @@ def _documents(content: bytes) -> list[Json]:
     try:
         return [json.loads(content)] if content.lstrip()[:1] == b"{" else list(yaml.load_all(content, _Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise refusal(f"This cannot be read: {error}") from None
+        raise invalid_file(f"This cannot be read: {error}") from None

@@ -36,7 +36,7 @@ def layers(
     authentication: Authentication,
     admission: Admission,
     *,
-    ask_as_caller: bool = False,
+    forward_credentials: bool = False,
     impersonation: Impersonation | None = None,
     outer: Sequence[Layer] = (),
     observers: Sequence[Layer] = (),
@@ -47,7 +47,17 @@ def layers(
     are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. KFP is called as
     the adapter, unless callers' credentials are forwarded or callers impersonated. `outer` are around the log's lines.
     """
-    as_caller: Sequence[Layer] = (
-        (forward_authorization,) if ask_as_caller else (impersonation,) if impersonation else ()
+    credentials: Sequence[Layer] = (
+        (forward_authorization,) if forward_credentials else (impersonation,) if impersonation else ()
     )
-    return (identify, *outer, CallLog(), *observers, report_errors, authentication, *as_caller, admission, end_stalled)
+    return (
+        identify,
+        *outer,
+        CallLog(),
+        *observers,
+        report_errors,
+        authentication,
+        *credentials,
+        admission,
+        end_stalled,
+    )

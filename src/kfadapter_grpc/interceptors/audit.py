@@ -60,7 +60,7 @@ def record(rpc: Rpc) -> dict[str, object]:
         "code": call_code(rpc).name,
         "reason": rpc.failure.reason if rpc.failure else "",
     }
-    return {key: _cut(value) for key, value in fields.items() if value}
+    return {key: _truncate(value) for key, value in fields.items() if value}
 
 
 def resource(method: RpcMethod, responses: list[Message], requests: list[Message]) -> dict[str, str]:
@@ -69,18 +69,20 @@ def resource(method: RpcMethod, responses: list[Message], requests: list[Message
     A version is named together with its pipeline, its parent. An upload is about a version.
     """
     kind, messages = resource_type(method), [*responses, *requests]
-    found = {
+    fields = {
         "resource_type": kind,
         "resource_id": _first(messages, f"{kind}_id"),
         "resource_name": _first(messages, f"{kind}_name", "name", "display_name"),
         "namespace": _first(messages, "namespace"),
     }
     if kind == _VERSION:  # in requests, `name` is that of the pipeline
-        of_version = [one for one in responses if f"{kind}_id" in one.DESCRIPTOR.fields_by_name]
-        found["resource_name"] = _first(requests, "version_name") or _first(of_version, "name")
-        found["parent_id"] = _first(messages, "pipeline_id")
-        found["parent_name"] = _first([*requests, *(one for one in responses if one not in of_version)], "name")
-    return found
+        versions = [message for message in responses if f"{kind}_id" in message.DESCRIPTOR.fields_by_name]
+        fields["resource_name"] = _first(requests, "version_name") or _first(versions, "name")
+        fields["parent_id"] = _first(messages, "pipeline_id")
+        fields["parent_name"] = _first(
+            [*requests, *(message for message in responses if message not in versions)], "name"
+        )
+    return fields
 
 
 def resource_type(method: RpcMethod) -> str:
@@ -95,8 +97,8 @@ def _with_parts(message: object) -> list[Message]:
     """A message behind its parts; none before it has arrived."""
     if not isinstance(message, Message):
         return []
-    known = message.DESCRIPTOR.fields_by_name
-    return [*(getattr(message, part) for part in _PARTS if part in known and message.HasField(part)), message]
+    fields = message.DESCRIPTOR.fields_by_name
+    return [*(getattr(message, part) for part in _PARTS if part in fields and message.HasField(part)), message]
 
 
 def _first(messages: list[Message], *fields: str) -> str:
@@ -104,5 +106,5 @@ def _first(messages: list[Message], *fields: str) -> str:
     return next((value for value in values if value and isinstance(value, str)), "")
 
 
-def _cut(value: object) -> object:
+def _truncate(value: object) -> object:
     return value if not isinstance(value, str) or len(value) <= MAX_NAME else f"{value[:MAX_NAME]}…"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import grpc
 
-from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, lenient
+from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, tolerant
 from kfadapter_grpc.methods import METHODS, RpcMethod
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         make = _FACTORIES[handler.request_streaming, handler.response_streaming]
         return make(
             wrap(_behavior(handler), method),
-            request_deserializer=lenient(handler.request_deserializer),
+            request_deserializer=tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 

@@ -30,7 +30,7 @@ RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 MAX_STATUS_BYTES = 7 * 1024
 """The size limit of a status on the wire: from 8 KiB of trailers on, common clients reject them."""
 
-_CUTS = ((1000, 50), (500, 50), (250, 25), (120, 15), (60, 10), (30, 5))
+_TRUNCATIONS = ((1000, 50), (500, 50), (250, 25), (120, 15), (60, 10), (30, 5))
 """How many characters of a text and how many items of a list are sent; the first pair that fits is used."""
 
 
@@ -62,7 +62,7 @@ class WireStatus(grpc.Status):
 
 def wire_status(error: AdapterError, request_id: str) -> WireStatus:
     """Makes the status of an error, truncated to fit into the trailers that clients accept."""
-    for length, count in _CUTS:
+    for length, count in _TRUNCATIONS:
         status = _status(error, request_id, length, count)
         data = status.SerializeToString()
         # The message is sent percent-encoded, the details in base64.
@@ -82,7 +82,7 @@ def _abort(rpc: Rpc, failure: AdapterError) -> NoReturn:
 
 def _status(error: AdapterError, request_id: str, length: int, count: int) -> status_pb2.Status:
     number: int = error.code.value[0]
-    status = status_pb2.Status(code=number, message=_cut(error.message, length))
+    status = status_pb2.Status(code=number, message=_truncate(error.message, length))
     for detail in _details(error, length, count):
         status.details.add().Pack(detail)
     status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
@@ -91,17 +91,17 @@ def _status(error: AdapterError, request_id: str, length: int, count: int) -> st
 
 def _details(error: AdapterError, length: int, count: int) -> Iterator[Message]:
     items = list(error.metadata.items())[:count]
-    metadata = {_cut(key, length): _cut(value, length) for key, value in items}
+    metadata = {_truncate(key, length): _truncate(value, length) for key, value in items}
     yield error_details_pb2.ErrorInfo(domain=ERROR_DOMAIN, reason=error.reason, metadata=metadata)
     if error.violations:
         bad_request = error_details_pb2.BadRequest()
         for violation in error.violations[:count]:
             bad_request.field_violations.add(
-                field=_cut(violation.field, length), description=_cut(violation.description, length)
+                field=_truncate(violation.field, length), description=_truncate(violation.description, length)
             )
         yield bad_request
     if error.resource_type:
-        name = _cut(error.resource_name, length)
+        name = _truncate(error.resource_name, length)
         yield error_details_pb2.ResourceInfo(resource_type=error.resource_type, resource_name=name)
     if error.retry_after is not None:
         delay = Duration()
@@ -109,7 +109,7 @@ def _details(error: AdapterError, length: int, count: int) -> Iterator[Message]:
         yield error_details_pb2.RetryInfo(retry_delay=delay)
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     """Truncates a text, and replaces what UTF-8 cannot encode."""
     encodable = text.encode("utf-8", "replace").decode("utf-8")
     return encodable if len(encodable) <= length else encodable[: length - 1] + "…"

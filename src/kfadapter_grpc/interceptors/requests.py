@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Empty as NothingYet
+from queue import Empty as QueueEmpty
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -33,18 +33,18 @@ _MAX_MESSAGES = 10_000
 _MAX_BYTES = 256 * 1024
 """How many bytes are examined: it is a bad request, and must not cost more than a good one."""
 _LENGTH_DELIMITED = 2
-_OF_VALUES = frozenset({"fields", "value", "struct_value", "list_value"})
+_VALUE_FIELDS = frozenset({"fields", "value", "struct_value", "list_value"})
 """Fields of protobuf itself, which do not appear in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Garbled:
+class _Unparsable:
     """Replaces a message whose bytes could not be parsed; `path` is the part of it that is nested too deeply."""
 
     path: str
 
 
-def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
+def tolerant(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
     """Makes a deserializer whose failures `checked_request` raises; gRPC's own are INTERNAL without a reason."""
     if parse is None:
         return None
@@ -54,7 +54,7 @@ def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TReq
             return parse(data)
         except DecodeError:
             return cast(
-                "TRequest", _Garbled(_too_deep(data, cast("Descriptor", cast("Message", parse(b"")).DESCRIPTOR)))
+                "TRequest", _Unparsable(_too_deep(data, cast("Descriptor", cast("Message", parse(b"")).DESCRIPTOR)))
             )
 
     return parse_or_mark
@@ -62,7 +62,7 @@ def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TReq
 
 def checked_request(request: TRequest) -> TRequest:
     """Returns the request. Raises InvalidFieldError if its bytes could not be parsed."""
-    if isinstance(request, _Garbled):
+    if isinstance(request, _Unparsable):
         if request.path:
             field = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}…"
             raise InvalidFieldError.of(field, f"is nested deeper than the {MAX_LEVELS} levels that protobuf reads")
@@ -81,7 +81,7 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
     detect that, by announced sizes or by waiting.
     """
     try:
-        for request in requests if caller_seconds(context) is not None else _Pump(requests, call):
+        for request in requests if caller_seconds(context) is not None else _RequestReader(requests, call):
             yield checked_request(request)
     except AdapterError:
         raise
@@ -91,7 +91,7 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
         raise CallCancelledError("the client cancelled the call")
 
 
-class _Pump(Iterator[TRequest]):
+class _RequestReader(Iterator[TRequest]):
     """Reads a stream on a dedicated thread, so that waiting for the next request can end.
 
     gRPC waits for a request for as long as the connection lives. Only the caller's own deadline would end that,
@@ -101,18 +101,18 @@ class _Pump(Iterator[TRequest]):
     def __init__(self, requests: Iterator[TRequest], call: Call) -> None:
         self._requests = requests
         self._call = call
-        self._wanted = threading.Semaphore(0)
-        self._arrived: SimpleQueue[tuple[TRequest | None, BaseException | None]] = SimpleQueue()
-        self._over = False
+        self._requested = threading.Semaphore(0)
+        self._received: SimpleQueue[tuple[TRequest | None, BaseException | None]] = SimpleQueue()
+        self._is_closed = False
         threading.Thread(target=self._read, name="requests", daemon=True).start()
         call.on_cancel(self._stop)  # gRPC calls this at the end of every call, however it ends
 
     def __next__(self) -> TRequest:
-        self._wanted.release()
+        self._requested.release()
         while True:
             try:
-                request, end = self._arrived.get(timeout=max(0.0, self._call.remaining()))
-            except NothingYet:
+                request, end = self._received.get(timeout=max(0.0, self._call.remaining()))
+            except QueueEmpty:
                 if self._call.remaining() > 0:
                     continue  # the deadline was extended
                 raise KfpTimeoutError("the upload did not arrive in time; set a longer deadline") from None
@@ -121,18 +121,18 @@ class _Pump(Iterator[TRequest]):
             return cast("TRequest", request)
 
     def _stop(self) -> None:
-        self._over = True
-        self._wanted.release()
+        self._is_closed = True
+        self._requested.release()
 
     def _read(self) -> None:
         """Reads one request whenever one is requested, so that at most one is buffered."""
         try:
-            while self._wanted.acquire():
-                if self._over:
+            while self._requested.acquire():
+                if self._is_closed:
                     raise CallCancelledError("the client cancelled the call")
-                self._arrived.put((next(self._requests), None))
+                self._received.put((next(self._requests), None))
         except BaseException as end:  # noqa: BLE001 - StopIteration, too, must reach the consumer
-            self._arrived.put((None, end))
+            self._received.put((None, end))
 
 
 def _too_deep(data: bytes, descriptor: Descriptor) -> str:
@@ -161,7 +161,7 @@ def _messages(data: bytes, descriptor: Descriptor, path: str) -> Iterator[tuple[
         field = descriptor.fields_by_number.get(one.field_number)
         if field is None or field.message_type is None or one.wire_type != _LENGTH_DELIMITED:
             continue
-        part = f".{key}" if is_entry else "" if field.name in _OF_VALUES else f".{field.name}"
+        part = f".{key}" if is_entry else "" if field.name in _VALUE_FIELDS else f".{field.name}"
         if descriptor.full_name == "google.protobuf.ListValue":
             part = f"[{index}]"
         yield bytes(one.data), field.message_type, f"{path}{part}".removeprefix(".")

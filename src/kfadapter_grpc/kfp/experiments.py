@@ -153,7 +153,7 @@ class Experiments:
 
     def list(self, filter_: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
-        predicates = [stored(archived=filter_.archived)]
+        predicates = [storage_filter(archived=filter_.archived)]
         if filter_.name_contains:
             predicates.append(contains("name", filter_.name_contains))
 
@@ -200,7 +200,7 @@ def storage_state(text: str) -> StorageState:
     return _STORAGE_STATES.get(text, StorageState.UNKNOWN)
 
 
-def stored(*, archived: bool) -> Predicate:
+def storage_filter(*, archived: bool) -> Predicate:
     """The predicate of a filter for archived, or for not archived."""
     operation = "EQUALS" if archived else "NOT_EQUALS"
     return {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}

@@ -16,7 +16,7 @@ from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.experiments import stored
+from kfadapter_grpc.kfp.experiments import storage_filter
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, after, collect_page, contains, equals, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
@@ -231,7 +231,7 @@ class Runs:
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
         return self._experiments.get(ref, call).experiment_id
 
-    def made(self, filter_: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+    def list_newest(self, filter_: RunFilter, limit: int, call: Call) -> Sequence[Run]:
         """Lists the newest runs that match; its experiment must be named by id."""
         experiment_id = filter_.experiment.experiment_id if filter_.experiment else ""
         return self._pages(filter_, experiment_id, PageRequest(limit), lambda _: 0, call).items
@@ -248,7 +248,7 @@ class Runs:
         return [run.record() for run in self._all(run_ids, other, namespace, call)]
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        storage = stored(archived=archived)
+        storage = storage_filter(archived=archived)
         query = ListQuery(1, predicates=(_id_in(run_ids), storage))
         total = self._reader.list(query, call, namespace=namespace).total_size
         return total if total >= 0 else len(self._all(run_ids, (storage,), namespace, call))
@@ -310,7 +310,7 @@ def _id_in(run_ids: Sequence[str]) -> Predicate:
 
 def _predicates(filter_: RunFilter) -> list[Predicate]:
     """The predicates of a filter that KFP evaluates; the result may contain more than matches."""
-    predicates = [stored(archived=filter_.archived)]
+    predicates = [storage_filter(archived=filter_.archived)]
     if filter_.states:
         states = sorted(state.value for state in _states(filter_))
         predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})

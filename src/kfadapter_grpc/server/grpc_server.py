@@ -92,13 +92,13 @@ class AdapterServer:
         serve_health = partial(add_health, self.health.servicer)
         self._health_listener = SideListener(settings.health_listen, "--health-listen", serve_health, _OPTIONS)
         self._channelz = SideListener(settings.channelz_listen, "--channelz-listen", add_channelz, _OPTIONS)
-        as_caller = settings.kfp_credentials == "forward"
+        credentials = settings.kfp_credentials == "forward"
         impersonation = Impersonation(settings.kfp_user_prefix) if settings.kfp_user_header else None
         calls = CallInterceptor(
             layers(
                 self.security.authentication,
                 self.admission,
-                ask_as_caller=as_caller,
+                forward_credentials=credentials,
                 impersonation=impersonation,
                 outer=outer,
                 observers=observers,

@@ -61,8 +61,8 @@ class Security:
         if self._signed:
             self._signed.start()
         self._refresher.start()
-        kfp_asks = self._settings.kfp_credentials == "forward"
-        open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_asks)
+        kfp_authenticates = self._settings.kfp_credentials == "forward"
+        open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_authenticates)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
             log: FilteringBoundLogger = structlog.get_logger()
             log.warning("callers are not authenticated and have all rights: set token_file, issuers or tls_client_ca")
@@ -78,7 +78,7 @@ class Security:
     def stale(self) -> dict[str, bool]:
         """Returns whether each file is invalid since it has changed, by what it contains; false if there is none."""
         stale = dict.fromkeys(("tokens", "access_rules", "certificate", "issuers"), False)
-        return stale | {one.what.removeprefix("the ").replace(" ", "_"): one.is_stale for one in self._reloaded}
+        return stale | {item.what.removeprefix("the ").replace(" ", "_"): item.is_stale for item in self._reloaded}
 
     def stop(self) -> None:
         self._refresher.stop()
@@ -91,20 +91,20 @@ class _Handshakes:
 
     def __init__(self, certificate: Reloaded[ServerCertificate]) -> None:
         self._certificate = certificate
-        self._given = certificate.value
+        self._current = certificate.value
 
     def credentials(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._given),
+            _configuration(self._current),
             cast("Callable[[], grpc.ServerCertificateConfiguration]", self._try_newer),  # types-grpcio lacks None
-            require_client_authentication=self._given.client_ca is not None,
+            require_client_authentication=self._current.client_ca is not None,
         )
 
     def _try_newer(self) -> grpc.ServerCertificateConfiguration | None:
         now = self._certificate.value
-        if now is self._given:
+        if now is self._current:
             return None
-        self._given = now
+        self._current = now
         return _configuration(now)
 
 

@@ -84,19 +84,19 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
 
     def __init__(self, services: Sequence[str]) -> None:
         super().__init__(services, _Pool(services))
-        self._places = threading.Semaphore(MAX_STREAMS)
+        self._slots = threading.Semaphore(MAX_STREAMS)
 
     def ServerReflectionInfo(  # noqa: N802 - gRPC's name
         self, request_iterator: Iterator[ServerReflectionRequest], context: grpc.ServicerContext
     ) -> Iterator[ServerReflectionResponse]:
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
             context.set_details(f"{MAX_STREAMS} others use reflection; try again when one of them has ended")
             return
         try:
             yield from super().ServerReflectionInfo(request_iterator, context)
         finally:
-            self._places.release()
+            self._slots.release()
 
 
 class _Pool:
@@ -130,15 +130,15 @@ class _Pool:
             self._symbols |= dict.fromkeys(names, file)
         declared = _symbols(file.package, file.message_types_by_name.values(), file.enum_types_by_name.values())
         self._symbols |= dict.fromkeys(declared, file)
-        for one in file.dependencies:
-            self._add(one)
+        for dependency in file.dependencies:
+            self._add(dependency)
 
 
 def _symbols(scope: str, messages: Iterable[Descriptor], enums: Iterable[EnumDescriptor]) -> Iterator[str]:
     """Yields what is declared in a scope; enum values by both of their names, beside and below their enum."""
     for enum in enums:
         yield enum.full_name
-        yield from (f"{place}.{value.name}" for value in enum.values for place in (scope, enum.full_name))
+        yield from (f"{parent}.{value.name}" for value in enum.values for parent in (scope, enum.full_name))
     for message in messages:
         yield message.full_name
         yield from (f"{message.full_name}.{name}" for name in (*message.fields_by_name, *message.oneofs_by_name))

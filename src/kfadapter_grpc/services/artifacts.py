@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds
-from kfadapter_grpc.services.answers import listing, message, page, page_token, unary
+from kfadapter_grpc.services.responses import listing, message, page, page_token, unary
 
 if TYPE_CHECKING:
     import grpc

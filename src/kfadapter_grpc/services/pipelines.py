@@ -11,8 +11,8 @@ from kfadapter_grpc.contract import pipelines as contract
 from kfadapter_grpc.contract.errors import InvalidUploadError
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds, upload_seconds
-from kfadapter_grpc.services.answers import listing, message, unary
-from kfadapter_grpc.upload import UploadLimits, received
+from kfadapter_grpc.services.responses import listing, message, unary
+from kfadapter_grpc.upload import UploadLimits, receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ class PipelineServicer(PipelineServiceServicer):
         if not has_deadline:
             call.extend(upload_seconds(min(parsed.total_bytes or self._limits.max_bytes, self._limits.max_bytes)))
         sha256 = bytes.fromhex(parsed.sha256) or None
-        with received(chunks, self._limits, total_bytes=parsed.total_bytes, sha256=sha256, call=call) as file:
+        with receive_file(chunks, self._limits, total_bytes=parsed.total_bytes, sha256=sha256, call=call) as file:
             if not has_deadline:
                 call.extend(upload_seconds(file.size))
             result = self.kfp.upload(parsed, file, call)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceServicer
 from kfadapter_grpc.contract import recurring_runs as contract
-from kfadapter_grpc.services.answers import deletion, listing, unary
+from kfadapter_grpc.services.responses import deletion, listing, unary
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp.recurring_runs import RecurringRuns

@@ -13,7 +13,7 @@ from kfadapter_grpc.contract import watches
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
-from kfadapter_grpc.services.answers import deletion, listing, message, unary
+from kfadapter_grpc.services.responses import deletion, listing, message, unary
 from kfadapter_grpc.well_known import timestamp
 
 if TYPE_CHECKING:

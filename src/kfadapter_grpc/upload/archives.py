@@ -19,7 +19,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.limits import ensure_wanted, quoted, refusal, unpacked_too_large
+from kfadapter_grpc.upload.limits import ensure_active, invalid_file, quoted, unpacked_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,7 +33,7 @@ T = TypeVar("T")
 _PIPELINE_NAME = "pipeline.yaml"
 """The name that KFP searches for first; if it is missing, it uses the first file."""
 _YAML_ENDINGS = (".yaml", ".yml")
-_MOST_MEMBERS = 1_000
+_MAX_MEMBERS = 1_000
 _PIECE = 1 << 16
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, struct.error)
 
@@ -44,15 +44,15 @@ _END = struct.Struct("<4s4H2LH")
 _END_MAGIC = b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _ZIP64_LOCATOR_BYTES = 20
-_LONGEST_COMMENT = 0xFFFF
-_LARGEST_DIRECTORY = 1 << 20
+_MAX_COMMENT = 0xFFFF
+_MAX_DIRECTORY = 1 << 20
 _ENCRYPTED = 0x1 | 0x40
 
 _TAR = "tar.gz"
 _BLOCK = tarfile.BLOCKSIZE
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_LONGEST_EXTENSION = 1 << 14
-_PASSED_OVER = 4
+_MAX_EXTENSION = 1 << 14
+_MAX_SKIPPED = 4
 """How many times the largest file may be unpacked on the way to the member."""
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
@@ -63,23 +63,23 @@ _PAX_LENGTH = re.compile(rb"(\d{1,6}) ")
 class Unpacked:
     """Bytes from an archive: limited, only while the client waits for the call, and with domain errors."""
 
-    def __init__(self, kind: str, source: Callable[[int], bytes], most: int, call: Call) -> None:
+    def __init__(self, kind: str, source: Callable[[int], bytes], max_bytes: int, call: Call) -> None:
         self._kind = kind
         self._source = source
-        self._most = self._left = most
+        self._max_bytes = self._remaining = max_bytes
         self._call = call
 
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes; none at the end. Raises if the archive is damaged or contains more than allowed."""
-        ensure_wanted(self._call)
+        ensure_active(self._call)
         try:
             piece = self._source(min(size, _PIECE))
         except _UNREADABLE as error:
-            what = "the file cannot be unpacked" if self._kind == _ZIP else "it cannot be unpacked"
-            raise _damaged(self._kind, what) from error
-        self._left -= len(piece)
-        if self._left < 0:
-            raise unpacked_too_large(self._most)
+            problem = "the file cannot be unpacked" if self._kind == _ZIP else "it cannot be unpacked"
+            raise _damaged_error(self._kind, problem) from error
+        self._remaining -= len(piece)
+        if self._remaining < 0:
+            raise unpacked_too_large(self._max_bytes)
         return piece
 
     def read_all(self, size: int) -> bytes:
@@ -93,7 +93,7 @@ class Unpacked:
         while size:
             piece = self.read(size)
             if not piece:
-                raise _damaged(self._kind, _NO_END)
+                raise _damaged_error(self._kind, _NO_END)
             size -= len(piece)
 
 
@@ -107,17 +107,19 @@ def _zip_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
     try:
         archive = zipfile.ZipFile(stream)
     except _UNREADABLE as error:
-        raise _damaged(_ZIP, "its directory cannot be read") from error
+        raise _damaged_error(_ZIP, "its directory cannot be read") from error
     members = archive.infolist()
     if len(members) != count:
-        raise _damaged(_ZIP, "the number of its members is wrong")
+        raise _damaged_error(_ZIP, "the number of its members is wrong")
     # `orig_filename` is the name as stored, which is what KFP reads; `filename` may come from an extra field.
-    name, info = _chosen(_ZIP, ((one.orig_filename, one) for one in members if not one.orig_filename.endswith("/")))
+    name, info = _choose(
+        _ZIP, ((member.orig_filename, member) for member in members if not member.orig_filename.endswith("/"))
+    )
     _check_zip_member(info, limits, end)
     try:
         source = archive.open(info)
     except _UNREADABLE as error:
-        raise _damaged(_ZIP, f"{quoted(name)} cannot be read") from error
+        raise _damaged_error(_ZIP, f"{quoted(name)} cannot be read") from error
     return name, Unpacked(_ZIP, source.read, limits.max_bytes, call)
 
 
@@ -128,45 +130,47 @@ def _checked_zip_end(stream: BinaryIO) -> tuple[int, int]:
     might see other members than were checked here.
     """
     size = stream.seek(0, os.SEEK_END)
-    tail_at = max(0, size - _END.size - _LONGEST_COMMENT - _ZIP64_LOCATOR_BYTES)
+    tail_at = max(0, size - _END.size - _MAX_COMMENT - _ZIP64_LOCATOR_BYTES)
     stream.seek(tail_at)
     tail = stream.read()
     at = tail.rfind(_END_MAGIC)
     if at < 0 or len(tail) - at < _END.size:
-        raise _damaged(_ZIP, _NO_END)
+        raise _damaged_error(_ZIP, _NO_END)
     _, disk, first_disk, here, count, directory_bytes, directory_at, comment_bytes = _END.unpack_from(tail, at)
     if tail[max(0, at - _ZIP64_LOCATOR_BYTES) : at].startswith(_ZIP64_LOCATOR):
-        raise refusal("The zip archive is in the zip64 format. Pack only the pipeline file, without zip64.")
+        raise invalid_file("The zip archive is in the zip64 format. Pack only the pipeline file, without zip64.")
     end = tail_at + at
     if disk or first_disk or here != count or at + _END.size + comment_bytes != len(tail):
-        raise _damaged(_ZIP, "its last record is wrong")
-    if count > _MOST_MEMBERS or directory_bytes > _LARGEST_DIRECTORY:
+        raise _damaged_error(_ZIP, "its last record is wrong")
+    if count > _MAX_MEMBERS or directory_bytes > _MAX_DIRECTORY:
         raise _too_many_members(_ZIP)
     if directory_at + directory_bytes != end:
-        raise _damaged(_ZIP, "its directory is not where it should be")
+        raise _damaged_error(_ZIP, "its directory is not where it should be")
     return count, end
 
 
 def _check_zip_member(info: zipfile.ZipInfo, limits: UploadLimits, end: int) -> None:
     name = quoted(info.orig_filename)
     if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG}:
-        raise refusal(f"{name} in the zip archive is not a regular file. Pack the file itself, not a link to it.")
+        raise invalid_file(f"{name} in the zip archive is not a regular file. Pack the file itself, not a link to it.")
     if info.flag_bits & _ENCRYPTED:
-        raise refusal(f"{name} in the zip archive is encrypted. Pack it without a password.")
+        raise invalid_file(f"{name} in the zip archive is encrypted. Pack it without a password.")
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-        raise refusal(f"{name} in the zip archive is compressed in a way that KFP cannot read. Use `zip` as it is.")
+        raise invalid_file(
+            f"{name} in the zip archive is compressed in a way that KFP cannot read. Use `zip` as it is."
+        )
     if info.file_size > limits.max_bytes:
         raise unpacked_too_large(limits.max_bytes, info.file_size)
     if info.header_offset + info.compress_size > end:
-        raise _damaged(_ZIP, f"{name} is cut off")
+        raise _damaged_error(_ZIP, f"{name} is cut off")
 
 
 def _tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
     def unpacked() -> Unpacked:
         stream.seek(0)
-        return Unpacked(_TAR, _gunzip(stream), _PASSED_OVER * limits.max_bytes, call)
+        return Unpacked(_TAR, _gunzip(stream), _MAX_SKIPPED * limits.max_bytes, call)
 
-    name, (at, size) = _chosen(_TAR, _tar_files(unpacked()))
+    name, (at, size) = _choose(_TAR, _tar_files(unpacked()))
     if size > limits.max_bytes:
         raise unpacked_too_large(limits.max_bytes, size)
     again = unpacked()
@@ -177,7 +181,7 @@ def _tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
         nonlocal left
         piece = again.read(min(most, left)) if left else b""
         if left and not piece:
-            raise _damaged(_TAR, _NO_END)
+            raise _damaged_error(_TAR, _NO_END)
         left -= len(piece)
         return piece
 
@@ -194,9 +198,9 @@ def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
             if piece:
                 return piece
             if not packed and not inflate.eof:
-                raise _damaged(_TAR, _NO_END)
+                raise _damaged_error(_TAR, _NO_END)
         if inflate.unused_data or stream.read(1):
-            raise refusal("The gzip file has data after its end. Pack it as one stream, with `tar czf`.")
+            raise invalid_file("The gzip file has data after its end. Pack it as one stream, with `tar czf`.")
         return b""
 
     return read
@@ -205,11 +209,11 @@ def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
 def _tar_files(source: Unpacked) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yields the regular files: name, position of the bytes in the unpacked archive, and their number."""
     at, long_name, records = 0, "", dict[bytes, bytes]()
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MAX_MEMBERS):
         block = source.read_all(_BLOCK)
         if not any(block):
             if any(source.read_all(_BLOCK)):
-                raise _damaged(_TAR, "it has a gap")
+                raise _damaged_error(_TAR, "it has a gap")
             return
         header = _tar_header(block, first=not at)
         at += _BLOCK
@@ -237,13 +241,13 @@ def _padded(size: int) -> int:
 def _tar_header(block: bytes, *, first: bool) -> tarfile.TarInfo:
     """Reads a header; its name, type and size are as Go reads them."""
     if len(block) < _BLOCK:
-        raise _no_tar() if first else _damaged(_TAR, _NO_END)
+        raise _not_tar_error() if first else _damaged_error(_TAR, _NO_END)
     try:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise (_no_tar() if first else _damaged(_TAR, "a header is wrong")) from error
+        raise (_not_tar_error() if first else _damaged_error(_TAR, "a header is wrong")) from error
     if header.size < 0:
-        raise _damaged(_TAR, "a header is wrong")
+        raise _damaged_error(_TAR, "a header is wrong")
     header.name, header.type = _text(block[:100]), block[156:157]
     prefix = _text(block[345:500])
     if prefix and block[257:263] == tarfile.POSIX_MAGIC[:6]:
@@ -253,11 +257,11 @@ def _tar_header(block: bytes, *, first: bool) -> tarfile.TarInfo:
 
 def _extension(source: Unpacked, size: int) -> bytes:
     """Reads what an extension header declares about the next entry."""
-    if size > _LONGEST_EXTENSION:
-        raise refusal("The tar.gz archive has a very long header. Pack only the pipeline file.")
+    if size > _MAX_EXTENSION:
+        raise invalid_file("The tar.gz archive has a very long header. Pack only the pipeline file.")
     data = source.read_all(_padded(size))[:size]
     if len(data) < size:
-        raise _damaged(_TAR, _NO_END)
+        raise _damaged_error(_TAR, _NO_END)
     return data
 
 
@@ -266,13 +270,13 @@ def _extend(header: tarfile.TarInfo, long_name: str, records: Mapping[bytes, byt
     header.name = long_name or _text(records.get(b"path", b"")) or header.name
     if digits := records.get(b"size"):
         if not re.fullmatch(rb"\d{1,18}", digits):
-            raise _damaged(_TAR, "an extended header is wrong")
+            raise _damaged_error(_TAR, "an extended header is wrong")
         header.size = int(digits)
     if header.type in _WITHOUT_DATA:
         header.size = 0
     elif header.type not in {*_REGULAR, tarfile.XGLTYPE}:
         kind = quoted(_text(header.type))
-        raise refusal(f"The tar.gz archive has an entry of an unusual type, {kind}. Use `tar czf`.")
+        raise invalid_file(f"The tar.gz archive has an entry of an unusual type, {kind}. Use `tar czf`.")
 
 
 def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -283,9 +287,9 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         record = data[length.end() : at + int(length[1])] if length else b""
         key, equals, value = record.partition(b"=")
         if length is None or not equals or not value.endswith(b"\n"):
-            raise _damaged(_TAR, "an extended header is wrong")
+            raise _damaged_error(_TAR, "an extended header is wrong")
         if key.startswith(b"GNU.sparse."):
-            raise refusal("The tar.gz archive holds a sparse file. Pack it without `--sparse`.")
+            raise invalid_file("The tar.gz archive holds a sparse file. Pack it without `--sparse`.")
         yield key, value[:-1]
         at += int(length[1])
 
@@ -294,7 +298,7 @@ def _text(name: bytes) -> str:
     return name.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _chosen(kind: str, files: Iterable[tuple[str, T]]) -> tuple[str, T]:
+def _choose(kind: str, files: Iterable[tuple[str, T]]) -> tuple[str, T]:
     """Chooses the file that KFP uses; one whose name KFP would silently reject is rejected."""
     first: tuple[str, T] | None = None
     for file in files:
@@ -302,24 +306,24 @@ def _chosen(kind: str, files: Iterable[tuple[str, T]]) -> tuple[str, T]:
             return file
         first = first or file
     if first is None:
-        raise refusal(f"The {kind} archive holds no file. Pack the compiled pipeline as `{_PIPELINE_NAME}`.")
+        raise invalid_file(f"The {kind} archive holds no file. Pack the compiled pipeline as `{_PIPELINE_NAME}`.")
     if not first[0].endswith(_YAML_ENDINGS):
-        raise refusal(
+        raise invalid_file(
             f"The first file of the {kind} archive is {quoted(first[0])}, but KFP takes only names that end with .yaml "
             f"or .yml out of an archive. Pack the compiled pipeline as `{_PIPELINE_NAME}`."
         )
     return first
 
 
-def _damaged(kind: str, what: str) -> InvalidPipelineFileError:
-    return refusal(f"The {kind} archive is damaged: {what}. Pack it anew and upload it again.")
+def _damaged_error(kind: str, what: str) -> InvalidPipelineFileError:
+    return invalid_file(f"The {kind} archive is damaged: {what}. Pack it anew and upload it again.")
 
 
 def _too_many_members(kind: str) -> InvalidPipelineFileError:
-    return refusal(f"The {kind} archive has more than {_MOST_MEMBERS} members. Pack only the pipeline file.")
+    return invalid_file(f"The {kind} archive has more than {_MAX_MEMBERS} members. Pack only the pipeline file.")
 
 
-def _no_tar() -> InvalidPipelineFileError:
-    return refusal(
+def _not_tar_error() -> InvalidPipelineFileError:
+    return invalid_file(
         "This is gzip, but no tar archive inside. Upload the YAML itself, or an archive made with `tar czf`."
     )

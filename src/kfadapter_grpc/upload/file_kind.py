@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.limits import refusal
+from kfadapter_grpc.upload.limits import invalid_file
 
 HEAD_BYTES = 4096
 
 _BOM = b"\xef\xbb\xbf"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP = b"\x1f\x8b"
-_WHAT_TO_DO = "upload the YAML or JSON that the kfp compiler writes"
+_ADVICE = "upload the YAML or JSON that the kfp compiler writes"
 
 _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -59,13 +59,15 @@ def detect_kind(head: bytes) -> FileKind:
 
 def ensure_text(head: bytes, subject: str) -> None:
     """Raises InvalidPipelineFileError if `head` begins a well-known kind other than a pipeline, or binary data."""
-    other = _other_kind(head)
-    if not other and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
-        raise refusal(f"{subject} is text in {encoding}, and Kubeflow Pipelines reads UTF-8 only. Save it as UTF-8.")
-    if not other and b"\0" in head:
-        other = "binary data"
-    if other:
-        raise refusal(f"{subject} looks like {other}, not a pipeline; {_WHAT_TO_DO}.")
+    kind = _other_kind(head)
+    if not kind and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
+        raise invalid_file(
+            f"{subject} is text in {encoding}, and Kubeflow Pipelines reads UTF-8 only. Save it as UTF-8."
+        )
+    if not kind and b"\0" in head:
+        kind = "binary data"
+    if kind:
+        raise invalid_file(f"{subject} looks like {kind}, not a pipeline; {_ADVICE}.")
 
 
 def _other_kind(head: bytes) -> str:

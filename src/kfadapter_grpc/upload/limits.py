@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
 _MIB = 1 << 20
-_LONGEST_QUOTE = 60
+_MAX_QUOTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,26 @@ def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooL
     return too_large(limit, size, what="What the archive holds, unpacked,", remedy="Pack only the pipeline file")
 
 
-def ensure_wanted(call: Call) -> None:
+def ensure_active(call: Call) -> None:
     """Raises CallCancelledError or KfpTimeoutError if the client no longer waits for the call."""
     if call.cancelled:
-        raise call_cancelled()
+        raise cancelled_error()
     if call.remaining() <= 0:
-        raise arrived_too_late()
+        raise late_error()
 
 
-def call_cancelled() -> errors.CallCancelledError:
+def cancelled_error() -> errors.CallCancelledError:
     return errors.CallCancelledError("The client cancelled the call before the upload was complete.")
 
 
-def arrived_too_late() -> errors.KfpTimeoutError:
+def late_error() -> errors.KfpTimeoutError:
     return errors.KfpTimeoutError(
         "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
         "Nothing was stored. Allow more time and try again."
     )
 
 
-def refusal(message: str, *, line: int = 0, column: int = 0) -> errors.InvalidPipelineFileError:
+def invalid_file(message: str, *, line: int = 0, column: int = 0) -> errors.InvalidPipelineFileError:
     """Returns the error for a file that is not a pipeline; `line` and `column` count from 1, 0 means unknown."""
     if not line:
         return errors.InvalidPipelineFileError(message)
@@ -75,7 +75,7 @@ def refusal(message: str, *, line: int = 0, column: int = 0) -> errors.InvalidPi
 
 def quoted(text: str) -> str:
     """Quotes something from a file: printable, on one line, at most 60 characters."""
-    quote = repr(text[:_LONGEST_QUOTE])
-    if len(text) <= _LONGEST_QUOTE and len(quote) <= _LONGEST_QUOTE:
+    quote = repr(text[:_MAX_QUOTE])
+    if len(text) <= _MAX_QUOTE and len(quote) <= _MAX_QUOTE:
         return quote
-    return f"{quote[: _LONGEST_QUOTE - 4]}...{quote[0]}"
+    return f"{quote[: _MAX_QUOTE - 4]}...{quote[0]}"

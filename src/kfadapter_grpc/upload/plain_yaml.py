@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.upload.limits import ensure_wanted
+from kfadapter_grpc.upload.limits import ensure_active
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
@@ -26,7 +26,7 @@ _CHUNK = 1 << 18
 _PIECE = 1 << 16
 """How much libyaml receives at once, about a millisecond's work, before other threads can run."""
 _LONG_TEXT = 1 << 20
-_LONGEST_LINE = 1 << 16
+_MAX_LINE = 1 << 16
 _MARKS = rb"[*&!%]|\?[ \n]|\[(?!\] *\n)|\{(?!\} *\n)"
 _KEY = rb"[A-Za-z_][\w.-]*:[ \n]"
 _BEGIN = re.compile(rb"(?:\n *(?:#[^\n]*)?)*(?=\n%s)" % _KEY)
@@ -44,7 +44,7 @@ _ODD = ((0x09, "\t"), (0x0D, "\r"), (0xC2, "\x85"), (0xE2, "\u2028"), (0xE2, "\u
 _ODD_CHARACTERS = tuple((first, character.encode()) for first, character in _ODD)
 """Tabs, line breaks other than LF, and a byte order mark; their first bytes are quickly searched for."""
 
-_one_long_text = threading.Lock()
+_long_text_lock = threading.Lock()
 """Held while a long text is parsed without its tokens, which may be as long; others are checked with theirs then."""
 
 
@@ -54,20 +54,20 @@ def is_plain_yaml(stream: ByteStream, call: Call) -> bool:
     try:
         yaml.CBaseLoader(text).raw_parse()
     except yaml.YAMLError:
-        text.in_doubt = True
+        text.is_doubtful = True
     finally:
         if text.is_long:
-            _one_long_text.release()
+            _long_text_lock.release()
     if text.failure is not None:
         raise text.failure
-    return not text.in_doubt
+    return not text.is_doubtful
 
 
 class _PlainText:
     """A text on its way to libyaml; ends as soon as it is in doubt."""
 
     def __init__(self, stream: ByteStream, call: Call) -> None:
-        self.in_doubt = False
+        self.is_doubtful = False
         self.is_long = False
         self.failure: Exception | None = None
         self._stream = stream
@@ -81,21 +81,21 @@ class _PlainText:
     def read(self, _size: int = 0, /) -> bytes:
         """Reads the next chunk; libyaml accepts more than it requests."""
         try:
-            ensure_wanted(self._call)
+            ensure_active(self._call)
             if self._at >= len(self._chunk):
                 self._chunk, self._at = self._stream.read(_CHUNK), 0
-                self.in_doubt |= not self._is_short_or_alone() or self._has_doubts(self._chunk)
+                self.is_doubtful |= not self._is_short_or_locked() or self._has_doubts(self._chunk)
         except Exception as error:  # noqa: BLE001 - raised by `is_plain_yaml`, as none passes well through C code
             self.failure = error
-        if self.in_doubt or self.failure is not None:
+        if self.is_doubtful or self.failure is not None:
             return b""
         self._at += _PIECE
         return self._chunk[self._at - _PIECE : self._at]
 
-    def _is_short_or_alone(self) -> bool:
+    def _is_short_or_locked(self) -> bool:
         self._size += len(self._chunk)
         if self._size > _LONG_TEXT and not self.is_long:
-            self.is_long = _one_long_text.acquire(blocking=False)
+            self.is_long = _long_text_lock.acquire(blocking=False)
         return self.is_long or self._size <= _LONG_TEXT
 
     def _has_doubts(self, chunk: bytes) -> bool:
@@ -110,7 +110,7 @@ class _PlainText:
             self._has_begun = True
             lines = lines[begin.end() :]
         return (
-            len(self._rest) > _LONGEST_LINE
+            len(self._rest) > _MAX_LINE
             or any(first in lines and character in lines for first, character in _ODD_CHARACTERS)
             or any(doubt.search(lines) for doubt in _DOUBTS)
             or (_LINE.search(lines.translate(None, b" -")) and _DOUBTFUL_LINE.search(lines)) is not None

@@ -14,9 +14,9 @@ from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
-from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, quoted, too_large
+from kfadapter_grpc.upload.limits import cancelled_error, ensure_active, late_error, quoted, too_large
 from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
-from kfadapter_grpc.upload.syntax import check_syntax, faulty_key, wide_character
+from kfadapter_grpc.upload.syntax import check_syntax, find_faulty_key, find_wide_character
 from kfadapter_grpc.upload.text import CheckedText
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ arrived: then there is no wait.
 
 
 @contextmanager
-def received(
+def receive_file(
     chunks: Iterable[bytes],
     limits: UploadLimits,
     *,
@@ -58,26 +58,26 @@ def received(
     if total_bytes is not None and total_bytes > limits.max_bytes:
         raise too_large(limits.max_bytes, total_bytes)
     with closing(Spool(limits.place)) as spool:
-        arriving = _Arriving(spool, chunks, limits, total_bytes=total_bytes, sha256=sha256, call=call)
+        incoming = _IncomingFile(spool, chunks, limits, total_bytes=total_bytes, sha256=sha256, call=call)
         try:
             with disk_faults():
-                kind = _checked_kind(spool, arriving, limits, call)
+                kind = _checked_kind(spool, incoming, limits, call)
         except errors.InvalidPipelineFileError:
-            arriving.complete()  # a fault of the transfer explains one of the file, and is reported instead
+            incoming.complete()  # a fault of the transfer explains one of the file, and is reported instead
             raise
-        digest = arriving.complete()
+        digest = incoming.complete()
         spool.rewind()
         file = PipelineFile(spool.stream, spool.size, digest, kind)
         try:
             yield file
         except (errors.InvalidPipelineFileError, errors.KfpError) as error:
-            place = _try_locate(error, file, limits, call.apart(_EXPLANATION_SECONDS))
-            if place is None:
+            located = _locate_fault(error, file, limits, call.apart(_EXPLANATION_SECONDS))
+            if located is None:
                 raise
-            raise place from error
+            raise located from error
 
 
-class _Arriving:
+class _IncomingFile:
     """The bytes of an upload as a stream: everything that is read was stored in the spool before."""
 
     def __init__(
@@ -122,21 +122,21 @@ class _Arriving:
 
     def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
         """Stores one chunk after the other, and compares them with the announced size and checksum."""
-        ensure_wanted(call)
+        ensure_active(call)
         try:
             for chunk in chunks:
-                ensure_wanted(call)
+                ensure_active(call)
                 call.usage.add_received(len(chunk))
                 self._keep(chunk)
                 if chunk:
                     yield chunk
         except grpc.RpcError as error:
             # gRPC ends the stream of a call that has ended this way, before it reports why.
-            raise arrived_too_late() if call.remaining() <= 0 else call_cancelled() from error
-        ensure_wanted(call)
+            raise late_error() if call.remaining() <= 0 else cancelled_error() from error
+        ensure_active(call)
         self._ensure_complete()
         if self._total_bytes is None and self._sha256 is None and call.cancelled_within(_CANCELLATION_SECONDS):
-            raise call_cancelled()
+            raise cancelled_error()
 
     def _keep(self, chunk: bytes) -> None:
         size = self._spool.size + len(chunk)
@@ -168,19 +168,19 @@ class _Arriving:
             )
 
 
-def _checked_kind(spool: Spool, arriving: _Arriving, limits: UploadLimits, call: Call) -> FileKind:
+def _checked_kind(spool: Spool, incoming: _IncomingFile, limits: UploadLimits, call: Call) -> FileKind:
     """Checks a file: a text while it arrives, an archive once all of it is there."""
-    kind = detect_kind(_read_head(arriving))
+    kind = detect_kind(_read_head(incoming))
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
-        arriving.complete()
+        incoming.complete()
         spool.rewind()
         name, stream = open_member(kind, spool.stream, limits, call)
         _check_member(quoted(name), stream, call)
         return kind
-    arriving.restart()
-    if kind is FileKind.JSON or not is_plain_yaml(arriving, call):
-        arriving.restart()
-        with closing(CheckedText(arriving, call, complete=arriving.complete)) as text:
+    incoming.restart()
+    if kind is FileKind.JSON or not is_plain_yaml(incoming, call):
+        incoming.restart()
+        with closing(CheckedText(incoming, call, complete=incoming.complete)) as text:
             check_syntax(text, call)
     return kind
 
@@ -203,14 +203,14 @@ def _check_member(name: str, stream: ByteStream, call: Call) -> None:
         raise errors.InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
 
 
-def _try_locate(
+def _locate_fault(
     error: errors.AdapterError, file: PipelineFile, limits: UploadLimits, call: Call
 ) -> errors.AdapterError | None:
     """Finds what in the file explains why KFP rejected it, or failed to store it, if KFP's message does not."""
     if isinstance(error, errors.InvalidPipelineFileError) and "unknown template format" in error.message:
-        find = faulty_key
+        find = find_faulty_key
     elif "(upload" in error.message and error.metadata.get("kfp_status") == "500":
-        find = wide_character
+        find = find_wide_character
     else:
         return None
     try:
@@ -219,7 +219,7 @@ def _try_locate(
         if file.kind in {FileKind.ZIP, FileKind.TAR_GZ}:
             _, stream = open_member(file.kind, file.stream, limits, call)
         with closing(CheckedText(stream, call)) as text:
-            found = find(text, call)
+            fault = find(text, call)
     except (errors.AdapterError, yaml.YAMLError, OSError):
         return None
-    return found and errors.InvalidPipelineFileError(found.message, metadata={**error.metadata, **found.metadata})
+    return fault and errors.InvalidPipelineFileError(fault.message, metadata={**error.metadata, **fault.metadata})

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.upload.limits import ensure_wanted, refusal
+from kfadapter_grpc.upload.limits import ensure_active, invalid_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 14
 _LONG_TOKEN = 1 << 20
-_MOST_SLASHES = 100_000
-_MOST_DIRECTIVES = 100
+_MAX_SLASHES = 100_000
+_MAX_DIRECTIVES = 100
 _WAIT_SECONDS = 0.05
 
 _ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F)])
@@ -27,7 +27,7 @@ _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ufefe\uff00-\ufffd\U0001000
 _ESCAPED_SLASH = re.compile(r"(?<!\\)(?:\\\\)*\\/")
 _DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
 
-_one_long_token = threading.Lock()
+_long_token_lock = threading.Lock()
 """Held while a text with a very long token is parsed, so that only one such token is in memory at a time."""
 
 
@@ -60,11 +60,11 @@ class CheckedText:
         self._slashes: deque[int] = deque()
         self._backslash = ""
         self._directives = 0
-        self._alone = False
+        self._has_lock = False
 
     def close(self) -> None:
-        if self._alone:
-            _one_long_token.release()
+        if self._has_lock:
+            _long_token_lock.release()
 
     def read(self, size: int = _PIECE, /) -> bytes:
         """Reads up to `size` bytes; none at the end, and none after a fault."""
@@ -76,38 +76,38 @@ class CheckedText:
             self.failure = error
             return b""
 
-    def ensure_sound(self) -> None:
+    def raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
 
     def escapes_slash(self, start: int, end: int) -> bool:
         r"""Returns whether a `\/` is between the characters `start` and `end`, and forgets everything before `end`."""
-        found = False
+        escapes = False
         while self._slashes and self._slashes[0] < end:
-            found |= self._slashes.popleft() >= start
-        return found
+            escapes |= self._slashes.popleft() >= start
+        return escapes
 
     def _read(self, size: int) -> bytes:
-        ensure_wanted(self._call)
+        ensure_active(self._call)
         piece, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
         self.token_bytes += len(piece)
-        if self.token_bytes > _LONG_TOKEN and not self._alone:
-            self._wait_alone()
+        if self.token_bytes > _LONG_TOKEN and not self._has_lock:
+            self._wait_for_lock()
         text = self._decode(piece)
         if piece.translate(None, _ALLOWED):  # a control character, or not ASCII
-            self._refuse_controls(text)
+            self._check_controls(text)
         self._note_slashes(text)
         if self.between_documents and "%" in text:
             self._count_directives(text)
         self._advance(text)
         return piece
 
-    def _wait_alone(self) -> None:
+    def _wait_for_lock(self) -> None:
         if self._complete is not None:
             self._complete()
-        while not _one_long_token.acquire(timeout=_WAIT_SECONDS):
-            ensure_wanted(self._call)
-        self._alone = True
+        while not _long_token_lock.acquire(timeout=_WAIT_SECONDS):
+            ensure_active(self._call)
+        self._has_lock = True
 
     def _decode(self, piece: bytes) -> str:
         try:
@@ -115,33 +115,35 @@ class CheckedText:
         except UnicodeDecodeError as error:
             self._advance(error.object[: error.start].decode("utf-8"))
             message = f"the file is not UTF-8 text ({error.reason}); save it as UTF-8."
-            raise refusal(message, line=self._line, column=self._column) from None
+            raise invalid_file(message, line=self._line, column=self._column) from None
 
-    def _refuse_controls(self, text: str) -> None:
-        found = _FORBIDDEN.search(text)
-        if found is None:
+    def _check_controls(self, text: str) -> None:
+        match = _FORBIDDEN.search(text)
+        if match is None:
             return
-        self._advance(text[: found.start()])
-        character = found.group()
+        self._advance(text[: match.start()])
+        character = match.group()
         what = "binary data, not a pipeline" if character == "\0" else "not clean text"
         message = f"the character {character!a} is not allowed: this is {what}. Upload what the kfp compiler writes."
-        raise refusal(message, line=self._line, column=self._column)
+        raise invalid_file(message, line=self._line, column=self._column)
 
     def _note_slashes(self, text: str) -> None:
         carried = self._backslash + text
         if "\\/" in carried:
             start = self._characters - len(self._backslash) - 1
-            self._slashes.extend(start + found.end() for found in _ESCAPED_SLASH.finditer(carried))
-        if len(self._slashes) > _MOST_SLASHES:
-            raise refusal(f"one text in the file has more than {_MOST_SLASHES} of `\\/`.", line=self._line, column=1)
+            self._slashes.extend(start + match.end() for match in _ESCAPED_SLASH.finditer(carried))
+        if len(self._slashes) > _MAX_SLASHES:
+            raise invalid_file(
+                f"one text in the file has more than {_MAX_SLASHES} of `\\/`.", line=self._line, column=1
+            )
         if text:
             self._backslash = "\\" * ((len(carried) - len(carried.rstrip("\\"))) % 2)
 
     def _count_directives(self, text: str) -> None:
         self._directives += len(_DIRECTIVE.findall(text))
-        if self._directives > _MOST_DIRECTIVES:
-            raise refusal(
-                f"the file has more than {_MOST_DIRECTIVES} lines that begin with `%`.", line=self._line, column=1
+        if self._directives > _MAX_DIRECTIVES:
+            raise invalid_file(
+                f"the file has more than {_MAX_DIRECTIVES} lines that begin with `%`.", line=self._line, column=1
             )
 
     def _advance(self, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.watch.registry import MAX_FOLLOWED, chunks
+from kfadapter_grpc.watch.registry import MAX_WATCHED, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ ROUND_SECONDS = 30.0
 """The time in which everything that changes rarely is requested once."""
 MAX_FIRST_READS = 3
 """How many requests of one poll are about runs that have not been read yet."""
-MAX_WHOLE_READS = 20
+MAX_COMPLETE_READS = 20
 """How many runs are read completely, one by one, in one poll."""
 _OF_CALLERS = (errors.UnauthenticatedError, errors.PermissionDeniedError)
 """KFP's errors for a caller's own credentials: only the caller can send others."""
@@ -133,8 +133,8 @@ class Poll:
 
     def _incomplete_requests(self, cache: RunCache) -> Iterator[_Request]:
         waiting = cache.incomplete()
-        self.behind |= len(waiting) > MAX_WHOLE_READS
-        for run_id in waiting[:MAX_WHOLE_READS]:
+        self.behind |= len(waiting) > MAX_COMPLETE_READS
+        for run_id in waiting[:MAX_COMPLETE_READS]:
             yield cache.scope, partial(self._read_complete, cache, run_id)
 
     def _rare(self, elapsed: float) -> Iterator[_Request]:
@@ -151,24 +151,24 @@ class Poll:
         for cache in self._registry.caches():
             yield from self._state_requests(cache, finished=True)
             for archived in (False, True):
-                for ids in chunks(cache.stored(archived=archived)):
+                for ids in chunks(cache.by_storage(archived=archived)):
                     yield cache.scope, partial(self._count, cache, ids, archived)
 
     # --- single requests --------------------------------------------------------------------------------------------
 
     def _list(self, group: FilterGroup) -> None:
-        found: dict[str, Run] = {}
-        for where in group.lists():
+        runs: dict[str, Run] = {}
+        for filter_ in group.lists():
             call = self._new_call(group.cache.scope)
-            found |= {run.run_id: run for run in self._runs.made(where, MAX_FOLLOWED, call)}
-        self.changed |= self._registry.add_listed(group, list(found.values()))
+            runs |= {run.run_id: run for run in self._runs.list_newest(filter_, MAX_WATCHED, call)}
+        self.changed |= self._registry.add_listed(group, list(runs.values()))
 
     def _read(self, cache: RunCache, ids: Sequence[str]) -> None:
-        found, waiting = self._runs.read(ids, cache.scope.namespace, self._new_call(cache.scope))
-        self.changed |= cache.update(found)
-        cache.request_complete(waiting)
-        there = {run.run_id for run in found}
-        self.changed |= cache.remove([run_id for run_id in ids if run_id not in there])
+        runs, waiting = self._runs.read(ids, cache.scope.namespace, self._new_call(cache.scope))
+        self.changed |= cache.update(runs)
+        cache.schedule_complete_read(waiting)
+        existing = {run.run_id for run in runs}
+        self.changed |= cache.remove([run_id for run_id in ids if run_id not in existing])
 
     def _read_changed(self, cache: RunCache, ids: Sequence[str], state: RunState) -> None:
         ids = cache.known(ids)  # the request may have been queued for a while
@@ -177,8 +177,8 @@ class Poll:
         if state is RunState.UNKNOWN:  # KFP has no filter for it
             self._read(cache, ids)
             return
-        found = self._runs.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
-        self.changed |= cache.update(found)
+        runs = self._runs.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
+        self.changed |= cache.update(runs)
 
     def _count(self, cache: RunCache, ids: Sequence[str], archived: bool) -> None:
         """Counts runs that should exist; if some do not, reads them, recursively in halves."""
@@ -197,11 +197,11 @@ class Poll:
 
     def _read_complete(self, cache: RunCache, run_id: str) -> None:
         try:
-            found = self._runs.get_complete(run_id, self._new_call(cache.scope))
+            run = self._runs.get_complete(run_id, self._new_call(cache.scope))
         except errors.RunNotFoundError:
             self.changed |= cache.remove([run_id])
             return
-        self.changed |= cache.update([found], complete=True)
+        self.changed |= cache.update([run], complete=True)
 
     def _new_call(self, scope: Scope) -> Call:
         self.requests += 1

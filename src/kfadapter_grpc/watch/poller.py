@@ -78,10 +78,10 @@ class WatchPoller:
         are for this watch, too: only watches with the same credentials share a cache. The events end with an error if
         KFP no longer accepts the caller's credentials, or shows the runs, and when the adapter shuts down.
         """
-        where = request.what
-        if isinstance(where, RunFilter) and where.experiment is not None:
-            ref = ExperimentRef(experiment_id=self._runs.experiment_id(where.experiment, call))
-            request = replace(request, what=replace(where, experiment=ref))
+        what = request.what
+        if isinstance(what, RunFilter) and what.experiment is not None:
+            ref = ExperimentRef(experiment_id=self._runs.experiment_id(what.experiment, call))
+            request = replace(request, what=replace(what, experiment=ref))
         watch = Watch(request, EventQueue(self._now), call.authorization, call.limits)
         forget = call.on_cancel(lambda: watch.events.fail(CallCancelledError("the client cancelled the call")))
         try:
@@ -145,24 +145,24 @@ class WatchPoller:
 
     def _run(self) -> None:
         """The poll loop; between polls it reads what new watches wait for, so that they need not wait for a poll."""
-        due = before = time.monotonic()
+        due = previous = time.monotonic()
         quiet = 0
         while self._wait(due - time.monotonic()):
-            began = time.monotonic()
-            if began >= due:
-                self._or_log(partial(self.poll, began - before))
+            started_at = time.monotonic()
+            if started_at >= due:
+                self._log_errors(partial(self.poll, started_at - previous))
                 quiet = 0 if self._poll.changed else quiet + 1
-                before, due = began, began + _pause(quiet)
+                previous, due = started_at, started_at + _pause(quiet)
             else:
-                self._or_log(self._poll.run_first)
-                due = min(due, began + POLL_SECONDS)
+                self._log_errors(self._poll.run_first)
+                due = min(due, started_at + POLL_SECONDS)
             if self._poll.behind and self._poll.reachable and not self._poll.failed:
                 self._wake()
 
-    def _or_log(self, look: Callable[[], object]) -> None:
+    def _log_errors(self, poll: Callable[[], object]) -> None:
         """Polls; a fault of our own must not end all watches for good."""
         try:
-            look()
+            poll()
         except Exception:
             log: FilteringBoundLogger = structlog.get_logger()
             log.exception("polling the watched runs failed")

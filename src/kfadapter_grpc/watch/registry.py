@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 CHUNK = 100
 """How many ids one request to KFP contains: more would make URLs that proxies reject."""
-WHOLE_CHUNK = 20
+COMPLETE_CHUNK = 20
 """How many running runs are read with their tasks at once; a run may be some 40 kB."""
 COMPLETE_READ_INTERVAL = timedelta(seconds=30)
 """How often a run with pending tasks is read completely."""
-MAX_FOLLOWED = 1000
+MAX_WATCHED = 1000
 """How many runs are watched for one filter: the newest ones."""
 _UNFINISHED = frozenset(state for state in RunState if not state.is_over)
-_CLOCKS_DIFFER = timedelta(minutes=1)
+_CLOCK_SKEW = timedelta(minutes=1)
 """The maximum difference between KFP's clock and ours."""
-_COMES_LATE = timedelta(seconds=10)
+_VISIBILITY_DELAY = timedelta(seconds=10)
 """How long after its creation time a run may become visible: KFP creates its workflow in between."""
 _LATE_POLLS = 10
 """For how many polls after a new run such late runs are searched for."""
@@ -66,21 +66,21 @@ class RunCache:
         """Subscribes a watch to runs, and sends what is known about them."""
         with self._lock:
             for run_id in run_ids:
-                known = self._known.setdefault(run_id, _CachedRun())
-                known.watches.add(watch)
+                cached = self._known.setdefault(run_id, _CachedRun())
+                cached.watches.add(watch)
                 watch.run_ids.add(run_id)
-                if known.event is not None:
-                    self._send(watch, known.event, known)
+                if cached.event is not None:
+                    self._send(watch, cached.event, cached)
 
     def unsubscribe(self, watch: Watch, run_ids: Iterable[str]) -> None:
         """Ends a watch's subscription to runs; what was cached only for it is dropped."""
         with self._lock:
             for run_id in list(run_ids):
                 watch.forget(run_id)
-                known = self._known.get(run_id)
-                if known is not None:
-                    known.watches.discard(watch)
-                    if not known.watches:
+                cached = self._known.get(run_id)
+                if cached is not None:
+                    cached.watches.discard(watch)
+                    if not cached.watches:
                         self._drop(run_id)
 
     def update(self, runs: Iterable[Run], *, complete: bool = False) -> bool:
@@ -91,37 +91,37 @@ class RunCache:
         return any(changed)
 
     def _update(self, run: Run, at: datetime, *, complete: bool) -> bool:
-        known = self._known.get(run.run_id)
-        if known is None:
+        cached = self._known.get(run.run_id)
+        if cached is None:
             return False
-        before = known.event.run if known.event else None
-        self._reads = known.read = self._reads + 1
+        previous = cached.event.run if cached.event else None
+        self._reads = cached.read = self._reads + 1
         if complete:
-            known.completed_at = at
+            cached.completed_at = at
             self._incomplete.pop(run.run_id, None)
         if (
-            before is not None
-            and known.complete >= complete
+            previous is not None
+            and cached.complete >= complete
             and (
                 # Only a complete read has warnings, which follow a `+` in the etag.
-                before.etag == run.etag or (not complete and before.etag.startswith(f"{run.etag}+"))
+                previous.etag == run.etag or (not complete and previous.etag.startswith(f"{run.etag}+"))
             )
         ):
             return False
-        event = known.event = RunChanged(run, at)
-        known.complete = complete
-        for watch in list(known.watches):
-            self._send(watch, event, known)
-        return before is None or before.etag != run.etag
+        event = cached.event = RunChanged(run, at)
+        cached.complete = complete
+        for watch in list(cached.watches):
+            self._send(watch, event, cached)
+        return previous is None or previous.etag != run.etag
 
-    def request_complete(self, run_ids: Iterable[str]) -> None:
+    def schedule_complete_read(self, run_ids: Iterable[str]) -> None:
         """Schedules a complete read of runs watched with their tasks, once per `COMPLETE_READ_INTERVAL` for each."""
         with self._lock:
             at = self._now()
             for run_id in run_ids:
-                known = self._known.get(run_id)
-                if known is not None and known.with_tasks:
-                    last = known.completed_at
+                cached = self._known.get(run_id)
+                if cached is not None and cached.with_tasks:
+                    last = cached.completed_at
                     if last is None or at - last >= COMPLETE_READ_INTERVAL:
                         self._incomplete[run_id] = None
 
@@ -130,9 +130,9 @@ class RunCache:
         with self._lock:
             at = self._now()
             for run_id in run_ids:
-                known = self._known.get(run_id)
-                if known is not None:
-                    for watch in list(known.watches):
+                cached = self._known.get(run_id)
+                if cached is not None:
+                    for watch in list(cached.watches):
                         watch.send_gone(run_id, at)
                         watch.run_ids.discard(run_id)
                     self._drop(run_id)
@@ -142,7 +142,7 @@ class RunCache:
 
     def unread(self) -> Sequence[str]:
         with self._lock:
-            return [run_id for run_id, known in self._known.items() if known.event is None]
+            return [run_id for run_id, cached in self._known.items() if cached.event is None]
 
     def incomplete(self) -> Sequence[str]:
         with self._lock:
@@ -150,14 +150,14 @@ class RunCache:
 
     def by_state(self, *, finished: bool) -> Mapping[RunState, Sequence[str]]:
         """The ids of runs that have finished (a retry may revive them), or of the others, by state."""
-        found: dict[RunState, list[str]] = {}
+        by_state: dict[RunState, list[str]] = {}
         with self._lock:
             for run in self._runs():
                 if run.state.is_over is finished:
-                    found.setdefault(run.state, []).append(run.run_id)
-        return found
+                    by_state.setdefault(run.state, []).append(run.run_id)
+        return by_state
 
-    def stored(self, *, archived: bool) -> Sequence[str]:
+    def by_storage(self, *, archived: bool) -> Sequence[str]:
         with self._lock:
             return [run.run_id for run in self._runs() if (run.storage_state is StorageState.ARCHIVED) is archived]
 
@@ -165,20 +165,20 @@ class RunCache:
         """The ids of some running runs that are watched with their tasks: those that were read longest ago."""
         with self._lock:
             running = [
-                (known.read, run_id)
-                for run_id, known in self._known.items()
-                if known.event is not None and known.event.run.state is RunState.RUNNING and known.with_tasks
+                (cached.read, run_id)
+                for run_id, cached in self._known.items()
+                if cached.event is not None and cached.event.run.state is RunState.RUNNING and cached.with_tasks
             ]
-        return [run_id for _, run_id in sorted(running)[:WHOLE_CHUNK]]
+        return [run_id for _, run_id in sorted(running)[:COMPLETE_CHUNK]]
 
     def known(self, run_ids: Sequence[str]) -> Sequence[str]:
         """Those of the runs that are still watched, and have been read."""
         with self._lock:
-            found = [(run_id, self._known.get(run_id)) for run_id in run_ids]
-            return [run_id for run_id, known in found if known is not None and known.event is not None]
+            pairs = [(run_id, self._known.get(run_id)) for run_id in run_ids]
+            return [run_id for run_id, cached in pairs if cached is not None and cached.event is not None]
 
-    def _send(self, watch: Watch, event: RunChanged, known: _CachedRun) -> None:
-        if watch.satisfied_with(event.run, complete=known.complete):
+    def _send(self, watch: Watch, event: RunChanged, cached: _CachedRun) -> None:
+        if watch.can_send(event.run, complete=cached.complete):
             watch.send(event)
         else:
             self._incomplete[event.run.run_id] = None
@@ -188,7 +188,7 @@ class RunCache:
         self._incomplete.pop(run_id, None)
 
     def _runs(self) -> Iterator[Run]:
-        return (known.event.run for known in self._known.values() if known.event is not None)
+        return (cached.event.run for cached in self._known.values() if cached.event is not None)
 
 
 def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
@@ -198,8 +198,8 @@ def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]
 class FilterGroup:
     """All watches of one filter, and the runs that they are subscribed to, the newest last."""
 
-    def __init__(self, where: RunFilter, cache: RunCache) -> None:
-        self.where = where
+    def __init__(self, filter_: RunFilter, cache: RunCache) -> None:
+        self.where = filter_
         self.cache = cache
         self.watches: set[Watch] = set()
         self.run_ids: dict[str, None] = {}
@@ -211,22 +211,22 @@ class FilterGroup:
         return self._seen is None
 
     def lists(self) -> Sequence[RunFilter]:
-        where = self.where
+        filter_ = self.where
         if self._seen is not None:
-            after = self._seen - _COMES_LATE if self._late_polls else self._seen
-            after = max(after, where.created_after) if where.created_after else after
-            return [replace(where, states=frozenset(), finished_after=None, created_after=after)]
-        if where.states or where.finished_after:
-            return [where, replace(where, states=_UNFINISHED, finished_after=None)]
-        return [where]
+            after = self._seen - _VISIBILITY_DELAY if self._late_polls else self._seen
+            after = max(after, filter_.created_after) if filter_.created_after else after
+            return [replace(filter_, states=frozenset(), finished_after=None, created_after=after)]
+        if filter_.states or filter_.finished_after:
+            return [filter_, replace(filter_, states=_UNFINISHED, finished_after=None)]
+        return [filter_]
 
-    def add(self, found: Iterable[Run], now: datetime) -> Sequence[str]:
+    def add(self, listed: Iterable[Run], now: datetime) -> Sequence[str]:
         """Adds listed runs; returns the ids of the new ones."""
-        first = self._seen is None
-        before = self._seen or now - _CLOCKS_DIFFER
-        runs = sorted(found, key=lambda run: (run.created_at or before, run.run_id))
-        self._seen = max([before, *(run.created_at for run in runs if run.created_at)])
-        self._late_polls = _LATE_POLLS if first or self._seen > before else max(self._late_polls - 1, 0)
+        is_first = self._seen is None
+        previous = self._seen or now - _CLOCK_SKEW
+        runs = sorted(listed, key=lambda run: (run.created_at or previous, run.run_id))
+        self._seen = max([previous, *(run.created_at for run in runs if run.created_at)])
+        self._late_polls = _LATE_POLLS if is_first or self._seen > previous else max(self._late_polls - 1, 0)
         new = [run.run_id for run in runs if run.run_id not in self.run_ids]
         self.run_ids.update(dict.fromkeys(new))
         return new
@@ -271,7 +271,7 @@ class Registry:
             for group in self._groups:
                 group.watches.discard(watch)
             self._groups = [group for group in self._groups if group.watches]
-            if not any(one.scope == watch.scope for one in self._watches):
+            if not any(other.scope == watch.scope for other in self._watches):
                 self._caches.pop(watch.scope, None)
 
     def watches(self) -> Sequence[Watch]:
@@ -296,7 +296,7 @@ class Registry:
                 watch.started = True
                 group.cache.subscribe(watch, new)
             changed = group.cache.update(runs)
-            dropped = list(group.run_ids)[: max(len(group.run_ids) - MAX_FOLLOWED, 0)]
+            dropped = list(group.run_ids)[: max(len(group.run_ids) - MAX_WATCHED, 0)]
             for run_id in dropped:
                 del group.run_ids[run_id]
             for watch in group.watches:

@@ -131,7 +131,7 @@ class Watch:
         self.known_ids = tuple(dict.fromkeys(ids))
         self._unfinished = set(self.known_ids)
 
-    def satisfied_with(self, run: Run, *, complete: bool) -> bool:
+    def can_send(self, run: Run, *, complete: bool) -> bool:
         """Whether a run can be sent as it was read: only a complete read has tasks, and why a run failed."""
         return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._is_current(run)
 
@@ -185,14 +185,14 @@ class Watch:
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
-        where = self.where
-        if where is None:
+        filter_ = self.where
+        if filter_ is None:
             return True
-        finished = where.finished_after is None or (
-            run.finished_at is not None and run.finished_at > where.finished_after
+        finished = filter_.finished_after is None or (
+            run.finished_at is not None and run.finished_at > filter_.finished_after
         )
         archived = run.storage_state is StorageState.ARCHIVED
-        return finished and archived is where.archived and (not where.states or run.state in where.states)
+        return finished and archived is filter_.archived and (not filter_.states or run.state in filter_.states)
 
 
 def _canonical(run_id: str) -> str:

@@ -34,11 +34,11 @@ L = TypeVar("L", bound=PageOfListRequest)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """The size limit of one record; leaves room for the message that it is sent in."""
-_KEPT_BYTES = (64 * 1024, 4 * 1024, 256)
+_TEXT_LIMITS = (64 * 1024, 4 * 1024, 256)
 """How much is kept of each text; less if the record is still too large."""
 _MAX_NOTES = 20
 _MAX_PATH_CHARACTERS = 120
-_OF_VALUES = frozenset({"fields", "values", "string_value"})
+_VALUE_FIELDS = frozenset({"fields", "values", "string_value"})
 """Fields of protobuf's own, which have no place in JSON."""
 _HASH_BYTES = 8
 _MAX_TOKEN_CHARACTERS = 16 * 1024
@@ -88,7 +88,7 @@ def message(record: object, kind: type[M]) -> M:
     """Makes a message. What it cannot carry is replaced, long parts are truncated; the warnings of a run list both."""
     replaced = Replacements()
     made = to_message(record, kind, replaced)
-    notes = shortened(made)
+    notes = truncate(made)
     if isinstance(made, run_pb2.Run):
         made.warnings.extend([*replaced.texts(), *notes])
     return made
@@ -105,7 +105,7 @@ def page(result: Page[Any], kind: type[M], request: Message, **more: object) -> 
     """
     field = kind.DESCRIPTOR.fields[0]
     kind_of_item = GetMessageClass(cast("Descriptor", field.message_type))
-    token = _listing(request) + result.next_token.encode() if result.next_token else b""
+    token = _listing_hash(request) + result.next_token.encode() if result.next_token else b""
     if result.total_size is not None:
         more["total_size"] = result.total_size
     return kind(
@@ -116,24 +116,24 @@ def page(result: Page[Any], kind: type[M], request: Message, **more: object) -> 
 
 def page_token(request: Message) -> str:
     """Extracts the token of kfp/ from that of a List; raises if it is malformed, or of another listing."""
-    sent = cast("Any", request).page_token
-    if not sent:
+    encoded = cast("Any", request).page_token
+    if not encoded:
         return ""
     try:
-        if len(sent) > _MAX_TOKEN_CHARACTERS:
+        if len(encoded) > _MAX_TOKEN_CHARACTERS:
             raise ValueError
-        raw = base64.b64decode(sent + "=" * (-len(sent) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
         token = raw[_HASH_BYTES:].decode()
     except (ValueError, binascii.Error) as error:
         raise _invalid_token("it is garbled") from error
     if not token:
         raise _invalid_token("it is garbled")
-    if raw[:_HASH_BYTES] != _listing(request):
+    if raw[:_HASH_BYTES] != _listing_hash(request):
         raise _invalid_token("it came from a listing with another method, filter, order or pipeline")
     return token
 
 
-def _listing(request: Message) -> bytes:
+def _listing_hash(request: Message) -> bytes:
     """A hash of everything that identifies a listing, without the page."""
     same = type(request)()
     same.CopyFrom(request)
@@ -151,40 +151,42 @@ def _invalid_token(why: str) -> InvalidPageTokenError:
 # --- records that are too large -------------------------------------------------------------------------------------
 
 
-def shortened(message: Message) -> list[str]:
+def truncate(message: Message) -> list[str]:
     """Truncates the longest texts and values of a record that is too large, then its lists.
 
     Returns what was truncated, one line for each; empty for a record that fits.
     """
-    cut: dict[str, int] = {}
-    for kept in _KEPT_BYTES:
+    sizes: dict[str, int] = {}
+    for max_bytes in _TEXT_LIMITS:
         if message.ByteSize() <= MAX_RECORD_BYTES:
             break
-        _cut(message, kept, "", cut)
+        _truncate(message, max_bytes, "", sizes)
     why = "bytes do not fit into one message; truncated"
-    notes = [f"{path[:_MAX_PATH_CHARACTERS]}: {size} {why}" for path, size in cut.items()]
-    more = [f"{len(notes) - _MAX_NOTES} more texts and values were truncated"] if len(notes) > _MAX_NOTES else []
-    return [*notes[:_MAX_NOTES], *more, *_cut_lists(message)]
+    notes = [f"{path[:_MAX_PATH_CHARACTERS]}: {size} {why}" for path, size in sizes.items()]
+    omitted = [f"{len(notes) - _MAX_NOTES} more texts and values were truncated"] if len(notes) > _MAX_NOTES else []
+    return [*notes[:_MAX_NOTES], *omitted, *_truncate_lists(message)]
 
 
-def _cut(node: Any, kept: int, path: str, cut: dict[str, int]) -> None:  # noqa: ANN401 - a message, map or list
-    for where, key, child in _children(node, path):
+def _truncate(node: Any, max_bytes: int, path: str, sizes: dict[str, int]) -> None:  # noqa: ANN401 - a message, map or list
+    for child_path, key, child in _children(node, path):
         if isinstance(child, str):
             data = child.encode()
-            if len(data) > kept:
-                cut.setdefault(where, len(data))
-                text = f"{data[:kept].decode(errors='ignore')}… (truncated)"
+            if len(data) > max_bytes:
+                sizes.setdefault(child_path, len(data))
+                text = f"{data[:max_bytes].decode(errors='ignore')}… (truncated)"
                 setattr(node, key, text) if isinstance(node, Message) else node.__setitem__(key, text)
         elif isinstance(child, Value) and child.WhichOneof("kind") != "string_value":
-            if (size := child.ByteSize()) > kept:
-                cut.setdefault(where, size)
+            if (size := child.ByteSize()) > max_bytes:
+                sizes.setdefault(child_path, size)
                 child.string_value = "(too large to be shown)"
         elif not isinstance(child, bool | int | float | bytes):
             is_deprecated = isinstance(node, Message) and node.DESCRIPTOR.fields_by_name[key].GetOptions().deprecated
-            _cut(child, kept, where, {} if is_deprecated else cut)  # another field has the same, and is noted
+            _truncate(
+                child, max_bytes, child_path, {} if is_deprecated else sizes
+            )  # another field has the same, and is noted
 
 
-def _cut_lists(message: Message) -> Iterator[str]:
+def _truncate_lists(message: Message) -> Iterator[str]:
     """Halves the longest list or object of a record for as long as it is too large."""
     while message.ByteSize() > MAX_RECORD_BYTES:
         fields = [(field.name, getattr(value, "fields", value)) for field, value in message.ListFields()]
@@ -208,7 +210,9 @@ def _children(node: Any, path: str) -> list[tuple[str, Any, Any]]:  # noqa: ANN4
     """The paths, keys and values of the contents of a message, a map or a list."""
     if isinstance(node, Message):
         named = [(field.name, value) for field, value in node.ListFields()]
-        return [(path if name in _OF_VALUES else f"{path}.{name}".removeprefix("."), name, one) for name, one in named]
+        return [
+            (path if name in _VALUE_FIELDS else f"{path}.{name}".removeprefix("."), name, one) for name, one in named
+        ]
     if hasattr(node, "keys"):
         return [(f"{path}.{key}", key, node[key]) for key in node]
     return [(f"{path}[{index}]", index, one) for index, one in enumerate(node)]
