@@ -19,11 +19,7 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.contract.call import Authorization, Call
-from kfadapter_grpc.contract.errors import (
-    KfpRejectedCredentialsError,
-    PermissionDeniedError,
-    UnsupportedByKfpError,
-)
+from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, PermissionDeniedError, UnsupportedByKfpError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.sources import outputs

@@ -17,12 +17,7 @@ from tests.runs_kfp import NEVER
 from tests.scripted_kfp import answers, resets, stalls
 
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.errors import (
-    InvalidFieldError,
-    KfpTimeoutError,
-    KfpUnavailableError,
-    TaskNotFoundError,
-)
+from kfadapter_grpc.contract.errors import InvalidFieldError, KfpTimeoutError, KfpUnavailableError, TaskNotFoundError
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunFilter, RunSourceState, RunState

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.connecting import connect
 from tests.repository.conftest import call
-from tests.repository.played import (
-    BROKEN,
-    PIPELINE,
-    VERSION,
-    placed,
-    played,
-    query_of,
-    recorded_version,
-    with_pipeline,
-)
+from tests.repository.played import BROKEN, PIPELINE, VERSION, placed, played, query_of, recorded_version, with_pipeline
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.contract import errors

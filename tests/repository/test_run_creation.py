@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.connecting import connect
 from tests.repository.conftest import call
-from tests.runs_kfp import (
-    DEFAULT,
-    EXPERIMENT,
-    NAME,
-    NOBODY,
-    OLDER,
-    PIPELINE,
-    VERSION,
-    Fault,
-    RunsKfp,
-    refused,
-    spec_of,
-)
+from tests.runs_kfp import DEFAULT, EXPERIMENT, NAME, NOBODY, OLDER, PIPELINE, VERSION, Fault, RunsKfp, refused, spec_of
 from tests.scripted_kfp import answers, resets, sends, stalls
 
 from kfadapter_grpc.contract import errors

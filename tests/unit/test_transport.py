@@ -17,13 +17,7 @@ from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, Kfp
 from kfadapter_grpc.kfp import connections as kfp_connections
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles
 from kfadapter_grpc.kfp.exchange import Exchange, TimerThread
-from kfadapter_grpc.kfp.transport import (
-    NotSentError,
-    Request,
-    ResponseTooLargeError,
-    Transport,
-    TransportSettings,
-)
+from kfadapter_grpc.kfp.transport import NotSentError, Request, ResponseTooLargeError, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

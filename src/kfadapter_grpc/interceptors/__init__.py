@@ -47,17 +47,7 @@ def layers(
     are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. KFP is called as
     the adapter, unless callers' credentials are forwarded or callers impersonated. `outer` are around the log's lines.
     """
-    credentials: Sequence[Layer] = (
+    identity: Sequence[Layer] = (
         (forward_authorization,) if forward_credentials else (impersonation,) if impersonation else ()
     )
-    return (
-        identify,
-        *outer,
-        CallLog(),
-        *observers,
-        report_errors,
-        authentication,
-        *credentials,
-        admission,
-        end_stalled,
-    )
+    return (identify, *outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)

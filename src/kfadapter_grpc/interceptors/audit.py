@@ -76,12 +76,10 @@ def resource(method: RpcMethod, responses: list[Message], requests: list[Message
         "namespace": _first(messages, "namespace"),
     }
     if kind == _VERSION:  # in requests, `name` is that of the pipeline
-        versions = [message for message in responses if f"{kind}_id" in message.DESCRIPTOR.fields_by_name]
+        versions = [one for one in responses if f"{kind}_id" in one.DESCRIPTOR.fields_by_name]
         fields["resource_name"] = _first(requests, "version_name") or _first(versions, "name")
         fields["parent_id"] = _first(messages, "pipeline_id")
-        fields["parent_name"] = _first(
-            [*requests, *(message for message in responses if message not in versions)], "name"
-        )
+        fields["parent_name"] = _first([*requests, *(one for one in responses if one not in versions)], "name")
     return fields
 
 

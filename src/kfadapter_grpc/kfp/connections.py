@@ -189,7 +189,7 @@ def file_stamp(path: Path) -> tuple[int, ...]:
     return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_size
 
 
-def is_plain_text_response(error: BaseException | None) -> bool:
+def is_plain_text(error: BaseException | None) -> bool:
     return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
 
 
@@ -212,7 +212,7 @@ def error_message(error: Exception, scheme: str) -> str:
 
 def _tls_error_message(cause: BaseException | None) -> str:
     """The TLS library's own message; it contains no secrets."""
-    if is_plain_text_response(cause):
+    if is_plain_text(cause):
         return (
             "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) does not speak TLS: use http:, "
             "not https:"

@@ -24,10 +24,10 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     KfpPage,
     ListQuery,
-    collect_page,
     contains,
     equals,
     non_empty,
+    paginate,
     post,
     segment,
     sort_by,
@@ -163,7 +163,7 @@ class Experiments:
             matching = [item.record() for item in listed.experiments if filter_.name_contains in item.display_name]
             return KfpPage(matching, listed.next_page_token, listed.total_size)
 
-        result = collect_page(fetch, _weight, page.size, page.token)
+        result = paginate(fetch, _weight, page.size, page.token)
         return replace(result, total_size=None) if filter_.name_contains else result
 
     def _list(self, query: ListQuery, namespace: str, call: Call, context: Context | None = None) -> ExperimentListJson:
@@ -215,11 +215,9 @@ def _context(ref: ExperimentRef) -> Context:
     return Context(subject=str(ref), resource=ref.experiment_id or ref.name, values=non_empty(values))
 
 
-def _ambiguous(ref: ExperimentRef, experiments: list[Experiment]) -> errors.AmbiguousNameError:
-    ids = ", ".join(item.experiment_id for item in experiments[:_MAX_NAMED]) + (
-        ", …" if len(experiments) > _MAX_NAMED else ""
-    )
-    text = f"there are {len(experiments)} experiments named {ref} ({ids}); say which by its id"
+def _ambiguous(ref: ExperimentRef, named: list[Experiment]) -> errors.AmbiguousNameError:
+    ids = ", ".join(item.experiment_id for item in named[:_MAX_NAMED]) + (", …" if len(named) > _MAX_NAMED else "")
+    text = f"there are {len(named)} experiments named {ref} ({ids}); say which by its id"
     metadata = {**_context(ref).values, "experiment_ids": ids}
     return errors.AmbiguousNameError(text, metadata=metadata, resource_name=ref.name)
 

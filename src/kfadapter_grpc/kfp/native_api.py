@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_tasks import NativeTasksJson
-from kfadapter_grpc.kfp.rest import V2, KfpPage, collect_page, explained, non_empty, segment
+from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, non_empty, paginate, segment
 from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class NativeApi:
 
         with explained(context):
             try:
-                found = collect_page(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
+                found = paginate(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
             except KfpFailureError as error:
                 if error.failure.text != NO_SUCH_ROUTE:
                     raise

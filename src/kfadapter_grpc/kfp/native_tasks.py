@@ -105,9 +105,7 @@ class NativeTaskJson(TaskStateJson):
         return tuple(pod.name for pod in self.pods)
 
     def history(self) -> tuple[RunStateChange, ...]:
-        return tuple(
-            RunStateChange(_state_of(change.state), known_time(change.update_time)) for change in self.state_history
-        )
+        return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
 
 
 class NativeTasksJson(msgspec.Struct):

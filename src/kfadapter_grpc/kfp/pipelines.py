@@ -31,10 +31,10 @@ from kfadapter_grpc.kfp.rest import (
     KfpPage,
     ListQuery,
     after,
-    collect_page,
     contains,
     equals,
     non_empty,
+    paginate,
     patch,
     post,
     segment,
@@ -42,13 +42,7 @@ from kfadapter_grpc.kfp.rest import (
 )
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.uploads import Uploader
-from kfadapter_grpc.kfp.versions import (
-    HEAD_BYTES,
-    Versions,
-    no_version_yet,
-    version_context,
-    version_path,
-)
+from kfadapter_grpc.kfp.versions import HEAD_BYTES, Versions, no_version_yet, version_context, version_path
 from kfadapter_grpc.kfp.writes import ensure_created, ensure_deleted
 
 if TYPE_CHECKING:
@@ -177,7 +171,7 @@ class Pipelines:
             matching = [item for item in items if filter_.name_contains in item.name]
             return KfpPage(matching, listed.next_page_token, listed.total_size)
 
-        result = collect_page(fetch, _weight, page.size, page.token)
+        result = paginate(fetch, _weight, page.size, page.token)
         return replace(result, total_size=None) if filter_.name_contains else result
 
     def _list(self, query: ListQuery, namespace: str, call: Call) -> PipelineListJson:

@@ -16,7 +16,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, collect_page, equals, post, segment, sort_by
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, paginate, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import check_values
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
@@ -187,7 +187,7 @@ class RecurringRuns:
             listed = self._list(query, filter_.namespace, experiment_id, call)
             return KfpPage([item.record() for item in listed.recurring_runs], listed.next_page_token, listed.total_size)
 
-        return collect_page(fetch, _weight, page.size, page.token)
+        return paginate(fetch, _weight, page.size, page.token)
 
     def _list(self, query: ListQuery, namespace: str, experiment_id: str, call: Call) -> RecurringRunListJson:
         request = Request("GET", _RECURRING_RUNS, query.pairs(namespace=namespace, experiment_id=experiment_id))

@@ -196,7 +196,7 @@ class KfpPage(Generic[T]):
     total: int
 
 
-def collect_page(
+def paginate(
     fetch: Callable[[int, str], KfpPage[T]],
     weight: Callable[[T], int],
     size: int,
@@ -218,7 +218,7 @@ def collect_page(
             page = fetch(requested, token)
         except ResponseTooLargeError:
             if requested > 1:
-                limit = smaller_page(requested)
+                limit = smaller(requested)
                 continue
             if items:
                 break
@@ -228,7 +228,7 @@ def collect_page(
         if weight_sum > remaining and items:
             break
         if weight_sum > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
-            limit = smaller_page(len(page.items))
+            limit = smaller(len(page.items))
             continue
         items += page.items
         remaining -= weight_sum
@@ -238,6 +238,6 @@ def collect_page(
     return Page(tuple(items), token, total if total >= 0 else None)
 
 
-def smaller_page(size: int) -> int:
+def smaller(size: int) -> int:
     """The size of the next page of KFP to try after one of this size was too large."""
     return max(1, size // 4)

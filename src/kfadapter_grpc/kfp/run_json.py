@@ -80,10 +80,8 @@ def state_of(text: str) -> RunState:
 
 def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]:
     return tuple(
-        RunStateChange(
-            state_of(change.state), known_time(change.update_time), change.error.message if change.error else ""
-        )
-        for change in changes
+        RunStateChange(state_of(one.state), known_time(one.update_time), one.error.message if one.error else "")
+        for one in changes
     )
 
 

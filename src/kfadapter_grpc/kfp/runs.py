@@ -18,7 +18,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import storage_filter
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, after, collect_page, contains, equals, sort_by
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, after, contains, equals, paginate, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import run_path
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
@@ -147,7 +147,7 @@ class Runs:
             matching = [run for run in (item.record() for item in listed.runs) if _matches(filter_, run)]
             return KfpPage(matching, listed.next_page_token, listed.total_size)
 
-        return collect_page(fetch, weight, page.size, page.token)
+        return paginate(fetch, weight, page.size, page.token)
 
     def terminate(
         self, run_id: str, wait_seconds: float, call: Call, on_run: Callable[[Run], None] = lambda _: None

@@ -89,10 +89,7 @@ class RunSpecs:
     def _store(self, key: str, tasks: SpecTasks, size: int) -> None:
         with self._lock:
             self._cache[key] = tasks, size
-            while (
-                len(self._cache) > MAX_CACHED
-                or sum(kept_size for _, kept_size in self._cache.values()) > MAX_CACHED_BYTES
-            ):
+            while len(self._cache) > MAX_CACHED or sum(used for _, used in self._cache.values()) > MAX_CACHED_BYTES:
                 self._cache.popitem(last=False)
 
 
@@ -273,9 +270,7 @@ class TaskInputs:
         """Returns the values of parameters of the component that need not be set."""
         parameters = _decoded(self._text(task_id, "component"), _DeclaredJson).input_definitions.parameters
         return {
-            name: cast("Json", parameter.default_value)
-            for name, parameter in parameters.items()
-            if parameter.default_value is not None
+            name: cast("Json", one.default_value) for name, one in parameters.items() if one.default_value is not None
         }
 
     def _task(self, task_id: str) -> _TaskJson:

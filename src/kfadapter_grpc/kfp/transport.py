@@ -154,29 +154,24 @@ class Transport:
         `operation` names the request for the observer. After a KfpUnavailableError other than NotSentError, a
         KfpTimeoutError or a CallCancelledError a write may or may not have had its effect.
         """
-        authorization = self._authorization(request, call)
-        response = self._send(request, call, operation, authorization)
-        if (
-            response.status == HTTPStatus.UNAUTHORIZED
-            and (renewed := self._credentials.renewed(authorization)) is not None
-        ):
+        header = self._authorization(request, call)
+        response = self._send(request, call, operation, header)
+        if response.status == HTTPStatus.UNAUTHORIZED and (renewed := self._credentials.renewed(header)) is not None:
             return self._send(request, call, operation, renewed)
         return response
 
-    def _send(self, request: Request, call: Call, operation: str, authorization: str | None) -> Response:
+    def _send(self, request: Request, call: Call, operation: str, header: str | None) -> Response:
         attempts = _READ_ATTEMPTS if request.method == "GET" else 1
         for attempt in range(1, attempts):
             try:
-                response = self._send_once(
-                    request, call, operation, authorization, resends=attempt - 1, fresh=attempt > 1
-                )
+                response = self._send_once(request, call, operation, header, resends=attempt - 1, fresh=attempt > 1)
             except errors.KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if response.status not in _RETRY_STATUS or not self._wait(attempt, response.retry_after, call):
                 return response
-        return self._send_once(request, call, operation, authorization, resends=attempts - 1, fresh=True)
+        return self._send_once(request, call, operation, header, resends=attempts - 1, fresh=True)
 
     @contextmanager
     def open(self, request: Request, call: Call, operation: str = "") -> Iterator[StreamedResponse]:
@@ -184,10 +179,10 @@ class Transport:
 
         The errors of `send` are raised inside the block, too, while the response is read there.
         """
-        authorization = self._authorization(request, call)
-        with self._open(request, call, operation, authorization) as response:
+        header = self._authorization(request, call)
+        with self._open(request, call, operation, header) as response:
             is_rejected = response.status == HTTPStatus.UNAUTHORIZED
-            renewed = self._credentials.renewed(authorization) if is_rejected else None
+            renewed = self._credentials.renewed(header) if is_rejected else None
             if renewed is None:
                 yield response
                 return
@@ -195,10 +190,8 @@ class Transport:
             yield response
 
     @contextmanager
-    def _open(
-        self, request: Request, call: Call, operation: str, authorization: str | None
-    ) -> Iterator[StreamedResponse]:
-        with self._exchange(request, call, operation, authorization, fresh=True) as (exchange, reader, pieces):
+    def _open(self, request: Request, call: Call, operation: str, header: str | None) -> Iterator[StreamedResponse]:
+        with self._exchange(request, call, operation, header, fresh=True) as (exchange, reader, pieces):
             first = next(pieces, b"")
             exchange.answered(reader.status)
             yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
@@ -223,18 +216,14 @@ class Transport:
         return not call.cancelled_within(seconds) and not self._closed.is_set()
 
     def _send_once(
-        self, request: Request, call: Call, operation: str, authorization: str | None, *, resends: int, fresh: bool
+        self, request: Request, call: Call, operation: str, header: str | None, *, resends: int, fresh: bool
     ) -> Response:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
         buffer = _BodyBuffer(request)
-        with self._exchange(request, call, operation, authorization, resends, fresh=fresh) as (
-            exchange,
-            reader,
-            body,
-        ):
+        with self._exchange(request, call, operation, header, resends, fresh=fresh) as (exchange, reader, body):
             for piece in body:
                 buffer.take(piece, reader.announced_bytes)
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
@@ -247,7 +236,7 @@ class Transport:
 
     @contextmanager
     def _exchange(
-        self, request: Request, call: Call, operation: str, authorization: str | None, resends: int = 0, *, fresh: bool
+        self, request: Request, call: Call, operation: str, header: str | None, resends: int = 0, *, fresh: bool
     ) -> Iterator[tuple[Exchange, ResponseReader, Iterator[bytes]]]:
         """Sends a request; the response is read within the block."""
         span = self._span(request, call, operation, resends)
@@ -257,7 +246,7 @@ class Transport:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=fresh)
-                send(connection, self._head(request, call, authorization, span), request.body or b"")
+                send(connection, self._head(request, call, header, span), request.body or b"")
                 yield exchange, reader, reader.pieces(connection)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._url.scheme) from error
@@ -285,12 +274,12 @@ class Transport:
             attributes["http.request.resend_count"] = resends
         return sent_span(call, request.method, attributes)
 
-    def _head(self, request: Request, call: Call, authorization: str | None, span: SentSpan | None) -> bytes:
+    def _head(self, request: Request, call: Call, header: str | None, span: SentSpan | None) -> bytes:
         headers = {**self._headers, "Accept": request.accept, "X-Request-Id": call.request_id}
         if span is not None:
             headers |= span.headers
-        if authorization is not None:
-            headers["Authorization"] = authorization
+        if header is not None:
+            headers["Authorization"] = header
         if self._user_header and not (request.public and call.authorization is None):
             headers[self._user_header] = _user(call)
         if request.body is not None:

@@ -20,12 +20,12 @@ from kfadapter_grpc.kfp.rest import (
     V2,
     KfpPage,
     ListQuery,
-    collect_page,
     equals,
     explained,
     non_empty,
+    paginate,
     segment,
-    smaller_page,
+    smaller,
 )
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
 from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
@@ -191,7 +191,7 @@ class Versions:
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
             return self._page(pipeline_id, ListQuery(size, token, sort), call)
 
-        return collect_page(fetch, _weight, page.size, page.token)
+        return paginate(fetch, _weight, page.size, page.token)
 
     def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
         def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
@@ -201,7 +201,7 @@ class Versions:
             items = [version.record(bytes(version.pipeline_spec)) for version in listed.pipeline_versions]
             return KfpPage(items, listed.next_page_token, listed.total_size)
 
-        return collect_page(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
+        return paginate(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
 
     def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
         for page in self._newest_pages(pipeline_id, call):
@@ -291,7 +291,7 @@ class Versions:
             except ResponseTooLargeError:
                 if size == 1:
                     raise
-                size = smaller_page(size)
+                size = smaller(size)
             else:
                 return KfpPage([one.record() for one in full.pipeline_versions], full.next_page_token, full.total_size)
 

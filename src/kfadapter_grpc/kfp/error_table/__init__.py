@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
 from kfadapter_grpc.kfp.error_table import general, pipelines, runs
-from kfadapter_grpc.kfp.error_table.general import (
-    KFP_FILE_LIMIT,
-    KFP_PACKET_LIMIT,
-    TLS_EXPECTED,
-    Context,
-    Row,
-)
+from kfadapter_grpc.kfp.error_table.general import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, TLS_EXPECTED, Context, Row
 from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_EXPERIMENT, NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation

@@ -5,12 +5,7 @@ from __future__ import annotations
 import sys
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.error_table.general import (
-    COUNTS_BYTES,
-    KFP_FILE_LIMIT,
-    KFP_PACKET_LIMIT,
-    Row,
-)
+from kfadapter_grpc.kfp.error_table.general import COUNTS_BYTES, KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Row
 from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation

@@ -61,10 +61,8 @@ class Join:
 
     def __init__(self, nodes: RunNodes, executions: Sequence[Execution]) -> None:
         self._tasks = {task.task_id: task for task in nodes.tasks}
-        self._by_name_in_group = {(task.parent_task_id, task.name, task.iteration_index): task for task in nodes.tasks}
-        self._by_display_name = {
-            (one.parent_task_id, one.display_name, one.iteration_index): one for one in nodes.tasks
-        }
+        self._by_group = {(task.parent_task_id, task.name, task.iteration_index): task for task in nodes.tasks}
+        self._by_title = {(one.parent_task_id, one.display_name, one.iteration_index): one for one in nodes.tasks}
         self._numbers = {_number(task_id): task_id for task_id in self._tasks}
         self._pods = {_number(pod.name): task_id for task_id, pods in nodes.pods_by_task.items() for pod in pods}
         self._inside: dict[int, list[Execution]] = {}
@@ -79,7 +77,7 @@ class Join:
 
     def at(self, group: str, name: str, iteration: int | None) -> RunTask | None:
         """Returns the task of this name in a group, or in an iteration of a loop."""
-        return self._by_name_in_group.get((group, name, iteration))
+        return self._by_group.get((group, name, iteration))
 
     def iterations(self, group: RunTask) -> Sequence[int | None]:
         """Returns the iterations of a loop; for another group, the one that it is in itself."""
@@ -124,7 +122,7 @@ class Join:
         by_tree = None
         if scope.task_id is not None:
             key = scope.task_id, execution.name, scope.iteration
-            task = self._by_name_in_group.get(key) or self._by_display_name.get(key)
+            task = self._by_group.get(key) or self._by_title.get(key)
             by_tree = task.task_id if task else None
         by_node = (
             self._pods.get(_number(execution.pod_name))
@@ -188,13 +186,8 @@ class _Outputs:
     def _logs(self, task_id: str) -> tuple[RunArtifact, ...]:
         execution = self._join.executions.get(task_id)
         outputs = self._output_ids.get(execution.id, {}) if execution else {}
-        names = {
-            artifact_id: name for name, ids in outputs.items() if name.startswith(EXECUTOR_LOGS) for artifact_id in ids
-        }
-        return tuple(
-            self._artifact(self._recorded.artifacts[artifact_id], names[artifact_id], task_id)
-            for artifact_id in sorted(names)
-        )
+        names = {key: name for name, ids in outputs.items() if name.startswith(EXECUTOR_LOGS) for key in ids}
+        return tuple(self._artifact(self._recorded.artifacts[key], names[key], task_id) for key in sorted(names))
 
     def _complete_task(self, task: RunTask) -> RunTask:
         execution = self._join.executions.get(task.task_id)
@@ -318,10 +311,8 @@ class _Outputs:
 
 def _exact(value: Json, parameter: Json) -> Json:
     """A metric, which the store keeps with six decimals, or the parameter if it is equal to that precision."""
-    numbers = [
-        number for number in (value, parameter) if isinstance(number, int | float) and not isinstance(number, bool)
-    ]
-    return parameter if len({f"{number:.6f}" for number in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
+    numbers = [one for one in (value, parameter) if isinstance(one, int | float) and not isinstance(one, bool)]
+    return parameter if len({f"{one:.6f}" for one in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
 
 
 def _resolved(value: Json, inputs: Mapping[str, Json]) -> Json:

@@ -180,9 +180,7 @@ def _parameter_producers(text: Json) -> Producers:
 def _artifact_producers(text: str) -> Mapping[str, Producers]:
     by_name = _decoded(text or "{}", dict[str, _ArtifactProducerJson])
     return {
-        key: tuple(
-            (selector.producer_subtask, selector.output_artifact_key) for selector in producer.artifact_selectors
-        )
+        key: tuple((one.producer_subtask, one.output_artifact_key) for one in producer.artifact_selectors)
         for key, producer in by_name.items()
     }
 

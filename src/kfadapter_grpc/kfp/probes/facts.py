@@ -49,32 +49,32 @@ class _Experiments(msgspec.Struct):
     experiments: list[dict[str, object]] = []
 
 
-def _safe_undo(session: ProbeSession) -> str:
-    session.delete_pipeline(cascade=False)
-    session.make_pipeline()
+def _safe_undo(kfp: ProbeSession) -> str:
+    kfp.delete_pipeline(cascade=False)
+    kfp.make_pipeline()
     return "deleted, and created again"
 
 
-def _version_tags(session: ProbeSession) -> str:
-    if session.version.tags.get(TAG) is None:
+def _version_tags(kfp: ProbeSession) -> str:
+    if kfp.version.tags.get(TAG) is None:
         raise DiffersError("dropped")
-    query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", session.name[-20:]),)).pairs()
-    path = f"{V2}/pipelines/{session.pipeline.pipeline_id}/versions"
-    versions = session.ask(Request("GET", path, query), VersionListJson).pipeline_versions
-    same = [version.pipeline_version_id for version in versions] == [session.version.pipeline_version_id]
+    query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", kfp.name[-20:]),)).pairs()
+    path = f"{V2}/pipelines/{kfp.pipeline.pipeline_id}/versions"
+    versions = kfp.ask(Request("GET", path, query), VersionListJson).pipeline_versions
+    same = [version.pipeline_version_id for version in versions] == [kfp.version.pipeline_version_id]
     return _expect(same, "kept, but a filter does not find them", "kept, and a filter finds them")
 
 
-def _lookup_by_name(session: ProbeSession) -> str:
-    pipeline = session.sample.record()
+def _lookup_by_name(kfp: ProbeSession) -> str:
+    pipeline = kfp.sample.record()
     query = (("namespace", pipeline.namespace),) if pipeline.namespace else ()
-    named = session.ask(Request("GET", f"{V2}/pipelines/names/{segment(pipeline.name)}", query), PipelineJson)
+    named = kfp.ask(Request("GET", f"{V2}/pipelines/names/{segment(pipeline.name)}", query), PipelineJson)
     message = f"another pipeline: {named.pipeline_id} instead of {pipeline.pipeline_id}"
     return _expect(named.pipeline_id == pipeline.pipeline_id, message, "the same pipeline")
 
 
-def _cheap_list(session: ProbeSession) -> str:
-    listed = session.ask(cheap_list_request(session.sample.pipeline_id, ListQuery(1)), dict[str, object])
+def _cheap_list(kfp: ProbeSession) -> str:
+    listed = kfp.ask(cheap_list_request(kfp.sample.pipeline_id, ListQuery(1)), dict[str, object])
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
     if not versions.versions:
@@ -84,46 +84,46 @@ def _cheap_list(session: ProbeSession) -> str:
     return f"{versions.total_size} versions, {len(body)} bytes for the first"
 
 
-def run_filter(session: ProbeSession) -> str:
+def run_filter(kfp: ProbeSession) -> str:
     """Sends the request of watches, for a run that does not exist."""
-    if session.multi_user and not session.namespace:
+    if kfp.multi_user and not kfp.namespace:
         raise InconclusiveError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
-    return _expect_empty(session.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
+    return _expect_empty(kfp.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
 
 
-def _large_pages(session: ProbeSession) -> str:
-    count = len(session.list("pipelines", PipelineListJson, size=1_000_000_000).pipelines)
+def _large_pages(kfp: ProbeSession) -> str:
+    count = len(kfp.list("pipelines", PipelineListJson, size=1_000_000_000).pipelines)
     return _expect(count <= MAX_KFP_PAGE, f"{count} items on one page", f"{count} items on one page")
 
 
-def _chosen_run_id(session: ProbeSession) -> str:
+def _chosen_run_id(kfp: ProbeSession) -> str:
     body: dict[str, object] = {
-        "display_name": session.name,
+        "display_name": kfp.name,
         "pipeline_version_reference": {
-            "pipeline_id": session.pipeline.pipeline_id,
-            "pipeline_version_id": session.version.pipeline_version_id,
+            "pipeline_id": kfp.pipeline.pipeline_id,
+            "pipeline_version_id": kfp.version.pipeline_version_id,
         },
     }
-    if session.multi_user:  # such a KFP has no experiment to fall back on
-        experiments = session.list("experiments", _Experiments).experiments
+    if kfp.multi_user:  # such a KFP has no experiment to fall back on
+        experiments = kfp.list("experiments", _Experiments).experiments
         if not experiments:
-            raise InconclusiveError(f"not found: an experiment in the namespace '{session.namespace}' to run in")
+            raise InconclusiveError(f"not found: an experiment in the namespace '{kfp.namespace}' to run in")
         body["experiment_id"] = experiments[0]["experiment_id"]
-    made = session.start_run(body)
-    if made != session.run_id:
-        session.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
+    made = kfp.start_run(body)
+    if made != kfp.run_id:
+        kfp.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
         raise DiffersError("it gets another id")
     return "its id is kept"
 
 
-def _run_by_state(session: ProbeSession) -> str:
-    run_id = session.run.run_id
-    runs = session.list("runs", _Runs, *_in_another_state(session.run_id, "PAUSED")).runs
+def _run_by_state(kfp: ProbeSession) -> str:
+    run_id = kfp.run.run_id
+    runs = kfp.list("runs", _Runs, *_in_another_state(kfp.run_id, "PAUSED")).runs
     return _expect([run.run_id for run in runs] == [run_id], "not found", "found")
 
 
-def _unset_end(session: ProbeSession) -> str:
-    run = session.run
+def _unset_end(kfp: ProbeSession) -> str:
+    run = kfp.run
     if run.state not in ("", "PENDING", "RUNNING"):
         raise InconclusiveError(f"the run is already {run.state}")
     if run.finished_at and not run.finished_at.startswith("1970"):
@@ -131,15 +131,15 @@ def _unset_end(session: ProbeSession) -> str:
     return "1970" if run.finished_at else "unset"
 
 
-def _no_cascade(session: ProbeSession) -> str:
-    session.version  # noqa: B018 - raises why there is none
-    return _expect_rejection(lambda: session.delete_pipeline(cascade=False), HTTPStatus.BAD_REQUEST)
+def _no_cascade(kfp: ProbeSession) -> str:
+    kfp.version  # noqa: B018 - raises why there is none
+    return _expect_rejection(lambda: kfp.delete_pipeline(cascade=False), HTTPStatus.BAD_REQUEST)
 
 
-def _cascade(session: ProbeSession) -> str:
+def _cascade(kfp: ProbeSession) -> str:
     try:
-        session.version  # noqa: B018 - raises why there is none
-        session.delete_pipeline(cascade=True)
+        kfp.version  # noqa: B018 - raises why there is none
+        kfp.delete_pipeline(cascade=True)
     except KfpFailureError as error:
         if error.failure.status != HTTPStatus.BAD_REQUEST:
             raise
@@ -147,8 +147,8 @@ def _cascade(session: ProbeSession) -> str:
     return "deleted with its versions"
 
 
-def _deleted_run(session: ProbeSession) -> str:
-    session.ask(Request("DELETE", f"{V2}/runs/{session.run.run_id}"), object)
+def _deleted_run(kfp: ProbeSession) -> str:
+    kfp.ask(Request("DELETE", f"{V2}/runs/{kfp.run.run_id}"), object)
     return "deleted"
 
 
@@ -196,7 +196,7 @@ PROBES: tuple[Probe, ...] = (
         "empty-pipeline",
         "POST /pipelines creates a pipeline without a version",
         "the first version of a new pipeline cannot have a name or tags of its own",
-        lambda session: _expect_name(session.make_pipeline().record().name, session.name, "created"),
+        lambda kfp: _expect_name(kfp.make_pipeline().record().name, kfp.name, "created"),
         writes=True,
     ),
     Probe(
@@ -210,9 +210,7 @@ PROBES: tuple[Probe, ...] = (
         "taken-name",
         "a second pipeline of the same name is refused with 409",
         "concurrent uploads of one new name may create two pipelines",
-        lambda session: _expect_rejection(
-            lambda: session.post_pipeline(session.pipeline.record().name), HTTPStatus.CONFLICT
-        ),
+        lambda kfp: _expect_rejection(lambda: kfp.post_pipeline(kfp.pipeline.record().name), HTTPStatus.CONFLICT),
         older="409",
         newer="409",
         writes=True,
@@ -221,16 +219,14 @@ PROBES: tuple[Probe, ...] = (
         "named-version",
         "upload_version keeps the requested version name",
         "version names cannot be chosen",
-        lambda session: _expect_name(session.make_version("First").record().name, "First", "its name is kept"),
+        lambda kfp: _expect_name(kfp.make_version("First").record().name, "First", "its name is kept"),
         writes=True,
     ),
     Probe(
         "letter-case",
         "version names are case-insensitive",
         "names of two versions may differ in letter case only",
-        lambda session: _expect_rejection(
-            lambda: session.version and session.make_version("FIRST"), HTTPStatus.CONFLICT
-        ),
+        lambda kfp: _expect_rejection(lambda: kfp.version and kfp.make_version("FIRST"), HTTPStatus.CONFLICT),
         older="409",
         newer="409",
         needed=False,
@@ -249,7 +245,7 @@ PROBES: tuple[Probe, ...] = (
         "names-apart",
         "pipelines have a name and a display name",
         "display names cannot be set",
-        lambda session: _expect(session.sample.has_name, "only display_name", "name and display_name"),
+        lambda kfp: _expect(kfp.sample.has_name, "only display_name", "name and display_name"),
         older="no: display_name is the name",
         needed=False,
     ),
@@ -270,8 +266,8 @@ PROBES: tuple[Probe, ...] = (
         "tag-filter",
         "lists can be filtered by a tag",
         "lists cannot be filtered by tags (UNSUPPORTED_BY_KFP)",
-        lambda session: _expect_empty(
-            session.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines
+        lambda kfp: _expect_empty(
+            kfp.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines
         ),
         older="no: 400",
         needed=False,
@@ -280,7 +276,7 @@ PROBES: tuple[Probe, ...] = (
         "name-filter",
         "pipelines can be filtered by exact name",
         "names that cannot be part of a URL path are not found",
-        lambda session: _expect_empty(session.list("pipelines", PipelineListJson, _no_name()).pipelines),
+        lambda kfp: _expect_empty(kfp.list("pipelines", PipelineListJson, _no_name()).pipelines),
     ),
     Probe("run-filter", "runs can be filtered by id IN and state NOT_EQUALS", "runs cannot be watched", run_filter),
     Probe(
@@ -294,8 +290,8 @@ PROBES: tuple[Probe, ...] = (
         "empty-list",
         "an empty list is {}",
         "nothing: other forms are read as well",
-        lambda session: _expect(
-            not (one := session.list("pipelines", dict[str, object], _no_name())), json.dumps(one)[:80], "{}"
+        lambda kfp: _expect(
+            not (one := kfp.list("pipelines", dict[str, object], _no_name())), json.dumps(one)[:80], "{}"
         ),
         needed=False,
     ),
@@ -303,8 +299,8 @@ PROBES: tuple[Probe, ...] = (
         "bad-page-token",
         "an invalid page token is refused with 400",
         "INVALID_PAGE_TOKEN is reported as KFP_ERROR",
-        lambda session: _expect_status(
-            session.get("/pipelines", ("page_token", "bm8gdG9rZW4="), *session.scope), HTTPStatus.BAD_REQUEST
+        lambda kfp: _expect_status(
+            kfp.get("/pipelines", ("page_token", "bm8gdG9rZW4="), *kfp.scope), HTTPStatus.BAD_REQUEST
         ),
         older="400",
         newer="400",
@@ -314,7 +310,7 @@ PROBES: tuple[Probe, ...] = (
         "unknown-pipeline",
         "an unknown pipeline is 404",
         _UNKNOWN,
-        lambda session: _expect_status(session.get(f"/pipelines/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
+        lambda kfp: _expect_status(kfp.get(f"/pipelines/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
         older="404",
         newer="404",
     ),
@@ -322,8 +318,8 @@ PROBES: tuple[Probe, ...] = (
         "unknown-name",
         "an unknown name of a pipeline is 404",
         _UNKNOWN,
-        lambda session: _expect_status(
-            session.get(f"/pipelines/names/none-{uuid.uuid4().hex}", *session.scope), HTTPStatus.NOT_FOUND
+        lambda kfp: _expect_status(
+            kfp.get(f"/pipelines/names/none-{uuid.uuid4().hex}", *kfp.scope), HTTPStatus.NOT_FOUND
         ),
         older="404",
         newer="404",
@@ -332,7 +328,7 @@ PROBES: tuple[Probe, ...] = (
         "unknown-run",
         "an unknown run is 404",
         _UNKNOWN,
-        lambda session: _expect_status(session.get(f"/runs/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
+        lambda kfp: _expect_status(kfp.get(f"/runs/{uuid.uuid4()}"), HTTPStatus.NOT_FOUND),
         older="404",
         newer="404",
     ),

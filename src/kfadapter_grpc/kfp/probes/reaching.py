@@ -24,7 +24,7 @@ from kfadapter_grpc.kfp.connections import (
     NotConnectedError,
     NotHttpError,
     TlsExpectedError,
-    is_plain_text_response,
+    is_plain_text,
 )
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
@@ -263,13 +263,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _tls_message(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
-    if is_plain_text_response(error):
+    if is_plain_text(error):
         return "the server does not speak TLS"
     return f"TLS fails: {error.reason or error}"
 
 
 def _tls_advice(error: ssl.SSLError) -> str:
-    if is_plain_text_response(error):
+    if is_plain_text(error):
         return f"{_URL}: http: instead of https:"
     if not isinstance(error, ssl.SSLCertVerificationError):
         certificate = "it requires a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"

@@ -157,10 +157,7 @@ def _in_order(steps: Iterable[Step], part: Part) -> Iterable[Step]:
             step.part.note()
         else:
             by_name[step.name] = step
-    declared = {
-        name: tuple(dependency for dependency in step.depends_on if dependency in by_name)
-        for name, step in by_name.items()
-    }
+    declared = {name: tuple(other for other in step.depends_on if other in by_name) for name, step in by_name.items()}
     if len(by_name) == MAX_TASKS:
         part.note()
     for name, before in without_cycles(declared).items():

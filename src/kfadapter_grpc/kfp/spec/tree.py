@@ -76,26 +76,22 @@ def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
     If they depend on each other in a cycle, the first declared one of those left precedes its dependencies.
     """
     names = list(depends)
-    positions = {name: number for number, name in enumerate(names)}
+    order = {name: number for number, name in enumerate(names)}
     followers: dict[str, list[str]] = {name: [] for name in names}
     pending = {name: len(before) for name, before in depends.items()}
     for name, before in depends.items():
-        for dependency in before:
-            followers[dependency].append(name)
-    ready = [positions[name] for name in names if not pending[name]]  # sorted, so a heap
+        for other in before:
+            followers[other].append(name)
+    ready = [order[name] for name in names if not pending[name]]  # sorted, so a heap
     ordered: dict[str, None] = {}
-    remaining = iter(names)
+    rest = iter(names)
     while len(ordered) < len(names):
-        name = (
-            names[heapq.heappop(ready)]
-            if ready
-            else next(dependency for dependency in remaining if dependency not in ordered)
-        )
+        name = names[heapq.heappop(ready)] if ready else next(other for other in rest if other not in ordered)
         ordered[name] = None
         for follower in followers[name]:
             pending[follower] -= 1
             if not pending[follower] and follower not in ordered:
-                heapq.heappush(ready, positions[follower])
+                heapq.heappush(ready, order[follower])
     return list(ordered)
 
 
@@ -105,8 +101,5 @@ def without_cycles(depends: Mapping[str, Sequence[str]]) -> dict[str, tuple[str,
     Returns:
         The names in the order of `in_order`, each with those of its dependencies that precede it.
     """
-    positions = {name: number for number, name in enumerate(in_order(depends))}
-    return {
-        name: tuple(dependency for dependency in depends[name] if positions[dependency] < positions[name])
-        for name in positions
-    }
+    order = {name: number for number, name in enumerate(in_order(depends))}
+    return {name: tuple(other for other in depends[name] if order[other] < order[name]) for name in order}

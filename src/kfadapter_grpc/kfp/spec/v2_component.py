@@ -104,15 +104,13 @@ def _tasks(part: Part) -> dict[str, TaskSpec]:
     parts = dict(islice(part.entries(), MAX_TASKS))
     if len(parts) == MAX_TASKS:
         part.note()
-    for part_ in parts.values():
-        part_.known(
+    for task in parts.values():
+        task.known(
             "taskInfo componentRef dependentTasks inputs cachingOptions triggerPolicy retryPolicy parameterIterator"
             " artifactIterator iteratorPolicy"
         )
-    inputs = {name: _inputs(part_["inputs"].known("parameters artifacts")) for name, part_ in parts.items()}
-    declared = {
-        name: _depends_on(part_["dependentTasks"], inputs[name], inputs.keys()) for name, part_ in parts.items()
-    }
+    inputs = {name: _inputs(task["inputs"].known("parameters artifacts")) for name, task in parts.items()}
+    declared = {name: _depends_on(task["dependentTasks"], inputs[name], inputs.keys()) for name, task in parts.items()}
     ordered = without_cycles(declared)
     for name, before in ordered.items():
         if len(before) < len(declared[name]):
@@ -169,24 +167,19 @@ def _loop(task: Part) -> Loop | None:
 def _outputs(part: Part) -> dict[str, tuple[tuple[str, str], ...]]:
     part.known("parameters artifacts")
     outputs = {}
-    for name, output in part["artifacts"].entries():
-        outputs[name] = _selected(output.only("artifactSelectors").items())
-    for name, output in part["parameters"].entries():
-        selectors = (
-            output.known("valueFromParameter valueFromOneof")["valueFromOneof"].only("parameterSelectors").items()
-        )
-        outputs[name] = _selected([output["valueFromParameter"]] if output.has("valueFromParameter") else selectors)
+    for name, one in part["artifacts"].entries():
+        outputs[name] = _selected(one.only("artifactSelectors").items())
+    for name, one in part["parameters"].entries():
+        choices = one.known("valueFromParameter valueFromOneof")["valueFromOneof"].only("parameterSelectors").items()
+        outputs[name] = _selected([one["valueFromParameter"]] if one.has("valueFromParameter") else choices)
     return outputs
 
 
 def _selected(selectors: Iterable[Part]) -> tuple[tuple[str, str], ...]:
-    known = [selector.known("producerSubtask outputParameterKey outputArtifactKey") for selector in selectors]
+    known = [one.known("producerSubtask outputParameterKey outputArtifactKey") for one in selectors]
     return tuple(
-        (
-            selector["producerSubtask"].text(),
-            selector["outputParameterKey"].text() or selector["outputArtifactKey"].text(),
-        )
-        for selector in known
+        (one["producerSubtask"].text(), one["outputParameterKey"].text() or one["outputArtifactKey"].text())
+        for one in known
     )
 
 
