@@ -6,12 +6,13 @@ The modules of the resources (`pipelines`, `runs`, ...) are built on it.
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timezone
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from kfadapter_grpc.contract.listing import Page
@@ -20,6 +21,7 @@ from kfadapter_grpc.kfp.error_table import Context, explain
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
 from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError
+from kfadapter_grpc.spool import disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order
+    from kfadapter_grpc.contract.pipelines import PipelineFile
     from kfadapter_grpc.kfp.failures import Operation
     from kfadapter_grpc.kfp.transport import Transport
 
@@ -45,6 +48,7 @@ MAX_ROUNDS = 50
 _PROXY_STATUSES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
 """Statuses that mean the same from KFP and from a proxy, with any page; a 404 from a proxy is not KFP's."""
 _ERROR_PIECES = 8
+_CHUNK_BYTES = 256 * 1024
 _NO_CONTEXT = Context()
 
 Predicate: TypeAlias = "Mapping[str, object]"
@@ -140,6 +144,47 @@ def post(path: str, body: Mapping[str, object]) -> Request:
 def patch(path: str, body: Mapping[str, object], keep: int = 0) -> Request:
     """A PATCH of JSON; `keep` is that of `Request`."""
     return Request("PATCH", path, body=json.dumps(body).encode(), keep=keep)
+
+
+def post_file(path: str, query: Mapping[str, str], file: PipelineFile, keep: int = 0) -> Request:
+    """A POST of a file as multipart, streamed; empty values of the query are omitted, `keep` is that of `Request`."""
+    boundary = secrets.token_hex(16)
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="uploadfile"; filename="{file.kind.value}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+    return Request(
+        "POST",
+        path,
+        list(non_empty(query).items()),
+        body=_Stream(head, file.stream, end),
+        content_type=f"multipart/form-data; boundary={boundary}",
+        content_length=len(head) + file.size + len(end),
+        keep=keep,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A file as a multipart body; starts from the beginning each time it is sent."""
+
+    head: bytes
+    file: BinaryIO
+    end: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        with disk_faults():
+            self.file.seek(0)
+        yield self.head
+        while chunk := self._read():
+            yield chunk
+        yield self.end
+
+    def _read(self) -> bytes:
+        with disk_faults():  # else it would be taken for a failure of the connection to KFP
+            return self.file.read(_CHUNK_BYTES)
 
 
 def non_empty(values: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX
@@ -22,6 +23,10 @@ REQUEST = RESERVED_TAG_PREFIX + "request"
 
 ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
 """Which attempt created a pipeline: shows, after an interrupted response, whether an empty one is ours."""
+
+
+def to_query(tags: Mapping[str, str]) -> str:
+    return json.dumps(dict(tags), ensure_ascii=False) if tags else ""
 
 
 def encode_digest(digest: bytes) -> str:

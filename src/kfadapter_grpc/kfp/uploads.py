@@ -21,10 +21,9 @@ from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
-from kfadapter_grpc.kfp.multipart import multipart
-from kfadapter_grpc.kfp.rest import V2, equals, non_empty, post
+from kfadapter_grpc.kfp.rest import V2, equals, non_empty, post, post_file
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.versions import version_number
+from kfadapter_grpc.kfp.versions import HEAD_BYTES, version_number
 from kfadapter_grpc.kfp.writes import KeyLocks, followup_call
 
 if TYPE_CHECKING:
@@ -276,11 +275,11 @@ class Uploader:
     def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
         """Stores a version; after a broken response, checks whether it was stored nevertheless."""
         pipeline_id = pipeline.pipeline_id
-        query = {**job.query(name), "pipelineid": pipeline_id}
+        query = {**job.query(name), "pipelineid": pipeline_id, "tags": tags.to_query(job.version_tags)}
         probe = partial(self._probe, pipeline_id, job)
         context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), probe=probe)
         try:
-            request = multipart("upload_version", query, job.version_tags, job.file)
+            request = post_file(f"{V2}/pipelines/upload_version", query, job.file, HEAD_BYTES)
             return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
         except NotSentError:
             raise

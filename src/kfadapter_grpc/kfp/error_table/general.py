@@ -34,12 +34,12 @@ class Row:
         sizes: The sizes of the file for which it applies; None: any.
     """
 
-    operations: tuple[Operation, ...]
     statuses: tuple[int, ...]
-    pattern: str
     error: type[AdapterError]
     message: str
     proof: tuple[str, ...]
+    operations: tuple[Operation, ...] = ()
+    pattern: str = ""
     field: str = ""
     of_caller: tuple[type[AdapterError], str] | None = None
     sizes: range | None = None
@@ -69,22 +69,6 @@ class Context:
         return kind(text.format(subject=self.subject), metadata=self.values, resource_name=self.resource)
 
 
-NOT_KNOWN = (
-    "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "
-    "(KFADAPTER_KFP_CREDENTIALS)"
-)
-NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the adapter do this (403, {what}): "
-    "the adapter's operator must grant it the permission, or the namespace is the wrong one"
-)
-CALLER_NOT_KNOWN = (
-    "Kubeflow Pipelines does not accept the credentials that came with the call (401); send valid ones, "
-    "which this adapter forwards unchanged"
-)
-CALLER_NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the user of the call do this (403, {what}): "
-    "ask its operator for the permission, or name another namespace"
-)
 COUNTS_BYTES = (
     "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
     "fit; shorten it. Kubeflow Pipelines reports: {said}"
@@ -95,44 +79,46 @@ TLS_EXPECTED = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS (server|por
 
 FIRST: tuple[Row, ...] = (
     Row(
-        (),
         (400,),
-        TLS_EXPECTED.pattern.decode(),
         errors.KfpUnavailableError,
         EXPECTS_HTTPS,
         ("fault: 400 of a TLS port",),
+        pattern=TLS_EXPECTED.pattern.decode(),
     ),
     Row(
-        (),
         (401, 500),
-        r"Failed to (review the token provided|create SubjectAccessReview)",
         errors.KfpUnavailableError,
         "Kubeflow Pipelines cannot ask Kubernetes who the user is and what it may do; try again later",
         (
             "multi_user_roles: list team-a with a token, Kubernetes unreachable",
             "multi_user_roles: list team-a as alice, Kubernetes unreachable",
         ),
+        pattern=r"Failed to (review the token provided|create SubjectAccessReview)",
     ),
     Row(
-        (),
         (401,),
-        "",
         errors.KfpRejectedCredentialsError,
-        NOT_KNOWN,
+        "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "
+        "(KFADAPTER_KFP_CREDENTIALS)",
         (
             "multi_user: list team-a as nobody",
             "fault: 401",
             "multi_user: list team-a as a bad token",
             "multi_user_roles: version upload to team-a as a bad token",
         ),
-        of_caller=(errors.UnauthenticatedError, CALLER_NOT_KNOWN),
+        of_caller=(
+            errors.UnauthenticatedError,
+            (
+                "Kubeflow Pipelines does not accept the credentials that came with the call (401); send valid ones, "
+                "which this adapter forwards unchanged"
+            ),
+        ),
     ),
     Row(
-        (),
         (403,),
-        "",
         errors.KfpRejectedCredentialsError,
-        NOT_ALLOWED,
+        "Kubeflow Pipelines does not let the adapter do this (403, {what}): "
+        "the adapter's operator must grant it the permission, or the namespace is the wrong one",
         (
             "multi_user: list team-a as bob",
             "fault: 403",
@@ -140,47 +126,45 @@ FIRST: tuple[Row, ...] = (
             "multi_user: run as bob",
             "multi_user_roles: version upload to team-a as vera",
         ),
-        of_caller=(errors.PermissionDeniedError, CALLER_NOT_ALLOWED),
+        of_caller=(
+            errors.PermissionDeniedError,
+            (
+                "Kubeflow Pipelines does not let the user of the call do this (403, {what}): "
+                "ask its operator for the permission, or name another namespace"
+            ),
+        ),
     ),
     Row(
-        (),
         (429,),
-        r"ResourceExhaustedError: ",
         errors.StorageFullError,
         "the storage of Kubeflow Pipelines is full: {said}",
         ("fault: 429 of a full disk",),
+        pattern=r"ResourceExhaustedError: ",
     ),
     Row(
-        (),
         (429, 502, 503, 504),
-        "",
         errors.KfpUnavailableError,
         "Kubeflow Pipelines, or a proxy before it, cannot serve now (HTTP {status}); try again later",
         ("fault: 429", "fault: 503"),
     ),
     Row(
-        (),
         (414, 431),
-        "",
         errors.InvalidFieldError,
         "the names, texts and tags together are too long for a URL of Kubeflow Pipelines or a proxy before it; "
         "shorten them",
         ("fault: 414", "fault: 431"),
     ),
     Row(
-        (),
         (400,),
-        r"Experiment id can not be empty in multi-user mode",
         errors.InvalidFieldError,
         "not found: experiment 'Default' in the namespace, and this Kubeflow Pipelines, which serves several "
         "users, has none to fall back on; say which experiment is meant",
         ("multi_user: run without an experiment",),
+        pattern=r"Experiment id can not be empty in multi-user mode",
         field="experiment",
     ),
     Row(
-        (),
         (400,),
-        r"empty namespace in multi-user mode",
         errors.InvalidFieldError,
         "this Kubeflow Pipelines serves several users: say which namespace is meant, or have the adapter's operator "
         "configure one (KFADAPTER_NAMESPACE)",
@@ -188,24 +172,22 @@ FIRST: tuple[Row, ...] = (
             "multi_user: experiment without a namespace",
             "multi_user: list runs without a namespace",
         ),
+        pattern=r"empty namespace in multi-user mode",
         field="namespace",
     ),
     Row(
-        (),
         (400,),
-        r"[Ii]nvalid (page|package) token|page token does not match",
         errors.InvalidPageTokenError,
         "the page token is not one of this listing; start again without a token",
         ("pipelines: bad token", "pipelines: token with another sort"),
+        pattern=r"[Ii]nvalid (page|package) token|page token does not match",
         field="page_token",
     ),
 )
 
 LAST: tuple[Row, ...] = (
     Row(
-        (),
         (404, 405),
-        "",
         errors.KfpError,
         "Kubeflow Pipelines does not serve the requested address (HTTP {status}); "
         "the adapter's operator should check KFADAPTER_KFP_URL",

@@ -19,9 +19,8 @@ from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
-from kfadapter_grpc.kfp.multipart import multipart
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
-from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, post_file, segment
 from kfadapter_grpc.kfp.transport import Request, Response
 from kfadapter_grpc.kfp.versions import VersionJson, VersionListJson
 
@@ -162,8 +161,8 @@ class ProbeSession:
         """Adds a version, with a tag, to the pipeline that was created."""
         content = json.dumps(_PIPELINE).encode()
         file = PipelineFile(io.BytesIO(content), len(content), hashlib.sha256(content).digest(), FileKind.JSON)
-        query = {"name": name, "pipelineid": self.pipeline.pipeline_id}
-        request = multipart("upload_version", query, {TAG: self.name[-20:]}, file)
+        query = {"name": name, "pipelineid": self.pipeline.pipeline_id, "tags": json.dumps({TAG: self.name[-20:]})}
+        request = post_file(f"{V2}/pipelines/upload_version", query, file)
         made = self._made(lambda: self.ask(request, VersionJson))
         self._version = self._version or made
         return made
