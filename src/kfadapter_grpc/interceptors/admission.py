@@ -77,7 +77,6 @@ class Admission:
         return sum(self.inflight().values())
 
     def drain(self) -> None:
-        """Rejects all calls from now on; running calls continue."""
         with self._changed:
             self._draining = True
 

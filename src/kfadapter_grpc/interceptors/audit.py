@@ -92,7 +92,6 @@ def resource_type(method: RpcMethod) -> str:
 
 
 def _with_parts(message: object) -> list[Message]:
-    """A message behind its parts; none before it has arrived."""
     if not isinstance(message, Message):
         return []
     fields = message.DESCRIPTOR.fields_by_name

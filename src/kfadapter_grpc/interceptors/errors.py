@@ -61,7 +61,6 @@ class WireStatus(grpc.Status):
 
 
 def wire_status(error: AdapterError, request_id: str) -> WireStatus:
-    """Makes the status of an error, truncated to fit into the trailers that clients accept."""
     for length, count in _TRUNCATIONS:
         status = _status(error, request_id, length, count)
         data = status.SerializeToString()

@@ -55,7 +55,6 @@ class CallLog:
 
 
 def _used(rpc: Rpc) -> Mapping[str, object]:
-    """The usage of the call; bytes only if the RPC transfers files or logs."""
     usage = rpc.call.usage
     used: dict[str, object] = {"kfp_seconds": round(usage.kfp_seconds, 4), "kfp_requests": usage.kfp_requests}
     if rpc.method.client_streaming:

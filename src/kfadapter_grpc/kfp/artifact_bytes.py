@@ -149,7 +149,6 @@ def _open(
 
 
 def _checked_path(path: str) -> str:
-    """A path inside an artifact. Raises InvalidFieldError if the path is invalid."""
     if path and ("\0" in path or any(part in ("", ".", "..") for part in path.split("/"))):
         text = "must be the path of a file as the entries have it: without '/' at an end, '//', '.' or '..'"
         raise errors.InvalidFieldError.of("path", text)
@@ -168,7 +167,6 @@ def _nothing_stored(artifact: RunArtifact, source: ArtifactSource, session: str)
 
 
 def _content(source: ArtifactSource, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
-    """Describes a file; its media type is by the artifact's type, else as stored, else by its name."""
     name = file.path.rpartition("/")[2] or source.name
     stored = file.media_type.partition(";")[0].strip()
     of_artifact = "" if file.path else _BY_TYPE.get(artifact.type, "")

@@ -61,7 +61,6 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
     @property
     def url(self) -> str:
-        """The endpoint as a URL; empty for the provider's default."""
         if not self.endpoint or "://" in self.endpoint:
             return self.endpoint.rstrip("/")
         return f"{'http' if self.disable_ssl else 'https'}://{self.endpoint.rstrip('/')}"
@@ -181,7 +180,6 @@ def _lower(document: Any) -> Any:  # noqa: ANN401  a document of YAML
 
 
 def _root_entry(uri: str, providers: dict[str, _Provider], secrets: str) -> StoreEntry:
-    """A root, whose query may contain region and endpoint as in KFP."""
     scheme, rest = split_uri(uri)
     path, _, query = rest.partition("?")
     bucket, _, prefix = path.partition("/")

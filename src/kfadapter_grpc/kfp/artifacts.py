@@ -174,7 +174,6 @@ class Artifacts:
     def _list_runs(
         self, filter_: RunFilter, page: PageRequest, call: Call
     ) -> tuple[_Position, Sequence[Run], int | None]:
-        """The runs of a page, as far as the list contains them, and the position after them."""
         position = _Position.read(page.token)
         if position.run_ids:
             return position, [Run(run_id) for run_id in position.run_ids[:MAX_RUNS]], None

@@ -31,11 +31,7 @@ _PROBE_SECONDS = 3.0
 
 
 class KfpBackend:
-    """One KFP: its repositories and its health. Constructing it makes no network call.
-
-    Attributes:
-        version: The version that KFP reported to the last health check; empty before.
-    """
+    """One KFP. Constructing it makes no network call; `version` is what KFP reported to the last health check."""
 
     def __init__(
         self,

@@ -70,9 +70,6 @@ class Connections:
     """Idle connections to one KFP. Safe to use from many threads; constructing it opens none.
 
     Proxies from environment variables are not used: KFP is inside the cluster, or has an address of its own.
-
-    Attributes:
-        path: The prefix of the paths of requests.
     """
 
     def __init__(self, url: str, tls: TlsFiles, most_idle: int) -> None:
@@ -114,7 +111,6 @@ class Connections:
             self._idle.append((connection, time.monotonic()))
 
     def close(self) -> None:
-        """Closes the idle connections; those in use are closed when they are released."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):  # another thread was faster

@@ -28,10 +28,7 @@ MAX_TOKEN_BYTES = 64 * 1024
 class Credentials:
     """No credentials: for a KFP without authentication, or behind a mesh that authenticates by certificate. Base class.
 
-    Safe to use from many threads.
-
-    Attributes:
-        of_callers: Whether they are the callers' credentials, not the adapter's own.
+    Safe to use from many threads. `of_callers` are those of the callers, not the adapter's own.
     """
 
     of_callers = False
@@ -100,7 +97,6 @@ class TokenFile(Credentials):
             return self._header
 
     def _warn(self, cause: str) -> None:
-        """Logs a cause once, not at each request."""
         if cause != self._failed:
             self._failed = cause
             log: FilteringBoundLogger = structlog.get_logger()

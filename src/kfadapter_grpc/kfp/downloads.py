@@ -105,7 +105,6 @@ def _fetch(pipelines: Pipelines, spool: Spool, ref: PipelineRef, version: Versio
 
 @contextmanager
 def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
-    """The bytes of a spool as one buffer, valid within the block."""
     if isinstance(spool.stream, io.BytesIO) or not spool.size:
         yield spool.read_at(0, spool.size)
         return
@@ -161,7 +160,6 @@ class _Joined:
         self._loaded = 0
 
     def read(self, _: int) -> bytes:
-        """Reads the next chunk; empty at the end."""
         with next(self._pieces, memoryview(b"")) as piece:
             data = bytes(piece)
         self._loaded += len(data)
@@ -222,7 +220,6 @@ class YamlSafe:
         self._incomplete = b""  # the beginning of what may become an unsafe character
 
     def read(self, size: int) -> bytes:
-        """Reads the next `size` bytes; fewer at the end, none after it."""
         while len(self._buffer) < size and self._fill(size):
             pass
         read, self._buffer = self._buffer[:size], self._buffer[size:]

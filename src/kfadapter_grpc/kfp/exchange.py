@@ -169,7 +169,6 @@ class TimerThread:
         return timer
 
     def close(self) -> None:
-        """Stops the thread; pending alarms do not ring any more."""
         with self._condition:
             self._closed = True
             self._condition.notify()

@@ -152,7 +152,6 @@ class Experiments:
         return default.experiment_id if default else ""
 
     def list(self, filter_: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
-        """Lists experiments; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
         predicates = [storage_filter(archived=filter_.archived)]
         if filter_.name_contains:
             predicates.append(contains("name", filter_.name_contains))

@@ -118,11 +118,7 @@ def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure
 
 
 class KfpFailureError(Exception):
-    """KFP rejected the request, or failed; never leaves kfp.
-
-    Attributes:
-        as_caller: Whether the caller's own credentials were sent, not the adapter's.
-    """
+    """KFP rejected a request, sent with the caller's credentials if `as_caller`, or failed; never leaves kfp."""
 
     def __init__(
         self,

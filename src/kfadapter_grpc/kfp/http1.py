@@ -51,14 +51,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 
 class ResponseReader:
-    """Reads one response.
-
-    Attributes:
-        status: The status; known once everything is read.
-        headers: The headers, their names in lower case, without trailers.
-        announced_bytes: The announced length of the body; 0 if unknown.
-        reusable: Whether the connection can be used again; known once everything is read.
-    """
+    """Reads one response; names of headers are in lower case, and the announced length is 0 if it is unknown."""
 
     def __init__(self) -> None:
         self.status = 0

@@ -90,7 +90,6 @@ class RunLogs:
 
     @contextmanager
     def read(self, request: ReadLogsRequest, call: Call) -> Iterator[Iterator[LogPiece]]:
-        """Reads the log of a task, in chunks as they arrive, for as long as the block lasts."""
         state = self._find(request.run_id, request.task, request.iteration_index, call)
         count, attempt = len(state.attempts), request.attempt
         if not count:
@@ -127,7 +126,6 @@ class RunLogs:
         return ""
 
     def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _TaskState:
-        """Reads the run, which checks the permission to do so, and finds the task."""
         run, nodes = self._reader.read(run_id, call, for_logs=True)
         is_over = run.effective_state.is_over
         if nodes.refused is not None:
@@ -186,7 +184,6 @@ class RunLogs:
     def _stored(
         self, log: tuple[RunArtifact, str] | None, missing: errors.AdapterError, call: Call
     ) -> Generator[LogPiece, None, None]:
-        """Yields a log that the launcher stored as an artifact; raises `missing` if it cannot be read either."""
         if log is None:
             raise missing
         artifact, session = log

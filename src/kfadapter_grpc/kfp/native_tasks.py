@@ -83,7 +83,6 @@ class NativeTaskJson(TaskStateJson):
 
     @property
     def run_state(self) -> RunState:
-        """Its state; a cached task has succeeded."""
         return _state_of(self.state)
 
     @property

@@ -65,7 +65,6 @@ class ObjectStores:
     """The stores that a file describes. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file, and re-reads it when it has changed. Raises OSError or ValueError."""
         self._entries: Reloaded[StoreEntries] = Reloaded("the stores of artifacts", [path], read_store_entries)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -114,7 +113,6 @@ class ObjectSource:
     """An object, or the objects under `key/`, for one call."""
 
     def __init__(self, stores: ObjectStores, entry: StoreEntry, key: str, call: Call) -> None:
-        """Prepares reading `key` of the bucket for `call`; touches no network yet."""
         self._stores = stores
         self._entry = entry
         self._key = key
@@ -136,7 +134,6 @@ class ObjectSource:
         )
 
     def files(self) -> list[ArtifactFile]:
-        """Lists the objects under `key/`, sorted; empty objects that represent folders are omitted."""
         prefix, files = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
@@ -236,12 +233,10 @@ async def _get(client: S3Store | GCSStore, name: str, options: GetOptions) -> Ge
 
 
 async def _next(items: AsyncIterator[T]) -> T | None:
-    """The next of a stream's chunks or a listing's pages; None at the end."""
     return await anext(items, None)
 
 
 def _files(entry: StoreEntry) -> list[Path]:
-    """The files that the client is made from: CAs, then credentials."""
     store, ref = entry.store, entry.store.credentials.secret_ref if entry.store.credentials else None
     names = [Path(store.ca_file)] if store.ca_file else []
     if ref is None:

@@ -155,7 +155,6 @@ class Pipelines:
         return ref.pipeline_id or self.find(ref, call).pipeline_id
 
     def name_with(self, suffix: str, most_bytes: int, ref: PipelineRef, pipeline_id: str, call: Call) -> str:
-        """The name of a pipeline, truncated if needed, and a suffix."""
         name = ref.name or self.find(PipelineRef(pipeline_id), call).record().name
         return name.encode()[: most_bytes - len(suffix.encode())].decode(errors="ignore") + suffix
 
@@ -257,7 +256,6 @@ class Pipelines:
     # --- the versions of a pipeline ------------------------------------------------------------------------------
 
     def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
-        """Gets one version with its spec summary, by default the latest."""
         pipeline_id = self.id_of(ref, call)
         if version.pipeline_version_id or version.name:
             version_id = self.versions.find(pipeline_id, version, call).pipeline_version_id
@@ -268,7 +266,6 @@ class Pipelines:
         return latest
 
     def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        """Lists versions: BASIC from KFP's cheap list, FULL with their specs."""
         listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
         return listed(self.id_of(ref, call), sort_by(page.order, _SORT_KEYS), page, call)
 

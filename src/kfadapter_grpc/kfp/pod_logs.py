@@ -40,11 +40,7 @@ class _Status(msgspec.Struct):
 
 
 class PodLogError(NoLogError):
-    """Kubernetes does not return the log.
-
-    Attributes:
-        status: The HTTP status; 0 if there was no response.
-    """
+    """Kubernetes does not return the log; the status is 0 if there was no response."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)

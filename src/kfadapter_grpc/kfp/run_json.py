@@ -131,7 +131,6 @@ class _Nodes:
         return any(pods.fullmatch(child.pod_name) for child in node.child_tasks)
 
     def _served_task(self, node: TaskJson) -> str:
-        """The name of the task that a node of KFP's own serves; empty for the whole run."""
         name = node.display_name.removesuffix(_DRIVER) if self._is_driver(node) else ""
         if name and name not in _WORKFLOW_NODES and not _ITERATION.fullmatch(name) and name != "iteration":
             return name

@@ -45,11 +45,7 @@ Key: TypeAlias = "tuple[tuple[str, int | None], ...]"
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One attempt of a task.
-
-    Attributes:
-        artifacts: What Argo has stored of it; `main-logs` is its log.
-    """
+    """One attempt of a task, with the names of what Argo has stored of it; `main-logs` is its log."""
 
     node_id: str
     name: str

@@ -171,7 +171,6 @@ class RunReader:
         return page
 
     def with_nodes(self, run: RunJson, nodes: RunNodes) -> Run:
-        """The run with its tasks, its actual end, and why it failed."""
         record = run.record()
         state = RunState.CANCELED if record.state is RunState.FAILED and nodes.is_terminated else record.state
         unreadable = (f"tasks are unavailable: {nodes.unreadable}",) if nodes.unreadable else ()
@@ -326,7 +325,6 @@ def _unreadable(error: errors.AdapterError) -> RunNodes:
 
 
 def _sources(run: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
-    """The sources of a run without native tasks."""
     tasks = RunSource(RunSourceState.UNREACHABLE, nodes.unreadable) if nodes.unreadable else _AVAILABLE
     outputs = tasks
     if nodes.steps and not is_native:

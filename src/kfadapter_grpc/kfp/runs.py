@@ -115,7 +115,6 @@ class Runs:
         }
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
-        """Adds their last log lines to failed tasks, up to a number of tasks."""
         failed = [task.task_id for task in run.tasks if task.state is RunState.FAILED and nodes.pods(task.task_id)]
         pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
         if not pods:

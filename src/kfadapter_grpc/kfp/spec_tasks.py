@@ -113,7 +113,6 @@ class _WrapperJson(_SpecJson):
 
 
 def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...], SpecTask]]:
-    """The tasks by their paths; their texts are omitted if the spec is odd."""
     document: _SpecJson = _SpecJson()
     with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
         wrapper = msgspec.json.decode(spec, type=_WrapperJson)

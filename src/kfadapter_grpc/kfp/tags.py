@@ -46,7 +46,6 @@ def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> d
 
 
 def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> dict[str, str]:
-    """The tags of a pipeline that is created by an upload."""
     return {**callers, **({REQUEST: request_id} if request_id else {}), ATTEMPT: attempt}
 
 

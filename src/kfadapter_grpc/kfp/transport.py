@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Query: TypeAlias = Sequence[tuple[str, str]]
 
+
 MAX_RESPONSE_BYTES = 128 * 1024 * 1024
 """More than any response of KFP to a request of ours (a spec of 32 MiB grows as JSON)."""
 
@@ -136,10 +137,7 @@ class Transport:
         self._connections = Connections(settings.url, settings.tls, settings.pool_size)
         self._headers = {"Host": self._connections.host, "Accept-Encoding": "identity"}
         self._url = urlsplit(settings.url)
-        self._credentials = settings.credentials
-        self._connect_seconds = settings.connect_seconds
-        self._observer = settings.observer
-        self._user_header = settings.user_header
+        self._settings = settings
         self._timers = TimerThread()
         self._closed = threading.Event()
 
@@ -156,7 +154,10 @@ class Transport:
         """
         header = self._authorization(request, call)
         response = self._send(request, call, operation, header)
-        if response.status == HTTPStatus.UNAUTHORIZED and (renewed := self._credentials.renewed(header)) is not None:
+        if (
+            response.status == HTTPStatus.UNAUTHORIZED
+            and (renewed := self._settings.credentials.renewed(header)) is not None
+        ):
             return self._send(request, call, operation, renewed)
         return response
 
@@ -182,7 +183,7 @@ class Transport:
         header = self._authorization(request, call)
         with self._open(request, call, operation, header) as response:
             is_rejected = response.status == HTTPStatus.UNAUTHORIZED
-            renewed = self._credentials.renewed(header) if is_rejected else None
+            renewed = self._settings.credentials.renewed(header) if is_rejected else None
             if renewed is None:
                 yield response
                 return
@@ -200,7 +201,9 @@ class Transport:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
         with Exchange(call, self._timers) as exchange:
             try:
-                connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)
+                connection = self._connections.open(
+                    exchange, min(self._settings.connect_seconds, call.remaining()), fresh=True
+                )
                 certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
                 exchange.forget()
                 connection.close()
@@ -240,11 +243,11 @@ class Transport:
     ) -> Iterator[tuple[Exchange, ResponseReader, Iterator[bytes]]]:
         """Sends a request; the response is read within the block."""
         span = self._span(request, call, operation, resends)
-        with Exchange(call, self._timers, operation, self._observer, span) as exchange:
+        with Exchange(call, self._timers, operation, self._settings.observer, span) as exchange:
             connection: socket.socket | None = None
             reader = ResponseReader()
             try:
-                seconds = min(self._connect_seconds, call.remaining())
+                seconds = min(self._settings.connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=fresh)
                 send(connection, self._head(request, call, header, span), request.body or b"")
                 yield exchange, reader, reader.pieces(connection)
@@ -256,9 +259,9 @@ class Transport:
                     self._connections.release(connection, reusable=reader.reusable)
 
     def _authorization(self, request: Request, call: Call) -> str | None:
-        if request.public and self._credentials.of_callers and call.authorization is None:
+        if request.public and self._settings.credentials.of_callers and call.authorization is None:
             return None
-        return self._credentials.header(call)
+        return self._settings.credentials.header(call)
 
     def _span(self, request: Request, call: Call, operation: str, resends: int = 0) -> SentSpan | None:
         if call.trace is None:
@@ -280,8 +283,8 @@ class Transport:
             headers |= span.headers
         if header is not None:
             headers["Authorization"] = header
-        if self._user_header and not (request.public and call.authorization is None):
-            headers[self._user_header] = _user(call)
+        if self._settings.user_header and not (request.public and call.authorization is None):
+            headers[self._settings.user_header] = _user(call)
         if request.body is not None:
             length = len(request.body) if isinstance(request.body, bytes) else request.content_length
             headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
@@ -318,7 +321,6 @@ class _BodyBuffer:
             self._keep_end(piece[fits:])
 
     def _keep_end(self, piece: bytes) -> None:
-        """Keeps the last chunks, no more of them than are needed for the end."""
         self._tail.append(piece)
         self._tail_size += len(piece)
         while self._tail_size - len(self._tail[0]) >= self._room:

@@ -273,7 +273,6 @@ class Uploader:
     # --- storing a version ---------------------------------------------------------------------------------------
 
     def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
-        """Stores a version; after a broken response, checks whether it was stored nevertheless."""
         pipeline_id = pipeline.pipeline_id
         query = {**job.query(name), "pipelineid": pipeline_id, "tags": tags.to_query(job.version_tags)}
         probe = partial(self._probe, pipeline_id, job)

@@ -72,7 +72,6 @@ class VersionJson(msgspec.Struct):
     tags: dict[str, str] = {}
 
     def record(self, spec: bytes = b"") -> PipelineVersion:
-        """The version as a record of the contract, with a summary of the spec if one is given."""
         return PipelineVersion(
             pipeline_version_id=self.pipeline_version_id,
             pipeline_id=self.pipeline_id,
@@ -177,7 +176,6 @@ class Versions:
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> VersionJson:
-        """Sends an upload or an update of a version; the whole spec in the response is dropped unread."""
         with explained(context):
             return _version_of(self._rest.send_raw(operation, request, call))
 

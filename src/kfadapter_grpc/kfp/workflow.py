@@ -153,11 +153,9 @@ class Step:
         return [node for node in self.attempts if node.type == "Pod"]
 
     def input(self, name: str) -> str:
-        """An input parameter of its nodes as text; empty if unset."""
         return _text_in([node.inputs for node in self._nodes()], name)
 
     def output(self, name: str) -> str:
-        """An output parameter of its nodes as text; empty if unset."""
         return _text_in([node.outputs for node in self._nodes()], name)
 
     def _nodes(self) -> list[NodeJson]:
@@ -215,7 +213,6 @@ class Workflow:
         return self.name if name == self.name else f"{self.name}-{hashed(name)}"
 
     def uri(self, stored: StoredJson) -> str:
-        """The location of an artifact; empty if its store is unknown."""
         if stored.gcs and stored.gcs.key:
             return f"gs://{stored.gcs.bucket or (self._repository.gcs or _LocationJson()).bucket}/{stored.gcs.key}"
         if not (stored.s3 and stored.s3.key):

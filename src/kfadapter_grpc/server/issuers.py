@@ -56,8 +56,6 @@ def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | Non
 
 
 def reviews(review: TokenReview) -> Post:
-    """Returns how to send documents to the Kubernetes API server, each over a connection of its own."""
-
     def post(path: str, body: bytes, call: Call) -> tuple[int, bytes]:
         with closing(_transport(review.url, review.ca_file, review.token_file)) as transport:
             response = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)

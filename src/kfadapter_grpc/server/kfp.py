@@ -70,7 +70,6 @@ def transport_settings(settings: Settings, observer: KfpObserver | None = None) 
 
 
 def store_settings(settings: Settings) -> StoreSettings | None:
-    """Returns how to reach ML Metadata; None if its address is unset."""
     if not settings.mlmd_address:
         return None
     return StoreSettings(settings.mlmd_address, settings.mlmd_tls, settings.mlmd_ca)

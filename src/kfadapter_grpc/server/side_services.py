@@ -53,7 +53,6 @@ class SideListener:
         self._threads: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
-        """Listens. Raises ServerStartError if the address cannot be bound."""
         if not self.address:
             return
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="side")

@@ -234,7 +234,6 @@ def _tar_files(source: Unpacked) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _padded(size: int) -> int:
-    """The bytes up to the next header."""
     return -(-size // _BLOCK) * _BLOCK
 
 
@@ -256,7 +255,6 @@ def _tar_header(block: bytes, *, first: bool) -> tarfile.TarInfo:
 
 
 def _extension(source: Unpacked, size: int) -> bytes:
-    """Reads what an extension header declares about the next entry."""
     if size > _MAX_EXTENSION:
         raise invalid_file("The tar.gz archive has a very long header. Pack only the pipeline file.")
     data = source.read_all(_padded(size))[:size]

@@ -47,7 +47,6 @@ def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooL
 
 
 def ensure_active(call: Call) -> None:
-    """Raises CallCancelledError or KfpTimeoutError if the client no longer waits for the call."""
     if call.cancelled:
         raise cancelled_error()
     if call.remaining() <= 0:

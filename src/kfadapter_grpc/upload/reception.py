@@ -121,7 +121,6 @@ class _IncomingFile:
         return self._digest.digest()
 
     def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
-        """Stores one chunk after the other, and compares them with the announced size and checksum."""
         ensure_active(call)
         try:
             for chunk in chunks:
@@ -169,7 +168,6 @@ class _IncomingFile:
 
 
 def _checked_kind(spool: Spool, incoming: _IncomingFile, limits: UploadLimits, call: Call) -> FileKind:
-    """Checks a file: a text while it arrives, an archive once all of it is there."""
     kind = detect_kind(_read_head(incoming))
     if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
         incoming.complete()

@@ -147,7 +147,6 @@ class CheckedText:
             )
 
     def _advance(self, text: str) -> None:
-        """Moves the position past `text`."""
         self._characters += len(text)
         lines = text.count("\n")
         self._line += lines

@@ -63,7 +63,6 @@ class RunCache:
         return len(self._known)
 
     def subscribe(self, watch: Watch, run_ids: Iterable[str]) -> None:
-        """Subscribes a watch to runs, and sends what is known about them."""
         with self._lock:
             for run_id in run_ids:
                 cached = self._known.setdefault(run_id, _CachedRun())
@@ -73,7 +72,6 @@ class RunCache:
                     self._send(watch, cached.event, cached)
 
     def unsubscribe(self, watch: Watch, run_ids: Iterable[str]) -> None:
-        """Ends a watch's subscription to runs; what was cached only for it is dropped."""
         with self._lock:
             for run_id in list(run_ids):
                 watch.forget(run_id)
@@ -84,7 +82,6 @@ class RunCache:
                         self._drop(run_id)
 
     def update(self, runs: Iterable[Run], *, complete: bool = False) -> bool:
-        """Updates runs, and sends them to the watches that do not know them yet; returns whether one has changed."""
         with self._lock:
             at = self._now()
             changed = [self._update(run, at, complete=complete) for run in runs]
@@ -221,7 +218,6 @@ class FilterGroup:
         return [filter_]
 
     def add(self, listed: Iterable[Run], now: datetime) -> Sequence[str]:
-        """Adds listed runs; returns the ids of the new ones."""
         is_first = self._seen is None
         previous = self._seen or now - _CLOCK_SKEW
         runs = sorted(listed, key=lambda run: (run.created_at or previous, run.run_id))
@@ -246,7 +242,6 @@ class Registry:
         return len(self._watches)
 
     def add(self, watch: Watch) -> None:
-        """Subscribes a watch to its runs, or to those of its filter."""
         with self.lock:
             self._watches.add(watch)
             cache = self._caches.setdefault(watch.scope, RunCache(watch.scope, self.lock, self._now))

@@ -91,7 +91,6 @@ class EventQueue:
             yield event
 
     def _next(self) -> RunEvent | None:
-        """The next event; None at the end."""
         if self._failure is not None:
             raise self._failure
         if self._pending and self._reachable is self._sent_reachable:
@@ -136,7 +135,6 @@ class Watch:
         return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._is_current(run)
 
     def send(self, event: RunChanged) -> None:
-        """Sends the current state of a run, if the caller does not know it yet."""
         self.started, run = True, event.run
         if not self._is_current(run):
             self.events.put(run.run_id, event)

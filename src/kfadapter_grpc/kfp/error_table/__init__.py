@@ -110,7 +110,6 @@ _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNOR
 
 
 def explain_page(response: Response, *, as_caller: bool = False) -> AdapterError:
-    """Explains a redirect or an HTML page: a login in front of KFP, or a wrong address."""
     is_login = _LOGIN.search(response.location.encode()) or _LOGIN.search(response.body[:65536])
     if is_login and as_caller:
         return errors.UnauthenticatedError(

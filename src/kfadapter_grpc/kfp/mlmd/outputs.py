@@ -42,7 +42,6 @@ class _Scope:
     hashes: tuple[int, ...]
 
     def inside(self, *names: str) -> tuple[int, ...]:
-        """The hashes of the names of nodes inside it, one in the other."""
         texts = ["".join(name + suffix for name in names) for suffix in _SUFFIXES]
         return tuple(hashed(text, state) for text, state in zip(texts, self.hashes, strict=True))
 
@@ -76,7 +75,6 @@ class Join:
         self.executions = {key: one for key, one in self.executions.items() if key not in self.ambiguous}
 
     def at(self, group: str, name: str, iteration: int | None) -> RunTask | None:
-        """Returns the task of this name in a group, or in an iteration of a loop."""
         return self._by_group.get((group, name, iteration))
 
     def iterations(self, group: RunTask) -> Sequence[int | None]:
@@ -118,7 +116,6 @@ class Join:
                     queue.append((execution, _Scope(task_id, inner.iteration, inner.inside(f".{name}"))))
 
     def _task_of(self, execution: Execution, scope: _Scope) -> str | None:
-        """Finds the task of an execution, in both ways."""
         by_tree = None
         if scope.task_id is not None:
             key = scope.task_id, execution.name, scope.iteration
@@ -142,7 +139,6 @@ class Join:
 
 
 def _number(name: str) -> str:
-    """The hash that ends the id of a node and the name of its pod."""
     return name.rpartition("-")[2]
 
 

@@ -34,8 +34,7 @@ class Execution:
         name: The task's, as in the spec; before KFP 2.14 its display name. Empty for the whole run.
         parent: The group that it is in; 0 for the whole run.
         pod_name: The pod of the last attempt; empty if it has not started, or needed no pod.
-        parameters: Where the parameters of a group come from.
-        artifacts: Where the artifacts of a group come from.
+        parameters: Where the parameters of a group come from, as `artifacts` for artifacts.
     """
 
     id: int
@@ -202,7 +201,6 @@ class _SessionJson(msgspec.Struct, rename="pascal"):
 
 
 def is_session(value: Json) -> bool:
-    """Whether a property is KFP's own, not a task's."""
     return _session(value) is not None
 
 

@@ -39,11 +39,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """How to connect to the store.
-
-    Attributes:
-        ca: The CAs for its certificate, in PEM form; None: gRPC's own.
-    """
+    """How to connect to the store; `ca` has the CAs for its certificate, in PEM form, None means gRPC's own."""
 
     address: str
     tls: bool = False
@@ -62,7 +58,6 @@ class MetadataStore:
     """A store. Safe to use from many threads; constructing it makes no network call."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        """Calls the store of `settings`; proxies in environment variables are not used."""
         self._settings = settings
         self._ca = settings.ca.read_bytes() if settings.ca else None
         self._channel = self._connected()

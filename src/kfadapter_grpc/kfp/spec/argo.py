@@ -65,7 +65,6 @@ def summarize_workflow(top: Part) -> SpecSummary:
 
 
 def _parameters(declared: Part, arguments: Part) -> tuple[Parameter, ...]:
-    """Completes the annotation's declarations by the Workflow's arguments, which have no types."""
     parameters = {}
     for part in arguments.items():
         part.known("name value default description", "enum globalName valueFrom")

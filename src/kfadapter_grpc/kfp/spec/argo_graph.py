@@ -96,7 +96,6 @@ class Graph:
         return Node(task, step.part, self._group(step.template, template, scope.inner))
 
     def _step_template(self, step: Step) -> Template | None:
-        """Finds the template of a step: by name, or inline in the step."""
         if not step.is_exit and step.part.has("inline"):
             if id(step) not in self._templates:
                 self._templates[id(step)] = read_template(step.part["inline"], self._spec)

@@ -29,11 +29,7 @@ _MANIFEST_KIND = re.compile(r"""^[ \t]*["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A task of a DAG, or a step.
-
-    Attributes:
-        is_exit: Whether it runs at the end of another one, whatever the outcome of that.
-    """
+    """A task of a DAG, or a step; an exit step runs at the end of another one, whatever the outcome of that."""
 
     part: Part
     name: str
@@ -63,11 +59,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template.
-
-    Attributes:
-        parallelism: How many of its tasks run at once; 0 means no limit.
-    """
+    """A template; `parallelism` limits how many of its tasks run at once, 0 means no limit."""
 
     part: Part
     is_group: bool

@@ -110,7 +110,6 @@ class Part:
 
     @property
     def is_absent(self) -> bool:
-        """Whether it is missing, or null."""
         return self._raw is _ABSENT or not self.size or (self.size == len(b"null") and bytes(self._raw) == b"null")
 
     @property
@@ -144,14 +143,12 @@ class Part:
         return self
 
     def only(self, key: str, passed: str = "") -> Part:
-        """The part of the one key that is read of this mapping."""
         return self.known(key, passed)[key]
 
     def note(self) -> None:
         self.report.note(self.path)
 
     def child(self, key: str | int, raw: msgspec.Raw = _ABSENT) -> Part:
-        """A part inside this one; without bytes it is only a path to note."""
         return Part(raw, self.report, key, self)
 
     def as_root(self) -> Part:
@@ -159,7 +156,6 @@ class Part:
         return Part(self._raw, self.report) if self._begins_with(b"{") else self
 
     def entries(self) -> Iterator[tuple[str, Part]]:
-        """Reads a mapping with names chosen by the author as keys."""
         for key, raw in self._mapping().items():
             yield key, self.child(key, raw)
 

@@ -58,11 +58,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """A task as its group declares it.
-
-    Attributes:
-        at_end: Whether it runs whatever the outcome of the tasks that it depends on.
-    """
+    """A task as its group declares it; one `at_end` runs whatever the outcome of those that it depends on."""
 
     part: Part
     name: str
@@ -119,7 +115,6 @@ def _tasks(part: Part) -> dict[str, TaskSpec]:
 
 
 def _depends_on(part: Part, inputs: Mapping[str, Input], known: Iterable[str]) -> tuple[str, ...]:
-    """The tasks that are declared as dependencies, and those that inputs come from."""
     declared = [item.text() for item in part.items()]
     before = dict.fromkeys([*declared, *(item.task for item in inputs.values() if item.task)])
     existing = tuple(item for item in before if item in known)

@@ -141,7 +141,6 @@ class _Scope:
         return source.field(input_.field)
 
     def condition(self) -> str:
-        """The condition in words; one that is not understood is shown unchanged, and noted."""
         condition = self._spec.condition
         if not condition:
             return ""

@@ -97,11 +97,7 @@ def shortened(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The source of a value: `train.loss`, a parameter's name, or `item.name of files`.
-
-    Attributes:
-        of: The items of a loop, if the source is its item.
-    """
+    """The source of a value: `train.loss`, a parameter's name, or `item.name of files`, an item of a loop."""
 
     text: str
     of: str = ""
