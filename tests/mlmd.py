@@ -226,7 +226,7 @@ class Recording:
             properties["namespace"].string_value,
             properties["pipeline_root"].string_value,
             tuple(records.execution(one) for one in self.executions),
-            tuple(records.event(one) for one in self.events),
+            tuple(self.events),
             {one.id: records.artifact(one, one.type) for one in self.artifacts},
         )
 

@@ -17,8 +17,9 @@ from tests.workflows import Task, Workflow
 from kfadapter_grpc.contract.run_outputs import RocPoint
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.kfp.artifact_stores import endpoint_of
+from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.outputs import AMBIGUOUS, Join, with_outputs
-from kfadapter_grpc.kfp.mlmd.records import Event, Execution, RecordedRun, StoredArtifact
+from kfadapter_grpc.kfp.mlmd.records import Execution, RecordedRun, StoredArtifact
 from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
@@ -203,7 +204,7 @@ def test_exact_metrics(stored: float, parameter: float | str, shown: float) -> N
     """ML Metadata keeps six decimals of a metric; an equal output parameter of that name has the exact value."""
     recorded = RecordedRun(
         executions=(Execution(1, is_group=True), Execution(2, "train", 1, outputs={"loss": parameter, "other": 0.5})),
-        events=(Event(2, 7, "metrics", is_output=True),),
+        events=(_output(2, 7, "metrics"),),
         artifacts={7: StoredArtifact(7, "system.Metrics", properties={"loss": stored, "kept": 0.5})},
     )
     nodes = with_outputs("r", read_nodes(Workflow((Task("train"),)).manifest()), recorded)
@@ -261,7 +262,7 @@ def test_nested_loops() -> None:
                 Execution(at, "for-loop-4", group + 1, item, is_group=True, parameters=below, artifacts=made_below),
                 Execution(at + 1, "plus", at, outputs={"Output": 10 * index + item}),
             ]
-            events.append(Event(at + 1, at, "data", is_output=True))
+            events.append(_output(at + 1, at, "data"))
             stored[at] = StoredArtifact(at, "system.Dataset")
     nodes = read_nodes(Workflow((outer,)).manifest())
     done = with_outputs("r", nodes, RecordedRun("", "", tuple(executions), tuple(events), stored))
@@ -358,6 +359,11 @@ def test_no_tree() -> None:
     nodes = replace(nodes, tasks=tuple(replace(one, parent_task_id=one.task_id) for one in nodes.tasks))
     done = with_outputs("r", nodes, RecordedRun(executions=executions))
     assert [task.outputs for task in done.tasks] == [()]
+
+
+def _output(execution_id: int, artifact_id: int, name: str) -> pb.Event:
+    path = pb.Event.Path(steps=[pb.Event.Path.Step(key=name)])
+    return pb.Event(execution_id=execution_id, artifact_id=artifact_id, type=pb.Event.OUTPUT, path=path)
 
 
 def _complete(name: str) -> RunNodes:

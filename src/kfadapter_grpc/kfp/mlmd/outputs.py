@@ -166,8 +166,9 @@ class _Outputs:
         self._output_ids: dict[int, dict[str, list[int]]] = {}
         for event in recorded.events:
             if event.artifact_id in recorded.artifacts:
-                ports = (self._output_ids if event.is_output else self._input_ids).setdefault(event.execution_id, {})
-                ports.setdefault(event.name, []).append(event.artifact_id)
+                ids = self._output_ids if event.type == event.OUTPUT else self._input_ids
+                name = next((step.key for step in event.path.steps if step.key), "")  # the path has no other step
+                ids.setdefault(event.execution_id, {}).setdefault(name, []).append(event.artifact_id)
         self._producers_of: dict[int, list[RunArtifact]] = {}
         self._artifacts: dict[str, dict[str, tuple[RunArtifact, ...]]] = {}
         for task_id, execution in sorted(self._join.executions.items(), key=lambda one: one[1].id):

@@ -51,16 +51,6 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """An input or output artifact of an execution, with the name of the input or output."""
-
-    execution_id: int
-    artifact_id: int
-    name: str
-    is_output: bool
-
-
-@dataclass(frozen=True, slots=True)
 class StoredArtifact:
     """An artifact; `properties` are what the task set, and KFP's `display_name` and `store_session_info`."""
 
@@ -76,7 +66,7 @@ class RecordedRun:
     namespace: str = ""
     pipeline_root: str = ""
     executions: tuple[Execution, ...] = ()
-    events: tuple[Event, ...] = ()
+    events: tuple[pb.Event, ...] = ()
     artifacts: Mapping[int, StoredArtifact] = field(default_factory=dict)
 
 
@@ -129,12 +119,6 @@ def execution(message: pb.Execution) -> Execution:
         parameters={key: _parameter_producers(producer) for key, producer in values("parameter_producer_task").items()},
         artifacts=_artifact_producers(text("artifact_producer_task")),
     )
-
-
-def event(message: pb.Event) -> Event:
-    """Parses an event; its path has one step, the name."""
-    name = next((step.key for step in message.path.steps if step.key), "")
-    return Event(message.execution_id, message.artifact_id, name, message.type == message.OUTPUT)
 
 
 def artifact(message: pb.Artifact, kind: str) -> StoredArtifact:

@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.metadata_store_pb2_grpc import MetadataStoreServiceStub
 from kfadapter_grpc.kfp.mlmd.outputs import with_outputs
-from kfadapter_grpc.kfp.mlmd.records import RecordedRun, artifact, event, execution
+from kfadapter_grpc.kfp.mlmd.records import RecordedRun, artifact, execution
 from kfadapter_grpc.telemetry.spans import rpc_attributes, sent_span
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class MetadataStore:
             return None
         executions = {one.id: execution(one) for one in self._executions(context.id, call)}
         events = tuple(
-            event(one)
+            one
             for ids in _chunks(sorted(executions))
             for one in self._ask(
                 self._stub.GetEventsByExecutionIDs, pb.GetEventsByExecutionIDsRequest(execution_ids=ids), call
