@@ -28,6 +28,7 @@ __all__ = [
     "Rpc",
     "caller_seconds",
     "current_call",
+    "forward_authorization",
     "layers",
 ]
 
@@ -35,19 +36,15 @@ __all__ = [
 def layers(
     authentication: Authentication,
     admission: Admission,
+    identity: Sequence[Layer] = (),
     *,
-    forward_credentials: bool = False,
-    impersonation: Impersonation | None = None,
     outer: Sequence[Layer] = (),
     observers: Sequence[Layer] = (),
 ) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
 
     The log and other observers are outside the errors, to see the outcome of the call; authentication and admission
-    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. KFP is called as
-    the adapter, unless callers' credentials are forwarded or callers impersonated. `outer` are around the log's lines.
+    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. `identity` sets
+    as whom KFP is called, if not as the adapter; `outer` are around the log's lines.
     """
-    identity: Sequence[Layer] = (
-        (forward_authorization,) if forward_credentials else (impersonation,) if impersonation else ()
-    )
     return (identify, *outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)

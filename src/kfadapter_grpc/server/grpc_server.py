@@ -11,7 +11,7 @@ import grpc
 
 from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import HEALTH_SERVICE, Health, HealthMonitor, add_health
-from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, layers
+from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, forward_authorization, layers
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_reflection
@@ -92,19 +92,13 @@ class AdapterServer:
         serve_health = partial(add_health, self.health.servicer)
         self._health_listener = SideListener(settings.health_listen, "--health-listen", serve_health, _OPTIONS)
         self._channelz = SideListener(settings.channelz_listen, "--channelz-listen", add_channelz, _OPTIONS)
-        credentials = settings.kfp_credentials == "forward"
-        impersonation = Impersonation(settings.kfp_user_prefix) if settings.kfp_user_header else None
-        calls = CallInterceptor(
-            layers(
-                self.security.authentication,
-                self.admission,
-                forward_credentials=credentials,
-                impersonation=impersonation,
-                outer=outer,
-                observers=observers,
-            )
-        )
-        self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
+        identity: list[Layer] = []
+        if settings.kfp_credentials == "forward":
+            identity.append(forward_authorization)
+        elif settings.kfp_user_header:
+            identity.append(Impersonation(settings.kfp_user_prefix))
+        around = layers(self.security.authentication, self.admission, identity, outer=outer, observers=observers)
+        self._server = grpc.server(self._threads, interceptors=[CallInterceptor(around)], options=_OPTIONS)
         for servicer in servicers:
             add_servicer(servicer, self._server)
         serve_health(self._server)
