@@ -160,7 +160,7 @@ class LyingKfp(Between):
 
 
 @dataclass
-class ProbeSession:
+class Bench:
     """A history of one adapter, whose KFP may lie."""
 
     history: History
@@ -168,7 +168,7 @@ class ProbeSession:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeSession]:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """An adapter and an embedded KFP, each a process, and the proxy between them."""
     folder = tmp_path_factory.mktemp("history")
     with (
@@ -180,7 +180,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeSession]:
         adapter.wait()
         with Client(adapter.target) as client:
             client.pipelines.upload(CONTAINER, name="fails")
-        yield ProbeSession(history, kfp)
+        yield Bench(history, kfp)
 
 
 def upload_and_list(history: History, name: str) -> None:
@@ -230,20 +230,20 @@ PLANTED = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "lie", "calls"), PLANTED.values(), ids=PLANTED)
 def test_planted_defects_are_found(
-    session: ProbeSession,
+    bench: Bench,
     method: str,
     path: str,
     lie: Callable[[LyingKfp, Received], Behaviour],
     calls: Callable[[History, str], None],
 ) -> None:
     """The checker finds nothing as long as KFP tells the truth, and exactly the name or run that it lies about."""
-    session.history.calls.clear()
+    bench.history.calls.clear()
     honest, lied = f"{calls.__name__}-{lie.__name__}", f"{calls.__name__}-{lie.__name__}-again"
-    calls(session.history, honest)
-    session.kfp.lie = method, path, lie
+    calls(bench.history, honest)
+    bench.kfp.lie = method, path, lie
     try:
-        calls(session.history, lied)
+        calls(bench.history, lied)
     finally:
-        session.kfp.lie = None
-    found = [one.partition(": ")[0].partition("/")[2] for one in check(session.history.calls)]
+        bench.kfp.lie = None
+    found = [one.partition(": ")[0].partition("/")[2] for one in check(bench.history.calls)]
     assert found == [lied]

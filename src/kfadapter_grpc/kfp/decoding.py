@@ -65,7 +65,7 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
 def decode_text(text: bytes | str, kind: type[T]) -> T:
     """Decodes JSON, also from inside a response; if it is malformed in places, it is read as far as possible.
 
-    Raises ValueError with the position, or AnswerTooLargeError if it is odd and too large to be read the slow way.
+    Raises ValueError with the position, or ResponseTooLargeError if it is odd and too large to be read the slow way.
     """
     try:
         return msgspec.json.decode(text, type=kind)

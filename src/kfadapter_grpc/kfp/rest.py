@@ -64,7 +64,7 @@ class Rest:
     def ask(
         self, operation: Operation, request: Request, kind: type[T], call: Call, context: Context = _NO_CONTEXT
     ) -> T:
-        """Sends a request and decodes its response as `kind`; a failure is explained, in the words of `context`."""
+        """Sends a request and decodes its response as `kind`; a failure is explained by `context`."""
         with explained(context):
             return self.ask_raw(operation, request, kind, call)
 

@@ -1,4 +1,4 @@
-"""What the nodes of a run show: its tasks and their pods, what is pending, and why the run failed, in words."""
+"""What the nodes of a run show: its tasks and their pods, what is pending, and why the run failed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class RunNodes:
         return tuple((artifact, self.stores.get(artifact.artifact_id, "")) for artifact in self.stored_logs(task_id))
 
     def why_failed(self, run_id: str) -> str:
-        """Returns why the run failed, in words: the first cause, other failures, then exit tasks."""
+        """Returns why the run failed: the first cause, other failures, then exit tasks."""
         if not self.failures:
             unreadable = f"the run failed; the reason cannot be read: {self.unreadable}"
             return self.message or (unreadable if self.unreadable else UNEXPLAINED)

@@ -153,7 +153,7 @@ class Runs:
     ) -> Run:
         """Terminates a run, and waits until it has finished; no-op if it has finished or is stopping.
 
-        `seen` receives the run as it was before the wait.
+        `on_run` receives the run as it was before the wait.
         """
         run = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
         on_run(run.record())

@@ -1,6 +1,6 @@
 """Sends requests to KFP and reads the responses, within limits.
 
-Everything above knows `Request` and `Answer` only, so the transport can be replaced.
+Everything above knows `Request` and `Response` only, so the transport can be replaced.
 
 Rules kept here: a request ends at the deadline of its call, or when the client cancels, whatever the server does;
 redirects are returned, not followed; only reads are retried; a write or a retry goes over a newly opened

@@ -167,7 +167,7 @@ class Versions:
         return version.record(bytes(version.pipeline_spec))
 
     def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int = MAX_RESPONSE_BYTES) -> bytes:
-        """Gets the spec of a version as JSON. Raises AnswerTooLargeError if there are more than `limit` bytes."""
+        """Gets the spec of a version as JSON. Raises ResponseTooLargeError if there are more than `limit` bytes."""
         return bytes(self._get(pipeline_id, version_id, call, limit).pipeline_spec)
 
     def _get(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> FullVersionJson:

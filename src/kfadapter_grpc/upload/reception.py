@@ -101,7 +101,7 @@ class _IncomingFile:
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes, after waiting for the next chunk if none is left; none at the end.
 
-        Raises as `received` does, except for the contents of the file.
+        Raises as `receive_file` does, except for the contents of the file.
         """
         piece = b""
         if self._position == self._spool.size:

@@ -72,7 +72,7 @@ class CheckedText:
             return b""
         try:
             return self._read(min(size, _PIECE))
-        except Exception as error:  # noqa: BLE001 - raised again by `ensure_sound`
+        except Exception as error:  # noqa: BLE001 - raised again by `raise_failure`
             self.failure = error
             return b""
 

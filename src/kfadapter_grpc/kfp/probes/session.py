@@ -185,7 +185,7 @@ class ProbeSession:
 
     @contextmanager
     def cleanup(self, left_behind: Callable[[str], None]) -> Iterator[None]:
-        """At the end of the block, however it ends, deletes what was created; reports what remains, in words."""
+        """At the end of the block, however it ends, deletes what was created; reports what remains."""
         try:
             yield
         finally:
@@ -197,7 +197,7 @@ class ProbeSession:
                     left_behind(leftovers)
 
     def delete_all(self) -> str:
-        """Deletes everything that was created, whatever the responses; returns what could not be deleted, in words."""
+        """Deletes everything that was created, whatever the responses; returns what could not be deleted, as text."""
         call = _call(CLEANUP_SECONDS)
         leftovers = []
         if self._run_begun:

@@ -1,4 +1,4 @@
-"""Argo's expressions in words.
+"""Argo's expressions as readable text.
 
 Argo substitutes values for `{{...}}` as texts; here the names of their sources are substituted instead:
 `{{tasks.flip.outputs.parameters.side}} == heads` becomes `flip.side == heads`.
@@ -37,7 +37,7 @@ _BETWEEN = {"&&": " and ", "||": " or "}
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A text in words, and whether all of it was understood."""
+    """A readable text, and whether all of it was understood."""
 
     text: str
     understood: bool = True
@@ -67,7 +67,7 @@ def value_source(value: str, sources: Sources) -> Source:
 
 
 def with_sources_in_braces(text: str, sources: Sources) -> str:
-    """Substitutes words for references and keeps the braces: `{{cpu}}`."""
+    """Substitutes labels for references and keeps the braces: `{{cpu}}`."""
 
     def label(match: re.Match[str]) -> str:
         source = source_of(match[1], sources)
@@ -110,7 +110,7 @@ def names_in_depends(depends: str) -> list[str]:
 
 
 def describe_depends(depends: str) -> str:
-    """Puts a `depends` into words; empty if it only requires that all have succeeded."""
+    """Describes a `depends`; empty if it only requires that all have succeeded."""
     if _ALL_SUCCEEDED.fullmatch(depends):
         return ""
     return _describe(depends, lambda _reference: None).text

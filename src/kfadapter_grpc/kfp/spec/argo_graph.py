@@ -146,7 +146,7 @@ class _Scope:
         return None if value is None else value_source(value, self._source)
 
     def condition(self) -> str:
-        """When the step runs, in words: its `when`, and a `depends` that requires more than success."""
+        """When the step runs, as text: its `when`, and a `depends` that requires more than success."""
         part = self._step.part
         depends = describe_depends(part["depends"].text())
         if not part.has("when"):
@@ -170,7 +170,7 @@ def _items(key: str, part: Part, sources: Sources) -> str:
 
 
 def _checked(part: Part, description: Description) -> str:
-    """Words; those not understood are noted and shown unchanged, those that became too large are omitted."""
+    """A description; one not understood is noted and unchanged, one that became too large is omitted."""
     if not description.understood or len(description.text) > MAX_PART_BYTES:
         part.note()
     return description.text if len(description.text) <= MAX_PART_BYTES else ""

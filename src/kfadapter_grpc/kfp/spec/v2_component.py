@@ -214,7 +214,7 @@ def _output(part: Part, field_: str) -> Input:
 
 
 def _constant(part: Part) -> str:
-    """Reads a value into words: a text in quotes, anything else as JSON."""
+    """Describes a value: a text in quotes, anything else as JSON."""
     part.known("constant constantValue runtimeParameter")
     if part.has("runtimeParameter"):
         return part["runtimeParameter"].text()

@@ -1,4 +1,4 @@
-"""Conditions of KFP v2 in words.
+"""Conditions of KFP v2 as readable text.
 
 KFP writes them in CEL: `!(int(inputs.parameter_values['x']) > 3) && inputs.parameter_values['y'] == 'a'` becomes
 `not (x > 3) and y == 'a'`. Casts are omitted, names are resolved. Only what KFP's compiler writes is
@@ -33,7 +33,7 @@ class _UnknownSyntaxError(Exception):
 
 
 def describe_condition(condition: str, label_of: Callable[[str], str | None]) -> str | None:
-    """Puts a condition in CEL into words, and its inputs by `words_of`; None if one of them is not understood."""
+    """Describes a condition in CEL, its inputs by `label_of`; None if one of them is not understood."""
     try:
         return _Condition(_tokens(condition.strip(), label_of)).whole()
     except _UnknownSyntaxError:
@@ -41,7 +41,7 @@ def describe_condition(condition: str, label_of: Callable[[str], str | None]) ->
 
 
 def _tokens(condition: str, label_of: Callable[[str], str | None]) -> list[tuple[str, str]]:
-    """Splits a condition into operators, casts and values, the values in words."""
+    """Splits a condition into operators, casts and values, the values as their labels."""
     tokens, position = [], 0
     while position < len(condition):
         match = _TOKEN.match(condition, position)

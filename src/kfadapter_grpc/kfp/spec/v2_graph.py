@@ -91,7 +91,7 @@ class Graph:
         return self._executors[label]
 
     def output_label(self, group: Component, task: str, output: str, depth: int = 0) -> str:
-        """Names a task's output in words: an output of a condition or a loop is named after the task inside."""
+        """Names a task's output: one of a condition or a loop is named after the task inside."""
         spec = group.tasks.get(task)
         if spec is None or not output.startswith(_CHANNEL) or depth > _MAX_OUTPUT_DEPTH:
             return shortened(f"{task}.{_plain(output)}")
@@ -156,7 +156,7 @@ class _Scope:
         return item_of(self.items(), self._spec.name).label if loop and loop.item == name else None
 
     def items(self) -> str:
-        """The items that the task runs over, in words; empty if it is not a loop."""
+        """The items that the task runs over, as text; empty if it is not a loop."""
         loop = self._spec.loop
         if loop is None:
             return ""

@@ -1,4 +1,4 @@
-"""Values in a summary: in their own type, in words, their sources, and their sizes."""
+"""Values in a summary: in their own type, as text, their sources, and their sizes."""
 
 from __future__ import annotations
 
