@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kfadapter_embedded.runner.environment import Overlay, make_overlay
+from kfadapter_embedded.runner.environment import Overlay, Overlays, make_overlay
 
 
 def _said(overlay: Overlay, *command: str) -> str:
@@ -53,6 +53,26 @@ def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("kfadapter_embedded.runner.environment._package_folders", list)
     overlay = make_overlay(tmp_path / "o")
     assert str(overlay.folder) in _said(overlay, str(overlay.python), "-m", "pip", "--version")
+
+
+def test_used_again_if_unchanged(tmp_path: Path) -> None:
+    """A task gets the environment of an earlier one only if that left it as it was."""
+    overlays = Overlays()
+
+    def inode_after(task: str, program: str) -> int:
+        (tmp_path / task).mkdir()
+        with overlays.at(tmp_path / task / "environment") as overlay:
+            place = _said(overlay, "python3", "-c", f"import pathlib, sys; {program}; print(sys.prefix)")
+            assert place == str(overlay.folder)
+            return overlay.folder.stat().st_ino
+
+    first = inode_after("1", "import kfp")
+    assert not (tmp_path / "1" / "environment").exists()
+    assert inode_after("2", "pathlib.Path(sys.prefix, 'pyvenv.cfg').open('a').write('x = y')") == first
+    assert (tmp_path / "2" / "environment").exists()
+    second = inode_after("3", "pathlib.Path(sys.prefix, 'include').mkdir()")
+    third = inode_after("4", "pathlib.Path(sys.prefix, 'bin', 'pip3').unlink()")
+    assert len({first, second, third, inode_after("5", "pass")}) == 4
 
 
 def test_misleading_variables(tmp_path: Path) -> None:

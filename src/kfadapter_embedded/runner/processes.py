@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from .command import Command, Exit, StartError
-from .environment import VARIABLE, end_family, make_overlay
+from .environment import VARIABLE, Overlays, end_family
 from .start.kfadapter_task_start import PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .log import TaskLog
 
@@ -27,29 +27,35 @@ class Processes:
     def __init__(self, mark: str, stopped: threading.Event) -> None:
         self._mark = mark
         self._stopped = stopped
+        self._outside = dict(os.environ)
+        self._overlays = Overlays()
 
     def __call__(self, command: Command, log: TaskLog) -> Exit:
         """Runs a command to its end, then kills all processes that it left behind."""
         mark = f"{self._mark}/{command.number}/"
         work = command.tree.work
         work.mkdir(parents=True, exist_ok=True)
-        overlay = make_overlay(work.with_name("environment")).variables(os.environ)
         own = {"TMPDIR": str(work), PLACES: str(command.tree.folder), VARIABLE: mark}
+        with self._overlays.at(work.with_name("environment")) as overlay:
+            process = self._started(command, {**overlay.variables(self._outside), **command.variables, **own})
+            if self._stopped.is_set():
+                # The signal that stops a run reached existing processes only, and this one may have been started later.
+                process.terminate()
+            return _followed(process, command, log, lambda: end_family(mark))
+
+    @staticmethod
+    def _started(command: Command, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
         try:
-            process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
+            return subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
                 command.words,
-                cwd=work,
-                env={**overlay, **command.variables, **own},
+                cwd=command.tree.work,
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
         except (ValueError, FileNotFoundError, PermissionError) as error:
             raise StartError(f"its command cannot be started: {error}") from None
-        if self._stopped.is_set():
-            # The signal that stops a run reached existing processes only, and this one may have been started later.
-            process.terminate()
-        return _followed(process, command, log, lambda: end_family(mark))
 
 
 def _followed(process: subprocess.Popen[bytes], command: Command, log: TaskLog, end_rest: Callable[[], None]) -> Exit:
