@@ -107,6 +107,9 @@ class _Walk:
         """Runs the tasks of the DAG at this path; `is_branch` if it has a condition."""
         done: dict[str, Outcome] = {}
         waiting = {name: task.depends_on for name, task in dag.tasks.items()}
+        if list(waiting.values()) == [frozenset()]:  # one task, as in most loops, needs no further thread
+            done = {key: self._task(key, dag, values, done, path) for key in waiting}
+            return dag_outcome(dag, done, is_branch=is_branch)
         running: dict[Future[Outcome], str] = {}
         ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         with ThreadPoolExecutor(_width(len(waiting), _MOST_TASKS)) as threads:
