@@ -6,8 +6,8 @@ import math
 import re
 import shutil
 import signal
-import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -42,6 +42,7 @@ from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
@@ -60,6 +61,10 @@ _INSTALLS_KFP = re.compile(
     r"""(?:PIP_DISABLE_PIP_VERSION_CHECK=1\ )?python3\ -m\ pip\ install(?:\ +--\S+(?:\ +[^\s'-][^\s']*)?)*
     \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
     re.VERBOSE,
+)
+# The script that is left if it installs nothing else. Each task's environment has pip.
+_INSTALLS_NOTHING = re.compile(
+    r'\s*(?:if ! \[ -x "\$\(command -v pip\)" \]; then\n +python3 -m ensurepip [^\n]*\nfi\s+)?"\$0" "\$@"\s*'
 )
 _WHOLE_INPUT = "{{$}}"
 _PLACEHOLDER = re.compile(r"\{\{\$[^{}]*\}\}")
@@ -89,6 +94,7 @@ class ComponentRunner:
         self.containers = containers
         self.steps = steps
         self.stopped = stopped
+        self.cleaner = ThreadPoolExecutor(1)
         self._report = report
         self._room = room
         self.store.folder.mkdir(exist_ok=True)
@@ -191,7 +197,7 @@ class _Attempt:
             return failed(*error.args)
         finally:
             # No other task waits for this, and at the end of the run everything left is removed.
-            threading.Thread(target=shutil.rmtree, args=(self._folder, True), daemon=True).start()
+            self.runner.cleaner.submit(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _executed(self, command: Command, log: TaskLog) -> Outcome:
         self._take_inputs(log)
@@ -254,7 +260,7 @@ class _Attempt:
                     self.warnings.warn(PLACEHOLDER_IN_CODE.text(placeholder=found))
             words = tuple(with_empty_lists(one, self.values) for one in words)
             if not self._contained:
-                words = tuple(_INSTALLS_KFP.sub("", one) for one in words)
+                words = without_kfp(words)
         artifacts = (one for several in self.values.artifacts.values() for one in several)
         own, limits = self.component.passed_through, limits_of(container, parameters)
         variables = {one.get("name", ""): one.get("value", "") for one in container.env}
@@ -291,6 +297,12 @@ class _Attempt:
                 parameters[name] = task_config(self.component, self.container, self.values.parameters)
         inputs: JsonValue = {"parameterValues": parameters, "artifacts": artifacts}
         return {"inputs": inputs, "outputs": self.outputs.planned()}
+
+
+def without_kfp(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a Python component's command, without the installation of kfp, nor a script for nothing else."""
+    words = tuple(_INSTALLS_KFP.sub("", one) for one in words)
+    return words[3:] if words[:2] == ("sh", "-c") and _INSTALLS_NOTHING.fullmatch(words[2]) else words
 
 
 def _taken(artifact: RuntimeArtifact) -> JsonValue:
