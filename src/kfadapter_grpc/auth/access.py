@@ -86,12 +86,12 @@ def authorize(caller: Caller | None, needed: Role | None, method: str) -> None:
         return
     role = caller.role
     if role is None or not role.allows(needed):
-        held = role.value if role else "none"
+        role_name = role.value if role else "none"
         how = f"as {role.holder}" if role else "without a role"
         raise PermissionDeniedError(
             f"'{caller.name}' calls {how}, and {method.lstrip('/')} needs {needed.holder}; request that role "
             "from the adapter's operator",
-            metadata={"caller": caller.name, "role": held, "needed": needed.value},
+            metadata={"caller": caller.name, "role": role_name, "needed": needed.value},
         )
 
 
@@ -101,10 +101,10 @@ def _token(authorization: Sequence[str | bytes]) -> str:
             "this adapter requires a token; send the metadata 'authorization: Bearer TOKEN' with one from its "
             "operator, or from an issuer that it accepts"
         )
-    words = authorization[0].split() if isinstance(authorization[0], str) else []
-    if len(authorization) > 1 or len(words) != 2 or words[0].lower() != _SCHEME:  # noqa: PLR2004 - scheme and token
+    parts = authorization[0].split() if isinstance(authorization[0], str) else []
+    if len(authorization) > 1 or len(parts) != 2 or parts[0].lower() != _SCHEME:  # noqa: PLR2004 - scheme and token
         raise UnauthenticatedError("the metadata 'authorization' must be set once, as 'Bearer TOKEN'")
-    return words[1]
+    return parts[1]
 
 
 def _holder(known: ClientNames, names: Sequence[str]) -> Holder:

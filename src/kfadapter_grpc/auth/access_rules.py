@@ -101,14 +101,14 @@ class Rules:
 
     def grants(self, identity: Identity) -> tuple[Grant, ...]:
         """Returns what a caller may do: the highest role per pattern, sorted by pattern; empty if no rule matches."""
-        who = identity.way, identity.name, identity.issuer, identity.subject
-        cached = self._cache.get(who)
+        key = identity.way, identity.name, identity.issuer, identity.subject
+        cached = self._cache.get(key)
         if cached is not None and cached[0] == identity:
             return cached[1]
         matching = self._matching(identity)
         if len(self._cache) >= MAX_CACHED:
             self._cache.clear()
-        self._cache[who] = identity, matching
+        self._cache[key] = identity, matching
         return matching
 
     def _matching(self, identity: Identity) -> tuple[Grant, ...]:
@@ -149,10 +149,10 @@ def _any_match(patterns: Texts, values: Callable[[Identity], Iterable[str]]) -> 
     expected = {patterns} if isinstance(patterns, str) else set(patterns)
     starred = [pattern for pattern in expected if "*" in pattern]
 
-    def test(who: Identity) -> bool:
-        own = [value for value in values(who) if value]
-        return not expected.isdisjoint(own) or any(
-            matches_pattern(value, pattern) for value in own for pattern in starred
+    def test(identity: Identity) -> bool:
+        present = [value for value in values(identity) if value]
+        return not expected.isdisjoint(present) or any(
+            matches_pattern(value, pattern) for value in present for pattern in starred
         )
 
     return test
@@ -166,12 +166,12 @@ def matches_pattern(text: str, pattern: str) -> bool:
     *middle, last = others
     if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
         return False
-    at, end = len(first), len(text) - len(last)
+    start, end = len(first), len(text) - len(last)
     for part in middle:
-        at = text.find(part, at, end)
-        if at < 0:
+        start = text.find(part, start, end)
+        if start < 0:
             return False
-        at += len(part)
+        start += len(part)
     return True
 
 
@@ -288,8 +288,8 @@ class _Document:
         except UnicodeDecodeError:
             raise RulesError("it is not UTF-8 text") from None
         except yaml.MarkedYAMLError as error:
-            at = error.problem_mark or error.context_mark
-            raise RulesError(f"line {at.line + 1 if at else 1}: {error.problem or error.context}") from None
+            mark = error.problem_mark or error.context_mark
+            raise RulesError(f"line {mark.line + 1 if mark else 1}: {error.problem or error.context}") from None
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             if isinstance(error, RulesError):
                 raise

@@ -67,9 +67,9 @@ class SignedBearers:
 
     def caller(self, text: str, digest: bytes, call: Call) -> Caller:
         """Returns the bearer of a token. Raises UnauthenticatedError; IssuerUnavailableError may be retried."""
-        known = self._verified.get(digest)
-        if known and time.time() < known.expires and known.keys.generation is known.generation:
-            return known.caller
+        verified = self._verified.get(digest)
+        if verified and time.time() < verified.expires and verified.keys.generation is verified.generation:
+            return verified.caller
         token = read_token(text)
         keys, reviewer = self._keys.get(token.issuer), self._reviewer
         if keys is None:

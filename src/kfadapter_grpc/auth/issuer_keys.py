@@ -189,15 +189,17 @@ def fetch_keys(issuer: Issuer, fetch: Fetch) -> bytes:
     end = time.monotonic() + FETCH_SECONDS
     url = issuer.jwks_url
     if not url:
-        where = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
-        discovery = _object(fetch(where, FETCH_SECONDS, issuer.ca_file, issuer.token_file), where)
+        source = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
+        discovery = _object(fetch(source, FETCH_SECONDS, issuer.ca_file, issuer.token_file), source)
         if discovery.get("issuer") != issuer.issuer:
-            raise FetchError(f"{where} is the document of another issuer: its 'issuer' differs from the configured one")
+            raise FetchError(
+                f"{source} is the document of another issuer: its 'issuer' differs from the configured one"
+            )
         jwks_uri = discovery.get("jwks_uri")
         url = jwks_uri if isinstance(jwks_uri, str) else ""
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-            raise FetchError(f"{where} has no https:// URL as 'jwks_uri'")
+            raise FetchError(f"{source} has no https:// URL as 'jwks_uri'")
     return fetch(url, max(0.1, end - time.monotonic()), issuer.ca_file, issuer.token_file)
 
 
@@ -218,12 +220,12 @@ def parse_keys(document: bytes) -> dict[str, Key]:
     return keys
 
 
-def _try_key(one: object) -> Key | None:
+def _try_key(entry: object) -> Key | None:
     """Reads a key for signatures; None if it is none, or one of an unknown kind."""
-    if not isinstance(one, dict) or one.get("kty") not in _TYPES.values() or one.get("use", "sig") != "sig":
+    if not isinstance(entry, dict) or entry.get("kty") not in _TYPES.values() or entry.get("use", "sig") != "sig":
         return None
     try:
-        key = JWKRegistry.import_key({name: value for name, value in one.items() if name not in _PRIVATE})
+        key = JWKRegistry.import_key({name: value for name, value in entry.items() if name not in _PRIVATE})
         key.ensure_kid()
         size = key.public_key.key_size if isinstance(key, RSAKey) else RSA_BITS[0]
     except (JoseError, ValueError, TypeError, KeyError):
@@ -234,11 +236,11 @@ def _try_key(one: object) -> Key | None:
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "x5c", "x5u"})
 
 
-def _object(document: bytes, what: str) -> Mapping[str, Any]:
+def _object(document: bytes, title: str) -> Mapping[str, Any]:
     try:
         decoded = json.loads(document)
     except (ValueError, RecursionError):
-        raise FetchError(f"{what} is not JSON") from None
+        raise FetchError(f"{title} is not JSON") from None
     if not isinstance(decoded, dict):
-        raise FetchError(f"{what} is not a JSON object")
+        raise FetchError(f"{title} is not a JSON object")
     return decoded

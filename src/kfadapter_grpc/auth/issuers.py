@@ -115,20 +115,20 @@ def parse_issuers(data: bytes) -> Issuers:
     return Issuers(issuers, review)
 
 
-def _issuer(table: Mapping[str, Any], where: str) -> Issuer:
-    issuer = _read(Issuer, table, where)
-    _check_url(issuer.issuer, f"{where}.issuer")
+def _issuer(table: Mapping[str, Any], context: str) -> Issuer:
+    issuer = _read(Issuer, table, context)
+    _check_url(issuer.issuer, f"{context}.issuer")
     if issuer.jwks_url:
-        _check_url(issuer.jwks_url, f"{where}.jwks_url")
+        _check_url(issuer.jwks_url, f"{context}.jwks_url")
     unknown = [name for name in issuer.algorithms if name not in ALGORITHMS]
     if unknown or not issuer.algorithms:
-        raise IssuersError(f"{where}.algorithms: {', '.join(unknown) or 'empty'}; there are {', '.join(ALGORITHMS)}")
+        raise IssuersError(f"{context}.algorithms: {', '.join(unknown) or 'empty'}; there are {', '.join(ALGORITHMS)}")
     if not 0 <= issuer.clock_skew_seconds <= MAX_SKEW_SECONDS:
-        raise IssuersError(f"{where}.clock_skew_seconds: must be 0 to {MAX_SKEW_SECONDS}")
+        raise IssuersError(f"{context}.clock_skew_seconds: must be 0 to {MAX_SKEW_SECONDS}")
     if not issuer.name_claim:
-        raise IssuersError(f"{where}.name_claim: must not be empty")
+        raise IssuersError(f"{context}.name_claim: must not be empty")
     if issuer.token_file and not issuer.ca_file:
-        raise IssuersError(f"{where}.token_file: needs ca_file, so that the token is sent to its own cluster only")
+        raise IssuersError(f"{context}.token_file: needs ca_file, so that the token is sent to its own cluster only")
     return issuer
 
 
@@ -142,35 +142,35 @@ def _token_review(table: object) -> TokenReview:
     return review
 
 
-def _read(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+def _read(kind: type[T], table: Mapping[str, Any], context: str) -> T:
     """Makes a record from a table, by the types of its fields' defaults."""
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    if unknown := table.keys() - known.keys():
-        raise IssuersError(f"{where}: unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    if missing := [name for name, field in known.items() if field.default is MISSING and not table.get(name)]:
-        raise IssuersError(f"{where}: {' and '.join(missing)} must be set")
-    return kind(**{name: _value(value, str(known[name].type), f"{where}.{name}") for name, value in table.items()})
+    declared = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if unknown := table.keys() - declared.keys():
+        raise IssuersError(f"{context}: unknown: {', '.join(sorted(unknown))}; there are {', '.join(declared)}")
+    if missing := [name for name, field in declared.items() if field.default is MISSING and not table.get(name)]:
+        raise IssuersError(f"{context}: {' and '.join(missing)} must be set")
+    return kind(**{name: _value(value, str(declared[name].type), f"{context}.{name}") for name, value in table.items()})
 
 
-def _value(value: object, kind: str, where: str) -> object:
+def _value(value: object, kind: str, context: str) -> object:
     if kind.startswith("tuple"):
         if isinstance(value, list) and all(isinstance(text, str) and text for text in value):
             return tuple(value)
-        raise IssuersError(f'{where}: must be a list of texts, as ["kfadapter"]')
+        raise IssuersError(f'{context}: must be a list of texts, as ["kfadapter"]')
     if kind == "int":
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        raise IssuersError(f"{where}: must be a whole number")
+        raise IssuersError(f"{context}: must be a whole number")
     if not isinstance(value, str):
-        raise IssuersError(f"{where}: must be a text")
+        raise IssuersError(f"{context}: must be a text")
     if kind.startswith("Role"):
         if value not in (names := [role.value for role in Role]):
-            raise IssuersError(f"{where}: must be {' or '.join(names)}")
+            raise IssuersError(f"{context}: must be {' or '.join(names)}")
         return Role(value)
     return (Path(value) if value else None) if kind.startswith("Path") else value
 
 
-def _check_url(url: str, where: str) -> None:
+def _check_url(url: str, context: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)))
@@ -178,4 +178,4 @@ def _check_url(url: str, where: str) -> None:
     except ValueError:
         valid = False
     if not valid or parts.username or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
-        raise IssuersError(f"{where}: must be an https:// URL without user, query and fragment")
+        raise IssuersError(f"{context}: must be an https:// URL without user, query and fragment")

@@ -27,9 +27,9 @@ class Reloaded(Generic[T]):
     each other; the next read finds the new ones.
     """
 
-    def __init__(self, what: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:
+    def __init__(self, title: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:
         """Reads the files. Raises OSError, or the ValueError of `parse`, whose message must be safe for logs."""
-        self.what = what
+        self.what = title
         self._paths = tuple(paths)
         self._parse = parse
         self._log: FilteringBoundLogger = structlog.get_logger()

@@ -120,11 +120,11 @@ def parse_tokens(data: bytes) -> Tokens:
     mistakes: list[str] = []
     entries: dict[bytes, TokenEntry] = {}
     for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].split()
-        if not words:
+        columns = line.partition("#")[0].split()
+        if not columns:
             continue
         try:
-            entry = _entry(words)
+            entry = _entry(columns)
             if entry.digest in entries:
                 raise TokenFileError("duplicate token")
             entries[entry.digest] = entry
@@ -139,10 +139,10 @@ def parse_tokens(data: bytes) -> Tokens:
     return Tokens(tuple(entries.values()))
 
 
-def _entry(words: list[str]) -> TokenEntry:
-    if len(words) not in (3, 4):
+def _entry(columns: list[str]) -> TokenEntry:
+    if len(columns) not in (3, 4):
         raise TokenFileError("it must hold name, role, hash and perhaps the last day")
-    name, role, hashed, *last_day = words
+    name, role, hashed, *last_day = columns
     if not is_name(name):
         raise TokenFileError("the name must be up to 128 characters that can be seen")
     if role not in {Role.READER.value, Role.WRITER.value}:  # admins are for access rules

@@ -232,15 +232,15 @@ def _missing_artifacts(task: Task) -> Findings:
 def _artifacts(task: Task) -> Findings:
     """Metadata and names of artifacts that consumers read differently from how producers wrote them."""
     for name, origin in task.origins("artifacts"):
-        read = artifact_reads(task.code, name)
-        if not read or origin.kind != "output" or origin.task is None:
+        read_types = artifact_reads(task.code, name)
+        if not read_types or origin.kind != "output" or origin.task is None:
             continue
         makers = [producer.task for producer in origin.task.producers(origin.name, "artifacts")]
         changed = {
             "metadata": any(writes_structs(maker.code) or _imports_structs(maker) for maker in makers),
             "name": any(writes_names(maker.code) for maker in makers),
         }
-        if attributes := " and ".join(attribute for attribute in read if changed[attribute]):
+        if attributes := " and ".join(attribute for attribute in read_types if changed[attribute]):
             yield rules.ARTIFACT_METADATA.at(task.path, attributes=attributes, input=name)
 
 
@@ -305,8 +305,8 @@ def _commands(task: Task) -> Findings:
 
 def _surroundings(task: Task) -> Findings:
     """What must exist outside the pipeline."""
-    for needed, where in needed_by(task):
-        rule = rules.NEEDS_KUBERNETES if where else rules.NEEDS_POD
+    for needed, requirement in needed_by(task):
+        rule = rules.NEEDS_KUBERNETES if requirement else rules.NEEDS_POD
         yield rule.at(task.path, needed=needed)
     container = inside(task.executor, "container")
     image = text(container.get("image"))

@@ -47,11 +47,11 @@ def walk(value: Json) -> Iterator[Json]:
     """A value and everything inside it, including keys; a part that YAML repeats by an alias once."""
     waiting, seen = [value], set[int]()
     while waiting:
-        one = waiting.pop()
-        yield one
-        if isinstance(one, dict | list) and id(one) not in seen:
-            seen.add(id(one))
-            waiting += [*one, *one.values()] if isinstance(one, dict) else one
+        item = waiting.pop()
+        yield item
+        if isinstance(item, dict | list) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += [*item, *item.values()] if isinstance(item, dict) else item
 
 
 @dataclass(frozen=True)
@@ -296,13 +296,13 @@ class Pipeline:
     def tasks(self) -> Iterator[Task]:
         """All tasks, groups before the tasks inside them, the same component again wherever it is used."""
         waiting = [(self.root, 0)]
-        left = MAX_TASKS
+        remaining = MAX_TASKS
         while waiting:
             group, depth = waiting.pop(0)
             for task in group.tasks.values():
-                if left == 0:
+                if remaining == 0:
                     return
-                left -= 1
+                remaining -= 1
                 yield task
                 if task.inner_group and depth < MAX_DEPTH:
                     waiting.append((task.inner_group, depth + 1))

@@ -89,10 +89,10 @@ class Program(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,  # noqa: ANN401  as Typer has it
     ) -> Any:  # noqa: ANN401
-        words = sys.argv[1:] if args is None else list(args)
-        invocation.begin(words)
+        arguments = sys.argv[1:] if args is None else list(args)
+        invocation.begin(arguments)
         try:
-            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(arguments, prog_name, complete_var, False, windows_expand_args, **extra)
         except _UsageError as error:
             code = _report_usage(error)
         except typer.Abort as error:  # a prompt without a response
@@ -107,14 +107,14 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
         return ExitCode.USAGE
     from kfadapter_grpc.cli.text import did_you_mean, print_error  # noqa: PLC0415  not for a help that was typed right
 
-    what = re.sub(r"\s*\n\t", " ", error.format_message().replace(_PREFIX, ""))  # Click puts each choice on a line
+    message = re.sub(r"\s*\n\t", " ", error.format_message().replace(_PREFIX, ""))  # Click puts each choice on a line
     if possible := getattr(error, "possibilities", None):
-        what = f"{error.message}.{did_you_mean(error.option_name, possible)}"
+        message = f"{error.message}.{did_you_mean(error.option_name, possible)}"
     if error.ctx is None:
-        print_error(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
+        print_error(message, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
     else:
         usage = " ".join(error.ctx.get_usage().split()).replace("Usage:", "usage:", 1)
-        print_error(what, usage, f"{error.ctx.command_path} --help")
+        print_error(message, usage, f"{error.ctx.command_path} --help")
     return ExitCode.USAGE
 
 

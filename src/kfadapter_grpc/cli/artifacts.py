@@ -64,17 +64,17 @@ def get(
 ) -> None:
     """Download an artifact: a file, or a folder with all its files."""
     with options.client() as client:
-        which = run_id(client, run)
-        artifacts = list(client.artifacts.list(which, task=task, name=name))
+        found_id = run_id(client, run)
+        artifacts = list(client.artifacts.list(found_id, task=task, name=name))
         target = native_path(to)
         is_folder = target.is_dir() or to.endswith(("/", os.sep))
         if not artifacts:
-            raise _not_found_error(client, which, task, name)
+            raise _not_found_error(client, found_id, task, name)
         if len(artifacts) > 1 and not (is_folder and to != _STDOUT):
             raise _ambiguous_error(artifacts, name)
         if to == _STDOUT:
             with out.progress_bar(f"downloading {one_line(name)}") as progress, out.stdout() as stream:
-                client.artifacts.download(which, artifacts[0].artifact_id, to=stream, path=path, progress=progress)
+                client.artifacts.download(found_id, artifacts[0].artifact_id, to=stream, path=path, progress=progress)
             return
         for number, artifact in enumerate(artifacts):
             destination = target / str(number) if len(artifacts) > 1 else target
@@ -95,16 +95,16 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
         ) from error
     count = receipt.content.entry_count
     files = f" in {counted(count, 'file')}" if receipt.content.is_directory else ""
-    of = f" of task '{artifact.task}'" if artifact.task else ""
-    out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
+    of_task = f" of task '{artifact.task}'" if artifact.task else ""
+    out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of_task}")
 
 
 def _not_found_error(client: "Client", run: str, task: str, name: str) -> CommandError:
     names = list(dict.fromkeys(artifact.name for artifact in client.artifacts.list(run, task=task)))
-    known = listed([f"'{name}'" for name in names], _MAX_LISTED) or "none"
+    known_names = listed([f"'{name}'" for name in names], _MAX_LISTED) or "none"
     return CommandError(
         f"not found: artifact '{name}' of task '{task}'",
-        why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
+        why=f"its artifacts are: {known_names}; parameters are shown by kfadapter runs show",
         next_step=other("artifacts", "list", RUN, text="shows the artifacts of the run"),
         exit_code=ExitCode.NOT_FOUND,
     )

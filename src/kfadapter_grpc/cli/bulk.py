@@ -117,11 +117,11 @@ class BulkSelection(RunFilter):
         return any(getattr(self, field.name) for field in fields(self) if field.name not in ("every", "yes"))
 
 
-def single_run(run: list[str] | None, which: BulkSelection) -> str:
+def single_run(run: list[str] | None, selection: BulkSelection) -> str:
     """Checks that runs are either named or filtered; returns the run if only one is named."""
-    if run and (which.every or which.is_set):
+    if run and (selection.every or selection.is_set):
         raise typer.BadParameter("name the runs, or choose them by filters, but not both")
-    if not run and not which.every and not which.is_set:
+    if not run and not selection.every and not selection.is_set:
         raise typer.BadParameter("name the runs, or choose them by filters such as --state and --pipeline, or by --all")
     if run and len(run) == 1:
         remember(run=run[0])
@@ -132,7 +132,7 @@ def single_run(run: list[str] | None, which: BulkSelection) -> str:
 def select_runs(
     client: "Client",
     run: list[str] | None,
-    which: RunFilter,
+    selection: RunFilter,
     *,
     states: Sequence[opt.StateChoice] = (),
     archived: bool = False,
@@ -145,18 +145,18 @@ def select_runs(
     if run:
         ids = (run_id(client, name, archived=archived, allow_missing=allow_missing) for name in run)
         return {found_id: None for found_id in ids if found_id}
-    where = which.where(client, archived=archived, states=states)
-    period = Period("", which.created_before if isinstance(which, BulkSelection) else "")
-    return {found.run_id: found for found in period.select(client.runs.list(**where))}
+    filters = selection.where(client, archived=archived, states=states)
+    period = Period("", selection.created_before if isinstance(selection, BulkSelection) else "")
+    return {found.run_id: found for found in period.select(client.runs.list(**filters))}
 
 
-def _confirm(verb: str, chosen: Mapping[str, Run | None], of: str) -> None:
+def _confirm(verb: str, chosen: Mapping[str, Run | None], summary: str) -> None:
     """Asks for confirmation, with the number of runs and their states; named runs need it only for delete."""
     listed = [run for run in chosen.values() if run]
     if not listed and not (verb == "delete" and out.is_interactive()):
         return
     states = ", ".join(f"{count} {state.value}" for state, count in Counter(run.state for run in listed).items())
-    question = f"{verb.capitalize()} {of or counted(len(chosen), 'run')}{states and f' ({states})'}?"
+    question = f"{verb.capitalize()} {summary or counted(len(chosen), 'run')}{states and f' ({states})'}?"
     if verb == "delete" and any(not run.state.is_over for run in listed):
         question += " Those in progress would continue in the cluster."
     if not out.is_interactive():
@@ -176,7 +176,7 @@ def change_all(
     style: opt.Format,
     *,
     yes: bool,
-    of: str = "",
+    summary: str = "",
 ) -> None:
     """Changes runs one after the other, and prints the result; asks for confirmation if runs were selected by a filter.
 
@@ -185,10 +185,10 @@ def change_all(
     from kfadapter_grpc.cli.failures import exit_code, next_step
 
     if not yes and chosen:
-        _confirm(verb, chosen, of)
-    elif of:
-        out.note(f"to {verb}: {of}")
-    done: list[str] = []
+        _confirm(verb, chosen, summary)
+    elif summary:
+        out.note(f"to {verb}: {summary}")
+    changed: list[str] = []
     failed: dict[str, AdapterError | CommandError] = {}
     try:
         with out.progress_bar(verb, counts=True) as update:
@@ -197,7 +197,7 @@ def change_all(
                     update(number, len(chosen))
                 try:
                     call(run_id)
-                    done.append(run_id)
+                    changed.append(run_id)
                 except KeyboardInterrupt:
                     text = f"it may be {_DONE[verb]} nevertheless"
                     failed[run_id] = CommandError(text, why="INTERRUPTED", next_step=again())
@@ -207,7 +207,7 @@ def change_all(
                     if isinstance(error, AdapterError) and exit_code(error) in _FATAL:
                         raise
     finally:
-        _print(verb, chosen, done, failed, style)
+        _print(verb, chosen, changed, failed, style)
     if failed:
         reasons = Counter(_reason(error) for error in failed.values())
         first = next(iter(failed.values()))
@@ -221,12 +221,12 @@ def change_all(
 def _print(
     verb: str,
     chosen: Mapping[str, Run | None],
-    done: Sequence[str],
+    changed: Sequence[str],
     failed: Mapping[str, AdapterError | CommandError],
     style: opt.Format,
 ) -> None:
     """Prints the runs that were changed, those that failed, and those not tried, as after Ctrl-C."""
-    tried = {*done, *failed}
+    tried = {*changed, *failed}
     untried = [run_id for run_id in chosen if run_id not in tried]
     rows = [
         {
@@ -238,14 +238,14 @@ def _print(
         for run_id, error in failed.items()
     ]
     if style == "name":
-        out.print_names(done)
+        out.print_names(changed)
     elif style != "table":
-        out.print_document({"done": [*done], "failed": rows, "not_tried": untried}, style)
+        out.print_document({"done": [*changed], "failed": rows, "not_tried": untried}, style)
     elif not chosen:
         out.note("no runs match; nothing was done")
     else:
-        rest = f"; not tried: {len(untried)}" if untried else ""
-        out.print_line(f"{_DONE[verb]} {len(done)} of {counted(len(chosen), 'run')}{rest}")
+        not_tried = f"; not tried: {len(untried)}" if untried else ""
+        out.print_line(f"{_DONE[verb]} {len(changed)} of {counted(len(chosen), 'run')}{not_tried}")
         if rows:
             out.print_line("")
             steps = (out.Shrink("ERROR", 16), out.Shrink("REASON", 0), out.Shrink("NAME", out.SHORT_NAME))

@@ -45,8 +45,8 @@ def check(
         checked = [(file.function or file.name, *_checked(file)) for file in files]
     findings_by_file = [(name, finding) for name, findings, _ in checked for finding in findings]
     if output == "table":
-        named = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in findings_by_file]
-        for lines in _grouped([finding for _, finding in findings_by_file] if len(checked) == 1 else named):
+        labelled = [replace(finding, task=f"{name}/{finding.task}".rstrip("/")) for name, finding in findings_by_file]
+        for lines in _grouped([finding for _, finding in findings_by_file] if len(checked) == 1 else labelled):
             sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
         counts = Counter(finding.severity for _, finding in findings_by_file)
         parts = [counted(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]

@@ -103,9 +103,9 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
         with suppress(PackageNotFoundError):  # run from a source tree
             for point in distribution(DISTRIBUTION).entry_points:
                 for name, where in point.load().items() if point.group == ENTRY_POINTS else ():
-                    group, _, own = name.rpartition(" ")
+                    group, _, command_name = name.rpartition(" ")
                     if group == self._group:
-                        self._known[own] = Deferred(own, *where)
+                        self._known[command_name] = Deferred(command_name, *where)
 
 
 class ListingGroup(TyperGroup):
@@ -159,7 +159,7 @@ def command(function: Function, name: str | None = None) -> TyperCommand:
 def _with_shared_options(function: Function) -> Function:
     """Replaces dataclasses with their options, and ends the command with the exit codes of the table."""
     taken: dict[str, tuple[type, list[str]]] = {}
-    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
+    parameters, shared = list[inspect.Parameter](), list[inspect.Parameter]()
     for declaration in inspect.signature(function, eval_str=True).parameters.values():
         kind = getattr(declaration.annotation, "__origin__", declaration.annotation)
         if kind is ClientOptions:
@@ -167,11 +167,11 @@ def _with_shared_options(function: Function) -> Function:
             made = shared = ClientOptions.parameters(visible[0] if isinstance(visible[0], tuple) else visible)
         elif kind == Flags:
             kind = dict
-            own += (made := flag_parameters(declaration.annotation.__metadata__[0]))
+            parameters += (made := flag_parameters(declaration.annotation.__metadata__[0]))
         elif isinstance(kind, type) and is_dataclass(kind):
-            own += (made := field_parameters(kind))
+            parameters += (made := field_parameters(kind))
         else:
-            own.append(declaration)
+            parameters.append(declaration)
             continue
         taken[declaration.name] = kind, [option.name for option in made]
 
@@ -194,7 +194,7 @@ def _with_shared_options(function: Function) -> Function:
         if code is not ExitCode.OK:
             raise typer.Exit(code)
 
-    return with_parameters(run, [CONTEXT, *own, *shared])
+    return with_parameters(run, [CONTEXT, *parameters, *shared])
 
 
 def with_parameters(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:

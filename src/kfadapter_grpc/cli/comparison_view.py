@@ -38,8 +38,8 @@ def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> N
     """Prints runs side by side; as a table without what is equal, unless `every` is set."""
     rows = compare_runs(runs)
     if style == "json":
-        named: Json = [{"run_id": run.run_id, "display_name": run.display_name} for run in runs]
-        out.print_document({"runs": named, "rows": [_row_json(runs, row) for row in rows]}, style)
+        documents: Json = [{"run_id": run.run_id, "display_name": run.display_name} for run in runs]
+        out.print_document({"runs": documents, "rows": [_row_json(runs, row) for row in rows]}, style)
     elif style == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["kind", "name", "differs", *(run.run_id for run in runs)])

@@ -47,8 +47,8 @@ def set_(
     if not contexts.is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a context: letters, digits, '_', '.', '@' and '-', up to 63")
     options.check_target()
-    known = contexts.read()
-    old = known.contexts.get(name, contexts.Context())
+    contexts_file = contexts.read()
+    old = contexts_file.contexts.get(name, contexts.Context())
     source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
     if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
@@ -61,9 +61,9 @@ def set_(
         context = replace(context, source=None)
     if not context.target:
         raise typer.BadParameter("a new context needs --target HOST:PORT")
-    contexts.Contexts({**known.contexts, name: context}, known.current).write()
+    contexts.Contexts({**contexts_file.contexts, name: context}, contexts_file.current).write()
     out.print_line(f"context {name} is set: {context.target}")
-    if name != known.current:
+    if name != contexts_file.current:
         out.note(f"kfadapter config use {name} makes it the current one; --context {name} uses it once")
     if issuer:
         out.note(f"log in: {shlex.join(['kfadapter', '--context', name, 'login'])}")
@@ -182,12 +182,12 @@ def _source(
         raise typer.BadParameter("--exec-env is NAME=VALUE")
     before = old.source if isinstance(old.source, ExecPlugin) and not command else None
     try:
-        words = [before.command, *before.args] if before else shlex.split(command)
+        arguments = [before.command, *before.args] if before else shlex.split(command)
     except ValueError as error:
         raise typer.BadParameter(f"--exec cannot be split into words: {error}") from None
-    if not words:
+    if not arguments:
         raise typer.BadParameter("--exec is a command with its arguments")
-    if "/" in words[0]:
-        words[0] = str(Path(words[0]).expanduser().absolute())
+    if "/" in arguments[0]:
+        arguments[0] = str(Path(arguments[0]).expanduser().absolute())
     variables = before.env if before else {}
-    return ExecPlugin(words[0], tuple(words[1:]), {**variables, **{name: value for name, _, value in pairs}})
+    return ExecPlugin(arguments[0], tuple(arguments[1:]), {**variables, **{name: value for name, _, value in pairs}})

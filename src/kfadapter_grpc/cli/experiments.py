@@ -80,15 +80,15 @@ def archive(options: ClientOptions, experiment: opt.ExperimentName, *, output: o
     """Archive an experiment and its runs."""
     with options.client() as client:
         archived = client.experiments.archive(experiment_id(client, experiment))
-    out.print_change(archived, output, name=archived.name, done=f"archived the experiment {archived.name} and its runs")
+    out.print_change(archived, output, name=archived.name, text=f"archived the experiment {archived.name} and its runs")
 
 
 def unarchive(options: ClientOptions, experiment: opt.ExperimentName, *, output: opt.Output = "table") -> None:
     """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
         unarchived = client.experiments.unarchive(experiment_id(client, experiment))
-    done = f"unarchived the experiment {unarchived.name}; its runs stay archived"
-    out.print_change(unarchived, output, name=unarchived.name, done=done)
+    message = f"unarchived the experiment {unarchived.name}; its runs stay archived"
+    out.print_change(unarchived, output, name=unarchived.name, text=message)
 
 
 def delete(
@@ -105,17 +105,17 @@ def delete(
         if not yes and out.is_interactive():
             out.confirm(f"Delete the experiment {ref}? Its runs stay.")
         try:
-            which = ref.experiment_id or client.experiments.get(ref.name).experiment_id
+            found_id = ref.experiment_id or client.experiments.get(ref.name).experiment_id
         except ExperimentNotFoundError:
             if not allow_missing:
                 raise
-            which = ""
-        deleted = which if which and client.experiments.delete(which, allow_missing=allow_missing) else ""
+            found_id = ""
+        deleted = found_id if found_id and client.experiments.delete(found_id, allow_missing=allow_missing) else ""
     out.print_deletion(
         {"experiment_id": deleted},
         output,
         name=experiment if deleted else "",
-        done=f"deleted the experiment {experiment}; its runs stay",
+        text=f"deleted the experiment {experiment}; its runs stay",
         missing=f"not found: experiment {ref}",
     )
 

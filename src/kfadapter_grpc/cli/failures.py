@@ -122,10 +122,10 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
     invocation = invocation or Invocation()
     context = name_in_use(invocation.options)
     if isinstance(error, AdapterError):
-        what = f"{error.message}\n{_similar_name(error, invocation)}"
+        message = f"{error.message}\n{_similar_name(error, invocation)}"
         where = f", context {context}" if context else ""
         advice = _token_step(error, invocation) or next_step(error)
-        print_error(what, reason_and_cause(error) + where, invocation.format(advice))
+        print_error(message, reason_and_cause(error) + where, invocation.format(advice))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _as_command_error(error, context)
@@ -180,9 +180,9 @@ def _as_command_error(error: Exception, context: str) -> CommandError:
             next_step=f"the same command with another {error.option} HOST:PORT",
         )
     if isinstance(error, OSError):
-        what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
+        message = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        return CommandError(what, why=why, next_step=again(text="once that is fixed"))
+        return CommandError(message, why=why, next_step=again(text="once that is fixed"))
     if isinstance(error, UnicodeEncodeError):
         return CommandError(
             "a text is not UTF-8",

@@ -56,16 +56,16 @@ def graph(
     outcomes: Mapping[tuple[str, ...], Merged] = {}
     with options.client() as client:
         if run:
-            spec, of, outcomes = _run_graph(client, run)
+            spec, subject, outcomes = _run_graph(client, run)
         else:
             version_ = find_version(client, pipeline_reference(client, pipeline, by_id=by_id), version or None)
-            spec, of = version_.spec, ("version", version_.name)
-    _note_gaps(spec, of)
+            spec, subject = version_.spec, ("version", version_.name)
+    _note_gaps(spec, subject)
     now = datetime.now(timezone.utc)
     states = {path: outcome.words(now) for path, outcome in outcomes.items()}
     if output != "text":
-        looks = {path: outcome.state.name.lower() for path, outcome in outcomes.items()}
-        sys.stdout.write(_document(spec, of, output, states, looks))
+        css_classes = {path: outcome.state.name.lower() for path, outcome in outcomes.items()}
+        sys.stdout.write(_document(spec, subject, output, states, css_classes))
     elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
         _print_text(
@@ -93,12 +93,12 @@ def _width() -> int:
     return out.width() if sys.stdout.isatty() else PIPE_WIDTH
 
 
-def _note_gaps(spec: SpecSummary | None, of: tuple[str, str]) -> None:
+def _note_gaps(spec: SpecSummary | None, subject: tuple[str, str]) -> None:
     """Prints what the drawing cannot show."""
     from kfadapter_grpc.cli.pipeline_view import unsupported_text
 
     if spec is None or not spec.tasks:
-        out.note(f"{of[0]} '{of[1]}' has no tasks that could be drawn")
+        out.note(f"{subject[0]} '{subject[1]}' has no tasks that could be drawn")
     if spec and spec.unknown_parts:
         out.note(f"not understood, so perhaps missing here: {unsupported_text(spec.unknown_parts)}")
 
@@ -115,10 +115,10 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
 
 def _document(
     spec: SpecSummary | None,
-    of: tuple[str, str],
+    subject: tuple[str, str],
     style: str,
     states: Mapping[tuple[str, ...], str],
-    looks: Mapping[tuple[str, ...], str],
+    css_classes: Mapping[tuple[str, ...], str],
 ) -> str:
     """Writes the graph for a document; if stdout is not UTF-8, in ASCII with each format's own character references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
@@ -128,6 +128,6 @@ def _document(
         text = mermaid(tasks)
         return text if out.is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", text)
     name = spec.name if spec else ""
-    title = f"{name or 'pipeline'}, {' '.join(of)}"
-    text = dot(tasks) if style == "dot" else svg(tasks, title, states=looks)
+    title = f"{name or 'pipeline'}, {' '.join(subject)}"
+    text = dot(tasks) if style == "dot" else svg(tasks, title, states=css_classes)
     return text if out.is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")

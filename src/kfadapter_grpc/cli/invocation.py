@@ -67,8 +67,8 @@ class Invocation:
         return "\n".join(part for part in (step.command(self), step.text) if part)
 
     def other(self, command: Sequence[str]) -> str:
-        where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-        return shlex.join([PROGRAM, *self.options.arguments(), *where, *self._named(command)])
+        options = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
+        return shlex.join([PROGRAM, *self.options.arguments(), *options, *self._named(command)])
 
     def again(self, options: Sequence[str], without: str) -> str:
         if not self.arguments or _STDIN in self.arguments:  # a pipe into the command cannot be shown
@@ -100,8 +100,8 @@ def _option(name: str, value: str | None) -> list[str]:
     return [name, value] if value else []
 
 
-def _without_options(words: Sequence[str], options: set[str]) -> Iterator[str]:
-    waiting = iter(words)
+def _without_options(arguments: Sequence[str], options: set[str]) -> Iterator[str]:
+    waiting = iter(arguments)
     for word in waiting:
         if word in options:
             next(waiting, None)
@@ -122,6 +122,6 @@ def remember(**known: Any) -> None:  # noqa: ANN401  the fields of `Invocation`
     _current.set(replace(_current.get(), **known))
 
 
-def begin(words: Sequence[str]) -> None:
+def begin(arguments: Sequence[str]) -> None:
     """Records the arguments of the program, and forgets an earlier command."""
-    _current.set(Invocation(tuple(words)))
+    _current.set(Invocation(tuple(arguments)))

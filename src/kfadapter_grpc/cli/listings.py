@@ -95,12 +95,12 @@ class Table(Generic[T]):
     document: Callable[[T], Json] | None = None
 
     def column(self, name: str) -> Column[T]:
-        known = {text.lower(): column for column in self.columns for text in (column.title, column.key)}
-        found = known.get(name.strip().lower())
-        if found is None:
+        by_name = {text.lower(): column for column in self.columns for text in (column.title, column.key)}
+        chosen = by_name.get(name.strip().lower())
+        if chosen is None:
             every = ", ".join(column.key for column in self.columns)
-            raise typer.BadParameter(f"no column '{name}'.{did_you_mean(name, known)} There are: {every}")
-        return found
+            raise typer.BadParameter(f"no column '{name}'.{did_you_mean(name, by_name)} There are: {every}")
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +154,8 @@ class ListOptions:
             from kfadapter_grpc.codec import to_listed_json
 
             out.print_document([(table.document or to_listed_json)(record) for record in listed], self.output)
-        elif known := list(listed):
-            print_rows(known, table, chosen, wide=self.output == "wide")
+        elif items := list(listed):
+            print_rows(items, table, chosen, wide=self.output == "wide")
         else:
             out.note(f"no {table.what}")
 

@@ -126,11 +126,11 @@ def _failed(login: "Login", error: "OAuthError") -> CommandError:
             next_step=again(text="in a moment; for a CA of your own, SSL_CERT_FILE names its certificate"),
             exit_code=ExitCode.CANNOT_CONNECT,
         )
-    what = {"access_denied": "the login was denied", "expired_token": "the code was not entered in time"}
+    reason = {"access_denied": "the login was denied", "expired_token": "the code was not entered in time"}
     return CommandError(
-        what.get(error.code, f"cannot log in at {login.issuer}"),
+        reason.get(error.code, f"cannot log in at {login.issuer}"),
         why=str(error),
-        next_step=again(text="gets a new code") if error.code in what else "check --issuer, --client-id and --scope",
+        next_step=again(text="gets a new code") if error.code in reason else "check --issuer, --client-id and --scope",
         exit_code=_ENDS.get(error.code, ExitCode.REFUSED),
     )
 

@@ -58,11 +58,11 @@ def print_logs(client: Client, run: str, *, follow: bool, failed: bool) -> None:
 
 
 def _without_logs(run: Run, *, failed: bool) -> str:
-    words = "no task failed" if failed else "no task has begun"
+    reason = "no task failed" if failed else "no task has begun"
     if not run.state.is_over:
-        return f"{words} yet"
+        return f"{reason} yet"
     why = f": {run.error}" if run.error else ""
-    return words if run.state is RunState.SUCCEEDED else f"{words}; the run is {shown_state(run.state)}{why}"
+    return reason if run.state is RunState.SUCCEEDED else f"{reason}; the run is {shown_state(run.state)}{why}"
 
 
 def _note(task: str, text: str) -> None:
@@ -99,12 +99,12 @@ def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yields whole lines, which chunks may split."""
-    left = b""
+    rest = b""
     for chunk in chunks:
-        *whole, left = (left + chunk).split(b"\n")
-        yield from whole
-    if left:
-        yield left
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 MAX_STREAMS = 8
@@ -172,12 +172,12 @@ class LogTails:
 
 def own_lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """Yields the lines that a task itself wrote; a progress bar has a line for each time that it was drawn."""
-    left = b""
+    rest = b""
     in_input = False
     for piece in pieces:
-        *whole, left = _ENDS.split(left + piece)
-        left = left[-MAX_LINE_BYTES:]
-        for line in whole:
+        *lines, rest = _ENDS.split(rest + piece)
+        rest = rest[-MAX_LINE_BYTES:]
+        for line in lines:
             text = line.decode("utf-8", "replace")
             if in_input:
                 in_input = text != "}"

@@ -215,14 +215,14 @@ def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as 
     return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; append desc for descending order{suffix}.")
 
 
-def argument(what: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401
+def argument(about: str, names: Callable[..., list[str]], metavar: str = "NAME|ID") -> Any:  # noqa: ANN401
     """An argument with names for completion."""
-    return typer.Argument(metavar=metavar, help=what, autocompletion=names)
+    return typer.Argument(metavar=metavar, help=about, autocompletion=names)
 
 
-def reference(what: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
+def reference(about: str, names: Callable[..., list[str]]) -> Any:  # noqa: ANN401
     """An option that takes a name, or the beginning of an id."""
-    return typer.Option(metavar="NAME|ID", help=f"{what}: {_REFERENCES}.", autocompletion=names)
+    return typer.Option(metavar="NAME|ID", help=f"{about}: {_REFERENCES}.", autocompletion=names)
 
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]

@@ -136,12 +136,12 @@ def print_record(record: object, style: Format, *, name: str, table: Callable[[]
         print_document(record, style)
 
 
-def print_change(record: object, style: Format, *, name: str, done: str) -> None:
+def print_change(record: object, style: Format, *, name: str, text: str) -> None:
     """Prints a changed record; as a table, only what was done."""
-    print_record(record, style, name=name, table=lambda: print_line(done))
+    print_record(record, style, name=name, table=lambda: print_line(text))
 
 
-def print_deletion(record: object, style: Format, *, name: str, done: str, missing: str) -> None:
+def print_deletion(record: object, style: Format, *, name: str, text: str, missing: str) -> None:
     """Prints the result of a deletion; without a `name` there was nothing to delete."""
     if style in ("json", "yaml"):
         print_document(record, style)
@@ -150,7 +150,7 @@ def print_deletion(record: object, style: Format, *, name: str, done: str, missi
     elif style == "name":
         print_names([name])
     else:
-        print_line(done)
+        print_line(text)
 
 
 def print_table(
@@ -226,10 +226,10 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     _print(table)
 
 
-def _print(what: Table | Text) -> None:
+def _print(content: Table | Text) -> None:
     screen = console(sys.stdout)
     with screen.capture() as captured:
-        screen.print(what)
+        screen.print(content)
     sys.stdout.write("".join(_TRAILING_BLANKS.sub(r"\1", line) + "\n" for line in captured.get().splitlines()))
 
 

@@ -43,21 +43,21 @@ def read_parameters(path: Path) -> dict[str, Json]:
         line = content.count(b"\n", 0, error.start) + 1
         _refuse(name, f"line {line}: it is not UTF-8", "save it as UTF-8")
     try:
-        read = _read(text, is_json=path.suffix.lower() == ".json")
+        document = _read(text, is_json=path.suffix.lower() == ".json")
     except json.JSONDecodeError as error:
         _refuse(name, f"line {error.lineno}, column {error.colno}: {error.msg}", _EXAMPLE)
     except yaml.MarkedYAMLError as error:
-        at = error.problem_mark or error.context_mark
-        where = f"line {at.line + 1}, column {at.column + 1}: " if at else ""
-        _refuse(name, f"{where}{error.problem or error.context}", _EXAMPLE)
+        mark = error.problem_mark or error.context_mark
+        position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        _refuse(name, f"{position}{error.problem or error.context}", _EXAMPLE)
     except yaml.YAMLError as error:  # a character that YAML does not allow
         _refuse(name, str(error), _EXAMPLE)
     except RecursionError:
         _refuse(name, "it is nested too deeply", _EXAMPLE)
-    if not isinstance(read, dict):
-        kind = "empty" if read is None else "a list" if isinstance(read, list) else "a single value"
+    if not isinstance(document, dict):
+        kind = "empty" if document is None else "a list" if isinstance(document, list) else "a single value"
         _refuse(name, f"it is {kind}, not a mapping", _EXAMPLE)
-    return read
+    return document
 
 
 def _refuse(name: str, why: str, next_step: str) -> NoReturn:
@@ -108,8 +108,8 @@ class _Yaml(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuses aliases: a few lines of them can expand beyond any memory."""
         if self.check_event(yaml.AliasEvent):
-            at = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed; repeat the value", problem_mark=at)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed; repeat the value", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

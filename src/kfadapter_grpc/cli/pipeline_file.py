@@ -64,15 +64,15 @@ def check_readable(path: Path) -> None:
     if path == STDIN:
         return
     if not path.exists():
-        what = f"not found: file {path}"
+        message = f"not found: file {path}"
     elif path.is_dir():
-        what = f"{path} is a folder, not a pipeline file"
+        message = f"{path} is a folder, not a pipeline file"
     elif not os.access(path, os.R_OK):
-        what = f"{path} cannot be read: permission denied"
+        message = f"{path} cannot be read: permission denied"
     else:
         return
     raise CommandError(
-        what,
+        message,
         why=f"no file at {path.absolute()}",
         next_step="the same command with the path of a YAML, JSON, zip, tar.gz or .py file that can be read",
         exit_code=ExitCode.USAGE,
@@ -145,9 +145,9 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        ending = f"signal {-code}" if code < 0 else f"exit code {code}"
         lines = output.end().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
-        why = "\n".join([f"its process ended without a result ({how})", *filter(str.strip, lines)])
+        why = "\n".join([f"its process ended without a result ({ending})", *filter(str.strip, lines)])
         raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
         raise _compile_error(path, result["fault"])

@@ -151,10 +151,10 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
     if spec is None:
         return []
     versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
-    known = ", ".join(filter(None, versions))
+    known_versions = ", ".join(filter(None, versions))
     images = (_DIGEST.sub(r"\1", task.image) for _, task in _placed(spec.tasks, ()) if task.image)
     return [
-        ("Format", f"{_FORMATS[spec.format]} ({known})" if known else _FORMATS[spec.format]),
+        ("Format", f"{_FORMATS[spec.format]} ({known_versions})" if known_versions else _FORMATS[spec.format]),
         ("Images", "\n".join(dict.fromkeys(images))),
         (
             "Unknown",

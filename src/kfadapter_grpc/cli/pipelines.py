@@ -47,8 +47,8 @@ def get(
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         if version is not None:
-            one = find_version(client, ref, version)
-            out.print_record(one, output, name=one.name, table=lambda: view.print_version(one, ref.name))
+            found = find_version(client, ref, version)
+            out.print_record(found, output, name=found.name, table=lambda: view.print_version(found, ref.name))
             return
         record = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         newest = () if output == "name" else _newest(client, record)
@@ -108,19 +108,19 @@ def update(
     added, removed = tags(tag), {*(remove_tag or ())}
     if display_name is None and not added and not removed:
         raise typer.BadParameter("nothing to change; give --display-name, --tag or --remove-tag")
-    if both := added.keys() & removed:
-        raise typer.BadParameter(f"the tag '{min(both)}' is in --tag and in --remove-tag")
+    if in_both := added.keys() & removed:
+        raise typer.BadParameter(f"the tag '{min(in_both)}' is in --tag and in --remove-tag")
     with options.client() as client:
         ref = pipeline_reference(client, pipeline, by_id=by_id)
         which = {"pipeline_id": ref.pipeline_id}
         if version is not None:
-            one = version_reference(client, ref, version)
-            which |= {"version_name": one.name, "pipeline_version_id": one.pipeline_version_id}
+            version_ref = version_reference(client, ref, version)
+            which |= {"version_name": version_ref.name, "pipeline_version_id": version_ref.pipeline_version_id}
         calls = client.pipelines
         get: _Get = partial(calls.get, view=View.BASIC) if version is None else calls.get_version
         change: _Get = calls.update if version is None else calls.update_version
-        kept = get(ref.name, **which).tags if added or removed else {}
-        new_tags = {key: value for key, value in kept.items() if key not in removed} | added
+        old_tags = get(ref.name, **which).tags if added or removed else {}
+        new_tags = {key: value for key, value in old_tags.items() if key not in removed} | added
         changed = change(ref.name, **which, display_name=display_name, tags=new_tags if added or removed else None)
     fields = [
         ("Pipeline" if version is None else "Version", changed.name),
@@ -158,7 +158,7 @@ def delete(
         result,
         output,
         name=result.name if result.pipeline_id else "",
-        done=f"deleted {result.name} with {counted(result.versions_deleted, 'version')}",
+        text=f"deleted {result.name} with {counted(result.versions_deleted, 'version')}",
         missing=f"not found: pipeline {ref}",
     )
 
@@ -180,7 +180,7 @@ def _delete_version(
         result,
         style,
         name=result.name if result.pipeline_version_id else "",
-        done=f"deleted version {result.name} of pipeline {ref}",
+        text=f"deleted version {result.name} of pipeline {ref}",
         missing=f"not found: version {version} of pipeline {ref}",
     )
 

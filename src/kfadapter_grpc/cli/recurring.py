@@ -82,7 +82,7 @@ def create(
     every: Annotated[str, typer.Option(metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
     start: Annotated[str, typer.Option(metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
     end: Annotated[str, typer.Option(metavar="TIME", help="End time.")] = "",
-    how: RunOptions,
+    run_options: RunOptions,
     max_concurrency: Annotated[
         int, typer.Option(min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
@@ -95,10 +95,10 @@ def create(
         raise typer.BadParameter("give either --cron or --every")
     times = parse_optional_time(start), parse_optional_time(end)
     schedule = CronSchedule(cron, *times) if cron else IntervalSchedule(duration(every), *times)
-    parameters = how.parse_parameters()
+    parameters = run_options.parse_parameters()
     with options.client() as client:
-        in_experiment = experiment_reference(client, how.experiment)
-        version = how.version_of(client, pipeline, options.timeout)
+        in_experiment = experiment_reference(client, run_options.experiment)
+        version = run_options.version_of(client, pipeline, options.timeout)
         created = client.recurring_runs.create(
             schedule=schedule,
             pipeline_id=version.pipeline_id,
@@ -106,12 +106,12 @@ def create(
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id,
             parameters=parameters(version),
-            display_name=how.display_name,
-            description=how.description,
+            display_name=run_options.display_name,
+            description=run_options.description,
             max_concurrency=max_concurrency,
             catch_up=catch_up,
             enabled=not disabled,
-            service_account=how.service_account,
+            service_account=run_options.service_account,
         )
         _print(client, created, output)
 
@@ -121,7 +121,7 @@ def enable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: op
     with options.client() as client:
         enabled = client.recurring_runs.enable(recurring_run_id(client, recurring_run))
     done = f"enabled the recurring run '{enabled.display_name}'"
-    out.print_change(enabled, output, name=enabled.recurring_run_id, done=done)
+    out.print_change(enabled, output, name=enabled.recurring_run_id, text=done)
 
 
 def disable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: opt.Output = "table") -> None:
@@ -129,7 +129,7 @@ def disable(options: ClientOptions, recurring_run: opt.RecurringId, *, output: o
     with options.client() as client:
         disabled = client.recurring_runs.disable(recurring_run_id(client, recurring_run))
     done = f"disabled the recurring run '{disabled.display_name}'"
-    out.print_change(disabled, output, name=disabled.recurring_run_id, done=done)
+    out.print_change(disabled, output, name=disabled.recurring_run_id, text=done)
 
 
 def delete(
@@ -142,15 +142,15 @@ def delete(
 ) -> None:
     """Delete a recurring run; runs that it started are kept."""
     with options.client() as client:
-        which = recurring_run_id(client, recurring_run, allow_missing=allow_missing)
+        found_id = recurring_run_id(client, recurring_run, allow_missing=allow_missing)
         if not yes and out.is_interactive():
             out.confirm(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
-        deleted = which if which and client.recurring_runs.delete(which, allow_missing=allow_missing) else ""
+        deleted = found_id if found_id and client.recurring_runs.delete(found_id, allow_missing=allow_missing) else ""
     out.print_deletion(
         {"recurring_run_id": deleted},
         output,
         name=deleted,
-        done=f"deleted the recurring run {recurring_run}",
+        text=f"deleted the recurring run {recurring_run}",
         missing=f"not found: recurring run {recurring_run}",
     )
 

@@ -91,10 +91,10 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
         return text
     for is_archived in (archived, not archived):
         named = client.runs.list(display_name_contains=text, archived=is_archived, page_size=PAGE)
-        if which := _by_name(text, "runs", named) or _by_id_prefix(
+        if found := _by_name(text, "runs", named) or _by_id_prefix(
             text, "runs", client.runs.list(archived=is_archived, page_size=PAGE)
         ):
-            return which
+            return found
     if RUN_ID.fullmatch(text):  # KFP accepts ids that are no UUIDs
         return text
     if allow_missing:
@@ -103,11 +103,12 @@ def run_id(client: Client, text: str, *, archived: bool = False, allow_missing: 
 
 
 def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> str:
-    of = pipeline_id(client, pipeline) if pipeline else ""
+    parent = pipeline_id(client, pipeline) if pipeline else ""
     states = [RunState.FAILED] if failed else []
     # KFP filters neither by pipeline nor by failures alone: the adapter reads runs in such pages until one matches.
     newest = next(
-        client.runs.list(pipeline_id=of, states=states, page_size=_FILTERED_PAGE if of or failed else 1), None
+        client.runs.list(pipeline_id=parent, states=states, page_size=_FILTERED_PAGE if parent or failed else 1),
+        None,
     )
     if newest is None:
         raise CommandError(
@@ -133,8 +134,8 @@ def pipeline_reference(client: Client, text: str, *, by_id: bool | None = None) 
         with suppress(errors.PipelineNotFoundError):
             client.pipelines.get(text, view=View.BASIC)
             return reference
-    which = _by_id_prefix(text, "pipelines", client.pipelines.list(page_size=PAGE))
-    return PipelineRef(pipeline_id=which) if which else reference
+    found = _by_id_prefix(text, "pipelines", client.pipelines.list(page_size=PAGE))
+    return PipelineRef(pipeline_id=found) if found else reference
 
 
 def pipeline_id(client: Client, text: str) -> str:
@@ -187,8 +188,8 @@ def experiment_reference(client: Client, text: str) -> ExperimentRef:
             return ExperimentRef(name=text)
         for is_archived in (False, True):
             newest = client.experiments.list(archived=is_archived, page_size=PAGE)
-            if which := _by_id_prefix(text, "experiments", newest):
-                return ExperimentRef(experiment_id=which)
+            if found := _by_id_prefix(text, "experiments", newest):
+                return ExperimentRef(experiment_id=found)
     return ExperimentRef(name=text)
 
 
@@ -203,10 +204,10 @@ def recurring_run_id(client: Client, text: str, *, allow_missing: bool = False) 
     if _UUID.fullmatch(text):
         return text
     newest = [*islice(client.recurring_runs.list(page_size=PAGE), SEARCHED + 1)]
-    which = _by_name(text, "recurring runs", newest) or _by_id_prefix(text, "recurring runs", newest)
-    if not which and not allow_missing:
+    found = _by_name(text, "recurring runs", newest) or _by_id_prefix(text, "recurring runs", newest)
+    if not found and not allow_missing:
         raise errors.RecurringRunNotFoundError(f"not found: recurring run '{text}'", resource_name=text)
-    return which
+    return found
 
 
 # --- similar names --------------------------------------------------------------------------------------------------
@@ -227,37 +228,37 @@ def similar_name(client: Client, error: errors.AdapterError, pipeline: str) -> s
     text, listing = error.resource_name, lists.get(type(error))
     if not listing or not text or _UUID.fullmatch(text):
         return ""
-    what, newest = listing
-    if what == "versions":
+    resource, newest = listing
+    if resource == "versions":
         ref = pipeline_reference(client, pipeline)
         newest = partial(newest, ref.name, pipeline_id=ref.pipeline_id)
-    names = [candidate.name for candidate in candidates(what, newest(page_size=SEARCHED).page().items)]
-    return did_you_mean(text, [*names, LATEST, FAILED] if what == "runs" else names)
+    names = [candidate.name for candidate in candidates(resource, newest(page_size=SEARCHED).page().items)]
+    return did_you_mean(text, [*names, LATEST, FAILED] if resource == "runs" else names)
 
 
 # --- one of several -------------------------------------------------------------------------------------------------
 
 
-def _by_name(text: str, what: str, records: Iterable[object]) -> str:
-    return _unique_match(text, what, records, lambda candidate: candidate.name == text)
+def _by_name(text: str, resource: str, records: Iterable[object]) -> str:
+    return _unique_match(text, resource, records, lambda candidate: candidate.name == text)
 
 
-def _by_id_prefix(text: str, what: str, newest: Iterable[object]) -> str:
+def _by_id_prefix(text: str, resource: str, newest: Iterable[object]) -> str:
     if not _ID_PREFIX.fullmatch(text):
         return ""
-    return _unique_match(text, what, newest, lambda candidate: candidate.id.lower().startswith(text.lower()))
+    return _unique_match(text, resource, newest, lambda candidate: candidate.id.lower().startswith(text.lower()))
 
 
-def _unique_match(text: str, what: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
+def _unique_match(text: str, resource: str, newest: Iterable[object], matches: Callable[[Candidate], bool]) -> str:
     """Returns the id of the only candidate that matches; empty if none does."""
-    every = candidates(what, newest)
+    every = candidates(resource, newest)
     # A record that is added while pages are read moves the last one of a page onto the next one, too.
     matching = list({candidate.id: candidate for candidate in islice(every, SEARCHED) if matches(candidate)}.values())
     if not matching and next(every, None):
-        out.note(f"'{text}' was searched among the newest {SEARCHED} {what} only; there are more")
+        out.note(f"'{text}' was searched among the newest {SEARCHED} {resource} only; there are more")
     if len(matching) > 1:
         raise CommandError(
-            f"'{text}' is ambiguous: {len(matching)} {what} match",
+            f"'{text}' is ambiguous: {len(matching)} {resource} match",
             why="AMBIGUOUS_NAME\n" + "\n".join(_candidate_lines(matching)),
             next_step="the same command with an id, or with as many of its first characters as make it unique",
         )

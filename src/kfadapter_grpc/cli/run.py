@@ -99,7 +99,7 @@ def run(
     options: ClientOptions,
     pipeline: opt.PipelineOrFile = "",
     *,
-    how: opt.WatchOptions,
+    watch_options: opt.WatchOptions,
     like: Like = "",
     start: RunOptions,
     create_experiment: CreateExperiment = False,
@@ -116,7 +116,7 @@ def run(
     """
     from kfadapter_grpc.cli.watch import follow
 
-    how.check(watch=watch)
+    watch_options.check(watch=watch)
     if bool(pipeline) == bool(like):
         raise typer.BadParameter("set either a PIPELINE or FILE, or --like RUN")
     parameters, own_labels = start.parse_parameters(), labels(label)
@@ -128,15 +128,15 @@ def run(
         else:
             old = Run(run_id="")
             found_version = start.version_of(client, pipeline, options.timeout)
-        own = parameters(found_version)
-        _check_repeatable(old, own)
+        declared = parameters(found_version)
+        _check_repeatable(old, declared)
         started = client.runs.create(
             pipeline_id=found_version.pipeline_id,
             pipeline_version_id=found_version.pipeline_version_id,
             experiment_name=in_experiment.name,
             experiment_id=in_experiment.experiment_id if start.experiment else old.experiment_id,
             create_experiment=create_experiment,
-            parameters={**old.parameters, **own},
+            parameters={**old.parameters, **declared},
             display_name=start.display_name,
             description=start.description or old.description,
             labels={**old.labels, **own_labels},
@@ -149,7 +149,7 @@ def run(
             _print_valid(started, output)
         elif watch:
             out.note(f"started run {started.run_id}")
-            follow(client, [started.run_id], output, options, how)
+            follow(client, [started.run_id], output, options, watch_options)
         else:
             print_started(client, started, output, options)
 

@@ -90,15 +90,15 @@ class Line:
 
 def run_line(run: Run, rows: Sequence[Row], now: datetime, marks: Marks, width: int = 0) -> Line:
     """Returns the status of a run: its name, state, time, how many of its tasks have finished, and of warnings."""
-    words = [shorten(one_line(run.display_name) or run.run_id, _max_name(width), marks), shown_state(run.state)]
+    columns = [shorten(one_line(run.display_name) or run.run_id, _max_name(width), marks), shown_state(run.state)]
     took = elapsed(run.created_at, run.finished_at, now, is_over=run.state.is_over)
-    words += [shown_duration(took)] if took is not None else []
+    columns += [shown_duration(took)] if took is not None else []
     finished, total = progress(rows)
     if total:
-        words.append(f"{finished} of {counted(total, 'task')}")
+        columns.append(f"{finished} of {counted(total, 'task')}")
     if run.warnings:
-        words.append(counted(len(run.warnings), "warning"))
-    return Line(_GAP.join(words), Rank.RUN, run.state)
+        columns.append(counted(len(run.warnings), "warning"))
+    return Line(_GAP.join(columns), Rank.RUN, run.state)
 
 
 def task_lines(
@@ -122,8 +122,8 @@ def task_lines(
     widest = max(map(cell_len, names), default=0)
     for (depth, row, hidden), name in zip(visible, names, strict=True):
         mark = HANGING if row.hangs else marks.states.get(row.state, marks.waiting)
-        words = [f"{mark} {set_cell_size(name, widest)}", *_columns(row, now, marks)]
-        yield Line(encode(_GAP.join(words).rstrip()), _rank(row), row.state)
+        columns = [f"{mark} {set_cell_size(name, widest)}", *_columns(row, now, marks)]
+        yield Line(encode(_GAP.join(columns).rstrip()), _rank(row), row.state)
         for path, tail in _log_lines(row, hidden, tails, "") if tails else ():
             yield Line(encode(_INDENT * (depth + 2) + f"{path} | {tail}".lstrip()), Rank.LOG)
 
@@ -190,8 +190,8 @@ def fit(lines: Sequence[Line], width: int, height: int, marks: Marks) -> list[Li
         by_rank = sorted(range(len(lines)), key=lambda index: lines[index].rank)
         visible = [lines[index] for index in sorted(by_rank[: height - 1])]
         counts = Counter(_noun(lines[index]) for index in by_rank[height - 1 :])
-        words = ", ".join(f"{number} {word}" for word, number in counts.items() if word)
-        visible.append(Line(f"{marks.ellipsis} {words or 'more lines'} not shown", Rank.RUN))
+        summary = ", ".join(f"{number} {word}" for word, number in counts.items() if word)
+        visible.append(Line(f"{marks.ellipsis} {summary or 'more lines'} not shown", Rank.RUN))
     return [replace(line, text=shorten(line.text, width, marks)) for line in visible]
 
 

@@ -43,17 +43,17 @@ _PAGE = "http://127.0.0.1:8080"
 
 
 def list_(
-    options: ClientOptions, which: ListSelection, *, created_before: opt.CreatedBefore = "", listed: ListOptions
+    options: ClientOptions, selection: ListSelection, *, created_before: opt.CreatedBefore = "", listed: ListOptions
 ) -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.run_view import RUNS
 
-    limit, created = which.limit, Period("", created_before)
-    order = listed.order_by(RUNS, which.order_by)
+    limit, created = selection.limit, Period("", created_before)
+    order = listed.order_by(RUNS, selection.order_by)
     with options.client() as client:
-        where = which.where(client, archived=which.archived)
+        filters = selection.where(client, archived=selection.archived)
         size = created.page_size(limit + 1 if limit else 0)
-        matching = created.select(client.runs.list(**where, order_by=order, page_size=size))
+        matching = created.select(client.runs.list(**filters, order_by=order, page_size=size))
         runs = list(itertools.islice(matching, limit + 1 if limit else None))
     listed.print(runs, RUNS, limit=limit)
     if limit and len(runs) > limit:
@@ -62,7 +62,7 @@ def list_(
 
 def metrics(
     options: ClientOptions,
-    which: ListSelection,
+    selection: ListSelection,
     *,
     parameter: Annotated[
         list[str] | None,
@@ -77,16 +77,16 @@ def metrics(
     with options.client() as client:
         rows = client.runs.metrics(
             parameters=parameter or (),
-            order_by=listed.order_by(RUNS, which.order_by),
-            limit=which.limit,
+            order_by=listed.order_by(RUNS, selection.order_by),
+            limit=selection.limit,
             on_warning=missing.append,
-            **which.where(client, archived=which.archived),
+            **selection.where(client, archived=selection.archived),
         )
     listed.print(rows, metrics_table(rows))
     for text in missing:
         out.note(text)
-    if which.limit and len(rows) == which.limit:
-        out.note(f"these are {which.limit} runs at most; --limit 0 shows all")
+    if selection.limit and len(rows) == selection.limit:
+        out.note(f"these are {selection.limit} runs at most; --limit 0 shows all")
 
 
 def compare(
@@ -163,7 +163,7 @@ def show(options: ClientOptions, run: opt.RunName, *, output: opt.Output = "tabl
 def watch(
     options: ClientOptions,
     run: Annotated[list[str], opt.argument(f"Each run: {opt.RUN_REFERENCES}.", run_names, "RUN")],
-    how: opt.WatchOptions,
+    watch_options: opt.WatchOptions,
     *,
     output: Annotated[
         opt.Format,
@@ -173,9 +173,9 @@ def watch(
     """Watch runs until they have finished; the exit code is their outcome."""
     from kfadapter_grpc.cli.watch import follow
 
-    how.check(watch=True)
+    watch_options.check(watch=True)
     with options.client() as client:
-        follow(client, [run_id(client, reference) for reference in run], output, options, how)
+        follow(client, [run_id(client, reference) for reference in run], output, options, watch_options)
 
 
 def logs(
@@ -200,11 +200,11 @@ def logs(
     if not task and (attempt or iteration is not None):
         raise typer.BadParameter("--attempt and --iteration need a TASK")
     with options.client() as client:
-        which = run_id(client, run)
+        found_id = run_id(client, run)
         if task:
-            print_log(client, which, task, follow=follow, attempt=attempt, iteration=iteration)
+            print_log(client, found_id, task, follow=follow, attempt=attempt, iteration=iteration)
         else:
-            print_logs(client, which, follow=follow, failed=failed)
+            print_logs(client, found_id, follow=follow, failed=failed)
 
 
 _IN_PROGRESS = (opt.StateChoice.PENDING, opt.StateChoice.RUNNING, opt.StateChoice.PAUSED)
@@ -215,7 +215,7 @@ def terminate(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: BulkSelection,
+    selection: BulkSelection,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
     ] = 0,
@@ -226,15 +226,15 @@ def terminate(
     Filters select runs in progress, unless --state is set.
     """
     with options.client() as client:
-        if one := single_run(run, which):
-            terminated = client.runs.terminate(run_id(client, one), wait=wait)
-            done = "has finished" if terminated.state.is_over else "is stopping"
-            text = f"run {terminated.run_id} {done}: {shown_state(terminated.state)}"
-            out.print_change(terminated, output, name=terminated.run_id, done=text)
+        if single_id := single_run(run, selection):
+            terminated = client.runs.terminate(run_id(client, single_id), wait=wait)
+            outcome = "has finished" if terminated.state.is_over else "is stopping"
+            text = f"run {terminated.run_id} {outcome}: {shown_state(terminated.state)}"
+            out.print_change(terminated, output, name=terminated.run_id, text=text)
         else:
-            chosen = select_runs(client, run, which, states=_IN_PROGRESS)
+            chosen = select_runs(client, run, selection, states=_IN_PROGRESS)
             change_all(
-                "terminate", chosen, lambda which: client.runs.terminate(which, wait=wait), output, yes=which.yes
+                "terminate", chosen, lambda which: client.runs.terminate(which, wait=wait), output, yes=selection.yes
             )
 
 
@@ -242,8 +242,8 @@ def retry(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: BulkSelection,
-    how: opt.WatchOptions,
+    selection: BulkSelection,
+    watch_options: opt.WatchOptions,
     watch: opt.Watch = False,
     output: opt.Output = "table",
 ) -> None:
@@ -254,89 +254,91 @@ def retry(
     from kfadapter_grpc.cli.run import print_started
     from kfadapter_grpc.cli.watch import follow
 
-    how.check(watch=watch)
+    watch_options.check(watch=watch)
     with options.client() as client:
-        if one := single_run(run, which):
-            retried = client.runs.retry(run_id(client, one))
+        if single_id := single_run(run, selection):
+            retried = client.runs.retry(run_id(client, single_id))
             if watch:
-                follow(client, [retried.run_id], output, options, how)
+                follow(client, [retried.run_id], output, options, watch_options)
             else:
                 print_started(client, retried, output, options)
         elif watch:
             raise typer.BadParameter("--watch is for one run; kfadapter watch RUN RUN ... watches several")
         else:
-            chosen = select_runs(client, run, which, states=(opt.StateChoice.FAILED,))
-            change_all("retry", chosen, client.runs.retry, output, yes=which.yes)
+            chosen = select_runs(client, run, selection, states=(opt.StateChoice.FAILED,))
+            change_all("retry", chosen, client.runs.retry, output, yes=selection.yes)
 
 
 def archive(
-    options: ClientOptions, run: RunNames = None, *, which: BulkSelection, output: opt.Output = "table"
+    options: ClientOptions, run: RunNames = None, *, selection: BulkSelection, output: opt.Output = "table"
 ) -> None:
     """Archive runs: they are kept but omitted from lists."""
-    _store(options, "archive", run, which, output)
+    _store(options, "archive", run, selection, output)
 
 
 def unarchive(
-    options: ClientOptions, run: RunNames = None, *, which: BulkSelection, output: opt.Output = "table"
+    options: ClientOptions, run: RunNames = None, *, selection: BulkSelection, output: opt.Output = "table"
 ) -> None:
     """Unarchive runs.
 
     Filters choose archived runs.
     """
-    _store(options, "unarchive", run, which, output)
+    _store(options, "unarchive", run, selection, output)
 
 
-def _store(options: ClientOptions, verb: str, run: list[str] | None, which: BulkSelection, style: opt.Format) -> None:
+def _store(
+    options: ClientOptions, verb: str, run: list[str] | None, selection: BulkSelection, style: opt.Format
+) -> None:
     archived = verb == "unarchive"
     with options.client() as client:
         change = client.runs.unarchive if archived else client.runs.archive
-        if one := single_run(run, which):
-            changed = change(run_id(client, one, archived=archived))
-            out.print_change(changed, style, name=changed.run_id, done=f"{verb}d run {changed.run_id}")
+        if single_id := single_run(run, selection):
+            changed = change(run_id(client, single_id, archived=archived))
+            out.print_change(changed, style, name=changed.run_id, text=f"{verb}d run {changed.run_id}")
         else:
-            change_all(verb, select_runs(client, run, which, archived=archived), change, style, yes=which.yes)
+            change_all(verb, select_runs(client, run, selection, archived=archived), change, style, yes=selection.yes)
 
 
 def delete(
     options: ClientOptions,
     run: RunNames = None,
     *,
-    which: BulkSelection,
+    selection: BulkSelection,
     archived: opt.Archived = False,
     allow_missing: opt.AllowMissing = False,
     output: opt.Output = "table",
 ) -> None:
     """Delete runs. Terminate those in progress first: they would continue in the cluster."""
     with options.client() as client:
-        if one := single_run(run, which):
-            _delete_run(client, one, output, allow_missing=allow_missing, yes=which.yes)
+        if single_id := single_run(run, selection):
+            _delete_run(client, single_id, output, allow_missing=allow_missing, yes=selection.yes)
             return
-        chosen = select_runs(client, run, which, archived=archived, allow_missing=allow_missing)
+        chosen = select_runs(client, run, selection, archived=archived, allow_missing=allow_missing)
         may_miss = allow_missing or not run  # one that a filter has found may have been deleted since
         change_all(
-            "delete", chosen, lambda which: client.runs.delete(which, allow_missing=may_miss), output, yes=which.yes
+            "delete", chosen, lambda which: client.runs.delete(which, allow_missing=may_miss), output, yes=selection.yes
         )
 
 
 def _delete_run(client: "Client", run: str, style: opt.Format, *, allow_missing: bool, yes: bool) -> None:
-    which = run_id(client, run, allow_missing=allow_missing)
+    found_id = run_id(client, run, allow_missing=allow_missing)
     if not yes and out.is_interactive():
-        question = f"Delete the run {which or run}?"
+        question = f"Delete the run {found_id or run}?"
         if not allow_missing:
-            record = client.runs.get(which, view=View.BASIC)
+            record = client.runs.get(found_id, view=View.BASIC)
             going = "" if record.state.is_over else ", which has not finished and would continue in the cluster"
             question = f"Delete the run '{record.display_name}'{going}?"
         out.confirm(question)
-    deleted = which if which and client.runs.delete(which, allow_missing=allow_missing) else ""
+    deleted = found_id if found_id and client.runs.delete(found_id, allow_missing=allow_missing) else ""
     out.print_deletion(
-        {"run_id": deleted}, style, name=deleted, done=f"deleted run {which}", missing=f"not found: run {run}"
+        {"run_id": deleted}, style, name=deleted, text=f"deleted run {found_id}", missing=f"not found: run {run}"
     )
 
 
 def prune(
     options: ClientOptions,
     *,
-    which: RunFilter,
+    selection: RunFilter,
     archived: opt.Archived = False,
     older_than: Annotated[
         str, typer.Option(metavar="DURATION", help="Only runs that finished longer ago: 30d, 12h.")
@@ -351,21 +353,21 @@ def prune(
 
     if not older_than and keep is None:
         raise typer.BadParameter("give --older-than or --keep, or both")
-    if wrong := {*(which.state or ())} - {*_FINISHED}:
+    if wrong := {*(selection.state or ())} - {*_FINISHED}:
         raise typer.BadParameter(f"--state {min(wrong).value}: only runs that have finished are pruned")
     before = datetime.now(timezone.utc) - (duration(older_than) if older_than else timedelta())
     with options.client() as client:
-        finished = select_runs(client, None, which, states=_FINISHED, archived=archived)
+        finished = select_runs(client, None, selection, states=_FINISHED, archived=archived)
         old = {
             found_id: run
             for found_id, run in islice(finished.items(), keep or 0, None)
             if run and (run.finished_at or run.created_at or before) < before
         }
-        of = f"{len(old)} of {counted(len(finished), 'finished run')}"
+        summary = f"{len(old)} of {counted(len(finished), 'finished run')}"
         if dry_run:
             runs = [run for run in old.values() if run]
             ListOptions(output).print(runs, RUNS)
-            out.note(f"would delete {of}; nothing was deleted")
+            out.note(f"would delete {summary}; nothing was deleted")
             return
 
         def delete_finished(one: str) -> None:
@@ -373,7 +375,7 @@ def prune(
                 raise CommandError("it is in progress", why="IN_PROGRESS", next_step=again(text="leaves it out"))
             client.runs.delete(one, allow_missing=True)
 
-        change_all("delete", old, delete_finished, output, yes=yes, of=of)
+        change_all("delete", old, delete_finished, output, yes=yes, summary=summary)
 
 
 runs = group(

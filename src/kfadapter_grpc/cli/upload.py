@@ -94,7 +94,7 @@ class UploadOptions:
 def upload(
     options: ClientOptions,
     file: File,
-    how: UploadOptions,
+    upload_options: UploadOptions,
     *,
     output: Annotated[
         Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
@@ -104,9 +104,9 @@ def upload(
 
     If a version has the same bytes already, nothing is stored; --new-version stores them again.
     """
-    arguments = how.arguments(file)
-    with pipeline_files(file, how.function, options.timeout) as files:
-        if how.name is not None and len(files) > 1:
+    arguments = upload_options.arguments(file)
+    with pipeline_files(file, upload_options.function, options.timeout) as files:
+        if upload_options.name is not None and len(files) > 1:
             raise several_pipelines_error(files, file, "--name is for one of them")
         receipts: list[UploadReceipt] = []
         for pipeline in files:
@@ -114,32 +114,33 @@ def upload(
         try:
             with options.client() as client:
                 receipts.extend(
-                    _upload(client, pipeline, how, {**arguments, "name": how.name_for(pipeline)}) for pipeline in files
+                    _upload(client, pipeline, upload_options, {**arguments, "name": upload_options.name_for(pipeline)})
+                    for pipeline in files
                 )
         finally:  # the result is printed even if the next file is rejected
             if receipts:
                 _print(receipts, output, as_list=len(files) > 1)
 
 
-def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
+def payload(options: Annotated[ClientOptions, "namespace"], file: File, upload_options: UploadOptions) -> None:
     """Print an upload as JSON messages, for grpcurl -d @."""
     from kfadapter_grpc.cli.contexts import in_use
 
-    arguments = {**how.arguments(file), "namespace": in_use(options)[1].namespace}
-    with pipeline_files(file, how.function, options.timeout) as files:
+    arguments = {**upload_options.arguments(file), "namespace": in_use(options)[1].namespace}
+    with pipeline_files(file, upload_options.function, options.timeout) as files:
         if len(files) > 1:
             raise several_pipelines_error(files, file, "one upload stores one pipeline")
-        _print_messages(files[0].path, UploadPipelineMetadata(name=how.name_for(files[0]), **arguments))
+        _print_messages(files[0].path, UploadPipelineMetadata(name=upload_options.name_for(files[0]), **arguments))
 
 
-def _upload(client: "Client", file: PipelineFile, how: UploadOptions, arguments: dict[str, Any]) -> "UploadReceipt":
+def _upload(client: "Client", file: PipelineFile, options: UploadOptions, arguments: dict[str, Any]) -> "UploadReceipt":
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
             receipt = send(client, stream, **arguments)
     else:
         receipt = send(client, file.path, **arguments)
-    if receipt.duplicate_check_skipped and (how.if_exists == "skip-if-same" or how.request_id):
+    if receipt.duplicate_check_skipped and (options.if_exists == "skip-if-same" or options.request_id):
         out.note("warning: this Kubeflow Pipelines keeps no tags, so earlier uploads of the file could not be detected")
     if receipt.not_kept:
         ignored = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)

@@ -88,32 +88,32 @@ class LinePrinter:
         self._unreachable = ""
         self._lock = threading.Lock()
 
-    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], at: datetime) -> None:
+    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], observed_at: datetime) -> None:
         paths = TaskPaths(view.run.tasks)
         for task in tasks:
-            self._print(at, self._name(view.run, paths.of(task)), *_state_columns(task))
+            self._print(observed_at, self._name(view.run, paths.of(task)), *_state_columns(task))
         if view.has_new_state():
             run = view.run
             took = shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""
-            self._print(at, _name(run), shown_state(run.state), took)
+            self._print(observed_at, _name(run), shown_state(run.state), took)
 
     def logged(self, run: Run, path: str, line: str) -> None:
         self._print(datetime.now(timezone.utc), f"{self._name(run, path)} | {line}")
 
-    def report_connection(self, what: str) -> None:
+    def report_connection(self, message: str) -> None:
         """Prints when something becomes unreachable and reachable again."""
-        if what != self._unreachable:
-            output.note(_UNREACHABLE.format(what) if what else f"{self._unreachable} is reachable again")
-        self._unreachable = what
+        if message != self._unreachable:
+            output.note(_UNREACHABLE.format(message) if message else f"{self._unreachable} is reachable again")
+        self._unreachable = message
 
     def _name(self, run: Run, path: str) -> str:
         return f"{_name(run)}/{path}" if self._with_run_names else path
 
-    def _print(self, at: datetime, *words: str) -> None:
+    def _print(self, observed_at: datetime, *columns: str) -> None:
         if self._stream is not None:
-            line = "  ".join(one_line(word) for word in words if word)
+            line = "  ".join(one_line(word) for word in columns if word)
             with self._lock:
-                self._stream.write(f"{at.astimezone(timezone.utc):%H:%M:%S}  {line}\n")
+                self._stream.write(f"{observed_at.astimezone(timezone.utc):%H:%M:%S}  {line}\n")
                 self._stream.flush()
 
 
@@ -158,12 +158,12 @@ class Screen:
         signal.signal(number, self._suspend)
         self._live.start()
 
-    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], at: datetime) -> None:
+    def changed(self, view: WatchedRun, tasks: Sequence[RunTask], observed_at: datetime) -> None:
         """Does nothing: all of it is drawn anew, often enough."""
 
-    def report_connection(self, what: str) -> None:
+    def report_connection(self, message: str) -> None:
         """Shows what is unreachable; empty if nothing is."""
-        self._unreachable = what
+        self._unreachable = message
 
     def _text(self, height: int, tails: Mapping[str, str]) -> Text:
         now = datetime.now(timezone.utc)
@@ -226,21 +226,23 @@ _FILES, _PAGE = other("artifacts", "list", RUN), other("runs", "open", RUN)
 _RETRY = other("retry", RUN, "--watch", text="runs its failed tasks again")
 
 
-def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, how: WatchOptions) -> None:
+def follow(
+    client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions, watch_options: WatchOptions
+) -> None:
     """Watches runs until all have finished, and prints them."""
     runs = [client.runs.get(run_id) for run_id in dict.fromkeys(run_ids)]  # a missing run is an error as everywhere
     watched = [WatchedRun(run, _declared(client, run)) for run in runs]
     stream = sys.stdout if style == "table" else sys.stderr
     with _noting_interruption(watched, options):
-        if not how.quiet and stream.isatty() and os.environ.get("TERM") != "dumb":
+        if not watch_options.quiet and stream.isatty() and os.environ.get("TERM") != "dumb":
             tails = LogTails(client)
             with Screen(watched, stream, tails.lines) as screen:
-                _follow(client, watched, screen, tails if how.logs else None)
+                _follow(client, watched, screen, tails if watch_options.logs else None)
         else:
             lines = LinePrinter(
-                sys.stdout if style == "table" and not how.quiet else None, with_run_names=len(watched) > 1
+                sys.stdout if style == "table" and not watch_options.quiet else None, with_run_names=len(watched) > 1
             )
-            _follow(client, watched, lines, LogTails(client, lines.logged) if how.logs else None)
+            _follow(client, watched, lines, LogTails(client, lines.logged) if watch_options.logs else None)
     # `kfadapter dev` serves the page, too.
     has_page = "KFADAPTER_PAGE" in os.environ or is_loopback(client.target.rpartition(":")[0])
     _print(watched, style, options, has_page=has_page)

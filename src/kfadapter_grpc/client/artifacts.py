@@ -239,7 +239,7 @@ class _ReadState:
         """Checks that all has arrived."""
         if self._announced is None:
             raise CallFailedError("the response is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
-        done = self.request.offset
-        if self._announced.size not in {None, done}:
-            raise ArtifactChangedError(f"{done} bytes arrived instead of {self._announced.size}; download it again")
+        received = self.request.offset
+        if self._announced.size not in {None, received}:
+            raise ArtifactChangedError(f"{received} bytes arrived instead of {self._announced.size}; download it again")
         self.is_complete = True

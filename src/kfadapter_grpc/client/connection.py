@@ -313,9 +313,9 @@ class Connection(BaseConnection):
             self._credentials.check(self.target)
         with self._lock:
             channel = self._open()
-        who = [(AUTHORIZATION_KEY, value) for value in authorization] or self._credentials.token.metadata()
+        credentials = [(AUTHORIZATION_KEY, value) for value in authorization] or self._credentials.token.metadata()
         connection = _RequestConnection(self.target, self._timeout, self._credentials)
-        connection.share(channel, ((REQUEST_ID_KEY, request_id), *who, *_trace_context(trace)), seconds)
+        connection.share(channel, ((REQUEST_ID_KEY, request_id), *credentials, *_trace_context(trace)), seconds)
         return connection
 
 

@@ -93,8 +93,8 @@ class Token:
         if callable(token):
             self._token = None
             return
-        where = "the token" if file is None else f"the content of {os.fspath(file)}"
-        self._token = checked_token(where, token if self._file is None else _text(self._file))
+        source = "the token" if file is None else f"the content of {os.fspath(file)}"
+        self._token = checked_token(source, token if self._file is None else _text(self._file))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -194,10 +194,10 @@ def _text(path: Path) -> str:
     return _read(path).decode("utf-8", "replace").strip()
 
 
-def checked_token(where: str, token: str | None) -> str | None:
+def checked_token(source: str, token: str | None) -> str | None:
     """Returns a token; raises CredentialsError, which says `where` it is from, if it cannot be sent."""
     if token is not None and (not _SENDABLE.fullmatch(token) or len(token) > _MAX_TOKEN_BYTES):
-        raise CredentialsError(f"{where} is no token: a token is one word of ASCII characters")
+        raise CredentialsError(f"{source} is no token: a token is one word of ASCII characters")
     return token
 
 

@@ -102,9 +102,9 @@ def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> Ada
     raw = dict(error.trailing_metadata() or ()).get(DETAILS_KEY)
     details = {"request_id": request_id} | (_details(raw) if isinstance(raw, bytes) else {})
     message, reason = error.details() or "", details.pop("reason", "")
-    known = try_error_class(reason)
-    if known is not None:
-        return known(message, **details)
+    error_class = try_error_class(reason)
+    if error_class is not None:
+        return error_class(message, **details)
     cause = f"{message} ({reason})" if reason else message
     return _without_details(error.code(), cause, target, details["request_id"])
 

@@ -65,12 +65,12 @@ def metric_key(metric: RunMetric) -> tuple[str, str, str]:
 def metric_names(metrics: Iterable[RunMetric], taken: Collection[str] = ()) -> dict[tuple[str, str, str], str]:
     """Returns the names of the metrics of a table by their keys, in order of appearance; none of them is in `taken`."""
     keys = list(dict.fromkeys(map(metric_key, metrics)))
-    same: defaultdict[str, int] = defaultdict(int)
+    uses: defaultdict[str, int] = defaultdict(int)
     for key in keys:
         for name in dict.fromkeys(_names(key)):
-            same[name] += 1
+            uses[name] += 1
     return {
-        key: next((name for name in _names(key) if same[name] == 1 and name not in taken), _names(key)[-1])
+        key: next((name for name in _names(key) if uses[name] == 1 and name not in taken), _names(key)[-1])
         for key in keys
     }
 

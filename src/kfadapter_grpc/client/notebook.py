@@ -40,9 +40,9 @@ def run_html(run: Run) -> str:
     parts = [_facts(facts), _facts(run.parameters, "Parameters"), _facts(named_metrics(run.metrics), "Metrics")]
     if run.tasks:
         merged, now = merged_tasks(run), datetime.now(timezone.utc)
-        words = {path: outcome.words(now) for path, outcome in merged.items()}
+        texts = {path: outcome.words(now) for path, outcome in merged.items()}
         colors = {path: outcome.state.name.lower() for path, outcome in merged.items()}
-        parts.append(svg(graph_of(folded_tasks(run), states=words), f"Tasks of {run.display_name}", states=colors))
+        parts.append(svg(graph_of(folded_tasks(run), states=texts), f"Tasks of {run.display_name}", states=colors))
     return "".join(parts)
 
 

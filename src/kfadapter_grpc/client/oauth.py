@@ -223,9 +223,9 @@ def _post(url: str, form: Mapping[str, str]) -> Mapping[str, Any]:
     secrets = [value for name, value in form.items() if name in ("device_code", "refresh_token", "token")]
     if any(secret in about for secret in secrets):
         about = ""
-    words = ": ".join(part for part in (code, about[:_MAX_TEXT]) if part)
+    description = ": ".join(part for part in (code, about[:_MAX_TEXT]) if part)
     transient = not code and _is_transient(status)
-    raise OAuthError(f"{url} returned {status}{f' ({words})' if words else ''}", code, transient=transient)
+    raise OAuthError(f"{url} returned {status}{f' ({description})' if description else ''}", code, transient=transient)
 
 
 def _is_transient(status: int) -> bool:

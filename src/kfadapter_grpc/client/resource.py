@@ -80,7 +80,7 @@ class Resource:
 async def _items(page: Callable[[str], Awaitable[Page[R]]]) -> AsyncGenerator[R, None]:
     token: str | None = ""
     while token is not None:
-        read = await page(token)
-        for item in read.items:
+        result = await page(token)
+        for item in result.items:
             yield item
-        token = read.next_token or None
+        token = result.next_token or None

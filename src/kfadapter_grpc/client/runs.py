@@ -252,8 +252,8 @@ class Runs(Resource):
         ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
         if bool(ids) == (where is not None):
             raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
-        what = self._with_namespace(RunIds(tuple(ids)) if where is None else where)
-        request = WatchRunsRequest(what, known_etags or {}, tasks)
+        selection = self._with_namespace(RunIds(tuple(ids)) if where is None else where)
+        request = WatchRunsRequest(selection, known_etags or {}, tasks)
         return self._each(watch(self._connection, request, on_connection=on_connection))
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:

@@ -51,9 +51,9 @@ async def watch(
     """
     state = _WatchState(request, end, on_connection)
     while next_request := state.next_request():
-        left = None if end is None else end - time.monotonic()
+        remaining = None if end is None else end - time.monotonic()
         try:
-            async with aclosing(connection.stream(next_request, left, state.was_open)) as messages:
+            async with aclosing(connection.stream(next_request, remaining, state.was_open)) as messages:
                 async for message in messages:
                     event = state.event(message)
                     if event is not None:
@@ -64,13 +64,13 @@ async def watch(
             return
 
 
-async def wait(connection: BaseConnection, which: RunIds, timeout: float | None) -> Run:
+async def wait(connection: BaseConnection, selection: RunIds, timeout: float | None) -> Run:
     """Waits until the only run of the request has finished; fails if it is deleted, or not over in time."""
-    (run_id,) = which.run_ids
+    (run_id,) = selection.run_ids
     state = "unknown yet"
     end = None if timeout is None else time.monotonic() + timeout
     try:
-        async with aclosing(watch(connection, WatchRunsRequest(which), end)) as events:
+        async with aclosing(watch(connection, WatchRunsRequest(selection), end)) as events:
             async for event in events:
                 if isinstance(event, RunGone):
                     break
@@ -79,10 +79,10 @@ async def wait(connection: BaseConnection, which: RunIds, timeout: float | None)
                         return event.run
                     state = event.run.state.value
     except DeadlineError as error:
-        words = f"run {run_id} did not finish within {timeout:g} s; its state is {state}, and it continues"
+        message = f"run {run_id} did not finish within {timeout:g} s; its state is {state}, and it continues"
         if isinstance(error.__cause__, AdapterError):
-            words = f"{words}; last error: {error.__cause__.message}"
-        raise DeadlineError(words, metadata={"run_id": run_id}) from error
+            message = f"{message}; last error: {error.__cause__.message}"
+        raise DeadlineError(message, metadata={"run_id": run_id}) from error
     raise RunNotFoundError(
         f"not found: run {run_id}; it may have been deleted; list the runs",
         metadata={"run_id": run_id},
@@ -125,9 +125,9 @@ class _WatchState:
                 del self._known[next(iter(self._known))]
         elif isinstance(event, RunGone):
             self._known.pop(event.run_id, None)
-            if isinstance(what := self._request.what, RunIds):
-                left = tuple(run_id for run_id in what.run_ids if run_id != event.run_id)
-                self._request = replace(self._request, what=replace(what, run_ids=left))
+            if isinstance(selection := self._request.what, RunIds):
+                remaining = tuple(run_id for run_id in selection.run_ids if run_id != event.run_id)
+                self._request = replace(self._request, what=replace(selection, run_ids=remaining))
         return event
 
     def pause(self, error: AdapterError) -> float:

@@ -96,10 +96,10 @@ class Limits:
         role = _role_in(namespace, self.grants)
         if role is not None and role.allows(self.needed):
             return
-        where = f"namespace '{namespace}'" if namespace else "what is in no namespace"
-        held = f"is {role.holder}" if role else "has no role"
+        scope = f"namespace '{namespace}'" if namespace else "what is in no namespace"
+        status = f"is {role.holder}" if role else "has no role"
         raise PermissionDeniedError(
-            f"'{self.name}' {held} in {where}, and this call needs {self.needed.holder} there; contact the adapter's "
+            f"'{self.name}' {status} in {scope}, and this call needs {self.needed.holder} there; contact the adapter's "
             "operator for that role",
             metadata={
                 "caller": self.name,

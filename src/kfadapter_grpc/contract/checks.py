@@ -44,8 +44,8 @@ class Violations:
     def check_record(self, record: object, prefix: str) -> None:
         """Checks the rules about several fields of a record, for fields that are valid by themselves."""
         if check := getattr(record, "check", None):
-            known = {violation.field for violation in self.found}
-            self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in known]
+            fields = {violation.field for violation in self.found}
+            self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in fields]
 
     def raise_any(self) -> None:
         """Raises one error for all violations. Raises InvalidFieldError if there are violations."""
@@ -109,8 +109,8 @@ def tags(limit: int, wrong: str, *, reserved: str = "") -> Check:
         for key, content in value.items():
             if not key or "." in key:
                 yield f"the key '{key[:_SHOWN]}' is empty or holds a dot, which Kubeflow Pipelines does not allow"
-            named = f"the key '{key[:20]}…'" if len(key) > _TAG_LENGTH else "a key"
-            yield from (f"{named} {wrong}" for wrong in text(_TAG_LENGTH)(key))
+            label = f"the key '{key[:20]}…'" if len(key) > _TAG_LENGTH else "a key"
+            yield from (f"{label} {wrong}" for wrong in text(_TAG_LENGTH)(key))
             yield from (f"the value of '{key[:_SHOWN]}' {wrong}" for wrong in text(_TAG_LENGTH)(content))
             if reserved and key.startswith(reserved):
                 yield f"the key '{key[:_SHOWN]}' begins with {reserved}, which is the adapter's own"
@@ -120,10 +120,10 @@ def tags(limit: int, wrong: str, *, reserved: str = "") -> Check:
 
 def _is_uuid(value: str) -> Iterator[str]:
     try:
-        known = str(uuid.UUID(value)) == value.lower()
+        is_uuid = str(uuid.UUID(value)) == value.lower()
     except ValueError:
-        known = False
-    if not known:
+        is_uuid = False
+    if not is_uuid:
         yield f"'{value[:_SHOWN]}' is not an id (a UUID); to use a name, set the name"
 
 

@@ -36,10 +36,10 @@ class TaskPaths:
     def __init__(self, tasks: Sequence[RunTask]) -> None:
         self._tasks = tasks
         self._by_id = {task.task_id: task for task in tasks if task.task_id}
-        named: dict[tuple[str, str], set[str]] = {}
+        by_name: dict[tuple[str, str], set[str]] = {}
         for task in tasks:
-            named.setdefault((task.parent_task_id, task.display_name), set()).add(task.name)
-        self._shared = {key for key, names in named.items() if len(names) > 1}
+            by_name.setdefault((task.parent_task_id, task.display_name), set()).add(task.name)
+        self._shared = {key for key, names in by_name.items() if len(names) > 1}
 
     def of(self, task: RunTask) -> str:
         """Returns the path of a task: its groups, with the iteration of loops in brackets, and the task itself.

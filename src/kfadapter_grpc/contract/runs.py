@@ -213,10 +213,10 @@ class CreateRunRequest:
 
     def check(self) -> Faults:
         """Checks the description and the labels, which KFP keeps in one column."""
-        own = {} if self.caching else {ORIGIN_LABEL: "x" * ORIGIN_CHARACTERS}
-        size = len(with_labels(self.description, {**self.labels, **own}).encode())
+        reserved = {} if self.caching else {ORIGIN_LABEL: "x" * ORIGIN_CHARACTERS}
+        size = len(with_labels(self.description, {**self.labels, **reserved}).encode())
         if size > MAX_DESCRIPTION_BYTES:
-            further = " and what is noted for caching_enabled" if own else ""
+            further = " and what is noted for caching_enabled" if reserved else ""
             name = "labels" if self.labels and not self.description else "description"
             text = f"description and labels{further} take {size} bytes of UTF-8 together"
             yield name, f"{text}; at most {MAX_DESCRIPTION_BYTES} fit"

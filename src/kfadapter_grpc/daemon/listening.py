@@ -42,13 +42,13 @@ def bound_socket(listen: str, option: str) -> socket.socket:
     """Listens without gRPC. Raises ServerStartError if the address, which `option` sets, cannot be bound."""
     host, port = split_address(listen)
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise cannot_listen(listen, option, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
+        listener.bind(address)
         listener.listen()
     except OSError as error:
         listener.close()

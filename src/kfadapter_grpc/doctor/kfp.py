@@ -45,17 +45,17 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         yield skipped("KFP facts", f"the check 'KFP {reached.stopped_at.value}' failed")
         return
     yield _clock(reached)
-    left: list[str] = []
+    unproven: list[str] = []
     multi_user = reached.multi_user
-    findings = measure(settings, namespace, multi_user=multi_user, write=write, left_behind=left.append)
+    findings = measure(settings, namespace, multi_user=multi_user, write=write, left_behind=unproven.append)
     try:
         with closing(findings):
             yield from map(_fact, findings)
     except (KeyboardInterrupt, GeneratorExit):
-        for what in left:  # verdicts are no longer read
+        for what in unproven:  # verdicts are no longer read
             sys.stderr.write(f"could not be deleted, delete it manually: {what}\n")
         raise
-    for what in left:
+    for what in unproven:
         yield failed(
             "KFP cleanup",
             f"could not be deleted: {what}",
@@ -140,6 +140,6 @@ def _fact(finding: Finding) -> Verdict:
         return ok(name, f"{probe.sentence}: {finding.found}")
     if finding.outcome is Outcome.UNKNOWN:
         return skipped(name, finding.found, again(WRITE_FLAG, text="creates one") if finding.found == NO_SAMPLE else "")
-    what = f"it does not hold that {probe.sentence}: {finding.found}"
+    sentence = f"it does not hold that {probe.sentence}: {finding.found}"
     step = probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
-    return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)
+    return (failed if probe.needed else warning)(name, sentence, why=probe.without, next_step=step)

@@ -127,10 +127,10 @@ def callers(settings: Settings) -> Verdict:
     """Whether callers are authenticated, and whether any token is still valid."""
     if settings.token_file is not None:
         tokens = parse_tokens(settings.token_file.read_bytes())
-        what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
+        summary = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
         if tokens.expired < len(tokens):
-            return ok("callers", what)
-        return failed("callers", what, why="no client can call", next_step="kfadapter token creates a new one")
+            return ok("callers", summary)
+        return failed("callers", summary, why="no client can call", next_step="kfadapter token creates a new one")
     if settings.issuers is not None:
         return ok("callers", f"authenticate by signed tokens of the issuers in {settings.issuers}")
     if settings.tls_client_ca is not None:

@@ -62,13 +62,13 @@ def _route(settings: Settings) -> Iterator[Verdict]:
     """
     call = Call(_MISSING, _SECONDS)
     with closing(Transport(transport_settings(settings))) as transport:
-        rest = Rest(transport)
+        client = Rest(transport)
         try:
-            RunReader(rest).list(ListQuery(1), call, namespace=settings.namespace)
+            RunReader(client).list(ListQuery(1), call, namespace=settings.namespace)
         except AdapterError:
             return
         try:
-            deque(LogSources(rest, None).from_kfp(_MISSING, _MISSING, call), maxlen=0)
+            deque(LogSources(client, None).from_kfp(_MISSING, _MISSING, call), maxlen=0)
         except (NotServedError, KfpFailureError, AdapterError):
             pass
         except NoLogError:
@@ -141,7 +141,7 @@ def stores(settings: Settings) -> Iterator[Verdict]:
 
     with closing(ObjectStores(settings.artifact_stores)) as clients:
         for place in read_store_entries(read_small(settings.artifact_stores)):
-            where = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
+            url = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
             key = f"{place.prefix}/{_MISSING}".lstrip("/")
             missing = ObjectSource(clients, place, key, Call(_MISSING, _SECONDS))
             try:
@@ -149,10 +149,10 @@ def stores(settings: Settings) -> Iterator[Verdict]:
                 missing.files()
             except AdapterError as error:
                 late = f"its store did not respond within {_SECONDS:.0f} s"
-                words = late if isinstance(error, KfpTimeoutError) else error.message
+                reason = late if isinstance(error, KfpTimeoutError) else error.message
                 step = (
                     f"correct it in {settings.artifact_stores}, or allow connections in the NetworkPolicy to the store"
                 )
-                yield warning(STORES, f"{where}: {words}", why=_NO_BYTES, next_step=step)
+                yield warning(STORES, f"{url}: {reason}", why=_NO_BYTES, next_step=step)
             else:
-                yield ok(STORES, f"{where} can be read")
+                yield ok(STORES, f"{url} can be read")

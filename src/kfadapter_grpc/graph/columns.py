@@ -47,12 +47,12 @@ def columns(
     middles: dict[int, float] = {}
     for row in rows:
         middles.update(_settled(row, dict.fromkeys(row.items, room / 2), {}, room))
-    both = [ups, downs]
-    for order, pulls in [(1, [ups]), (-1, [downs])] * _SWEEPS + [(1, both), (-1, both), (1, both)]:
+    sides = [ups, downs]
+    for order, pulls in [(1, [ups]), (-1, [downs])] * _SWEEPS + [(1, sides), (-1, sides), (1, sides)]:
         _sweep(rows[::order], pulls, middles, room)
-    whole = {item: int(column) for item, column in middles.items()}
-    _straighten(rows, links, passing, whole, room)
-    return whole
+    rounded = {item: int(column) for item, column in middles.items()}
+    _straighten(rows, links, passing, rounded, room)
+    return rounded
 
 
 Pulls = dict[int, list[tuple[int, float]]]
@@ -84,11 +84,12 @@ def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float],
     offsets = list(itertools.accumulate(row.steps))
     blocks: list[tuple[float, float, int]] = []  # column, weight, number of items
     for item, offset in zip(row.items, offsets, strict=True):
-        at, weight, count = wants[item] - offset, weights.get(item, 1.0), 1
-        while blocks and blocks[-1][0] > at:
+        mean, weight, count = wants[item] - offset, weights.get(item, 1.0), 1
+        while blocks and blocks[-1][0] > mean:
             left, heavy, more = blocks.pop()
-            at, weight, count = (left * heavy + at * weight) / (heavy + weight), heavy + weight, more + count
-        blocks.append((at, weight, count))
+            mean, weight = (left * heavy + mean * weight) / (heavy + weight), heavy + weight
+            count += more
+        blocks.append((mean, weight, count))
     most = room - row.width
     shifts = [round(min(max(at, 0), most)) for at, _, count in blocks for _ in range(count)]
     return {item: float(at + offset) for item, at, offset in zip(row.items, shifts, offsets, strict=True)}
@@ -183,13 +184,13 @@ def _side(
     halves: Mapping[int, int],
 ) -> dict[tuple[int, int], int]:
     """Spreads the nets of one side over each item, in the order of their other ends."""
-    at: dict[int, list[int]] = {}
+    positions: dict[int, list[int]] = {}
     for number, items in enumerate(own):
         for item in items:
-            at.setdefault(item, []).append(number)
+            positions.setdefault(item, []).append(number)
     far = [sum(middles[item] for item in items) / len(items) for items in others]
     ports = {}
-    for item, numbers in at.items():
+    for item, numbers in positions.items():
         step = min(_ROOMY, 2 * halves[item] // max(len(numbers) - 1, 1)) // 2 * 2
         first = middles[item] - step * (len(numbers) - 1) // 2
         for place, number in enumerate(sorted(numbers, key=far.__getitem__)):

@@ -56,12 +56,12 @@ def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]
 
 def _sentence(node: Node, mark: str) -> str:
     """Describes a task on one line."""
-    words = [
+    lines = [
         truncate(word, _MAX_SENTENCE, mark) for word in node.words if word.removeprefix("after ") not in node.after
     ]
     if node.after:
-        words.append(f"after {', '.join(node.after)}")
-    return f"{node.title}: {'; '.join(words)}" if words else node.title
+        lines.append(f"after {', '.join(node.after)}")
+    return f"{node.title}: {'; '.join(lines)}" if lines else node.title
 
 
 _MERMAID = {
@@ -92,8 +92,8 @@ def _mermaid_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterato
 
 def _label(node: Node, escaped: Callable[[str], str], colon: str, comma: str, space: str) -> str:
     lines = [map(escaped, wrap_few(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
-    words = comma.join(map(space.join, lines))
-    return escaped(node.title) + (colon + words if words else "")
+    text = comma.join(map(space.join, lines))
+    return escaped(node.title) + (colon + text if text else "")
 
 
 def _for_mermaid(text: str) -> str:

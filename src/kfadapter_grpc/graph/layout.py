@@ -130,8 +130,8 @@ def _drawn(node: Node, fit: Fit) -> Layout:
 
 
 def _words(node: Node, label_width: int, fit: Fit) -> tuple[str, ...]:
-    words = (line for word in node.words for line in wrap_few(word, label_width, fit.mark))
-    return (truncate_middle(node.title, label_width, fit.mark), *words)
+    wrapped = (line for word in node.words for line in wrap_few(word, label_width, fit.mark))
+    return (truncate_middle(node.title, label_width, fit.mark), *wrapped)
 
 
 def _single(box: Box) -> Layout:

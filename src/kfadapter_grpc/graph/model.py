@@ -77,18 +77,18 @@ def graph_of(
 
     def node(index: int, task: Task) -> Node:
         path, after = (*above, task.name), []
-        words = [printable(word) for word in _kind_words(task)]
+        texts = [printable(word) for word in _kind_words(task)]
         for name in dict.fromkeys(task.depends_on):
             remark = "" if name in indices else " (not there)"
             if (indices.get(name, -1), index) in circular:
                 remark = " (in a circle)"
             title = printable(_name_words(tasks[indices[name]]) if name in indices else name) + remark
             after.append(title)
-            words += [f"after {title}"] if remark else []
-        words += [printable(states[path])] if states and path in states else []
+            texts += [f"after {title}"] if remark else []
+        texts += [printable(states[path])] if states and path in states else []
         is_closed = bool(task.tasks) and path in closed
         inside = Graph() if is_closed else graph_of(task.tasks, clean, states, path, closed)
-        return Node(printable(_name_words(task)), task.kind, tuple(words), tuple(after), inside, path, is_closed)
+        return Node(printable(_name_words(task)), task.kind, tuple(texts), tuple(after), inside, path, is_closed)
 
     return Graph(tuple(node(*task) for task in enumerate(tasks)), tuple(sorted(edges)))
 
@@ -201,5 +201,5 @@ def _component(task: Task) -> str:
     if task.tasks:
         return ""
     component = task.component.removeprefix("comp-")
-    known = {task.name, task.display_name, _NUMBER.sub("", task.name)}
-    return "" if {component, _NUMBER.sub("", component)} & known else component
+    plain_names = {task.name, task.display_name, _NUMBER.sub("", task.name)}
+    return "" if {component, _NUMBER.sub("", component)} & plain_names else component

@@ -144,13 +144,13 @@ def _boxes(
     for box in drawing.boxes:
         kind = "group" if box.is_group else "task"
         closed = "closed" if box.node.is_closed else ""
-        looks = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
+        css_classes = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
         if href := link(box.node):
-            words = ", ".join((box.node.title, *box.node.words))
+            label = ", ".join((box.node.title, *box.node.words))
             name = escape(ids + "/".join(box.node.path), _QUOTE)
-            yield f'    <a id="{name}" href="{escape(href, _QUOTE)}"><title>{escape(words)}</title>'
+            yield f'    <a id="{name}" href="{escape(href, _QUOTE)}"><title>{escape(label)}</title>'
         yield (
-            f'    <rect class="{escape(looks, _QUOTE)}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
+            f'    <rect class="{escape(css_classes, _QUOTE)}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
             f'width="{(box.width - 1) * _WIDTH}" height="{_bottom_of(box) - _top_of(box):g}" rx="6"/>'
         )
         for number, line in enumerate(box.lines):
