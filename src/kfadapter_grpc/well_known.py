@@ -16,9 +16,9 @@ from kfadapter_grpc.contract.values import (
     MAX_OBJECT_LEVELS,
     Path,
     Replacements,
-    carried,
     object_violations,
     path_text,
+    representable,
 )
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def json_object(struct: Struct) -> dict[str, Json]:
 
 def fill_value(json: Json, message: Value, path: Path, replaced: Replacements) -> None:
     """Fills in a JSON value; what it cannot carry is replaced and noted."""
-    _fill(message, carried(json, path, replaced))
+    _fill(message, representable(json, path, replaced))
 
 
 def fill_object(json: Mapping[str, Json], message: Struct, path: Path, replaced: Replacements) -> None:
     """Fills in a JSON object; what it cannot carry is replaced and noted."""
-    for key, one in cast("dict[str, Json]", carried(dict(json), path, replaced, MAX_OBJECT_LEVELS)).items():
+    for key, one in cast("dict[str, Json]", representable(dict(json), path, replaced, MAX_OBJECT_LEVELS)).items():
         _fill(message.fields[key], one)
 
 

@@ -32,17 +32,17 @@ STEPS = (
 )
 def test_columns_give_way_in_their_order(room: int, widths: tuple[int, ...]) -> None:
     """A step is applied only if the ones before it do not suffice, and saves no more than needed."""
-    assert try_fit(NATURAL, STEPS, room, mark=1) == dict(zip(NATURAL, widths, strict=True))
+    assert try_fit(NATURAL, STEPS, room, mark_width=1) == dict(zip(NATURAL, widths, strict=True))
 
 
 def test_what_does_not_fit_is_no_table() -> None:
     """If all steps together do not save enough, there are no widths."""
-    assert try_fit(NATURAL, STEPS, 58, mark=1) is None
+    assert try_fit(NATURAL, STEPS, 58, mark_width=1) is None
 
 
 def test_a_column_that_is_narrow_already_stays_as_it_is() -> None:
     """A step never widens a column."""
-    assert try_fit({"NAME": 5, "TEXT": 4}, (Shrink("TEXT", 12), Shrink("NAME", 3)), 11, mark=1) == {
+    assert try_fit({"NAME": 5, "TEXT": 4}, (Shrink("TEXT", 12), Shrink("NAME", 3)), 11, mark_width=1) == {
         "NAME": 4,
         "TEXT": 4,
     }

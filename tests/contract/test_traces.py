@@ -66,7 +66,7 @@ class Traced:
         self.server = AdapterServer(settings, [servicer], lambda: True, outer=[layer])
 
     def _get(self, context: grpc.ServicerContext) -> pb.Pipeline:
-        self.transport.send(Request("GET", "/x", [("filter", "secret")]), current_call(context).apart(5), "get x")
+        self.transport.send(Request("GET", "/x", [("filter", "secret")]), current_call(context).detached(5), "get x")
         if self.fault:
             raise self.fault
         return pb.Pipeline()

@@ -225,4 +225,4 @@ def test_secrets_are_not_shown(token_file: Path) -> None:
     assert own.header(call()) == "Bearer canary-1"
     a_call = call("Bearer canary-2")
     settings = TransportSettings("http://kfp", credentials=own)
-    assert "canary" not in repr([own, a_call, a_call.authorization, settings, a_call.apart(1).authorization])
+    assert "canary" not in repr([own, a_call, a_call.authorization, settings, a_call.detached(1).authorization])

@@ -85,6 +85,6 @@ def test_a_spare_budget_is_the_same_call(kfp: ScriptedKfp, transport: Transport)
     kfp.on("DELETE", "/x", answers(200))
     call = Call("mine", -1)
     call.cancel()
-    transport.send(Request("DELETE", "/x"), call.apart(10), "undo x")
+    transport.send(Request("DELETE", "/x"), call.detached(10), "undo x")
     assert kfp.requests[0].headers["x-request-id"] == "mine"
     assert call.usage.kfp_requests == 1

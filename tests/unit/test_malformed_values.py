@@ -18,7 +18,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
 from kfadapter_grpc.contract.runs import Run, RunTask
-from kfadapter_grpc.contract.values import NumberText, Replacements, carried, object_violations
+from kfadapter_grpc.contract.values import NumberText, Replacements, object_violations, representable
 from kfadapter_grpc.kfp import decoding
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.experiments import ExperimentListJson
@@ -104,7 +104,7 @@ def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> N
 def test_replacements_are_bounded() -> None:
     """A thousand invalid values give twenty warnings and a count, each of bounded length."""
     replaced = Replacements()
-    carried([math.nan] * 1000, (None, "parameters." + "x" * 5000), replaced)
+    representable([math.nan] * 1000, (None, "parameters." + "x" * 5000), replaced)
     assert len(replaced.texts()) == 21
     assert replaced.texts()[-1] == "980 more values were replaced"
     assert max(map(len, replaced.texts())) < 250

@@ -42,27 +42,27 @@ class RulesError(ValueError):
     """A rules file is invalid; the message has the line numbers."""
 
 
-def _doc(text: str) -> Any:  # noqa: ANN401 - msgspec.Meta, in the position of any annotation
+def _description(text: str) -> Any:  # noqa: ANN401 - msgspec.Meta, in the position of any annotation
     return msgspec.Meta(description=text)
 
 
 class Match(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The callers of a rule. All conditions must match; of a list one suffices. `*` in a text matches any text."""
 
-    issuer: Annotated[Texts | UnsetType, _doc("The issuer (`iss`) of the token.")] = UNSET
-    subject: Annotated[Texts | UnsetType, _doc("The token's subject (`sub`).")] = UNSET
-    groups: Annotated[Texts | UnsetType, _doc("A group in the token.")] = UNSET
+    issuer: Annotated[Texts | UnsetType, _description("The issuer (`iss`) of the token.")] = UNSET
+    subject: Annotated[Texts | UnsetType, _description("The token's subject (`sub`).")] = UNSET
+    groups: Annotated[Texts | UnsetType, _description("A group in the token.")] = UNSET
     claims: Annotated[
         dict[str, Any] | UnsetType,
-        _doc("Claims of the token: a text, a number, a boolean, a list of them, or claims within."),
+        _description("Claims of the token: a text, a number, a boolean, a list of them, or claims within."),
     ] = UNSET
     certificate: Annotated[
-        Texts | UnsetType, _doc("A name in the client certificate: DNS name, URI or common name.")
+        Texts | UnsetType, _description("A name in the client certificate: DNS name, URI or common name.")
     ] = UNSET
-    token: Annotated[Texts | UnsetType, _doc("A name in the token file.")] = UNSET
+    token: Annotated[Texts | UnsetType, _description("A name in the token file.")] = UNSET
     way: Annotated[
         Literal["token-file", "certificate", "issuer", "token-review"] | UnsetType,
-        _doc("How the caller authenticates."),
+        _description("How the caller authenticates."),
     ] = UNSET
 
 
@@ -70,11 +70,11 @@ class Rule(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A rule: who gets which roles."""
 
     match: Annotated[
-        Match | Literal["everyone"], _doc("The callers; `everyone` is every caller that is authenticated.")
+        Match | Literal["everyone"], _description("The callers; `everyone` is every caller that is authenticated.")
     ]
     grants: Annotated[
         dict[str, Role],
-        _doc(
+        _description(
             "The role (reader, writer or admin) per namespace or pattern (`team-*`); the empty text is what is in no "
             "namespace: shared pipelines, and everything in a single-user KFP; `*` is all of them."
         ),

@@ -150,7 +150,7 @@ def _is_text(value: object) -> bool:
 def _object(part: str) -> dict[str, Json]:
     try:
         data = base64.b64decode(part + "=" * (-len(part) % 4), altchars="-_", validate=True)
-        decoded = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        decoded = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, binascii.Error, RecursionError):
         raise TokenFault.MALFORMED.error() from None
     if not isinstance(decoded, dict):
@@ -165,5 +165,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(name)

@@ -180,7 +180,7 @@ def change_all(
 ) -> None:
     """Changes runs one after the other, and prints the result; asks for confirmation if runs were selected by a filter.
 
-    An adapter that is unreachable or refuses the caller ends the command. `of` is the number selected and in all.
+    An adapter that is unreachable or refuses the caller ends the command. `summary` has the number selected and in all.
     """
     from kfadapter_grpc.cli.failures import exit_code, next_step
 

@@ -74,7 +74,7 @@ class Column(Generic[T]):
         if isinstance(value, timedelta):
             return shown_duration(value)
         text = f"{value:.6g}" if isinstance(value, float) else _full(value)
-        return text if wide or len(text) <= MAX_CELL else text[:MAX_CELL] + out.mark()
+        return text if wide or len(text) <= MAX_CELL else text[:MAX_CELL] + out.ellipsis()
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,7 @@ def print_table(
     short = [
         [cell[:SHORT_ID] if title in ids else cell for title, cell in zip(head, row, strict=True)] for row in cells
     ]
-    width, omitted = console(sys.stdout).width, cell_len(mark())
+    width, omitted = console(sys.stdout).width, cell_len(ellipsis())
     for texts, shrink in ((cells, ()), (short, steps)):
         columns = zip(head, *texts, strict=True)
         natural = {title: max(map(cell_len, (title, *column))) for title, *column in columns}
@@ -198,16 +198,16 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
         table.add_column(title, overflow="fold", width=width)
     left_out = any(cell for row in rows for title, cell in zip(widths, row, strict=True) if title not in visible)
     if left_out:
-        table.add_column(mark(), no_wrap=True)
+        table.add_column(ellipsis(), no_wrap=True)
     for row in rows:
         cells = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in visible]
         table.add_row(
-            *(Text(truncate(cell, visible[title], mark()) if title in cut else cell) for title, cell in cells)
+            *(Text(truncate(cell, visible[title], ellipsis()) if title in cut else cell) for title, cell in cells)
         )
     _print(table)
 
 
-def mark() -> str:
+def ellipsis() -> str:
     """The ellipsis for truncated text."""
     return "…" if is_utf8() else "..."
 
@@ -238,24 +238,24 @@ def is_utf8(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 
-def try_fit(natural: dict[str, int], steps: Sequence[Shrink], available: int, mark: int) -> dict[str, int] | None:
+def try_fit(natural: dict[str, int], steps: Sequence[Shrink], available: int, mark_width: int) -> dict[str, int] | None:
     """Applies the steps in order until the columns fit; None if they do not fit after the last."""
     widths = dict(natural)
-    if _total(widths, mark) <= available:
+    if _total(widths, mark_width) <= available:
         return widths
     for step in steps:
-        excess = _total(widths, mark) - available
+        excess = _total(widths, mark_width) - available
         width = widths[step.title]
         widths[step.title] = max(min(step.minimum, width), width - excess) if step.minimum else 0
-        if _total(widths, mark) <= available:
+        if _total(widths, mark_width) <= available:
             return widths
     return None
 
 
-def _total(widths: dict[str, int], mark: int) -> int:
+def _total(widths: dict[str, int], mark_width: int) -> int:
     visible = [width for width in widths.values() if width]
     if len(visible) < len(widths):
-        visible.append(mark)
+        visible.append(mark_width)
     return sum(visible) + GAP * (len(visible) - 1)
 
 

@@ -78,14 +78,14 @@ class Period:
                 yield record
 
 
-def pairs(texts: Sequence[str] | None, title: str = "name=value", called: str = "") -> dict[str, str]:
-    """Parses pairs of the format `what`; a value may contain further `=`. All mistakes are reported at once."""
+def pairs(texts: Sequence[str] | None, form: str = "name=value", called: str = "") -> dict[str, str]:
+    """Parses pairs of the format `form`; a value may contain further `=`. All mistakes are reported at once."""
     values: dict[str, str] = {}
     wrong: list[str] = []
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            wrong.append(f"'{text}' is not of the form {title}")
+            wrong.append(f"'{text}' is not of the form {form}")
         elif name in values:
             wrong.append(f"{called}'{name}' is set twice")
         values[name] = value

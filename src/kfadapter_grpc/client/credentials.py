@@ -195,7 +195,7 @@ def _text(path: Path) -> str:
 
 
 def checked_token(source: str, token: str | None) -> str | None:
-    """Returns a token; raises CredentialsError, which says `where` it is from, if it cannot be sent."""
+    """Returns a token; raises CredentialsError, which names its `source`, if it cannot be sent."""
     if token is not None and (not _SENDABLE.fullmatch(token) or len(token) > _MAX_TOKEN_BYTES):
         raise CredentialsError(f"{source} is no token: a token is one word of ASCII characters")
     return token

@@ -209,7 +209,7 @@ class Call:
         """The remaining seconds; negative when the deadline has passed."""
         return self._deadline - time.monotonic()
 
-    def apart(self, seconds: float) -> Call:
+    def detached(self, seconds: float) -> Call:
         """Makes a call for work that must be done although this one may end: with the same id, for the same caller.
 
         Its usage is added to that of this call.
@@ -227,7 +227,7 @@ class Call:
     @contextmanager
     def within(self, seconds: float) -> Iterator[Call]:
         """A part of the call that may take `seconds` at most, and ends with the call."""
-        part = self.apart(min(seconds, self.remaining()))
+        part = self.detached(min(seconds, self.remaining()))
         forget = self.on_cancel(part.cancel)
         try:
             yield part
@@ -237,7 +237,7 @@ class Call:
     @contextmanager
     def with_grace(self, seconds: float) -> Iterator[Call]:
         """A part of the call that continues for `seconds` after the call was cancelled."""
-        part = self.apart(self.remaining())
+        part = self.detached(self.remaining())
         timer = threading.Timer(seconds, part.cancel)
         timer.daemon = True
         forget = self.on_cancel(timer.start)

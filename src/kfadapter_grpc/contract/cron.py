@@ -104,14 +104,14 @@ def cron_fault(expression: str) -> str:
             return f"is invalid ({reported}); for example '@daily' or '@every 1h30m'"
         six = ", ".join(field.name for field in FIELDS)
         return f"has {len(expression.split())} fields; give six ({six}), for example '0 0 4 * * *', or the last five"
-    if not isinstance(schedule, timedelta) and _never_comes(*schedule):
+    if not isinstance(schedule, timedelta) and _never_fires(*schedule):
         return (
             "never comes, and Kubeflow Pipelines would start runs without end; give a day of each month, '0 0 4 28 * *'"
         )
     return ""
 
 
-def _never_comes(*fields: Values) -> bool:
+def _never_fires(*fields: Values) -> bool:
     *_, days, months, weekdays = fields
     longest = 31 if months.steps else max((_DAYS_OF_MONTHS[month - 1] for month in months.numbers), default=0)
     is_late = weekdays.steps and not days.steps and min(days.numbers, default=0) > longest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.values import sound
+from kfadapter_grpc.contract.values import well_formed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,4 +66,4 @@ def _read(line: str) -> dict[str, str] | None:
         return None
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         return None
-    return {sound(key): sound(value) for key, value in labels.items()}
+    return {well_formed(key): well_formed(value) for key, value in labels.items()}

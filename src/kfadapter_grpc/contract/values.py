@@ -80,33 +80,33 @@ class Replacements:
         return [*map(str, self.first), *([f"{self.more} more values were replaced"] if self.more else [])]
 
 
-def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
+def representable(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
     """The value, with a text instead of every part that a google.protobuf.Value of this many levels cannot represent.
 
     NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
     their digits, too deeply nested parts by their JSON text, and lone surrogates in texts by U+FFFD.
     """
-    return value if _is_carried(value, levels) else _replaced(value, path, replaced, levels)
+    return value if _is_representable(value, levels) else _replaced(value, path, replaced, levels)
 
 
-def _is_carried(value: Json, levels: int) -> bool:
+def _is_representable(value: Json, levels: int) -> bool:
     """Whether nothing has to be replaced, which is the case for nearly all values: found without building anything."""
     if isinstance(value, dict | list):
         levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
         if levels < 0:
             return False
         if isinstance(value, dict):
-            return all(_is_sound(key) and _is_carried(item, levels) for key, item in value.items())
-        return all(_is_carried(item, levels) for item in value)
+            return all(_is_well_formed(key) and _is_representable(item, levels) for key, item in value.items())
+        return all(_is_representable(item, levels) for item in value)
     if isinstance(value, str):
-        return type(value) is str and _is_sound(value)
+        return type(value) is str and _is_well_formed(value)
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or (isinstance(value, int) and -LARGEST_EXACT_INTEGER <= value <= LARGEST_EXACT_INTEGER)
 
 
-def _is_sound(text: str) -> bool:
-    return text.isascii() or sound(text) == text
+def _is_well_formed(text: str) -> bool:
+    return text.isascii() or well_formed(text) == text
 
 
 def _replaced(value: Json, path: Path, replaced: Replacements, levels: int) -> Json:
@@ -139,7 +139,7 @@ def _scalar(value: Json, path: Path, replaced: Replacements) -> Json:
 def object_violations(values: Mapping[str, Json], name: str) -> list[FieldViolation]:
     """The violations of an object that is to be sent as google.protobuf.Struct; each with its path."""
     replaced = Replacements()
-    carried(dict(values), (None, name), replaced, MAX_OBJECT_LEVELS)
+    representable(dict(values), (None, name), replaced, MAX_OBJECT_LEVELS)
     return [
         FieldViolation(replacement.path, _ADVICE.get(replacement.why, replacement.why))
         for replacement in replaced.first
@@ -149,12 +149,12 @@ def object_violations(values: Mapping[str, Json], name: str) -> list[FieldViolat
 def json_text(value: Json) -> str:
     """The value as valid JSON, whatever it contains."""
     try:
-        return sound(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        return well_formed(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     except (RecursionError, ValueError):
         return "(nested too deeply to be shown)"
 
 
-def sound(text: str) -> str:
+def well_formed(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -163,7 +163,7 @@ def _text(text: str, path: Path, replaced: Replacements) -> str:
     if isinstance(text, NumberText):
         replaced.add(path, _NO_DOUBLE)
         return str(text)
-    valid = sound(text)
+    valid = well_formed(text)
     if valid != text:
         replaced.add(path, _LONE_SURROGATE, "U+FFFD")
     return valid
@@ -182,6 +182,6 @@ def path_text(path: Path) -> str:
     while path is not None:
         path, part = path
         parts.append(part)
-    text = sound("".join(reversed(parts)).removeprefix("."))
+    text = well_formed("".join(reversed(parts)).removeprefix("."))
     half = _MAX_PATH_CHARACTERS // 2
     return text if len(text) <= _MAX_PATH_CHARACTERS else f"{text[:half]}…{text[-half:]}"

@@ -17,7 +17,7 @@ import structlog
 from msgspec import inspect
 
 from kfadapter_grpc.contract.errors import KfpError
-from kfadapter_grpc.contract.values import NumberText, json_text, sound
+from kfadapter_grpc.contract.values import NumberText, json_text, well_formed
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _dict(value: Any, kind: Any, where: str, unread: list[str] | None) -> dict[s
     values = {}
     for key, item in value.items():
         try:
-            values[sound(key)] = _convert(item, kind.value_type, f"{where}.{key}", unread)
+            values[well_formed(key)] = _convert(item, kind.value_type, f"{where}.{key}", unread)
         except _MismatchError as error:
             _omit(item, error, unread)
     return values
@@ -233,7 +233,7 @@ def _str(value: Any, _: Any, where: str, unread: list[str] | None) -> str:  # no
         return str(value)  # how Go writes an unknown enum value
     if not isinstance(value, str):
         raise _MismatchError(f"{where} is not a string")
-    text = sound(value)
+    text = well_formed(value)
     if text != value and unread is not None:
         _note(unread, f"{where}: lone surrogate; shown as U+FFFD")
     return text

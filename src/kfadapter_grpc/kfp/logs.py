@@ -108,7 +108,7 @@ class RunLogs:
 
     def tails(self, run_id: str, pods: Mapping[str, Pod], call: Call) -> Mapping[str, str]:
         """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; failed ones are omitted."""
-        limited = call.apart(TAIL_SECONDS)
+        limited = call.detached(TAIL_SECONDS)
         tasks = {self._threads.submit(self._tail, run_id, pod, limited): key for key, pod in pods.items()}
         done, pending = wait(tasks, TAIL_SECONDS)
         for future in pending:

@@ -121,7 +121,7 @@ class RunReader:
         The returned function waits for the result, for some seconds at most, or does the work if no thread was free.
         It raises KfpTimeoutError.
         """
-        part = call.apart(call.remaining())
+        part = call.detached(call.remaining())
         call.on_cancel(part.cancel)
         future = self._threads.submit(work, part)
 

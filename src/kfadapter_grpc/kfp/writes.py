@@ -24,7 +24,7 @@ UNKNOWN_OUTCOME = (errors.KfpUnavailableError, errors.KfpTimeoutError)
 
 def followup_call(call: Call) -> Call:
     """A budget, from now on, for checking and undoing: both must happen even if the caller's budget is used up."""
-    return call.apart(FOLLOWUP_SECONDS)
+    return call.detached(FOLLOWUP_SECONDS)
 
 
 class KeyLocks:

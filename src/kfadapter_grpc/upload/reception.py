@@ -71,7 +71,7 @@ def receive_file(
         try:
             yield file
         except (errors.InvalidPipelineFileError, errors.KfpError) as error:
-            located = _locate_fault(error, file, limits, call.apart(_EXPLANATION_SECONDS))
+            located = _locate_fault(error, file, limits, call.detached(_EXPLANATION_SECONDS))
             if located is None:
                 raise
             raise located from error
