@@ -88,7 +88,7 @@ def test_closed_groups_are_one_box() -> None:
         "group",
         "task",
     ]
-    assert graph.nodes[0].words == ("for each of [1]", "12 of 300")
+    assert graph.nodes[0].details == ("for each of [1]", "12 of 300")
     assert graph.edges == ((0, 1),)
 
 

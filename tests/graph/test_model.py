@@ -20,7 +20,7 @@ def test_edges_are_the_dependencies() -> None:
 def test_what_is_not_there_is_named() -> None:
     """A dependency on a missing task is shown in the box and in the list."""
     (node,) = graph_of((task("a", "ghost"),)).nodes
-    assert node.words == ("after ghost (not there)",)
+    assert node.details == ("after ghost (not there)",)
     assert node.after == ("ghost (not there)",)
 
 
@@ -28,7 +28,7 @@ def test_circles_are_opened_and_named() -> None:
     """Of a circle one edge is left out and shown as text; a task that depends on itself is a circle."""
     graph = graph_of((task("a", "b"), task("b", "a"), task("c", "c")))
     assert len(graph.edges) == 1
-    assert [node.words for node in graph.nodes] == [(), ("after a (in a circle)",), ("after c (in a circle)",)]
+    assert [node.details for node in graph.nodes] == [(), ("after a (in a circle)",), ("after c (in a circle)",)]
 
 
 def test_long_chains_need_no_recursion() -> None:
@@ -38,7 +38,7 @@ def test_long_chains_need_no_recursion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "words"),
+    ("shown", "details"),
     [
         (task("a"), ()),
         (task("a", component="comp-a-2"), ()),
@@ -57,9 +57,9 @@ def test_long_chains_need_no_recursion() -> None:
         (Task("a", kind=TaskKind.CONDITION, tasks=(task("b"),)), ("if ...",)),
     ],
 )
-def test_words_of_a_box(shown: Task, words: tuple[str, ...]) -> None:
+def test_details_of_a_box(shown: Task, details: tuple[str, ...]) -> None:
     """A box shows what is special about a task, and nothing that its name says already."""
-    assert graph_of((shown,)).nodes[0].words == words
+    assert graph_of((shown,)).nodes[0].details == details
 
 
 def test_display_names_are_shown() -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from kfadapter_grpc.graph.rows import GAP, nets, untangled
+from kfadapter_grpc.graph.rows import GAP, nets, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,48 +43,48 @@ def columns(
     """Returns the column of each item's middle, from 0."""
     room = max(row.width for row in rows)
     room = max(room, min(limit, room + 8))
-    ups, downs = _pulls(links, passing)
+    parents, children = _neighbors(links, passing)
     middles: dict[int, float] = {}
     for row in rows:
-        middles.update(_settled(row, dict.fromkeys(row.items, room / 2), {}, room))
-    sides = [ups, downs]
-    for order, pulls in [(1, [ups]), (-1, [downs])] * _SWEEPS + [(1, sides), (-1, sides), (1, sides)]:
-        _sweep(rows[::order], pulls, middles, room)
+        middles.update(_place(row, dict.fromkeys(row.items, room / 2), {}, room))
+    both = [parents, children]
+    for order, sides in [(1, [parents]), (-1, [children])] * _SWEEPS + [(1, both), (-1, both), (1, both)]:
+        _sweep(rows[::order], sides, middles, room)
     rounded = {item: int(column) for item, column in middles.items()}
     _straighten(rows, links, passing, rounded, room)
     return rounded
 
 
-Pulls = dict[int, list[tuple[int, float]]]
+Neighbors = dict[int, list[tuple[int, float]]]
 """The neighbours of each item, and how much each pulls."""
 
 
-def _pulls(links: Sequence[Sequence[Link]], passing: frozenset[int]) -> tuple[Pulls, Pulls]:
-    ups: Pulls = {}
-    downs: Pulls = {}
+def _neighbors(links: Sequence[Sequence[Link]], passing: frozenset[int]) -> tuple[Neighbors, Neighbors]:
+    parents: Neighbors = {}
+    children: Neighbors = {}
     for up, down in (link for channel in links for link in channel):
         weight = _STRAIGHT if up in passing and down in passing else 1.0
-        ups.setdefault(down, []).append((up, weight))
-        downs.setdefault(up, []).append((down, weight))
-    return ups, downs
+        parents.setdefault(down, []).append((up, weight))
+        children.setdefault(up, []).append((down, weight))
+    return parents, children
 
 
-def _sweep(rows: Sequence[Row], pulls: Sequence[Pulls], middles: dict[int, float], room: int) -> None:
+def _sweep(rows: Sequence[Row], sides: Sequence[Neighbors], middles: dict[int, float], room: int) -> None:
     for row in rows:
-        wants, weights = {}, {}
+        targets, weights = {}, {}
         for item in row.items:
-            pulling = [(middles[other], weight) for some in pulls for other, weight in some.get(item, ())]
-            weights[item] = sum(weight for _, weight in pulling) or 0.1
-            wants[item] = sum(at * weight for at, weight in pulling) / weights[item] if pulling else middles[item]
-        middles.update(_settled(row, wants, weights, room))
+            neighbors = [(middles[other], weight) for side in sides for other, weight in side.get(item, ())]
+            weights[item] = sum(weight for _, weight in neighbors) or 0.1
+            targets[item] = sum(at * weight for at, weight in neighbors) / weights[item] if neighbors else middles[item]
+        middles.update(_place(row, targets, weights, room))
 
 
-def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float], room: int) -> dict[int, float]:
+def _place(row: Row, targets: Mapping[int, float], weights: Mapping[int, float], room: int) -> dict[int, float]:
     """Positions a row's items as close to their preferred columns as order and widths allow (integer least squares)."""
     offsets = list(itertools.accumulate(row.steps))
     blocks: list[tuple[float, float, int]] = []  # column, weight, number of items
     for item, offset in zip(row.items, offsets, strict=True):
-        mean, weight, count = wants[item] - offset, weights.get(item, 1.0), 1
+        mean, weight, count = targets[item] - offset, weights.get(item, 1.0), 1
         while blocks and blocks[-1][0] > mean:
             left, heavy, more = blocks.pop()
             mean, weight = (left * heavy + mean * weight) / (heavy + weight), heavy + weight
@@ -108,23 +108,23 @@ def _straighten(
         members, low, high = list[int](), 0, room - 1
         at: int | None = item
         while at is not None:
-            least, most = _play(*places[at], middles, room)
+            least, most = _free_range(*places[at], middles, room)
             if members and max(low, least) > min(high, most):
-                _put(members, low, high, middles)
+                _align(members, low, high, middles)
                 members, low, high = [], 0, room - 1
             members.append(at)
             low, high = max(low, least), min(high, most)
             at = following.get(at)
-        _put(members, low, high, middles)
+        _align(members, low, high, middles)
 
 
-def _put(members: Sequence[int], low: int, high: int, middles: dict[int, int]) -> None:
+def _align(members: Sequence[int], low: int, high: int, middles: dict[int, int]) -> None:
     column = sorted(middles[item] for item in members)[len(members) // 2]
     for item in members:
         middles[item] = min(max(column, low), high)
 
 
-def _play(row: Row, place: int, middles: dict[int, int], room: int) -> tuple[int, int]:
+def _free_range(row: Row, place: int, middles: dict[int, int], room: int) -> tuple[int, int]:
     """The leftmost and rightmost column that an item may move to."""
     least = row.steps[place] + (middles[row.items[place - 1]] if place else 0)
     if place + 1 < len(row.items):
@@ -132,7 +132,7 @@ def _play(row: Row, place: int, middles: dict[int, int], room: int) -> tuple[int
     return least, room - 1 - row.end
 
 
-_ROOMY = 4
+_PORT_STEP = 4
 """Columns between two lines at one side of a box, if it is wide enough; at least 2."""
 
 
@@ -167,8 +167,8 @@ def pins(
                 (net.tops[0], pin.tops[0], leavers[net.tops[0]] == 1),
                 (net.bottoms[0], pin.bottoms[0], enterers[net.bottoms[0]] == 1),
             ):
-                play = 0 if item in passing else halves[item]
-                ranges.append((middles[item] - play, middles[item] + play) if alone else (column, column))
+                reach = 0 if item in passing else halves[item]
+                ranges.append((middles[item] - reach, middles[item] + reach) if alone else (column, column))
             low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
             if low <= high:
                 column = min(max((pin.tops[0] + pin.bottoms[0]) // 2, low), high)
@@ -191,7 +191,7 @@ def _side(
     far = [sum(middles[item] for item in items) / len(items) for items in others]
     ports = {}
     for item, numbers in positions.items():
-        step = min(_ROOMY, 2 * halves[item] // max(len(numbers) - 1, 1)) // 2 * 2
+        step = min(_PORT_STEP, 2 * halves[item] // max(len(numbers) - 1, 1)) // 2 * 2
         first = middles[item] - step * (len(numbers) - 1) // 2
         for place, number in enumerate(sorted(numbers, key=far.__getitem__)):
             ports[item, number] = first + step * place
@@ -252,7 +252,7 @@ class Plan:
 
     def place(self, limit: int) -> None:
         """Orders the items of each row, and assigns columns."""
-        self.rows = untangled(self.lanes)
+        self.rows = ordered(self.lanes)
         self.middles = columns([self._row(row) for row in self.rows], self.lanes.links, self.passing, limit)
         self.columns = max(middle + self.widths[item] // 2 for item, middle in self.middles.items()) + 1
 
@@ -260,7 +260,7 @@ class Plan:
         """The maximum distance from its middle at which lines may enter or leave an item."""
         return self.widths[item] // 2 - (item not in self.passing)
 
-    def foot(self, item: int) -> int:
+    def exit_row(self, item: int) -> int:
         """The row of an item in which lines begin: a box's lower border, or the entry of a passing line."""
         if item in self.passing:
             return 0 if self.is_merged(item) else -1

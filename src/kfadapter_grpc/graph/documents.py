@@ -57,7 +57,7 @@ def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]
 def _sentence(node: Node, mark: str) -> str:
     """Describes a task on one line."""
     lines = [
-        truncate(word, _MAX_SENTENCE, mark) for word in node.words if word.removeprefix("after ") not in node.after
+        truncate(word, _MAX_SENTENCE, mark) for word in node.details if word.removeprefix("after ") not in node.after
     ]
     if node.after:
         lines.append(f"after {', '.join(node.after)}")
@@ -91,7 +91,7 @@ def _mermaid_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterato
 
 
 def _label(node: Node, escaped: Callable[[str], str], colon: str, comma: str, space: str) -> str:
-    lines = [map(escaped, wrap_few(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
+    lines = [map(escaped, wrap_few(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.details]
     text = comma.join(map(space.join, lines))
     return escaped(node.title) + (colon + text if text else "")
 

@@ -90,12 +90,12 @@ class Layout:
 
 def layout(graph: Graph, fit: Fit) -> Layout:
     """Lays a graph out. If it must fit and does not, raises TooWideError; else it may become wider than `fit`."""
-    drawn = [_drawn(node, fit) for node in graph.nodes]
+    drawn = [_node_layout(node, fit) for node in graph.nodes]
     laid_out = []
     for part in parts(len(graph.nodes), graph.edges):
         inside = set(part)
         edges = [edge for edge in graph.edges if edge[0] in inside] if len(part) > 1 else []
-        laid_out.append(_part(part, edges, drawn, fit))
+        laid_out.append(_part_layout(part, edges, drawn, fit))
     return _shelved(laid_out, fit.width)
 
 
@@ -112,48 +112,48 @@ def _sorted(graph: Graph, places: Mapping[int, tuple[int, int]]) -> Graph:
     return replace(graph, nodes=tuple(nodes), edges=tuple(sorted((new[up], new[down]) for up, down in graph.edges)))
 
 
-def _drawn(node: Node, fit: Fit) -> Layout:
+def _node_layout(node: Node, fit: Fit) -> Layout:
     """Lays out one box with its contents, at the origin; its width is odd.
 
     The description of a group is in its border, or below it if too long.
     """
     if not node.inside.nodes:
-        lines = _words(node, fit.label_width, fit)
-        return _single(Box(0, 0, (max(map(cell_len, lines)) + FRAME) | 1, len(lines) + 2, lines, node))
+        lines = _label(node, fit.label_width, fit)
+        return _box_layout(Box(0, 0, (max(map(cell_len, lines)) + FRAME) | 1, len(lines) + 2, lines, node))
     inner = layout(node.inside, fit.inside)
     label_width = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _MIN_LABEL)
-    heading = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
-    lines = (heading,) if cell_len(heading) <= label_width else _words(node, label_width, fit)
+    heading = f"{node.title}: {', '.join(node.details)}" if node.details else node.title
+    lines = (heading,) if cell_len(heading) <= label_width else _label(node, label_width, fit)
     width = max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME) | 1
     box = Box(0, 0, width, inner.height + len(lines) + 1, lines, node)
-    return _joined([_single(box), inner.moved((width - inner.width) // 2, len(lines), deeper=1)])
+    return _joined([_box_layout(box), inner.moved((width - inner.width) // 2, len(lines), deeper=1)])
 
 
-def _words(node: Node, label_width: int, fit: Fit) -> tuple[str, ...]:
-    wrapped = (line for word in node.words for line in wrap_few(word, label_width, fit.mark))
+def _label(node: Node, label_width: int, fit: Fit) -> tuple[str, ...]:
+    wrapped = (line for word in node.details for line in wrap_few(word, label_width, fit.mark))
     return (truncate_middle(node.title, label_width, fit.mark), *wrapped)
 
 
-def _single(box: Box) -> Layout:
+def _box_layout(box: Box) -> Layout:
     return Layout(box.width, box.height, (box,))
 
 
-def _part(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence[Layout], fit: Fit) -> Layout:
+def _part_layout(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence[Layout], fit: Fit) -> Layout:
     """Lays out connected nodes."""
     sizes = {node: Size(drawn[node].boxes[0].width, drawn[node].height) for node in part}
     placed = placed_part(part, edges, sizes, fit.width, must_fit=fit.must_fit)
-    moved = [_stretched(drawn[node], placed.widths[node]).moved(*placed.corners[node]) for node in part]
+    moved = [_widened(drawn[node], placed.widths[node]).moved(*placed.corners[node]) for node in part]
     joined = _joined([*moved, Layout(wires=placed.wires)])
     return replace(joined, width=placed.width, height=placed.height)
 
 
-def _stretched(drawn: Layout, width: int) -> Layout:
+def _widened(drawn: Layout, width: int) -> Layout:
     """Widens a box, as needed for many lines."""
     box, *rest = drawn.boxes
     if box.width >= width:
         return drawn
     inside = replace(drawn, boxes=tuple(rest)).moved((width - box.width) // 2, 0)
-    return _joined([_single(replace(box, width=width)), inside])
+    return _joined([_box_layout(replace(box, width=width)), inside])
 
 
 def _joined(some: Iterable[Layout]) -> Layout:

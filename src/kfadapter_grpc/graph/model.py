@@ -42,7 +42,7 @@ class Node:
 
     title: str
     kind: TaskKind = TaskKind.UNKNOWN
-    words: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     inside: Graph = field(default_factory=Graph)
     path: tuple[str, ...] = ()
@@ -68,40 +68,40 @@ def graph_of(
         closed: The groups that are drawn as one box each, by the names of their groups and their own.
     """
     indices = {task.name: index for index, task in enumerate(tasks)}
-    ups = [[indices[name] for name in dict.fromkeys(task.depends_on) if name in indices] for task in tasks]
-    circular = _closing(ups)
-    edges = {(up, down) for down, some in enumerate(ups) for up in some} - circular
+    parents = [[indices[name] for name in dict.fromkeys(task.depends_on) if name in indices] for task in tasks]
+    back_edges = _back_edges(parents)
+    edges = {(up, down) for down, of_task in enumerate(parents) for up in of_task} - back_edges
 
     def printable(text: str) -> str:
         return clean(one_line(text))
 
     def node(index: int, task: Task) -> Node:
         path, after = (*above, task.name), []
-        texts = [printable(word) for word in _kind_words(task)]
+        texts = [printable(word) for word in _details(task)]
         for name in dict.fromkeys(task.depends_on):
             remark = "" if name in indices else " (not there)"
-            if (indices.get(name, -1), index) in circular:
+            if (indices.get(name, -1), index) in back_edges:
                 remark = " (in a circle)"
-            title = printable(_name_words(tasks[indices[name]]) if name in indices else name) + remark
+            title = printable(_title(tasks[indices[name]]) if name in indices else name) + remark
             after.append(title)
             texts += [f"after {title}"] if remark else []
         texts += [printable(states[path])] if states and path in states else []
         is_closed = bool(task.tasks) and path in closed
         inside = Graph() if is_closed else graph_of(task.tasks, clean, states, path, closed)
-        return Node(printable(_name_words(task)), task.kind, tuple(texts), tuple(after), inside, path, is_closed)
+        return Node(printable(_title(task)), task.kind, tuple(texts), tuple(after), inside, path, is_closed)
 
     return Graph(tuple(node(*task) for task in enumerate(tasks)), tuple(sorted(edges)))
 
 
-def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
+def _back_edges(parents: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
     """Returns the dependencies that close a cycle when tasks are visited in the order of the file.
 
     Traverses from each task upwards, without recursion, as chains may be long.
     """
-    closing: set[tuple[int, int]] = set()
+    found: set[tuple[int, int]] = set()
     done: set[int] = set()
-    for start in range(len(ups)):
-        path, waiting = ({start}, [(start, iter(ups[start]))]) if start not in done else (set(), [])
+    for start in range(len(parents)):
+        path, waiting = ({start}, [(start, iter(parents[start]))]) if start not in done else (set(), [])
         while waiting:
             index, left = waiting[-1]
             up = next(left, None)
@@ -110,18 +110,18 @@ def _closing(ups: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
                 path.discard(index)
                 done.add(index)
             elif up in path:
-                closing.add((up, index))
+                found.add((up, index))
             elif up not in done:
                 path.add(up)
-                waiting.append((up, iter(ups[up])))
-    return closing
+                waiting.append((up, iter(parents[up])))
+    return found
 
 
-def _name_words(task: Task) -> str:
+def _title(task: Task) -> str:
     return task.display_name or task.name or "(no name)"
 
 
-def _kind_words(task: Task) -> Iterator[str]:
+def _details(task: Task) -> Iterator[str]:
     """Returns the special properties of a task, one per line."""
     if task.kind in _KINDS:
         yield _KINDS[task.kind]

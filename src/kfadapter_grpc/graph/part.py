@@ -19,21 +19,21 @@ _FEW = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A horizontal run of a net, or of a part of one, in one row.
+class Trunk:
+    """The horizontal part of a net, or of a half of a split net, in one row.
 
     Attributes:
         tops: The columns where it is entered from above.
         bottoms: The columns where it goes down.
-        from_run: Whether it comes from another run of its net, at its only top.
-        to_run: Whether it goes to another run of its net, at its only bottom.
+        from_run: Whether it continues another trunk of its net, at its only top.
+        to_run: Whether another trunk of its net continues it, at its only bottom.
     """
 
     net: int
     tops: tuple[int, ...]
     bottoms: tuple[int, ...]
-    from_run: bool = False
-    to_run: bool = False
+    from_trunk: bool = False
+    to_trunk: bool = False
 
     @property
     def low(self) -> int:
@@ -43,64 +43,64 @@ class Run:
     def high(self) -> int:
         return max(self.tops + self.bottoms)
 
-    def crossed_above(self, lower: Run) -> int:
+    def crossed_above(self, lower: Trunk) -> int:
         return sum(self.low <= column <= self.high for column in lower.tops) + sum(
             lower.low <= column <= lower.high for column in self.bottoms
         )
 
 
-def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Run, int]]:
+def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Trunk, int]]:
     """Assigns a row, from 0, to each net that is not straight; a net in a cycle with others gets two.
 
     `width` is the number of columns; one more on the right may be used.
     """
-    runs = [Run(net, *pin) for net, pin in enumerate(pins) if len({*pin.tops, *pin.bottoms}) > 1]
+    trunks = [Trunk(net, *pin) for net, pin in enumerate(pins) if len({*pin.tops, *pin.bottoms}) > 1]
     used = {column for pin in pins for column in pin.tops + pin.bottoms}
-    placed: list[tuple[Run, int]] = []
-    for run in _ordered(runs, used, width):
-        touching = (at for other, at in placed if run.low - 1 <= other.high and other.low - 1 <= run.high)
-        placed.append((run, max(touching, default=-1) + 1))
+    placed: list[tuple[Trunk, int]] = []
+    for trunk in _ordered(trunks, used, width):
+        touching = (at for other, at in placed if trunk.low - 1 <= other.high and other.low - 1 <= trunk.high)
+        placed.append((trunk, max(touching, default=-1) + 1))
     return placed
 
 
-def _ordered(runs: Sequence[Run], used: set[int], width: int) -> list[Run]:
-    """Orders the runs from top to bottom.
+def _ordered(trunks: Sequence[Trunk], used: set[int], width: int) -> list[Trunk]:
+    """Orders the trunks from top to bottom.
 
-    A run that ends in a column must be above the one that begins there. If that is a cycle, one run is
-    split; no other run depends on its lower half, so each is split at most once.
+    A trunk that ends in a column must be above the one that begins there. If that is a cycle, one trunk is
+    split; no other trunk depends on its lower half, so each is split at most once.
     """
-    waiting = list(runs)
-    coming = {column: run for run in runs for column in run.tops}
+    waiting = list(trunks)
+    entering = {column: trunk for trunk in trunks for column in trunk.tops}
     ordered = []
     while waiting:
-        free = [run for run in waiting if all(coming.get(column, run) is run for column in run.bottoms)]
+        free = [trunk for trunk in waiting if all(entering.get(column, trunk) is trunk for column in trunk.bottoms)]
         if free:
             # With many nets, crossings are not minimized.
-            chosen = min(free, key=lambda run: _added(run, waiting)) if len(waiting) <= _FEW else free[0]
+            chosen = min(free, key=lambda trunk: _added_crossings(trunk, waiting)) if len(waiting) <= _FEW else free[0]
             waiting.remove(chosen)
         else:
-            whole = next(run for run in waiting if not run.from_run)
+            whole = next(trunk for trunk in waiting if not trunk.from_trunk)
             chosen, lower = _split(whole, used, width)
             waiting[waiting.index(whole)] = lower
         ordered.append(chosen)
         for column in chosen.tops:
-            coming.pop(column, None)
+            entering.pop(column, None)
     return ordered
 
 
-def _added(run: Run, others: Sequence[Run]) -> int:
-    """Counts the crossings of a run with others if it is above them, minus those if it is below."""
-    return sum(run.crossed_above(other) - other.crossed_above(run) for other in others)
+def _added_crossings(trunk: Trunk, others: Sequence[Trunk]) -> int:
+    """Counts the crossings of a trunk with others if it is above them, minus those if it is below."""
+    return sum(trunk.crossed_above(other) - other.crossed_above(trunk) for other in others)
 
 
-def _split(run: Run, used: set[int], width: int) -> tuple[Run, Run]:
-    """Splits a run at a free column, so that its upper half depends on no other."""
-    middle = (run.low + run.high) // 2
+def _split(trunk: Trunk, used: set[int], width: int) -> tuple[Trunk, Trunk]:
+    """Splits a trunk at a free column, so that its upper half depends on no other."""
+    middle = (trunk.low + trunk.high) // 2
     free = [column for column in range(width) if column not in used]
     column = min(free, key=lambda column: abs(column - middle), default=max(used) + 1)
     used.add(column)
-    upper = Run(run.net, run.tops, (column,), from_run=run.from_run, to_run=True)
-    return upper, Run(run.net, (column,), run.bottoms, from_run=True, to_run=run.to_run)
+    upper = Trunk(trunk.net, trunk.tops, (column,), from_trunk=trunk.from_trunk, to_trunk=True)
+    return upper, Trunk(trunk.net, (column,), trunk.bottoms, from_trunk=True, to_trunk=trunk.to_trunk)
 
 
 _RESERVES = (0, 6, 12, 24, 40)
@@ -216,22 +216,22 @@ def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int
     channel = plan.nets[number]
     reach = {item: plan.reach(item) for row in plan.rows[number : number + 2] for item in row}
     all_pins = pins(channel, plan.middles, reach, plan.passing)
-    runs = _tracks(all_pins, plan.columns)
-    arrows = y + max((row + 1 for _, row in runs), default=0)
-    levels = {(run.net, run.from_run): y + row for run, row in runs}
+    trunks = _tracks(all_pins, plan.columns)
+    arrows = y + max((row + 1 for _, row in trunks), default=0)
+    levels = {(trunk.net, trunk.from_trunk): y + row for trunk, row in trunks}
 
-    def starts(run: Run) -> tuple[tuple[int, int], ...]:
-        if run.from_run:
-            return ((run.tops[0], levels[run.net, True]),)
-        items = zip(channel[run.net].tops, run.tops, strict=True)
-        return tuple((column, top + plan.foot(item)) for item, column in items)
+    def starts(trunk: Trunk) -> tuple[tuple[int, int], ...]:
+        if trunk.from_trunk:
+            return ((trunk.tops[0], levels[trunk.net, True]),)
+        items = zip(channel[trunk.net].tops, trunk.tops, strict=True)
+        return tuple((column, top + plan.exit_row(item)) for item, column in items)
 
-    def ends(run: Run) -> tuple[End, ...]:
-        if run.to_run:
-            return (End(run.bottoms[0], levels[run.net, True], arrow=False),)
-        items = zip(channel[run.net].bottoms, run.bottoms, strict=True)
+    def ends(trunk: Trunk) -> tuple[End, ...]:
+        if trunk.to_trunk:
+            return (End(trunk.bottoms[0], levels[trunk.net, True], arrow=False),)
+        items = zip(channel[trunk.net].bottoms, trunk.bottoms, strict=True)
         return tuple(End(column, arrows, arrow=item not in plan.passing) for item, column in items)
 
-    wires = [Wire(starts(run), levels[run.net, run.from_run], ends(run)) for run, _ in runs]
-    straight = (Run(net, *pin) for net, pin in enumerate(all_pins) if (net, False) not in levels)
-    return [*wires, *(Wire(starts(run), None, ends(run)) for run in straight)], arrows + 1
+    wires = [Wire(starts(trunk), levels[trunk.net, trunk.from_trunk], ends(trunk)) for trunk, _ in trunks]
+    straight = (Trunk(net, *pin) for net, pin in enumerate(all_pins) if (net, False) not in levels)
+    return [*wires, *(Wire(starts(trunk), None, ends(trunk)) for trunk in straight)], arrows + 1

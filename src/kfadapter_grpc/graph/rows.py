@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Edge = tuple[int, int]
+Neighbors = dict[int, list[int]]
 GAP = 2
 """Cells between two boxes of a layer."""
 
@@ -37,32 +38,32 @@ def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
 
 def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int], limit: int) -> list[list[int]]:
     """Puts each node below its dependencies; a layer wider than the limit is split into several."""
-    ups: dict[int, list[int]] = {node: [] for node in nodes}
-    downs: dict[int, list[int]] = {node: [] for node in nodes}
+    parents: Neighbors = {node: [] for node in nodes}
+    children: Neighbors = {node: [] for node in nodes}
     for up, down in edges:
-        ups[down].append(up)
-        downs[up].append(down)
-    ranks = _ranks(nodes, ups, downs)
+        parents[down].append(up)
+        children[up].append(down)
+    ranks = _ranks(nodes, parents, children)
     by_rank: dict[int, list[int]] = {}
     for node in nodes:
         by_rank.setdefault(ranks[node], []).append(node)
     return [row for rank in sorted(by_rank) for row in _rows(by_rank[rank], widths, limit)]
 
 
-def _ranks(nodes: Sequence[int], ups: dict[int, list[int]], downs: dict[int, list[int]]) -> dict[int, int]:
+def _ranks(nodes: Sequence[int], parents: Neighbors, children: Neighbors) -> dict[int, int]:
     """Returns the layer of each node; a node without dependencies is right above its first dependent."""
     ranks: dict[int, int] = {}
-    missing = {node: len(ups[node]) for node in nodes}
+    missing = {node: len(parents[node]) for node in nodes}
     ready = [node for node in nodes if not missing[node]]
     for node in ready:
-        ranks[node] = max((ranks[up] + 1 for up in ups[node]), default=0)
-        for down in downs[node]:
+        ranks[node] = max((ranks[up] + 1 for up in parents[node]), default=0)
+        for down in children[node]:
             missing[down] -= 1
             if not missing[down]:
                 ready.append(down)
     for node in nodes:
-        if downs[node] and not ups[node]:
-            ranks[node] = min(ranks[down] for down in downs[node]) - 1
+        if children[node] and not parents[node]:
+            ranks[node] = min(ranks[down] for down in children[node]) - 1
     return ranks
 
 
@@ -141,20 +142,21 @@ def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
     divided: dict[int, list[Link]] = defaultdict(list)
     for link in links:
         divided[group_of[link[0]]].append(link)
-    return [net for place in sorted(divided) for net in _fewest(divided[place], passing)]
+    return [net for place in sorted(divided) for net in _fewest_nets(divided[place], passing)]
 
 
-def _fewest(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
+def _fewest_nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
     """Groups links by their sources or by their targets, whichever needs fewer nets."""
-    by_source = [Net(tuple(ups), downs) for downs, ups in _by_links(links).items()]
-    by_target = [Net(ups, tuple(downs)) for ups, downs in _by_links([(down, up) for up, down in links]).items()]
+    by_source = [Net(tuple(tops), bottoms) for bottoms, tops in _by_neighbors(links).items()]
+    upwards = [(down, up) for up, down in links]
+    by_target = [Net(tops, tuple(bottoms)) for tops, bottoms in _by_neighbors(upwards).items()]
     leaving = [item for net in by_target for item in net.tops if item in passing]
     if len(by_target) < len(by_source) and len(leaving) == len(set(leaving)):
         return by_target
     return by_source
 
 
-def _by_links(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
+def _by_neighbors(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
     """Groups the items that are linked to exactly the same others."""
     others: dict[int, list[int]] = defaultdict(list)
     for item, other in links:
@@ -170,55 +172,55 @@ _FEW_LINKS = 2000
 """The maximum number of links for which swaps of neighbours are tried."""
 
 
-def untangled(lanes: Lanes) -> list[list[int]]:
+def ordered(lanes: Lanes) -> list[list[int]]:
     """Orders each row by the sources of its lines, then by their targets, and keeps the best order found."""
     rows = [list(row) for row in lanes.rows]
-    ups: dict[int, list[int]] = defaultdict(list)
-    downs: dict[int, list[int]] = defaultdict(list)
+    parents: Neighbors = defaultdict(list)
+    children: Neighbors = defaultdict(list)
     for up, down in itertools.chain(*lanes.links):
-        ups[down].append(up)
-        downs[up].append(down)
+        parents[down].append(up)
+        children[up].append(down)
     best, fewest = [list(row) for row in rows], _crossings(rows, lanes.links)
     for sweep in range(2 * _SWEEPS):
         if not fewest and sweep > 1:
             break
         pairs = list(itertools.pairwise(rows))
         for fixed, row in pairs if sweep % 2 == 0 else [(below, row) for row, below in reversed(pairs)]:
-            _pull(row, fixed, ups if sweep % 2 == 0 else downs)
+            _sort_by_barycenter(row, fixed, parents if sweep % 2 == 0 else children)
         if sum(map(len, lanes.links)) <= _FEW_LINKS:
-            _swap(rows, ups, downs)
+            _transpose(rows, parents, children)
         count = _crossings(rows, lanes.links)
         if count < fewest or not sweep:
             best, fewest = [list(row) for row in rows], count
     return best
 
 
-def _pull(row: list[int], fixed: Sequence[int], towards: Mapping[int, Sequence[int]]) -> None:
+def _sort_by_barycenter(row: list[int], fixed: Sequence[int], neighbors: Neighbors) -> None:
     """Sorts the items of a row by the middle of their neighbours above, or below."""
     places = {item: (place + 0.5) / len(fixed) for place, item in enumerate(fixed)}
     middles = {item: (place + 0.5) / len(row) for place, item in enumerate(row)}
     for item in row:
-        if some := towards.get(item):
-            middles[item] = sum(places[other] for other in some) / len(some)
+        if linked := neighbors.get(item):
+            middles[item] = sum(places[other] for other in linked) / len(linked)
     row.sort(key=middles.__getitem__)
 
 
-def _swap(rows: list[list[int]], ups: Mapping[int, Sequence[int]], downs: Mapping[int, Sequence[int]]) -> None:
+def _transpose(rows: list[list[int]], parents: Neighbors, children: Neighbors) -> None:
     """Swaps adjacent items where that saves crossings."""
     for number, row in enumerate(rows):
         above = {item: place for place, item in enumerate(rows[number - 1])} if number else {}
         below = {item: place for place, item in enumerate(rows[number + 1])} if number + 1 < len(rows) else {}
         for place in range(len(row) - 1):
             left, right = row[place : place + 2]
-            gain = _gain(left, right, ups, above) + _gain(left, right, downs, below)
+            gain = _gain(left, right, parents, above) + _gain(left, right, children, below)
             if gain > 0:
                 row[place : place + 2] = [right, left]
 
 
-def _gain(left: int, right: int, towards: Mapping[int, Sequence[int]], places: Mapping[int, int]) -> int:
+def _gain(left: int, right: int, neighbors: Neighbors, places: Mapping[int, int]) -> int:
     """Counts the crossings of two adjacent items, minus those if they were swapped."""
-    lefts = [places[item] for item in towards.get(left, ())]
-    rights = [places[item] for item in towards.get(right, ())]
+    lefts = [places[item] for item in neighbors.get(left, ())]
+    rights = [places[item] for item in neighbors.get(right, ())]
     return sum((a > b) - (a < b) for a in lefts for b in rights)
 
 

@@ -146,7 +146,7 @@ def _boxes(
         closed = "closed" if box.node.is_closed else ""
         css_classes = " ".join(filter(None, (kind, closed, _CLASSES.get(box.node.kind), states.get(box.node.path))))
         if href := link(box.node):
-            label = ", ".join((box.node.title, *box.node.words))
+            label = ", ".join((box.node.title, *box.node.details))
             name = escape(ids + "/".join(box.node.path), _QUOTE)
             yield f'    <a id="{name}" href="{escape(href, _QUOTE)}"><title>{escape(label)}</title>'
         yield (
@@ -206,12 +206,12 @@ class _Pen:
             self._bottoms.update(dict.fromkeys(((x, box.y + box.height - 1) for x in columns), _bottom_of(box)))
         # For each row with horizontal lines, the columns where vertical lines cross it.
         rows = sorted({wire.bus for wire in drawing.wires if wire.bus is not None})
-        self._falls: dict[int, list[int]] = {row: [] for row in rows}
-        down = {way for wire in drawing.wires for way in _ways_down(wire)}
+        self._verticals: dict[int, list[int]] = {row: [] for row in rows}
+        down = {way for wire in drawing.wires for way in _vertical_lines(wire)}
         for x, low, high in down:
             for row in rows[bisect_right(rows, low) : bisect_left(rows, high)]:
-                self._falls[row].append(x)
-        self._falls = {row: sorted(set(columns)) for row, columns in self._falls.items()}
+                self._verticals[row].append(x)
+        self._verticals = {row: sorted(set(columns)) for row, columns in self._verticals.items()}
 
     def tip(self, end: End) -> float:
         """Where a line ends, including its head."""
@@ -226,7 +226,7 @@ class _Pen:
         level, way = _y(wire.bus), 1 if right > left else -1
         first = min(_CORNER, level - first_y)
         last = min(_CORNER, max(last_y - level, 0))
-        columns = self._falls[wire.bus]
+        columns = self._verticals[wire.bus]
         low, high = sorted((start[0], end.x))
         crossed = columns[bisect_right(columns, low) : bisect_left(columns, high)][::way]
         bridges = "".join(
@@ -239,7 +239,7 @@ class _Pen:
         )
 
 
-def _ways_down(wire: Wire) -> Iterator[tuple[int, int, int]]:
+def _vertical_lines(wire: Wire) -> Iterator[tuple[int, int, int]]:
     if wire.bus is None:
         yield wire.starts[0][0], wire.starts[0][1], wire.ends[0].y
         return
