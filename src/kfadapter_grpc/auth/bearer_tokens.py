@@ -47,7 +47,7 @@ class SignedBearers:
         self._keys: dict[str, IssuerKeys] = {}
         self._reviewer: Reviewer | None = None
         self._verified: dict[bytes, _Verified] = {}
-        self._of: Issuers | None = None
+        self._applied: Issuers | None = None
         self._apply()
 
     def start(self) -> None:
@@ -62,7 +62,7 @@ class SignedBearers:
     def refresh(self) -> None:
         """Re-reads the file; the keys of unchanged issuers stay cached."""
         self.file.refresh()
-        if self.file.value is not self._of:
+        if self.file.value is not self._applied:
             self._apply()
 
     def caller(self, text: str, digest: bytes, call: Call) -> Caller:
@@ -100,7 +100,7 @@ class SignedBearers:
         if review is None or self._reviewer is None or self._reviewer.review != review:
             self._reviewer = Reviewer(review, self._post(review)) if review else None
         with self._lock:
-            self._keys, self._verified, self._of = {**new, **unchanged}, {}, file
+            self._keys, self._verified, self._applied = {**new, **unchanged}, {}, file
         for name, keys in old.items():
             if name not in unchanged:
                 keys.stop()

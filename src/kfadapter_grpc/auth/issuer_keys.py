@@ -65,9 +65,9 @@ class IssuerKeys:
         self._changed = threading.Condition()
         self._keys: dict[str, Key] | None = None
         self._document = b""
-        self._fetched = self._begun = float("-inf")
+        self._fetched_at = self._last_attempt = float("-inf")
         self._fetches = self._waiting = 0
-        self._wanted = self._stopped = False
+        self._requested = self._stopped = False
         self._failure = "its keys have not been fetched yet"
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._registry = jws.JWSRegistry(algorithms=issuer.algorithms, strict_check_header=False)
@@ -104,7 +104,7 @@ class IssuerKeys:
         return generation
 
     def _usable(self) -> dict[str, Key] | None:
-        return self._keys if time.monotonic() - self._fetched < KEPT_SECONDS else None
+        return self._keys if time.monotonic() - self._fetched_at < KEPT_SECONDS else None
 
     def _key(self, token: SignedToken) -> tuple[Key, object]:
         for fetch in (None, self._await_fetch):
@@ -123,12 +123,12 @@ class IssuerKeys:
     def _await_fetch(self) -> None:
         """Requests a fetch and waits for it, unless the last one was a moment ago."""
         with self._changed:
-            if time.monotonic() - self._begun < PAUSE_SECONDS and not self._wanted:
+            if time.monotonic() - self._last_attempt < PAUSE_SECONDS and not self._requested:
                 return
             if self._waiting >= MAX_WAITING:
                 raise IssuerUnavailableError("too many tokens wait for the keys of their issuer; try again")
             before = self._fetches
-            self._wanted = True
+            self._requested = True
             self._waiting += 1
             self._changed.notify_all()
             try:
@@ -139,15 +139,15 @@ class IssuerKeys:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._begun, self._wanted = time.monotonic(), True
+                self._last_attempt, self._requested = time.monotonic(), True
             self.refresh()
             with self._changed:
                 self._fetches += 1
-                self._wanted = False
+                self._requested = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._stopped, PAUSE_SECONDS)
                 pause = (REFRESH_SECONDS if not self._failure else 3 * PAUSE_SECONDS) - PAUSE_SECONDS
-                self._changed.wait_for(lambda: self._stopped or self._wanted, pause)
+                self._changed.wait_for(lambda: self._stopped or self._requested, pause)
                 if self._stopped:
                     return
 
@@ -160,7 +160,7 @@ class IssuerKeys:
                 self._log.info("the keys of an issuer fetched", issuer=self.issuer.issuer, keys=len(self._keys))
             elif self._failure:
                 self._log.info("the keys of an issuer can be fetched again", issuer=self.issuer.issuer)
-            self._fetched, self._failure = time.monotonic(), ""
+            self._fetched_at, self._failure = time.monotonic(), ""
         except FetchError as error:
             self._log_failure(str(error))
         except Exception as fault:  # noqa: BLE001 - the thread must continue

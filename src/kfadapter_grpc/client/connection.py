@@ -326,7 +326,7 @@ class _RequestConnection(Connection):
         """Uses the channel, with the request's own id and its caller's token in every call."""
         self._channel = channel
         self._sent = metadata
-        self._ends = None if seconds is None else time.monotonic() + seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """Returns the same for every call."""
@@ -343,7 +343,7 @@ class _RequestConnection(Connection):
 
     def timeout_for(self, default: float) -> float | None:
         allowed = super().timeout_for(default)
-        return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
+        return allowed if self._deadline is None else max(0.001, min(default, self._deadline - time.monotonic()))
 
 
 def _span_context() -> tuple[tuple[str, str], ...]:

@@ -47,7 +47,7 @@ class ExecPlugin:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
-    _kept: list[_Credential] = field(default_factory=list, init=False, repr=False, compare=False)
+    _cached: list[_Credential] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.command:
@@ -56,9 +56,9 @@ class ExecPlugin:
     def __call__(self) -> str:
         """Returns the token to send; runs the program if none is known or it has expired. Or UnauthenticatedError."""
         with self._lock:
-            if not self._kept or self._kept[0].ends_at <= time.time():
-                self._kept[:] = [self._run()]
-            return self._kept[0].token
+            if not self._cached or self._cached[0].ends_at <= time.time():
+                self._cached[:] = [self._run()]
+            return self._cached[0].token
 
     def _run(self) -> _Credential:
         interactive = _is_terminal()

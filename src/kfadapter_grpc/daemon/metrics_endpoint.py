@@ -57,7 +57,7 @@ class MetricsEndpoint:
         self.address = listen or OFF
         self._metrics = make_wsgi_app(metrics, disable_compression=True)
         self._health = health
-        self._turn = threading.Lock()
+        self._collecting = threading.Lock()
         self._paused_until = 0.0
         self._log: FilteringBoundLogger = structlog.get_logger()
 
@@ -89,15 +89,15 @@ class MetricsEndpoint:
         elif method not in {"GET", "HEAD"}:
             status, content_type, body = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"metrics can only be read\n"
         else:
-            status, content_type, body = self._collected(environ)
+            status, content_type, body = self._collect(environ)
         headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
         start_response(f"{status.value} {status.phrase}", headers)
         return [b"" if method == "HEAD" else body]
 
-    def _collected(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str, bytes]:
-        with self._turn:
+    def _collect(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str, bytes]:
+        with self._collecting:
             time.sleep(max(0.0, self._paused_until - time.monotonic()))
-            began = time.monotonic()
+            started = time.monotonic()
             try:
                 if environ["PATH_INFO"] == HEALTH_PATH and self._health:
                     well, body = self._health()
@@ -112,7 +112,7 @@ class MetricsEndpoint:
                 return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
             finally:
                 now = time.monotonic()
-                self._paused_until = now + (now - began) * PAUSE_FACTOR
+                self._paused_until = now + (now - started) * PAUSE_FACTOR
 
 
 class _Server(ThreadingMixIn, WSGIServer):

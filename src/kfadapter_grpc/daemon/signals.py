@@ -26,7 +26,7 @@ class StopSignals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._first: str = ""
-        self._arrived = threading.Event()
+        self._received = threading.Event()
         self._handlers: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -44,7 +44,7 @@ class StopSignals:
 
     def wait(self) -> str:
         """Waits for the first signal; returns its name."""
-        self._arrived.wait()
+        self._received.wait()
         return self._first
 
     def _read(self) -> None:
@@ -53,11 +53,11 @@ class StopSignals:
                 self._take(number[0])
 
     def _take(self, number: int) -> None:
-        if number == signal.SIGINT and self._arrived.is_set():
+        if number == signal.SIGINT and self._received.is_set():
             os._exit(INTERRUPTED)
-        if number in _STOPPING and not self._arrived.is_set():
+        if number in _STOPPING and not self._received.is_set():
             self._first = signal.Signals(number).name
-            self._arrived.set()
+            self._received.set()
 
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)

@@ -42,13 +42,13 @@ class CallMetrics:
         self._received = catalog.RECEIVED.histogram(registry)
         self._sent = catalog.SENT.histogram(registry)
         # Looked up once: a lookup takes longer than counting.
-        self._series = {method.path: self._of(method) for method in METHODS.values()}
+        self._series = {method.path: self._create(method) for method in METHODS.values()}
         for kind, error in product(CallKind, all_error_classes()):
             self._failures.labels(kind.value, error.reason)
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        series = self._series.get(rpc.method.path) or self._series.setdefault(rpc.method.path, self._of(rpc.method))
+        series = self._series.get(rpc.method.path) or self._series.setdefault(rpc.method.path, self._create(rpc.method))
         series.started.inc()
         began = time.perf_counter()
         try:
@@ -68,7 +68,7 @@ class CallMetrics:
         if series.sent is not None:
             series.sent.observe(usage.sent_bytes)
 
-    def _of(self, method: RpcMethod) -> _Series:
+    def _create(self, method: RpcMethod) -> _Series:
         labels, name = _labels(method), (method.service, method.name)
         return _Series(
             labels=labels,

@@ -46,7 +46,7 @@ class RegistryExport:
         self._exporter = exporter
         self._resource = resource
         self._scope = InstrumentationScope("kfadapter_grpc", installed_version())
-        self._began = time.time_ns()
+        self._started_at = time.time_ns()
         self._seconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _DEFAULT_MS) / 1000
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otel-metrics", daemon=True)
@@ -78,8 +78,8 @@ class RegistryExport:
             points = [self._histogram(labels, values, now) for labels, values in _series(family).items()]
             yield Metric(family.name, family.documentation, "", Histogram(points, _CUMULATIVE))
             return
-        began = self._began if family.type == "counter" else None
-        numbers = [NumberDataPoint(sample.labels, began or 0, now, sample.value) for sample in family.samples]
+        start = self._started_at if family.type == "counter" else None
+        numbers = [NumberDataPoint(sample.labels, start or 0, now, sample.value) for sample in family.samples]
         data = Sum(numbers, _CUMULATIVE, is_monotonic=True) if family.type == "counter" else Gauge(numbers)
         yield Metric(family.samples[0].name if family.samples else family.name, family.documentation, "", data)
 
@@ -91,7 +91,7 @@ class RegistryExport:
         counts = [more - less for more, less in zip(up_to, [0, *up_to], strict=False)]
         return HistogramDataPoint(
             attributes=dict(labels),
-            start_time_unix_nano=self._began,
+            start_time_unix_nano=self._started_at,
             time_unix_nano=now,
             count=up_to[-1],
             sum=values["_sum"],

@@ -72,7 +72,7 @@ class Telemetry:
         self.missing = bool(self.signals) and not _installed()
         self.tracer: Tracer | None = None
         self.processors: tuple[Processor, ...] = ()
-        self._ends: list[Callable[[], object]] = []
+        self._shutdowns: list[Callable[[], object]] = []
         if not self.signals or self.missing:
             return
         # Otherwise a collector that is unreachable makes a warning for each repetition, besides the error at its end.
@@ -90,7 +90,7 @@ class Telemetry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        ends = [threading.Thread(target=end, name="otel-end", daemon=True) for end in self._ends]
+        ends = [threading.Thread(target=end, name="otel-end", daemon=True) for end in self._shutdowns]
         for thread in ends:
             thread.start()
         until = time.monotonic() + CLOSE_SECONDS
@@ -111,7 +111,7 @@ class Telemetry:
             return
         from kfadapter_grpc.telemetry.metrics import RegistryExport  # noqa: PLC0415  needs the extra
 
-        self._ends.append(RegistryExport(registry, _exporter("metrics"), self._resource).close)
+        self._shutdowns.append(RegistryExport(registry, _exporter("metrics"), self._resource).close)
 
     def _set_up_traces(self) -> None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -123,7 +123,7 @@ class Telemetry:
         provider.add_span_processor(BatchSpanProcessor(_exporter("traces")))
         self.tracer, self.propagator = provider.get_tracer(SCOPE, installed_version()), _propagator()
         self.processors += (add_trace,)
-        self._ends.append(provider.shutdown)
+        self._shutdowns.append(provider.shutdown)
 
     def _set_up_logs(self) -> None:
         from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
@@ -134,7 +134,7 @@ class Telemetry:
         provider = LoggerProvider(resource=self._resource, shutdown_on_exit=False)
         provider.add_log_record_processor(BatchLogRecordProcessor(_exporter("logs")))
         self.processors += (LogExport(provider.get_logger(SCOPE, installed_version())),)
-        self._ends.append(provider.shutdown)
+        self._shutdowns.append(provider.shutdown)
 
 
 def log_state(telemetry: Telemetry, warn: Callable[[str], object]) -> None:
