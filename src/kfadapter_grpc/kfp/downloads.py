@@ -94,8 +94,8 @@ def _fetch(pipelines: Pipelines, spool: Spool, ref: PipelineRef, version: Versio
             versions.ensure_pipeline(pipeline_id, call)
             raise
     elif version.name:
-        version_ = versions.find(pipeline_id, version, call)
-        versions.fetch(pipeline_id, version_.pipeline_version_id, spool, call)
+        named = versions.find(pipeline_id, version, call)
+        versions.fetch(pipeline_id, named.pipeline_version_id, spool, call)
     else:
         fetch = partial(versions.fetch, pipeline_id, into=spool, call=call)
         if not versions.with_latest(fetch, pipeline_id, call)[1]:

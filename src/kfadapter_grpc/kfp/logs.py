@@ -133,10 +133,10 @@ class RunLogs:
         if nodes.unreadable:
             text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
             raise errors.UnsupportedByKfpError(text)
-        task_ = nodes.find(task, iteration_index)
-        pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(task_.task_id))
-        path = TaskPaths(nodes.tasks).of(task_)
-        return _TaskState(run_id, is_over, task_, path, tuple(pods), nodes.logs(task_.task_id))
+        matched = nodes.find(task, iteration_index)
+        pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(matched.task_id))
+        path = TaskPaths(nodes.tasks).of(matched)
+        return _TaskState(run_id, is_over, matched, path, tuple(pods), nodes.logs(matched.task_id))
 
     def _refresh(self, state: _TaskState, call: Call) -> _TaskState:
         with call.within(_LOOK_SECONDS) as part:
@@ -279,8 +279,8 @@ def _missing_log(state: _TaskState, pod: Pod, refusals: Mapping[str, NoLogError]
     metadata = {"run_id": run_id, "task": state.path, "pod_name": pod.name, "namespace": pod.namespace}
     kubernetes = refusals[KUBERNETES].why if KUBERNETES in refusals else ""
     text = f"no log of task '{state.path}' of run {run_id}: {_reason(pod, message, kubernetes)}"
-    metadata_ = {key: value for key, value in metadata.items() if value}
-    return errors.UnsupportedByKfpError(text, metadata=metadata_, resource_name=state.path)
+    known = {key: value for key, value in metadata.items() if value}
+    return errors.UnsupportedByKfpError(text, metadata=known, resource_name=state.path)
 
 
 def _not_started(state: _TaskState, why: str = "") -> errors.TaskNotFoundError:

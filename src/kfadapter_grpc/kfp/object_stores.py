@@ -96,7 +96,7 @@ class ObjectStores:
             if cached is not None and cached[0] == contents:
                 return cached[1]
             client = _client(entry, contents)
-            self._clients = {entry_: kept for entry_, kept in self._clients.items() if entry_ in self._entries.value}
+            self._clients = {other: kept for other, kept in self._clients.items() if other in self._entries.value}
             self._clients[entry] = contents, client
             return client
 

@@ -126,10 +126,10 @@ class Runs:
         """Lists runs; filters that KFP does not know, or not exactly, are applied to its results."""
         ref = filter_.experiment
         experiment_id = (ref.experiment_id or self.experiment_id(ref, call)) if ref else ""
-        page_ = self._pages(filter_, experiment_id, page, _weight, call)
-        if ref is not None and not (page.token or page_.items or page_.next_token):
+        result = self._pages(filter_, experiment_id, page, _weight, call)
+        if ref is not None and not (page.token or result.items or result.next_token):
             self._experiments.get(ref, call)  # KFP may not report that it does not exist
-        return replace(page_, total_size=None) if _is_inexact(filter_) else page_
+        return replace(result, total_size=None) if _is_inexact(filter_) else result
 
     def _pages(
         self, filter_: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call

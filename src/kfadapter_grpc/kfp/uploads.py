@@ -355,9 +355,9 @@ def _not_kept(request: UploadPipelineMetadata, result: UploadResult) -> tuple[st
         return ()
     results: tuple[Pipeline | PipelineVersion, ...] = (result.version, result.pipeline)
     kept = {
-        "display_name": any(result_.display_name == request.display_name for result_ in results),
-        "description": any(result_.description == request.description for result_ in results),
-        "tags": any(request.tags.items() <= result_.tags.items() for result_ in results),
+        "display_name": any(item.display_name == request.display_name for item in results),
+        "description": any(item.description == request.description for item in results),
+        "tags": any(request.tags.items() <= item.tags.items() for item in results),
         "code_source_url": result.version.code_source_url == request.code_source_url,
     }
     return tuple(name for name, is_kept in kept.items() if getattr(request, name) and not is_kept)

@@ -190,7 +190,7 @@ class Workflow:
         """The steps inside a step, by name and item: those that its last attempt has started, with earlier attempts."""
         steps = self._all_inside(step)
         last = step.attempts[-1].id if step.attempts else ""
-        return {key: step_ for key, step_ in steps.items() if step_.outer.boundary_id == last}
+        return {key: inner for key, inner in steps.items() if inner.outer.boundary_id == last}
 
     def executor_of(self, step: Step) -> Step | None:
         """The step that runs the container of a task, with all attempts."""

@@ -166,7 +166,7 @@ class _Reader:
             else:
                 tasks.append(step)
         with_items = {step.name for step in tasks if step.item is not None}
-        for step in sorted(tasks, key=lambda step_: (step_.began, step_.item or 0, step_.name)):
+        for step in sorted(tasks, key=lambda item: (item.began, item.item or 0, item.name)):
             if step.name.endswith(_ON_EXIT):
                 self._hook(step, position)
             elif step.type not in _FOLDED or (step.type == "TaskGroup" and step.name not in with_items):

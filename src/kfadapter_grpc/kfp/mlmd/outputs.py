@@ -249,13 +249,13 @@ class _Outputs:
             return _MISSING
         if name in execution.outputs:
             return execution.outputs[name]
-        values_: list[Json] = []
+        results: list[Json] = []
         for producers in self._producers(task, execution.parameters.get(name, ())):
             values = (self._value(child, key, depth + 1) for child, key in producers)
-            values_ += [value for value in values if value is not _MISSING][:1]
-        if task.kind is TaskKind.LOOP and values_:
-            return values_
-        return values_[0] if values_ else _MISSING
+            results += [value for value in values if value is not _MISSING][:1]
+        if task.kind is TaskKind.LOOP and results:
+            return results
+        return results[0] if results else _MISSING
 
     def _artifacts_of(self, task: RunTask, name: str, depth: int = 0) -> tuple[RunArtifact, ...]:
         """The artifacts of an output; a group's are those of its tasks, a loop's those of all its iterations."""

@@ -88,9 +88,9 @@ def _describe(text: str, source: Callable[[str], Source | None]) -> Description:
     unknown: list[str] = []
 
     def label(reference: str, original: str) -> str:
-        source_ = source(reference)
-        unknown.extend([] if source_ else [reference])
-        return source_.label if source_ else original
+        known = source(reference)
+        unknown.extend([] if known else [reference])
+        return known.label if known else original
 
     def piece(match: re.Match[str]) -> str:
         if match["text"]:
