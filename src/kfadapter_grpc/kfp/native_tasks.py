@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
-from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
+from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
 from kfadapter_grpc.kfp.run_nodes import BEGUN, EXIT_CODE, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
@@ -78,8 +78,8 @@ class NativeTaskJson(TaskStateJson):
     state_history: list[StateChangeJson] = msgspec.field(default_factory=list)
     type_attributes: _AttributesJson = msgspec.field(default_factory=_AttributesJson)
     parent_task_id: str = ""
-    inputs: PortsJson = msgspec.field(default_factory=PortsJson)
-    outputs: PortsJson = msgspec.field(default_factory=PortsJson)
+    inputs: TaskIoJson = msgspec.field(default_factory=TaskIoJson)
+    outputs: TaskIoJson = msgspec.field(default_factory=TaskIoJson)
 
     @property
     def run_state(self) -> RunState:
@@ -170,7 +170,7 @@ class NativeReader:
             {placed.json.task_id: placed.declared for placed in self._placed},
             {placed.json.task_id: placed.parent_id for placed in self._placed},
         )
-        self._ports = Ports(
+        self._io = RunIo(
             run_id,
             {placed.json.task_id: placed.json.outputs for placed in self._placed if not placed.json.kind.is_group},
             {placed.json.task_id: placed.iteration for placed in self._placed},
@@ -197,8 +197,8 @@ class NativeReader:
             warnings=(*self._argo.warnings, *self._warnings(tasks)),
             pods_by_task=self._pods | argo_pods,
             failures=tuple(self._failures(states, ids)),
-            merged=self._ports.merged,
-            stored_logs=self._ports.logs,
+            merged=self._io.merged,
+            stored_logs=self._io.logs,
         )
 
     def _walk(self, argo: Mapping[Key, RunTask]) -> Iterator[_PlacedTask]:
@@ -209,7 +209,7 @@ class NativeReader:
             parent_id, parent_key, parent_order, group, parent_iteration = queue.popleft()
             for json in self._children.get(parent_id, ()):
                 in_loop = group is not None and group.kind is TaskKind.LOOP
-                iteration = whole(json.type_attributes.iteration_index) if in_loop else parent_iteration
+                iteration = parse_int(json.type_attributes.iteration_index) if in_loop else parent_iteration
                 key = (*parent_key, (json.name, iteration))
                 path = tuple(name for name, _ in key)
                 declared = self._spec.get(path, _UNDECLARED)
@@ -257,7 +257,7 @@ class NativeReader:
             finished_at=ended if state in BEGUN and state.is_over else None,
             pod_name=pods[-1].name if pods else "",
             state_history=json.history(),
-            outputs=self._ports.outputs(json.task_id, json.outputs, of_loop=kind is TaskKind.LOOP),
+            outputs=self._io.outputs(json.task_id, json.outputs, of_loop=kind is TaskKind.LOOP),
             display_name=placed.declared.task.display_name or display_name,
             kind=kind,
             parent_task_id=placed.parent_id,
@@ -265,7 +265,7 @@ class NativeReader:
             attempts=len(pods),
             cached=json.state == _CACHED and not kind.is_group,
             warnings=warnings,
-            inputs=self._ports.inputs(json.inputs, partial(self._inputs.source, json.task_id), of_group=kind.is_group),
+            inputs=self._io.inputs(json.inputs, partial(self._inputs.source, json.task_id), of_group=kind.is_group),
         )
 
     def _warnings(self, tasks: Sequence[RunTask]) -> list[str]:

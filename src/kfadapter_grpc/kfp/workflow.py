@@ -60,7 +60,7 @@ class StoredJson(msgspec.Struct):
     gcs: _LocationJson | None = None
 
 
-class _PortsJson(msgspec.Struct):
+class _IoJson(msgspec.Struct):
     parameters: list[_ParameterJson] | None = None
     artifacts: list[StoredJson] | None = None
 
@@ -76,8 +76,8 @@ class NodeJson(msgspec.Struct, rename="camel"):
     message: str = ""
     started_at: str | None = None
     finished_at: str | None = None
-    inputs: _PortsJson | None = None
-    outputs: _PortsJson | None = None
+    inputs: _IoJson | None = None
+    outputs: _IoJson | None = None
 
     @property
     def artifact_names(self) -> frozenset[str]:
@@ -289,7 +289,7 @@ def _unpacked(packed: bytes) -> bytes:
     return nodes
 
 
-def _text_in(all_ports: Iterable[_PortsJson | None], name: str) -> str:
+def _text_in(all_ports: Iterable[_IoJson | None], name: str) -> str:
     parameters = (
         parameter for ports in all_ports for parameter in (ports and ports.parameters) or () if parameter.name == name
     )
