@@ -50,7 +50,7 @@ class Context:
     """What is known about the failed call.
 
     Attributes:
-        subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
+        subject: What the call was about, as text (`'x'` in `pipeline 'x'`).
         values: Further values for the error's metadata; `size` is that of an uploaded file.
         probe: Sends other requests about the target of an upload, and returns their failure, if there is one.
     """

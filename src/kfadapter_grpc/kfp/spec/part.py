@@ -41,11 +41,7 @@ _INTEGER = msgspec.json.Decoder(int, strict=False)
 
 
 class Report:
-    """Collects the paths of what a summary does not show, and counts the bytes of what it shows.
-
-    Attributes:
-        has_more: Whether more is noted than is listed: further paths need not be made.
-    """
+    """Collects the paths of what a summary does not show, up to a number, and counts the bytes of what it shows."""
 
     def __init__(self) -> None:
         self.is_truncated = False

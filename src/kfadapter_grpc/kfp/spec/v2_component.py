@@ -26,9 +26,8 @@ class Input:
     """The source of an input; one of `outer`, `task` and `constant` is set.
 
     Attributes:
-        outer: An input of the group that the task is in.
-        task: A task of the same group.
-        constant: A value, in words.
+        outer: An input of the group that the task is in; `task` is one of the same group.
+        constant: A value, as text.
         field: The only field that is used of it.
     """
 
@@ -46,7 +45,6 @@ class Loop:
     Attributes:
         item: The input that holds the current item.
         items: The input that holds the items; empty if they are `raw`.
-        parallelism: How many run at once; 0 means no limit.
     """
 
     part: Part
