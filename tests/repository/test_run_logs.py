@@ -136,7 +136,7 @@ class Stage:
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A KFP and a Kubernetes API that the test scripts; pauses between polls are short."""
     monkeypatch.setattr(logs, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(logs, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(logs, "_MAX_PAUSE_SECONDS", 0.05)
     with contextlib.ExitStack() as stack:
         kfp, kubernetes = stack.enter_context(ScriptedKfp()), stack.enter_context(ScriptedKfp())
         alone = stack.enter_context(contextlib.closing(connect(kfp.url)))

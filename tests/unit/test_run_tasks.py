@@ -66,7 +66,7 @@ def test_a_recorded_run_in_progress() -> None:
 def test_the_runs_own_words_come_first() -> None:
     """KFP's message for the run takes precedence over those of its tasks."""
     run = _run(_node("train", "FAILED", "boom"), error={"code": 2, "message": "workflow was stopped"})
-    assert run.why_failed() == "workflow was stopped"
+    assert run.failure_message() == "workflow was stopped"
 
 
 def test_the_task_that_failed_first_is_reported() -> None:
@@ -76,49 +76,51 @@ def test_the_task_that_failed_first_is_reported() -> None:
         _node("report", "FAILED", "no file", end=9),
         _node("train", "FAILED", "ValueError: 모양", end=4),
     )
-    assert run.why_failed() == "task 'train' failed: ValueError: 모양"
+    assert run.failure_message() == "task 'train' failed: ValueError: 모양"
 
 
 def test_a_failure_without_words_is_passed_over() -> None:
     """A failure without a message is skipped."""
     run = _run(_node("train", "FAILED", end=3), _node("report", "FAILED", "no file", end=9))
-    assert run.why_failed() == "task 'report' failed: no file"
+    assert run.failure_message() == "task 'report' failed: no file"
 
 
 def test_a_driver_that_failed() -> None:
     """A failed driver is reported as the reason of its task."""
     run = _run(_node("train-driver", "FAILED", "no such secret"), _node("root", "FAILED", end=8))
-    assert run.why_failed() == "task 'train' could not be started: no such secret"
+    assert run.failure_message() == "task 'train' could not be started: no such secret"
 
 
 def test_a_container_that_failed() -> None:
     """The message of a container belongs to the task above it."""
     run = _run(_node("train", "FAILED", below="p-1"), _node("executor", "FAILED", "exit code 137", pod="p-1"))
-    assert run.why_failed() == "task 'train' failed: exit code 137"
+    assert run.failure_message() == "task 'train' failed: exit code 137"
 
 
 @pytest.mark.parametrize("name", ["root-driver", "root", "root-driver-dag", "executor", "iteration-item-driver"])
 def test_a_failure_that_belongs_to_no_task(name: str) -> None:
     """An error of KFP's own nodes is reported for the run."""
     run = _run(_node(name, "FAILED", "no quota"))
-    assert run.why_failed() == "the run failed: no quota"
+    assert run.failure_message() == "the run failed: no quota"
 
 
 def test_a_failure_of_which_nothing_is_known() -> None:
     """Without any message, the reason is empty."""
-    assert _run().why_failed() == ""
+    assert _run().failure_message() == ""
 
 
 def test_words_in_the_history() -> None:
     """If a task has no message, that of its history is used."""
     history = [{"state": "FAILED", "error": {"message": "evicted"}}]
-    assert _run({**_node("train", "FAILED"), "state_history": history}).why_failed() == "task 'train' failed: evicted"
+    assert (
+        _run({**_node("train", "FAILED"), "state_history": history}).failure_message() == "task 'train' failed: evicted"
+    )
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING", "CANCELED", "CANCELING", "", "FROM_THE_FUTURE"])
 def test_only_a_failed_run_failed(state: str) -> None:
     """A task may fail without the run: it is retried, or an exit handler runs."""
-    assert _run(_node("train", "FAILED", "boom"), state=state).why_failed() == ""
+    assert _run(_node("train", "FAILED", "boom"), state=state).failure_message() == ""
 
 
 def test_nodes_that_contain_each_other() -> None:
@@ -127,7 +129,7 @@ def test_nodes_that_contain_each_other() -> None:
         _node("iteration-item", "FAILED", "x", below="b", pod="a"),
         _node("iteration-iterations", "FAILED", below="a", pod="b"),
     )
-    assert run.why_failed() == "the run failed: x"
+    assert run.failure_message() == "the run failed: x"
 
 
 # --- etags ------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def test_the_first_cause_comes_first() -> None:
     for node in manifest["status"]["nodes"].values():
         if "train" in node["name"]:
             node["finishedAt"] = "2026-01-02T03:04:04Z"
-    why = read_nodes(json.dumps(manifest)).why_failed("r")
+    why = read_nodes(json.dumps(manifest)).failure_message("r")
     assert why == (
         "task 'group/train' failed: Error (exit code 3); `kfadapter logs r group/train` shows its log; "
         "also failed: 'group/x'"
@@ -165,7 +165,7 @@ def test_the_command_that_shows_a_log() -> None:
     """Shells take it as one word, whatever the name of the task."""
     named: dict[str, object] = {"taskInfo": {"name": "Left side"}}
     failed = Task("train", phase="Failed", message="Error (exit code 1)", spec=named)
-    why = _read(Task("each", "loop", (failed,), phase="Failed")).why_failed("r")
+    why = _read(Task("each", "loop", (failed,), phase="Failed")).failure_message("r")
     assert shlex.split(why.split("`")[1]) == ["kfadapter", "logs", "r", "each[0]/Left side"]
 
 
@@ -174,7 +174,7 @@ def test_an_iteration_that_failed() -> None:
     loop = Task(
         "each", "loop", (Task("train", phase="Failed", message="main: OOMKilled (exit code 137)"),), 1, phase="Failed"
     )
-    assert _read(loop).why_failed("r") == "task 'each[0]/train' failed: OOMKilled (exit code 137)"
+    assert _read(loop).failure_message("r") == "task 'each[0]/train' failed: OOMKilled (exit code 137)"
 
 
 def test_why_a_pod_does_not_start() -> None:
@@ -279,7 +279,7 @@ def test_steps_of_a_plain_workflow() -> None:
     assert nodes.find("say[1]") is nodes.find("say", 1)
     assert [task.iteration_index for task in nodes.tasks if task.name == "say"] == [0, 1]
     assert nodes.find("bye").kind is TaskKind.EXIT_HANDLER
-    assert nodes.why_failed("r") == "task 'sub/deep' failed: pod deleted"
+    assert nodes.failure_message("r") == "task 'sub/deep' failed: pod deleted"
 
 
 def test_a_workflow_of_one_container() -> None:
@@ -325,7 +325,7 @@ def test_manifests_that_cannot_be_read(manifest: str) -> None:
     """The tasks are unavailable, with the reason."""
     nodes = read_nodes(manifest)
     assert (nodes.tasks, bool(nodes.unreadable)) == ((), True)
-    assert nodes.why_failed("r").startswith("the run failed; the reason cannot be read: its ")
+    assert nodes.failure_message("r").startswith("the run failed; the reason cannot be read: its ")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ _AT_ONCE = 8
 """How many runs are read at once for one call."""
 _MARGIN_SECONDS = 0.5
 """How much of a call's time is reserved for the response: reads end that much earlier."""
-_PATIENCE_SECONDS = 0.1
+_RESULT_SECONDS = 0.1
 """How long a finished read may take to return its result."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 
@@ -192,7 +192,7 @@ class Artifacts:
                         for other in islice(remaining, _AT_ONCE - len(futures))
                     ]
                     try:
-                        read = futures[0].result(max(0.0, part.remaining()) + _PATIENCE_SECONDS)
+                        read = futures[0].result(max(0.0, part.remaining()) + _RESULT_SECONDS)
                     except StillWaiting:  # runs of other calls are queued before it
                         read = _ReadRun(run, errors.KfpTimeoutError("too many runs are being read; allow more time"))
                     is_late = part.remaining() <= 0 and isinstance(read.error, errors.KfpTimeoutError)

@@ -22,7 +22,7 @@ MAX_IDLE_SECONDS = 60.0
 """How long an idle connection is kept: some networks drop idle connections silently."""
 EXPECTS_HTTPS = "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) expects TLS: use https:, not http:"
 """For an http: address whose port expects TLS."""
-_LEAST_CONNECT_SECONDS = 0.001
+_MIN_CONNECT_SECONDS = 0.001
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 """OpenSSL's errors for a response that is not TLS."""
@@ -72,12 +72,12 @@ class Connections:
     Proxies from environment variables are not used: KFP is inside the cluster, or has an address of its own.
     """
 
-    def __init__(self, url: str, tls: TlsFiles, most_idle: int) -> None:
+    def __init__(self, url: str, tls: TlsFiles, max_idle: int) -> None:
         parts = urlsplit(url)
         self._tls = tls if parts.scheme == "https" else None
         name = (parts.hostname or "").encode("idna").decode("ascii") if not url.isascii() else parts.hostname or ""
         self._address = name, parts.port or (80 if self._tls is None else 443)
-        self._most_idle = most_idle
+        self._max_idle = max_idle
         self._idle: deque[tuple[socket.socket, float]] = deque()
         self._closed = False
         self._context: tuple[object, ssl.SSLContext] | None = None
@@ -101,11 +101,11 @@ class Connections:
                 idle.close()
                 raise
             return idle
-        return self._connect(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
+        return self._connect(exchange, max(seconds, _MIN_CONNECT_SECONDS))
 
     def release(self, connection: socket.socket, *, reusable: bool) -> None:
         """Keeps a connection for the next request, if that is possible."""
-        if not reusable or self._closed or len(self._idle) >= self._most_idle:
+        if not reusable or self._closed or len(self._idle) >= self._max_idle:
             connection.close()
         else:
             self._idle.append((connection, time.monotonic()))

@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 MAX_BYTES = 32 * 1024 * 1024
 """Responses up to this size are read the slow way, which takes about ten times their size of memory."""
-_LONGEST_INTEGER = 4300  # Python reads no more digits
-_DEEPEST = 500  # what is nested deeper is kept as text: Python's reader and writer recurse
+_MAX_DIGITS = 4300  # Python reads no more digits
+_MAX_DEPTH = 500  # what is nested deeper is kept as text: Python's reader and writer recurse
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _FRACTION = re.compile(r"\.\d+")
 _SPEC_FOLLOWS = re.compile(rb',\s*"pipeline_spec"\s*:')
@@ -131,7 +131,7 @@ def _float(text: str) -> float | NumberText:
 
 
 def _int(text: str) -> int | NumberText:
-    return int(text) if len(text) <= _LONGEST_INTEGER else NumberText(text)
+    return int(text) if len(text) <= _MAX_DIGITS else NumberText(text)
 
 
 def _flatten(text: str) -> str:
@@ -141,9 +141,9 @@ def _flatten(text: str) -> str:
     for token in _TOKENS.finditer(text):
         if token[0] in "[{":
             depth += 1
-            begin = token.start() if depth == _DEEPEST else begin
+            begin = token.start() if depth == _MAX_DEPTH else begin
         elif token[0] in "]}":
-            if depth == _DEEPEST:
+            if depth == _MAX_DEPTH:
                 pieces += [text[kept_to:begin], json.dumps(text[begin : token.end()])]
                 kept_to = token.end()
             depth -= 1

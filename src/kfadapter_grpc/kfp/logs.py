@@ -40,9 +40,9 @@ TAIL_SECONDS = 0.3
 _TAIL_BYTES = 8 * 1024
 _TAIL_THREADS = 8
 _WHY_CHARACTERS = 500
-_FIRST_PAUSE_SECONDS, _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS = 0.25, 1.5, 5.0
-_MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
-_LONGEST_REST_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS, _PAUSE_FACTOR, _MAX_PAUSE_SECONDS = 0.25, 1.5, 5.0
+_MAX_READING_SHARE = 0.2  # of a follow that has to read the whole log each time
+_MAX_REST_SECONDS = 30.0
 _MAX_FAILURES = 5
 _LOOK_SECONDS = 30.0
 _DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
@@ -257,8 +257,8 @@ class _Backoff:
 
     def wait(self, *, moved: bool, reading_seconds: float = 0) -> None:
         """Waits: briefly if something `moved`, and long compared with the time that reading took."""
-        self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
-        seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
+        self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _MAX_PAUSE_SECONDS)
+        seconds = max(self._seconds, min(reading_seconds / _MAX_READING_SHARE, _MAX_REST_SECONDS))
         if self._call.cancelled_within(min(seconds, self._call.remaining())):
             raise errors.CallCancelledError("the client cancelled the call")
 

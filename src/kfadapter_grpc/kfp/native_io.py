@@ -10,7 +10,7 @@ import msgspec
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
-from kfadapter_grpc.kfp.spec_tasks import HIDDEN
+from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +104,7 @@ class RunIo:
             name: RunInput(name, None, artifacts, *source_of(name), has_value=False)
             for name, artifacts in self._consumed(json).items()
         }
-        return tuple(inputs[name] for name in sorted(inputs) if of_group or not name.startswith(HIDDEN))
+        return tuple(inputs[name] for name in sorted(inputs) if of_group or not name.startswith(COMPILER_PREFIX))
 
     def _produced(self, json: TaskIoJson, task_id: str) -> dict[str, tuple[RunArtifact, ...]]:
         """The artifacts that a task made; the numbers of one output are one artifact."""

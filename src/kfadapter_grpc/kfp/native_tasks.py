@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
-from kfadapter_grpc.kfp.run_nodes import BEGUN, EXIT_CODE, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ class _PlacedTask:
     argo: RunTask | None
 
     @property
-    def began(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
+    def started(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
         """When it began, to the second; then its position in the pipeline."""
-        began, ended = (known_time(at) or _LATEST for at in (self.json.create_time, self.json.end_time))
-        return began, self.order, ended, self.json.name
+        started, ended = (known_time(at) or _LATEST for at in (self.json.create_time, self.json.end_time))
+        return started, self.order, ended, self.json.name
 
 
 class NativeReader:
@@ -164,7 +164,7 @@ class NativeReader:
         for task in by_id.values():
             parent = task.parent_task_id if task.parent_task_id in by_id else ""
             self._children.setdefault(parent, []).append(task)
-        self._placed = sorted(self._walk(keys_of(argo.tasks)), key=lambda placed: placed.began)
+        self._placed = sorted(self._walk(keys_of(argo.tasks)), key=lambda placed: placed.started)
         self._pods = {placed.json.task_id: self._pods_of(placed) for placed in self._placed}
         self._inputs = TaskInputs(
             {placed.json.task_id: placed.declared for placed in self._placed},
@@ -253,8 +253,8 @@ class NativeReader:
             task_id=json.task_id,
             state=state,
             error=self._error_message(placed) if state is RunState.FAILED else "",
-            started_at=known_time(json.create_time) if state in BEGUN else None,
-            finished_at=ended if state in BEGUN and state.is_over else None,
+            started_at=known_time(json.create_time) if state in STARTED else None,
+            finished_at=ended if state in STARTED and state.is_over else None,
             pod_name=pods[-1].name if pods else "",
             state_history=json.history(),
             outputs=self._io.outputs(json.task_id, json.outputs, of_loop=kind is TaskKind.LOOP),

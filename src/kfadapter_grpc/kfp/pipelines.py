@@ -154,9 +154,9 @@ class Pipelines:
     def id_of(self, ref: PipelineRef, call: Call) -> str:
         return ref.pipeline_id or self.find(ref, call).pipeline_id
 
-    def name_with(self, suffix: str, most_bytes: int, ref: PipelineRef, pipeline_id: str, call: Call) -> str:
+    def name_with(self, suffix: str, max_bytes: int, ref: PipelineRef, pipeline_id: str, call: Call) -> str:
         name = ref.name or self.find(PipelineRef(pipeline_id), call).record().name
-        return name.encode()[: most_bytes - len(suffix.encode())].decode(errors="ignore") + suffix
+        return name.encode()[: max_bytes - len(suffix.encode())].decode(errors="ignore") + suffix
 
     def list(self, filter_: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""

@@ -248,7 +248,7 @@ class RunJson(msgspec.Struct):
             run_id=self.run_id,
             display_name=self.display_name,
             state=self.effective_state,
-            error=self.why_failed(),
+            error=self.failure_message(),
             pipeline_id=pipeline_id,
             pipeline_version_id=version_id,
             experiment_id=self.experiment_id,
@@ -267,7 +267,7 @@ class RunJson(msgspec.Struct):
             warnings=tuple(self._warnings()),
         )
 
-    def why_failed(self) -> str:
+    def failure_message(self) -> str:
         """Why it failed: its own message, or that of the task that failed first; empty if there is none."""
         if self.effective_state is not RunState.FAILED:
             return ""

@@ -29,12 +29,12 @@ STOPPED = (
     "Pod was active on the node longer than the specified deadline",
 )
 """The prefixes of messages of nodes that were stopped by the end of the whole run."""
-BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
+STARTED = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
 """The states of tasks that have started."""
 STUCK_AFTER = timedelta(seconds=30)
 """How long a pod may be pending before it is read completely, or warned about."""
 UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
-MANY = 5
+MAX_NAMED = 5
 """How many tasks are named; the rest is counted."""
 EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?|(failed to execute component: )?exit status \d+")
 """The messages of Argo, and of KFP's launcher, for a program that failed."""
@@ -116,7 +116,7 @@ class RunNodes:
         """Returns the logs of a task that KFP's launcher stored as artifacts, each with its entry in `stores`."""
         return tuple((artifact, self.stores.get(artifact.artifact_id, "")) for artifact in self.stored_logs(task_id))
 
-    def why_failed(self, run_id: str) -> str:
+    def failure_message(self, run_id: str) -> str:
         """Returns why the run failed: the first cause, other failures, then exit tasks."""
         if not self.failures:
             unreadable = f"the run failed; the reason cannot be read: {self.unreadable}"
@@ -126,9 +126,9 @@ class RunNodes:
         parts = [_failure_message(first, paths) + self._where_to_look(first, run_id, paths)]
         also = [_path(failure, paths) for failure in others if not failure.at_end and failure.task_id != first.task_id]
         if also:
-            omitted = f" and {len(also) - MANY} more" if len(also) > MANY else ""
-            parts.append("also failed: " + ", ".join(f"'{path}'" for path in also[:MANY]) + omitted)
-        parts += [f"then {_failure_message(failure, paths)}" for failure in others if failure.at_end][:MANY]
+            omitted = f" and {len(also) - MAX_NAMED} more" if len(also) > MAX_NAMED else ""
+            parts.append("also failed: " + ", ".join(f"'{path}'" for path in also[:MAX_NAMED]) + omitted)
+        parts += [f"then {_failure_message(failure, paths)}" for failure in others if failure.at_end][:MAX_NAMED]
         return "; ".join(parts)
 
     def _where_to_look(self, failure: Failure, run_id: str, paths: Mapping[str, str]) -> str:

@@ -177,7 +177,7 @@ class RunReader:
         return replace(
             record,
             state=state,
-            error=(record.error or nodes.why_failed(record.run_id)) if state is RunState.FAILED else "",
+            error=(record.error or nodes.failure_message(record.run_id)) if state is RunState.FAILED else "",
             tasks=nodes.tasks,
             metrics=metrics_of(nodes.tasks),
             sources=nodes.sources,
@@ -242,7 +242,7 @@ class RunReader:
         elif manifest is not None:
             nodes = manifest.read(is_over=is_over)
         else:
-            return RunNodes(message=run.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
+            return RunNodes(message=run.failure_message(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
         if for_logs:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 _SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
 _FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
+_MAX_PAUSE_SECONDS = 5.0
 _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
 """The part of a call's time that is reserved for its last poll and the response."""
-_MOST_LOG_TAILS = 20
-_MOST_WITH_TASKS = 20
+_MAX_LOG_TAILS = 20
+_MAX_WITH_TASKS = 20
 """How many runs are read with their tasks at once, where lists of KFP contain them only on request."""
 _ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNCLEAR = (errors.KfpError, errors.KfpUnavailableError)
@@ -116,7 +116,7 @@ class Runs:
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
         failed = [task.task_id for task in run.tasks if task.state is RunState.FAILED and nodes.pods(task.task_id)]
-        pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
+        pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MAX_LOG_TAILS]}
         if not pods:
             return run.tasks
         tails = self._logs.tails(run.run_id, pods, call)
@@ -170,7 +170,7 @@ class Runs:
                 raise errors.CallCancelledError("the client cancelled the call")
             with suppress(errors.KfpUnavailableError):  # KFP may recover while there is time
                 run = self._reader.get(run.run_id, call)
-            pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * _PAUSE_FACTOR, _MAX_PAUSE_SECONDS)
         return run
 
     def retry(self, run_id: str, call: Call) -> Run:
@@ -237,7 +237,7 @@ class Runs:
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
         """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are omitted."""
-        runs = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MOST_WITH_TASKS)
+        runs = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MAX_WITH_TASKS)
         return [run.record() for run in runs], [run.run_id for run in runs if run.is_waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:

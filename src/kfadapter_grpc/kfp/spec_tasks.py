@@ -176,7 +176,7 @@ def _unstarted(
             )
 
 
-HIDDEN = "pipelinechannel--"
+COMPILER_PREFIX = "pipelinechannel--"
 """The prefixes of inputs that the compiler adds: a group's, and those that texts of containers embed."""
 _NO_SOURCE = "", ""
 _T = TypeVar("_T")

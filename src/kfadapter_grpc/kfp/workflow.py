@@ -145,7 +145,7 @@ class Step:
         return self.attempts[-1].type if self.attempts else ""
 
     @property
-    def began(self) -> str:
+    def started(self) -> str:
         """When the first of its nodes started, in RFC 3339."""
         return min((node.started_at or "" for node in self._nodes()), default="")
 

@@ -20,8 +20,8 @@ from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.run_nodes import (
-    BEGUN,
-    MANY,
+    MAX_NAMED,
+    STARTED,
     STOPPED,
     STUCK_AFTER,
     UNKNOWN_END,
@@ -126,8 +126,8 @@ class _Reader:
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
         paths = paths_of(tasks) if self._waiting else {}
         warnings = [f"{task_label(paths.get(task_id, ''))} is waiting: {message}" for task_id, message in self._waiting]
-        if len(warnings) > MANY:
-            warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
+        if len(warnings) > MAX_NAMED:
+            warnings[MAX_NAMED:] = [f"{len(warnings) - MAX_NAMED} more tasks are waiting"]
         return RunNodes(
             tasks=tuple(tasks),
             namespace=workflow.namespace,
@@ -166,7 +166,7 @@ class _Reader:
             else:
                 tasks.append(step)
         with_items = {step.name for step in tasks if step.item is not None}
-        for step in sorted(tasks, key=lambda item: (item.began, item.item or 0, item.name)):
+        for step in sorted(tasks, key=lambda item: (item.started, item.item or 0, item.name)):
             if step.name.endswith(_ON_EXIT):
                 self._hook(step, position)
             elif step.type not in _FOLDED or (step.type == "TaskGroup" and step.name not in with_items):
@@ -220,8 +220,8 @@ class _Reader:
             name=name,
             task_id=step.node_id if step else self._workflow.node_id(source.path.removesuffix("-driver")),
             state=state,
-            started_at=moment(outer.started_at) if state in BEGUN else None,
-            finished_at=moment(outer.finished_at) if state in BEGUN and state.is_over else None,
+            started_at=moment(outer.started_at) if state in STARTED else None,
+            finished_at=moment(outer.finished_at) if state in STARTED and state.is_over else None,
             pod_name=self._workflow.pod_name(pods[-1]) if pods else "",
             display_name=spec.task_info.name,
             kind=TaskKind.EXIT_HANDLER if position.in_hook else kind,
@@ -237,7 +237,7 @@ class _Reader:
             task = replace(task, error=self._why(task, step, driver, pods, position))
         self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
         self._steps[task.task_id] = driver or source
-        self._found.append((min(one.began for one in (step, driver) if one), task))
+        self._found.append((min(one.started for one in (step, driver) if one), task))
         below = _Position(task.task_id, position.iteration, position.at_end)
         if kind is TaskKind.LOOP:
             self._loop(inner, task, below)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT_SECONDS = 30.0
 POLL_SECONDS = 2.0
-SLOWEST_POLL_SECONDS = 9.0
+MAX_POLL_SECONDS = 9.0
 """The pause while nothing does; with the jitter and KFP's own time, below 10 s."""
 _QUIET_POLLS = 10
 _SLOWER = 1.25
@@ -186,7 +186,7 @@ class WatchPoller:
 def _pause(quiet: int) -> float:
     """Seconds until the next poll, after this many polls in which nothing changed."""
     slower = _SLOWER ** min(max(quiet - _QUIET_POLLS, 0), 20)
-    seconds = min(POLL_SECONDS * slower, SLOWEST_POLL_SECONDS)
+    seconds = min(POLL_SECONDS * slower, MAX_POLL_SECONDS)
     return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter
 
 

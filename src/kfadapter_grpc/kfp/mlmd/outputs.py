@@ -13,7 +13,7 @@ from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.mlmd.records import SESSION, is_session, session_of
 from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, METRICS, artifact
-from kfadapter_grpc.kfp.spec_tasks import HIDDEN, TaskInputs
+from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX, TaskInputs
 from kfadapter_grpc.kfp.workflow import hashed
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class _Outputs:
     def _inputs_of(self, task: RunTask, execution: Execution) -> Iterator[RunInput]:
         parameters = {**self._inputs.defaults(task.task_id), **execution.inputs}
         for name, value in parameters.items():
-            if task.kind.is_group or not name.startswith(HIDDEN):
+            if task.kind.is_group or not name.startswith(COMPILER_PREFIX):
                 source = self._inputs.source(task.task_id, name)
                 yield RunInput(name, _resolved(value, execution.inputs), (), *source)
         for name, ids in self._input_ids.get(execution.id, {}).items():

@@ -29,7 +29,7 @@ PAGE_SIZE = 100
 IDS_AT_ONCE = 500
 MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 """As in KFP's own clients of the store."""
-_LEAST_SECONDS = 0.001
+_MIN_SECONDS = 0.001
 _SERVICE = pb.DESCRIPTOR.services_by_name["MetadataStoreService"].full_name
 _MAX_BACKOFF_MS = 5_000
 _Request = TypeVar("_Request")
@@ -129,7 +129,7 @@ class MetadataStore:
         started_at, name = time.monotonic(), f"{_SERVICE}/{type(request).__name__.removesuffix('Request')}"
         span = sent_span(call, name, rpc_attributes(name))
         metadata = tuple(span.headers.items()) if span else None
-        future = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS), metadata=metadata)
+        future = method.future(request, timeout=max(call.remaining(), _MIN_SECONDS), metadata=metadata)
         forget = call.on_cancel(future.cancel)
         try:
             response: _Response = future.result()
