@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -66,20 +67,14 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
             error = KfpFailureError(error.operation, cause.failure, as_caller=cause.as_caller)
     row = next((row for row in ROWS if _fits(row, error, context)), None)
     failure = error.failure
-    four_bytes = (
-        _four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
-    )
-    if four_bytes is not None:
-        return four_bytes
     if row is None:
-        kfp_message = failure.text or "no reason given"
-        text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {kfp_message}"
-        return errors.KfpError(text, metadata=values)
+        reason = failure.text or "no reason given"
+        text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {reason}"
+        return _four_bytes(error, values) or errors.KfpError(text, metadata=values)
     kind, message = row.of_caller if row.of_caller and error.as_caller else (row.error, row.message)
     what = f"{error.operation.value} {context.subject}".rstrip()
-    text = message.format_map(
-        _Values(said=failure.text, status=failure.status, what=what, subject=context.subject, **context.values)
-    )
+    known = {"detail": failure.text, "status": failure.status, "what": what, "subject": context.subject}
+    text = message.format_map(defaultdict(lambda: "?", known | dict(context.values)))
     violations = [errors.FieldViolation(row.field, text)] if row.field else []
     return kind(
         " ".join(text.split()),
@@ -88,11 +83,6 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
         resource_name=context.resource,
         retry_after=failure.retry_after,
     )
-
-
-class _Values(dict[str, object]):
-    def __missing__(self, key: str) -> str:
-        return "?"
 
 
 def _fits(row: Row, error: KfpFailureError, context: Context) -> bool:
@@ -150,6 +140,8 @@ def _four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.Invali
 
     KFP's connection to MySQL cannot carry such characters (emoji): it responds with 500.
     """
+    if error.failure.status != HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
     for key, text in _texts_sent(error):
         wide = next((character for character in text if character > "\uffff"), None)
         if wide is None:

@@ -28,7 +28,7 @@ class Row:
     Attributes:
         operations: The operation of KFP; empty for any.
         pattern: A regular expression found in KFP's chain of messages.
-        message: The text; `{said}` is KFP's innermost message, `{what}` the operation with its subject, and
+        message: The text; `{detail}` is KFP's innermost message, `{what}` the operation with its subject, and
             `{subject}`, `{size}`, `{limit}` stand for what the call was about.
         of_caller: The error and its text if the caller's own credentials were sent.
         sizes: The sizes of the file for which it applies; None: any.
@@ -71,7 +71,7 @@ class Context:
 
 COUNTS_BYTES = (
     "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
-    "fit; shorten it. Kubeflow Pipelines reports: {said}"
+    "fit; shorten it. Kubeflow Pipelines reports: {detail}"
 )
 
 TLS_EXPECTED = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS (server|port)")
@@ -137,7 +137,7 @@ FIRST: tuple[Row, ...] = (
     Row(
         (429,),
         errors.StorageFullError,
-        "the storage of Kubeflow Pipelines is full: {said}",
+        "the storage of Kubeflow Pipelines is full: {detail}",
         ("fault: 429 of a full disk",),
         pattern=r"ResourceExhaustedError: ",
     ),

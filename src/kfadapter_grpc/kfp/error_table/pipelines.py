@@ -16,7 +16,7 @@ _WITH_PIPELINE = (
 
 NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
 NO_SUCH_VERSION = "not found: version {subject} of the pipeline; ListVersions returns its versions"
-_BAD_FILE = "Kubeflow Pipelines rejects the file as a pipeline: {said}"
+_BAD_FILE = "Kubeflow Pipelines rejects the file as a pipeline: {detail}"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -138,7 +138,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400, 500),
         errors.InvalidFieldError,
-        "a name or text is too long for Kubeflow Pipelines: {said}",
+        "a name or text is too long for Kubeflow Pipelines: {detail}",
         ("kfp-2.5/bad_uploads: name of 300 characters",),
         operations=(_O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
         pattern=r"length cannot exceed|Data too long",
@@ -147,7 +147,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.InvalidFieldError,
-        "Kubeflow Pipelines rejects the tags: {said}",
+        "Kubeflow Pipelines rejects the tags: {detail}",
         ("seams: tag value of 64 characters", "seams: tag key with a dot", "seams: 21 tags"),
         operations=(_O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
         pattern=r"tag (value|key) |number of tags",
@@ -187,7 +187,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.InvalidFieldError,
-        "Kubeflow Pipelines rejects the name: {said}",
+        "Kubeflow Pipelines rejects the name: {detail}",
         ("kfp-2.5/seams: the same name again",),
         operations=(_O.CREATE_PIPELINE,),
         field="metadata.name",

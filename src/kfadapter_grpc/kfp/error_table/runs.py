@@ -12,7 +12,7 @@ NO_SUCH_EXPERIMENT = "not found: experiment {subject}; check the spelling and th
 NO_SUCH_RUN = "not found: run {subject}; check the id, or list the runs"
 _NO_EXPERIMENT = "not found: the experiment; check its id, or list the experiments"
 _TOO_LARGE = (
-    "they are too large for Kubeflow Pipelines, or for a proxy in front of it (HTTP {status}: {said}); put large data "
+    "they are too large for Kubeflow Pipelines, or for a proxy in front of it (HTTP {status}: {detail}); put large data "
     "where the tasks can read them, and pass the location"
 )
 
@@ -111,7 +111,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.ParameterMissingError,
-        "a parameter has no value: {said}",
+        "a parameter has no value: {detail}",
         ("runs: required parameter missing", "kfp-2.5/runs: required parameter missing"),
         operations=(_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         pattern=r"is not optional, yet has neither default value",
@@ -120,7 +120,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.ParameterUnknownError,
-        "the pipeline does not declare a parameter: {said}",
+        "the pipeline does not declare a parameter: {detail}",
         ("runs: unknown parameter", "kfp-2.5/runs: unknown parameter"),
         operations=(_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         pattern=r"parameter\(s\) provided are not required by pipeline",
@@ -129,7 +129,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.ParameterTypeError,
-        "a parameter is not of the declared type: {said}",
+        "a parameter is not of the declared type: {detail}",
         ("runs: parameter of the wrong type", "kfp-2.5/runs: parameter of the wrong type"),
         operations=(_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         pattern=r"input parameter \S+ requires type",
@@ -155,7 +155,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         (400,),
         errors.InvalidFieldError,
-        "Kubeflow Pipelines rejects the schedule: {said}",
+        "Kubeflow Pipelines rejects the schedule: {detail}",
         ("recurring_runs: bad cron", "kfp-2.5/recurring_runs: bad cron"),
         operations=(_O.CREATE_RECURRING_RUN,),
         pattern=r"Schedule cron is not a supported format",
