@@ -12,8 +12,8 @@ NO_SUCH_EXPERIMENT = "not found: experiment {subject}; check the spelling and th
 NO_SUCH_RUN = "not found: run {subject}; check the id, or list the runs"
 _NO_EXPERIMENT = "not found: the experiment; check its id, or list the experiments"
 _TOO_LARGE = (
-    "they are too large for Kubeflow Pipelines, or for a proxy in front of it (HTTP {status}: {detail}); put large data "
-    "where the tasks can read them, and pass the location"
+    "they are too large for Kubeflow Pipelines, or for a proxy in front of it (HTTP {status}: {detail}); put large "
+    "data where the tasks can read them, and pass the location"
 )
 
 TOO_LARGE: tuple[Row, ...] = (
