@@ -41,31 +41,31 @@ class RunArguments:
 
     Attributes:
         values: The values, with strings converted to the declared types.
-        left_out: The names of omitted arguments, which the pipeline does not declare, sorted.
+        omitted: The names of omitted arguments, which the pipeline does not declare, sorted.
     """
 
     values: Mapping[str, Json]
-    left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
 
 def run_arguments(
-    given: Mapping[str, Json], declared: Sequence[Parameter], profile: ArgumentProfile = ArgumentProfile.AS_GIVEN
+    arguments: Mapping[str, Json], declared: Sequence[Parameter], profile: ArgumentProfile = ArgumentProfile.AS_GIVEN
 ) -> RunArguments:
     """Converts the arguments of a training job to those of a run.
 
     Strings are converted to the declared type; invalid ones and, with `AS_GIVEN`, undeclared names
     are passed unchanged: the adapter rejects the run and reports all errors.
     """
-    kept, left_out = dict(given), set[str]()
+    values, omitted = dict(arguments), set[str]()
     if profile is ArgumentProfile.FLASK_ADAPTER:
         names = {parameter.name for parameter in declared}
-        old = {old: given[name] for old, name in _RENAMED.items() if name in given}
-        if all(part in given for part in _FEATURE_PARTS):
-            old[_FEATURE_PATH] = "_".join(str(given[part]) for part in _FEATURE_PARTS)
-        left_out = given.keys() - names
-        kept = {name: value for name, value in {**old, **given}.items() if name in names}
-    texts = {name: value for name, value in kept.items() if isinstance(value, str)}
-    return RunArguments({**kept, **typed_values(texts, declared)}, tuple(sorted(left_out)))
+        renamed = {new: arguments[name] for new, name in _RENAMED.items() if name in arguments}
+        if all(part in arguments for part in _FEATURE_PARTS):
+            renamed[_FEATURE_PATH] = "_".join(str(arguments[part]) for part in _FEATURE_PARTS)
+        omitted = arguments.keys() - names
+        values = {name: value for name, value in {**renamed, **arguments}.items() if name in names}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    return RunArguments({**values, **typed_values(texts, declared)}, tuple(sorted(omitted)))
 
 
 def start_job(
@@ -89,16 +89,16 @@ def start_job(
     """
     pipeline_name = _text(details, "pipeline_name")
     version = client.pipelines.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))
-    given = details.get("arguments") or {}
-    if not isinstance(given, dict):
+    arguments = details.get("arguments") or {}
+    if not isinstance(arguments, dict):
         raise InvalidFieldError.of("arguments", "must be an object of names and values")
-    arguments = run_arguments(given, version.spec.parameters if version.spec else (), profile)
+    converted = run_arguments(arguments, version.spec.parameters if version.spec else (), profile)
     experiment_name = _text(details, "experiment_name") or DEFAULT_EXPERIMENT
     run = client.runs.create(
         pipeline_id=version.pipeline_id,
         pipeline_version_id=version.pipeline_version_id,
         experiment_name=experiment_name,
-        parameters=arguments.values,
+        parameters=converted.values,
         labels={JOB_LABEL: job},
         request_id=request_id,
     )
@@ -108,7 +108,7 @@ def start_job(
         version,
         pipeline_name=pipeline_name,
         experiment_name=experiment_name,
-        left_out=arguments.left_out,
+        omitted=converted.omitted,
     )
 
 

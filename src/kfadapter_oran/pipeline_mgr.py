@@ -145,11 +145,11 @@ class PipelineMgr:
         return _client(self._target)
 
     @contextmanager
-    def _raising(self, what: str) -> Iterator[None]:
+    def _raising(self, action: str) -> Iterator[None]:
         try:
             yield
         except (AdapterError, OSError) as error:
-            raise self.error_class(f"cannot {what}: {_words(error)}") from error
+            raise self.error_class(f"cannot {action}: {_describe(error)}") from error
 
 
 def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], trainingjob_name: str | int) -> Response:
@@ -203,7 +203,7 @@ def _manager(config: Config) -> PipelineMgr:
     return PipelineMgr(f"{config.kf_adapter_ip}:{config.kf_adapter_port}")
 
 
-def _words(error: AdapterError | OSError) -> str:
+def _describe(error: AdapterError | OSError) -> str:
     if isinstance(error, AdapterError):
         return f"{error.message} ({error.reason}, request {error.request_id})"
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -44,7 +44,7 @@ def error_body(status: int, message: str, reason: str, request_id: str) -> dict[
 
 def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
     """All pipelines, on one page. `display_name` is the name that the other calls expect."""
-    found = [
+    items = [
         {
             "pipeline_id": one.pipeline_id,
             "display_name": one.name,
@@ -53,7 +53,7 @@ def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
         }
         for one in pipelines
     ]
-    return {"pipelines": found, "next_page_token": None, "total_size": len(found)}
+    return {"pipelines": items, "next_page_token": None, "total_size": len(items)}
 
 
 def versions_body(versions: Iterable[PipelineVersion]) -> dict[str, Json]:
@@ -80,10 +80,10 @@ def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
 
 def run_body(run: Run) -> dict[str, Json]:
     """A run, in KFP's terms, with its error and its metrics if any."""
-    more: dict[str, Json] = {"run_error": run.error} if run.error else {}
+    optional: dict[str, Json] = {"run_error": run.error} if run.error else {}
     if run.metrics:
-        more["run_metrics"] = named_metrics(run.metrics)
-    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **more}
+        optional["run_metrics"] = named_metrics(run.metrics)
+    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **optional}
 
 
 def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Mapping[str, str]) -> dict[str, Json]:
@@ -96,7 +96,7 @@ def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Ma
     """
     body: dict[str, Json] = {}
     for run in runs:
-        shown: dict[str, Json] = {
+        entry: dict[str, Json] = {
             "run_id": run.run_id,
             "run_description": run.description,
             "run_status": run.state.value,
@@ -104,9 +104,9 @@ def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Ma
             "experiment_id": run.experiment_id,
         }
         if run.pipeline_id:
-            shown |= {"pipeline_name": pipelines.get(run.pipeline_id, ""), "pipeline_id": run.pipeline_id}
+            entry |= {"pipeline_name": pipelines.get(run.pipeline_id, ""), "pipeline_id": run.pipeline_id}
         name = run.display_name
-        body[f"{name} ({run.run_id})" if name in body else name] = shown
+        body[f"{name} ({run.run_id})" if name in body else name] = entry
     return body
 
 
@@ -117,7 +117,7 @@ def execution_body(
     *,
     pipeline_name: str,
     experiment_name: str,
-    left_out: Sequence[str],
+    omitted: Sequence[str],
 ) -> dict[str, Json]:
     """A run that was started; `arguments_left_out` are those that the pipeline does not declare."""
     return {
@@ -129,7 +129,7 @@ def execution_body(
         "pipeline_name": pipeline_name,
         "pipeline_id": version.pipeline_id,
         "run_status": SCHEDULED,
-        "arguments_left_out": list(left_out),
+        "arguments_left_out": list(omitted),
     }
 
 

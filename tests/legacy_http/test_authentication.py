@@ -46,9 +46,9 @@ def route_id(route: LegacyRoute) -> str:
 def ask(caller: Caller, route: LegacyRoute) -> Reply:
     """Sends a request to a route for which the adapter calls KFP."""
     path = route.path.replace("{name}", NOBODY)
-    if route.takes == "form":
+    if route.body_type == "form":
         return caller.say(route.method, path, form(("file", b"pipelineInfo: {name: x}\n")), content_type=FORM)
-    if route.takes == "json":
+    if route.body_type == "json":
         body = b'{"pipeline_name": "x", "experiment_name": "x", "arguments": {}}'
         return caller.say(route.method, path, body, content_type=JSON)
     return caller.say(route.method, path)

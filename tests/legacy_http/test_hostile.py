@@ -30,7 +30,7 @@ KEYS = st.sampled_from(["pipeline_name", "experiment_name", "pipeline_version", 
 def caller() -> Iterator[Caller]:
     """A client of an adapter whose KFP has one pipeline, and rejects everything else."""
     patched = pytest.MonkeyPatch()
-    for name in ("HEAD_SECONDS", "SILENCE_SECONDS", "LINGER_SECONDS"):
+    for name in ("HEAD_SECONDS", "IDLE_SECONDS", "LINGER_SECONDS"):
         patched.setattr(limits, name, 0.2)
     version = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY, "display_name": "x", "pipeline_spec": {}}
     refused = answers(400, {"code": 3, "message": "no"})

@@ -74,7 +74,7 @@ def asked(shared: tuple[ScriptedKfp, Gateway]) -> list[Received]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets all timeouts to 0.2 seconds."""
-    for name in ("HEAD_SECONDS", "SILENCE_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
+    for name in ("HEAD_SECONDS", "IDLE_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(limits, name, 0.2)
 
 
@@ -352,7 +352,7 @@ def test_busy_connections_stay_open(kfp: ScriptedKfp, monkeypatch: pytest.Monkey
 
 def test_a_response_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not read the response is disconnected, and its request no longer counts."""
-    monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "RESPONSE_SECONDS", 0.3)
 
     def page(number: int) -> dict[str, object]:
         named = [{"experiment_id": NOBODY, "display_name": f"{number}-{one}-{'x' * 3000}"} for one in range(200)]
@@ -373,7 +373,7 @@ def test_a_response_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lists_are_bounded(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is too long for one response gets an error that refers to gRPC, which has pages."""
-    monkeypatch.setattr(limits, "MAX_LISTED", 0)
+    monkeypatch.setattr(limits, "MAX_ITEMS", 0)
     reported = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
     assert "gRPC" in reported["message"]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.notices.boxes import Box, at, box, seen
 
 from kfadapter_oran.notices.database import NoticeStatus
-from kfadapter_oran.notices.deliveries import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_seconds
+from kfadapter_oran.notices.deliveries import INITIAL_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, backoff_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def made(tmp_path: Path) -> Iterator[Box]:
 
 def fail(made: Box, *, refused: bool) -> bool:
     """Waits until a notice is due and fails it; returns whether it was parked."""
-    made.wait(LONGEST_PAUSE_SECONDS)
+    made.wait(MAX_BACKOFF_SECONDS)
     with made.deliveries.claimed() as one:
         assert one is not None
         return made.deliveries.failed(one, "why", refused=refused)
@@ -36,9 +36,9 @@ def fail(made: Box, *, refused: bool) -> bool:
 def test_pauses_grow_and_are_jittered() -> None:
     """Pauses start at a second, double up to five minutes, and are jittered."""
     for attempts in range(1, 60):
-        longest = min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS)
-        assert all(longest / 2 <= pause_seconds(attempts) <= longest for _ in range(10))
-    assert len({pause_seconds(5) for _ in range(10)}) > 1
+        longest = min(INITIAL_BACKOFF_SECONDS * 2 ** (attempts - 1), MAX_BACKOFF_SECONDS)
+        assert all(longest / 2 <= backoff_seconds(attempts) <= longest for _ in range(10))
+    assert len({backoff_seconds(5) for _ in range(10)}) > 1
 
 
 def test_nothing_is_handed_out_twice(made: Box) -> None:
@@ -58,7 +58,7 @@ def test_the_order_of_a_run_is_kept(made: Box) -> None:
         assert one is not None
         made.deliveries.failed(one, "503", refused=False)
     assert made.deliver() == [("s", "SUCCEEDED")]
-    made.wait(LONGEST_PAUSE_SECONDS)
+    made.wait(MAX_BACKOFF_SECONDS)
     assert made.deliver() == [("r", "FAILED"), ("r", "SUCCEEDED")]
 
 
@@ -66,7 +66,7 @@ def test_an_unreachable_receiver_is_retried_for_long_then_parked(made: Box) -> N
     """Attempts at an unreachable receiver are limited, with a pause between them; then the notice is parked."""
     assert [fail(made, refused=False) for _ in range(5)] == [False] * 4 + [True]
     assert made.statuses() == [PARKED]
-    made.wait(LONGEST_PAUSE_SECONDS * 10)
+    made.wait(MAX_BACKOFF_SECONDS * 10)
     with made.deliveries.claimed() as one:
         assert one is None
 
@@ -82,7 +82,7 @@ def test_what_is_not_due_waits(made: Box) -> None:
         assert one is not None
         made.deliveries.failed(one, "503", refused=False)
     assert made.deliver() == []
-    made.wait(FIRST_PAUSE_SECONDS)
+    made.wait(INITIAL_BACKOFF_SECONDS)
     assert made.deliver() == [("r", "FAILED")]
 
 
@@ -96,7 +96,7 @@ def test_a_process_that_dies_at_a_notice_tries_it_later(tmp_path: Path) -> None:
             assert one.attempts == 1
     with box(path) as second:
         assert second.deliver() == []
-        second.wait(FIRST_PAUSE_SECONDS)
+        second.wait(INITIAL_BACKOFF_SECONDS)
         with second.deliveries.claimed() as one:
             assert one is not None
             assert one.attempts == 2
@@ -135,7 +135,7 @@ def test_a_discarded_notice_is_never_sent_nor_written_again(made: Box) -> None:
     for _ in range(3):
         fail(made, refused=True)
     assert made.ledger.discard(made.ledger.parked()) == [1]
-    made.wait(LONGEST_PAUSE_SECONDS)
+    made.wait(MAX_BACKOFF_SECONDS)
     assert made.deliver() == []
     assert made.outbox.record(seen("r", "FAILED", at(minutes=1))) is None
 

@@ -94,27 +94,27 @@ def test_an_older_end_that_is_seen_late_is_not_reported(made: Box) -> None:
 def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
     """A run that has not been found for a minute is reported as DELETED; one that is found again is not."""
     made.outbox.record(seen("r", "RUNNING"))
-    assert made.outbox.miss("r") is None
+    assert made.outbox.record_missing("r") is None
     made.wait(GONE_SECONDS - 1)
-    assert made.outbox.miss("r") is None
+    assert made.outbox.record_missing("r") is None
     made.outbox.record(seen("r", "RUNNING"))
     made.wait(2)
-    assert made.outbox.miss("r") is None
+    assert made.outbox.record_missing("r") is None
     made.wait(GONE_SECONDS)
-    written = made.outbox.miss("r")
+    written = made.outbox.record_missing("r")
     assert written is not None
     assert written.state == "DELETED"
-    assert made.outbox.miss("r") is None
-    assert made.outbox.miss("unknown") is None
+    assert made.outbox.record_missing("r") is None
+    assert made.outbox.record_missing("unknown") is None
 
 
 def test_a_run_that_ended_and_was_deleted_is_not_reported_as_deleted(made: Box) -> None:
     """A reported end is final, even if the run is seen in progress by a later, outdated read."""
     made.outbox.record(seen("r", "SUCCEEDED", at(minutes=1)))
     made.outbox.record(seen("r", "RUNNING"))
-    made.outbox.miss("r")
+    made.outbox.record_missing("r")
     made.wait(GONE_SECONDS)
-    assert made.outbox.miss("r") is None
+    assert made.outbox.record_missing("r") is None
     assert made.notices == [("r", "SUCCEEDED", "pending")]
 
 
@@ -234,7 +234,7 @@ def test_a_run_of_no_job_is_nobodys() -> None:
 def test_every_run_counts_for_events() -> None:
     """For CloudEvents, runs without the label count, too; names and error are kept, the error in part if it is long."""
     run = Run("r", state=RunState.FAILED, display_name="학습", pipeline_name="train", error="x" * 10_000)
-    found = ObservedRun.try_from(run, every=True)
+    found = ObservedRun.try_from(run, all_runs=True)
     assert found is not None
     assert (found.job, found.about) == ("", {"display_name": "학습", "pipeline_name": "train", "error": "x" * 4096})
 

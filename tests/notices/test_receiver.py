@@ -28,7 +28,7 @@ from kfadapter_oran.notices.receiver import (
     ReceiverResponse,
     Url,
     UrlError,
-    meaning,
+    outcome_of,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def posted(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
 )
 def test_the_meaning_of_responses(state: str, status: int, body: bytes, outcome: Outcome) -> None:
     """2xx and the training manager's own response to a failed run mean delivered; any other response does not."""
-    assert meaning(state, ReceiverResponse(status, body)) is outcome
+    assert outcome_of(state, ReceiverResponse(status, body)) is outcome
 
 
 def test_what_is_posted(receiver: Receiving) -> None:

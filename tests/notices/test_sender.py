@@ -72,7 +72,7 @@ def test_what_is_written_is_sent_at_once(
     made: Box, sender: Sender, receiver: FakeReceiver, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new notice wakes the sender and is sent without waiting for the next poll."""
-    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(sender_module, "POLL_SECONDS", 3600.0)
     sender.start()
     eventually(lambda: is_delivered(made))
     made.outbox.record(seen("s", "FAILED", at(minutes=1)))
@@ -86,7 +86,7 @@ def test_what_another_process_has_sent_again_is_found(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A retry requested by another process is found by polling."""
-    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sender_module, "POLL_SECONDS", 0.01)
     with made.database.writing() as connection:
         connection.execute("UPDATE notices SET status = 'parked'")
     sender.start()
@@ -99,7 +99,7 @@ def test_a_delivery_that_cannot_be_noted_is_not_repeated(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk the delivery is recorded as soon as there is space, and the notice is not sent again meanwhile."""
-    monkeypatch.setattr(sender_module, "_DISK_SECONDS", 0.01)
+    monkeypatch.setattr(sender_module, "_WRITE_RETRY_SECONDS", 0.01)
     note, failures = made.deliveries.delivered, iter(range(100))
 
     def full(notice: Notice, answer: str) -> None:
@@ -120,7 +120,7 @@ def test_nothing_is_sent_that_is_not_on_disk(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the start of an attempt cannot be recorded, nothing is sent, and health reports why."""
-    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sender_module, "POLL_SECONDS", 0.01)
     writing, full = made.database.writing, threading.Event()
 
     def fail() -> object:
@@ -142,7 +142,7 @@ def test_a_fault_of_our_own_ends_nothing(
     made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected exception is logged, and the notice is retried later."""
-    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sender_module, "POLL_SECONDS", 0.01)
     receiver.answer = lambda _: Attempt(Outcome.DELIVERED, "200") if len(receiver.reported) > 1 else 1 / 0  # type: ignore[assignment, return-value]
     sender.start()
     eventually(lambda: receiver.reported)

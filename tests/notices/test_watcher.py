@@ -285,7 +285,7 @@ def test_the_watch_waits_for_the_first_comparison(
     client: FakeClient, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that started before the runs in progress are known would miss them."""
-    monkeypatch.setattr("kfadapter_oran.notices.watcher._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.watcher._INITIAL_BACKOFF", 0.01)
     client.put("r", S.RUNNING)
     client.failures = [KfpUnavailableError("away") for _ in range(4)]
     watcher.start()
@@ -298,7 +298,7 @@ def test_a_watch_that_is_cut_off_is_begun_again(
     client: FakeClient, made: Box, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken watch, and a run reported as gone, say nothing about a run; the watch is restarted."""
-    monkeypatch.setattr("kfadapter_oran.notices.watcher._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.watcher._INITIAL_BACKOFF", 0.01)
     client.put("r", S.RUNNING)
     client.events = [RunGone("r", BEGIN), CannotConnectError("away")]
     watcher.start()

@@ -24,7 +24,7 @@ def test_as_given_nothing_is_renamed_or_left_out() -> None:
     """Arguments keep their names; strings become values of the declared types, undeclared arguments stay unchanged."""
     arguments = run_arguments(GIVEN, declared(epochs="NUMBER_INTEGER", featurepath="STRING"))
     assert arguments.values == {**GIVEN, "epochs": 10}
-    assert arguments.left_out == ()
+    assert arguments.omitted == ()
 
 
 @pytest.mark.parametrize("value", ["x", "1.5", ""])
@@ -43,7 +43,7 @@ def test_flask_adapter_names() -> None:
     names = declared(epochs="NUMBER_INTEGER", featurepath="STRING", modelname="STRING", modelversion="STRING")
     arguments = run_arguments(GIVEN, names, ArgumentProfile.FLASK_ADAPTER)
     assert arguments.values == {"epochs": 10, "featurepath": "기지국_7", "modelname": "모델", "modelversion": "1"}
-    assert arguments.left_out == (
+    assert arguments.omitted == (
         "featuregroup_name",
         "modelName",
         "modelVersion",

@@ -63,14 +63,14 @@ class LegacyHttp:
         self._max_upload_bytes = max_upload_bytes
         self._observe = observe
         self._threads = ThreadPoolExecutor(limits.MAX_REQUESTS, thread_name_prefix="http")
-        self._working: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._requests = 0
         self._draining = False
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._starlette = Starlette(
             routes=[Route(one.path, self._endpoint(one), methods=[one.method]) for one in ROUTES],
-            exception_handlers={HTTPException: _refused, AdapterError: _failed, Exception: self._broken},
+            exception_handlers={HTTPException: _rejected, AdapterError: _failed, Exception: self._internal_error},
         )
         self._starlette.router.redirect_slashes = False
 
@@ -84,25 +84,25 @@ class LegacyHttp:
         """Responds to a request, and reads the rest of it before the connection is closed."""
         began, status = time.perf_counter(), 0
         headers = Request(scope).headers
-        length, given = headers.get("content-length"), headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
-        body = Body(receive, announced=int(length) if length else None, awaits_continue="expect" in headers)
+        length, received = headers.get("content-length"), headers.get("x-request-id", "")
+        request_id = received if _REQUEST_ID.fullmatch(received) else str(uuid.uuid4())
+        body = Body(receive, content_length=int(length) if length else None, awaits_continue="expect" in headers)
         state = scope["state"] = {"request_id": request_id, "route": NO_ROUTE, "reason": "", "body": body}
 
         async def respond(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                await send({**message, "headers": [*message["headers"], *_last_headers(request_id)]})
+                await send({**message, "headers": [*message["headers"], *_final_headers(request_id)]})
             else:
                 await send({**message, "more_body": True})
 
-        with self._counted():
+        with self._counting():
             try:
-                await self._routed(scope, receive, respond)
+                await self._route(scope, receive, respond)
             finally:
                 self.log(scope["method"], scope["client"][0], state, status, time.perf_counter() - began)
-        await body.linger()
+        await body.drain()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class LegacyHttp:
         """Returns the response to a malformed request."""
         state = {"request_id": str(uuid.uuid4()), "route": NO_ROUTE, "reason": HTTPStatus(status).name}
         response = _Json(error_body(status, message, state["reason"], state["request_id"]), status)
-        response.raw_headers += _last_headers(state["request_id"])
+        response.raw_headers += _final_headers(state["request_id"])
         self.log("", peer, state, status, 0.0)
         return response
 
@@ -134,7 +134,7 @@ class LegacyHttp:
         )
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counting(self) -> Iterator[None]:
         with self._changed:
             self._requests += 1
         try:
@@ -144,11 +144,11 @@ class LegacyHttp:
                 self._requests -= 1
                 self._changed.notify_all()
 
-    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             scope["path"] = _path(scope)
         except HTTPException as error:
-            response = await _refused(Request(scope), error)
+            response = await _rejected(Request(scope), error)
             await response(scope, receive, send)
         else:
             with suppress(Exception):  # Starlette has responded and logged it, and raises it again
@@ -159,13 +159,13 @@ class LegacyHttp:
             request.state.route = route.path
             if route.handler is None:
                 return HTMLResponse("Okay")
-            self._check_welcome(request)
-            handler, parsed = route.handler, await self._read(request, route.takes)
+            self._check_accepts(request)
+            handler, parsed = route.handler, await self._read(request, route.body_type)
             return await self._work(request, lambda: handler(parsed))
 
         return endpoint
 
-    def _check_welcome(self, request: Request) -> None:
+    def _check_accepts(self, request: Request) -> None:
         if self._draining:
             raise DrainingError(
                 "this adapter is shutting down; try again; another replica, or the restarted one, responds"
@@ -174,22 +174,22 @@ class LegacyHttp:
             # Otherwise any page that a user opens could call an adapter on the same machine on behalf of the user.
             raise HTTPException(HTTPStatus.FORBIDDEN, "pages in browsers may not call this adapter")
 
-    async def _read(self, request: Request, takes: str) -> RouteRequest:
+    async def _read(self, request: Request, body_type: str) -> RouteRequest:
         """Reads a request, except a file in its body."""
         body: Body = request.state.body
         content_type = request.headers.get("content-type", "")
-        details, form, seconds = None, None, limits.WORK_SECONDS
-        if takes == "json":
+        details, form, seconds = None, None, limits.CALL_SECONDS
+        if body_type == "json":
             if not _JSON.match(content_type):
                 text = "send JSON, with Content-Type: application/json"
                 raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text)
             details = await body.read_json()
-        elif takes == "form":
+        elif body_type == "form":
             body.check_length(self._max_upload_bytes + limits.FRAMING_BYTES)
             form, seconds = UploadForm(content_type, body.read), upload_seconds(self._max_upload_bytes)
-            body.read_within(limits.BODY_SECONDS)
+            body.set_deadline(limits.BODY_SECONDS)
             await form.begin()
-            body.read_within(math.inf)  # the file may take as long as the call
+            body.set_deadline(math.inf)  # the file may take as long as the call
         try:
             client = self._client.on_behalf(
                 request_id=request.state.request_id,
@@ -211,19 +211,19 @@ class LegacyHttp:
     async def _work(self, request: Request, call: Callable[[], Mapping[str, Json]]) -> Response:
         """Makes the calls of a request on another thread; rejects the request if no slot is free."""
         peer = request.scope["client"][0]
-        if self._working.total() >= limits.MAX_REQUESTS:
+        if self._in_flight.total() >= limits.MAX_REQUESTS:
             raise OverloadedError(f"{limits.MAX_REQUESTS} requests are being served; wait a moment and try again")
-        if self._working[peer] >= limits.MAX_REQUESTS - limits.MAX_REQUESTS // limits.SHARE:
+        if self._in_flight[peer] >= limits.MAX_REQUESTS - limits.MAX_REQUESTS // limits.SHARE:
             raise OverloadedError("the last slots are reserved for other callers; wait a moment and try again")
-        self._working[peer] += 1
+        self._in_flight[peer] += 1
         try:
             return _Json(await asyncio.get_running_loop().run_in_executor(self._threads, call))
         finally:
-            self._working -= Counter([peer])
+            self._in_flight -= Counter([peer])
 
-    async def _broken(self, request: Request, fault: Exception) -> Response:
+    async def _internal_error(self, request: Request, error: Exception) -> Response:
         request_id = request.state.request_id
-        self._log.error("a request could not be served", request_id=request_id, exc_info=fault)
+        self._log.error("a request could not be served", request_id=request_id, exc_info=error)
         return await _failed(request, InternalError.of(request_id))
 
 
@@ -234,7 +234,7 @@ class _Json(JSONResponse):
         return json.dumps(content).encode("ascii")
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _rejected(request: Request, error: Exception) -> Response:
     """Returns the response to a request rejected with an HTTP status."""
     assert isinstance(error, HTTPException)  # noqa: S101  the handler of just this
     status, message, headers = HTTPStatus(error.status_code), error.detail, None
@@ -264,7 +264,7 @@ def _failure(
     return _Json(error_body(status, message, reason, request.state.request_id), status, headers)
 
 
-def _last_headers(request_id: str) -> list[tuple[bytes, bytes]]:
+def _final_headers(request_id: str) -> list[tuple[bytes, bytes]]:
     return [(b"x-request-id", request_id.encode("ascii")), (b"connection", b"close")]
 
 

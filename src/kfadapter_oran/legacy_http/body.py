@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 class Body:
     """The body of one request."""
 
-    def __init__(self, receive: Receive, *, announced: int | None, awaits_continue: bool) -> None:
+    def __init__(self, receive: Receive, *, content_length: int | None, awaits_continue: bool) -> None:
         """Reads from `receive`.
 
         Args:
             receive: The `receive` of ASGI, which returns the next part.
-            announced: The content length of the request, if any.
+            content_length: That of the request, if any.
             awaits_continue: Whether the client sends nothing before the first part is requested.
         """
         self._receive = receive
-        self._announced = announced
+        self._content_length = content_length
         self._awaits_continue = awaits_continue
-        self._ends = math.inf
-        self._over = False
+        self._deadline = math.inf
+        self._ended = False
 
     def check_length(self, limit: int) -> None:
         """Checks the content length.
@@ -49,12 +49,12 @@ class Body:
         Raises:
             UploadTooLargeError: It exceeds `limit` bytes.
         """
-        if self._announced is not None and self._announced > limit:
+        if self._content_length is not None and self._content_length > limit:
             raise _too_large(limit)
 
-    def read_within(self, seconds: float) -> None:
+    def set_deadline(self, seconds: float) -> None:
         """Sets a deadline of `seconds` for the rest of the body; if infinite, only a stalled client is too slow."""
-        self._ends = time.monotonic() + seconds
+        self._deadline = time.monotonic() + seconds
 
     async def read(self) -> bytes:
         """Reads the next part; empty at the end.
@@ -62,18 +62,18 @@ class Body:
         Raises:
             HTTPException: The client is too slow or has disconnected.
         """
-        if self._over:
+        if self._ended:
             return b""
-        seconds = min(limits.SILENCE_SECONDS, self._ends - time.monotonic())
+        seconds = min(limits.IDLE_SECONDS, self._deadline - time.monotonic())
         self._awaits_continue = False
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, seconds))
         except asyncio.TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
         if message["type"] == "http.disconnect":
-            self._over = True
+            self._ended = True
             raise HTTPException(HTTPStatus.BAD_REQUEST, "the caller disconnected before the end of the body")
-        self._over = not message["more_body"]
+        self._ended = not message["more_body"]
         data: bytes = message["body"]
         return data
 
@@ -85,7 +85,7 @@ class Body:
             HTTPException: It is invalid, or the client is too slow.
         """
         self.check_length(limits.MAX_JSON_BYTES)
-        self.read_within(limits.BODY_SECONDS)
+        self.set_deadline(limits.BODY_SECONDS)
         body = bytearray()
         while data := await self.read():
             body += data
@@ -93,12 +93,12 @@ class Body:
                 raise _too_large(limits.MAX_JSON_BYTES)
         return _json_object(body)
 
-    async def linger(self) -> None:
+    async def drain(self) -> None:
         """Reads the rest: a client whose connection broke meanwhile would not read the response."""
         if self._awaits_continue:
             return
         with suppress(HTTPException):
-            self.read_within(limits.LINGER_SECONDS)
+            self.set_deadline(limits.LINGER_SECONDS)
             while await self.read():
                 pass
 
@@ -125,11 +125,11 @@ class UploadForm:
         self.description = ""
         self._read = read
         self._loop = asyncio.get_running_loop()
-        self._parts, self._over, self._whole = 0, False, False
+        self._parts, self._ended, self._complete = 0, False, False
         self._name, self._value, self._disposition = bytearray(), bytearray(), b""
         self._description, self._file = bytearray(), bytearray()
         self._file_begun = False
-        self._into: bytearray | None = None
+        self._target: bytearray | None = None
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -138,13 +138,13 @@ class UploadForm:
                     "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
                     "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                     "on_header_end": self._end_header,
-                    "on_headers_finished": self._choose_part,
-                    "on_part_data": self._take_data,
+                    "on_headers_finished": self._begin_data,
+                    "on_part_data": self._append_data,
                     "on_end": self._end_form,
                 },
             )
         except FormParserError as error:
-            raise _bad_form(f"cannot be read: {str(error)[:200]}") from None
+            raise _invalid_form(f"cannot be read: {str(error)[:200]}") from None
 
     async def begin(self) -> None:
         """Reads up to the file.
@@ -154,7 +154,7 @@ class UploadForm:
         """
         while not self._file_begun:
             if not await self._more():
-                raise _bad_form("has no part named 'file'")
+                raise _invalid_form("has no part named 'file'")
         try:
             self.description = self._description.decode("utf-8")
         except UnicodeDecodeError:
@@ -178,7 +178,7 @@ class UploadForm:
 
     async def _more(self) -> bool:
         """Reads the next part; False at the end."""
-        if self._over:
+        if self._ended:
             return False
         data = await self._read()
         try:
@@ -187,17 +187,17 @@ class UploadForm:
                 return True
             self._parser.finalize()
         except FormParserError as error:
-            raise _bad_form(f"cannot be read: {str(error)[:200]}") from None
-        self._over = True
-        if self._parts and not self._whole:
-            raise _bad_form("ends before its last boundary")
+            raise _invalid_form(f"cannot be read: {str(error)[:200]}") from None
+        self._ended = True
+        if self._parts and not self._complete:
+            raise _invalid_form("ends before its last boundary")
         return False
 
     def _begin_part(self) -> None:
         self._parts += 1
-        self._disposition, self._into = b"", None
+        self._disposition, self._target = b"", None
         if self._parts > limits.MAX_PARTS:
-            raise _bad_form(f"has more than {limits.MAX_PARTS} parts")
+            raise _invalid_form(f"has more than {limits.MAX_PARTS} parts")
 
     def _end_header(self) -> None:
         if self._name.lower() == b"content-disposition":
@@ -205,28 +205,28 @@ class UploadForm:
         self._name.clear()
         self._value.clear()
 
-    def _choose_part(self) -> None:
+    def _begin_data(self) -> None:
         name = parse_options_header(self._disposition)[1].get(b"name")
         if name == b"file":
             if self._file_begun:
-                raise _bad_form("has more than one part named 'file'")
-            self._file_begun, self._into = True, self._file
+                raise _invalid_form("has more than one part named 'file'")
+            self._file_begun, self._target = True, self._file
         elif name == b"description":
             if self._file_begun:
                 text = "comes after the file; send it first, as the file is passed on at once"
                 raise HTTPException(HTTPStatus.BAD_REQUEST, f"the field 'description' {text}")
             self._description.clear()
-            self._into = self._description
+            self._target = self._description
 
-    def _take_data(self, data: bytes, start: int, end: int) -> None:
-        if self._into is None:
+    def _append_data(self, data: bytes, start: int, end: int) -> None:
+        if self._target is None:
             return
-        if self._into is self._description and len(self._into) + end - start > limits.MAX_FIELD_BYTES:
+        if self._target is self._description and len(self._target) + end - start > limits.MAX_FIELD_BYTES:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the field 'description' is too long")
-        self._into += data[start:end]
+        self._target += data[start:end]
 
     def _end_form(self) -> None:
-        self._whole = True
+        self._complete = True
 
 
 class _File(io.RawIOBase):
@@ -247,7 +247,7 @@ class _File(io.RawIOBase):
 
 def _json_object(body: bytearray) -> dict[str, Json]:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        value = json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -257,11 +257,11 @@ def _json_object(body: bytearray) -> dict[str, Json]:
     return value
 
 
-def _no_number(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _bad_form(what: str) -> HTTPException:
+def _invalid_form(what: str) -> HTTPException:
     return HTTPException(HTTPStatus.BAD_REQUEST, f"the form {what}")
 
 

@@ -25,29 +25,29 @@ class Connections:
 
     def __init__(self) -> None:
         self._open: dict[Connection, str] = {}  # oldest first
-        self._held: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, connection: Connection, peer: str) -> bool:
+    def add(self, connection: Connection, peer: str) -> bool:
         """Adds a connection; if all slots are in use, the one that has been idle for longest is closed."""
         share = limits.MAX_CONNECTIONS // limits.SHARE
         left = limits.MAX_CONNECTIONS - len(self._open)
-        if not (left > share or (left and self._held[peer] < share)):
-            silent = next((one for one in self._open if one.cycle is None), None)
-            if silent is None:
+        if not (left > share or (left and self._counts[peer] < share)):
+            idle = next((one for one in self._open if one.cycle is None), None)
+            if idle is None:
                 return False
-            self.leave(silent)
-            silent.transport.abort()
+            self.remove(idle)
+            idle.transport.abort()
         self._open[connection] = peer
-        self._held[peer] += 1
+        self._counts[peer] += 1
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Removes a connection. Idempotent."""
         if connection in self._open:
-            self._held -= Counter([self._open.pop(connection)])
+            self._counts -= Counter([self._open.pop(connection)])
 
 
 class Connection(H11Protocol):
@@ -68,47 +68,47 @@ class Connection(H11Protocol):
         self._connections = connections
         self._tls = tls
         self._peer = ""
-        self._heard = self._refused = False
+        self._has_received = self._rejected = False
         self._head_timer: asyncio.TimerHandle | None = None
-        self._answer_timer: asyncio.TimerHandle | None = None
+        self._response_timer: asyncio.TimerHandle | None = None
         self._handshake: asyncio.Task[None] | None = None
-        self._early = bytearray()
+        self._early_data = bytearray()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts; a connection beyond the limit is closed immediately."""
         super().connection_made(transport)
         self._peer = str(transport.get_extra_info("peername")[0])
-        if not self._connections.admit(self, self._peer):
+        if not self._connections.add(self, self._peer):
             self.transport.abort()
             return
-        self._head_timer = self.loop.call_later(limits.HEAD_SECONDS, self._head_is_late)
+        self._head_timer = self.loop.call_later(limits.HEAD_SECONDS, self._head_timed_out)
         if self._tls is not None:
             transport.pause_reading()
             self._handshake = self.loop.create_task(self._start_tls(transport, self._tls()))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cleans up after the connection."""
-        self._connections.leave(self)
-        for timer in (self._head_timer, self._answer_timer):
+        self._connections.remove(self)
+        for timer in (self._head_timer, self._response_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Processes received data; data after a rejected request is dropped."""
-        if self._refused:
+        if self._rejected:
             return
         if self._handshake is not None:  # the end of the handshake delivers data before the transport for the response
-            self._early += data
+            self._early_data += data
             return
-        self._heard = True
+        self._has_received = True
         super().data_received(data)
         if self.cycle is not None and self._head_timer is not None:
             self._head_timer.cancel()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Handles that the client sends no more; without TLS it may still wait for the response."""
-        if self._refused or self.cycle is None or self.scheme == "https":
+        if self._rejected or self.cycle is None or self.scheme == "https":
             return False
         self.cycle.more_body = False  # readers of an incomplete body detect that it is incomplete
         self.cycle.message_event.set()
@@ -117,18 +117,18 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Limits the time to send a response."""
         super().pause_writing()
-        self._limit_answer(limits.ANSWER_SECONDS)
+        self._limit_response(limits.RESPONSE_SECONDS)
 
     def on_response_complete(self) -> None:
         """Limits the time to send the rest of a response."""
         super().on_response_complete()
-        self._limit_answer(limits.ANSWER_SECONDS)
+        self._limit_response(limits.RESPONSE_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
         """Responds to a malformed request, with h11's message."""
         error = sys.exc_info()[1]
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
-        self._refuse(status, f"the request cannot be read: {error or msg}")
+        self._reject(status, f"the request cannot be read: {error or msg}")
 
     async def _start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         try:
@@ -141,22 +141,22 @@ class Connection(H11Protocol):
         if secured is not None:  # otherwise the connection was lost right after the handshake
             super().connection_made(secured)
             self._handshake = None
-            if self._early:
-                self.data_received(bytes(self._early))
+            if self._early_data:
+                self.data_received(bytes(self._early_data))
 
-    def _head_is_late(self) -> None:
-        if self._heard:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
+    def _head_timed_out(self) -> None:
+        if self._has_received:
+            self._reject(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
         else:
             self.transport.abort()
 
-    def _limit_answer(self, seconds: float) -> None:
-        if self._answer_timer is None:
-            self._answer_timer = self.loop.call_later(seconds, self.transport.abort)
+    def _limit_response(self, seconds: float) -> None:
+        if self._response_timer is None:
+            self._response_timer = self.loop.call_later(seconds, self.transport.abort)
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _reject(self, status: int, message: str) -> None:
         """Responds, and drops further data for a while: many clients read only after sending everything."""
-        self._refused = True
+        self._rejected = True
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -170,4 +170,4 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._limit_answer(limits.LINGER_SECONDS)
+        self._limit_response(limits.LINGER_SECONDS)

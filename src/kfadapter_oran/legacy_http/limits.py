@@ -16,18 +16,18 @@ MAX_PARTS = 16
 """Parts of a form."""
 FRAMING_BYTES = 128 * 1024
 """What may surround a file of the largest size in its form."""
-MAX_LISTED = 20_000
+MAX_ITEMS = 20_000
 """The most entries of one response: the Flask adapter's responses have no pages."""
 
 HEAD_SECONDS = 10.0
 """How long a request line and its headers may take to arrive, TLS handshake included."""
-SILENCE_SECONDS = 20.0
+IDLE_SECONDS = 20.0
 """How long the next bytes of a body may take to arrive."""
 BODY_SECONDS = 30.0
 """How long a whole body may take that is not a file; a file may take what its upload may."""
-WORK_SECONDS = 60.0
+CALL_SECONDS = 60.0
 """How long all calls for one request may take together, uploads aside."""
-ANSWER_SECONDS = 30.0
+RESPONSE_SECONDS = 30.0
 """How long a response may take to be sent."""
 LINGER_SECONDS = 10.0
 """How long the rest of a body is read after the response: many clients read the response only then."""

@@ -54,7 +54,7 @@ class LegacyRoute(NamedTuple):
     method: Literal["GET", "POST", "DELETE"]
     path: str
     handler: Handler | None
-    takes: Literal["nothing", "json", "form"] = "nothing"
+    body_type: Literal["nothing", "json", "form"] = "nothing"
 
 
 def _delete_pipeline(request: RouteRequest) -> Mapping[str, Json]:
@@ -98,28 +98,34 @@ def _find_experiment(request: RouteRequest) -> Mapping[str, Json]:
 
 ROUTES: tuple[LegacyRoute, ...] = (
     LegacyRoute(
-        "GET", "/pipelines", lambda it: responses.pipelines_body(_all(it.client.pipelines.list(page_size=_PAGE_SIZE)))
+        "GET",
+        "/pipelines",
+        lambda call: responses.pipelines_body(_all(call.client.pipelines.list(page_size=_PAGE_SIZE))),
     ),
     LegacyRoute(
-        "GET", "/pipelines/{name}", lambda it: responses.pipeline_body(it.client.pipelines.get(pipeline_id=it.name))
+        "GET",
+        "/pipelines/{name}",
+        lambda call: responses.pipeline_body(call.client.pipelines.get(pipeline_id=call.name)),
     ),
     LegacyRoute("DELETE", "/pipelines/{name}", _delete_pipeline),
     LegacyRoute(
         "GET",
         "/pipelines/{name}/versions",
-        lambda it: responses.versions_body(_all(it.client.pipelines.list_versions(it.name, page_size=_PAGE_SIZE))),
+        lambda call: responses.versions_body(
+            _all(call.client.pipelines.list_versions(call.name, page_size=_PAGE_SIZE))
+        ),
     ),
     LegacyRoute("GET", "/pipelineIds/{name}", _find_pipeline),
     LegacyRoute("POST", "/pipelineIds/{name}", _upload, "form"),
     LegacyRoute("POST", "/trainingjobs/{name}/execution", _start_run, "json"),
     LegacyRoute("GET", "/runs", _list_runs),
     # The full run: without its tasks, a terminated run may be shown as failed.
-    LegacyRoute("GET", "/runs/{name}", lambda it: responses.run_body(it.client.runs.get(it.name))),
-    LegacyRoute("DELETE", "/runs/{name}", lambda it: responses.run_body(it.client.runs.terminate(it.name))),
+    LegacyRoute("GET", "/runs/{name}", lambda call: responses.run_body(call.client.runs.get(call.name))),
+    LegacyRoute("DELETE", "/runs/{name}", lambda call: responses.run_body(call.client.runs.terminate(call.name))),
     LegacyRoute(
         "GET",
         "/experiments",
-        lambda it: responses.experiments_body(_all(it.client.experiments.list(page_size=_PAGE_SIZE))),
+        lambda call: responses.experiments_body(_all(call.client.experiments.list(page_size=_PAGE_SIZE))),
     ),
     LegacyRoute("GET", "/experiments/{name}", _find_experiment),
     LegacyRoute("GET", "/liveness", None),
@@ -127,16 +133,16 @@ ROUTES: tuple[LegacyRoute, ...] = (
 """All of them."""
 
 
-def _all(things: Iterable[T]) -> Iterator[T]:
+def _all(items: Iterable[T]) -> Iterator[T]:
     """Yields everything.
 
     Raises:
         HTTPException: There are too many for one response.
     """
-    iterator = iter(things)
-    yield from islice(iterator, limits.MAX_LISTED)
+    iterator = iter(items)
+    yield from islice(iterator, limits.MAX_ITEMS)
     for _ in iterator:
         raise HTTPException(
             HTTPStatus.INSUFFICIENT_STORAGE,
-            f"there are more than {limits.MAX_LISTED}, too many for one response; list them over gRPC, page by page",
+            f"there are more than {limits.MAX_ITEMS}, too many for one response; list them over gRPC, page by page",
         )

@@ -178,16 +178,16 @@ def notify(
     Runs are those with the label trainingjob_id, or every run with --format cloudevents. Every final state is reported
     at least once, through restarts and outages.
     """
-    what = [name for name, given in (("--list", list_), ("--retry", retry), ("--discard", discard)) if given]
-    if len(what) > 1:
-        raise typer.BadParameter(f"{' and '.join(what)} do not go together")
-    if (notice or every) and what not in (["--retry"], ["--discard"]):
+    modes = [name for name, is_set in (("--list", list_), ("--retry", retry), ("--discard", discard)) if is_set]
+    if len(modes) > 1:
+        raise typer.BadParameter(f"{' and '.join(modes)} do not go together")
+    if (notice or every) and modes not in (["--retry"], ["--discard"]):
         raise typer.BadParameter("ids and --all belong to --retry or --discard")
     file = how.outbox or state_folder() / "notices.db"
     if list_:
         _list(file, style)
-    elif what:
-        _decide(file, notice or [], style, every=every, again=retry)
+    elif modes:
+        _settle_parked(file, notice or [], style, every=every, is_retry=retry)
     else:
         receiver, since, keep = how.receiver(header or []), parse_optional_time(how.since), duration(how.keep)
         require(notify=("prometheus_client", "structlog"))
@@ -213,11 +213,11 @@ def _sink() -> str:
     return sink
 
 
-def _headers(given: Sequence[str]) -> Mapping[str, str]:
+def _headers(arguments: Sequence[str]) -> Mapping[str, str]:
     """Parses headers; the arguments come before those of the environment."""
     lines = (line for line in os.environ.get(HEADERS_VARIABLE, "").splitlines() if line.strip())
     headers = {}
-    for text in (*lines, *given):
+    for text in (*lines, *arguments):
         found = _HEADER.fullmatch(text)
         if found is None:
             raise ValueError(f"the header '{text.partition(':')[0][:40]}' is not of the form 'Name: value', in ASCII")
@@ -247,13 +247,13 @@ def _list(file: Path, style: Format) -> None:
         output.note("no notices")
 
 
-def _decide(file: Path, ids: Sequence[int], style: Format, *, every: bool, again: bool) -> None:
+def _settle_parked(file: Path, ids: Sequence[int], style: Format, *, every: bool, is_retry: bool) -> None:
     if bool(ids) == every:
         raise typer.BadParameter("say which notices: their ids, or --all")
     with _ledger(file) as ledger:
-        wanted = list(dict.fromkeys(ledger.parked() if every else ids))
-        _check_parked(wanted, ledger)
-        done = (ledger.retry if again else ledger.discard)(wanted)
+        selected = list(dict.fromkeys(ledger.parked() if every else ids))
+        _check_parked(selected, ledger)
+        done = (ledger.retry if is_retry else ledger.discard)(selected)
         changed = [*ledger.find(done).values()]
     if style == "name":
         output.print_names(map(str, done))
@@ -261,7 +261,7 @@ def _decide(file: Path, ids: Sequence[int], style: Format, *, every: bool, again
         output.print_document([_record(one) for one in changed], style)
     elif done:
         names = ", ".join(map(str, done))
-        output.print_line(f"to be sent again: {names}" if again else f"never to be sent: {names}")
+        output.print_line(f"to be sent again: {names}" if is_retry else f"never to be sent: {names}")
     else:
         output.note("no notice is parked")
 
@@ -281,12 +281,12 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
         if status is not NoticeStatus.PARKED:
             raise CommandError(
                 f"notice {number} is not parked: it is {status.value}",
-                why=_WHY_NOT[status],
+                why=_NOT_PARKED[status],
                 next_step=other("notify", "--list", text="shows which are parked"),
             )
 
 
-_WHY_NOT = {
+_NOT_PARKED = {
     NoticeStatus.PENDING: "it is sent again by itself",
     NoticeStatus.DELIVERED: "the receiver repeats its work at each notice",
     NoticeStatus.SUPERSEDED: "a later end of the same run was delivered; the receiver would believe the older one",

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from kfadapter_oran.notices.database import Database, Notice
 
-FIRST_PAUSE_SECONDS = 1.0
+INITIAL_BACKOFF_SECONDS = 1.0
 """How long after a first attempt the second one comes."""
-LONGEST_PAUSE_SECONDS = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 """How far apart attempts become."""
 MAX_REFUSALS = 10
 """After how many responses that are not a success a notice is parked: some six minutes."""
-LATELY = 20
+MAX_SETTLED = 20
 """How many settled notices are listed."""
-_SHORTEST_SHARE = 0.5
+_MIN_JITTER = 0.5
 _WAITING = (NoticeStatus.PENDING.value, NoticeStatus.PARKED.value)
 
 
-def pause_seconds(attempts: int) -> float:
+def backoff_seconds(attempts: int) -> float:
     """The pause after a number of attempts, with jitter: doubles each time, up to five minutes."""
-    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 30), LONGEST_PAUSE_SECONDS)
-    return longest * random.uniform(_SHORTEST_SHARE, 1)  # noqa: S311 - jitter
+    longest = min(INITIAL_BACKOFF_SECONDS * 2.0 ** min(attempts - 1, 30), MAX_BACKOFF_SECONDS)
+    return longest * random.uniform(_MIN_JITTER, 1)  # noqa: S311 - jitter
 
 
 class Deliveries:
@@ -53,7 +53,7 @@ class Deliveries:
         self._max_refusals = max_refusals
         self._now = now
         self._lock = threading.Lock()
-        self._out: set[str] = set()
+        self._claimed_runs: set[str] = set()
 
     @contextmanager
     def claimed(self) -> Iterator[Notice | None]:
@@ -65,13 +65,13 @@ class Deliveries:
         with self._lock:
             found = self._claim()
             if found is not None:
-                self._out.add(found.run_id)
+                self._claimed_runs.add(found.run_id)
         try:
             yield found
         finally:
             if found is not None:
                 with self._lock:
-                    self._out.discard(found.run_id)
+                    self._claimed_runs.discard(found.run_id)
 
     def delivered(self, one: Notice, answer: str) -> None:
         """Records the delivery; undelivered older notices of the run are superseded."""
@@ -109,7 +109,7 @@ class Deliveries:
                 (
                     status.value,
                     refusals,
-                    now + pause_seconds(one.attempts),
+                    now + backoff_seconds(one.attempts),
                     now if parked else None,
                     answer,
                     one.id,
@@ -119,22 +119,22 @@ class Deliveries:
         return parked
 
     def _claim(self) -> Notice | None:
-        now, out = self._now(), list(self._out)
+        now, claimed = self._now(), list(self._claimed_runs)
         # A due time further ahead than any pause results from a clock that was set back.
         due = (
             f"SELECT {COLUMNS} FROM notices AS one WHERE status = 'pending' AND (next_at <= ? OR next_at > ?)"  # noqa: S608
-            f" AND run_id NOT IN ({', '.join('?' * len(out))}) AND NOT EXISTS (SELECT 1 FROM notices AS older"
+            f" AND run_id NOT IN ({', '.join('?' * len(claimed))}) AND NOT EXISTS (SELECT 1 FROM notices AS older"
             "  WHERE older.run_id = one.run_id AND older.id < one.id AND older.status = 'pending')"
             " ORDER BY next_at, id LIMIT 1"
         )
-        values = (now, now + LONGEST_PAUSE_SECONDS, *out)
+        values = (now, now + MAX_BACKOFF_SECONDS, *claimed)
         if not self._database.read(due, values):
             return None
         with self._database.writing() as connection:
             row = connection.execute(due, values).fetchone()
             if row is None:
                 return None
-            later = now + pause_seconds(row[6] + 1)
+            later = now + backoff_seconds(row[6] + 1)
             connection.execute("UPDATE notices SET attempts = attempts + 1, next_at = ? WHERE id = ?", (later, row[0]))
             row = connection.execute(f"SELECT {COLUMNS} FROM notices WHERE id = ?", (row[0],)).fetchone()  # noqa: S608
         return notice(row)
@@ -164,15 +164,15 @@ class Ledger:
 
     def figures(self) -> Figures:
         """Counts the contents of the outbox."""
-        counted = dict(self._database.read("SELECT status, count(*) FROM notices GROUP BY status"))
+        counts = dict(self._database.read("SELECT status, count(*) FROM notices GROUP BY status"))
         ((oldest,),) = self._database.read("SELECT min(written_at) FROM notices WHERE status = 'pending'")
         ((open_runs,),) = self._database.read("SELECT count(*) FROM open_runs")
-        return Figures({status: counted.get(status.value, 0) for status in NoticeStatus}, oldest, open_runs)
+        return Figures({status: counts.get(status.value, 0) for status in NoticeStatus}, oldest, open_runs)
 
     def notices(self) -> Sequence[Notice]:
         """All pending and parked notices, and the 20 that were settled last; oldest first."""
         waiting = self._select("WHERE status IN (?, ?)", _WAITING)
-        settled = self._select("WHERE status NOT IN (?, ?) ORDER BY settled_at DESC LIMIT ?", (*_WAITING, LATELY))
+        settled = self._select("WHERE status NOT IN (?, ?) ORDER BY settled_at DESC LIMIT ?", (*_WAITING, MAX_SETTLED))
         return sorted([*waiting, *settled], key=lambda one: one.id)
 
     def find(self, ids: Iterable[int]) -> Mapping[int, Notice]:
@@ -200,5 +200,5 @@ class Ledger:
         with self._database.writing() as connection:
             return [number for number in ids if connection.execute(statement, (*values, number)).rowcount]
 
-    def _select(self, which: str, values: Sequence[object]) -> list[Notice]:
-        return [notice(row) for row in self._database.read(f"SELECT {COLUMNS} FROM notices {which}", values)]  # noqa: S608
+    def _select(self, where: str, values: Sequence[object]) -> list[Notice]:
+        return [notice(row) for row in self._database.read(f"SELECT {COLUMNS} FROM notices {where}", values)]  # noqa: S608

@@ -28,8 +28,8 @@ GONE_SECONDS = 60.0
 """How long a run must not be found before it counts as deleted."""
 LOOK_BACK = timedelta(hours=1)
 """How much later than others KFP may report a run's end."""
-_MOST_METRICS = 100
-_MOST_CHARACTERS = 4096
+_MAX_METRICS = 100
+_MAX_CHARACTERS = 4096
 _ABOUT = ("display_name", "pipeline_id", "pipeline_name", "pipeline_version_name", "experiment_name", "error")
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
@@ -65,10 +65,10 @@ class ObservedRun:
     about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def try_from(cls, run: Run, *, every: bool = False) -> ObservedRun | None:
+    def try_from(cls, run: Run, *, all_runs: bool = False) -> ObservedRun | None:
         """Extracts what is needed of a run; None if it has no training job, unless every run counts."""
         job = run.labels.get(JOB_LABEL, "")
-        if not job and not every:
+        if not job and not all_runs:
             return None
         ends = [one.at for one in run.state_history if one.at and one.state.is_over]
         ended_at = max([*ends, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
@@ -81,8 +81,8 @@ class ObservedRun:
             finished_at=run.finished_at,
             ended_at=ended_at,
             earlier_ends=tuple(_earlier_ends(run.state_history)),
-            metrics=dict(islice(named_metrics(run.metrics).items(), _MOST_METRICS)),
-            about={name: value[:_MOST_CHARACTERS] for name in _ABOUT if (value := getattr(run, name))},
+            metrics=dict(islice(named_metrics(run.metrics).items(), _MAX_METRICS)),
+            about={name: value[:_MAX_CHARACTERS] for name in _ABOUT if (value := getattr(run, name))},
         )
 
 
@@ -133,7 +133,7 @@ class Outbox:
 
     def record(self, run: ObservedRun) -> Notice | None:
         """Processes the current state of a run; writes a notice if it has finished and that was not reported yet."""
-        if not self._is_news(run):
+        if not self._has_changed(run):
             return None
         with self._database.writing() as connection:
             if not run.is_over:
@@ -163,7 +163,7 @@ class Outbox:
             return True
         return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
 
-    def miss(self, run_id: str) -> Notice | None:
+    def record_missing(self, run_id: str) -> Notice | None:
         """Records that an unfinished run was not found; writes a notice if it stays missing."""
         now = self._now()
         with self._database.writing() as connection:
@@ -208,7 +208,7 @@ class Outbox:
                 (*_DONE, floor),
             ).rowcount
 
-    def _is_news(self, run: ObservedRun) -> bool:
+    def _has_changed(self, run: ObservedRun) -> bool:
         """Whether there may be something to write: most runs are seen many times."""
         known = self._database.read("SELECT etag, gone_at FROM open_runs WHERE run_id = ?", (run.run_id,))
         if not run.is_over:
@@ -233,12 +233,12 @@ class Outbox:
     ) -> Notice | None:
         now = self._now()
         facts = [json.dumps(one, ensure_ascii=False) for one in ((run.metrics, run.about) if run else ({}, {}))]
-        made = connection.execute(
+        inserted = connection.execute(
             "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics, about)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",
             (run_id, job, state, ended_at, now, now, *facts),
         )
-        if not made.rowcount:
+        if not inserted.rowcount:
             # A retried run ended as before, which was reported. The later end keeps the row from being pruned.
             connection.execute(
                 "UPDATE notices SET ended_at = max(ended_at, ?) WHERE run_id = ? AND state = ?",
@@ -246,7 +246,7 @@ class Outbox:
             )
             return None
         query = f"SELECT {COLUMNS} FROM notices WHERE id = ?"  # noqa: S608
-        return notice(connection.execute(query, (made.lastrowid,)).fetchone())
+        return notice(connection.execute(query, (inserted.lastrowid,)).fetchone())
 
 
 def _facts(connection: sqlite3.Connection) -> dict[str, Any]:

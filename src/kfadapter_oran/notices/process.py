@@ -80,7 +80,7 @@ def run(
         metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, state.registry, state.health))
         signals = stages.enter_context(StopSignals())
         sender = Sender(Deliveries(database, options.max_attempts), Receiver(receiver), state.count)
-        watcher = Watcher(client, box, keep, sender.wake, every=bool(receiver.event_source))
+        watcher = Watcher(client, box, keep, sender.wake, all_runs=bool(receiver.event_source))
         state.read_from(watcher, sender)
         stages.callback(sender.stop, SENDER_SECONDS)
         stages.callback(watcher.stop, WATCHER_SECONDS)

@@ -32,7 +32,7 @@ CONNECT_SECONDS = 10.0
 MAX_BODY_BYTES = 4096
 """How much of a response's body is read."""
 _PORTS = {"http": 80, "https": 443}
-_AWAY = frozenset(
+_TEMPORARY = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -41,10 +41,10 @@ _AWAY = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-_SHOWN_CHARACTERS = 200
+_MAX_SHOWN_CHARACTERS = 200
 _BEARER = "Bearer "
-_SECRET_CHARACTERS = 8
-_UNSHOWN = re.compile(r"\s+|[^\x20-\x7e\u00a0-\U0010ffff]+")
+_MIN_SECRET_CHARACTERS = 8
+_UNPRINTABLE = re.compile(r"\s+|[^\x20-\x7e\u00a0-\U0010ffff]+")
 
 
 class Outcome(enum.Enum):
@@ -148,21 +148,21 @@ class Receiver:
         body = cloud_event(notice, source) if source else job_notice(notice)
         connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
         # A response that trickles in would never reach the socket's own timeout.
-        guard = threading.Timer(self._options.seconds, connection.cut)
-        guard.daemon = True
-        guard.start()
+        timer = threading.Timer(self._options.seconds, connection.abort)
+        timer.daemon = True
+        timer.start()
         try:
             response = self._exchange(connection, json.dumps(body).encode(), self._headers(notice))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            why = "not in time" if connection.was_cut or isinstance(error, TimeoutError) else _words(error)
+            why = "not in time" if connection.was_aborted or isinstance(error, TimeoutError) else _describe(error)
             return Attempt(Outcome.AWAY, f"no response: {why}")
         finally:
-            guard.cancel()
-            connection.cut()
+            timer.cancel()
+            connection.abort()
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
-        secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _SECRET_CHARACTERS]
-        return Attempt(meaning("" if source else notice.state, response), _format_response(response, secrets))
+        secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _MIN_SECRET_CHARACTERS]
+        return Attempt(outcome_of("" if source else notice.state, response), _format_response(response, secrets))
 
     def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
         connection.connect()
@@ -186,7 +186,7 @@ class Receiver:
         }
 
 
-def meaning(state: str, response: ReceiverResponse) -> Outcome:
+def outcome_of(state: str, response: ReceiverResponse) -> Outcome:
     """Interprets the response to a notice of this state; empty if the receiver is not the training manager.
 
     The training manager responds 500 to every notice of a failure, after recording it. The same response to a
@@ -194,10 +194,10 @@ def meaning(state: str, response: ReceiverResponse) -> Outcome:
     """
     if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome.DELIVERED
-    failure = state not in ("", RunState.SUCCEEDED.value)
-    if failure and response.status == HTTPStatus.INTERNAL_SERVER_ERROR and _error_in(response.body) == TRAINING_FAILED:
+    failed = state not in ("", RunState.SUCCEEDED.value)
+    if failed and response.status == HTTPStatus.INTERNAL_SERVER_ERROR and _error_in(response.body) == TRAINING_FAILED:
         return Outcome.DELIVERED
-    return Outcome.AWAY if response.status in _AWAY else Outcome.REFUSED
+    return Outcome.AWAY if response.status in _TEMPORARY else Outcome.REFUSED
 
 
 def _error_in(body: bytes) -> object:
@@ -213,7 +213,7 @@ def _format_response(response: ReceiverResponse, secrets: Iterable[str]) -> str:
     text = response.body.decode("utf-8", "replace")
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = _UNSHOWN.sub(" ", text).strip()[:_SHOWN_CHARACTERS]
+    text = _UNPRINTABLE.sub(" ", text).strip()[:_MAX_SHOWN_CHARACTERS]
     return f"{response.status} {text}".strip()
 
 
@@ -226,20 +226,20 @@ class _Connection(http.client.HTTPConnection):
         self._connect_seconds = connect_seconds
         self._tls = tls
         self._handle: socket.socket | None = None
-        self.was_cut = False
+        self.was_aborted = False
 
     def connect(self) -> None:
         """Connects."""
         self.sock = socket.create_connection((self.host, self.port), self._connect_seconds)
         self._handle = self.sock.dup()
-        if self.was_cut:
-            self.cut()
+        if self.was_aborted:
+            self.abort()
         if self._tls is not None:
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Aborts what is in progress. Idempotent."""
-        self.was_cut = True
+        self.was_aborted = True
         if self._handle is not None:
             with suppress(OSError):
                 self._handle.shutdown(socket.SHUT_RDWR)
@@ -251,7 +251,7 @@ class _Connection(http.client.HTTPConnection):
             self._handle.close()
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.deliveries import Deliveries
     from kfadapter_oran.notices.receiver import Attempt, Receiver
 
-SENDERS = 4
+CONCURRENCY = 4
 """How many notices are posted at once."""
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """The interval of checks for due notices: an operator may have retried some, in another process."""
-_DISK_SECONDS = 2.0
+_WRITE_RETRY_SECONDS = 2.0
 
 
 class Sender:
@@ -38,13 +38,13 @@ class Sender:
         deliveries: Deliveries,
         receiver: Receiver,
         observe: Callable[[Outcome], None] = lambda _: None,
-        senders: int = SENDERS,
+        senders: int = CONCURRENCY,
     ) -> None:
         """Calls `observe` with the outcome of every attempt."""
         self._deliveries = deliveries
         self._receiver = receiver
         self._observe = observe
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._written = 0
         self._stopped = False
         self.problem = ""
@@ -60,15 +60,15 @@ class Sender:
 
     def wake(self) -> None:
         """Signals that a notice was written."""
-        with self._news:
+        with self._changed:
             self._written += 1
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def stop(self, seconds: float) -> None:
         """Stops; waits at most `seconds` for attempts in progress."""
-        with self._news:
+        with self._changed:
             self._stopped = True
-            self._news.notify_all()
+            self._changed.notify_all()
         if self._threads[0].ident is not None:
             share = seconds / len(self._threads)
             for thread in self._threads:
@@ -80,22 +80,22 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stopped:
-            seen = self._written
+            written = self._written
             try:
-                busy = self._send_one()
+                found_one = self._send_one()
                 self.problem = ""
             except sqlite3.Error as error:
-                busy, self.problem = False, f"the outbox cannot be used: {error}"
+                found_one, self.problem = False, f"the outbox cannot be used: {error}"
                 self._log.error("outbox cannot be used", message=str(error))
             except Exception:  # noqa: BLE001 - a fault of our own must not end all sending
-                busy = False
+                found_one = False
                 self._log.exception("a notice could not be sent")
-            if not busy:
-                self._wait(seen)
+            if not found_one:
+                self._wait(written)
 
-    def _wait(self, seen: int) -> None:
-        with self._news:
-            self._news.wait_for(lambda: self._stopped or self._written != seen, timeout=LOOK_SECONDS)
+    def _wait(self, written: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._written != written, timeout=POLL_SECONDS)
 
     def _send_one(self) -> bool:
         """Posts one due notice; returns whether there was one."""
@@ -111,17 +111,17 @@ class Sender:
         """Records the result; this thread blocks until it is on disk."""
         while True:
             try:
-                self._note(notice, attempt)
+                self._record(notice, attempt)
             except sqlite3.Error as error:
                 self.problem = f"the outbox cannot be written: {error}"
                 self._log.error("outbox cannot be written", notice=notice.id, message=str(error))
             else:
                 return
-            with self._news:
-                if self._news.wait_for(lambda: self._stopped, timeout=_DISK_SECONDS):
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopped, timeout=_WRITE_RETRY_SECONDS):
                     return
 
-    def _note(self, notice: Notice, attempt: Attempt) -> None:
+    def _record(self, notice: Notice, attempt: Attempt) -> None:
         about = {
             "notice": notice.id,
             "trainingjob_id": notice.job,

@@ -38,11 +38,11 @@ COMPARE_SECONDS = 60.0
 """How far apart the comparisons are."""
 SILENT_SECONDS = 90.0
 """After how long without an event the watch counts as cut off: three heartbeats."""
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 30.0
-_LIVE = tuple(state for state in RunState if state.value and not state.is_over)
-_PAGE = 200
-_PASSING = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED})
+_INITIAL_BACKOFF = 1.0
+_MAX_BACKOFF = 30.0
+_UNFINISHED = tuple(state for state in RunState if state.value and not state.is_over)
+_PAGE_SIZE = 200
+_TEMPORARY = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED})
 """After these a run is read again; after any other failure it is reported without its metrics."""
 
 
@@ -60,36 +60,36 @@ class Watcher:
         client: Client,
         outbox: Outbox,
         keep: timedelta,
-        written: Callable[[], None],
+        on_written: Callable[[], None],
         compare_seconds: float = COMPARE_SECONDS,
         *,
-        every: bool = False,
+        all_runs: bool = False,
     ) -> None:
-        """Calls `written` after a notice was written. Closes the client when stopped.
+        """Calls `on_written` after a notice was written. Closes the client when stopped.
 
         Args:
             client: The client of the adapter.
             outbox: Where notices are written.
             keep: The retention of delivered notices.
-            written: Called after each.
+            on_written: Called after each.
             compare_seconds: How far apart comparisons are.
-            every: Whether runs without a training job are followed, too.
+            all_runs: Whether runs without a training job are followed, too.
         """
         self._client = client
         self._outbox = outbox
         self._keep = keep
-        self._written = written
+        self._on_written = on_written
         self._compare_seconds = compare_seconds
-        self._every = every
-        self._labels = () if every else (JOB_LABEL,)
+        self._all_runs = all_runs
+        self._labels = () if all_runs else (JOB_LABEL,)
         self._stopped = threading.Event()
         self._compared = threading.Event()
         self.problem = ""
         self.compared_at: float | None = None
         self.received_at: float | None = None
         self._threads = [
-            threading.Thread(target=self._repeat, args=(what, call, pause), name=what, daemon=True)
-            for what, call, pause in (("compare", self.compare, compare_seconds), ("watch", self._watch, 0.0))
+            threading.Thread(target=self._repeat, args=(name, call, pause), name=name, daemon=True)
+            for name, call, pause in (("compare", self.compare, compare_seconds), ("watch", self._watch, 0.0))
         ]
         self._log: FilteringBoundLogger = structlog.get_logger()
 
@@ -124,7 +124,7 @@ class Watcher:
         open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
         newest: datetime | None = None
         for archived in (False, True):
-            for run in self._list(states=_LIVE, archived=archived):
+            for run in self._list(states=_UNFINISHED, archived=archived):
                 self._process_listed(run)
                 open_before.discard(run.run_id)
         for archived in (False, True):
@@ -135,13 +135,13 @@ class Watcher:
                     newest = run.finished_at
         for run_id in open_before:
             self._check_missing(run_id)
-        forgotten = self._outbox.complete(newest, self._keep)
+        pruned = self._outbox.complete(newest, self._keep)
         self.compared_at, self.problem = time.monotonic(), ""
         if not self._compared.is_set():
             self._log.info("watching", open_runs=len(self._outbox.open_runs()))
             self._compared.set()
-        if forgotten:
-            self._log.info("delivered notices forgotten", notices=forgotten)
+        if pruned:
+            self._log.info("delivered notices forgotten", notices=pruned)
 
     def _list(
         self, *, archived: bool, states: tuple[RunState, ...] = (), finished_after: datetime | None = None
@@ -153,7 +153,7 @@ class Watcher:
                 states=states,
                 finished_after=finished_after,
                 archived=archived,
-                page_size=_PAGE,
+                page_size=_PAGE_SIZE,
             ).page(token)
             yield from page.items
             token = page.next_token
@@ -165,7 +165,7 @@ class Watcher:
         try:
             found = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
-            self._log_written(self._outbox.miss(run_id))
+            self._log_written(self._outbox.record_missing(run_id))
         else:
             self._process_listed(found)
 
@@ -182,60 +182,60 @@ class Watcher:
                 if isinstance(event, RunChanged):
                     self._process(event.run)
                 elif isinstance(event, RunGone):
-                    self._log_written(self._outbox.miss(event.run_id))
+                    self._log_written(self._outbox.record_missing(event.run_id))
 
     def _process_listed(self, run: Run) -> None:
         """Processes a run of a list, which may report a terminated run as failed."""
-        self._process(run, is_sure=run.state is not RunState.FAILED)
+        self._process(run, is_certain=run.state is not RunState.FAILED)
 
-    def _process(self, run: Run, *, is_sure: bool = True) -> None:
+    def _process(self, run: Run, *, is_certain: bool = True) -> None:
         """Processes a run; after a new end the full run is read, once, for its metrics and its true state."""
-        seen = ObservedRun.try_from(run, every=self._every)
-        if seen is None:
+        observed = ObservedRun.try_from(run, all_runs=self._all_runs)
+        if observed is None:
             return
-        if seen.is_over and self._outbox.is_new_end(seen):
+        if observed.is_over and self._outbox.is_new_end(observed):
             try:
-                seen = ObservedRun.try_from(self._client.runs.get(run.run_id), every=self._every) or seen
+                observed = ObservedRun.try_from(self._client.runs.get(run.run_id), all_runs=self._all_runs) or observed
             except RunNotFoundError:
-                if not is_sure:
+                if not is_certain:
                     return  # the next comparison handles it as missing
             except AdapterError as error:
-                if not is_sure or error.code in _PASSING:
+                if not is_certain or error.code in _TEMPORARY:
                     raise
-        elif seen.is_over and not is_sure:
+        elif observed.is_over and not is_certain:
             return
-        self._log_written(self._outbox.record(seen))
+        self._log_written(self._outbox.record(observed))
 
-    def _log_written(self, written: Notice | None) -> None:
-        if written is not None:
+    def _log_written(self, notice: Notice | None) -> None:
+        if notice is not None:
             self._log.info(
                 "notice written",
-                notice=written.id,
-                trainingjob_id=written.job,
-                run_id=written.run_id,
-                run_status=written.state,
+                notice=notice.id,
+                trainingjob_id=notice.job,
+                run_id=notice.run_id,
+                run_status=notice.state,
             )
-            self._written()
+            self._on_written()
 
-    def _repeat(self, what: str, call: Callable[[], None], seconds: float) -> None:
+    def _repeat(self, name: str, call: Callable[[], None], seconds: float) -> None:
         """Calls `call` periodically, every `seconds`, with growing pauses while that fails."""
         failures, previous = 0, ""
         while not self._stopped.is_set():
-            why = self._try(what, call)
-            failures = failures + 1 if why else 0
-            if previous and not why:
-                self._log.info(f"{what} succeeds again")
-            previous = why
-            pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS) if why else seconds
+            reason = self._try(name, call)
+            failures = failures + 1 if reason else 0
+            if previous and not reason:
+                self._log.info(f"{name} succeeds again")
+            previous = reason
+            pause = min(_INITIAL_BACKOFF * 2.0 ** min(failures - 1, 10), _MAX_BACKOFF) if reason else seconds
             self._stopped.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
-    def _try(self, what: str, call: Callable[[], None]) -> str:
+    def _try(self, name: str, call: Callable[[], None]) -> str:
         """Calls `call` once; returns why that failed."""
         try:
             call()
         except AdapterError as error:
             if not self._stopped.is_set():
-                self._log.warning(f"{what} failed", reason=error.reason, message=error.message)
+                self._log.warning(f"{name} failed", reason=error.reason, message=error.message)
             return error.reason
         except sqlite3.Error as error:
             self.problem = f"the outbox cannot be written: {error}"
@@ -243,6 +243,6 @@ class Watcher:
             return "OUTBOX"
         except Exception:  # noqa: BLE001 - a fault of our own must not end the watching
             if not self._stopped.is_set():
-                self._log.exception(f"{what} failed")
+                self._log.exception(f"{name} failed")
             return "INTERNAL"
         return ""
