@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.invocation import Step, current
+from kfadapter_grpc.cli.invocation import Invocation, Step, current
+from kfadapter_grpc.cli.options import ClientOptions
 
 SOON_DAYS = 14
 """The number of days before its expiry at which a certificate causes a warning."""
@@ -40,9 +41,10 @@ class Verdict:
     next_step: str | Step = ""
     exit_code: ExitCode = ExitCode.OK
 
-    def advice(self) -> str:
-        """Formats the next step: a command on its own line, and a text."""
-        return current().format(self.next_step)
+    def advice(self, target: str = "") -> str:
+        """Formats the next step: a command on its own line, and a text; for the adapter at `target`, if set."""
+        invocation = Invocation(options=ClientOptions(target=target)) if target else current()
+        return invocation.format(self.next_step)
 
 
 def ok(check: str, what: str) -> Verdict:
