@@ -296,7 +296,7 @@ class _Document:
             raise RulesError(f"it is not valid YAML: {str(error).splitlines()[0]}") from None
 
     def line(self, path: tuple[str | int, ...]) -> int:
-        """Returns the line of a value, or of what it is in."""
+        """Returns the line of a value, or of the innermost one around it that has one."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 1)

@@ -138,7 +138,7 @@ def select_runs(
     archived: bool = False,
     allow_missing: bool = False,
 ) -> Mapping[str, Run | None]:
-    """Returns the runs by their ids: those that are named, or else what the listing has of those that match.
+    """Returns runs by their ids: the named ones, without their records, or those that match the filter.
 
     `states` apply if the filter has none; `allow_missing` leaves out named runs that do not exist.
     """

@@ -128,7 +128,7 @@ class ListingGroup(TyperGroup):
         return super().parse_args(ctx, ["list", *args] if lists else args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401  as Click has it
-        """Offers the commands, and what the first argument of `list` can be."""
+        """Completes commands, and the first argument of `list`."""
         offers = super().shell_complete(ctx, incomplete)
         if self.lists_of:
             listing = self.commands["list"]
@@ -234,7 +234,7 @@ def run_guarded(program: Callable[[], object]) -> ExitCode:
 
 
 def _discard_output() -> None:
-    """Makes Python flush stdout to nowhere when it exits, instead of reporting an error."""
+    """Redirects stdout to /dev/null, so that Python reports no error when it flushes stdout at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -35,7 +35,7 @@ _CODE = "the code and the arguments of containers are not compared; -o diff comp
 
 
 def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> None:
-    """Prints runs side by side; as a table without what is equal, unless `every` is set."""
+    """Prints runs side by side; a table omits equal rows, unless `every` is set."""
     rows = compare_runs(runs)
     if style == "json":
         documents: Json = [{"run_id": run.run_id, "display_name": run.display_name} for run in runs]

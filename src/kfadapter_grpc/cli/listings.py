@@ -79,9 +79,11 @@ class Column(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Table(Generic[T]):
-    """The definition of a list: what the records are, in the plural, and what `-o name` prints of one.
+    """The definition of a list.
 
     Attributes:
+        what: The name of the records, in the plural.
+        name: Returns the name of a record, for `-o name`.
         steps: The columns to shrink on a narrow terminal, in order.
         orders: The fields that the server can sort by.
         document: Returns the JSON of a record; that of a record of the contract by default.

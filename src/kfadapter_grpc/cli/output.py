@@ -87,7 +87,7 @@ def print_document(value: object, style: Format) -> None:
 
 
 def print_section(title: str, lines: Iterable[str]) -> None:
-    """Prints lines under a title as tables have it, after an empty line."""
+    """Prints lines under a bold title, after an empty line."""
     from rich.text import Text
 
     print_line("")
@@ -110,7 +110,7 @@ def print_line(text: str) -> None:
 
 
 def print_names(names: Iterable[str]) -> None:
-    """Prints one name per line, as soon as it is known; unescaped if stdout is not a terminal."""
+    """Prints one name per line, as they arrive; unescaped if stdout is not a terminal."""
     escape = printable if sys.stdout.isatty() else str
     for name in names:
         sys.stdout.write(escape(name) + "\n")

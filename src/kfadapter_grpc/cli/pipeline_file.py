@@ -81,7 +81,7 @@ def check_readable(path: Path) -> None:
 
 @contextmanager
 def pipeline_files(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Yields the files to upload: the named file, or for a `.py` what its pipelines compile to in `seconds`."""
+    """Yields the files to upload: the file itself, or those that the pipelines of a `.py` compile to in `seconds`."""
     check_readable(path)
     if path.suffix == ".py":
         with compiled(path, function, seconds) as files:

@@ -69,11 +69,11 @@ class Candidate(NamedTuple):
     state: str
 
 
-def candidates(what: str, records: Iterable[Any]) -> Iterator[Candidate]:
-    """Yields the names and ids of records; `what` is the resource, in the plural."""
-    name, key = _FIELDS[what]
+def candidates(resource: str, records: Iterable[Any]) -> Iterator[Candidate]:
+    """Yields the names and ids of records; `resource` is their kind, in the plural."""
+    name, key = _FIELDS[resource]
     for record in records:
-        state = shown_state(record.state) if what == "runs" else ""
+        state = shown_state(record.state) if resource == "runs" else ""
         yield Candidate(getattr(record, name), getattr(record, key), record.created_at, state)
 
 

@@ -159,7 +159,7 @@ class Screen:
         self._live.start()
 
     def changed(self, view: WatchedRun, tasks: Sequence[RunTask], observed_at: datetime) -> None:
-        """Does nothing: all of it is drawn anew, often enough."""
+        """Does nothing: the screen is redrawn several times a second."""
 
     def report_connection(self, message: str) -> None:
         """Shows what is unreachable; empty if nothing is."""

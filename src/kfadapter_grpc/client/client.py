@@ -33,7 +33,7 @@ def resolve_address(target: str | None) -> str:
 
 
 class BaseClient:
-    """The resources of an adapter, and what `Client` and `AsyncClient` share besides."""
+    """The resources of an adapter, and the other parts that `Client` and `AsyncClient` share."""
 
     def __init__(self, connection: BaseConnection, namespace: str) -> None:
         self._connection = connection

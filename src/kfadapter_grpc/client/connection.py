@@ -134,11 +134,11 @@ class BaseConnection(ABC):
 
     @abstractmethod
     def run(self, call: Coroutine[Any, Any, R]) -> R:
-        """Returns what a caller of the client gets for a coroutine: its result, or the coroutine to await."""
+        """Returns the result of a coroutine, or the coroutine, for the caller to await."""
 
     @abstractmethod
     def each(self, items: AsyncGenerator[R, None]) -> Generator[R, None, None]:
-        """Returns what a caller of the client iterates over."""
+        """Returns an iterator for the caller, synchronous or not."""
 
     @abstractmethod
     async def result(self, returned: Any) -> Any:  # noqa: ANN401 - whatever gRPC returns

@@ -269,7 +269,7 @@ class Call:
             forget()
 
     def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Calls `callback` when the call is cancelled, at once if it is; returns what removes the callback."""
+        """Calls `callback` when the call is cancelled, at once if it is; returns a function that removes it."""
         with self._lock:
             key = self._next_key
             self._next_key += 1

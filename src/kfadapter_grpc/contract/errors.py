@@ -45,7 +45,7 @@ class AdapterError(Exception):
         resource: str = "",
         retry_after: float | None = None,
     ) -> None:
-        """Sets what is the same for all errors of a class; without a reason all of it is inherited."""
+        """Sets the attributes of a class of errors; without a reason they are inherited."""
         super().__init_subclass__()
         if reason:
             cls.reason, cls.code, cls.resource_type, cls.retry_after = reason, code, resource, retry_after

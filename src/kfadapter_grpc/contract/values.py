@@ -90,7 +90,7 @@ def representable(value: Json, path: Path, replaced: Replacements, levels: int =
 
 
 def _is_representable(value: Json, levels: int) -> bool:
-    """Whether nothing has to be replaced, which is the case for nearly all values: found without building anything."""
+    """Whether nothing has to be replaced, as in nearly all values; so it builds nothing."""
     if isinstance(value, dict | list):
         levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
         if levels < 0:
