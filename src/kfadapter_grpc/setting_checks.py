@@ -1,6 +1,6 @@
 """The constraints on the server's settings, each and together, and the file with the token for KFP.
 
-The parameters of a check are names of settings, unless it is listed with one; the mistake is about the first one.
+The parameters of a check are names of settings; the mistake is about the first one.
 """
 
 from __future__ import annotations
@@ -249,23 +249,19 @@ def _upload_dir(upload_dir: Path | None) -> None:
         raise ValueError(f"{upload_dir} is not a folder that can be written to")
 
 
-def _file(parse: Callable[[bytes], object]) -> Callable[[Path | None], object]:
-    return lambda path: path and _parsed(path, parse)
-
-
-CHECKS: tuple[Callable[..., object] | tuple[str, Callable[..., object]], ...] = (
-    ("listen", split_address),
-    ("metrics_listen", lambda address: address in ("", OFF) or split_address(address)),
-    ("health_listen", lambda address: address and split_address(address)),
+CHECKS: tuple[Callable[..., object], ...] = (
+    lambda listen: split_address(listen),  # noqa: PLW0108 - its parameter is the name
+    lambda metrics_listen: metrics_listen in ("", OFF) or split_address(metrics_listen),
+    lambda health_listen: health_listen and split_address(health_listen),
     _channelz_listen,
-    ("tls_certificate", _file(check_certificate)),
+    lambda tls_certificate: tls_certificate and _parsed(tls_certificate, check_certificate),
     _key,
     _client_ca_needs_tls,
-    ("tls_client_ca", _file(check_ca)),
+    lambda tls_client_ca: tls_client_ca and _parsed(tls_client_ca, check_ca),
     _client_names,
     _client_proxies,
-    ("token_file", _file(parse_tokens)),
-    ("issuers", _file(parse_issuers)),
+    lambda token_file: token_file and _parsed(token_file, parse_tokens),
+    lambda issuers: issuers and _parsed(issuers, parse_issuers),
     _user_header,
     _user_of_callers,
     _user_prefix,
@@ -277,7 +273,7 @@ CHECKS: tuple[Callable[..., object] | tuple[str, Callable[..., object]], ...] = 
     _kfp_token,
     _kfp_ca,
     _kfp_certificate,
-    ("mlmd_address", lambda address: address and split_address(address)),
+    lambda mlmd_address: mlmd_address and split_address(mlmd_address),
     _mlmd_ca,
     _artifact_stores,
     _artifact_folder,

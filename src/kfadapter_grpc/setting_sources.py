@@ -120,11 +120,11 @@ def declared(settings: type) -> dict[str, Declared]:
     """The settings by their names: the fields of a dataclass, annotated with type, option and perhaps a text."""
     hints = get_type_hints(settings, include_extras=True)
     settings_by_name = {}
-    for one in fields(settings):
-        kind, option, *more = get_args(hints[one.name])
+    for setting in fields(settings):
+        kind, option, *more = get_args(hints[setting.name])
         if NoneType in get_args(kind):
             kind = next(inner for inner in get_args(kind) if inner is not NoneType)
-        settings_by_name[one.name] = Declared(one, kind, option, *(more or [""]))
+        settings_by_name[setting.name] = Declared(setting, kind, option, *(more or [""]))
     return settings_by_name
 
 

@@ -267,10 +267,10 @@ class Settings:
         values: dict[str, Any] = {}
         sources, mistakes = {}, {}
         settings = declared(cls)
-        for name, one in settings.items():
+        for name, setting in settings.items():
             raw, sources[name] = chain.get(name, (None, "default"))
             try:
-                values[name] = one.default() if raw is None else one.convert(raw)
+                values[name] = setting.default() if raw is None else setting.convert(raw)
             except ValueError as error:
                 mistakes[name] = str(error)
         mistakes |= _failed_checks(values)
@@ -297,8 +297,8 @@ def _failed_checks(values: dict[str, Any]) -> dict[str, str]:
     from kfadapter_grpc.setting_checks import CHECKS  # noqa: PLC0415  needs the extra `server`, as help does not
 
     mistakes = {}
-    for one in CHECKS:
-        names, check = ([one[0]], one[1]) if isinstance(one, tuple) else (list(inspect.signature(one).parameters), one)
+    for check in CHECKS:
+        names = list(inspect.signature(check).parameters)
         if values.keys() >= set(names):
             try:
                 check(*(values[name] for name in names))
