@@ -47,8 +47,8 @@ def set_(
     if not contexts.is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a context: letters, digits, '_', '.', '@' and '-', up to 63")
     options.check_target()
-    contexts_file = contexts.read()
-    old = contexts_file.contexts.get(name, contexts.Context())
+    stored = contexts.read()
+    old = stored.contexts.get(name, contexts.Context())
     source = _source(old, (issuer, client_id, scope), exec_, exec_env or [])
     if source and options.token_file:
         raise typer.BadParameter("one of --token-file, --issuer and --exec gives the token")
@@ -61,9 +61,9 @@ def set_(
         context = replace(context, source=None)
     if not context.target:
         raise typer.BadParameter("a new context needs --target HOST:PORT")
-    contexts.Contexts({**contexts_file.contexts, name: context}, contexts_file.current).write()
+    contexts.Contexts({**stored.contexts, name: context}, stored.current).write()
     out.print_line(f"context {name} is set: {context.target}")
-    if name != contexts_file.current:
+    if name != stored.current:
         out.note(f"kfadapter config use {name} makes it the current one; --context {name} uses it once")
     if issuer:
         out.note(f"log in: {shlex.join(['kfadapter', '--context', name, 'login'])}")
@@ -75,27 +75,27 @@ def use(
     """Make a context the current one."""
     from kfadapter_grpc.client.client import DEFAULT_TARGET
 
-    known = contexts.read()
-    target = known.get(name).target if name else DEFAULT_TARGET
-    contexts.Contexts(known.contexts, name).write()
+    stored = contexts.read()
+    target = stored.get(name).target if name else DEFAULT_TARGET
+    contexts.Contexts(stored.contexts, name).write()
     out.print_line(f"{f'context {name}' if name else 'no context'} is the current one: {target}")
 
 
 def list_(*, output: Output = "table") -> None:
     """List contexts."""
-    known = contexts.read()
-    names = sorted(known.contexts)
+    stored = contexts.read()
+    names = sorted(stored.contexts)
     if output == "name":
         out.print_names(names)
     elif output != "table":
-        out.print_document([_context_row(known, name) for name in names], output)
+        out.print_document([_context_row(stored, name) for name in names], output)
     elif not names:
         out.note("no contexts; kfadapter config set NAME --target HOST:PORT creates one")
     else:
-        named = [(name, known.contexts[name]) for name in names]
+        named = [(name, stored.contexts[name]) for name in names]
         rows = [
             (
-                "*" if name == known.current else "",
+                "*" if name == stored.current else "",
                 name,
                 context.target or "",
                 context.namespace,
@@ -115,9 +115,9 @@ def show(
     output: Output = "table",
 ) -> None:
     """Show a context."""
-    name, known = name or _used(options), contexts.read()
-    known.get(name)
-    row = _context_row(known, name)
+    name, stored = name or _used(options), contexts.read()
+    stored.get(name)
+    row = _context_row(stored, name)
     if exec_ := row.pop("exec", None) if output == "table" else None:
         row["exec"] = shlex.join([exec_["command"], *exec_.get("args", [])])
     texts = {key: "yes" if value is True else str(value or "") for key, value in row.items()}
@@ -132,10 +132,10 @@ def current(options: Annotated[ClientOptions, "context"]) -> None:
 
 def delete(name: Name) -> None:
     """Delete a context; the files that it names stay."""
-    known = contexts.read()
-    known.get(name)
-    rest = {key: value for key, value in known.contexts.items() if key != name}
-    contexts.Contexts(rest, "" if name == known.current else known.current).write()
+    stored = contexts.read()
+    stored.get(name)
+    rest = {key: value for key, value in stored.contexts.items() if key != name}
+    contexts.Contexts(rest, "" if name == stored.current else stored.current).write()
     out.print_line(f"deleted context {name}")
 
 
@@ -156,8 +156,8 @@ def _used(options: ClientOptions) -> str:
     return name
 
 
-def _context_row(known: contexts.Contexts, name: str) -> dict[str, Any]:
-    row = {"name": name, "current": name == known.current, **contexts.to_json(known.contexts[name])}
+def _context_row(stored: contexts.Contexts, name: str) -> dict[str, Any]:
+    row = {"name": name, "current": name == stored.current, **contexts.to_json(stored.contexts[name])}
     if env := row.get("exec", {}).get("env"):
         row["exec"] = {**row["exec"], "env": dict.fromkeys(env, "...")}  # a value may be a secret
     return row

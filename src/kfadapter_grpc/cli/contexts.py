@@ -126,11 +126,11 @@ def in_use(options: ClientOptions) -> tuple[str, Context]:
     overrides = {field.name: getattr(options, field.name) for field in fields(options)}
     if not options.context and (options.target or environment.get(TARGET_VARIABLE)):
         return "", Context().override(overrides)
-    known = read()
-    name = options.context or environment.get(CONTEXT_VARIABLE, "") or known.current
+    stored = read()
+    name = options.context or environment.get(CONTEXT_VARIABLE, "") or stored.current
     if not name:
         return "", Context().override(overrides)
-    context = known.get(name) if options.context else _without_overridden(environment, known.get(name))
+    context = stored.get(name) if options.context else _without_overridden(environment, stored.get(name))
     if options.token_file:
         context = replace(context, source=None)
     return name, context.override(overrides)

@@ -15,11 +15,7 @@ from kfadapter_grpc.cli.listings import TABULAR, Column, ListOptions, Table
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.references import experiment_reference, recurring_run_id
 from kfadapter_grpc.cli.run import RunOptions
-from kfadapter_grpc.cli.values import (
-    Period,
-    duration,
-    parse_optional_time,
-)
+from kfadapter_grpc.cli.values import Period, duration, parse_optional_time
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.recurring_runs import (
@@ -168,8 +164,8 @@ def _print(client: "Client", recurring_run: RecurringRun, style: opt.Format) -> 
 def _fields(client: "Client", recurring_run: RecurringRun) -> list[tuple[str, str]]:
     from kfadapter_grpc.cli.run_view import shown_value
 
-    def version_name(which: str) -> str:
-        return client.pipelines.get_version(pipeline_id=recurring_run.pipeline_id, pipeline_version_id=which).name
+    def version_name(version_id: str) -> str:
+        return client.pipelines.get_version(pipeline_id=recurring_run.pipeline_id, pipeline_version_id=version_id).name
 
     starts, last = recurring_run.schedule, _last_run(client, recurring_run)
     return [
@@ -185,14 +181,12 @@ def _fields(client: "Client", recurring_run: RecurringRun) -> list[tuple[str, st
         ("Catches up", "yes" if recurring_run.catch_up else "no"),
         (
             "Pipeline",
-            _named(
-                recurring_run.pipeline_id, lambda which: client.pipelines.get(pipeline_id=which, view=View.BASIC).name
-            ),
+            _named(recurring_run.pipeline_id, lambda id_: client.pipelines.get(pipeline_id=id_, view=View.BASIC).name),
         ),
         ("Version", _named(recurring_run.pipeline_version_id, version_name) or "the latest at each start"),
         (
             "Experiment",
-            _named(recurring_run.experiment_id, lambda which: client.experiments.get(experiment_id=which).name),
+            _named(recurring_run.experiment_id, lambda id_: client.experiments.get(experiment_id=id_).name),
         ),
         ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in recurring_run.parameters.items())),
         ("Description", recurring_run.description),
@@ -201,12 +195,12 @@ def _fields(client: "Client", recurring_run: RecurringRun) -> list[tuple[str, st
     ]
 
 
-def _named(which: str, name_of: Callable[[str], str]) -> str:
+def _named(resource_id: str, name_of: Callable[[str], str]) -> str:
     """The name with the id; the id alone if the resource was deleted or cannot be read."""
     try:
-        return f"{name_of(which)} ({which})" if which else ""
+        return f"{name_of(resource_id)} ({resource_id})" if resource_id else ""
     except AdapterError:
-        return which
+        return resource_id
 
 
 def _last_run(client: "Client", recurring_run: RecurringRun) -> Run | None:
@@ -228,8 +222,8 @@ def _last_runs(client: "Client", recurring: Sequence[RecurringRun]) -> dict[str,
 def _table(last_runs: Mapping[str, Run | None]) -> Table[RecurringRun]:
     """Defines the list of recurring runs; `last_runs` has their last runs by id."""
 
-    def last_start(one: RecurringRun) -> datetime | None:
-        last = last_runs.get(one.recurring_run_id)
+    def last_start(recurring_run: RecurringRun) -> datetime | None:
+        last = last_runs.get(recurring_run.recurring_run_id)
         return last.scheduled_at if last else None
 
     return Table(

@@ -234,7 +234,7 @@ def terminate(
         else:
             chosen = select_runs(client, run, selection, states=_IN_PROGRESS)
             change_all(
-                "terminate", chosen, lambda which: client.runs.terminate(which, wait=wait), output, yes=selection.yes
+                "terminate", chosen, lambda id_: client.runs.terminate(id_, wait=wait), output, yes=selection.yes
             )
 
 
@@ -316,7 +316,7 @@ def delete(
         chosen = select_runs(client, run, selection, archived=archived, allow_missing=allow_missing)
         may_miss = allow_missing or not run  # one that a filter has found may have been deleted since
         change_all(
-            "delete", chosen, lambda which: client.runs.delete(which, allow_missing=may_miss), output, yes=selection.yes
+            "delete", chosen, lambda id_: client.runs.delete(id_, allow_missing=may_miss), output, yes=selection.yes
         )
 
 

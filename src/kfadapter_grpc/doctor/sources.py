@@ -19,12 +19,7 @@ from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 from kfadapter_grpc.kfp.rest import ListQuery, Rest
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.transport import Transport
-from kfadapter_grpc.server.kfp import (
-    KUBERNETES_SERVICE_ACCOUNT,
-    pod_log_settings,
-    store_settings,
-    transport_settings,
-)
+from kfadapter_grpc.server.kfp import KUBERNETES_SERVICE_ACCOUNT, pod_log_settings, store_settings, transport_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
