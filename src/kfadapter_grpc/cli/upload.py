@@ -161,7 +161,7 @@ def describe_existing(client: "Client", receipt: "UploadReceipt") -> str:
 
 
 def send(client: "Client", source: Path | BinaryIO, name: str, **arguments: Any) -> "UploadReceipt":  # noqa: ANN401
-    """Uploads a file, with a progress bar on a terminal; `options` are the client's further arguments."""
+    """Uploads a file, with a progress bar on a terminal; `arguments` are the client's further ones."""
     title = one_line(name)
     with out.progress_bar(f"uploading {title}", f"storing {title}") as progress:
         return client.pipelines.upload(source, name=name, progress=progress, **arguments)
