@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_embedded.runner.places import Store, Tree, root_of, transfer
+from kfadapter_embedded.runner.places import AttemptFolders, Store, Tree, root_of, transfer
 from kfadapter_embedded.runner.values import ValueFaultError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ROOT = "minio://mlpipeline/v2/artifacts/p/r"
@@ -103,3 +104,36 @@ def test_copies(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "b").read_bytes() == (tmp_path / "a").read_bytes()
     (tmp_path / "deep" / "b").write_bytes(b"changed")
     assert (tmp_path / "a").stat().st_size == 3 << 20
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda _: None, True),
+        (lambda places: (places / "tmp" / "kfp" / "outputs" / "more").mkdir(), True),
+        (lambda places: (places / "tmp" / "more").touch(), False),
+        (lambda places: (places.parent / "environment").mkdir(), False),
+        (lambda places: (places / "minio").chmod(0o500), False),
+        (lambda places: (places / "tmp").symlink_to((places / "tmp").rename(places.parents[1] / "away")), False),
+    ],
+)
+def test_folder_of_an_attempt(tmp_path: Path, change: Callable[[Path], object], *, kept: bool) -> None:
+    """It is used again, without the files of the attempt, if nothing else was changed in it."""
+    folders = AttemptFolders(Store(tmp_path, ROOT))
+
+    def entered(name: str) -> Tree:
+        folders.take(tmp_path / name)
+        tree = Tree(tmp_path / name / "places", "")
+        assert not [one for one in (tmp_path / name).rglob("*") if not one.is_dir()]
+        for file in (tree.work / "tmp" / "code.py", tree.parameter("a"), tree.path(f"{ROOT}/task/id/out")):
+            assert file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        return tree
+
+    change(entered("1").folder)
+    folders.give_back(tmp_path / "1").result()
+    assert not (tmp_path / "1").exists()
+    assert (tmp_path / "1-spare").exists() == kept
+    entered("2")
+    assert not (tmp_path / "away").exists() or (tmp_path / "away" / "kfp" / "outputs" / "a").exists()

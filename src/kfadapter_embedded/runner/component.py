@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import signal
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -36,7 +34,7 @@ from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
 from .placeholders import WORKSPACE, with_places
-from .places import IMAGES, Store, Tree, transfer
+from .places import IMAGES, AttemptFolders, Store, Tree, transfer
 from .spec import Retry
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
@@ -94,7 +92,7 @@ class ComponentRunner:
         self.containers = containers
         self.steps = steps
         self.stopped = stopped
-        self.cleaner = ThreadPoolExecutor(1)
+        self.attempts = AttemptFolders(self.store)
         self._report = report
         self._room = room
         self.store.folder.mkdir(exist_ok=True)
@@ -197,9 +195,10 @@ class _Attempt:
             return failed(*error.args)
         finally:
             # No other task waits for this, and at the end of the run everything left is removed.
-            self.runner.cleaner.submit(shutil.rmtree, self._folder, ignore_errors=True)
+            self.runner.attempts.give_back(self._folder)
 
     def _executed(self, command: Command, log: TaskLog) -> Outcome:
+        self.runner.attempts.take(self._folder)
         self._take_inputs(log)
         self.outputs.make_folders()
         end = self._start(command, log)
