@@ -1,7 +1,7 @@
 """The page as a child of `kfadapter dev`: `python -m kfadapter_console SOCKET TARGET MAX_UPLOAD_BYTES`.
 
-SOCKET is the number of a listening socket that the parent passed on. The page is served until the parent closes the
-standard input of this process, or dies. Neither adapter nor page requires a token: both are on loopback.
+SOCKET is the number of an inherited listening socket. The page is served until the parent closes standard input, or
+dies. Neither adapter nor page requires a token: both are on loopback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABL
 
 
 def main() -> None:
-    """Serves the page."""
     number, target, max_upload_bytes = sys.argv[1:]
     for name in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE):
         os.environ.pop(name, None)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from kfadapter_console import compare, page, pipelines, run, runs, start, task
+from kfadapter_console import compare, page, pipelines, run, runs, start
 from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
 from kfadapter_grpc.client import CannotConnectError, Client
 from kfadapter_grpc.client.credentials import CredentialsError, checked_token
@@ -36,77 +36,67 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
             Route("/", lambda _: RedirectResponse("/runs")),
             Route(HEALTH_PATH, lambda _: PlainTextResponse("ok\n")),
             Mount("/static", StaticFiles(directory=page.STATIC)),
-            Route("/login", _login_form),
-            Route("/login", page.action(_log_in), methods=["POST"]),
-            Route("/logout", page.action(_log_out), methods=["POST"]),
-            Route("/health", _health),
-            *compare.ROUTES,
-            *pipelines.ROUTES,
-            *start.ROUTES,
             Route("/graph.css", lambda _: Response(STYLE, media_type="text/css")),
-            *runs.ROUTES,
-            *run.ROUTES,
-            *task.ROUTES,
+            Route("/login", _login_form),
+            page.post("/login", _log_in),
+            page.post("/logout", _log_out),
+            page.view("/health", _health, "health.html"),
+            *(route for module in (compare, pipelines, start, runs, run) for route in module.ROUTES),
         ],
         exception_handlers=dict.fromkeys((AdapterError, CredentialsError, HTTPException, Exception), _failed),
     )
     app.state.client = client
     app.state.sessions = Sessions()
     app.state.read_only = read_only
-    app.state.max_upload_bytes = max_upload_bytes
     # Outside of the application, as the page of an unexpected error is made outside of its middleware.
     return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
 
 
 def _login_form(request: Request) -> Response:
-    return page.render(
-        request, "login.html", next=page.local(request.query_params.get("next", "/")), form=page.Form({})
-    )
+    address = page.local(request.query_params.get("next", "/"))
+    return page.render(request, "login.html", next=address, form=page.Form({}))
 
 
 def _log_in(request: Request, form: FormData) -> Response:
     """Tries the token with the cheapest call, and keeps it if the adapter accepts it."""
-    token, following = str(form.get("token", "")).strip(), page.local(str(form.get("next", "/")))
-    base: Client = request.app.state.client
+    token, address = str(form.get("token", "")).strip(), page.local(str(form.get("next", "/")))
+    client: Client = request.app.state.client
     try:
         checked_token("what you entered", token)
-        calls = base.on_behalf(request_id="", authorization=(f"Bearer {token}",))
+        calls = client.on_behalf(request_id="", authorization=(f"Bearer {token}",))
         calls.pipelines.list(page_size=1).page()
     except (AdapterError, CredentialsError) as error:
-        shown = page.Form({}, {"token": str(error)})
-        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=following, form=shown)
+        problems = page.Form({}, {"token": str(error)})
+        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=address, form=problems)
     page.sessions(request).log_out(request.state.session)
     request.state.session = page.sessions(request).log_in(token)
-    return page.back(following)
+    return page.redirect(address)
 
 
-def _log_out(request: Request, form: FormData) -> Response:  # noqa: ARG001  an action
-    """Forgets the token."""
+def _log_out(request: Request, _: FormData) -> Response:
     page.sessions(request).log_out(request.state.session)
-    return page.back("/login")
+    return page.redirect("/login")
 
 
-def _health(request: Request) -> Response:
+def _health(client: Client, _: QueryParams) -> page.Values:
     """Runs the doctor's checks of a caller."""
-    calls = page.client(request)
-    verdicts = list(examine(calls))
+    verdicts = list(examine(client))
     can_read = any(one.check == "read" and one.status is Status.OK for one in verdicts)
-    kfp = "unknown"
-    with suppress(AdapterError):  # an older adapter does not know it
-        kfp = calls.identity.who_am_i().kfp_version
-    facts = [
-        ("Adapter", calls.target),
-        ("Version of the adapter", calls.adapter_version() if can_read else "unknown"),
-        ("Version of Kubeflow Pipelines", kfp),
-        ("Page", f"{request.url.scheme}://{request.url.netloc}"),
-        ("Version of the page", installed_version()),
-    ]
-    return page.render(request, "health.html", facts=facts, verdicts=verdicts, target=calls.target)
+    kfp_version = "unknown"
+    with suppress(AdapterError):  # of an older adapter, which does not report it
+        kfp_version = client.identity.who_am_i().kfp_version
+    return {
+        "target": client.target,
+        "adapter_version": client.adapter_version() if can_read else "unknown",
+        "kfp_version": kfp_version,
+        "page_version": installed_version(),
+        "verdicts": verdicts,
+    }
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
 
-_WAYS_OUT: dict[int, tuple[str, str]] = {
+_TITLE_AND_ADVICE: dict[int, tuple[str, str]] = {
     HTTPStatus.BAD_REQUEST: ("This cannot be done", "Go back and change what was entered."),
     HTTPStatus.UNAUTHORIZED: ("Log in first", "Your login has ended; what you entered was not sent on."),
     HTTPStatus.FORBIDDEN: ("Not permitted", "Log in with a token that may do this, or ask those who run the adapter."),
@@ -120,22 +110,21 @@ _WAYS_OUT: dict[int, tuple[str, str]] = {
     ),
     HTTPStatus.GATEWAY_TIMEOUT: ("No response in time", "Try again; Health shows what is slow."),
 }
-"""What an error's page is titled, and what to do, by its status."""
-_PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
-"""After them a form can be sent again; its idempotency key is made of what it holds."""
+_TEMPORARY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
+"""After these a form can be sent again, as its fields make its idempotency key."""
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    """Renders an error: why, and what to do, with a link to where the request came from."""
-    here = page.local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    """Renders an error: why, and what to do, with a link back."""
+    address = page.local(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
     is_read = request.method in {"GET", "HEAD"}
     headers: Mapping[str, str] | None = None
     match error:
         case UnauthenticatedError() if is_read:
-            return page.back(page.link("login", next=here))
+            return page.redirect(page.link("login", next=address))
         case AdapterError():
             status = http_status(error)
-            title, advice = _WAYS_OUT.get(status, ("This failed", "Try again; Health shows more."))
+            title, advice = _TITLE_AND_ADVICE.get(status, ("This failed", "Try again; Health shows more."))
             title = "The adapter is unreachable" if isinstance(error, CannotConnectError) else title
         case CredentialsError():
             status, title, advice = HTTPStatus.BAD_GATEWAY, "The token is not sent", str(error)
@@ -147,11 +136,11 @@ def _failed(request: Request, error: Exception) -> Response:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
             status, title = HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed"
             advice = "That is a defect of kfadapter. The output of its process has the cause."
-    came_from = urlsplit(request.headers.get("referer", ""))
-    is_ours = came_from.netloc == request.url.netloc
+    referrer = urlsplit(request.headers.get("referer", ""))
+    is_ours = referrer.netloc == request.url.netloc
     sent: list[tuple[str, object]] = getattr(request.state, "sent", [])
-    is_complete = all(isinstance(value, str) for _, value in sent)  # a file is gone
-    shown = page.render(
+    can_resend = status in _TEMPORARY and all(isinstance(value, str) for _, value in sent)  # a file is gone
+    response = page.render(
         request,
         "error.html",
         status,
@@ -159,10 +148,10 @@ def _failed(request: Request, error: Exception) -> Response:
         advice=advice,
         error=error if isinstance(error, AdapterError) else None,
         code=int(status),
-        here=here,
+        address=address,
         is_read=is_read,
-        before=page.local(urlunsplit(("", "", *came_from[2:4], ""))) if is_ours else "",
-        fields=sent if is_complete and status in _PASSING else [],
+        before=page.local(urlunsplit(("", "", *referrer[2:4], ""))) if is_ours else "",
+        fields=sent if can_resend else [],
     )
-    shown.headers.update(headers or {})
-    return shown
+    response.headers.update(headers or {})
+    return response

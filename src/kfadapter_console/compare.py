@@ -4,85 +4,78 @@ import csv
 import io
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
-from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from kfadapter_console import page
-from kfadapter_console.plots import classifications, metric_chart, outputs_of, roc_chart
-from kfadapter_grpc.client import Run
+from kfadapter_console.plots import artifacts_of, classifications, metric_chart, roc_chart
+from kfadapter_grpc.client import Client, Run
 from kfadapter_grpc.comparison import MAX_RUNS, MISSING, ComparedRow, RowKind, Value, compare_runs, read_runs
 from kfadapter_grpc.times import shown_duration, shown_time
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""Text that begins so is a formula in a spreadsheet."""
-_LONGEST = 200
+"""How text begins that spreadsheets compute."""
+_MAX_VALUE_LENGTH = 200
 
 
-def show(request: Request) -> Response:
-    """The runs `run` side by side; the rows that differ unless `all` is set; the metric `metric`, the curve `curve`."""
-    runs, query = _runs(request), request.query_params
+def show(client: Client, query: QueryParams) -> page.Values:
+    """Compares the runs `run`: rows that differ, or `all`; plots of the metric `metric` and the curve `curve`."""
+    runs = _runs(client, query)
     rows = compare_runs(runs) if runs else ()
-    names = [run.display_name or run.run_id for run in runs]
-    names = [
-        f"{name} ({run.run_id[:8]})" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)
-    ]
+    ids, names = [run.run_id for run in runs], [run.display_name or run.run_id for run in runs]
+    names = [f"{name} ({id_[:8]})" if names.count(name) > 1 else name for name, id_ in zip(names, ids, strict=True)]
     metrics = {row.name: row for row in sorted(rows, key=lambda row: not row.differs) if row.kind is RowKind.METRIC}
-    found = [{name: one.roc_curve for name, one in classifications(outputs_of(run)) if one.roc_curve} for run in runs]
-    curves = {name: name for of_run in found for name in of_run}
-    metric, curve = (
-        query[field] if query.get(field) in known else next(iter(known), "")
-        for field, known in (("metric", metrics), ("curve", curves))
-    )
-    charts = []
-    if metric:
+    curves = [
+        {name: one.roc_curve for name, one in classifications(artifacts_of(run)) if one.roc_curve} for run in runs
+    ]
+    options = {
+        "metric": {name: name for name in metrics},
+        "curve": {name: name for of_run in curves for name in of_run},
+    }
+    chosen = {
+        field: query[field] if query.get(field) in known else next(iter(known), "") for field, known in options.items()
+    }
+    plots = []
+    if metric := chosen["metric"]:
         values = [value if isinstance(value, float) else None for value in metrics[metric].values]
-        charts.append(metric_chart(metric, list(zip(names, values, strict=True))))
-    if curve:
-        charts.append(roc_chart(curve, [(name, one.get(curve, ())) for name, one in zip(names, found, strict=True)]))
-    return page.render(
-        request,
-        "compare.html",
-        runs=runs,
-        rows=rows,
-        shown=shown,
-        all="all" in query,
-        here="?" + urlencode([("run", run.run_id) for run in runs]),
-        form=page.Form({"metric": metric, "curve": curve}),
-        choices=[("metric", "Metric", {name: name for name in metrics}), ("curve", "ROC curve", curves)],
-        charts=charts,
-    )
+        plots.append(metric_chart(metric, list(zip(names, values, strict=True))))
+    if curve := chosen["curve"]:
+        plots.append(roc_chart(curve, [(name, one.get(curve, ())) for name, one in zip(names, curves, strict=True)]))
+    return {
+        "runs": runs,
+        "rows": rows,
+        "format_row": format_row,
+        "all": "all" in query,
+        "form": page.Form(chosen),
+        "options": options,
+        "plots": plots,
+    }
 
 
-def table(request: Request) -> Response:
-    """All rows as CSV, with a mark by which spreadsheets know UTF-8."""
-    runs, text = _runs(request), io.StringIO()
+def table(client: Client, query: QueryParams) -> Response:
+    """Sends all rows as CSV, with a byte order mark by which spreadsheets recognize UTF-8."""
+    runs, text = _runs(client, query), io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["kind", "name", "differs", *(run.run_id for run in runs)])
-    writer.writerow(["fact", "display_name", "", *map(_cell, (run.display_name for run in runs))])
+    writer.writerow(["fact", "display_name", "", *(_cell(run.display_name) for run in runs)])
     for row in compare_runs(runs) if runs else ():
         writer.writerow([row.kind.value, _cell(row.name), row.differs, *map(_cell, row.values)])
-    return Response(
-        text.getvalue().encode("utf-8-sig"),
-        media_type="text/csv",
-        headers={"content-disposition": 'attachment; filename="runs.csv"'},
-    )
+    return page.attachment([text.getvalue().encode("utf-8-sig")], "runs.csv", "text/csv")
 
 
-def _runs(request: Request) -> list[Run]:
-    """The runs of the address, oldest first."""
-    ids = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))
+def _runs(client: Client, query: QueryParams) -> list[Run]:
+    """Returns the runs of the address, oldest first."""
+    ids = list(dict.fromkeys(filter(None, query.getlist("run"))))
     if len(ids) > MAX_RUNS:
         raise HTTPException(HTTPStatus.BAD_REQUEST, f"{len(ids)} runs are too many: compare up to {MAX_RUNS}.")
-    found = read_runs(page.client(request), ids)
-    return sorted(found, key=lambda run: run.created_at or datetime.min.replace(tzinfo=timezone.utc))
+    runs = read_runs(client, ids)
+    return sorted(runs, key=lambda run: run.created_at or datetime.min.replace(tzinfo=timezone.utc))
 
 
-def shown(row: ComparedRow) -> list[str]:
-    """Formats the values of a row: numbers short, unless they would look the same and are not."""
+def format_row(row: ComparedRow) -> list[str]:
+    """Formats the values of a row: numbers short, unless they differ and would look the same."""
     texts = [*map(_text, row.values)]
     if row.differs and len({*texts}) == 1:
         return [repr(value) if isinstance(value, float) else _text(value) for value in row.values]
@@ -90,19 +83,22 @@ def shown(row: ComparedRow) -> list[str]:
 
 
 def _text(value: Value) -> str:
-    if value is MISSING:
-        return "–"
     if isinstance(value, datetime):
         return shown_time(value)
-    return shown_duration(value) if isinstance(value, timedelta) else page.shown_value(value, _LONGEST)
+    if isinstance(value, timedelta):
+        return shown_duration(value)
+    return "–" if value is MISSING else page.format_value(value, _MAX_VALUE_LENGTH)
 
 
 def _cell(value: Value) -> object:
+    """Formats a value for CSV: times as ISO 8601, durations in seconds, numbers exactly, no text as a formula."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULAS) else value
-    if isinstance(value, datetime | timedelta):
-        return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value.total_seconds()
-    return "" if value is MISSING else value if isinstance(value, float) else page.shown_value(value)
+    return "" if value is MISSING else value if isinstance(value, float) else page.format_value(value)
 
 
-ROUTES = [Route("/compare", show), Route("/compare.csv", table)]
+ROUTES = [page.view("/compare", show, "compare.html"), page.view("/compare.csv", table)]

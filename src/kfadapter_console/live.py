@@ -1,7 +1,4 @@
-"""What changes while it is looked at: server-sent events whose data are rendered fragments of the page.
-
-Each top-level element of a fragment has an id; console.js replaces the element of that id.
-"""
+"""Live pages: server-sent events whose data are the rendered content of a page; console.js replaces what changed."""
 
 import threading
 import time
@@ -21,22 +18,22 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MAX_STREAMS = 32
-"""How many streams are open at once. Each holds a thread of its own; further ones get 503, and the browser retries."""
+"""The concurrency limit, as each stream has a thread; further ones get 503, and the browser retries."""
 RETRY_MILLISECONDS = 3000
 """How long a browser waits before it connects again."""
-BEAT_SECONDS = 2.0
-"""How often a stream without changes looks whether the browser is still there."""
-RESTS, SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 4, 0.3, 5.0
+HEARTBEAT_SECONDS = 2.0
+"""How often a stream without changes checks whether the browser has disconnected."""
+PAUSE_FACTOR, MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 4, 0.3, 5.0
+"""How long a stream pauses after a change, relative to the time that rendering it took."""
 _MEDIA_TYPE = "text/event-stream"
 _END = "\0"
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
 def stream(fragments: Fragments) -> Response:
-    """Sends fragments as they come. The browser stops when they end, and connects again if they fail.
+    """Sends fragments, without repetitions, until they end; if they fail, the browser connects again.
 
-    One that is as the last one is left out. None shows that the stream is alive. It is closed when the browser has
-    left, at its next item at the latest: so let none take longer than some seconds.
+    None keeps the stream alive. It is closed once the browser has disconnected, at the next fragment or None.
     """
     if not _streams.acquire(blocking=False):
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "Too many live pages are open.", {"retry-after": "5"})
@@ -54,8 +51,7 @@ class _Live(StreamingResponse):
             if scope["method"] == "HEAD":
                 await Response(media_type=_MEDIA_TYPE)(scope, receive, send)
             else:
-                first = await self._next()  # an error has a status, such as 404, as long as nothing has been sent
-                self.body_iterator = self._events(first)
+                self.body_iterator = self._events(await self._next())  # before the headers, so an error has a status
                 await super().__call__(scope, receive, send)
         finally:
             self._fragments.close()
@@ -73,7 +69,7 @@ class _Live(StreamingResponse):
                 last = fragment or last
                 fragment = await self._next()
         except AdapterError:
-            return  # the status line is sent already; the browser learns more when it connects again
+            return  # the browser gets the error when it connects again
         yield _event("end", "the stream has ended")
 
 
@@ -83,13 +79,12 @@ def _event(name: str, data: str) -> str:
 
 
 def latest(
-    items: Iterator[T], state: S, keep: Callable[[S, T], S], stop: Callable[[], None]
+    items: Iterator[T], state: S, update: Callable[[S, T], S], stop: Callable[[], None]
 ) -> Generator[S | None, None, None]:
-    """Yields what a stream has come to, whenever that has changed, and None after `BEAT_SECONDS` without a change.
+    """Yields the state whenever items have updated it, and None after `HEARTBEAT_SECONDS` without any.
 
-    A thread of its own reads the stream, and `keep` adds each item to the state, so that a browser that has left is
-    noticed although nothing comes; `stop` then ends the stream. After each state it rests `RESTS` times as long as
-    showing it took; what comes meanwhile is one change.
+    A thread reads the items, so that a disconnected browser is detected although none comes; `stop` then ends them.
+    Items that come during the pause after a change are one change.
     """
     changed, failures, ended = threading.Event(), list[Exception](), False
 
@@ -97,7 +92,7 @@ def latest(
         nonlocal state, ended
         try:
             for item in items:
-                state = keep(state, item)
+                state = update(state, item)
                 changed.set()
         except Exception as error:  # noqa: BLE001  raised where the stream is used
             failures.append(error)
@@ -108,14 +103,15 @@ def latest(
     try:
         is_over = False
         while not is_over:
-            is_new = changed.wait(BEAT_SECONDS)
+            has_changed = changed.wait(HEARTBEAT_SECONDS)
             changed.clear()
             is_over = ended
             if is_over and failures:
                 raise failures[0]
             began = time.monotonic()
-            yield state if is_new else None
-            if is_new and not is_over:
-                time.sleep(min(max(RESTS * (time.monotonic() - began), SHORTEST_REST_SECONDS), LONGEST_REST_SECONDS))
+            yield state if has_changed else None
+            if has_changed and not is_over:
+                pause = PAUSE_FACTOR * (time.monotonic() - began)
+                time.sleep(min(max(pause, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS))
     finally:
         stop()

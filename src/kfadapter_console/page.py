@@ -1,10 +1,9 @@
-"""What all pages share: the caller's client, templates, links, forms."""
+"""What all pages share: views, actions, templates, links, forms."""
 
 import hmac
 import json
-import math
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http import HTTPStatus
@@ -20,7 +19,9 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
 
+from kfadapter_console import live
 from kfadapter_console.security import CSRF_FIELD, Sessions
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import http_status
@@ -29,7 +30,7 @@ from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.spec import Json, Task
 from kfadapter_grpc.folding import counted
-from kfadapter_grpc.graph import Node, graph_of, svg
+from kfadapter_grpc.graph import graph_of, svg
 from kfadapter_grpc.times import elapsed, shown_age, shown_duration, shown_time
 
 STATIC = Path(__file__).parent / "static"
@@ -38,15 +39,18 @@ PAGE_SIZE = 50
 """How many items a page of a list shows."""
 MAX_FIELDS = 1000
 """How many fields a form may have."""
-_LONGEST_VALUE = 2000
-_WRONG_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
+_LIVE = "/live"
+"""Follows the path of a page in that of the stream of its changes."""
+_MAX_VALUE_LENGTH = 2000
+_INVALID_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 T = TypeVar("T")
+Values: TypeAlias = dict[str, object]
+"""The values of a template."""
 Names: TypeAlias = tuple[str, ...]
 """The name of a declared task, after those of its groups."""
 
 
 def sessions(request: Request) -> Sessions:
-    """Returns the logins."""
     found: Sessions = request.app.state.sessions
     return found
 
@@ -60,33 +64,65 @@ def client(request: Request) -> Client:
     )
 
 
-# --- answers --------------------------------------------------------------------------------------------------------
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+def view(path: str, handler: Callable[..., Values | Response], template: str = "") -> Route:
+    """Renders what the handler returns for a client, the query, and the parameters of the path."""
+
+    def endpoint(request: Request) -> Response:
+        result = handler(client(request), request.query_params, **request.path_params)
+        return render(request, template, **result) if isinstance(result, dict) else result
+
+    return Route(path, endpoint)
+
+
+def stream(path: str, handler: Callable[..., Iterator[Values | None]], template: str) -> Route:
+    """Sends the content of the page at `path` whenever the handler yields its values; None keeps the stream alive.
+
+    The handler is called with a function that returns a client, instead of a client.
+    """
+
+    def endpoint(request: Request) -> Response:
+        changes = handler(lambda: client(request), request.query_params, **request.path_params)
+        return live.stream(None if one is None else fill(template, **_shared(request), **one) for one in changes)
+
+    return Route(path + _LIVE, endpoint)
 
 
 def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
-    """Renders a page. Templates know what is passed, and what `text` adds."""
-    return HTMLResponse(text(request, template, **values), status)
+    """Renders a page; besides the values, its template has the shared ones."""
+    return HTMLResponse(fill(template, "base.html", **_shared(request), **values), status)
 
 
-def text(request: Request, template: str, block: str = "", /, **values: object) -> str:
-    """Renders a template, or one of its blocks, with `csrf`, `read_only`, `path` and `logged_in`."""
-    return filled(
-        template,
-        block,
-        is_report=False,
-        csrf=sessions(request).csrf(request.state.session),
-        read_only=request.app.state.read_only,
-        path=request.url.path,
-        logged_in=bool(sessions(request).token(request.state.session)),
-        **values,
-    )
+def _shared(request: Request) -> Values:
+    path = request.url.path.removesuffix(_LIVE)
+
+    def here(suffix: str = "", **changes: object) -> str:
+        """Returns the address of this page, with these parameters of its query changed."""
+        items = [pair for pair in request.query_params.multi_items() if pair[0] not in changes]
+        query = urlencode([(name, value) for name, value in (*items, *changes.items()) if value])
+        return path + suffix + (f"?{query}" if query else "")
+
+    logins, session = sessions(request), request.state.session
+    return {
+        "csrf": logins.csrf(session),
+        "logged_in": bool(logins.token(session)),
+        "read_only": request.app.state.read_only,
+        "origin": f"{request.url.scheme}://{request.url.netloc}",
+        "path": path,
+        "query": request.query_params,
+        "here": here,
+        "live": here(_LIVE),
+    }
 
 
-def filled(template: str, block: str = "", /, **values: object) -> str:
-    """Renders a template, or one of its blocks; `ui` has the macros, which know the same values."""
-    found = TEMPLATES.get_template(template)
+def fill(template: str, layout: str = "", /, **values: object) -> str:
+    """Renders a template, in a layout if set, which has its `title`; `ui` has the macros, which know the values."""
+    values.setdefault("is_report", False)
     values["ui"] = TEMPLATES.get_template("macros.html").make_module(values)
-    return "".join(found.blocks[block](found.new_context(values))) if block else found.render(values)
+    content = TEMPLATES.get_template(template).make_module(values)
+    return TEMPLATES.get_template(layout).render(values, content=content) if layout else str(content)
 
 
 def listed(read: Callable[[], Page[T]]) -> tuple[Page[T], str]:
@@ -94,40 +130,34 @@ def listed(read: Callable[[], Page[T]]) -> tuple[Page[T], str]:
     try:
         return read(), ""
     except AdapterError as error:
-        if http_status(error) not in _WRONG_FILTER:
+        if http_status(error) not in _INVALID_FILTER:
             raise
         return Page(()), error.message
 
 
-def back(where: str) -> RedirectResponse:
-    """Redirects after a form to a path of this page."""
-    return RedirectResponse(where, HTTPStatus.SEE_OTHER)
-
-
-def attachment(pieces: Iterable[bytes], name: str, media_type: str, *, size: int | None = None) -> Response:
-    """Sends a file to be kept. If its first piece cannot be read, the error becomes a page."""
-    pieces = iter(pieces)
-    first = next(pieces, b"")
+def attachment(chunks: Iterable[bytes], name: str, media_type: str, *, size: int | None = None) -> Response:
+    """Sends a file as a download. If its first chunk cannot be read, the error becomes a page."""
+    chunks = iter(chunks)
+    first = next(chunks, b"")
     headers = {"content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     if size is not None:
         headers["content-length"] = str(size)
-    return StreamingResponse(chain([first], pieces), HTTPStatus.OK, headers, media_type)
+    return StreamingResponse(chain([first], chunks), HTTPStatus.OK, headers, media_type)
 
 
 def link(*parts: str, **query: object) -> str:
-    """Returns a path of this page, with a query if there is one, both escaped."""
+    """Returns a path of this site, with a query if there is one, both escaped."""
     path = "/" + "/".join(quote(part, safe="") for part in parts)
-    words = urlencode(query, doseq=True)
-    return f"{path}?{words}" if words else path
+    return f"{path}?{urlencode(query, doseq=True)}" if query else path
 
 
 def number(text: str) -> int:
-    """Reads a number of an address; 0 if it is none, or is larger than any that is used."""
+    """Parses a number of an address; 0 if it is none or has more than 8 digits."""
     return int(text) if text.isdecimal() and len(text) < 9 else 0  # noqa: PLR2004
 
 
 def local(address: str) -> str:
-    """Returns an address of this page as it is, and the start page instead of one that leads to another site."""
+    """Returns an address of this site unchanged, and the start page instead of one that leads to another site."""
     return address if address.startswith("/") and address[1:2] not in {"/", "\\", "\t", "\n", "\r"} else "/"
 
 
@@ -136,14 +166,19 @@ def local(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a form shows: values by the name of their field, and what is wrong with them; in general under no name."""
+    """The values of a form by field, and their problems; those of the whole form under an empty name."""
 
     values: Mapping[str, str]
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """Turns a function of a request and its form into an endpoint: reads the form, checks its CSRF token, calls it."""
+def redirect(address: str) -> RedirectResponse:
+    """Redirects after a form."""
+    return RedirectResponse(address, HTTPStatus.SEE_OTHER)
+
+
+def post(path: str, handler: Callable[[Request, FormData], Response]) -> Route:
+    """Parses a form, checks its CSRF token, and calls the handler in a thread."""
 
     async def endpoint(request: Request) -> Response:
         async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
@@ -155,43 +190,71 @@ def action(handler: Callable[[Request, FormData], Response]) -> Callable[[Reques
             request.state.sent = form.multi_items()
             return await run_in_threadpool(handler, request, form)
 
-    return endpoint
+    return Route(path, endpoint, methods=["POST"])
+
+
+def action(
+    path: str,
+    handler: Callable[..., str | Values | Response],
+    again: Callable[..., Values | Response] | None = None,
+    template: str = "",
+) -> Route:
+    """Calls the handler with a client, a form, and the parameters of the path.
+
+    Redirects to the address that it returns, unless `back` is set, or renders the values that it returns. If it fails,
+    the view `again` shows the form with its problems.
+    """
+
+    def endpoint(request: Request, form: FormData) -> Response:
+        ids, query = request.path_params, request.query_params
+        status: int = HTTPStatus.OK
+        result: str | Values | Response
+        try:
+            result = handler(client(request), form, **ids)
+        except AdapterError as error:
+            if again is None:
+                raise
+            filled, status = Form(texts_of(form), problems_of(error, form.keys())), http_status(error)
+            result = again(client(request), query, form=filled, **ids)
+        if isinstance(result, str):
+            return redirect(local(query.get("back", result)))
+        return render(request, template, status, **result) if isinstance(result, dict) else result
+
+    return post(path, endpoint)
 
 
 def texts_of(form: FormData) -> dict[str, str]:
-    """Returns the texts of a form by their fields, with the line breaks that were typed: browsers send CRLF."""
+    """Returns the texts of a form by field, with the line breaks that were typed: browsers send CRLF."""
     return {name: value.replace("\r\n", "\n") for name, value in form.items() if isinstance(value, str)}
 
 
 def pairs(text: str, name: str, separator: str = "\n") -> dict[str, str]:
-    """Parses `key=value` pairs of a field, one in each line; a value may contain further `=`."""
+    """Parses the `key=value` pairs of the field `name`, one in each line; a value may contain further `=`."""
     found: dict[str, str] = {}
-    for one in filter(None, map(str.strip, text.replace(separator, "\n").split("\n"))):
-        key, equals, value = (part.strip() for part in one.partition("="))
+    for line in filter(None, map(str.strip, text.replace(separator, "\n").split("\n"))):
+        key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not key or key in found:
-            raise InvalidFieldError.of(name, f"'{one}' {'repeats a key' if key in found else 'is not KEY=VALUE'}")
+            raise InvalidFieldError.of(name, f"'{line}' {'repeats a key' if key in found else 'is not KEY=VALUE'}")
         found[key] = value
     return found
 
 
 def request_id(form: FormData) -> str:
-    """Derives an idempotency key from all that was filled in: a form that is sent twice does its work once.
-
-    A form has a hidden field `once`, which differs each time the form is opened.
-    """
+    """Derives an idempotency key from all fields of a form, of which `once` differs each time the form is opened."""
     fields = [(name, getattr(one, "filename", one), getattr(one, "size", 0)) for name, one in form.multi_items()]
     return str(uuid.uuid5(uuid.NAMESPACE_URL, repr(fields)))
 
 
-def problems_of(error: AdapterError, fields: Collection[str], name: str = "") -> dict[str, str]:
-    """Returns what an error says of each of these fields; one without violations is about the field `name`."""
+def problems_of(error: AdapterError, fields: Collection[str]) -> dict[str, str]:
+    """Returns the violations of an error by field; an error without any is about the whole form."""
     found: dict[str, list[str]] = {}
-    for one in error.violations:
-        path = one.field.removeprefix("metadata.")
+    for violation in error.violations:
+        path = violation.field.removeprefix("metadata.")
         around = [known for known in fields if path == known or path.startswith((f"{known}.", f"{known}["))]
-        place = max(around, key=len, default="")
-        found.setdefault(place, []).append(one.description if path == place else f"{path}: {one.description}")
-    return {place: "\n".join(texts) for place, texts in found.items()} or {name: error.message}
+        nearest = max(around, key=len, default="")
+        text = violation.description if path == nearest else f"{path}: {violation.description}"
+        found.setdefault(nearest, []).append(text)
+    return {field: "\n".join(texts) for field, texts in found.items()} or {"": error.message}
 
 
 # --- templates ------------------------------------------------------------------------------------------------------
@@ -209,36 +272,27 @@ ICONS = {
 }
 
 
-def shown_value(value: Json, longest: int = _LONGEST_VALUE) -> str:
-    """Formats a value: text as it is, numbers short, anything else as JSON; long ones are cut."""
+def format_value(value: Json, max_length: int = _MAX_VALUE_LENGTH) -> str:
+    """Formats a value: text unchanged, numbers short, anything else as JSON; long ones are cut."""
     if isinstance(value, float):
-        return str(int(value)) if math.isfinite(value) and value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"  # noqa: PLR2004  all below are exact
-    found = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return found if len(found) <= longest else found[:longest] + "…"
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"  # noqa: PLR2004  exact below
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= max_length else text[:max_length] + "…"
 
 
-def length_of(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
+def format_length(record: Any) -> str:  # noqa: ANN401  a run, a row or a task
     """Formats how long a run or task took, or has taken so far."""
     began = getattr(record, "started_at", None) or getattr(record, "created_at", None)
     took = elapsed(began, record.finished_at, datetime.now(timezone.utc), is_over=record.state.is_over)
     return "" if took is None else shown_duration(took)
 
 
-def picture(
-    tasks: Sequence[Task],
-    title: str,
-    states: Mapping[Names, str] | None = None,
-    words: Mapping[Names, str] | None = None,
-    *,
-    closed: Collection[Names] = (),
-    where: str = "",
-    link: Callable[[Node], str] | None = None,
-    ids: str = "box-",
+def draw_graph(
+    tasks: Sequence[Task], title: str, changes: Mapping[Names, str] | None = None, where: str = "", ids: str = "box-"
 ) -> Markup:
-    """Draws declared tasks with their states; they lead to their details on the page `where`, or where `link` says."""
-    graph = graph_of(tasks, states=words, closed=closed)
-    link = link or (lambda node: f"{where}#task-{'/'.join(node.path)}")
-    return Markup(svg(graph, title, embedded=True, states=states, link=link, ids=ids))  # noqa: S704  it escapes
+    """Draws declared tasks, marked as added, changed or removed; they link to their details on the page `where`."""
+    graph, link = graph_of(tasks, states=changes), lambda node: f"{where}#task-{'/'.join(node.path)}"
+    return Markup(svg(graph, title, embedded=True, states=changes, link=link, ids=ids))  # noqa: S704  it escapes
 
 
 TEMPLATES = Environment(
@@ -249,7 +303,11 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters.update(
-    value=shown_value, exact=shown_time, duration=shown_duration, length=length_of, counted=counted
+    age=lambda moment: shown_age(moment, datetime.now(timezone.utc)),
+    counted=counted,
+    duration=shown_duration,
+    exact=shown_time,
+    length=format_length,
+    value=format_value,
 )
-TEMPLATES.filters["age"] = lambda moment: shown_age(moment, datetime.now(timezone.utc))
-TEMPLATES.globals.update(icons=ICONS, link=link, picture=picture)
+TEMPLATES.globals.update(graph=draw_graph, icons=ICONS, link=link, unique=uuid.uuid4)

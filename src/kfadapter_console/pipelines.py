@@ -1,38 +1,27 @@
 """Pipelines: their list, one of them with its versions, uploads, and two versions compared."""
 
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.datastructures import FormData, QueryParams, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Route
 
 from kfadapter_console import page
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.client.errors import http_status
-from kfadapter_grpc.comparison import MISSING, PartKind, compare_specs
-from kfadapter_grpc.contract.errors import (
-    AdapterError,
-    InvalidFieldError,
-    InvalidPipelineFileError,
-    PipelineExistsError,
-    UploadTooLargeError,
-    VersionExistsError,
-)
-from kfadapter_grpc.contract.listing import Page
-from kfadapter_grpc.contract.pipelines import IfExists, Pipeline, PipelineVersion
+from kfadapter_grpc.comparison import MISSING, PartKind, compare_specs, task_fields
+from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
+from kfadapter_grpc.contract.pipelines import IfExists, PipelineVersion
 from kfadapter_grpc.contract.spec import ParameterType, SpecSummary, Task
 from kfadapter_grpc.pipeline_yaml import write_yaml
 
 EXAMPLE = page.STATIC / "train.yaml"
 """A pipeline for first steps, which is examples/train.yaml."""
 YAML_BYTES = 1024 * 1024
-"""Up to which size a file is converted to YAML; each MB takes a second."""
+"""The largest file that is converted to YAML; each MB takes a second."""
 TYPES = {
     ParameterType.NUMBER_DOUBLE: "number",
     ParameterType.NUMBER_INTEGER: "integer",
@@ -41,79 +30,63 @@ TYPES = {
     ParameterType.LIST: "list",
     ParameterType.STRUCT: "object",
 }
-"""The types of parameters in words."""
 _UPLOAD = ("file", "name", "version_name", "description", "tags")
 _SUFFIXES = re.compile(r"(\.tar)?\.\w+$")
 _FIELDS = {
-    InvalidPipelineFileError: "file",
-    UploadTooLargeError: "file",
-    PipelineExistsError: "name",
-    VersionExistsError: "version_name",
+    "INVALID_PIPELINE_FILE": "file",
+    "UPLOAD_TOO_LARGE": "file",
+    "PIPELINE_EXISTS": "name",
+    "VERSION_EXISTS": "version_name",
 }
-"""The field of the upload's form that an error is about."""
+"""The field of the upload form that an error is about, by its reason."""
 _NO_PYTHON = (
     "'{0}' is Python, which this page does not compile, because that runs it. Compile it on your machine and upload the"
     " result: kfp dsl compile --py {0} --output pipeline.yaml (kfadapter upload {0} does both)"
 )
 
 
-def show_list(request: Request, upload: page.Form | None = None, status: int = HTTPStatus.OK) -> Response:
-    """Shows the pipelines that match, and the form of an upload."""
-    where = {name: request.query_params.get(name, "") for name in ("name", "tags", "order", "page")}
-
-    def read() -> Page[Pipeline]:
-        tags = page.pairs(where["tags"], "tags", ",")
-        pipelines = page.client(request).pipelines
-        some = pipelines.list(name_contains=where["name"], tags=tags, order_by=where["order"], page_size=page.PAGE_SIZE)
-        return some.page(where["page"])
-
-    found, problem = page.listed(read)
-    return page.render(
-        request,
-        "pipelines.html",
-        status,
-        found=found,
-        where=where,
-        problem=problem,
-        form=page.Form(where),
-        upload=upload or page.Form({"once": str(uuid.uuid4())}),
+def show_list(client: Client, query: QueryParams, form: page.Form | None = None) -> page.Values:
+    """Lists pipelines, with the upload form."""
+    name, tags, order, token = (query.get(field, "") for field in ("name", "tags", "order", "page"))
+    found, problem = page.listed(
+        lambda: client.pipelines.list(
+            name_contains=name, tags=page.pairs(tags, "tags", ","), order_by=order, page_size=page.PAGE_SIZE
+        ).page(token)
     )
+    return {"found": found, "problem": problem, "form": page.Form(query), "upload": form or page.Form({})}
 
 
-def show(request: Request, edit: page.Form | None = None, status: int = HTTPStatus.OK) -> Response:
-    """Shows a pipeline and one of its versions, by default the latest."""
-    client, query = page.client(request), request.query_params
-    pipeline, asked = _found(request, client)
-    version, edited = asked or pipeline.latest_version, asked or pipeline
-    versions = client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=page.PAGE_SIZE)
+def show(
+    client: Client, query: QueryParams, pipeline_id: str, version_id: str = "", form: page.Form | None = None
+) -> page.Values:
+    """Shows a pipeline with a version, by default the latest, and the form to edit either."""
+    pipeline = client.pipelines.get(pipeline_id=pipeline_id)
+    requested = _version(client, pipeline_id, version_id) if version_id else None
+    version, edited = requested or pipeline.latest_version, requested or pipeline
+    versions = client.pipelines.list_versions(pipeline_id=pipeline_id, page_size=page.PAGE_SIZE)
     spec = version.spec if version and version.spec else SpecSummary()
+    ports = {
+        "parameter": spec.parameters,
+        "input artifact": spec.input_artifacts,
+        "output": spec.output_parameters,
+        "output artifact": spec.output_artifacts,
+    }
     values = {
         "display_name": edited.display_name if edited.display_name != edited.name else "",
         "tags": "\n".join(map("=".join, edited.tags.items())),
     }
-    return page.render(
-        request,
-        "pipeline.html",
-        status,
-        pipeline=pipeline,
-        version=version,
-        versions=versions.page(query.get("page", "")),
-        spec=spec,
-        types=TYPES,
-        tasks=[*named(spec.tasks)],
-        query=query,
-        not_kept=[name for name in _UPLOAD if name in query.getlist("not_kept")],
-        where=request.url.path.removesuffix("/update"),
-        edit=edit or page.Form(values),
-        upload=page.Form({"once": str(uuid.uuid4()), "name": pipeline.name, "fixed": "1"}),
-    )
-
-
-def _found(request: Request, client: Client) -> tuple[Pipeline, PipelineVersion | None]:
-    """Returns the pipeline and, if there is one in the address, the version."""
-    asked = request.path_params
-    pipeline = client.pipelines.get(pipeline_id=asked["pipeline_id"])
-    return pipeline, _version(client, **asked) if "version_id" in asked else None
+    return {
+        "pipeline": pipeline,
+        "version": version,
+        "versions": versions.page(query.get("page", "")),
+        "spec": spec,
+        "ports": [(kind, port) for kind, some in ports.items() for port in some],
+        "types": TYPES,
+        "tasks": task_fields(spec.tasks),
+        "not_kept": [name for name in _UPLOAD if name in query.getlist("not_kept")],
+        "edit": form or page.Form(values),
+        "upload": page.Form({"name": pipeline.name, "fixed": "1"}),
+    }
 
 
 def _version(client: Client, pipeline_id: str, version_id: str) -> PipelineVersion:
@@ -127,36 +100,42 @@ def named(tasks: Iterable[Task], above: page.Names = ()) -> Iterator[tuple[page.
         yield from named(task.tasks, (*above, task.name))
 
 
-def show_file(request: Request) -> Response:
-    """Shows or sends the file of a version as YAML; a large one is sent as the JSON that is stored."""
-    client = page.client(request)
-    version = _version(client, **request.path_params)
-    file, style = BytesIO(), "json"
-    client.pipelines.download(to=file, pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id)
-    if file.tell() <= YAML_BYTES:
-        file.seek(0)
-        source, file, style = file, BytesIO(), "yaml"
-        write_yaml(source, file)
-    if request.url.path.endswith("/yaml"):
-        text = file.getvalue().decode() if style == "yaml" else ""
-        return page.render(request, "yaml.html", version=version, text=text, most=YAML_BYTES)
-    return page.attachment([file.getvalue()], f"{version.name}.{style}", f"application/{style}")
+def show_yaml(client: Client, _: QueryParams, pipeline_id: str, version_id: str) -> page.Values:
+    """Shows the file of a version as YAML, unless it is large."""
+    version, file, style = _file(client, pipeline_id, version_id)
+    return {"version": version, "text": file.decode() if style == "yaml" else "", "limit": YAML_BYTES}
 
 
-def upload(request: Request, form: FormData) -> Response:
-    """Stores a file as a new pipeline, or as a version of one; `example` stands for a file of ours."""
+def download(client: Client, _: QueryParams, pipeline_id: str, version_id: str) -> Response:
+    version, file, style = _file(client, pipeline_id, version_id)
+    return page.attachment([file], f"{version.name}.{style}", f"application/{style}")
+
+
+def _file(client: Client, pipeline_id: str, version_id: str) -> tuple[PipelineVersion, bytes, str]:
+    """Returns the file of a version as YAML; a large one as the JSON that is stored."""
+    version, stored, converted = _version(client, pipeline_id, version_id), BytesIO(), BytesIO()
+    client.pipelines.download(to=stored, pipeline_id=pipeline_id, pipeline_version_id=version_id)
+    if stored.tell() > YAML_BYTES:
+        return version, stored.getvalue(), "json"
+    stored.seek(0)
+    write_yaml(stored, converted)
+    return version, converted.getvalue(), "yaml"
+
+
+def upload(client: Client, form: FormData) -> str:
+    """Stores a file as a new pipeline, or as a version of one; `example` stands for our own file."""
     values, file = dict.fromkeys(_UPLOAD, "") | page.texts_of(form), form.get("file")
     content: BinaryIO | str = str(EXAMPLE)
+    if "example" in form:
+        name = EXAMPLE.stem
+    elif not isinstance(file, UploadFile) or not file.filename or not file.size:
+        raise InvalidFieldError.of("file", "choose a file that is not empty")
+    elif file.filename.lower().endswith(".py"):
+        raise InvalidFieldError.of("file", _NO_PYTHON.format(file.filename))
+    else:
+        name, content = _SUFFIXES.sub("", file.filename), file.file
     try:
-        if "example" in form:
-            name = EXAMPLE.stem
-        elif not isinstance(file, UploadFile) or not file.filename or not file.size:
-            raise InvalidFieldError.of("file", "choose a file that is not empty")
-        elif file.filename.lower().endswith(".py"):
-            raise InvalidFieldError.of("file", _NO_PYTHON.format(file.filename))
-        else:
-            name, content = _SUFFIXES.sub("", file.filename), file.file
-        stored = page.client(request).pipelines.upload(
+        receipt = client.pipelines.upload(
             content,
             name=values["name"] or name,
             version_name=values["version_name"],
@@ -166,83 +145,57 @@ def upload(request: Request, form: FormData) -> Response:
             request_id=page.request_id(form),
         )
     except AdapterError as error:
-        about = next((_FIELDS[kind] for kind in _FIELDS if isinstance(error, kind)), "")
-        shown = page.Form(values | {"once": str(uuid.uuid4())}, page.problems_of(error, _UPLOAD, about))
-        return show_list(request, shown, http_status(error))
-    outcome = "unchecked" if stored.duplicate_check_skipped else "new" if stored.version_created else "same"
-    where = ("pipelines", stored.pipeline.pipeline_id, "versions", stored.version.pipeline_version_id)
-    return page.back(page.link(*where, uploaded=outcome, not_kept=stored.not_kept))
+        if error.reason not in _FIELDS:
+            raise
+        raise InvalidFieldError.of(_FIELDS[error.reason], error.message) from error
+    outcome = "unchecked" if receipt.duplicate_check_skipped else "new" if receipt.version_created else "same"
+    path = ("pipelines", receipt.pipeline.pipeline_id, "versions", receipt.version.pipeline_version_id)
+    return page.link(*path, uploaded=outcome, not_kept=receipt.not_kept)
 
 
-def update(request: Request, form: FormData) -> Response:
+def update(client: Client, form: FormData, pipeline_id: str, version_id: str = "") -> str:
     """Changes the display name and the tags of a pipeline or of a version."""
-    calls, asked = page.client(request).pipelines, request.path_params
     values = page.texts_of(form)
-    try:
-        shown, tags = values.get("display_name", ""), page.pairs(values.get("tags", ""), "tags")
-        if version_id := asked.get("version_id"):
-            which = {"pipeline_id": asked["pipeline_id"], "pipeline_version_id": version_id}
-            calls.update_version(**which, display_name=shown, tags=tags)
-        else:
-            calls.update(pipeline_id=asked["pipeline_id"], display_name=shown, tags=tags)
-    except AdapterError as error:
-        return show(request, page.Form(values, page.problems_of(error, values)), http_status(error))
-    return page.back(request.url.path.removesuffix("/update"))
+    changes: dict[str, Any] = {
+        "display_name": values.get("display_name", ""),
+        "tags": page.pairs(values.get("tags", ""), "tags"),
+    }
+    if version_id:
+        client.pipelines.update_version(pipeline_id=pipeline_id, pipeline_version_id=version_id, **changes)
+        return page.link("pipelines", pipeline_id, "versions", version_id)
+    client.pipelines.update(pipeline_id=pipeline_id, **changes)
+    return page.link("pipelines", pipeline_id)
 
 
-def ask_delete(request: Request) -> Response:
-    """Asks whether a pipeline, or one of its versions, is to be deleted."""
-    pipeline, version = _found(request, page.client(request))
-    count = f"{pipeline.version_count} version{'' if pipeline.version_count == 1 else 's'}"
-    lost = (
-        f"This deletes one version of pipeline {pipeline.name}, which has {count}."
-        if version
-        else (f"This deletes the pipeline with {count}.")
-    )
-    return page.render(
-        request,
-        "confirm.html",
-        what=f"version {version.name}" if version else pipeline.name,
-        lost=f"{lost} Runs are kept. It cannot be undone.",
-        fields=[("versions", pipeline.version_count)],
-        cancel=page.link("pipelines", pipeline.pipeline_id),
-    )
-
-
-def delete(request: Request, form: FormData) -> Response:
+def delete(client: Client, form: FormData, pipeline_id: str, version_id: str = "") -> str:
     """Deletes a pipeline with the number of versions that the user confirmed, or one version."""
-    calls, pipeline_id = page.client(request).pipelines, request.path_params["pipeline_id"]
-    if version_id := request.path_params.get("version_id"):
+    calls = client.pipelines
+    if version_id:
         calls.delete_version(pipeline_id=pipeline_id, pipeline_version_id=version_id)
-        return page.back(page.link("pipelines", pipeline_id))
-    if str(calls.get(pipeline_id=pipeline_id).version_count) != form.get("versions"):
-        return ask_delete(request)
+        return page.link("pipelines", pipeline_id)
+    if (count := calls.get(pipeline_id=pipeline_id).version_count) != page.number(str(form.get("versions"))):
+        raise HTTPException(HTTPStatus.CONFLICT, f"Nothing was deleted: the pipeline now has {count} versions.")
     calls.delete(pipeline_id=pipeline_id, force=True)
-    return page.back("/pipelines")
+    return "/pipelines"
 
 
-def compare(request: Request) -> Response:
-    """Shows what changed from one version of a pipeline to another."""
-    client, pipeline_id = page.client(request), request.path_params["pipeline_id"]
-    versions = [_version(client, pipeline_id, request.query_params.get(name, "")) for name in ("before", "after")]
+def compare(client: Client, query: QueryParams, pipeline_id: str) -> page.Values:
+    """Compares two versions of a pipeline."""
+    versions = [_version(client, pipeline_id, query.get(name, "")) for name in ("before", "after")]
     changes = compare_specs(*(version.spec or SpecSummary() for version in versions))
     states = {tuple(one.name.split("/")): one.change.value for one in changes if one.kind is PartKind.TASK}
-    return page.render(
-        request, "compare_versions.html", versions=versions, states=states, changes=changes, missing=MISSING
-    )
+    return {"versions": versions, "states": states, "changes": changes, "missing": MISSING}
 
 
 _PIPELINE = "/pipelines/{pipeline_id}"
 _VERSION = f"{_PIPELINE}/versions/{{version_id}}"
 ROUTES = [
-    Route("/pipelines", show_list),
-    Route("/upload", lambda _: page.back("/pipelines")),
-    Route("/upload", page.action(upload), methods=["POST"]),
-    Route(_PIPELINE, show),
-    Route(f"{_PIPELINE}/compare", compare),
-    Route(_VERSION, show),
-    *(Route(f"{_VERSION}/{way}", show_file) for way in ("yaml", "file")),
-    *(Route(f"{one}/delete", ask_delete) for one in (_PIPELINE, _VERSION)),
-    *(Route(f"{one}/delete", page.action(delete), methods=["POST"]) for one in (_PIPELINE, _VERSION)),
-    *(Route(f"{one}/update", page.action(update), methods=["POST"]) for one in (_PIPELINE, _VERSION)),
+    page.view("/pipelines", show_list, "pipelines.html"),
+    page.action("/pipelines", upload, show_list, "pipelines.html"),
+    page.view(f"{_PIPELINE}/compare", compare, "compare_versions.html"),
+    page.view(f"{_VERSION}/yaml", show_yaml, "yaml.html"),
+    page.view(f"{_VERSION}/file", download),
+    *(page.view(path, show, "pipeline.html") for path in (_PIPELINE, _VERSION)),
+    *(page.action(path, update, show, "pipeline.html") for path in (_PIPELINE, _VERSION)),
+    *(page.action(f"{path}/delete", delete) for path in (_PIPELINE, _VERSION)),
 ]

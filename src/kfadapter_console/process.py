@@ -7,7 +7,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,30 +22,27 @@ from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.setting_sources import SettingsError
 
 STOP_SECONDS = 1
-"""How long answers that are on their way have to leave when the server stops; live pages never end by themselves."""
-MAX_REQUESTS = 200
-"""How many connections are served at once; further ones get 503."""
+"""The grace period of in-flight requests."""
+MAX_CONNECTIONS = 200
+"""Further ones get 503."""
 IDLE_SECONDS = 30
-"""How long a connection may be without a request, also with half the head of one."""
+"""How long a connection may be without a complete head of a request."""
 
 
 def run(client: Client, options: ConsoleOptions) -> None:
     """Serves until SIGTERM or SIGINT, and closes the client. Main thread only."""
-    with ExitStack() as stages:
-        listener = stages.enter_context(closing(bound_socket(options.listen, "--listen")))
-        host = split_address(options.listen)[0]
-        signals = stages.enter_context(StopSignals())
-        app = make_app(
-            client,
-            hosts=[options.host or host],
-            read_only=options.read_only,
-            max_upload_bytes=options.max_upload_bytes,
-        )
-        tls = _tls(options) if options.tls_certificate else None
-        stages.enter_context(serving(app, listener, tls))
-        stages.enter_context(closing(client))  # first of all, as that ends the calls of live pages
-        shown = f"[{host}]" if ":" in host else host
-        sys.stdout.write(f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}\n")
+    host, tls = split_address(options.listen)[0], _tls(options) if options.tls_certificate else None
+    app = make_app(
+        client, hosts=[options.host or host], read_only=options.read_only, max_upload_bytes=options.max_upload_bytes
+    )
+    with (
+        closing(client),
+        closing(bound_socket(options.listen, "--listen")) as listener,
+        StopSignals() as signals,
+        serving(app, listener, tls),
+    ):
+        name = f"[{host}]" if ":" in host else host
+        sys.stdout.write(f"{'https' if tls else 'http'}://{name}:{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         signals.wait()
 
@@ -63,7 +60,7 @@ def serving(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = 
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=MAX_REQUESTS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
@@ -82,7 +79,7 @@ def serving(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = 
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed if no request begins in time: uvicorn bounds the time between requests only."""
+    """Closes the connection if no request begins in time: uvicorn limits the time between requests only."""
 
     transport: asyncio.Transport
 
@@ -91,7 +88,7 @@ class _Connection(H11Protocol):
         self.loop.call_later(IDLE_SECONDS, self._close_if_idle, None)
 
     def _close_if_idle(self, last: RequestResponseCycle | None) -> None:
-        """Closes the connection if no request began since `last`, and that one has been answered."""
+        """Closes the connection if no request began since `last`, and that one is complete."""
         if self.cycle is last and (last is None or last.response_complete):
             self.transport.abort()
         elif not self.transport.is_closing():

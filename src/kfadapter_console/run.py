@@ -1,212 +1,167 @@
-"""One run: its graph and tasks while it runs, why it failed, and what it made; also as a single file."""
+"""One run: its graph, tasks, failures and results; its report as a single file; a task with its log and artifacts."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
-from itertools import islice
+from http import HTTPStatus
+from itertools import chain
 from typing import TypeAlias
-from urllib.parse import urlencode
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from kfadapter_console import live, page
 from kfadapter_console.pipelines import named
-from kfadapter_console.plots import outputs_of, pictures_of
+from kfadapter_console.plots import artifacts_of, plots_of
 from kfadapter_grpc.client import Client, RunArtifact
+from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import Run, RunState, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.folding import Row, combined, counted, folded_tasks, progress, rows_of
-from kfadapter_grpc.graph import STYLE, Node
+from kfadapter_grpc.graph import STYLE, Node, graph_of, svg
 from kfadapter_grpc.version import installed_version
 
 MAX_ROWS = 300
-"""How many tasks the page of a run shows, and a page of its tasks."""
+"""How many tasks a page shows."""
 _MAX_DRAWN = 100
-"""Up to so many declared tasks only loops are closed in the graph, otherwise all groups."""
-_MAX_RESULTS, _MAX_PICTURES, _MAX_TROUBLED = 100, 8, 3
-Line: TypeAlias = tuple[Row, int, int, str, bool]
-"""A row of the table of tasks: see `_lines`."""
+"""With more declared tasks all groups are closed in the graph, otherwise only loops."""
+Line: TypeAlias = tuple[Row, int, int]
+"""A row of the table of tasks, the number of groups around it, and how many rows inside it are hidden."""
 
 
-def show(request: Request) -> Response:
-    client = page.client(request)
-    run = client.runs.get(request.path_params["run_id"])
-    return page.render(request, "run.html", **_values(request, run, declared_tasks(client, run)))
+def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
+    """Shows a run; if set, unfolds the group `of`, and lists its tasks only, or those in the state `state`."""
+    run = client.runs.get(run_id)
+    of, state, first = query.get("of", ""), query.get("state", ""), page.number(query.get("from", ""))
+    declared = declared_tasks(client, run)
+    groups = {"/".join(names): task for names, task in named(declared) if task.tasks}
+    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
+    rows = rows_of(run, declared)
+    matching = [row for row in _flat(rows) if of in {row.path, "/".join(row.names)}]
+    listed = ([one for row in matching for one in row.rows] or matching) if of else rows
+    names: page.Names = next((row.names for row in _flat(listed) if row.names), ()) if of else ()
+    unfolded = {"/".join(names[:length]) for length in range(1, len(names) + 1)}
+    closed = {path for path, task in groups.items() if are_many or task.kind is TaskKind.LOOP} - unfolded
+
+    def address(node: Node, rows: Sequence[Row]) -> str:
+        path = "/".join(node.path)
+        if path in groups or len(rows) > 1:
+            return page.link("runs", run_id, of=path) + ("#graph" if path in closed else "#tasks")
+        task = rows[0].task if rows else None
+        return page.link("runs", run_id, "task", of=task.task_id or rows[0].path) if task else ""
+
+    lines = [(row, 0, 0) for row in _flat(listed) if row.state.value == state] if state else list(_lines(listed))
+    return {
+        **_results(run, rows),
+        "drawing": _graph(run, rows, declared, closed, address),
+        "is_whole": not (of or state),
+        "lines": lines[first : first + MAX_ROWS],
+        "states": sorted({row.state.value for row in _flat(listed)} - {""}),
+        "first": first,
+        "count": len(lines),
+        "plots": list(plots_of(artifacts_of(run)))[:8],
+        "max_rows": MAX_ROWS,
+        "max_results": 100,
+        "max_troubled": 3,
+    }
 
 
-def follow(request: Request) -> Response:
-    """Sends a run's page again whenever it changed, until the run has finished."""
-    return live.stream(_fragments(request, page.client(request)))
+def follow(connect: Callable[[], Client], query: QueryParams, run_id: str) -> Iterator[page.Values | None]:
+    """Yields a run again whenever it changed, until it has finished."""
+    client = connect()
+    for has_changed in _changes(client, run_id):
+        yield show(client, query, run_id) if has_changed else None
 
 
-def changes(client: Client, run_id: str, etag: str = "") -> Iterator[Run | None]:
-    """Yields a run with its tasks and outputs whenever it changed, until it has finished, and None in between."""
-    events = client.runs.watch(run_id, tasks=True, known_etags={run_id: etag} if etag else None)
-    for has_changed in live.latest(events, False, lambda *_: True, client.close):
-        yield client.runs.get(run_id) if has_changed else None
-
-
-def _fragments(request: Request, client: Client) -> live.Fragments:
-    declared: Sequence[Task] = ()
-    for run in changes(client, request.path_params["run_id"], request.query_params.get("etag", "")):
-        if run is None:
-            yield None
-            continue
-        declared = declared if declared and run.pipeline_version_id else declared_tasks(client, run)
-        yield page.text(request, "run.html", "live", **_values(request, run, declared))
+def _changes(client: Client, run_id: str) -> Iterator[bool | None]:
+    """Yields True whenever a run or its tasks changed, until it has finished, and None in between."""
+    return live.latest(client.runs.watch(run_id, tasks=True), False, lambda *_: True, client.close)
 
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
-    """Returns the tasks that the run's pipeline declares, or else what its own tasks show of them."""
+    """Returns the tasks that the run's pipeline declares; if unknown, what its own tasks show of them."""
     version = client.pipelines.try_version_of(run)
     return version.spec.tasks if version and version.spec and version.spec.tasks else folded_tasks(run)
 
 
-def _values(request: Request, run: Run, declared: Sequence[Task]) -> dict[str, object]:
-    """What the page of a run shows, with links that unfold and fold its groups."""
-    unfolded = set(request.query_params.getlist("unfold"))
-    groups = {"/".join(names): task for names, task in named(declared) if task.tasks}
-    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
-    closing = {path for path, task in groups.items() if are_many or task.kind is TaskKind.LOOP}
-
-    def unfold(path: str) -> str:
-        """The address of the page with this group unfolded, or folded."""
-        return page.link("runs", run.run_id, unfold=sorted(unfolded ^ {path}))
-
-    def where(node: Node, found: Sequence[Row]) -> str:
-        path = "/".join(node.path)
-        if path in closing:
-            return f"{unfold(path)}#graph"
-        if path in groups or len(found) > 1:
-            return page.link("runs", run.run_id, "tasks", of=path)
-        task = found[0].task if found else None
-        return page.link("runs", run.run_id, "task", of=task.task_id or found[0].path) if task else ""
-
-    rows = rows_of(run, declared)
-    return {
-        **_shown(run, rows, list(_lines(rows, unfolded)), MAX_ROWS),
-        "picture": graph(run, rows, declared, closing - unfolded, where) if declared else "",
-        "unfold": unfold,
-        "live": page.link("runs", run.run_id, "live", etag=run.etag, unfold=sorted(unfolded)),
-        "pictures": [*islice(pictures_of(outputs_of(run)), _MAX_PICTURES)],
-        "most": _MAX_RESULTS,
-        "most_troubled": _MAX_TROUBLED,
-    }
-
-
-def _shown(run: Run, rows: Sequence[Row], lines: Sequence[Line], most: int) -> dict[str, object]:
-    """What both the page and the report of a run show."""
+def _results(run: Run, rows: Sequence[Row]) -> page.Values:
+    """Returns what both the page and the report of a run show."""
     return {
         "run": run,
         "progress": progress(rows),
-        "troubled": [row for row in flat(rows) if row.needs_attention and not row.is_unfolded],
-        "lines": lines[:most],
-        "cut": len(lines) - most,
-        "artifacts": list(outputs_of(run)),
-        "values": [(row, one) for row in flat(rows) if row.task for one in row.task.outputs if not one.artifacts],
+        "troubled": [row for row in _flat(rows) if row.needs_attention and not row.is_unfolded],
+        "artifacts": list(artifacts_of(run)),
+        "outputs": [(row, one) for row in _flat(rows) if row.task for one in row.task.outputs if not one.artifacts],
     }
 
 
-def flat(rows: Iterable[Row]) -> Iterator[Row]:
+def _flat(rows: Iterable[Row]) -> Iterator[Row]:
     """Yields rows, each before those inside it."""
     for row in rows:
         yield row
-        yield from flat(row.rows)
+        yield from _flat(row.rows)
 
 
-def _lines(rows: Iterable[Row], unfolded: Collection[str], depth: int = 0) -> Iterator[Line]:
-    """Yields the rows that the table shows: of a folded loop or iteration only what failed or hangs.
-
-    With each row: the number of groups around it, how many rows inside it are not shown, what unfolds or folds it (a
-    loop in all iterations around it; empty if it always shows all), and whether it is unfolded.
-    """
+def _lines(rows: Iterable[Row], depth: int = 0) -> Iterator[Line]:
+    """Yields the rows that the table shows: of a loop or an iteration only what failed or hangs."""
     for row in rows:
-        folds = bool(row.rows) and (row.kind is TaskKind.LOOP or not row.names)
-        toggle = "/".join(row.names) or row.path
-        is_open = not folds or toggle in unfolded
-        inside = row.rows if is_open else [one for one in row.rows if one.needs_attention]
-        yield row, depth, len(row.rows) - len(inside), toggle if folds else "", is_open and folds
-        yield from _lines(inside, unfolded, depth + 1)
+        folds = row.kind is TaskKind.LOOP or not row.names
+        inside = [one for one in row.rows if one.needs_attention or not folds]
+        yield row, depth, len(row.rows) - len(inside)
+        yield from _lines(inside, depth + 1)
 
 
-# --- the graph -------------------------------------------------------------------------------------------------------
-
-
-def graph(
+def _graph(
     run: Run,
     rows: Iterable[Row],
     declared: Sequence[Task],
     closed: Collection[str] = (),
-    where: Callable[[Node, Sequence[Row]], str] = lambda *_: "",
+    address: Callable[[Node, Sequence[Row]], str] = lambda *_: "",
 ) -> Markup:
-    """Draws declared tasks with their states; a closed group is one box, which leads to `where`."""
-    found: defaultdict[page.Names, list[Row]] = defaultdict(list)
-    for row in flat(rows):
-        found[row.names].append(row)
-    outcomes = {names: _outcome(some) for names, some in found.items()}
-    return page.picture(
-        declared,
-        f"Tasks of {run.display_name}",
-        {names: state for names, (state, _) in outcomes.items()},
-        {names: words for names, (_, words) in outcomes.items() if words},
-        closed=[tuple(path.split("/")) for path in closed],
-        link=lambda node: where(node, found[node.path]),
-    )
+    """Draws declared tasks with their states; a closed group is one box. Empty without tasks."""
+    rows_by_names: defaultdict[page.Names, list[Row]] = defaultdict(list)
+    for row in _flat(rows):
+        rows_by_names[row.names].append(row)
+    outcomes = {names: _outcome(some) for names, some in rows_by_names.items()}
+    if not declared:
+        return Markup()
+    states = {names: state for names, (state, _) in outcomes.items()}
+    words = {names: words for names, (_, words) in outcomes.items() if words}
+    graph = graph_of(declared, states=words, closed=[tuple(path.split("/")) for path in closed])
+    title, link = f"Tasks of {run.display_name}", lambda node: address(node, rows_by_names[node.path])
+    return Markup(svg(graph, title, embedded=True, states=states, link=link))  # noqa: S704  it escapes
 
 
 def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
     """Returns the CSS class of a declared task, and its outcome in words; neither changes with the time."""
-    row, state = rows[0], combined(one.state for one in rows)
-    if not any(one.task for one in rows):
+    row, state = rows[0], combined(row.state for row in rows)
+    if not any(row.task for row in rows):
         return "waiting", ""
     icon, name = page.ICONS.get(state, "·"), state.name.lower()
-    if any(one.hangs for one in rows):
+    if any(row.hangs for row in rows):
         return "paused", f"{icon} does not start"
     if len(rows) > 1:
-        counts = Counter(one.state for one in rows)
+        counts = Counter(row.state for row in rows)
         return name, "  ".join(f"{icon} {counts[one]}" for one, icon in page.ICONS.items() if counts[one])
     if row.kind is TaskKind.LOOP:
         return name, f"{icon} [{counted(row)}]"
     if row.task and row.task.cached:
         return f"{name} cached", f"{icon} cached"
-    return name, f"{icon} {name}" + (f", {page.length_of(row)}" if row.started_at and row.finished_at else "")
-
-
-def tasks(request: Request) -> Response:
-    """Lists the tasks inside a group, or those that a declared task became, page by page."""
-    client, query = page.client(request), request.query_params
-    run = client.runs.get(request.path_params["run_id"])
-    of, state, first = query.get("of", ""), query.get("state", ""), page.number(query.get("from", ""))
-    rows = list(flat(rows_of(run, declared_tasks(client, run))))
-    inside = [one for row in rows if row.path == of for one in row.rows]
-    found = inside or [row for row in rows if not of or of in {row.path, "/".join(row.names)}]
-    chosen = [row for row in found if not state or row.state.value == state]
-    return page.render(
-        request,
-        "tasks.html",
-        run=run,
-        of=of,
-        state=state,
-        states=sorted({row.state.value for row in found} - {""}),
-        first=first,
-        count=len(chosen),
-        here=lambda **changes: f"?{urlencode({'of': of, 'state': state, **changes})}",
-        lines=[(row, 0, 0, "", False) for row in chosen[first : first + MAX_ROWS]],
-        more=MAX_ROWS,
-    )
+    return name, f"{icon} {name}" + (f", {page.format_length(row)}" if row.started_at and row.finished_at else "")
 
 
 # --- a single file ---------------------------------------------------------------------------------------------------
 
 MAX_REPORTED = 1000
 """How many outputs of each kind a report shows."""
-MAX_PICTURES, MAX_DOCUMENTS, MAX_TROUBLED = 20, 10, 20
+MAX_PLOTS, MAX_DOCUMENTS, MAX_TROUBLED = 20, 10, 20
 MAX_DOCUMENT_BYTES = 256 * 1024
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FRAME = re.compile(r"<(?=i?frame)", re.IGNORECASE)
@@ -214,37 +169,35 @@ _FRAME = re.compile(r"<(?=i?frame)", re.IGNORECASE)
 DOCUMENTS = {"system.HTML", "system.Markdown"}
 
 
-def report(request: Request) -> Response:
+def report(client: Client, _: QueryParams, run_id: str) -> Response:
     """Sends the report as a download."""
-    run_id = request.path_params["run_id"]
     headers = {
         "content-disposition": f'attachment; filename="run-{run_id}.html"',  # the adapter finds no ids with quotes
         "content-security-policy": f"sandbox; {POLICY}",
     }
-    return HTMLResponse(report_of(page.client(request), run_id), headers=headers)
+    return HTMLResponse(report_of(client, run_id), headers=headers)
 
 
-def report_of(calls: Client, run_id: str) -> str:
+def report_of(client: Client, run_id: str) -> str:
     """Returns the report of a run as HTML."""
-    run = calls.runs.get(run_id)
-    declared = declared_tasks(calls, run)
-    rows = rows_of(run, declared)
-    lines = [(row, row.path.count("/"), 0, "", False) for row in flat(rows)]
-    pictures = [*pictures_of(outputs_of(run))]
-    documents = [(name, one) for name, one in outputs_of(run) if one.type in DOCUMENTS]
-    return page.filled(
+    run = client.runs.get(run_id)
+    declared = declared_tasks(client, run)
+    rows, plots = rows_of(run, declared), list(plots_of(artifacts_of(run)))
+    documents = [(name, one) for name, one in artifacts_of(run) if one.type in DOCUMENTS]
+    return page.fill(
+        "run.html",
         "report.html",
-        **_shown(run, rows, lines, len(lines)),
+        **_results(run, rows),
         is_report=True,
         read_only=True,
-        picture=graph(run, rows, declared),
-        unfold=None,
-        live=None,
-        pictures=pictures[:MAX_PICTURES],
-        documents=[(name, *_document(calls, run_id, one)) for name, one in documents[:MAX_DOCUMENTS]],
-        left_out=max(len(pictures) - MAX_PICTURES, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
-        most=MAX_REPORTED,
-        most_troubled=MAX_TROUBLED,
+        drawing=_graph(run, rows, declared),
+        is_whole=False,
+        lines=[(row, row.path.count("/"), 0) for row in _flat(rows)],
+        plots=plots[:MAX_PLOTS],
+        documents=[(name, *_embedded(client, run_id, one)) for name, one in documents[:MAX_DOCUMENTS]],
+        omitted=max(len(plots) - MAX_PLOTS, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
+        max_results=MAX_REPORTED,
+        max_troubled=MAX_TROUBLED,
         style=Markup((page.STATIC / "console.css").read_text("utf-8") + STYLE),  # noqa: S704  ours
         policy=POLICY,
         now=datetime.now(timezone.utc),
@@ -252,10 +205,10 @@ def report_of(calls: Client, run_id: str) -> str:
     )
 
 
-def _document(calls: Client, run_id: str, artifact: RunArtifact) -> tuple[str, str]:
+def _embedded(client: Client, run_id: str, artifact: RunArtifact) -> tuple[str, str]:
     """Returns an artifact as HTML, or else why it is missing."""
     try:
-        text = document(calls, run_id, artifact, MAX_DOCUMENT_BYTES)
+        text = document(client, run_id, artifact, MAX_DOCUMENT_BYTES)
     except AdapterError as error:
         return "", error.message
     if text is None:
@@ -263,19 +216,147 @@ def _document(calls: Client, run_id: str, artifact: RunArtifact) -> tuple[str, s
     return _FRAME.sub("&lt;", text), ""
 
 
-def document(calls: Client, run_id: str, artifact: RunArtifact, most: int) -> str | None:
-    """Returns an artifact, HTML or Markdown, as HTML; None if it has more than `most` bytes."""
-    data = b"".join(calls.artifacts.read(run_id, artifact.artifact_id, length=most + 1))
+def document(client: Client, run_id: str, artifact: RunArtifact, max_bytes: int) -> str | None:
+    """Returns an artifact, HTML or Markdown, as HTML; None if it has more than `max_bytes`."""
+    data = b"".join(client.artifacts.read(run_id, artifact.artifact_id, length=max_bytes + 1))
     text = data.decode("utf-8", "replace")
-    if artifact.type == "system.Markdown":
-        # HTML inside Markdown is escaped.
+    if artifact.type == "system.Markdown":  # HTML inside Markdown is escaped
         text = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
-    return text if len(data) <= most else None
+    return text if len(data) <= max_bytes else None
+
+
+# --- a task, its log and its artifacts -------------------------------------------------------------------------------
+
+_MAX_TAIL_BYTES = 64 * 1024
+"""How much of the end of a log a page shows; the rest is in the download."""
+_MAX_LOG_BYTES = 16 * 2**20
+_MAX_DOCUMENT_BYTES = 16 * 2**20
+_NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING})
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Control sequences of a terminal."""
+_DOCUMENT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " img-src data: blob:; font-src data:; media-src data: blob:; form-action 'none'; frame-ancestors 'self'"
+)
+"""A report runs its own scripts, in an origin of its own, and reaches no network."""
+
+
+def show_task(client: Client, query: QueryParams, run_id: str) -> page.Values:
+    run, task, attempt = _find(client, query, run_id)
+    paths = TaskPaths(run.tasks)
+    path, names = paths.of(task), tuple(part.name for part in paths.parts(task))
+    declared = next((one for of, one in named(declared_tasks(client, run)) if of == names), None)
+    text, note = ("", "") if task.kind.is_group else _tail(client, run, task, attempt)
+    return {
+        "run": run,
+        "task": task,
+        "path_of": path,
+        "of": task.task_id or path,
+        "attempt": attempt,
+        "image": declared.image if declared else "",
+        "plots": [*plots_of((name, one) for name, one in artifacts_of(run) if one.task_id == task.task_id)],
+        "text": text,
+        "note": note,
+    }
+
+
+def _find(client: Client, query: QueryParams, run_id: str) -> tuple[Run, RunTask, int]:
+    """Returns the run, the task and the attempt of the address; 0 is the last attempt."""
+    run = client.runs.get(run_id)
+    return run, TaskPaths(run.tasks).find(query.get("of", "")), page.number(query.get("attempt", ""))
+
+
+def _tail(client: Client, run: Run, task: RunTask, attempt: int) -> tuple[str, str]:
+    """Returns the end of a log, and notes on it."""
+    notes, tail, size = list[str](), b"", 0
+    try:
+        chunks = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=attempt, on_note=notes.append)
+        for chunk in chunks:
+            size += len(chunk)
+            tail = (tail + chunk)[-_MAX_TAIL_BYTES:]
+            if size > _MAX_LOG_BYTES:
+                notes.append("The log is long and continues; download it to see its end.")
+                break
+    except AdapterError as error:
+        notes.append(error.message)
+    return _plain(tail), "\n".join(notes)
+
+
+def _plain(tail: bytes) -> str:
+    """Decodes the end of a log: whole lines, as a terminal shows them after progress bars."""
+    if len(tail) >= _MAX_TAIL_BYTES:
+        tail = tail.partition(b"\n")[2] or tail
+    lines = _TERMINAL.sub("", tail.decode("utf-8", "replace")).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def follow_task(connect: Callable[[], Client], query: QueryParams, run_id: str) -> Iterator[page.Values | None]:
+    """Yields a task again whenever its state changed or its log grew, until it has finished."""
+    client, has_read_log = connect(), False
+    for has_changed in _changes(client, run_id):
+        if not has_changed:
+            yield None
+            continue
+        _, task, attempt = _find(client, query, run_id)
+        yield (values := show_task(client, query, run_id))
+        if task.state not in _NOT_STARTED and not task.kind.is_group and not has_read_log:
+            has_read_log, reader, notes = True, connect(), list[str]()
+            chunks = reader.runs.read_logs(
+                run_id, task.task_id or task.name, follow=True, attempt=attempt, on_note=notes.append
+            )
+            with suppress(AdapterError):  # which the next page reports
+                for tail in live.latest(
+                    chunks, b"", lambda tail, chunk: (tail + chunk)[-_MAX_TAIL_BYTES:], reader.close
+                ):
+                    yield None if tail is None else {**values, "text": _plain(tail), "note": "\n".join(notes)}
+        if task.state.is_over:
+            return
+
+
+def download_log(client: Client, query: QueryParams, run_id: str) -> Response:
+    run, task, attempt = _find(client, query, run_id)
+    chunks = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=attempt)
+    return page.attachment(chunks, f"{task.display_name or task.name}.log", "text/plain; charset=utf-8")
+
+
+def show_artifact(client: Client, query: QueryParams, run_id: str) -> page.Values:
+    """Shows an artifact: its metadata, its plots, and a document in a sandboxed frame."""
+    artifact = client.artifacts.get(run_id, query.get("id", ""))
+    plots, has_view = [*plots_of([(artifact.name, artifact)])], artifact.type in DOCUMENTS
+    return {"run_id": run_id, "artifact": artifact, "plots": plots, "has_view": has_view}
+
+
+def download(client: Client, query: QueryParams, run_id: str) -> Response:
+    """Sends the bytes of an artifact, those of a folder as a tar archive."""
+    contents, path = deque[ArtifactContent](maxlen=1), query.get("path", "")
+    chunks = client.artifacts.read(run_id, query.get("id", ""), path=path, on_content=contents.append)
+    first = next(chunks, b"")  # the content is known then
+    content = contents[0]
+    name = content.name.replace("\\", "/").rpartition("/")[2] or "artifact"
+    name += ".tar" if content.is_directory and not name.endswith(".tar") else ""
+    return page.attachment(chain([first], chunks), name, "application/octet-stream", size=content.size)
+
+
+def view(client: Client, query: QueryParams, run_id: str) -> Response:
+    """Sends an HTML or Markdown artifact, which the policy keeps apart from these pages and from the network."""
+    artifact = client.artifacts.get(run_id, query.get("id", ""))
+    if artifact.type not in DOCUMENTS:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if (html := document(client, run_id, artifact, _MAX_DOCUMENT_BYTES)) is None:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{artifact.name} is too large to be shown.")
+    if artifact.type == "system.Markdown":
+        html = page.fill("markdown.html", title=artifact.name, body=Markup(html))  # noqa: S704  it escapes
+    return HTMLResponse(html, headers={"content-security-policy": _DOCUMENT_POLICY})
 
 
 ROUTES = [
-    Route("/runs/{run_id}", show),
-    Route("/runs/{run_id}/live", follow),
-    Route("/runs/{run_id}/tasks", tasks),
-    Route("/runs/{run_id}/report.html", report),
+    page.view("/runs/{run_id}", show, "run.html"),
+    page.stream("/runs/{run_id}", follow, "run.html"),
+    page.view("/runs/{run_id}/report.html", report),
+    page.view("/runs/{run_id}/task", show_task, "task.html"),
+    page.stream("/runs/{run_id}/task", follow_task, "task.html"),
+    page.view("/runs/{run_id}/task/log", download_log),
+    page.view("/runs/{run_id}/artifact", show_artifact, "artifact.html"),
+    page.view("/runs/{run_id}/artifact/download", download),
+    page.view("/runs/{run_id}/artifact/view", view),
 ]

@@ -2,22 +2,16 @@
 
 import json
 import re
-import uuid
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import FormData
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from kfadapter_console import page
 from kfadapter_console.pipelines import TYPES
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.client.errors import http_status
-from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, VersionNotFoundError
+from kfadapter_grpc.contract.errors import InvalidFieldError, VersionNotFoundError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.parameters import check_parameters, typed_values, whole_numbers
@@ -27,68 +21,83 @@ from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
 from kfadapter_grpc.times import read_duration
 
-LISTED = 100
+_MAX_OPTIONS = 100
 """How many versions and experiments a user can choose from."""
-SHORT = 80
+_LINE = 80
 """Up to how many characters a text is edited in one line."""
-PREFIX = "parameters."
-"""Precedes the names of parameters in the form, as in the violations of the adapter."""
-EMPTY = "empty."
-"""Precedes the names of parameters whose text is empty on purpose."""
+_SET, _EMPTY = "parameters.", "empty."
+"""Precede the names of parameters in the form: of their values, as in the violations of the adapter, and of those that
+are an empty text on purpose."""
 
 
-def show(request: Request) -> Response:
-    """Shows the form, with what the run `like` was started with if one is named."""
-    if request.app.state.read_only:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "This page is read-only.")
-    if not {"pipeline_id", "like"} & request.query_params.keys():
-        return page.back("/pipelines")
-    subject = _subject(page.client(request), request.query_params)
-    return _form(request, subject, {"once": str(uuid.uuid4())} | _initial(*subject))
+def show(client: Client, query: Mapping[str, str], form: page.Form | None = None) -> page.Values | Response:
+    """Shows the form; if it was not sent, for the pipeline `pipeline_id`, or as the run `like` was started."""
+    if not form and not {"pipeline_id", "like"} & query.keys():
+        return page.redirect("/pipelines")
+    version, old = _requested(client, form.values if form else query)
+    form = form or page.Form(_initial(version, old))
+    declared = _settable(version)
+    versions = client.pipelines.list_versions(pipeline_id=version.pipeline_id, page_size=_MAX_OPTIONS).page().items
+    experiments = {one.experiment_id: one.name for one in client.experiments.list(page_size=_MAX_OPTIONS).page().items}
+    if DEFAULT_EXPERIMENT not in experiments.values():
+        experiments = {"": DEFAULT_EXPERIMENT, **experiments}
+    default = next(key for key, name in experiments.items() if name == DEFAULT_EXPERIMENT)
+    experiment = form.values.get("experiment_id") or default
+    chosen = {"version_id": version.pipeline_version_id, "experiment_id": experiment}
+    return {
+        "pipeline": client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
+        "version": version,
+        "versions": {one.pipeline_version_id: one.name for one in (*versions, version)},
+        "experiments": {experiment: experiment, **experiments},
+        "old": old,
+        "undeclared": sorted((old.parameters.keys() if old else set()) - {one.name for one in declared}),
+        "fields": [(one, _field(one, form.values.get(_SET + one.name, ""))) for one in declared],
+        "form": page.Form({**form.values, **chosen}, form.problems),
+    }
 
 
-def _initial(version: PipelineVersion, old: Run | None) -> dict[str, str]:
-    """Returns what the form holds before anything is typed."""
-    values = {"caching": "on"}
-    if old:
-        values["experiment_id"], values["description"] = old.experiment_id, old.description
-        values["caching"] = "" if old.caching_disabled else "on"
-        values["labels"] = "\n".join(f"{key}={value}" for key, value in old.labels.items())
-    given = old.parameters if old else {}
-    for one in _declared(version):
-        if one.name in given:
-            values[PREFIX + one.name] = _text(given[one.name])
-            values[EMPTY + one.name] = "on" if given[one.name] == "" else ""
-        elif one.has_default and not _choices(one):
-            values[PREFIX + one.name] = _text(one.default)
-    return values
-
-
-def _subject(client: Client, where: Mapping[str, str]) -> tuple[PipelineVersion, Run | None]:
+def _requested(client: Client, values: Mapping[str, str]) -> tuple[PipelineVersion, Run | None]:
     """Returns the version to run, and the run that is run again."""
-    run_id = where.get("like", "")
+    run_id, version_id = values.get("like", ""), values.get("version_id", "")
     old = client.runs.get(run_id, view=View.BASIC) if run_id else None
-    pipeline_id = where.get("pipeline_id") or (old.pipeline_id if old else "")
+    pipeline_id = values.get("pipeline_id") or (old.pipeline_id if old else "")
     if not pipeline_id:
         raise InvalidFieldError.of("like", f"run {run_id} was started from a file; upload it, and run that pipeline")
-    version_id = where.get("version_id", "")
+    old_version_id = old.pipeline_version_id if old else ""
     try:
-        wanted = version_id or (old.pipeline_version_id if old else "")
-        return client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=wanted), old
+        return client.pipelines.get_version(
+            pipeline_id=pipeline_id, pipeline_version_id=version_id or old_version_id
+        ), old
     except VersionNotFoundError:
         if version_id or not old:
             raise
         return client.pipelines.get_version(pipeline_id=pipeline_id), old  # the run's own was deleted
 
 
-def _declared(version: PipelineVersion) -> Sequence[Parameter]:
+def _initial(version: PipelineVersion, old: Run | None) -> dict[str, str]:
+    """Returns the values of the form before anything is typed."""
+    values = {"caching": "on"}
+    if old:
+        values["experiment_id"], values["description"] = old.experiment_id, old.description
+        values["caching"] = "" if old.caching_disabled else "on"
+        values["labels"] = "\n".join(map("=".join, old.labels.items()))
+    for one in _settable(version):
+        if old and one.name in old.parameters:
+            values[_SET + one.name] = _text(old.parameters[one.name])
+            values[_EMPTY + one.name] = "on" if old.parameters[one.name] == "" else ""
+        elif one.has_default and not _choices(one):
+            values[_SET + one.name] = _text(one.default)
+    return values
+
+
+def _settable(version: PipelineVersion) -> Sequence[Parameter]:
     """Returns the parameters that a user can set."""
     declared = version.spec.parameters if version.spec else ()
     return [one for one in declared if one.type is not ParameterType.TASK_FINAL_STATUS]
 
 
 def _text(value: Json) -> str:
-    """Writes a value as it is typed into the form; null is an empty text."""
+    """Formats a value as it is typed into the form; null is an empty text."""
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(whole_numbers(value), ensure_ascii=False)
@@ -99,87 +108,54 @@ def _choices(parameter: Parameter) -> list[str]:
     return [_text(value) for value in values]
 
 
-def _form(
-    request: Request,
-    subject: tuple[PipelineVersion, Run | None],
-    values: dict[str, str],
-    error: AdapterError | None = None,
-) -> Response:
-    client, (version, old) = page.client(request), subject
-    declared = _declared(version)
-    versions = client.pipelines.list_versions(pipeline_id=version.pipeline_id, page_size=LISTED).page().items
-    experiments = {one.experiment_id: one.name for one in client.experiments.list(page_size=LISTED).page().items}
-    if DEFAULT_EXPERIMENT not in experiments.values():
-        experiments = {"": DEFAULT_EXPERIMENT, **experiments}
-    default = next(key for key, name in experiments.items() if name == DEFAULT_EXPERIMENT)
-    experiment = values.get("experiment_id") or default
-    chosen = {"version_id": version.pipeline_version_id, "experiment_id": experiment}
-    return page.render(
-        request,
-        "start.html",
-        http_status(error) if error else HTTPStatus.OK,
-        pipeline=client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
-        version=version,
-        versions={one.pipeline_version_id: one.name for one in versions} | {version.pipeline_version_id: version.name},
-        experiments={experiment: experiment, **experiments},
-        old=old,
-        undeclared=sorted((old.parameters.keys() if old else set()) - {one.name for one in declared}),
-        fields=[_field(one, values.get(PREFIX + one.name, "")) for one in declared],
-        form=page.Form(values | chosen, page.problems_of(error, values) if error else {}),
-    )
-
-
 def _field(parameter: Parameter, text: str) -> dict[str, object]:
-    """Returns what the template shows of a parameter that holds this text."""
+    """Returns what the template shows of a parameter that has this text."""
     choices, is_required = _choices(parameter), not (parameter.has_default or parameter.optional)
     default = (_text(parameter.default) or json.dumps(parameter.default)) if parameter.has_default else None
-    nothing = f"default: {default}" if default is not None else "choose" if is_required else "leave out"
+    unset = f"default: {default}" if default is not None else "choose" if is_required else "leave out"
     is_json = parameter.type in {ParameterType.LIST, ParameterType.STRUCT}
     lines = re.split("[\r\n]", text)  # an input of one line would lose either
-    is_long = len(text) > SHORT or len(lines) > 1
+    is_long = len(text) > _LINE or len(lines) > 1
     return {
-        "parameter": parameter,
-        "words": (TYPES.get(parameter.type) or parameter.declared_type or "text") + (", as JSON" if is_json else ""),
+        "type": (TYPES.get(parameter.type) or parameter.declared_type or "text") + (", as JSON" if is_json else ""),
         "default": default,
-        "options": {"": nothing} | {one: one for one in choices if one} if choices else None,
-        "rows": min(len(text) // SHORT + len(lines), 12) if is_long else int(is_json),
+        "options": {"": unset} | {one: one for one in choices if one} if choices else None,
+        "rows": min(len(text) // _LINE + len(lines), 12) if is_long else int(is_json),
         "is_required": is_required,
         "can_be_empty": parameter.type is ParameterType.STRING and (not choices or "" in choices),
     }
 
 
-def start(request: Request, form: FormData) -> Response:
-    """Starts the run, or shows the form again: with what is wrong, or for another version with what was typed."""
-    client, values = page.client(request), page.texts_of(form)
-    version, old = _subject(client, values)
+def start(client: Client, form: FormData) -> str | page.Values | Response:
+    """Starts the run, or shows the form for another version with what was typed."""
+    values = page.texts_of(form)
+    version, old = _requested(client, values)
     if "choose" in form or values.get("shown", version.pipeline_version_id) != version.pipeline_version_id:
-        before = _initial(*_subject(client, values | {"version_id": values.get("shown", "")}))
+        before = _initial(*_requested(client, values | {"version_id": values.get("shown", "")}))
         typed = {name: text for name, text in values.items() if text != before.get(name)}
-        return _form(request, (version, old), _initial(version, old) | {"caching": values.get("caching", "")} | typed)
+        kept = {name: values.get(name, "") for name in ("caching", "pipeline_id", "version_id", "like")}
+        return show(client, {}, page.Form(_initial(version, old) | typed | kept))
     experiment = values.get("experiment", "")
-    try:
-        what: dict[str, Any] = {
-            "pipeline_id": version.pipeline_id,
-            "pipeline_version_id": version.pipeline_version_id,
-            "experiment_id": "" if experiment else values.get("experiment_id", ""),
-            "experiment_name": experiment,
-            "parameters": _parameters(_declared(version), old.parameters if old else {}, values),
-            "display_name": values.get("display_name", ""),
-            "description": values.get("description", ""),
-        }
-        if "repeat" in form:
-            client.recurring_runs.create(schedule=_schedule(values), **what)
-            return page.back("/recurring")
-        run = client.runs.create(
-            create_experiment=bool(experiment),
-            labels=page.pairs(values.get("labels", ""), "labels"),
-            request_id=page.request_id(form),
-            caching="caching" in values,
-            **what,
-        )
-    except AdapterError as error:
-        return _form(request, (version, old), values, error)
-    return page.back(page.link("runs", run.run_id))
+    spec: dict[str, Any] = {
+        "pipeline_id": version.pipeline_id,
+        "pipeline_version_id": version.pipeline_version_id,
+        "experiment_id": "" if experiment else values.get("experiment_id", ""),
+        "experiment_name": experiment,
+        "parameters": _parameters(_settable(version), old.parameters if old else {}, values),
+        "display_name": values.get("display_name", ""),
+        "description": values.get("description", ""),
+    }
+    if "repeat" in form:
+        client.recurring_runs.create(schedule=_schedule(values), **spec)
+        return "/recurring"
+    run = client.runs.create(
+        create_experiment=bool(experiment),
+        labels=page.pairs(values.get("labels", ""), "labels"),
+        request_id=page.request_id(form),
+        caching="caching" in values,
+        **spec,
+    )
+    return page.link("runs", run.run_id)
 
 
 def _schedule(values: Mapping[str, str]) -> Schedule:
@@ -196,25 +172,25 @@ def _schedule(values: Mapping[str, str]) -> Schedule:
 def _parameters(
     declared: Sequence[Parameter], old: Mapping[str, Json], values: Mapping[str, str]
 ) -> Mapping[str, Json]:
-    """Returns the values that were filled in, checked; a default that was left as it is, is left out."""
+    """Returns the values that were filled in, checked, without defaults that were not changed."""
     kept: dict[str, Json] = {}
     texts: dict[str, str] = {}
     for one in declared:
-        text = values.get(PREFIX + one.name, "")
+        text = values.get(_SET + one.name, "")
         if one.type not in {ParameterType.STRING, ParameterType.UNKNOWN}:
             text = text.strip()
         if not text:
-            kept |= {one.name: ""} if values.get(EMPTY + one.name) else {}
-        elif one.name in old and text == _sent(old[one.name]):
+            kept |= {one.name: ""} if values.get(_EMPTY + one.name) else {}
+        elif one.name in old and text == _unchanged(old[one.name]):
             kept[one.name] = old[one.name]  # exactly, also what a form cannot hold
-        elif not (one.has_default and text == _sent(one.default)):
+        elif not (one.has_default and text == _unchanged(one.default)):
             texts[one.name] = text
     return check_parameters(declared, kept | typed_values(texts, declared))
 
 
-def _sent(value: Json) -> str:
-    """Returns a value as `texts_of` returns it from an unchanged field: browsers normalize line breaks."""
+def _unchanged(value: Json) -> str:
+    """Returns what `texts_of` returns of a field with this value that was not changed: browsers change line breaks."""
     return _text(value).replace("\r\n", "\n").replace("\r", "\n")
 
 
-ROUTES = [Route("/start", show), Route("/start", page.action(start), methods=["POST"])]
+ROUTES = [page.view("/start", show, "start.html"), page.action("/start", start, show, "start.html")]

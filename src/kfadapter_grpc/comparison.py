@@ -226,7 +226,8 @@ def _artifacts(artifacts: Iterable[Artifact]) -> _Parts:
     return made
 
 
-def _tasks(tasks: Iterable[Task], group: str = "") -> _Parts:
+def task_fields(tasks: Iterable[Task], group: str = "") -> _Parts:
+    """Returns the fields of declared tasks that are set, by the names of their groups and the task, as in `a/b`."""
     made: _Parts = {}
     for one in tasks:
         resources = asdict(one.resources) if one.resources else {}
@@ -244,7 +245,7 @@ def _tasks(tasks: Iterable[Task], group: str = "") -> _Parts:
             "kubernetes_extras": sorted(f"{extra.kind} {extra.name}".strip() for extra in one.kubernetes_extras),
         }
         made[group + one.name] = _set(fields)
-        made |= _tasks(one.tasks, f"{group}{one.name}/")
+        made |= task_fields(one.tasks, f"{group}{one.name}/")
     return made
 
 
@@ -258,5 +259,5 @@ _PARTS: Mapping[PartKind, Callable[[SpecSummary], _Parts]] = {
     PartKind.INPUT_ARTIFACT: lambda spec: _artifacts(spec.input_artifacts),
     PartKind.OUTPUT_PARAMETER: lambda spec: _parameters(spec.output_parameters),
     PartKind.OUTPUT_ARTIFACT: lambda spec: _artifacts(spec.output_artifacts),
-    PartKind.TASK: lambda spec: _tasks(spec.tasks),
+    PartKind.TASK: lambda spec: task_fields(spec.tasks),
 }

@@ -86,7 +86,7 @@ def test_plots(visitor: Visitor) -> None:
 def test_csv(visitor: Visitor) -> None:
     """The file has all rows, exact values, and no text that a spreadsheet would compute."""
     answer = visitor.get("/compare.csv?run=r0&run=r1&run=twin")
-    assert answer.headers["content-disposition"] == 'attachment; filename="runs.csv"'
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''runs.csv"
     rows = list(csv.reader(io.StringIO(answer.body.decode("utf-8-sig"))))
     assert rows[:3] == [
         ["kind", "name", "differs", "r1", "r0", "twin"],
@@ -111,5 +111,5 @@ def test_bounds(visitor: Visitor) -> None:
 def test_numbers_that_look_the_same() -> None:
     """Numbers are short unless they differ further behind."""
     row = ComparedRow(RowKind.METRIC, "loss", (0.1, 0.100000001), True)
-    assert compare.shown(row) == ["0.1", "0.100000001"]
-    assert compare.shown(replace(row, values=(0.123456789, 7.0))) == ["0.123457", "7"]
+    assert compare.format_row(row) == ["0.1", "0.100000001"]
+    assert compare.format_row(replace(row, values=(0.123456789, 7.0))) == ["0.123457", "7"]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def test_changes_are_joined_and_quiet_streams_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an item there are beats; items become a state; the end of the stream is the end."""
-    monkeypatch.setattr(live, "BEAT_SECONDS", 0.01)
-    monkeypatch.setattr(live, "SHORTEST_REST_SECONDS", 0)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(live, "MIN_PAUSE_SECONDS", 0)
     items: queue.Queue[int] = queue.Queue()
     stopped = list[bool]()
     states = live.latest(iter(items.get, 0), 0, lambda state, item: state + item, lambda: stopped.append(True))

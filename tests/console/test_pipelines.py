@@ -32,7 +32,7 @@ def _fields(**values: str) -> dict[str, str]:
 
 def _upload(visitor: Visitor, content: bytes = TRAIN, file_name: str = "train.yaml", **values: str) -> tuple[int, str]:
     """Uploads a file; returns the status and what the page that follows says."""
-    answer = visitor.post("/upload", _fields(**values), file=("file", file_name, content))
+    answer = visitor.post("/pipelines", _fields(**values), file=("file", file_name, content))
     return answer.status, answer.words
 
 
@@ -91,14 +91,14 @@ def test_details_of_tasks(visitor: Visitor, client: Client) -> None:
         made = client.pipelines.upload(source, name=f"details {number}")
         words += visitor.get(f"/pipelines/{made.pipeline.pipeline_id}").words
     for part in (
-        "CPU",
-        "Memory",
-        "Accelerator",
-        "Retries 3",
-        "For each of",
-        "Parallelism",
-        "If",
-        "Kubernetes pvcMount",
+        "Cpu request",
+        "Memory limit",
+        "Accelerator type",
+        "Max retries 3",
+        "Loop items",
+        "Loop parallelism",
+        "Condition",
+        "Kubernetes extras pvcMount",
     ):
         assert f" {part}" in words, part
 
@@ -147,7 +147,7 @@ def test_upload(visitor: Visitor, client: Client) -> None:
 def test_upload_twice_by_accident(visitor: Visitor, client: Client) -> None:
     """The same form sent twice stores one version."""
     form = _fields(name="twice")
-    addresses = {visitor.post("/upload", form, file=("file", "a.yaml", TRAIN)).path for _ in range(2)}
+    addresses = {visitor.post("/pipelines", form, file=("file", "a.yaml", TRAIN)).path for _ in range(2)}
     assert len(addresses) == 1
     assert client.pipelines.get("twice").version_count == 1
 
@@ -175,7 +175,7 @@ def test_upload_is_refused(visitor: Visitor, made: Made, values: dict[str, str],
     del made
     sent = {"name": "refused", "description": HOSTILE, "file_name": "train.yaml", "content": TRAIN.decode(), **values}
     file = ("file", sent.pop("file_name"), sent.pop("content").encode())
-    answer = visitor.post("/upload", _fields(**sent), file=file)
+    answer = visitor.post("/pipelines", _fields(**sent), file=file)
     problem = re.search(rf'id="{field}-problem" role="alert">([^<]*)<', answer.text)
     assert 400 <= answer.status < 500
     assert problem
@@ -192,12 +192,10 @@ def test_example(visitor: Visitor, client: Client, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("kfadapter_grpc.client.pipelines.Pipelines.list", lambda *_, **__: none)
     empty = visitor.get("/pipelines")
     assert "There are no pipelines yet." in empty.words
-    assert [form.fields.keys() >= {"once", "csrf"} for form in empty.html.forms if form.action == "/upload"] == [
-        True
-    ] * 2
+    assert [form.fields.keys() >= {"once", "csrf"} for form in empty.html.forms if form.method == "post"] == [True] * 2
     assert EXAMPLE.read_bytes() == TRAIN
     for _ in "12":
-        assert visitor.post("/upload", _fields(example="", name="the example")).status == 200
+        assert visitor.post("/pipelines", _fields(example="", name="the example")).status == 200
     assert client.pipelines.get("the example").version_count == 1
 
 
@@ -207,15 +205,16 @@ def test_upload_is_bounded(visitor: Visitor) -> None:
 
 
 def test_delete(visitor: Visitor, client: Client, tmp_path: Path) -> None:
-    """The confirmation names the number of versions; if one was added since, it is asked again."""
+    """The confirmation names the number of versions; if one was added since, nothing is deleted."""
     (tmp_path / "again.yaml").write_bytes(TRAIN + b"\n# again\n")
     stored = client.pipelines.upload(EXAMPLES / "train.yaml", name="unwanted")
     path = f"/pipelines/{stored.pipeline.pipeline_id}"
-    assert "the pipeline with 1 version." in visitor.get(f"{path}/delete").words
+    assert "the pipeline with 1 version." in visitor.get(path).words
     second = client.pipelines.upload(tmp_path / "again.yaml", name="unwanted").version
-    assert "the pipeline with 2 versions." in visitor.post(f"{path}/delete", {"versions": "1"}).words
+    refused = visitor.post(f"{path}/delete", {"versions": "1"})
+    assert (refused.status, "the pipeline now has 2 versions" in refused.words) == (409, True)
     version = f"{path}/versions/{second.pipeline_version_id}"
-    assert "one version of pipeline unwanted, which has 2" in visitor.get(f"{version}/delete").words
+    assert "one of 2 versions" in visitor.get(version).words
     assert visitor.post(f"{version}/delete").path == path
     assert client.pipelines.get("unwanted").version_count == 1
     assert visitor.post(f"{path}/delete", {"versions": "1"}).path == "/pipelines"
@@ -231,18 +230,18 @@ def test_update(visitor: Visitor, client: Client, what: str) -> None:
     if what == "version":
         path += f"/versions/{stored.version.pipeline_version_id}"
     assert "old=1</textarea>" in visitor.get(path).text
-    changed = visitor.post(f"{path}/update", {"display_name": HOSTILE, "tags": "팀=가\r\nx="})
+    changed = visitor.post(path, {"display_name": HOSTILE, "tags": "팀=가\r\nx="})
     assert changed.path == path
     assert HOSTILE not in changed.text
     pipeline = client.pipelines.get(f"edited {what}")
     record = pipeline if what == "pipeline" else pipeline.latest_version
     assert record
     assert (record.display_name, dict(record.tags)) == (HOSTILE, {"팀": "가", "x": ""})
-    refused = visitor.post(f"{path}/update", {"display_name": "이름" * 200, "tags": "a"})
+    refused = visitor.post(path, {"display_name": "이름" * 200, "tags": "a"})
     assert refused.status == 400
     assert "'a' is not KEY=VALUE" in refused.words
     assert "이름" * 200 in refused.text
-    refused = visitor.post(f"{path}/update", {"display_name": "이름" * 200, "tags": "a=b"})
+    refused = visitor.post(path, {"display_name": "이름" * 200, "tags": "a=b"})
     assert 'id="edit-name-problem"' in refused.text
 
 

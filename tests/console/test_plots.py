@@ -22,9 +22,9 @@ _numbers = st.floats() | st.none()
 _texts = st.text(max_size=60) | st.just(_HOSTILE)
 
 
-def _drawn(picture: Chart | Matrix) -> str:
-    """Draws a picture; `Html` checks that no text becomes markup."""
-    text = str(TEMPLATES.get_template("macros.html").make_module().picture(picture))  # type: ignore[attr-defined]
+def _drawn(plot: Chart | Matrix) -> str:
+    """Draws a plot; `Html` checks that no text becomes markup."""
+    text = str(TEMPLATES.get_template("macros.html").make_module().plot(plot))  # type: ignore[attr-defined]
     Html(text)
     return text
 

@@ -396,7 +396,7 @@ def test_a_slow_head_is_given_up(target: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_slow_body_is_given_up(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A form that does not arrive in time is refused, and its connection is free again."""
-    monkeypatch.setattr(security, "BODY_SECONDS", -security.FORM_BYTES / security.SLOWEST_BYTES_PER_SECOND + 0.2)
+    monkeypatch.setattr(security, "BODY_SECONDS", -security.FORM_BYTES / security.MIN_BYTES_PER_SECOND + 0.2)
     with page(target) as visitor:
         host = visitor.url.removeprefix("http://")
         head = f"POST /login HTTP/1.1\nHost: {host}\nContent-Type: application/x-www-form-urlencoded\n"

@@ -6,19 +6,19 @@ const note = document.getElementById("status");
 const opened = new Map(); // what the server opens, by id: people's own choice is kept until the server changes its own
 for (const one of document.querySelectorAll("details[id]")) opened.set(one.id, one.open);
 
-// Replaces the elements of a fragment by their ids, if they changed; keeps what is open, checked, focused and scrolled.
+// Repositions the parts of live elements that changed by those of a fragment; keeps what is open, checked, focused, scrolled.
 function replace(html) {
-  const found = document.createElement("template");
-  found.innerHTML = html;
-  for (const fresh of [...found.content.children]) {
-    const old = document.getElementById(fresh.id);
-    if (!old) continue;
+  const fragment = document.createElement("template");
+  fragment.innerHTML = html;
+  for (const old of document.querySelectorAll("[data-live] > [id]")) {
+    const fresh = fragment.content.getElementById(old.id);
+    if (!fresh) continue;
     for (const one of old.querySelectorAll("details[id], input[type=checkbox][id]")) {
       const twin = fresh.querySelector(`#${CSS.escape(one.id)}`);
       if (!twin) continue;
-      const wanted = twin.open;
-      if (opened.get(one.id) === wanted) twin.open = one.open;
-      opened.set(one.id, wanted);
+      const served = twin.open;
+      if (opened.get(one.id) === served) twin.open = one.open;
+      opened.set(one.id, served);
       twin.checked = one.checked;
     }
     times(fresh);
@@ -26,9 +26,9 @@ function replace(html) {
     const had = old.contains(document.activeElement) ? document.activeElement : null;
     const focused = had?.id ? `#${CSS.escape(had.id)}` : had && `[href="${CSS.escape(had.getAttribute("href") ?? "")}"]`;
     const scrolled = [old, ...old.querySelectorAll("[id]")].filter((one) => one.id && (one.scrollTop || one.scrollLeft));
-    const places = scrolled.map((one) => [one.id, one.scrollTop, one.scrollLeft]);
+    const positions = scrolled.map((one) => [one.id, one.scrollTop, one.scrollLeft]);
     old.replaceWith(fresh);
-    for (const [id, top, left] of places) document.getElementById(id)?.scrollTo(left, top);
+    for (const [id, top, left] of positions) document.getElementById(id)?.scrollTo(left, top);
     if (focused) (fresh.matches(focused) ? fresh : fresh.querySelector(focused))?.focus({ preventScroll: true });
   }
 }

@@ -61,9 +61,10 @@ def tab(chromium: Browser, page_url: str) -> Callable[..., AbstractContextManage
 
 
 def is_problem(said: ConsoleMessage) -> bool:
-    """Whether a message of the console reports an error, other than that of a wrong value or a missing adapter."""
-    told = ("responded with a status of 400", "responded with a status of 503", "net::ERR_INCOMPLETE_CHUNKED_ENCODING")
-    return said.type in {"error", "warning"} and not any(one in said.text for one in told)
+    """Whether a message reports an error, other than that of a wrong value, a missing adapter or a deleted run."""
+    expected = [f"responded with a status of {status}" for status in (400, 503)]
+    expected += ["responded with a status of 404"] if "/runs/" in said.location["url"] else []
+    return said.type in {"error", "warning"} and not any(one in said.text for one in expected)
 
 
 def is_ours(address: str, url: str) -> bool:
