@@ -99,10 +99,17 @@ def test_a_changed_setting_makes_new_pods() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["replica=3", "kfp.url=ml-pipeline:8888", "tls.enabled=maybe", "networkPolicy.callers=null", "kfp.embedded=true"],
+    [
+        "replica=3",
+        "kfp.url=ml-pipeline:8888",
+        "tls.enabled=maybe",
+        "networkPolicy.callers=null",
+        "kfp.embedded=true",
+        r"podLabels.app\.kubernetes\.io/name=other",
+    ],
 )
 def test_mistakes_are_refused(value: str) -> None:
-    """The schema refuses values that are unknown or of the wrong type, rules that let in everybody, several KFPs."""
+    """The schema refuses values that are unknown or of the wrong type, open rules, several KFPs, labels twice."""
     with pytest.raises(ManifestError, match="values don't meet the specifications"):
         manifests.chart("kubeflow", "--set", value)
 
