@@ -49,9 +49,7 @@ def run(stage: Stage) -> Iterator[Row]:
 
 def _microseconds(layer: CallTraces | None) -> float:
     method, context = METHODS["/kfadapter.v1.PipelineService/Get"], cast("grpc.ServicerContext", _Context())
-    calls = [Rpc(method, context) for _ in range(_CALLS)]
-    for rpc in calls:
-        rpc.call = Call("request", 10)
+    calls = [Rpc(method, context, context.peer(), Call("request", 10)) for _ in range(_CALLS)]
     began = time.process_time()
     for rpc in calls:
         with layer(rpc) if layer else nullcontext():

@@ -20,7 +20,6 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.daemon.appended_file import AppendedFile
 from kfadapter_grpc.interceptors import AuditLog, CallInterceptor
 from kfadapter_grpc.interceptors.audit import MAX_NAME, resource_type
-from kfadapter_grpc.interceptors.calls import identify
 from kfadapter_grpc.methods import MESSAGES, METHODS, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings
@@ -64,9 +63,7 @@ class Echo(grpc.GenericRpcHandler):
 def recorded() -> Iterator[Callable[[RpcMethod], Line]]:
     """Makes a call of an RPC, and returns its line."""
     lines: list[str] = []
-    server = grpc.server(
-        ThreadPoolExecutor(2), [Echo()], [CallInterceptor((identify, AuditLog(lines.append, reads=False)))]
-    )
+    server = grpc.server(ThreadPoolExecutor(2), [Echo()], [CallInterceptor((AuditLog(lines.append, reads=False),))])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

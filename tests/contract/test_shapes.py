@@ -24,7 +24,6 @@ from kfadapter_grpc.interceptors import (
     Rpc,
     layers,
 )
-from kfadapter_grpc.interceptors.calls import identify
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 
 SERVICE = "kfadapter.test.Shapes"
@@ -158,7 +157,7 @@ def test_layers_enclose_the_whole_call(shapes: Callable[..., Shapes], name: str)
         yield b"1"
         seen.append("answer")
 
-    server = shapes(many if name in STREAMED else once, (identify, layer("outer"), layer("inner")))
+    server = shapes(many if name in STREAMED else once, (layer("outer"), layer("inner")))
     assert server.call(name) == [b"1"]
     assert seen == [f"enter outer {name}", f"enter inner {name}", "answer", "leave inner", "leave outer"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
 from kfadapter_grpc.interceptors.audit import AuditLog
 from kfadapter_grpc.interceptors.authentication import Authentication, Impersonation, forward_authorization
-from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled, identify
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
 from kfadapter_grpc.interceptors.errors import report_errors
 from kfadapter_grpc.interceptors.log import CallLog
@@ -47,4 +47,4 @@ def layers(
     are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. `identity` sets
     as whom KFP is called, if not as the adapter; `outer` are around the log's lines.
     """
-    return (identify, *outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)
+    return (*outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)

@@ -62,7 +62,7 @@ class Admission:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        kind, caller = rpc.method.kind, rpc.call.caller.name if rpc.call.caller else rpc.context.peer()
+        kind, caller = rpc.method.kind, rpc.call.caller.name if rpc.call.caller else rpc.peer
         self._enter(kind, caller)
         try:
             yield

@@ -54,7 +54,7 @@ def record(rpc: Rpc) -> dict[str, object]:
         "caller": caller.name if caller else "",
         "caller_way": caller.way.value if caller else "",
         "caller_issuer": caller.issuer if caller else "",
-        "peer": rpc.context.peer(),
+        "peer": rpc.peer,
         "method": rpc.method.path.lstrip("/"),
         **resource(rpc.method, _with_parts(rpc.response), _with_parts(rpc.request)),
         "code": call_code(rpc).name,

@@ -34,17 +34,15 @@ _VERSION = (VERSION_KEY, installed_version())
 _current: ContextVar[Call] = ContextVar("call")
 
 
-@contextmanager
-def identify(rpc: Rpc) -> Iterator[None]:
-    """The outermost layer: sets the request id, starts the call's clock, and returns the id to the client in any case.
+def start_call(context: grpc.ServicerContext, default_seconds: float) -> Call:
+    """Sets the request id, starts the call's clock, and returns the id to the client in any case.
 
     A response also contains the adapter's version; an error does not, so that only authorized callers receive it.
     """
-    call = _call(rpc.context, rpc.method.default_seconds)
-    rpc.call = call
-    rpc.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id), _VERSION))
+    call = _call(context, default_seconds)
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id), _VERSION))
     _current.set(call)  # gRPC runs every call in a contextvars.Context of its own, so there is nothing to reset
-    yield
+    return call
 
 
 def current_call(context: grpc.ServicerContext) -> Call:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import grpc
 
+from kfadapter_grpc.interceptors.calls import start_call
 from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, tolerant
 from kfadapter_grpc.methods import METHODS, RpcMethod
 
@@ -27,14 +28,16 @@ class Rpc:
     """One call on its way through the layers.
 
     Attributes:
-        call: The call's budget. The outermost layer, `identify`, sets it; the authentication layer sets its caller.
+        peer: The client's address, as gRPC names it.
+        call: The call's budget; the authentication layer sets its caller.
         request: The request; of a stream the first message. None until it has arrived.
         failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 
     method: RpcMethod
     context: grpc.ServicerContext
-    call: Call = field(init=False)
+    peer: str
+    call: Call
     request: object | None = None
     response: object | None = None
     trace_id: str = ""
@@ -101,7 +104,8 @@ class CallInterceptor(grpc.ServerInterceptor):
         return respond
 
     def _enter(self, stack: ExitStack, method: RpcMethod, context: grpc.ServicerContext, request: object) -> Rpc:
-        rpc = Rpc(method, context, request=None if method.client_streaming else request)
+        call = start_call(context, method.default_seconds)
+        rpc = Rpc(method, context, context.peer(), call, request=None if method.client_streaming else request)
         for layer in self._layers:
             stack.enter_context(layer(rpc))
         return rpc

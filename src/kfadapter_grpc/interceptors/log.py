@@ -47,7 +47,7 @@ class CallLog:
             method=rpc.method.path,
             code=call_code(rpc).name,
             seconds=round(seconds, 4),
-            peer=rpc.context.peer(),
+            peer=rpc.peer,
             **({"caller": rpc.call.caller.name} if rpc.call.caller else {}),
             **_used(rpc),
             **_failure_fields(rpc.failure),

@@ -54,7 +54,7 @@ class CallTraces:
         parent = self._propagator.extract(carrier)
         attributes = {
             **rpc_attributes(method),
-            **_peer(rpc.context.peer()),
+            **_peer(rpc.peer),
             "kfadapter.request_id": rpc.call.request_id,
         }
         span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
