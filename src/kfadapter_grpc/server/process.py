@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from kfadapter_grpc.daemon.log import logging_to_stderr
+from kfadapter_grpc.addresses import OFF
+from kfadapter_grpc.daemon.appended_file import AppendedFile
+from kfadapter_grpc.daemon.log import LogWriter, logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
-from kfadapter_grpc.server.audit import audit_log
+from kfadapter_grpc.interceptors import AuditLog
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks
@@ -23,12 +25,13 @@ from kfadapter_grpc.services.identity import IdentityServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.telemetry.otlp import Telemetry, log_state
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
 
@@ -53,7 +56,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         log_state(telemetry, log.warning)
-        audit = stages.enter_context(audit_log(settings))
+        audit = stages.enter_context(_audit_log(settings))
         # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
         telemetry.export(metrics.registry)
@@ -102,3 +105,27 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         RecurringRunServicer(backend.recurring_runs, namespace),
         IdentityServicer(lambda: backend.version),
     ]
+
+
+class _Audit(NamedTuple):
+    """The layer that writes the log, if it is on, and what returns how many lines were lost."""
+
+    layers: tuple[AuditLog, ...]
+    lost: Callable[[], int]
+
+
+@contextmanager
+def _audit_log(settings: Settings) -> Iterator[_Audit]:
+    """Writes the audit log on a thread of its own during the block; what is queued is written at the end.
+
+    Raises SettingsError if the file cannot be opened.
+    """
+    if settings.audit_log in ("", OFF):
+        yield _Audit((), lambda: 0)
+        return
+    try:
+        file = AppendedFile(settings.audit_log)
+    except OSError as error:
+        raise SettingsError(f"audit_log: {settings.audit_log} cannot be written: {error.strerror}") from error
+    with closing(file), LogWriter(file, name="audit") as lines:
+        yield _Audit((AuditLog(lines.write, reads=settings.audit_reads),), lambda: file.lost + lines.dropped)
