@@ -42,7 +42,7 @@ def read(*pieces: bytes, close: bool = True) -> tuple[ResponseReader, bytes]:
     """Reads what the other side sends."""
     reader = ResponseReader()
     with answering(*pieces, close=close) as sock:
-        return reader, b"".join(reader.pieces(sock))
+        return reader, b"".join(reader.chunks(sock))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
@@ -126,7 +126,7 @@ def test_a_response_before_the_end_of_the_request() -> None:
             theirs.sendall(OK)
         send(ours, b"POST / HTTP/1.1\r\n\r\n", [b"x" * 1_000_000] * 3)
         reader = ResponseReader()
-        assert list(reader.pieces(ours)) == [b"hello"]
+        assert list(reader.chunks(ours)) == [b"hello"]
     assert reader.status == 200
 
 

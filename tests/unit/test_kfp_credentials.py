@@ -120,7 +120,7 @@ def test_a_log_with_a_token_that_expired_on_the_way(kfp: ScriptedKfp, transport:
     """A streamed response is retried in the same way."""
     kfp.on("GET", "/x", after_changing(token_file, "canary-2", accepts("canary-2")), accepts("canary-2"))
     with transport.open(Request("GET", "/x"), call()) as answer:
-        assert (answer.status, b"".join(answer.pieces)) == (200, b'{"fine": true}')
+        assert (answer.status, b"".join(answer.chunks)) == (200, b'{"fine": true}')
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -74,7 +74,7 @@ def test_a_response_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transp
     kfp.on("GET", "/x", stalls(b"HTTP/1.1 200 OK\r\n\r\nabc"))
     call = Call("r", 10)
     with suppress(KfpTimeoutError), transport.open(Request("GET", "/x"), call, "read x") as answer:
-        assert next(answer.pieces) == b"abc"
+        assert next(answer.chunks) == b"abc"
         assert [(one.operation, one.status) for one in seen] == [("read x", 200)]
         raise KfpTimeoutError("while the answer is read")
     assert len(seen) == call.usage.kfp_requests == 1

@@ -150,7 +150,7 @@ def _download(uri: str, folder: Path) -> None:
             path = folder / "it" / file.path if file.path else folder / "it"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as target:
-                for piece in place.pieces(file, 0, file.size):
+                for piece in place.chunks(file, 0, file.size):
                     target.write(piece)
     except AdapterError as error:
         raise ValueFaultError(f"{uri}: {error.message}. {_HOW}") from None

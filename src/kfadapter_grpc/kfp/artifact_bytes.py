@@ -41,7 +41,7 @@ _UNKNOWN = "application/octet-stream"
 _METRICS = frozenset({METRICS, CLASSIFICATION_METRICS, SLICED_METRICS})
 _IS_METRICS = "it consists of metrics, which Get returns"
 _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
-UNREAD = (
+READ_ERRORS = (
     errors.ArtifactNotFoundError,
     errors.ArtifactNotReadableError,
     errors.ArtifactStoreUnavailableError,
@@ -79,10 +79,10 @@ class ArtifactBytes:
         if not self._free.acquire(blocking=False):
             raise errors.OverloadedError(f"{MAX_READS} artifacts are being read, which is the limit; try again shortly")
         try:
-            with _naming(artifact):
+            with _errors_with_name(artifact):
                 source = self._source(artifact, session, call)
                 content, parts = _open(source, artifact, request, session)
-            with closing(_named(parts, artifact)) as safe:
+            with closing(_with_named_errors(parts, artifact)) as safe:
                 yield chain([content], safe)
         finally:
             self._free.release()
@@ -107,10 +107,10 @@ class ArtifactBytes:
 
 
 @contextmanager
-def _naming(artifact: RunArtifact) -> Iterator[None]:
+def _errors_with_name(artifact: RunArtifact) -> Iterator[None]:
     try:
         yield
-    except UNREAD as error:
+    except READ_ERRORS as error:
         text = error.message
         if isinstance(error, errors.ArtifactNotReadableError):
             text = f"artifact '{artifact.name or artifact.artifact_id}' cannot be read: {text}"
@@ -118,8 +118,8 @@ def _naming(artifact: RunArtifact) -> Iterator[None]:
         raise type(error)(text, metadata=about, resource_name=artifact.artifact_id) from error
 
 
-def _named(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, None, None]:
-    with _naming(artifact):
+def _with_named_errors(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, None, None]:
+    with _errors_with_name(artifact):
         yield from parts
 
 
@@ -133,7 +133,7 @@ def _open(
                 "offset", f"is {request.offset}, beyond the end; it has {file.size} bytes"
             )
         end = min(file.size, request.offset + request.length) if request.length else file.size
-        return _content(source, artifact, file), _chunks(source.pieces(file, request.offset, end))
+        return _content(source, artifact, file), _chunks(source.chunks(file, request.offset, end))
     if path:
         alone = "it is a single file" if source.file("") else "read it without a path for a list"
         text = f"artifact '{artifact.name}' has no file '{path}'; {alone}"
@@ -192,30 +192,30 @@ def _archive(source: ArtifactSource, files: Sequence[ArtifactFile]) -> Iterator[
         header.size = file.size
         header.mtime = int(file.stored_at.timestamp()) if file.stored_at else 0
         yield (head := header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
-        yield from source.pieces(file, 0, file.size)
+        yield from source.chunks(file, 0, file.size)
         yield (pad := bytes(-file.size % tarfile.BLOCKSIZE))
         written += len(head) + file.size + len(pad)
     yield bytes(2 * tarfile.BLOCKSIZE + -(written + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
 
 
-def _first(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece[:length]
-        length -= len(piece)
+def _first(chunks: Iterator[bytes], length: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[:length]
+        length -= len(chunk)
         if length <= 0:
             return
 
 
-def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _chunks(chunks: Iterator[bytes]) -> Iterator[bytes]:
     small = b""
-    for piece in pieces:
-        if len(small) + len(piece) < CHUNK_BYTES:
-            small += piece
+    for chunk in chunks:
+        if len(small) + len(chunk) < CHUNK_BYTES:
+            small += chunk
             continue
         if small:
             yield small
             small = b""
-        for at in range(0, len(piece), CHUNK_BYTES):
-            yield piece[at : at + CHUNK_BYTES]
+        for at in range(0, len(chunk), CHUNK_BYTES):
+            yield chunk[at : at + CHUNK_BYTES]
     if small:
         yield small

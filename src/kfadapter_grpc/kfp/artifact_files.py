@@ -55,7 +55,7 @@ class ArtifactSource(Protocol):
         """Lists the files of a folder, sorted by path; empty if it is not a folder."""
         ...
 
-    def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+    def chunks(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
         """Yields the bytes of a file from `start` to before `end`; fails if the file has changed."""
         ...
 
@@ -111,18 +111,18 @@ class FolderSource:
                         check_file_count(len(files))
         return sorted(files, key=lambda one: one.path)
 
-    def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+    def chunks(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
         with self._open(self._path / file.path) as fd:
             if fd is None:
                 raise _changed(file)
             while start < end:
                 if _stamp(os.fstat(fd)) != file.stamp:
                     raise _changed(file)
-                piece = os.pread(fd, min(PIECE_BYTES, end - start), start)
-                if not piece:
+                chunk = os.pread(fd, min(PIECE_BYTES, end - start), start)
+                if not chunk:
                     raise _changed(file)
-                start += len(piece)
-                yield piece
+                start += len(chunk)
+                yield chunk
             if _stamp(os.fstat(fd)) != file.stamp:
                 raise _changed(file)
 

@@ -155,13 +155,13 @@ class _Joined:
     """Parts of a response as one stream."""
 
     def __init__(self, parts: list[memoryview], response: bytes | mmap.mmap) -> None:
-        self._pieces = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
+        self._chunks = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
         self._answer = response
         self._loaded = 0
 
     def read(self, _: int) -> bytes:
-        with next(self._pieces, memoryview(b"")) as piece:
-            data = bytes(piece)
+        with next(self._chunks, memoryview(b"")) as chunk:
+            data = bytes(chunk)
         self._loaded += len(data)
         if self._loaded > _UNLOAD_BYTES:
             self._loaded = 0
@@ -226,9 +226,9 @@ class YamlSafe:
         return read
 
     def _fill(self, size: int) -> bool:
-        piece = self._source.read(size)
-        text, self._incomplete = self._incomplete + piece, b""
-        incomplete = _INCOMPLETE.search(text, max(0, len(text) - 2)) if piece else None
+        chunk = self._source.read(size)
+        text, self._incomplete = self._incomplete + chunk, b""
+        incomplete = _INCOMPLETE.search(text, max(0, len(text) - 2)) if chunk else None
         if incomplete:
             text, self._incomplete = text[: incomplete.start()], incomplete[0]
         if any(begin in text for begin in _BEGINNINGS):
@@ -236,7 +236,7 @@ class YamlSafe:
                 text = text.replace(unsafe, escape)
             text = _UNSAFE_CONTROL.sub(_escape, text)
         self._buffer += text
-        return bool(piece)
+        return bool(chunk)
 
 
 def _escape(match: re.Match[bytes]) -> bytes:

@@ -33,11 +33,11 @@ def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> Non
     """
     with suppress(BrokenPipeError, ConnectionResetError):
         waiting: bytes = head
-        for piece in (body,) if isinstance(body, bytes) else body:
-            if len(waiting) + len(piece) > _SEND_BYTES:
+        for chunk in (body,) if isinstance(body, bytes) else body:
+            if len(waiting) + len(chunk) > _SEND_BYTES:
                 sock.sendall(waiting)
                 waiting = b""
-            waiting += piece
+            waiting += chunk
         sock.sendall(waiting)
 
 
@@ -59,14 +59,14 @@ class ResponseReader:
         self.headers: dict[str, str] = {}
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._bytes_without_body = 0
         self._began = False
         self._has_head = False
         self._has_body = False
         self._complete = False
 
-    def pieces(self, sock: socket.socket) -> Iterator[bytes]:
+    def chunks(self, sock: socket.socket) -> Iterator[bytes]:
         """Reads the response, and yields its body as it arrives. Raises BrokenAnswerError."""
         size = _FIRST_READ_BYTES
         while not self._complete:
@@ -80,8 +80,8 @@ class ResponseReader:
                 return
             self._feed(data)
             size = _READ_BYTES
-            pieces, self._pieces = self._pieces, []
-            yield from pieces
+            chunks, self._chunks = self._chunks, []
+            yield from chunks
 
     def _feed(self, data: bytes) -> None:
         is_alert = not self._began and data.startswith(_TLS_ALERT)
@@ -96,7 +96,7 @@ class ResponseReader:
             if not self._complete:
                 message = "the response is not HTTP/1.1"
                 raise NotHttpError(message) from error
-        if self._pieces:
+        if self._chunks:
             self._bytes_without_body = 0
         elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
             message = f"more than {MAX_HEAD_BYTES} bytes of the response are not body"
@@ -130,7 +130,7 @@ class ResponseReader:
     def on_body(self, data: bytes) -> None:
         if not self._complete:
             self._has_body = True
-            self._pieces.append(data)
+            self._chunks.append(data)
 
     def on_message_begin(self) -> None:
         """Handles data after the response, from the parser: it was not requested."""

@@ -37,7 +37,7 @@ MAX_UNPACKED_BYTES = 16 * 1024**3
 _NOT_SERVED = frozenset({400, 404, 405, 500, 501})
 """The response of a proxy in front of KFP that does not forward the route."""
 _MESSAGE = "BadRequestError: Failed to read logs for run "
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 1024
 _HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*"')
 _EMPTY = re.compile(rb"\s*\{\s*\}\s*")
@@ -65,11 +65,11 @@ class SentLog:
         self.source = ""
         self._checksum = 0
 
-    def rest_of(self, source: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def rest_of(self, source: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yields the part of a log that has not been sent yet. Raises NoLogError if the beginning differs."""
         to_skip, checksum = self.count, 0
-        for piece in pieces:
-            known, new = piece[:to_skip], piece[to_skip:]
+        for chunk in chunks:
+            known, new = chunk[:to_skip], chunk[to_skip:]
             checksum, to_skip = zlib.crc32(known, checksum), to_skip - len(known)
             if known and not to_skip and checksum != self._checksum:
                 raise NoLogError("this is not the log that was sent so far")
@@ -110,8 +110,8 @@ class LogSources:
                 continue
             before = sent.count
             try:
-                with closing(read()) as pieces:
-                    yield from sent.rest_of(name, pieces)
+                with closing(read()) as chunks:
+                    yield from sent.rest_of(name, chunks)
             except NoLogError as error:
                 if sent.count > before:
                     raise
@@ -123,8 +123,8 @@ class LogSources:
     def _from_archive(self, run_id: str, pod: Pod, call: Call) -> Generator[bytes, None, None]:
         path = f"{V2}/runs/{segment(run_id)}/nodes/{segment(pod.node_id)}/artifacts/{MAIN_LOGS}:read"
         try:
-            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
-                yield from log_in(pieces)
+            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as chunks:
+                yield from log_in(chunks)
         except KfpFailureError as error:
             raise NoLogError(_failure_text(error)) from error
 
@@ -132,8 +132,8 @@ class LogSources:
         """Yields the log of a pod from KFP's route, where KFP checks no permission. Raises NoLogError."""
         path = f"/apis/v1alpha1/runs/{segment(run_id)}/nodes/{segment(pod)}/log"
         try:
-            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
-                yield from text_of(run_id, pieces)
+            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as chunks:
+                yield from text_of(run_id, chunks)
         except KfpFailureError as error:
             if not error.failure.page and error.failure.status not in _NOT_SERVED:
                 raise
@@ -149,7 +149,7 @@ def _failure_text(error: KfpFailureError) -> str:
 # --- KFP's route: errors behind text ------------------------------------------------------------------------------
 
 
-def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def text_of(run_id: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the text of a log; raises NoLogError if it ends with an error of KFP's, which is not yielded.
 
     KFP responds with status 200 before it searches for a log. If that fails, it writes the error as JSON at the end of
@@ -159,8 +159,8 @@ def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
     """
     marker = f'{{"error_message":"{_MESSAGE}{run_id}'.encode()
     buffer = b""
-    for piece in pieces:
-        buffer += piece
+    for chunk in chunks:
+        buffer += chunk
         start = _start(buffer, marker)
         if start:
             yield buffer[:start]
@@ -216,17 +216,17 @@ def log_in(response: Iterable[bytes]) -> Iterator[bytes]:
 
 def _decode(response: Iterable[bytes]) -> Iterator[bytes]:
     """Yields the bytes of the field `data` of a JSON object without other fields."""
-    pieces, head = iter(response), b""
+    chunks, head = iter(response), b""
     while (match := _HEAD.match(head)) is None:
-        piece = next(pieces, b"")
-        head += piece
-        if not piece and _EMPTY.fullmatch(head):
+        chunk = next(chunks, b"")
+        head += chunk
+        if not chunk and _EMPTY.fullmatch(head):
             return
-        if not piece or len(head) > _MAX_HEAD_BYTES + len(piece):
+        if not chunk or len(head) > _MAX_HEAD_BYTES + len(chunk):
             raise NoLogError("Kubeflow Pipelines returned no archived log")
     remainder = b""
-    for piece in chain((head[match.end() :],), pieces):
-        text, quote, _ = (remainder + piece).partition(b'"')
+    for chunk in chain((head[match.end() :],), chunks):
+        text, quote, _ = (remainder + chunk).partition(b'"')
         length = len(text) if quote else len(text) // 4 * 4
         remainder = text[length:]
         try:
@@ -241,25 +241,25 @@ def _decode(response: Iterable[bytes]) -> Iterator[bytes]:
 def _unzip(packed: Iterable[bytes]) -> Iterator[bytes]:
     inflater, size = zlib.decompressobj(zlib.MAX_WBITS | 16), 0
     try:
-        for piece in packed:
-            data = inflater.decompress(piece, _PIECE_BYTES)
+        for chunk in packed:
+            data = inflater.decompress(chunk, _CHUNK_BYTES)
             while data:
                 size += len(data)
                 if size > MAX_UNPACKED_BYTES:
                     raise NoLogError(f"the archived log is larger than {MAX_UNPACKED_BYTES} bytes")
                 yield data
-                data = inflater.decompress(inflater.unconsumed_tail, _PIECE_BYTES)
+                data = inflater.decompress(inflater.unconsumed_tail, _CHUNK_BYTES)
     except zlib.error:
         raise NoLogError("the archived log is damaged") from None
     if not inflater.eof:
         raise NoLogError(_INCOMPLETE)
 
 
-def _slice(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
+def _slice(chunks: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
     skip, remaining = start, size
-    for piece in pieces:
-        data = piece[skip : skip + remaining]
-        skip = max(0, skip - len(piece))
+    for chunk in chunks:
+        data = chunk[skip : skip + remaining]
+        skip = max(0, skip - len(chunk))
         remaining -= len(data)
         if data:
             yield data
@@ -269,8 +269,8 @@ def _slice(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
         raise NoLogError(_INCOMPLETE)
 
 
-def _peek(pieces: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+def _peek(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     first = b""
-    while len(first) < size and (piece := next(pieces, None)) is not None:
-        first += piece
-    return first[:size], chain((first,) if first else (), pieces)
+    while len(first) < size and (chunk := next(chunks, None)) is not None:
+        first += chunk
+    return first[:size], chain((first,) if first else (), chunks)

@@ -16,7 +16,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import LogNote, RunState
-from kfadapter_grpc.kfp.artifact_bytes import UNREAD, ArtifactBytes
+from kfadapter_grpc.kfp.artifact_bytes import READ_ERRORS, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
@@ -100,11 +100,11 @@ class RunLogs:
             raise errors.InvalidFieldError.of("attempt", text)
         index = (attempt or count) - 1
         if request.follow:
-            pieces = self._follow(state, index, call, goes_on=not attempt)
+            chunks = self._follow(state, index, call, goes_on=not attempt)
         else:
-            pieces = self._remaining(state, index, SentLog(), call)
-        with closing(pieces):
-            yield pieces
+            chunks = self._remaining(state, index, SentLog(), call)
+        with closing(chunks):
+            yield chunks
 
     def tails(self, run_id: str, pods: Mapping[str, Pod], call: Call) -> Mapping[str, str]:
         """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; failed ones are omitted."""
@@ -118,9 +118,9 @@ class RunLogs:
     def _tail(self, run_id: str, pod: Pod, call: Call) -> str:
         tail = b""
         with suppress(errors.AdapterError, NoLogError, KfpFailureError):
-            with closing(self._sources.read(run_id, pod, SentLog(), call, tail=TAIL_LINES)) as pieces:
-                for piece in pieces:
-                    tail = (tail + piece)[-_TAIL_BYTES:]
+            with closing(self._sources.read(run_id, pod, SentLog(), call, tail=TAIL_LINES)) as chunks:
+                for chunk in chunks:
+                    tail = (tail + chunk)[-_TAIL_BYTES:]
             lines = tail.decode("utf-8", "replace").rstrip().split("\n")
             return "\n".join(line.rstrip("\r") for line in lines[-TAIL_LINES:])
         return ""
@@ -196,7 +196,7 @@ class RunLogs:
                     if isinstance(part, bytes):
                         sent = True
                         yield part
-        except UNREAD as error:
+        except READ_ERRORS as error:
             if sent:
                 yield LogNote(f"the log ends here, although there is more: {error.message[:_WHY_CHARACTERS]}")
                 return

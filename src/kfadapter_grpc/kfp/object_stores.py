@@ -152,14 +152,14 @@ class ObjectSource:
         folders = {item.path[:at] for item in files for at, sign in enumerate(item.path) if sign == "/"}
         return sorted((item for item in files if item.size or item.path not in folders), key=lambda item: item.path)
 
-    def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+    def chunks(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
         """Yields the bytes of a file; resumes an interrupted body."""
         failures, arrived = 0, time.monotonic()
         while start < end:
             try:
-                for piece in self._body(file, start, end):
-                    start, failures = start + len(piece), 0
-                    yield piece
+                for chunk in self._body(file, start, end):
+                    start, failures = start + len(chunk), 0
+                    yield chunk
                     arrived = time.monotonic()
                 if start < end:
                     raise errors.ArtifactStoreUnavailableError("the store ended the object too early; try again")
@@ -181,9 +181,9 @@ class ObjectSource:
         stream = result.stream(PIECE_BYTES)
         following = self._stores.start(_next(stream))
         try:
-            while piece := self._result(following):
+            while chunk := self._result(following):
                 following = self._stores.start(_next(stream))
-                yield piece
+                yield chunk
         finally:
             following.cancel()
 

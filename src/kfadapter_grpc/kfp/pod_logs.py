@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CONTAINER = "main"
 """The container of a pod of Argo's that runs the task."""
-_ERROR_PIECES = 8
+_ERROR_CHUNKS = 8
 _IDLE_CONNECTIONS = 1
 _CONNECT_SECONDS = 2.0
 
@@ -78,8 +78,8 @@ class PodLogs:
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
         with self._open(Request("GET", path, query), call) as response:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
-                raise PodLogError(response.status, _failure_text(b"".join(islice(response.pieces, _ERROR_PIECES))))
-            yield from response.pieces
+                raise PodLogError(response.status, _failure_text(b"".join(islice(response.chunks, _ERROR_CHUNKS))))
+            yield from response.chunks
 
     @contextmanager
     def _open(self, request: Request, call: Call) -> Iterator[StreamedResponse]:

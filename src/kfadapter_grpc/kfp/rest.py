@@ -47,7 +47,7 @@ MAX_ROUNDS = 50
 
 _PROXY_STATUSES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
 """Statuses that mean the same from KFP and from a proxy, with any page; a 404 from a proxy is not KFP's."""
-_ERROR_PIECES = 8
+_ERROR_CHUNKS = 8
 _CHUNK_BYTES = 256 * 1024
 _NO_CONTEXT = Context()
 
@@ -108,14 +108,14 @@ class Rest:
             self._namespaces.check(operation, request, call, call.limits)
         with self._transport.open(request, call, operation.value) as response:
             if response.status >= HTTPStatus.BAD_REQUEST:
-                body = b"".join(islice(response.pieces, _ERROR_PIECES))
+                body = b"".join(islice(response.chunks, _ERROR_CHUNKS))
                 raise KfpFailureError(
                     operation, read_failure(response.status, body, None), as_caller=_as_caller(call, response.status)
                 )
             if response.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in response.content_type.lower():
                 page = Response(response.status, b"", response.content_type)
                 raise KfpFailureError(operation, Failure(0, "", page=page), as_caller=_as_caller(call))
-            yield response.pieces
+            yield response.chunks
 
 
 def _as_caller(call: Call, status: int = 0) -> bool:

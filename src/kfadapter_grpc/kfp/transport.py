@@ -104,7 +104,7 @@ class StreamedResponse:
 
     status: int
     content_type: str
-    pieces: Iterator[bytes]
+    chunks: Iterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +192,10 @@ class Transport:
 
     @contextmanager
     def _open(self, request: Request, call: Call, operation: str, header: str | None) -> Iterator[StreamedResponse]:
-        with self._exchange(request, call, operation, header, fresh=True) as (exchange, reader, pieces):
-            first = next(pieces, b"")
+        with self._exchange(request, call, operation, header, fresh=True) as (exchange, reader, chunks):
+            first = next(chunks, b"")
             exchange.answered(reader.status)
-            yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
+            yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), chunks))
 
     def certificate_end(self, call: Call) -> float | None:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""
@@ -227,8 +227,8 @@ class Transport:
             raise _timed_out()
         buffer = _BodyBuffer(request)
         with self._exchange(request, call, operation, header, resends, fresh=fresh) as (exchange, reader, body):
-            for piece in body:
-                buffer.take(piece, reader.announced_bytes)
+            for chunk in body:
+                buffer.take(chunk, reader.announced_bytes)
             # A connection that we have shut down ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
@@ -250,7 +250,7 @@ class Transport:
                 seconds = min(self._settings.connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=fresh)
                 send(connection, self._head(request, call, header, span), request.body or b"")
-                yield exchange, reader, reader.pieces(connection)
+                yield exchange, reader, reader.chunks(connection)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._url.scheme) from error
             finally:
@@ -307,22 +307,22 @@ class _BodyBuffer:
         if self._into is not None:
             self._into.clear()
 
-    def take(self, piece: bytes, announced: int) -> None:
+    def take(self, chunk: bytes, announced: int) -> None:
         """Takes the next chunk of a body with this announced length, and none of one that is too large."""
-        self._size += len(piece)
+        self._size += len(chunk)
         if max(self._size, announced) > self._limit:
             text = f"Kubeflow Pipelines returned more than {self._limit} bytes"
             raise ResponseTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
         if self._into is not None:
-            self._into.write(piece)
+            self._into.write(chunk)
         fits = self._room - len(self._head)
-        self._head += piece[:fits]
-        if len(piece) > fits:
-            self._keep_end(piece[fits:])
+        self._head += chunk[:fits]
+        if len(chunk) > fits:
+            self._keep_end(chunk[fits:])
 
-    def _keep_end(self, piece: bytes) -> None:
-        self._tail.append(piece)
-        self._tail_size += len(piece)
+    def _keep_end(self, chunk: bytes) -> None:
+        self._tail.append(chunk)
+        self._tail_size += len(chunk)
         while self._tail_size - len(self._tail[0]) >= self._room:
             self._tail_size -= len(self._tail.popleft())
 

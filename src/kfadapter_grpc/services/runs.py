@@ -77,15 +77,15 @@ class RunServicer(RunServiceServicer):
         if self._logs is None:
             raise UnsupportedByKfpError("this adapter does not read logs")
         call = current_call(context)
-        with self._logs.read(parsed, call) as pieces:
+        with self._logs.read(parsed, call) as chunks:
             if parsed.follow and caller_seconds(context) is None:
                 call.extend(FOLLOW_SECONDS)
-            for piece in pieces:
-                if isinstance(piece, bytes):
-                    call.usage.add_sent(len(piece))
-                    yield pb.ReadLogsResponse(chunk=piece)
+            for chunk in chunks:
+                if isinstance(chunk, bytes):
+                    call.usage.add_sent(len(chunk))
+                    yield pb.ReadLogsResponse(chunk=chunk)
                 else:
-                    yield pb.ReadLogsResponse(note=piece.text)
+                    yield pb.ReadLogsResponse(note=chunk.text)
 
     def _tell_watches(self, run: contract.Run) -> None:
         if self._watches is not None:

@@ -34,7 +34,7 @@ _PIPELINE_NAME = "pipeline.yaml"
 """The name that KFP searches for first; if it is missing, it uses the first file."""
 _YAML_ENDINGS = (".yaml", ".yml")
 _MAX_MEMBERS = 1_000
-_PIECE = 1 << 16
+_CHUNK = 1 << 16
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, struct.error)
 
 _NO_END = "its end is missing"
@@ -73,28 +73,28 @@ class Unpacked:
         """Reads up to `size` bytes; none at the end. Raises if the archive is damaged or contains more than allowed."""
         ensure_active(self._call)
         try:
-            piece = self._source(min(size, _PIECE))
+            chunk = self._source(min(size, _CHUNK))
         except _UNREADABLE as error:
             problem = "the file cannot be unpacked" if self._kind == _ZIP else "it cannot be unpacked"
             raise _damaged_error(self._kind, problem) from error
-        self._remaining -= len(piece)
+        self._remaining -= len(chunk)
         if self._remaining < 0:
             raise unpacked_too_large(self._max_bytes)
-        return piece
+        return chunk
 
     def read_all(self, size: int) -> bytes:
-        pieces: list[bytes] = []
-        while size and (piece := self.read(size)):
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+        chunks: list[bytes] = []
+        while size and (chunk := self.read(size)):
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
 
     def skip(self, size: int) -> None:
         while size:
-            piece = self.read(size)
-            if not piece:
+            chunk = self.read(size)
+            if not chunk:
                 raise _damaged_error(self._kind, _NO_END)
-            size -= len(piece)
+            size -= len(chunk)
 
 
 def open_member(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str, Unpacked]:
@@ -179,11 +179,11 @@ def _tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> tuple[str
 
     def section(most: int) -> bytes:
         nonlocal left
-        piece = again.read(min(most, left)) if left else b""
-        if left and not piece:
+        chunk = again.read(min(most, left)) if left else b""
+        if left and not chunk:
             raise _damaged_error(_TAR, _NO_END)
-        left -= len(piece)
-        return piece
+        left -= len(chunk)
+        return chunk
 
     return name, Unpacked(_TAR, section, limits.max_bytes, call)
 
@@ -193,10 +193,10 @@ def _gunzip(stream: BinaryIO) -> Callable[[int], bytes]:
 
     def read(size: int) -> bytes:
         while not inflate.eof:
-            packed = inflate.unconsumed_tail or stream.read(_PIECE)
-            piece = inflate.decompress(packed, size)
-            if piece:
-                return piece
+            packed = inflate.unconsumed_tail or stream.read(_CHUNK)
+            chunk = inflate.decompress(packed, size)
+            if chunk:
+                return chunk
             if not packed and not inflate.eof:
                 raise _damaged_error(_TAR, _NO_END)
         if inflate.unused_data or stream.read(1):

@@ -103,13 +103,13 @@ class _IncomingFile:
 
         Raises as `receive_file` does, except for the contents of the file.
         """
-        piece = b""
+        chunk = b""
         if self._position == self._spool.size:
-            piece = next(self._chunks, b"")
-        if len(piece) > size or self._position + len(piece) < self._spool.size:
-            piece = self._spool.read_at(self._position, size)
-        self._position += len(piece)
-        return piece
+            chunk = next(self._chunks, b"")
+        if len(chunk) > size or self._position + len(chunk) < self._spool.size:
+            chunk = self._spool.read_at(self._position, size)
+        self._position += len(chunk)
+        return chunk
 
     def restart(self) -> None:
         self._position = 0
@@ -185,8 +185,8 @@ def _checked_kind(spool: Spool, incoming: _IncomingFile, limits: UploadLimits, c
 
 def _read_head(stream: ByteStream) -> bytes:
     head = b""
-    while len(head) < HEAD_BYTES and (piece := stream.read(HEAD_BYTES - len(head))):
-        head += piece
+    while len(head) < HEAD_BYTES and (chunk := stream.read(HEAD_BYTES - len(head))):
+        head += chunk
     return head
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import ByteStream
 
-_PIECE = 1 << 14
+_CHUNK = 1 << 14
 _LONG_TOKEN = 1 << 20
 _MAX_SLASHES = 100_000
 _MAX_DIRECTIVES = 100
@@ -66,12 +66,12 @@ class CheckedText:
         if self._has_lock:
             _long_token_lock.release()
 
-    def read(self, size: int = _PIECE, /) -> bytes:
+    def read(self, size: int = _CHUNK, /) -> bytes:
         """Reads up to `size` bytes; none at the end, and none after a fault."""
         if self.failure is not None:
             return b""
         try:
-            return self._read(min(size, _PIECE))
+            return self._read(min(size, _CHUNK))
         except Exception as error:  # noqa: BLE001 - raised again by `raise_failure`
             self.failure = error
             return b""
@@ -89,18 +89,18 @@ class CheckedText:
 
     def _read(self, size: int) -> bytes:
         ensure_active(self._call)
-        piece, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
-        self.token_bytes += len(piece)
+        chunk, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
+        self.token_bytes += len(chunk)
         if self.token_bytes > _LONG_TOKEN and not self._has_lock:
             self._wait_for_lock()
-        text = self._decode(piece)
-        if piece.translate(None, _ALLOWED):  # a control character, or not ASCII
+        text = self._decode(chunk)
+        if chunk.translate(None, _ALLOWED):  # a control character, or not ASCII
             self._check_controls(text)
         self._note_slashes(text)
         if self.between_documents and "%" in text:
             self._count_directives(text)
         self._advance(text)
-        return piece
+        return chunk
 
     def _wait_for_lock(self) -> None:
         if self._complete is not None:
@@ -109,9 +109,9 @@ class CheckedText:
             ensure_active(self._call)
         self._has_lock = True
 
-    def _decode(self, piece: bytes) -> str:
+    def _decode(self, chunk: bytes) -> str:
         try:
-            return self._decoder.decode(piece, final=not piece)
+            return self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             self._advance(error.object[: error.start].decode("utf-8"))
             message = f"the file is not UTF-8 text ({error.reason}); save it as UTF-8."
