@@ -56,24 +56,6 @@ class FakeRepository:
         assert not call.cancelled
         return Page((EXPERIMENT,), "kfp-token", 450)
 
-    def archive(self, experiment_id: str, call: Call) -> Experiment:
-        """Returns the experiment."""
-        self.asked += ["archive", experiment_id]
-        assert not call.cancelled
-        return EXPERIMENT
-
-    def unarchive(self, experiment_id: str, call: Call) -> Experiment:
-        """Returns the experiment."""
-        self.asked += ["unarchive", experiment_id]
-        assert not call.cancelled
-        return EXPERIMENT
-
-    def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Reports that it was deleted, unless it may be missing."""
-        self.asked += [experiment_id, allow_missing]
-        assert not call.cancelled
-        return not allow_missing
-
 
 @pytest.fixture
 def repository() -> FakeRepository:
@@ -138,16 +120,6 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
     request.page_token = first.next_page_token
     _unary(server, "List", request)
     assert repository.asked[-1] == PageRequest(1000, "kfp-token", Order("name", descending=False))
-
-
-def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Archive, Unarchive and Delete take the id; the response of Delete reports whether it was deleted."""
-    assert _unary(server, "Archive", pb.ArchiveExperimentRequest(experiment_id=ID)) == MESSAGE
-    assert _unary(server, "Unarchive", pb.UnarchiveExperimentRequest(experiment_id=ID)) == MESSAGE
-    gone = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID))
-    none = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID, allow_missing=True))
-    assert (gone, none) == (pb.DeleteExperimentResponse(experiment_id=ID), pb.DeleteExperimentResponse())
-    assert repository.asked == ["archive", ID, "unarchive", ID, ID, False, ID, True]
 
 
 WRONG: dict[str, tuple[str, object, list[str]]] = {

@@ -100,24 +100,6 @@ class FakeRepository:
         assert not call.cancelled
         return Page((self.item,), "kfp-token", 450)
 
-    def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Returns the recurring run."""
-        self.asked += ["enable", recurring_run_id]
-        assert not call.cancelled
-        return self.item
-
-    def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Returns the recurring run."""
-        self.asked += ["disable", recurring_run_id]
-        assert not call.cancelled
-        return self.item
-
-    def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Reports that it was deleted, unless it may be missing."""
-        self.asked += [recurring_run_id, allow_missing]
-        assert not call.cancelled
-        return not allow_missing
-
 
 @pytest.fixture
 def repository() -> FakeRepository:
@@ -227,16 +209,6 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
     request.page_token = first.next_page_token
     _unary(server, "List", request)
     assert repository.asked[-1] == PageRequest(1000, "kfp-token", order)
-
-
-def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """Enable, Disable and Delete take the id; the response of Delete reports whether it was deleted."""
-    assert _shown(_unary(server, "Enable", pb.EnableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
-    assert _shown(_unary(server, "Disable", pb.DisableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
-    gone = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID))
-    none = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID, allow_missing=True))
-    assert (gone, none) == (pb.DeleteRecurringRunResponse(recurring_run_id=ID), pb.DeleteRecurringRunResponse())
-    assert repository.asked == ["enable", ID, "disable", ID, ID, False, ID, True]
 
 
 CRON = {"cron": "0 0 4 * * *"}
