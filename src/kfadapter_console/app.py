@@ -81,7 +81,7 @@ def _log_out(request: Request, _: FormData) -> Response:
 def _health(client: Client, _: QueryParams) -> page.Values:
     """Runs the doctor's checks of a caller."""
     verdicts = list(examine(client))
-    can_read = any(one.check == "read" and one.status is Status.OK for one in verdicts)
+    can_read = any(verdict.check == "read" and verdict.status is Status.OK for verdict in verdicts)
     kfp_version = "unknown"
     with suppress(AdapterError):  # of an older adapter, which does not report it
         kfp_version = client.identity.who_am_i().kfp_version

@@ -43,7 +43,7 @@ class ConsoleOptions:
         Raises:
             SettingsError: They are not, or a variable is unknown.
         """
-        if unknown := [*unknown_variables(self.VARIABLES, {one.name for one in fields(self)})]:
+        if unknown := [*unknown_variables(self.VARIABLES, {field.name for field in fields(self)})]:
             raise SettingsError(*unknown)
         try:
             host = split_address(self.listen)[0]

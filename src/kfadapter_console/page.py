@@ -51,8 +51,8 @@ Names: TypeAlias = tuple[str, ...]
 
 
 def sessions(request: Request) -> Sessions:
-    found: Sessions = request.app.state.sessions
-    return found
+    logins: Sessions = request.app.state.sessions
+    return logins
 
 
 def client(request: Request) -> Client:
@@ -230,13 +230,13 @@ def texts_of(form: FormData) -> dict[str, str]:
 
 def pairs(text: str, name: str, separator: str = "\n") -> dict[str, str]:
     """Parses the `key=value` pairs of the field `name`, one in each line; a value may contain further `=`."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for line in filter(None, map(str.strip, text.replace(separator, "\n").split("\n"))):
         key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals or not key or key in found:
-            raise InvalidFieldError.of(name, f"'{line}' {'repeats a key' if key in found else 'is not KEY=VALUE'}")
-        found[key] = value
-    return found
+        if not equals or not key or key in values:
+            raise InvalidFieldError.of(name, f"'{line}' {'repeats a key' if key in values else 'is not KEY=VALUE'}")
+        values[key] = value
+    return values
 
 
 def request_id(form: FormData) -> str:
@@ -247,14 +247,14 @@ def request_id(form: FormData) -> str:
 
 def problems_of(error: AdapterError, fields: Collection[str]) -> dict[str, str]:
     """Returns the violations of an error by field; an error without any is about the whole form."""
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for violation in error.violations:
         path = violation.field.removeprefix("metadata.")
         around = [known for known in fields if path == known or path.startswith((f"{known}.", f"{known}["))]
         nearest = max(around, key=len, default="")
         text = violation.description if path == nearest else f"{path}: {violation.description}"
-        found.setdefault(nearest, []).append(text)
-    return {field: "\n".join(texts) for field, texts in found.items()} or {"": error.message}
+        problems.setdefault(nearest, []).append(text)
+    return {field: "\n".join(texts) for field, texts in problems.items()} or {"": error.message}
 
 
 # --- templates ------------------------------------------------------------------------------------------------------

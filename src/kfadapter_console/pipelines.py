@@ -183,7 +183,7 @@ def compare(client: Client, query: QueryParams, pipeline_id: str) -> page.Values
     """Compares two versions of a pipeline."""
     versions = [_version(client, pipeline_id, query.get(name, "")) for name in ("before", "after")]
     changes = compare_specs(*(version.spec or SpecSummary() for version in versions))
-    states = {tuple(one.name.split("/")): one.change.value for one in changes if one.kind is PartKind.TASK}
+    states = {tuple(change.name.split("/")): change.change.value for change in changes if change.kind is PartKind.TASK}
     return {"versions": versions, "states": states, "changes": changes, "missing": MISSING}
 
 

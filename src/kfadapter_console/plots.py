@@ -57,7 +57,7 @@ def metric_chart(name: str, values: Sequence[tuple[str, float | None]]) -> Chart
         for (x, _), (_, value) in zip(columns, values, strict=True)
     ]
     lines = [[point for point in group if point] for is_known, group in groupby(points, key=bool) if is_known]
-    words = [f"{run}: {'no value' if value is None else f'{value:.12g}'}" for run, value in values]
+    labels = [f"{run}: {'no value' if value is None else f'{value:.12g}'}" for run, value in values]
     return Chart(
         f"{name} over runs",
         "Run",
@@ -65,7 +65,7 @@ def metric_chart(name: str, values: Sequence[tuple[str, float | None]]) -> Chart
         name,
         [(_from_top(step, steps), f"{step:.12g}") for step in map(float, steps)],
         [(0, _SYMBOLS[0], line) for line in lines],
-        [(0, f"{number}.", text) for number, text in enumerate(words, 1)],
+        [(0, f"{number}.", text) for number, text in enumerate(labels, 1)],
     )
 
 
@@ -77,9 +77,9 @@ def roc_chart(title: str, curves: Sequence[tuple[str, Sequence[RocPoint]]]) -> C
         rates, area, symbol = _rates(curve), auc(curve), _SYMBOLS[number % len(_SYMBOLS)]
         points = [(round(x * SIZE, 1), round((1 - y) * SIZE, 1)) for x, y in rates]
         lines.append((number, symbol, [*points[: -1 : len(points) // _MAX_POINTS + 1], *points[-1:]]))
-        words = "no points" if area is None else f"AUC {area:.4f}"
-        words += f", {len(curve) - len(rates)} points left out" if len(rates) < len(curve) else ""
-        legend.append((number, symbol, f"{name}: {words}"))
+        label = "no points" if area is None else f"AUC {area:.4f}"
+        label += f", {len(curve) - len(rates)} points left out" if len(rates) < len(curve) else ""
+        legend.append((number, symbol, f"{name}: {label}"))
     steps = [(step * SIZE / 5, f"{step / 5:g}") for step in range(6)]
     falling = [(SIZE - position, label) for position, label in steps]
     return Chart(title, "False positive rate", steps, "True positive rate", falling, lines, legend, has_diagonal=True)
@@ -110,8 +110,8 @@ def confusion(title: str, matrix: ConfusionMatrix) -> Matrix:
         rows.append([])
         for predicted, count in zip(names, (*counts, *[None] * size), strict=False):
             share = count / total if count and 0 < count <= total < math.inf else 0.0
-            words = f"actual {actual}, predicted {predicted}: {share:.1%} of the row"
-            rows[-1].append((count, math.ceil(share * _SHADES), words))
+            description = f"actual {actual}, predicted {predicted}: {share:.1%} of the row"
+            rows[-1].append((count, math.ceil(share * _SHADES), description))
     return Matrix(title, names, rows, size - len(names))
 
 
@@ -129,8 +129,8 @@ def artifacts_of(run: Run) -> Iterator[tuple[str, RunArtifact]]:
     paths = paths_of(run.tasks)
     for task in run.tasks:
         for output in task.outputs:
-            made = (one for one in output.artifacts if one.task_id == task.task_id)
-            yield from ((f"{paths[task.task_id]}/{output.name}", one) for one in made)
+            made = (artifact for artifact in output.artifacts if artifact.task_id == task.task_id)
+            yield from ((f"{paths[task.task_id]}/{output.name}", artifact) for artifact in made)
 
 
 def classifications(artifacts: Iterable[tuple[str, RunArtifact]]) -> Iterator[tuple[str, RunArtifact | MetricsSlice]]:

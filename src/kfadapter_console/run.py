@@ -45,7 +45,7 @@ def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
     are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
     rows = rows_of(run, declared)
     matching = [row for row in _flat(rows) if of in {row.path, "/".join(row.names)}]
-    listed = ([one for row in matching for one in row.rows] or matching) if of else rows
+    listed = ([inner for row in matching for inner in row.rows] or matching) if of else rows
     names: page.Names = next((row.names for row in _flat(listed) if row.names), ()) if of else ()
     unfolded = {"/".join(names[:length]) for length in range(1, len(names) + 1)}
     closed = {path for path, task in groups.items() if are_many or task.kind is TaskKind.LOOP} - unfolded
@@ -113,7 +113,7 @@ def _lines(rows: Iterable[Row], depth: int = 0) -> Iterator[Line]:
     """Yields the rows that the table shows: of a loop or an iteration only what failed or hangs."""
     for row in rows:
         folds = row.kind is TaskKind.LOOP or not row.names
-        inside = [one for one in row.rows if one.needs_attention or not folds]
+        inside = [inner for inner in row.rows if inner.needs_attention or not folds]
         yield row, depth, len(row.rows) - len(inside)
         yield from _lines(inside, depth + 1)
 
@@ -183,7 +183,7 @@ def report_of(client: Client, run_id: str) -> str:
     run = client.runs.get(run_id)
     declared = declared_tasks(client, run)
     rows, plots = rows_of(run, declared), list(plots_of(artifacts_of(run)))
-    documents = [(name, one) for name, one in artifacts_of(run) if one.type in DOCUMENTS]
+    documents = [(name, artifact) for name, artifact in artifacts_of(run) if artifact.type in DOCUMENTS]
     return page.fill(
         "run.html",
         "report.html",
@@ -194,7 +194,7 @@ def report_of(client: Client, run_id: str) -> str:
         is_whole=False,
         lines=[(row, row.path.count("/"), 0) for row in _flat(rows)],
         plots=plots[:MAX_PLOTS],
-        documents=[(name, *_embedded(client, run_id, one)) for name, one in documents[:MAX_DOCUMENTS]],
+        documents=[(name, *_embedded(client, run_id, artifact)) for name, artifact in documents[:MAX_DOCUMENTS]],
         omitted=max(len(plots) - MAX_PLOTS, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
         max_results=MAX_REPORTED,
         max_troubled=MAX_TROUBLED,

@@ -108,8 +108,8 @@ def show_recurring(client: Client, query: QueryParams) -> page.Values:
     """Lists recurring runs with their next and last starts."""
     found = client.recurring_runs.list(page_size=page.PAGE_SIZE).page(query.get("page", ""))
 
-    def last_run(one: RecurringRun) -> Run | None:
-        return next(client.runs.list(recurring_run_id=one.recurring_run_id, page_size=1), None)
+    def last_run(recurring_run: RecurringRun) -> Run | None:
+        return next(client.runs.list(recurring_run_id=recurring_run.recurring_run_id, page_size=1), None)
 
     with ThreadPoolExecutor(_CONCURRENCY) as threads:
         rows = list(zip(found.items, threads.map(last_run, found.items), strict=True))

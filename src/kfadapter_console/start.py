@@ -81,19 +81,19 @@ def _initial(version: PipelineVersion, old: Run | None) -> dict[str, str]:
         values["experiment_id"], values["description"] = old.experiment_id, old.description
         values["caching"] = "" if old.caching_disabled else "on"
         values["labels"] = "\n".join(map("=".join, old.labels.items()))
-    for one in _settable(version):
-        if old and one.name in old.parameters:
-            values[_SET + one.name] = _text(old.parameters[one.name])
-            values[_EMPTY + one.name] = "on" if old.parameters[one.name] == "" else ""
-        elif one.has_default and not _choices(one):
-            values[_SET + one.name] = _text(one.default)
+    for parameter in _settable(version):
+        if old and parameter.name in old.parameters:
+            values[_SET + parameter.name] = _text(old.parameters[parameter.name])
+            values[_EMPTY + parameter.name] = "on" if old.parameters[parameter.name] == "" else ""
+        elif parameter.has_default and not _choices(parameter):
+            values[_SET + parameter.name] = _text(parameter.default)
     return values
 
 
 def _settable(version: PipelineVersion) -> Sequence[Parameter]:
     """Returns the parameters that a user can set."""
     declared = version.spec.parameters if version.spec else ()
-    return [one for one in declared if one.type is not ParameterType.TASK_FINAL_STATUS]
+    return [parameter for parameter in declared if parameter.type is not ParameterType.TASK_FINAL_STATUS]
 
 
 def _text(value: Json) -> str:
@@ -119,7 +119,7 @@ def _field(parameter: Parameter, text: str) -> dict[str, object]:
     return {
         "type": (TYPES.get(parameter.type) or parameter.declared_type or "text") + (", as JSON" if is_json else ""),
         "default": default,
-        "options": {"": unset} | {one: one for one in choices if one} if choices else None,
+        "options": {"": unset} | {choice: choice for choice in choices if choice} if choices else None,
         "rows": min(len(text) // _LINE + len(lines), 12) if is_long else int(is_json),
         "is_required": is_required,
         "can_be_empty": parameter.type is ParameterType.STRING and (not choices or "" in choices),
@@ -175,16 +175,16 @@ def _parameters(
     """Returns the values that were filled in, checked, without defaults that were not changed."""
     kept: dict[str, Json] = {}
     texts: dict[str, str] = {}
-    for one in declared:
-        text = values.get(_SET + one.name, "")
-        if one.type not in {ParameterType.STRING, ParameterType.UNKNOWN}:
+    for parameter in declared:
+        text = values.get(_SET + parameter.name, "")
+        if parameter.type not in {ParameterType.STRING, ParameterType.UNKNOWN}:
             text = text.strip()
         if not text:
-            kept |= {one.name: ""} if values.get(_EMPTY + one.name) else {}
-        elif one.name in old and text == _unchanged(old[one.name]):
-            kept[one.name] = old[one.name]  # exactly, also what a form cannot hold
-        elif not (one.has_default and text == _unchanged(one.default)):
-            texts[one.name] = text
+            kept |= {parameter.name: ""} if values.get(_EMPTY + parameter.name) else {}
+        elif parameter.name in old and text == _unchanged(old[parameter.name]):
+            kept[parameter.name] = old[parameter.name]  # exactly, also what a form cannot hold
+        elif not (parameter.has_default and text == _unchanged(parameter.default)):
+            texts[parameter.name] = text
     return check_parameters(declared, kept | typed_values(texts, declared))
 
 

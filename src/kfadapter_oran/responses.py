@@ -46,24 +46,24 @@ def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
     """All pipelines, on one page. `display_name` is the name that the other calls expect."""
     items = [
         {
-            "pipeline_id": one.pipeline_id,
-            "display_name": one.name,
-            "description": one.description,
-            "created_at": format_datetime(one.created_at, usegmt=True) if one.created_at else None,
+            "pipeline_id": pipeline.pipeline_id,
+            "display_name": pipeline.name,
+            "description": pipeline.description,
+            "created_at": format_datetime(pipeline.created_at, usegmt=True) if pipeline.created_at else None,
         }
-        for one in pipelines
+        for pipeline in pipelines
     ]
     return {"pipelines": items, "next_page_token": None, "total_size": len(items)}
 
 
 def versions_body(versions: Iterable[PipelineVersion]) -> dict[str, Json]:
     """The names of all versions, newest first."""
-    return {"versions_list": [one.name for one in versions]}
+    return {"versions_list": [version.name for version in versions]}
 
 
 def experiments_body(experiments: Iterable[Experiment]) -> dict[str, Json]:
     """The ids of all experiments by name."""
-    return {one.name: one.experiment_id for one in experiments}
+    return {experiment.name: experiment.experiment_id for experiment in experiments}
 
 
 def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:

@@ -69,7 +69,7 @@ class LegacyHttp:
         self._draining = False
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._starlette = Starlette(
-            routes=[Route(one.path, self._endpoint(one), methods=[one.method]) for one in ROUTES],
+            routes=[Route(route.path, self._endpoint(route), methods=[route.method]) for route in ROUTES],
             exception_handlers={HTTPException: _rejected, AdapterError: _failed, Exception: self._internal_error},
         )
         self._starlette.router.redirect_slashes = False

@@ -261,8 +261,8 @@ def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _invalid_form(what: str) -> HTTPException:
-    return HTTPException(HTTPStatus.BAD_REQUEST, f"the form {what}")
+def _invalid_form(problem: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, f"the form {problem}")
 
 
 def _too_large(limit: int) -> UploadTooLargeError:

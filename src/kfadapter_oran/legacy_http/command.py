@@ -52,7 +52,7 @@ class GatewayOptions:
             ValueError: They are inconsistent.
             SettingsError: A variable is unknown.
         """
-        if unknown := [*unknown_variables(self.VARIABLES, {one.name for one in fields(self)})]:
+        if unknown := [*unknown_variables(self.VARIABLES, {field.name for field in fields(self)})]:
             raise SettingsError(*unknown)
         for address in (self.listen, *([] if self.metrics_listen == OFF else [self.metrics_listen])):
             split_address(address)

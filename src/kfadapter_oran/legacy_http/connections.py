@@ -35,7 +35,7 @@ class Connections:
         share = limits.MAX_CONNECTIONS // limits.SHARE
         left = limits.MAX_CONNECTIONS - len(self._open)
         if not (left > share or (left and self._counts[peer] < share)):
-            idle = next((one for one in self._open if one.cycle is None), None)
+            idle = next((other for other in self._open if other.cycle is None), None)
             if idle is None:
                 return False
             self.remove(idle)

@@ -63,8 +63,8 @@ def _delete_pipeline(request: RouteRequest) -> Mapping[str, Json]:
 
 
 def _find_pipeline(request: RouteRequest) -> Mapping[str, Json]:
-    found = request.client.pipelines.get(request.name, view=View.BASIC)
-    return {"name": found.name, "id": found.pipeline_id}
+    pipeline = request.client.pipelines.get(request.name, view=View.BASIC)
+    return {"name": pipeline.name, "id": pipeline.pipeline_id}
 
 
 def _upload(request: RouteRequest) -> Mapping[str, Json]:
@@ -92,8 +92,8 @@ def _list_runs(request: RouteRequest) -> Mapping[str, Json]:
 
 
 def _find_experiment(request: RouteRequest) -> Mapping[str, Json]:
-    found = request.client.experiments.get(request.name)
-    return {"name": found.name, "id": found.experiment_id}
+    experiment = request.client.experiments.get(request.name)
+    return {"name": experiment.name, "id": experiment.experiment_id}
 
 
 ROUTES: tuple[LegacyRoute, ...] = (

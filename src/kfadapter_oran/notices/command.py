@@ -110,14 +110,14 @@ class NotifyOptions:
         Raises:
             SettingsError: It is invalid, or the address of the metrics or the name of a variable is.
         """
-        names = {"headers", *(one.name for one in fields(self))}
+        names = {"headers", *(field.name for field in fields(self))}
         if unknown := [*unknown_variables(self.VARIABLES, names)]:
             raise SettingsError(*unknown)
         events = self.format == "cloudevents"
         if not self.source or not self.source.isascii() or not self.source.isprintable() or " " in self.source:
             raise SettingsError(f"--source '{self.source}' is not a URI, such as https://kfp.example.com")
         try:
-            found = ReceiverOptions(
+            options = ReceiverOptions(
                 Url.parse(self.url or (_sink() if events else _training_manager())),
                 _headers(headers),
                 _token(self.receiver_token_file),
@@ -125,10 +125,10 @@ class NotifyOptions:
                 self.receiver_timeout,
                 self.source if events else "",
             )
-            self._check(found)
+            self._check(options)
         except ValueError as error:
             raise SettingsError(str(error)) from None
-        return found
+        return options
 
     def _check(self, receiver: ReceiverOptions) -> None:
         url, ca = receiver.url, receiver.ca
@@ -218,12 +218,12 @@ def _headers(arguments: Sequence[str]) -> Mapping[str, str]:
     lines = (line for line in os.environ.get(HEADERS_VARIABLE, "").splitlines() if line.strip())
     headers = {}
     for text in (*lines, *arguments):
-        found = _HEADER.fullmatch(text)
-        if found is None:
+        header = _HEADER.fullmatch(text)
+        if header is None:
             raise ValueError(f"the header '{text.partition(':')[0][:40]}' is not of the form 'Name: value', in ASCII")
-        if found[1].lower() in _OWN_HEADERS:
-            raise ValueError(f"the header '{found[1]}' is the notifier's own")
-        headers[found[1]] = found[2]
+        if header[1].lower() in _OWN_HEADERS:
+            raise ValueError(f"the header '{header[1]}' is the notifier's own")
+        headers[header[1]] = header[2]
     return headers
 
 
@@ -238,9 +238,9 @@ def _list(file: Path, style: Format) -> None:
     with _ledger(file) as ledger:
         notices = ledger.notices()
     if style == "name":
-        output.print_names(str(one.id) for one in notices)
+        output.print_names(str(notice.id) for notice in notices)
     elif style != "table":
-        output.print_document([_record(one) for one in notices], style)
+        output.print_document([_record(notice) for notice in notices], style)
     elif notices:
         _print(notices)
     else:
@@ -258,7 +258,7 @@ def _settle_parked(file: Path, ids: Sequence[int], style: Format, *, every: bool
     if style == "name":
         output.print_names(map(str, done))
     elif style != "table":
-        output.print_document([_record(one) for one in changed], style)
+        output.print_document([_record(notice) for notice in changed], style)
     elif done:
         names = ", ".join(map(str, done))
         output.print_line(f"to be sent again: {names}" if is_retry else f"never to be sent: {names}")
@@ -267,8 +267,8 @@ def _settle_parked(file: Path, ids: Sequence[int], style: Format, *, every: bool
 
 
 def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
-    found = ledger.find(ids)
-    missing = [number for number in ids if number not in found]
+    notices = ledger.find(ids)
+    missing = [number for number in ids if number not in notices]
     if missing:
         raise CommandError(
             f"not found: notice {', '.join(map(str, missing))}",
@@ -277,7 +277,7 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
             exit_code=ExitCode.NOT_FOUND,
         )
     for number in ids:
-        status = found[number].status
+        status = notices[number].status
         if status is not NoticeStatus.PARKED:
             raise CommandError(
                 f"notice {number} is not parked: it is {status.value}",
@@ -298,37 +298,37 @@ def _print(notices: Sequence[Notice]) -> None:
     now = datetime.now(timezone.utc)
     rows = [
         (
-            str(one.id),
-            one.job,
-            one.run_id,
-            one.state,
-            one.status.value,
-            str(one.attempts),
-            shown_time(one.written_at),
-            f"in {shown_duration(one.next_at - now)}" if one.status is NoticeStatus.PENDING else "",
-            one.answer,
+            str(notice.id),
+            notice.job,
+            notice.run_id,
+            notice.state,
+            notice.status.value,
+            str(notice.attempts),
+            shown_time(notice.written_at),
+            f"in {shown_duration(notice.next_at - now)}" if notice.status is NoticeStatus.PENDING else "",
+            notice.answer,
         )
-        for one in notices
+        for notice in notices
     ]
     head = ("ID", "JOB", "RUN", "STATE", "STATUS", "TRIED", "WRITTEN", "NEXT", "ANSWER")
     steps = (Shrink("ANSWER", 24), Shrink("WRITTEN", 0), Shrink("NEXT", 0), Shrink("ANSWER", 0), Shrink("RUN", 13))
     output.print_table(head, rows, steps=steps, cut=("ANSWER", "RUN"))
 
 
-def _record(one: Notice) -> "dict[str, Json]":
-    pending = one.status is NoticeStatus.PENDING
+def _record(notice: Notice) -> "dict[str, Json]":
+    pending = notice.status is NoticeStatus.PENDING
     return {
-        "id": one.id,
-        "trainingjob_id": one.job,
-        "run_id": one.run_id,
-        "run_status": one.state,
-        "status": one.status.value,
-        "written_at": json_moment(one.written_at),
-        "attempts": one.attempts,
-        "refusals": one.refusals,
-        "next_at": json_moment(one.next_at) if pending else None,
-        "settled_at": json_moment(one.settled_at),
-        "answer": one.answer,
+        "id": notice.id,
+        "trainingjob_id": notice.job,
+        "run_id": notice.run_id,
+        "run_status": notice.state,
+        "status": notice.status.value,
+        "written_at": json_moment(notice.written_at),
+        "attempts": notice.attempts,
+        "refusals": notice.refusals,
+        "next_at": json_moment(notice.next_at) if pending else None,
+        "settled_at": json_moment(notice.settled_at),
+        "answer": notice.answer,
     }
 
 

@@ -28,7 +28,7 @@ COLUMNS = (
     "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics, ended_at,"
     " about"
 )
-"""What `notice` reads."""
+"""What `read_notice` reads."""
 # A notice stays the only one of its run and state until it is pruned (outbox.py documents when). `open_runs` are
 # runs that were seen and had not finished.
 _SCHEMA = """
@@ -219,7 +219,7 @@ def exclusive(outbox: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def notice(row: Sequence[Any]) -> Notice:
+def read_notice(row: Sequence[Any]) -> Notice:
     """Reads a row of `COLUMNS`."""
     (
         number,
@@ -243,18 +243,18 @@ def notice(row: Sequence[Any]) -> Notice:
         job,
         state,
         NoticeStatus(status),
-        moment(written_at),
+        from_timestamp(written_at),
         attempts,
         refusals,
-        moment(next_at),
-        None if settled_at is None else moment(settled_at),
+        from_timestamp(next_at),
+        None if settled_at is None else from_timestamp(settled_at),
         answer,
         json.loads(metrics),
-        moment(ended_at),
+        from_timestamp(ended_at),
         json.loads(about),
     )
 
 
-def moment(seconds: float) -> datetime:
+def from_timestamp(seconds: float) -> datetime:
     """Converts a time from seconds since 1970."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, notice
+from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, read_notice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,44 +63,44 @@ class Deliveries:
         is eventually parked.
         """
         with self._lock:
-            found = self._claim()
-            if found is not None:
-                self._claimed_runs.add(found.run_id)
+            notice = self._claim()
+            if notice is not None:
+                self._claimed_runs.add(notice.run_id)
         try:
-            yield found
+            yield notice
         finally:
-            if found is not None:
+            if notice is not None:
                 with self._lock:
-                    self._claimed_runs.discard(found.run_id)
+                    self._claimed_runs.discard(notice.run_id)
 
-    def delivered(self, one: Notice, answer: str) -> None:
+    def delivered(self, notice: Notice, answer: str) -> None:
         """Records the delivery; undelivered older notices of the run are superseded."""
         now = self._now()
         with self._database.writing() as connection:
             settle = "UPDATE notices SET status = ?, settled_at = ?, answer = ? WHERE id = ?"
-            connection.execute(settle, (NoticeStatus.DELIVERED.value, now, answer, one.id))
+            connection.execute(settle, (NoticeStatus.DELIVERED.value, now, answer, notice.id))
             connection.execute(
                 "UPDATE notices SET status = ?, settled_at = ? WHERE run_id = ? AND id < ? AND status IN (?, ?)",
                 (
                     NoticeStatus.SUPERSEDED.value,
                     now,
-                    one.run_id,
-                    one.id,
+                    notice.run_id,
+                    notice.id,
                     NoticeStatus.PENDING.value,
                     NoticeStatus.PARKED.value,
                 ),
             )
 
-    def failed(self, one: Notice, answer: str, *, refused: bool) -> bool:
+    def failed(self, notice: Notice, answer: str, *, refused: bool) -> bool:
         """Records the failure: the notice is retried later, or parked; returns whether it was parked.
 
         Args:
-            one: The notice.
+            notice: The notice.
             answer: The result, as text.
             refused: Whether there was a response that is not a delivery; otherwise the receiver was unreachable.
         """
-        now, refusals = self._now(), one.refusals + refused
-        parked = one.attempts >= self._max_attempts or refusals >= self._max_refusals
+        now, refusals = self._now(), notice.refusals + refused
+        parked = notice.attempts >= self._max_attempts or refusals >= self._max_refusals
         status = NoticeStatus.PARKED if parked else NoticeStatus.PENDING
         with self._database.writing() as connection:
             connection.execute(
@@ -109,10 +109,10 @@ class Deliveries:
                 (
                     status.value,
                     refusals,
-                    now + backoff_seconds(one.attempts),
+                    now + backoff_seconds(notice.attempts),
                     now if parked else None,
                     answer,
-                    one.id,
+                    notice.id,
                     NoticeStatus.PENDING.value,
                 ),
             )
@@ -137,7 +137,7 @@ class Deliveries:
             later = now + backoff_seconds(row[6] + 1)
             connection.execute("UPDATE notices SET attempts = attempts + 1, next_at = ? WHERE id = ?", (later, row[0]))
             row = connection.execute(f"SELECT {COLUMNS} FROM notices WHERE id = ?", (row[0],)).fetchone()  # noqa: S608
-        return notice(row)
+        return read_notice(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +173,12 @@ class Ledger:
         """All pending and parked notices, and the 20 that were settled last; oldest first."""
         waiting = self._select("WHERE status IN (?, ?)", _WAITING)
         settled = self._select("WHERE status NOT IN (?, ?) ORDER BY settled_at DESC LIMIT ?", (*_WAITING, MAX_SETTLED))
-        return sorted([*waiting, *settled], key=lambda one: one.id)
+        return sorted([*waiting, *settled], key=lambda notice: notice.id)
 
     def find(self, ids: Iterable[int]) -> Mapping[int, Notice]:
         """Those of these notices that exist."""
-        found = (one for number in ids for one in self._select("WHERE id = ?", (number,)))
-        return {one.id: one for one in found}
+        notices = (notice for number in ids for notice in self._select("WHERE id = ?", (number,)))
+        return {notice.id: notice for notice in notices}
 
     def parked(self) -> Sequence[int]:
         """The numbers of all parked notices."""
@@ -195,10 +195,10 @@ class Ledger:
         """Discards parked notices; returns those that were parked."""
         return self._change(ids, "status = 'discarded', settled_at = ?", [self._now()])
 
-    def _change(self, ids: Iterable[int], what: str, values: Sequence[float]) -> Sequence[int]:
-        statement = f"UPDATE notices SET {what} WHERE id = ? AND status = 'parked'"  # noqa: S608  words of this class
+    def _change(self, ids: Iterable[int], assignments: str, values: Sequence[float]) -> Sequence[int]:
+        statement = f"UPDATE notices SET {assignments} WHERE id = ? AND status = 'parked'"  # noqa: S608  words of this class
         with self._database.writing() as connection:
             return [number for number in ids if connection.execute(statement, (*values, number)).rowcount]
 
     def _select(self, where: str, values: Sequence[object]) -> list[Notice]:
-        return [notice(row) for row in self._database.read(f"SELECT {COLUMNS} FROM notices {where}", values)]  # noqa: S608
+        return [read_notice(row) for row in self._database.read(f"SELECT {COLUMNS} FROM notices {where}", values)]  # noqa: S608

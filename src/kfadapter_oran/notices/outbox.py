@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.client.metrics import named_metrics
 from kfadapter_oran.jobs import JOB_LABEL
-from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, moment, notice
+from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, from_timestamp, read_notice
 
 if TYPE_CHECKING:
     import sqlite3
@@ -70,7 +70,7 @@ class ObservedRun:
         job = run.labels.get(JOB_LABEL, "")
         if not job and not all_runs:
             return None
-        ends = [one.at for one in run.state_history if one.at and one.state.is_over]
+        ends = [change.at for change in run.state_history if change.at and change.state.is_over]
         ended_at = max([*ends, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
         return cls(
             run_id=run.run_id,
@@ -88,10 +88,10 @@ class ObservedRun:
 
 def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, datetime]]:
     """Yields the ends before retries."""
-    alive = [number for number, one in enumerate(history) if not one.state.is_over]
-    for number, one in enumerate(history):
-        if one.state.is_over and one.at and alive and number < alive[-1]:
-            yield one.state.value, one.at
+    alive = [number for number, change in enumerate(history) if not change.state.is_over]
+    for number, change in enumerate(history):
+        if change.state.is_over and change.at and alive and number < alive[-1]:
+            yield change.state.value, change.at
 
 
 class Outbox:
@@ -167,10 +167,10 @@ class Outbox:
         """Records that an unfinished run was not found; writes a notice if it stays missing."""
         now = self._now()
         with self._database.writing() as connection:
-            found = connection.execute("SELECT job, gone_at FROM open_runs WHERE run_id = ?", (run_id,)).fetchone()
-            if found is None:
+            row = connection.execute("SELECT job, gone_at FROM open_runs WHERE run_id = ?", (run_id,)).fetchone()
+            if row is None:
                 return None
-            job, gone_at = found
+            job, gone_at = row
             if gone_at is None:
                 connection.execute("UPDATE open_runs SET gone_at = ? WHERE run_id = ?", (now, run_id))
                 return None
@@ -188,7 +188,7 @@ class Outbox:
     def seen_up_to(self) -> datetime:
         """The time from which ends must be checked again: some time before the newest one seen."""
         facts = dict(self._database.read("SELECT name, value FROM facts"))
-        return moment(max(facts[_NEWEST] - LOOK_BACK.total_seconds(), facts[_FLOOR]))
+        return from_timestamp(max(facts[_NEWEST] - LOOK_BACK.total_seconds(), facts[_FLOOR]))
 
     def complete(self, newest: datetime | None, keep: timedelta) -> int:
         """Records that all ends up to `newest` have been seen; prunes settled notices more than `keep` older.
@@ -232,7 +232,7 @@ class Outbox:
         run: ObservedRun | None = None,
     ) -> Notice | None:
         now = self._now()
-        facts = [json.dumps(one, ensure_ascii=False) for one in ((run.metrics, run.about) if run else ({}, {}))]
+        facts = [json.dumps(value, ensure_ascii=False) for value in ((run.metrics, run.about) if run else ({}, {}))]
         inserted = connection.execute(
             "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics, about)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",
@@ -246,7 +246,7 @@ class Outbox:
             )
             return None
         query = f"SELECT {COLUMNS} FROM notices WHERE id = ?"  # noqa: S608
-        return notice(connection.execute(query, (inserted.lastrowid,)).fetchone())
+        return read_notice(connection.execute(query, (inserted.lastrowid,)).fetchone())
 
 
 def _facts(connection: sqlite3.Connection) -> dict[str, Any]:

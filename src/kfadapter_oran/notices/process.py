@@ -136,17 +136,17 @@ class NotifierState(Collector):
         It is while its threads are alive and its outbox is usable. An unreachable adapter or receiver is reported,
         but does not make it unhealthy: a restart would fix neither.
         """
-        problem, shown = self._problem(), {}
+        problem, counts = self._problem(), {}
         try:
             figures = self._ledger.figures()
-            shown = {status.value: figures.counts[status] for status in NoticeStatus}
-            shown |= {"open_runs": figures.open_runs, "oldest_pending_seconds": round(_age(figures.oldest_pending_at))}
+            counts = {status.value: figures.counts[status] for status in NoticeStatus}
+            counts |= {"open_runs": figures.open_runs, "oldest_pending_seconds": round(_age(figures.oldest_pending_at))}
         except sqlite3.Error as error:
             problem = f"the outbox cannot be read: {error}"
         document = {
             "status": "failing" if problem else "ok",
             "problem": problem,
-            **shown,
+            **counts,
             "watch_connected": self._is_receiving(),
             "last_comparison_seconds": round(self._comparison_age()),
         }

@@ -161,7 +161,9 @@ class Receiver:
             connection.abort()
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
-        secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _MIN_SECRET_CHARACTERS]
+        secrets = [
+            secret for secret in (*sent, *self._options.headers.values()) if len(secret) >= _MIN_SECRET_CHARACTERS
+        ]
         return Attempt(outcome_of("" if source else notice.state, response), _format_response(response, secrets))
 
     def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:

@@ -163,11 +163,11 @@ class Watcher:
     def _check_missing(self, run_id: str) -> None:
         """Gets a run that had not finished and is in no list; if not found, it was deleted."""
         try:
-            found = self._client.runs.get(run_id, view=View.BASIC)
+            run = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
             self._log_written(self._outbox.record_missing(run_id))
         else:
-            self._process_listed(found)
+            self._process_listed(run)
 
     def _watch(self) -> None:
         """Processes the events of a watch, until it fails for good."""
