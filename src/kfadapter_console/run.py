@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import chain
-from typing import TypeAlias
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -32,8 +31,6 @@ MAX_ROWS = 300
 """How many tasks a page shows."""
 _MAX_DRAWN = 100
 """With more declared tasks all groups are closed in the graph, otherwise only loops."""
-Line: TypeAlias = tuple[Row, int, int]
-"""A row of the table of tasks, the number of groups around it, and how many rows inside it are hidden."""
 
 
 def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
@@ -68,8 +65,6 @@ def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
         "count": len(lines),
         "plots": list(plots_of(artifacts_of(run)))[:8],
         "max_rows": MAX_ROWS,
-        "max_results": 100,
-        "max_troubled": 3,
     }
 
 
@@ -109,8 +104,11 @@ def _flat(rows: Iterable[Row]) -> Iterator[Row]:
         yield from _flat(row.rows)
 
 
-def _lines(rows: Iterable[Row], depth: int = 0) -> Iterator[Line]:
-    """Yields the rows that the table shows: of a loop or an iteration only what failed or hangs."""
+def _lines(rows: Iterable[Row], depth: int = 0) -> Iterator[tuple[Row, int, int]]:
+    """Yields the rows of the table, each with the numbers of groups around it and of hidden rows inside it.
+
+    Of a loop or an iteration it shows only what failed or hangs.
+    """
     for row in rows:
         folds = row.kind is TaskKind.LOOP or not row.names
         inside = [inner for inner in row.rows if inner.needs_attention or not folds]
@@ -159,9 +157,7 @@ def _outcome(rows: Sequence[Row]) -> tuple[str, str]:
 
 # --- a single file ---------------------------------------------------------------------------------------------------
 
-MAX_REPORTED = 1000
-"""How many outputs of each kind a report shows."""
-MAX_PLOTS, MAX_DOCUMENTS, MAX_TROUBLED = 20, 10, 20
+MAX_PLOTS, MAX_DOCUMENTS = 20, 10
 MAX_DOCUMENT_BYTES = 256 * 1024
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _FRAME = re.compile(r"<(?=i?frame)", re.IGNORECASE)
@@ -196,8 +192,6 @@ def report_of(client: Client, run_id: str) -> str:
         plots=plots[:MAX_PLOTS],
         documents=[(name, *_embedded(client, run_id, artifact)) for name, artifact in documents[:MAX_DOCUMENTS]],
         omitted=max(len(plots) - MAX_PLOTS, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
-        max_results=MAX_REPORTED,
-        max_troubled=MAX_TROUBLED,
         style=Markup((page.STATIC / "console.css").read_text("utf-8") + STYLE),  # noqa: S704  ours
         policy=POLICY,
         now=datetime.now(timezone.utc),
