@@ -43,7 +43,7 @@ class OAuthError(Exception):
 
     Attributes:
         code: The error code of OAuth 2.0, such as `access_denied`; empty if there is none.
-        passing: Whether the same request may succeed later.
+        transient: Whether the same request may succeed later.
     """
 
     def __init__(self, message: str, code: str = "", *, transient: bool = False) -> None:

@@ -38,7 +38,7 @@ class Check:
     """One check of an adapter.
 
     Attributes:
-        look: Runs the check; an error of its call becomes a failure.
+        run: Runs the check; an error of its call becomes a failure.
         needs: The check that must not have failed first.
     """
 

@@ -71,17 +71,17 @@ def worst(verdicts: list[Verdict]) -> ExitCode:
     return next((verdict.exit_code for verdict in verdicts if verdict.status is Status.FAILED), ExitCode.OK)
 
 
-def certificate(check: str, words: str, ends: float) -> Verdict:
-    """Checks a certificate by when it expires, in seconds since 1970; `words` name it before that."""
+def certificate(check: str, subject: str, ends: float) -> Verdict:
+    """Checks a certificate by when it expires, in seconds since 1970; `subject` names it."""
     days = (ends - time.time()) / _DAY_SECONDS
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
     step = "renew it, and check why it was not renewed automatically"
     if days < 0:
-        return failed(check, f"{words} expired {moment}", why="clients reject it", next_step=step)
+        return failed(check, f"{subject} expired {moment}", why="clients reject it", next_step=step)
     if days < SOON_DAYS:
         why = f"from then on clients cannot connect; that is in {days:.0f} days"
-        return warning(check, f"{words} expires {moment}", why=why, next_step=step)
-    return ok(check, f"{words} expires {moment}, in {days:.0f} days")
+        return warning(check, f"{subject} expires {moment}", why=why, next_step=step)
+    return ok(check, f"{subject} expires {moment}, in {days:.0f} days")
 
 
 def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:

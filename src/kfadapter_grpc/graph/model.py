@@ -34,7 +34,7 @@ class Node:
     """A task. All texts are single lines without control characters.
 
     Attributes:
-        words: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
+        details: Further lines of its box: `if loss < 1`, `for each of [1, 2]`, `finally`.
         after: Its dependencies, with a remark if no line can be drawn.
         path: The names of its groups and its own, as declared.
         is_closed: Whether it represents the tasks inside it, too.

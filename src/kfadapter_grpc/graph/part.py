@@ -25,8 +25,8 @@ class Trunk:
     Attributes:
         tops: The columns where it is entered from above.
         bottoms: The columns where it goes down.
-        from_run: Whether it continues another trunk of its net, at its only top.
-        to_run: Whether another trunk of its net continues it, at its only bottom.
+        from_trunk: Whether it continues another trunk of its net, at its only top.
+        to_trunk: Whether another trunk of its net continues it, at its only bottom.
     """
 
     net: int
