@@ -148,17 +148,17 @@ class Receiver:
         body = cloud_event(notice, source) if source else job_notice(notice)
         connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
         # A response that trickles in would never reach the socket's own timeout.
-        timer = threading.Timer(self._options.seconds, connection.abort)
+        timer = threading.Timer(self._options.seconds, connection.cancel)
         timer.daemon = True
         timer.start()
         try:
             response = self._exchange(connection, json.dumps(body).encode(), self._headers(notice))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            why = "not in time" if connection.was_aborted or isinstance(error, TimeoutError) else _describe(error)
+            why = "not in time" if connection.was_cancelled or isinstance(error, TimeoutError) else _describe(error)
             return Attempt(Outcome.AWAY, f"no response: {why}")
         finally:
             timer.cancel()
-            connection.abort()
+            connection.cancel()
             connection.close()
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
         secrets = [
@@ -228,20 +228,20 @@ class _Connection(http.client.HTTPConnection):
         self._connect_seconds = connect_seconds
         self._tls = tls
         self._handle: socket.socket | None = None
-        self.was_aborted = False
+        self.was_cancelled = False
 
     def connect(self) -> None:
         """Connects."""
         self.sock = socket.create_connection((self.host, self.port), self._connect_seconds)
         self._handle = self.sock.dup()
-        if self.was_aborted:
-            self.abort()
+        if self.was_cancelled:
+            self.cancel()
         if self._tls is not None:
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
-    def abort(self) -> None:
+    def cancel(self) -> None:
         """Aborts what is in progress. Idempotent."""
-        self.was_aborted = True
+        self.was_cancelled = True
         if self._handle is not None:
             with suppress(OSError):
                 self._handle.shutdown(socket.SHUT_RDWR)
