@@ -234,10 +234,6 @@ class YamlSafe:
         if any(begin in text for begin in _BEGINNINGS):
             for unsafe, escape in _UNSAFE.items():
                 text = text.replace(unsafe, escape)
-            text = _UNSAFE_CONTROL.sub(_escape, text)
+            text = _UNSAFE_CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), text)
         self._buffer += text
         return bool(chunk)
-
-
-def _escape(match: re.Match[bytes]) -> bytes:
-    return b"\\u%04x" % ord(match[0].decode())

@@ -185,7 +185,8 @@ class TimerThread:
         """Waits for the next due alarm; None at the end."""
         with self._condition:
             while not self._closed:
-                self._drop_cancelled()
+                while self._heap and self._heap[0][2].cancelled:
+                    heapq.heappop(self._heap)
                 seconds = self._heap[0][0] - time.monotonic() if self._heap else None
                 if seconds is not None and seconds <= 0:
                     return heapq.heappop(self._heap)[2]
@@ -197,7 +198,3 @@ class TimerThread:
         self._heap = [entry for entry in self._heap if not entry[2].cancelled]
         heapq.heapify(self._heap)
         self._purge_at = max(_PURGE_AT, 2 * len(self._heap))
-
-    def _drop_cancelled(self) -> None:
-        while self._heap and self._heap[0][2].cancelled:
-            heapq.heappop(self._heap)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.probes.facts import INCONCLUSIVE, PROBES
-from kfadapter_grpc.kfp.probes.reaching import STAGES, Reach, Stage, reach
+from kfadapter_grpc.kfp.probes.reachability import STAGES, Reach, Stage, reach
 from kfadapter_grpc.kfp.probes.session import FAULTS, NO_SAMPLE, DiffersError, InconclusiveError, Probe, ProbeSession
 from kfadapter_grpc.kfp.transport import Transport
 
