@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.contract.spec import Task
 from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
 from kfadapter_grpc.kfp.spec.tree import MAX_TASKS, without_cycles
 from kfadapter_grpc.kfp.spec.values import one_line, shortened
@@ -51,7 +52,6 @@ class Loop:
     item: str
     items: str
     raw: str
-    parallelism: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,11 @@ class TaskSpec:
     """A task as its group declares it; one `at_end` runs whatever the outcome of those that it depends on."""
 
     part: Part
-    name: str
-    display_name: str
-    component: str
-    depends_on: tuple[str, ...]
+    task: Task
     inputs: Mapping[str, Input]
     condition: str
     at_end: bool
     loop: Loop | None
-    caching_enabled: bool
-    max_retries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +122,17 @@ def _task(name: str, part: Part, inputs: Mapping[str, Input], depends_on: tuple[
     if strategy not in _STRATEGIES:
         trigger["strategy"].note()
     retries = part["retryPolicy"].only("maxRetryCount", "backoffDuration backoffFactor backoffMaxDuration")
-    return TaskSpec(
-        part=part,
+    loop = _loop(part)
+    task = Task(
         name=name,
         display_name=part["taskInfo"].only("name").text() or name,
         component=part["componentRef"].only("name").text(),
         depends_on=depends_on,
-        inputs=inputs,
-        condition=trigger["condition"].text(),
-        at_end=strategy == _COMPLETED,
-        loop=_loop(part),
         caching_enabled=part["cachingOptions"].only("enableCache", "cacheKey").flag(),
         max_retries=retries.count(),
+        loop_parallelism=part["iteratorPolicy"].only("parallelismLimit").count() if loop else 0,
     )
+    return TaskSpec(part, task, inputs, trigger["condition"].text(), strategy == _COMPLETED, loop)
 
 
 def _loop(task: Part) -> Loop | None:
@@ -153,7 +146,6 @@ def _loop(task: Part) -> Loop | None:
         item=part["itemInput"].text(),
         items=items["inputParameter"].text() or items["inputArtifact"].text(),
         raw=items["raw"].text(),
-        parallelism=task["iteratorPolicy"].only("parallelismLimit").count(),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.spec import Task, TaskKind
+from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
 from kfadapter_grpc.kfp.spec.tree import Group, Node
 from kfadapter_grpc.kfp.spec.v2_component import Component, read_component
@@ -49,28 +50,22 @@ class Graph:
             yield self._node(spec, _Scope(self, group, spec, outer))
 
     def _node(self, spec: TaskSpec, scope: _Scope) -> Node:
-        component = self.component(spec.component)
+        component = self.component(spec.task.component)
         if component is None:
             spec.part.child("componentRef").note()
         executor = self._executor(component).with_sources(scope.label_of)
-        task = Task(
-            name=spec.name,
-            display_name=spec.display_name,
-            component=spec.component,
+        task = replace(
+            spec.task,
             kind=_kind(spec, component, executor),
             image=_bounded(spec.part, executor.image),
-            depends_on=spec.depends_on,
             condition=_bounded(spec.part, scope.condition()),
             loop_items=scope.items(),
             resources=executor.resources,
-            caching_enabled=spec.caching_enabled,
             kubernetes_extras=executor.extras_of(lambda input_: scope.source_of(input_).label),
-            max_retries=spec.max_retries,
-            loop_parallelism=spec.loop.parallelism if spec.loop else 0,
         )
         if component is None or not component.is_group:
             return Node(task, spec.part)
-        return Node(task, spec.part, self._group(spec.component, component, scope.inner(task.loop_items)))
+        return Node(task, spec.part, self._group(spec.task.component, component, scope.inner(task.loop_items)))
 
     def component(self, name: str) -> Component | None:
         part = self._component_parts.get(name)
@@ -95,10 +90,10 @@ class Graph:
         spec = group.tasks.get(task)
         if spec is None or not output.startswith(_CHANNEL) or depth > _MAX_OUTPUT_DEPTH:
             return shortened(f"{task}.{_plain(output)}")
-        key = (spec.component, output)
+        key = (spec.task.component, output)
         if key not in self._outputs:
             self._outputs[key] = f"{task}.{_plain(output)}"  # the result for a reference that leads back here
-            component = self.component(spec.component)
+            component = self.component(spec.task.component)
             selected = component.outputs.get(output, ()) if component else ()
             if component is not None and selected:
                 labels = [self.output_label(component, inner, name, depth + 1) for inner, name in selected]
@@ -122,7 +117,7 @@ class _Scope:
 
         def source_of(name: str) -> Source | None:
             if loop and name == loop.item:
-                return item_of(items, self._spec.name)
+                return item_of(items, self._spec.task.name)
             return self.source_of(inputs[name]) if name in inputs else None
 
         return source_of
@@ -153,7 +148,7 @@ class _Scope:
         loop = self._spec.loop
         if name in self._spec.inputs:
             return self.label_of(name)
-        return item_of(self.items(), self._spec.name).label if loop and loop.item == name else None
+        return item_of(self.items(), self._spec.task.name).label if loop and loop.item == name else None
 
     def items(self) -> str:
         """The items that the task runs over, as text; empty if it is not a loop."""
