@@ -39,16 +39,14 @@ def show(client: Client, query: Mapping[str, str], form: page.Form | None = None
     declared = _settable(version)
     versions = client.pipelines.list_versions(pipeline_id=version.pipeline_id, page_size=_MAX_OPTIONS).page().items
     experiments = {one.experiment_id: one.name for one in client.experiments.list(page_size=_MAX_OPTIONS).page().items}
-    if DEFAULT_EXPERIMENT not in experiments.values():
-        experiments = {"": DEFAULT_EXPERIMENT, **experiments}
-    default = next(key for key, name in experiments.items() if name == DEFAULT_EXPERIMENT)
+    default = next((key for key, name in experiments.items() if name == DEFAULT_EXPERIMENT), "")
     experiment = form.values.get("experiment_id") or default
     chosen = {"version_id": version.pipeline_version_id, "experiment_id": experiment}
     return {
         "pipeline": client.pipelines.get(pipeline_id=version.pipeline_id, view=View.BASIC),
         "version": version,
         "versions": {one.pipeline_version_id: one.name for one in (*versions, version)},
-        "experiments": {experiment: experiment, **experiments},
+        "experiments": {experiment: experiment, default: DEFAULT_EXPERIMENT, **experiments},
         "old": old,
         "undeclared": sorted((old.parameters.keys() if old else set()) - {one.name for one in declared}),
         "fields": [(one, _field(one, form.values.get(_SET + one.name, ""))) for one in declared],
