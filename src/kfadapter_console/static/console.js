@@ -6,7 +6,7 @@ const note = document.getElementById("status");
 const opened = new Map(); // what the server opens, by id: people's own choice is kept until the server changes its own
 for (const one of document.querySelectorAll("details[id]")) opened.set(one.id, one.open);
 
-// Repositions the parts of live elements that changed by those of a fragment; keeps what is open, checked, focused, scrolled.
+// Replaces the parts of live elements that changed by those of a fragment; keeps what is open, checked, focused, scrolled.
 function replace(html) {
   const fragment = document.createElement("template");
   fragment.innerHTML = html;
@@ -35,11 +35,11 @@ function replace(html) {
 
 // <div data-live="/address"> receives fragments from there until the stream ends. Hidden tabs have no stream: a browser
 // opens six connections to a server at most, and a seventh tab would wait for ever.
-for (const place of document.querySelectorAll("[data-live]")) {
+for (const element of document.querySelectorAll("[data-live]")) {
   let source = null;
   const follow = () => {
     if (document.hidden || source) return;
-    source = new EventSource(place.dataset.live);
+    source = new EventSource(element.dataset.live);
     source.addEventListener("fragment", (event) => { note.textContent = ""; replace(event.data); });
     source.addEventListener("end", () => { source.close(); document.removeEventListener("visibilitychange", changed); });
     source.onerror = () => {
@@ -54,17 +54,17 @@ for (const place of document.querySelectorAll("[data-live]")) {
   follow();
 }
 
-// Asks for this page every few seconds, and reloads it once there is another answer than "unreachable".
+// Asks for this page every few seconds, and reloads it once the response is another one than "unreachable".
 function reloadOnceAnswered() {
   setTimeout(async () => {
-    const answer = document.hidden ? null : await fetch(location.href, { method: "HEAD" }).catch(() => null);
-    if (answer && answer.status !== 503) location.reload();
+    const response = document.hidden ? null : await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (response && response.status !== 503) location.reload();
     else reloadOnceAnswered();
   }, 5000);
 }
 if (document.querySelector("[data-retry]")) reloadOnceAnswered();
 
-// Times are said in UTC by the server; their titles add the local time.
+// The server formats times in UTC; their titles add the local time.
 function times(root) {
   for (const one of root.querySelectorAll("time[datetime]")) {
     const local = new Date(one.dateTime).toLocaleString(undefined, { timeZoneName: "short" });
@@ -144,8 +144,8 @@ addEventListener("submit", (event) => {
   call.onerror = () => failed("The connection broke during the upload; perhaps the file is too large.");
   call.onload = () => {
     if (call.status < 400) { location = call.responseURL; return; }
-    const answer = new DOMParser().parseFromString(call.responseText, "text/html"), fresh = answer.querySelector("form[data-upload]");
-    if (!fresh) { failed((answer.querySelector("main") ?? answer.body).textContent.trim()); return; }
+    const page = new DOMParser().parseFromString(call.responseText, "text/html"), fresh = page.querySelector("form[data-upload]");
+    if (!fresh) { failed((page.querySelector("main") ?? page.body).textContent.trim()); return; }
     form.replaceWith(fresh);
     fresh.elements.file.files = files;
     (fresh.querySelector("[aria-invalid=true]") ?? fresh.querySelector("button")).focus();
