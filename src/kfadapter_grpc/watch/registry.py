@@ -196,7 +196,7 @@ class FilterGroup:
     """All watches of one filter, and the runs that they are subscribed to, the newest last."""
 
     def __init__(self, filter_: RunFilter, cache: RunCache) -> None:
-        self.where = filter_
+        self.filter = filter_
         self.cache = cache
         self.watches: set[Watch] = set()
         self.run_ids: dict[str, None] = {}
@@ -208,7 +208,7 @@ class FilterGroup:
         return self._seen is None
 
     def lists(self) -> Sequence[RunFilter]:
-        filter_ = self.where
+        filter_ = self.filter
         if self._seen is not None:
             after = self._seen - _VISIBILITY_DELAY if self._late_polls else self._seen
             after = max(after, filter_.created_after) if filter_.created_after else after
@@ -245,12 +245,12 @@ class Registry:
         with self.lock:
             self._watches.add(watch)
             cache = self._caches.setdefault(watch.scope, RunCache(watch.scope, self.lock, self._now))
-            ids, where = watch.known_ids, watch.where
-            if where is not None:
-                same = (one for one in self._groups if one.cache is cache and one.where == where)
+            ids, filter_ = watch.known_ids, watch.filter
+            if filter_ is not None:
+                same = (one for one in self._groups if one.cache is cache and one.filter == filter_)
                 group = next(same, None)
                 if group is None:
-                    group = FilterGroup(where, cache)
+                    group = FilterGroup(filter_, cache)
                     self._groups.append(group)
                 group.watches.add(watch)
                 ids = (*group.run_ids, *ids)

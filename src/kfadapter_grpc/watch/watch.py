@@ -105,7 +105,7 @@ class Watch:
     """The watch of one caller.
 
     Attributes:
-        where: The filter that it watches; None if it watches runs by id.
+        filter: The filter that it watches; None if it watches runs by id.
         with_tasks: Whether a change of a task is an event.
         known_ids: The ids of the runs to subscribe it to at first.
         started: Whether KFP has responded for it.
@@ -119,7 +119,7 @@ class Watch:
         limits: Limits | None = None,
     ) -> None:
         what = request.what
-        self.where = what if isinstance(what, RunFilter) else None
+        self.filter = what if isinstance(what, RunFilter) else None
         self.with_tasks = request.tasks
         self.scope = Scope(what.namespace, authorization, replace(limits, name="") if limits else None)
         self.events = events
@@ -148,7 +148,7 @@ class Watch:
         """Sends that a run does not exist, if the caller knows the run."""
         self.started = True
         known = self._sent.pop(run_id, None)
-        if known is not None or self.where is None:
+        if known is not None or self.filter is None:
             self.events.put(run_id, RunGone(run_id, at))
         self._count(run_id, finished=True)
 
@@ -158,7 +158,7 @@ class Watch:
 
     def _count(self, run_id: str, *, finished: bool) -> None:
         """A watch of runs by id ends when all of them have finished."""
-        if self.where is not None:
+        if self.filter is not None:
             return
         if not finished:
             self._unfinished.add(run_id)
@@ -183,7 +183,7 @@ class Watch:
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
-        filter_ = self.where
+        filter_ = self.filter
         if filter_ is None:
             return True
         finished = filter_.finished_after is None or (
