@@ -54,7 +54,7 @@ ROWS: tuple[Row, ...] = (
 
 
 _VAGUE = re.compile(r"Failed to create a pipeline version($| due to )")
-_EXACT = (401, 403, 404)
+_DENIED = (401, 403)
 
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
@@ -63,7 +63,9 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
     values = {"kfp_status": str(error.failure.status), **context.values}
     if context.probe and _VAGUE.match(error.failure.full_text):
         cause = context.probe()
-        if cause is not None and cause.failure.status in _EXACT:
+        if cause is not None and cause.failure.status == HTTPStatus.NOT_FOUND:
+            error = cause
+        elif cause is not None and cause.failure.status in _DENIED:
             error = KfpFailureError(error.operation, cause.failure, as_caller=cause.as_caller)
     row = next((row for row in ROWS if _fits(row, error, context)), None)
     failure = error.failure

@@ -44,6 +44,8 @@ ROWS: tuple[Row, ...] = (
             "pipelines: get unknown name",
             "pipelines: delete deleted",
             "versions: list of unknown pipeline",
+            "versions: version of unknown pipeline",
+            "kfp-2.5/versions: version of unknown pipeline",
             "seams: v1beta1 of an unknown pipeline",
             "fault: 404 for an update",
         ),
@@ -108,14 +110,6 @@ ROWS: tuple[Row, ...] = (
         ("bad_uploads: zip without members", "bad_uploads: broken zip"),
         operations=(_O.UPLOAD_VERSION,),
         pattern=r"^Failed to read a pipeline spec file",
-    ),
-    Row(
-        (404,),
-        errors.PipelineNotFoundError,
-        "the pipeline {subject} was deleted meanwhile",
-        ("versions: version of unknown pipeline", "kfp-2.5/versions: version of unknown pipeline"),
-        operations=(_O.UPLOAD_VERSION,),
-        pattern=r"Pipeline .+ not found",
     ),
     Row(
         (400,),
