@@ -22,14 +22,13 @@ from .run_tasks import (
     error_body,
     link_of,
     new_task,
-    parent_of,
     reset_task,
     task_id,
     with_state,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from .run_folders import RunFolders
     from .store import Documents, Store
@@ -155,8 +154,7 @@ class Progress:
             self._store_task(documents, run, report)
             if report.state is State.FAILED:
                 # KFP's drivers and launchers let each group fail immediately, even if tasks in it are still running.
-                known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
-                for path in known & {WHOLE, *ancestors(report.name)}:
+                for path in _known(documents, run_id, (*ancestors(report.name), WHOLE)):
                     self._store_task(documents, run, TaskReport(path, State.FAILED))
 
     def _store_run(self, documents: Documents, run: dict[str, object], state: State, error: str) -> None:
@@ -172,8 +170,7 @@ class Progress:
         report = replace(report, error=sound_text(report.error), message=sound_text(report.message), details=details)
         task = documents.document(TASKS, task_id(run_id, report.name))
         if task is None:
-            known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
-            parent = parent_of(report.name, known)
+            parent = next(_known(documents, run_id, ancestors(report.name)), WHOLE)
             task = new_task(run_id, report.name, str(run["display_name"]), parent, now)
         elif task["state"] in _KEPT:
             # It succeeded before its run was retried, and is executed again only if its result is missing.
@@ -208,6 +205,11 @@ class Progress:
                 if self._closing.wait(seconds):
                     break
         return write()
+
+
+def _known(documents: Documents, run_id: str, paths: Iterable[str]) -> Iterator[str]:
+    """Those of the tasks that have been reported."""
+    return (path for path in paths if documents.text(TASKS, task_id(run_id, path)))
 
 
 def _group_state(documents: Documents, task: dict[str, object]) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .places import IMAGES, transfer
@@ -70,7 +71,7 @@ class Outputs:
         """Where the step writes an artifact."""
         return self._path(self.uri(name))
 
-    @property
+    @cached_property
     def file(self) -> Path:
         """The file in which KFP's executor reports outputs."""
         return self._path(f"{self.root}/output_metadata.json")
