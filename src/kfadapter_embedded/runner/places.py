@@ -132,7 +132,7 @@ class AttemptFolders:
 
     @cached_property
     def _common(self) -> set[Path]:
-        return {parent for one in self._emptied for parent in one.parents}
+        return {each for one in self._emptied for each in (one, *one.parents)}
 
     def _clean(self, folder: Path) -> None:
         common = [f"{folder}/{one}" for one in self._common]
@@ -140,13 +140,21 @@ class AttemptFolders:
             # No links, and nothing that the next attempt may not enter.
             if {os.lstat(one).st_mode for one in common} == {folder.lstat().st_mode}:
                 for one in self._emptied:
-                    shutil.rmtree(folder / one, ignore_errors=True)
+                    _empty(folder / one)
                 if sum(len(os.listdir(one)) for one in common) == len(common) - 1:  # noqa: PTH208
                     spare = folder.with_name(f"{folder.name}-spare")
                     folder.rename(spare)
                     self._spare.append(spare)
                     return
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def root_of(given: str, pipeline: str, run_id: str) -> str:
