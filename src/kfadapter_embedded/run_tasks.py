@@ -23,6 +23,7 @@ _NOT_ENDED = "0001-01-01T00:00:00Z"
 # gRPC's code for errors that have no other.
 _UNKNOWN = 2
 _FIRST_POD = 1001
+_STATES: Final = {State.CACHED.value: State.SUCCEEDED.value}
 _KEYS = (
     *("name", "display_name", "task_id", "run_id", "pods", "cache_fingerprint", "create_time", "end_time", "state"),
     *("status_metadata", "state_history", "type", "type_attributes", "parent_task_id", "child_tasks", "inputs"),
@@ -251,9 +252,8 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
 
 def _as_kfp_2(task: dict[str, Any]) -> dict[str, Any]:
     """The same with the states of KFP 2, where a task that was found in the cache has succeeded."""
-    states = {State.CACHED: State.SUCCEEDED.value}
-    history = [{**each, "state": states.get(State(each["state"]), each["state"])} for each in history_of(task)]
-    return {**task, "state": states.get(State(task["state"]), task["state"]), "state_history": history}
+    history = [{**each, "state": _STATES.get(each["state"], each["state"])} for each in history_of(task)]
+    return {**task, "state": _STATES.get(task["state"], task["state"]), "state_history": history}
 
 
 def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
