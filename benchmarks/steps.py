@@ -68,7 +68,7 @@ def _run(url: str, spec: object, parameters: dict[str, object]) -> float:
     while (state := _call(f"{url}/apis/v2beta1/runs/{run_id}")["state"]) in {"PENDING", "RUNNING"}:
         if time.perf_counter() - started > _SECONDS:
             raise BenchmarkError("the run takes too long")
-        time.sleep(0.2)
+        time.sleep(0.1)
     if state != "SUCCEEDED":
         raise BenchmarkError(f"the run is {state}")
     return time.perf_counter() - started
