@@ -166,7 +166,7 @@ def _proof(proof: str, row: Row) -> tuple[Operation, int, bytes]:
 
 
 def _exact(status: int) -> Failure:
-    """What KFP reports for another request about the pipeline, if an upload is rejected with this status."""
+    """What KFP reports when the pipeline is read, after it has rejected an upload."""
     return Failure(status, "Pipeline 1-2-3 not found", "Pipeline 1-2-3 not found")
 
 
@@ -176,7 +176,7 @@ def _explain(row: Row, proof: str, *, as_caller: bool = False) -> AdapterError:
         subject="named 'x'",
         resource="x",
         values={"size": str(row.sizes.start if row.sizes else 1000), "limit": "16777216", "version": "2"},
-        probe=lambda: KfpFailureError(Operation.PROBE, _exact(row.statuses[0]), as_caller=as_caller),
+        probe=lambda: KfpFailureError(Operation.GET_PIPELINE, _exact(row.statuses[0]), as_caller=as_caller),
     )
     failure = KfpFailureError(operation, read_failure(status, body, None), as_caller=as_caller)
     return explain(failure, context)
@@ -205,6 +205,13 @@ def test_no_row_is_idle(row: Row) -> None:
         patch.setattr("kfadapter_grpc.kfp.error_table.ROWS", rest)
         after = [_explain(row, proof) for proof in row.proof]
     assert [(type(e), e.message) for e in before] != [(type(e), e.message) for e in after]
+
+
+def test_a_404_for_an_upload_does_not_mean_that_the_pipeline_is_missing() -> None:
+    """KFP never returns it for a missing pipeline, and PIPELINE_NOT_FOUND would make the adapter create another."""
+    failure = Failure(404, "Pipeline 1-2-3 not found", "Pipeline 1-2-3 not found")
+    error = explain(KfpFailureError(Operation.UPLOAD_VERSION, failure), Context(subject="named 'x'"))
+    assert type(error) is errors.KfpError
 
 
 def test_all_faults_are_used() -> None:
