@@ -52,15 +52,17 @@ def test_every_symbol_is_found(serve: Serve) -> None:
     """Each service, method, message, field, oneof, enum and enum value leads to the file that declares it."""
     stub = reflection_pb2_grpc.ServerReflectionStub(serve(Scripted()).channel)
     listed = [
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in (*SERVICES, HEALTH_SERVICE)
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        for name in (*SERVICES, HEALTH_SERVICE, "kfadapter.v1.ErrorReason")
     ]
     answers = list(stub.ServerReflectionInfo(iter(listed), timeout=WAIT_SECONDS))
     files = {one.name: one for answer in answers for one in _files(answer)}
-    assert {path.name for path in PROTOS.glob("*.proto")} - {"errors.proto"} <= {Path(name).name for name in files}
+    assert {path.name for path in PROTOS.glob("*.proto")} <= {Path(name).name for name in files}
     wanted = {symbol: name for name, file in files.items() for symbol in _symbols(file)}
     assert {
         "kfadapter.v1.PipelineService.Upload",
         "kfadapter.v1.VIEW_FULL",
+        "kfadapter.v1.ErrorReason.ERROR_REASON_PIPELINE_NOT_FOUND",
         "kfadapter.v1.Run.LabelsEntry.key",
         "google.protobuf.Value.kind",
         "grpc.health.v1.Health.List",

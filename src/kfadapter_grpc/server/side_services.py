@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import (  # type: ignore[import
     add_ServerReflectionServicer_to_server,
 )
 
+from kfadapter.v1 import errors_pb2
 from kfadapter_grpc import health
 from kfadapter_grpc.daemon.listening import bind
 
@@ -109,6 +110,7 @@ class _Pool:
         self._symbols: dict[str, FileDescriptor] = {}
         self._seen: set[str] = set()
         self._add(health.DESCRIPTOR)
+        self._add(errors_pb2.DESCRIPTOR)  # no message has a field for a reason; it is a text in ErrorInfo
         for service in services:
             self._add(self._pool.FindServiceByName(service).file)
 
