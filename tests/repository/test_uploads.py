@@ -28,6 +28,7 @@ from kfadapter_grpc.contract.pipelines import (
     UploadPipelineMetadata,
     UploadResult,
 )
+from kfadapter_grpc.kfp.tags import encode_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,21 @@ def test_a_repeated_request_gets_the_first_ones_answer(
     assert second[0] == second[1]
     assert (second[0].pipeline_created, second[0].version_created) == (False, True)
     assert len(_version_names(repository, name)) == 2
+
+
+def test_a_repeated_request_whose_version_is_deleted_meanwhile(
+    scripted: ScriptedKfp, before_scripted: Pipelines
+) -> None:
+    """The version that was found is the answer, although a later search would find none."""
+    file = pipeline_file()
+    stored = {"kfadapter_request": "one", "kfadapter_sha256": encode_digest(file.sha256)}
+    version = {"pipeline_id": "p", "pipeline_version_id": "v", "name": "1", "tags": stored}
+    scripted.on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
+    scripted.on("GET", "/names/", answers(200, {"pipeline_id": "p", "name": "x", "tags": {}}))
+    scripted.on("GET", "/versions", answers(200, {"pipeline_versions": [version]}), answers(200, {}))
+    request = UploadPipelineMetadata("x", version_name="1", request_id="one")
+    result = before_scripted.upload(request, file, call())
+    assert (result.version.pipeline_version_id, result.version_created) == ("v", True)
 
 
 def test_skip_if_same(repository: Pipelines, name: str) -> None:

@@ -124,9 +124,11 @@ class Uploader:
         try:
             if request.request_id:
                 by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
-                if self._find_version(job, pipeline, by_request) is not None:
-                    # Read in this order, a copy that is stored in between cannot be taken for other content.
-                    version = self._find_version(job, pipeline, by_request, content)
+                version = self._find_version(job, pipeline, by_request)
+                if version is not None:
+                    # Several adapters may have stored different content at once: the newest is not the only one.
+                    if not _is_content(job, version):
+                        version = self._find_version(job, pipeline, by_request, content)
                     if version is None:
                         raise _request_id_reused(request.request_id)
                     pipeline_created = _is_created_by(request, pipeline)
@@ -320,6 +322,10 @@ def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
         yield (request.namespace, request.name)
     if request.request_id:
         yield (request.namespace, request.name, request.request_id)
+
+
+def _is_content(job: _Job, version: VersionJson) -> bool:
+    return version.tags.get(tags.SHA256) == tags.encode_digest(job.file.sha256)
 
 
 def _is_created_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
