@@ -108,7 +108,7 @@ def _refuses_uploads(scripted: ScriptedKfp, who: str) -> None:
 def test_a_blurred_refusal_of_a_version(
     scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
-    """KFP answers 400 to all of them; reading the pipeline, or a request without a file, tells why."""
+    """KFP returns 400 for all of them; the reason comes from reading the pipeline, or a request without a file."""
     _refuses_uploads(scripted, who)
     scripted.first("GET", BY_NAME, _played("by name in team-a")).on("GET", CHEAP, _played("cheap versions as alice"))
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}[,)]"):

@@ -45,6 +45,6 @@ def layers(
 
     The log and other observers are outside the errors, to see the outcome of the call; authentication and admission
     are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. `identity` sets
-    as whom KFP is called, if not as the adapter; `outer` are around the log's lines.
+    the identity that KFP sees, if not the adapter's; `outer` are around the log's lines.
     """
     return (*outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)

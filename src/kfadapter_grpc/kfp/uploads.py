@@ -119,15 +119,15 @@ class Uploader:
 
     def _find_earlier(self, job: _Job, pipeline: PipelineJson) -> tuple[UploadResult | None, bool]:
         """Finds the version of an earlier upload of the same request or content; also whether the search failed."""
-        request = job.request
-        content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
+        request, digest = job.request, tags.encode_digest(job.file.sha256)
+        content = equals(f"tags.{tags.SHA256}", digest)
         try:
             if request.request_id:
                 by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
                 version = self._find_version(job, pipeline, by_request)
                 if version is not None:
                     # Several adapters may have stored different content at once: the newest is not the only one.
-                    if not _is_content(job, version):
+                    if version.tags.get(tags.SHA256) != digest:
                         version = self._find_version(job, pipeline, by_request, content)
                     if version is None:
                         raise _request_id_reused(request.request_id)
@@ -322,10 +322,6 @@ def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
         yield (request.namespace, request.name)
     if request.request_id:
         yield (request.namespace, request.name, request.request_id)
-
-
-def _is_content(job: _Job, version: VersionJson) -> bool:
-    return version.tags.get(tags.SHA256) == tags.encode_digest(job.file.sha256)
 
 
 def _is_created_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
