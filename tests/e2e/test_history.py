@@ -85,6 +85,10 @@ GOOD = {
         run("create", 0, 1), run("terminate", 2, 3), run("get", 4, 5, "CANCELING"), run("watch", 2, 9, "CANCELED")
     ],
     "a run that is deleted": [run("create", 0, 1), run("delete", 2, 3), run("get", 4, 5, outcome=MISSING)],
+    "a run that is deleted before a retry reads it back": [
+        run("create", 0, 1), run("get", 2, 3, "FAILED"), run("retry", 4, 9, outcome=MISSING),
+        run("get", 5, 6, "RUNNING"), run("delete", 7, 8),
+    ],
 }  # fmt: skip
 BAD = {
     "an acknowledged upload is not listed": [stored(1, 0, 1), listed(2, 3)],
@@ -104,6 +108,11 @@ BAD = {
     "a finished run runs": [run("create", 0, 1), run("get", 2, 3, "FAILED"), run("get", 4, 5, "RUNNING")],
     "a run that succeeded is retried": [run("create", 0, 1), run("get", 2, 3, "SUCCEEDED"), run("retry", 4, 5)],
     "a watch ends in a state that is not the last": [run("create", 0, 1), run("watch", 2, 3, "RUNNING")],
+    "a run is missing, but not deleted": [
+        run("create", 0, 1),
+        run("retry", 2, 3, outcome=MISSING),
+        run("delete", 4, 5),
+    ],
     "a deleted run is there": [run("create", 0, 1), run("delete", 2, 3), run("get", 4, 5, "FAILED")],
 }
 

@@ -99,7 +99,7 @@ func read() (map[string][]Call, int) {
 
 // check returns why no order of the calls explains what they returned; empty if one does.
 func check(key string, calls []Call) string {
-	model, steps := runs, calls
+	model, steps := runs, runSteps(calls)
 	if strings.HasPrefix(key, "pipeline/") {
 		model, steps = pipelines, pipelineSteps(calls)
 	}

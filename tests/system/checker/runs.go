@@ -26,6 +26,21 @@ var runs = porcupine.NondeterministicModel{
 	DescribeState: func(state any) string { return state.(string) },
 }
 
+// runSteps splits Terminate and Retry of a run that was missing in two steps: another caller may have deleted the run
+// after the call took effect and before it read the run back.
+func runSteps(calls []Call) []Call {
+	var steps []Call
+	for _, call := range calls {
+		if call.Outcome == missing && (call.Op == "terminate" || call.Op == "retry") {
+			effect := call
+			effect.Outcome = unknown
+			steps = append(steps, effect)
+		}
+		steps = append(steps, call)
+	}
+	return steps
+}
+
 // runStep returns what a run may be after a step; nothing if the step cannot have had its outcome. A run finishes by
 // itself, at any moment: an active one may have failed or succeeded when a step needs that.
 func runStep(now string, call Call) []string {
