@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_embedded.runner.places import AttemptFolders, Store, Tree, root_of, transfer
+from kfadapter_embedded.runner.attempts import AttemptFolders
+from kfadapter_embedded.runner.places import Store, Tree, root_of, transfer
 from kfadapter_embedded.runner.values import ValueFaultError
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kfadapter_embedded.runner.environment import Overlay, Overlays, make_overlay
+from kfadapter_embedded.runner.attempts import AttemptFolders
+from kfadapter_embedded.runner.environment import Overlay, make_overlay
+from kfadapter_embedded.runner.places import DEFAULT_ROOT, Store, Tree
 
 
 def _said(overlay: Overlay, *command: str) -> str:
@@ -57,22 +59,30 @@ def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_used_again_if_unchanged(tmp_path: Path) -> None:
     """A task gets the environment of an earlier one only if that left it as it was."""
-    overlays = Overlays()
+    folders = AttemptFolders(Store(tmp_path, DEFAULT_ROOT))
 
     def inode_after(task: str, program: str) -> int:
-        (tmp_path / task).mkdir()
-        with overlays.at(tmp_path / task / "environment") as overlay:
-            place = _said(overlay, "python3", "-c", f"import pathlib, sys; {program}; print(sys.prefix)")
-            assert place == str(overlay.folder)
-            return overlay.folder.stat().st_ino
+        folders.take(tmp_path / task)
+        tree = Tree(tmp_path / task / "places", "")
+        for folder in (tree.work, tree.parameter("a").parent, tree.path(f"{DEFAULT_ROOT}/task")):
+            assert folder
+            folder.mkdir(parents=True, exist_ok=True)
+        overlay = folders.environment(tmp_path / task)
+        place = _said(overlay, "python3", "-c", f"import pathlib, sys; {program}; print(sys.prefix)")
+        assert place == str(overlay.folder)
+        inode = overlay.folder.stat().st_ino
+        folders.give_back(tmp_path / task).result()
+        return inode
 
     first = inode_after("1", "import kfp")
-    assert not (tmp_path / "1" / "environment").exists()
+    assert not (tmp_path / "1").exists()
     assert inode_after("2", "pathlib.Path(sys.prefix, 'pyvenv.cfg').open('a').write('x = y')") == first
-    assert (tmp_path / "2" / "environment").exists()
-    second = inode_after("3", "pathlib.Path(sys.prefix, 'include').mkdir()")
-    third = inode_after("4", "pathlib.Path(sys.prefix, 'bin', 'pip3').unlink()")
-    assert len({first, second, third, inode_after("5", "pass")}) == 4
+    assert not [*tmp_path.glob("*-spare")]
+    for number, program in enumerate(("mkdir('include')", "chmod('bin', 0o700)", "unlink('bin/pip3')"), 3):
+        inode_after(f"{number}", f"import os; os.chdir(sys.prefix); os.{program}")
+        assert not [*tmp_path.glob("*-spare")]
+    inode_after("6", "pass")
+    assert [*tmp_path.glob("*-spare")]
 
 
 def test_misleading_variables(tmp_path: Path) -> None:

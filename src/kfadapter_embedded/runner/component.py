@@ -34,7 +34,7 @@ from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
 from .placeholders import WORKSPACE, with_places
-from .places import IMAGES, AttemptFolders, Store, Tree, transfer
+from .places import IMAGES, Tree, transfer
 from .spec import Retry
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
 
+    from .attempts import AttemptFolders
     from .command import Start
+    from .places import Store
     from .spec import Component, Container, Task
     from .warned import TaskWarnings
 
@@ -82,17 +84,18 @@ class ComponentRunner:
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
         names: Mapping[str, str],
-        root: str,
+        store: Store,
+        attempts: AttemptFolders,
     ) -> None:
         self.folder = folder
         self.names = names
-        self.store = Store(folder / "outputs", root)
+        self.store = store
+        self.attempts = attempts
         self.imports = Imports(folder / SCRATCH / "imports", Path(names[WORKSPACE]))
         self.processes = processes
         self.containers = containers
         self.steps = steps
         self.stopped = stopped
-        self.attempts = AttemptFolders(self.store)
         self._report = report
         self._room = room
         self.store.folder.mkdir(exist_ok=True)

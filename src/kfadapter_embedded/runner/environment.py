@@ -134,36 +134,6 @@ def _package_folders() -> list[str]:
     return [one for one in sys.path if Path(one).name in {"site-packages", "dist-packages"}]
 
 
-class Overlays:
-    """Environments for the tasks of a run. One that its task did not change is used again: it takes less time."""
-
-    def __init__(self) -> None:
-        self._unchanged: list[tuple[Path, dict[str, int]]] = []
-
-    @contextlib.contextmanager
-    def at(self, folder: Path) -> Iterator[Overlay]:
-        """An environment, at this path for the duration of a `with` block; it stays there if it was changed."""
-        try:
-            unused, state = self._unchanged.pop()
-            unused.rename(folder)
-        except IndexError:
-            state = _state(make_overlay(folder).folder)
-        yield Overlay(folder)
-        if _state(folder) == state:
-            unused = folder.parent.with_name(f"{folder.parent.name}-{folder.name}")
-            folder.rename(unused)
-            self._unchanged.append((unused, state))
-
-
-def _state(folder: Path) -> dict[str, int]:
-    """When each file and folder in an environment was changed last; not the environment itself, which is moved."""
-    return {
-        path.removeprefix(str(folder)): os.lstat(path).st_ctime_ns
-        for parent, folders, files in os.walk(folder)
-        for path in (f"{parent}/{name}" for name in (*folders, *files))
-    }
-
-
 def end_family(mark: str) -> None:
     """Kills every process whose `VARIABLE` begins with this mark, except this one."""
     # A process that is forked meanwhile is found in the next round.

@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,56 +103,6 @@ class Store:
         if not (key := uri[len(self.root) :].lstrip("/")):
             raise ValueFaultError(f'URI "{uri}" has empty key given prefixed bucket "{self.root}"')
         return self.folder / _inside(uri, key)
-
-
-class AttemptFolders:
-    """The folders of attempts. The part that is common to all in a run is used again, since that takes less time."""
-
-    def __init__(self, store: Store) -> None:
-        self._root = store.root
-        self._cleaner = ThreadPoolExecutor(1)
-        self._spare: list[Path] = []
-
-    def take(self, folder: Path) -> None:
-        """Prepares the folder of an attempt."""
-        with suppress(IndexError):
-            self._spare.pop().rename(folder)
-
-    def give_back(self, folder: Path) -> Future[None]:
-        """Removes the files of an attempt, in another thread."""
-        return self._cleaner.submit(self._clean, folder)
-
-    @cached_property
-    def _emptied(self) -> list[Path]:
-        """The folders in which attempts have files, in the folder of an attempt."""
-        tree = Tree(Path("places"), "")
-        return [tree.work, tree.parameter("any").parent, tree.path(self._root) or tree.folder]
-
-    @cached_property
-    def _common(self) -> set[Path]:
-        return {each for one in self._emptied for each in (one, *one.parents)}
-
-    def _clean(self, folder: Path) -> None:
-        common = [f"{folder}/{one}" for one in self._common]
-        with suppress(OSError):
-            # No links, and nothing that the next attempt may not enter.
-            if {os.lstat(one).st_mode for one in common} == {folder.lstat().st_mode}:
-                for one in self._emptied:
-                    _empty(folder / one)
-                if sum(len(os.listdir(one)) for one in common) == len(common) - 1:  # noqa: PTH208
-                    spare = folder.with_name(f"{folder.name}-spare")
-                    folder.rename(spare)
-                    self._spare.append(spare)
-                    return
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
 
 
 def root_of(given: str, pipeline: str, run_id: str) -> str:

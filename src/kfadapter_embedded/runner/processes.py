@@ -9,12 +9,13 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from .command import Command, Exit, StartError
-from .environment import VARIABLE, Overlays, end_family
+from .environment import VARIABLE, end_family
 from .start.kfadapter_task_start import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .attempts import AttemptFolders
     from .log import TaskLog
 
 _PIECE = 1 << 16
@@ -24,11 +25,11 @@ _DRAIN_SECONDS = 5.0
 class Processes:
     """Starts processes that carry the run's mark; a `Start`."""
 
-    def __init__(self, mark: str, stopped: threading.Event) -> None:
+    def __init__(self, mark: str, stopped: threading.Event, attempts: AttemptFolders) -> None:
         self._mark = mark
         self._stopped = stopped
+        self._attempts = attempts
         self._outside = dict(os.environ)
-        self._overlays = Overlays()
 
     def __call__(self, command: Command, log: TaskLog) -> Exit:
         """Runs a command to its end, then kills all processes that it left behind."""
@@ -36,12 +37,12 @@ class Processes:
         work = command.tree.work
         work.mkdir(parents=True, exist_ok=True)
         own = {"TMPDIR": str(work), PLACES: str(command.tree.folder), VARIABLE: mark}
-        with self._overlays.at(work.with_name("environment")) as overlay:
-            process = self._started(command, {**overlay.variables(self._outside), **command.variables, **own})
-            if self._stopped.is_set():
-                # The signal that stops a run reached existing processes only, and this one may have been started later.
-                process.terminate()
-            return _followed(process, command, log, lambda: end_family(mark))
+        outside = self._attempts.environment(work.parent).variables(self._outside)
+        process = self._started(command, {**outside, **command.variables, **own})
+        if self._stopped.is_set():
+            # The signal that stops a run reached existing processes only, and this one may have been started later.
+            process.terminate()
+        return _followed(process, command, log, lambda: end_family(mark))
 
     @staticmethod
     def _started(command: Command, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:

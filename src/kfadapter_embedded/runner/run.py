@@ -24,6 +24,7 @@ import msgspec
 
 from kfadapter_embedded.execution import SCRATCH, State, Steps
 
+from .attempts import AttemptFolders
 from .command import in_container
 from .component import ComponentRunner
 from .dag import run_pipeline
@@ -31,7 +32,7 @@ from .environment import VARIABLE, end_containers, end_family
 from .kept import Kept
 from .outcome import Outcome
 from .placeholders import WORKSPACE
-from .places import root_of
+from .places import Store, root_of
 from .processes import Processes
 from .refusals import leaves, refusal
 from .spec import SpecError, read_pipeline
@@ -169,20 +170,20 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
         workspace = folder / "workspace"
         workspace.mkdir(exist_ok=True)
         names = {**order.names, WORKSPACE: str(workspace)}
+        root = order.pipeline_root or pipeline.default_pipeline_root
+        store = Store(folder / "outputs", root_of(root, pipeline.pipeline_info.get("name", ""), order.run_id))
+        attempts = AttemptFolders(store)
         components = ComponentRunner(
             folder,
-            processes=Processes(mark, stopped),
+            processes=Processes(mark, stopped, attempts),
             containers=containers,
             steps=order.steps,
             room=room,
             report=channel.task,
             stopped=stopped,
             names=names,
-            root=root_of(
-                order.pipeline_root or pipeline.default_pipeline_root,
-                pipeline.pipeline_info.get("name", ""),
-                order.run_id,
-            ),
+            store=store,
+            attempts=attempts,
         )
         leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
         with _deadline(pipeline.active_deadline_seconds) as is_over:
