@@ -17,6 +17,8 @@ JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, J
 # Outside this range Go's JSON uses exponents.
 _SMALLEST_PLAIN_NUMBER = 1e-6
 _LARGEST_PLAIN_NUMBER = 1e21
+# Outside this range of exponents `%g` of Go uses one.
+_SMALLEST_PLAIN_EXPONENT, _LARGEST_PLAIN_EXPONENT = -4, 5
 _GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 _FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -42,6 +44,19 @@ def _go_number(value: float) -> str:
 def digits_of(value: float) -> str:
     """A number without an exponent, in the fewest digits (Go's `strconv.FormatFloat(value, 'f', -1, 64)`)."""
     return _GO_NAMES.get(str(value)) or format(Decimal(repr(value)), "f").removesuffix(".0")
+
+
+def general(value: float) -> str:
+    """A number in Go's `%g`: the fewest digits, with an exponent if it is small or large."""
+    if not math.isfinite(value):
+        return _GO_NAMES[str(value)]
+    number = Decimal(repr(value)).normalize()
+    exponent = number.adjusted() if value else 0
+    if _SMALLEST_PLAIN_EXPONENT <= exponent <= _LARGEST_PLAIN_EXPONENT:
+        return format(number, "f")
+    digits = "".join(map(str, number.as_tuple().digits))
+    fraction = f".{digits[1:]}" if digits[1:] else ""
+    return f"{'-' if value < 0 else ''}{digits[0]}{fraction}e{exponent:+03}"
 
 
 def protojson_number(value: float) -> float | int:

@@ -13,9 +13,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.child_output import piped
 from kfadapter_grpc.folders import page_note
-
-from .child_output import piped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .child_output import Tail, piped
+from kfadapter_grpc.child_output import Tail, piped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

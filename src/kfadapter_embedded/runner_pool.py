@@ -17,7 +17,8 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from .child_output import Tail, piped
+from kfadapter_grpc.child_output import Tail, piped
+
 from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
 from .runner.environment import ARTIFACT_STORES, VARIABLE, end_containers, end_family
 from .slots import Slots

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import operator
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import celpy
@@ -20,7 +18,7 @@ from celpy import celtypes
 from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError, CELSyntaxError, CELUnsupportedError, base_functions
 
-from kfadapter_embedded.json_text import protojson_number
+from kfadapter_embedded.json_text import general, protojson_number
 
 from .cel_types import CheckError, check
 from .values import ValueFaultError, load_json, parsed
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[..., object]
 
-# Go's shortest form of a number (strconv's format `g`) uses an exponent from here on.
-_SMALLEST_PLAIN_EXPONENT, _LARGEST_PLAIN_EXPONENT = -4, 5
 _INT_BITS = 63
 _NUMBERS = {"int", "uint", "double"}
 _COUNTED = {*_NUMBERS, "timestamp", "duration"}
@@ -269,22 +265,10 @@ def _to_string(value: object) -> object:
     if kind in {"list", "map", "null_type", "type"}:
         return _none("string", value)
     if isinstance(value, float):
-        return celtypes.StringType(_shortest(float(value)))
+        return celtypes.StringType(general(float(value)))
     if kind == "bool":
         return celtypes.StringType("true" if value else "false")
     return base_functions["string"](value)
-
-
-def _shortest(value: float) -> str:
-    if not math.isfinite(value):
-        return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}[str(value)]
-    number = Decimal(repr(value)).normalize()
-    exponent = number.adjusted() if value else 0
-    if _SMALLEST_PLAIN_EXPONENT <= exponent <= _LARGEST_PLAIN_EXPONENT:
-        return format(number, "f")
-    digits = "".join(map(str, number.as_tuple().digits))
-    fraction = f".{digits[1:]}" if digits[1:] else ""
-    return f"{'-' if value < 0 else ''}{digits[0]}{fraction}e{exponent:+03}"
 
 
 def _parse_json(value: object) -> object:

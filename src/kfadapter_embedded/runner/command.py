@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_embedded.execution import Steps
+from kfadapter_embedded.json_text import general
 
 from .spec import mapping
 from .task_api import DEFAULT
@@ -44,7 +44,6 @@ _EMPTY_LISTS = (
 )
 _PLACEHOLDER = re.compile(r"\{\{\$(?:\.[^{}]*)?\}\}")
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['(?P<name>.+?)']}}")
-_PLAIN_DIGITS = 6
 _INT64 = 1 << 63
 
 
@@ -220,9 +219,4 @@ def _driver_text(value: JsonValue) -> str:
         return as_text(value)
     if float(value).is_integer() and -_INT64 <= value < _INT64:
         return str(int(float(value)))
-    number = Decimal(repr(float(value)))
-    sign, digits, power = "-" if value < 0 else "", "".join(map(str, number.as_tuple().digits)), number.adjusted()
-    if -5 < power < _PLAIN_DIGITS:  # noqa: PLR2004  # as Go's %g
-        return f"{number:f}"
-    shortest = digits.rstrip("0")
-    return f"{sign}{shortest[0]}{'.' if shortest[1:] else ''}{shortest[1:]}e{power:+03d}"
+    return general(float(value))

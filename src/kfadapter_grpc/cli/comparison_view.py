@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 from datetime import datetime, timedelta
 from difflib import unified_diff
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.listings import print_csv
 from kfadapter_grpc.cli.run_view import shown_value
 from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs
@@ -41,10 +39,8 @@ def print_compared(runs: Sequence[Run], style: TableFormat, *, every: bool) -> N
         documents: Json = [{"run_id": run.run_id, "display_name": run.display_name} for run in runs]
         out.print_document({"runs": documents, "rows": [_row_json(runs, row) for row in rows]}, style)
     elif style == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["kind", "name", "differs", *(run.run_id for run in runs)])
-        for row in rows:
-            writer.writerow([row.kind.value, row.name, _cell(row.differs), *map(_cell, row.values)])
+        head = ("kind", "name", "differs", *(run.run_id for run in runs))
+        print_csv(head, ((row.kind, row.name, row.differs, *map(_cell, row.values)) for row in rows))
     else:
         _print_rows(runs, rows, every=every)
 
@@ -95,12 +91,12 @@ def _json(value: Json | datetime | timedelta) -> Json:
     return int(value.total_seconds()) if isinstance(value, timedelta) else value
 
 
-def _cell(value: Value) -> str:
-    """Formats a value for a CSV file: text as it is, anything else as JSON; empty if it is missing."""
+def _cell(value: Value) -> Json:
+    """Returns a value for a CSV file: empty if it is missing, which differs from null."""
     if isinstance(value, Missing):
         return ""
     plain = _json(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    return "null" if plain is None else plain
 
 
 # --- versions -------------------------------------------------------------------------------------------------------
@@ -114,11 +110,9 @@ def print_changes(old: PipelineVersion, new: PipelineVersion, style: TableFormat
         ]
         out.print_document({"versions": versions, "changes": [_change_json(change) for change in changes]}, style)
     elif style == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(("kind", "name", "change", "field", "before", "after"))
-        for change in changes:
-            sides = map(_cell, (change.before, change.after))
-            writer.writerow((change.kind.value, change.name, change.change.value, change.field, *sides))
+        sides = ((_cell(one.before), _cell(one.after)) for one in changes)
+        rows = [(one.kind, one.name, one.change, one.field, *pair) for one, pair in zip(changes, sides, strict=True)]
+        print_csv(("kind", "name", "change", "field", "before", "after"), rows)
     elif changes:
         head = ("PART", "NAME", "CHANGE", f"BEFORE: {old.name}", f"AFTER: {new.name}")
         steps = (

@@ -68,11 +68,7 @@ def graph(
         sys.stdout.write(_document(spec, subject, output, states, css_classes))
     elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
-        _print_text(
-            graph_of(spec.tasks, out.encodable, states),
-            width or (out.width() if sys.stdout.isatty() else PIPE_WIDTH),
-            style,
-        )
+        _print_text(graph_of(spec.tasks, out.encodable, states), width or _width(), style)
 
 
 def _run_graph(

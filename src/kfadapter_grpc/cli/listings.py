@@ -151,7 +151,8 @@ class ListOptions:
         if self.output == "name":
             out.print_names(map(table.name, listed))
         elif self.output == "csv":
-            _print_csv(listed, chosen or table.columns)
+            columns = chosen or table.columns
+            print_csv([one.key for one in columns], ([one.of(record) for one in columns] for record in listed))
         elif self.output in ("json", "yaml"):
             from kfadapter_grpc.codec import to_listed_json
 
@@ -179,13 +180,13 @@ def print_rows(records: Sequence[T], table: Table[T], chosen: Sequence[Column[T]
     )
 
 
-def _print_csv(records: Iterable[T], columns: Sequence[Column[T]]) -> None:
+def print_csv(head: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Prints full values; on a terminal, without characters that could control it."""
     escaped = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(column.key for column in columns)
-    for record in records:
-        writer.writerow(escaped(_full(column.of(record))) for column in columns)
+    writer.writerow(head)
+    for row in rows:
+        writer.writerow(escaped(_full(value)) for value in row)
 
 
 def _full(value: object) -> str:

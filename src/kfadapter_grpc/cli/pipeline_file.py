@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.child_output import Tail, piped
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.cli.output import waiting
@@ -22,7 +22,6 @@ from kfadapter_grpc.cli.text import STDIN, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
 
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""
@@ -30,10 +29,6 @@ _CORRECT = again(text="once the file is corrected")
 _PROGRAM = "kfadapter_embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
-_OUTPUT_BYTES = 16 * 1024
-_OUTPUT_SECONDS = 10.0  # a process that left the group may keep writing
-
-
 _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
 
 
@@ -146,7 +141,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
         ) from None
     except FileNotFoundError:
         ending = f"signal {-code}" if code < 0 else f"exit code {code}"
-        lines = output.end().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
+        lines = output.splitlines()[-_LAST_LINES:]
         why = "\n".join([f"its process ended without a result ({ending})", *filter(str.strip, lines)])
         raise CommandError(f"{path} cannot be compiled", why=why, next_step=_CORRECT) from None
     if "fault" in result:
@@ -169,42 +164,29 @@ def _compile_error(path: Path, fault: dict[str, str]) -> CommandError:
     return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, _OutputTail]:
-    """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted."""
+def _run(command: list[str], seconds: float) -> tuple[int, str]:
+    """Runs the compilation, and ends all its processes when it has ended, has timed out or is interrupted.
+
+    Returns its exit code and the end of its output.
+    """
     environment = {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written next to the user's file
         "PYTHONIOENCODING": "utf-8",
         "PYTHONSAFEPATH": "1",  # the working folder must not shadow modules of kfp
     }
-    output = _OutputTail()
-    with output.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user compiles
-        command, env=environment, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
-    ) as child:  # fmt: skip
+    with subprocess.Popen(  # noqa: S603  the user's own file, which the user compiles
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as child:
+        output = Tail(piped(child.stdout))
         try:
             code = child.wait(seconds)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-    return code, output
-
-
-class _OutputTail:
-    """Keeps the end of the output of processes; close `writer` once they have started."""
-
-    def __init__(self) -> None:
-        reader, writer = os.pipe()
-        self.writer = os.fdopen(writer, "wb")
-        self._bytes = b""
-        self._thread = threading.Thread(target=self._read, args=(os.fdopen(reader, "rb", 0),), daemon=True)
-        self._thread.start()
-
-    def end(self) -> bytes:
-        """Waits until all processes have ended, or for a timeout, and returns the end of their output."""
-        self._thread.join(_OUTPUT_SECONDS)
-        return self._bytes
-
-    def _read(self, reader: FileIO) -> None:
-        with reader:
-            while data := reader.read(_OUTPUT_BYTES):
-                self._bytes = (self._bytes + data)[-_OUTPUT_BYTES:]
+        return code, output.text()

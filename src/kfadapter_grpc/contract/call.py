@@ -62,17 +62,13 @@ class Caller:
     def name(self) -> str:
         return self.identity.name
 
-    def role_in(self, namespace: str) -> Role | None:
-        """Returns the highest role in a namespace; None: the caller may not even know what is in it."""
-        return _role_in(namespace, self.grants)
-
     @property
     def role(self) -> Role | None:
         return _highest(grant.role for grant in self.grants)
 
     def limits(self, needed: Role) -> Limits | None:
         """Returns the limits of a call that needs a role; None if the caller's role is the same everywhere."""
-        everywhere = _role_in(None, self.grants)
+        everywhere = role_in(None, self.grants)
         return None if everywhere and everywhere is self.role else Limits(self.name, self.grants, needed)
 
 
@@ -89,11 +85,11 @@ class Limits:
 
     def can_see(self, namespace: str | None) -> bool:
         """Whether the caller may know what is in a namespace."""
-        return _role_in(namespace, self.grants) is not None
+        return role_in(namespace, self.grants) is not None
 
     def ensure(self, namespace: str | None) -> None:
         """Raises PermissionDeniedError unless the call may change something in a namespace."""
-        role = _role_in(namespace, self.grants)
+        role = role_in(namespace, self.grants)
         if role is not None and role.allows(self.needed):
             return
         scope = f"namespace '{namespace}'" if namespace else "what is in no namespace"
@@ -110,8 +106,11 @@ class Limits:
         )
 
 
-def _role_in(namespace: str | None, grants: Iterable[Grant]) -> Role | None:
-    """The highest role in a namespace; in one that is unknown, None, that in all namespaces."""
+def role_in(namespace: str | None, grants: Iterable[Grant]) -> Role | None:
+    """Returns the highest role in a namespace; in one that is unknown, None, that in all namespaces.
+
+    Without a role, the caller may not even know what is in it.
+    """
     return _highest(
         grant.role
         for grant in grants

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,6 @@ VERSION = 1
 """The version of the schema."""
 BUSY_SECONDS = 10.0
 """How long one process waits for another one's write."""
-COLUMNS = (
-    "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics, ended_at,"
-    " about"
-)
-"""What `read_notice` reads."""
 # A notice stays the only one of its run and state until it is pruned (outbox.py documents when). `open_runs` are
 # runs that were seen and had not finished.
 _SCHEMA = """
@@ -105,6 +100,10 @@ class Notice:
     metrics: Mapping[str, Json] = field(default_factory=dict)
     ended_at: datetime | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+
+
+COLUMNS = ", ".join(one.name for one in fields(Notice))
+"""What `read_notice` reads."""
 
 
 class OutboxError(Exception):
@@ -221,38 +220,13 @@ def exclusive(outbox: Path) -> Iterator[None]:
 
 def read_notice(row: Sequence[Any]) -> Notice:
     """Reads a row of `COLUMNS`."""
-    (
-        number,
-        run_id,
-        job,
-        state,
-        status,
-        written_at,
-        attempts,
-        refusals,
-        next_at,
-        settled_at,
-        answer,
-        metrics,
-        ended_at,
-        about,
-    ) = row
-    return Notice(
-        number,
-        run_id,
-        job,
-        state,
-        NoticeStatus(status),
-        from_timestamp(written_at),
-        attempts,
-        refusals,
-        from_timestamp(next_at),
-        None if settled_at is None else from_timestamp(settled_at),
-        answer,
-        json.loads(metrics),
-        from_timestamp(ended_at),
-        json.loads(about),
-    )
+    values = dict(zip(COLUMNS.split(", "), row, strict=True))
+    values["status"] = NoticeStatus(values["status"])
+    for name in ("metrics", "about"):
+        values[name] = json.loads(values[name])
+    for name in ("written_at", "next_at", "settled_at", "ended_at"):
+        values[name] = None if values[name] is None else from_timestamp(values[name])
+    return Notice(**values)
 
 
 def from_timestamp(seconds: float) -> datetime:

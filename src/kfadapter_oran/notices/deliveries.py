@@ -81,14 +81,7 @@ class Deliveries:
             connection.execute(settle, (NoticeStatus.DELIVERED.value, now, answer, notice.id))
             connection.execute(
                 "UPDATE notices SET status = ?, settled_at = ? WHERE run_id = ? AND id < ? AND status IN (?, ?)",
-                (
-                    NoticeStatus.SUPERSEDED.value,
-                    now,
-                    notice.run_id,
-                    notice.id,
-                    NoticeStatus.PENDING.value,
-                    NoticeStatus.PARKED.value,
-                ),
+                (NoticeStatus.SUPERSEDED.value, now, notice.run_id, notice.id, *_WAITING),
             )
 
     def failed(self, notice: Notice, answer: str, *, refused: bool) -> bool:
@@ -103,18 +96,11 @@ class Deliveries:
         parked = notice.attempts >= self._max_attempts or refusals >= self._max_refusals
         status = NoticeStatus.PARKED if parked else NoticeStatus.PENDING
         with self._database.writing() as connection:
+            later = now + backoff_seconds(notice.attempts)
             connection.execute(
                 "UPDATE notices SET status = ?, refusals = ?, next_at = ?, settled_at = ?, answer = ?"
-                " WHERE id = ? AND status = ?",
-                (
-                    status.value,
-                    refusals,
-                    now + backoff_seconds(notice.attempts),
-                    now if parked else None,
-                    answer,
-                    notice.id,
-                    NoticeStatus.PENDING.value,
-                ),
+                " WHERE id = ? AND status = 'pending'",
+                (status.value, refusals, later, now if parked else None, answer, notice.id),
             )
         return parked
 
