@@ -38,14 +38,7 @@ def is_yaml_name(name: str) -> bool:
 
 
 def open_archive(file: BinaryIO) -> BinaryIO | None:
-    """Finds the pipeline file in an archive.
-
-    Returns:
-        The pipeline file, at its start; `None` if the file is not an archive.
-
-    Raises:
-        UnreadableFileError: no pipeline file can be read from it.
-    """
+    """Finds the pipeline file in an archive, at its start; None if the file is no archive. Or UnreadableFileError."""
     magic = file.read(3)
     file.seek(0)
     try:

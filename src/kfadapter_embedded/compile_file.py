@@ -32,11 +32,7 @@ class FileFaultError(Exception):
 
 
 class NoSuchFunctionError(FileFaultError):
-    """The file has no function of the requested name.
-
-    Attributes:
-        others: The names that it has.
-    """
+    """The file has no function of the requested name, but `others`."""
 
     def __init__(self, function: str, others: list[str]) -> None:
         super().__init__(f"it has no pipeline '{function}'; it has {', '.join(others) or 'none'}")
@@ -46,11 +42,7 @@ class NoSuchFunctionError(FileFaultError):
 def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]]:
     """Compiles the pipeline or component of one function of a file; if `function` is empty, all pipelines.
 
-    Returns:
-        For each pipeline the name of its function, its own name, and the name of its file in `folder`.
-
-    Raises:
-        FileFaultError: There is nothing to compile.
+    Returns for each the name of its function, its own name, and that of its file in `folder`. Raises FileFaultError.
     """
     from kfp.compiler import Compiler  # noqa: PLC0415  takes a second, and a file that is wrong needs none of it
 

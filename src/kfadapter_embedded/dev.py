@@ -144,11 +144,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
-    """Checks that the ports are free; 0 (any free port) always is.
-
-    Raises:
-        CommandError: A port is in use or not permitted, or two are the same.
-    """
+    """Raises CommandError if a port is in use or not permitted, or two are the same; 0 (any free port) never is."""
     ports = [("--port", "the adapter", port), ("--kfp-port", "the embedded KFP", kfp_port)]
     if page_port is not None:
         ports.append(("--page-port", "the page", page_port))

@@ -52,12 +52,10 @@ class Kind:
 
     @property
     def token_name(self) -> str:
-        """The table in tokens."""
         return self.table if self.model is None else self.model
 
     @property
     def token_prefix(self) -> str:
-        """The prefix of columns in tokens."""
         return f"{self.token_name}." if self.token_name else ""
 
     def try_column(self, name: str) -> str | None:

@@ -87,7 +87,6 @@ def bad_request(reason: str, cause: str) -> KfpError:
 
 
 def failed_precondition(reason: str, cause: str) -> KfpError:
-    """A precondition is not met."""
     return KfpError(_FAILED_PRECONDITION, reason, f"FailedPreconditionError: {reason}: {cause}")
 
 
@@ -111,11 +110,7 @@ def context(*layers: str) -> Iterator[None]:
 
 
 class UploadError(Exception):
-    """An error of the two upload routes: `{"error_message", "error_details"}`.
-
-    Attributes:
-        message: KFP's message.
-    """
+    """An error of the two upload routes: `{"error_message", "error_details"}`."""
 
     def __init__(
         self, message: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST, *, early: bool = True, plain: bool = False
@@ -143,7 +138,7 @@ class UploadError(Exception):
 
 
 def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """A JSON response; a string is sent as it is."""
+    """Sends a string as it is."""
     return Response(body if isinstance(body, str) else to_json(body), status, media_type="application/json")
 
 

@@ -37,8 +37,6 @@ class State(str, enum.Enum):
 
 
 class Steps(str, enum.Enum):
-    """How steps are executed."""
-
     AUTO = "auto"
     """Python components as processes, everything else in containers."""
     PROCESS = "process"
@@ -53,13 +51,10 @@ WHOLE: Final = ""
 
 @dataclass(frozen=True)
 class Job:
-    """A run to execute.
+    """A run to execute, in its own folder for outputs, artifacts and logs, which exists.
 
     Attributes:
-        run_id: The run's id.
         spec: The version's pipeline spec as KFP returns it: bare, or the wrapper of pipeline and platform spec.
-        parameters: The run's parameter values; defaults are in the spec.
-        folder: The run's own folder for outputs, artifacts and logs. It exists.
         again: Whether this is a retry: tasks that succeeded are not executed again.
         names: The values of KFP's placeholders for the run, for example `pipeline_job_name`.
         cache: A folder, shared between runs, of results of earlier tasks; None for no cache.

@@ -51,8 +51,6 @@ def _create(store: Store, name: str, description: str) -> dict[str, object]:
 
 
 class Experiments:
-    """The routes. Handlers without a request body run in threads, because the store blocks."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
         default_experiment(store)

@@ -60,13 +60,7 @@ Sent: TypeAlias = "tuple[str, str, Value | None]"
 
 @dataclass(frozen=True)
 class Predicate:
-    """A condition on a column.
-
-    Attributes:
-        kind: the operation's name in a token, for example "EQ".
-        column: KFP's name of the column.
-        value: the value to compare with; a tuple only for "IN".
-    """
+    """A condition on a column; `kind` is the operation's name in a token ("EQ"), the value a tuple only for "IN"."""
 
     kind: str
     column: str
@@ -113,11 +107,7 @@ class Filter:
 
     @classmethod
     def from_token(cls, groups: object, kind: Kind, tags: tuple[tuple[str, str], ...]) -> Filter:
-        """Parses the form in a page token, which is untrusted input.
-
-        Raises:
-            KfpError: it is not in the form that `to_token` writes.
-        """
+        """Parses the form in a page token, which is untrusted: raises KfpError if it is not of `to_token`."""
         predicates = []
         for operation, column, value in _flattened(groups)[:_MAX_PREDICATES]:
             name = column.removeprefix(kind.token_prefix)
@@ -132,8 +122,7 @@ class Filter:
 def read_filter(text: str, *, tagged: bool) -> tuple[tuple[Sent, ...], tuple[tuple[str, str], ...]]:
     """Parses the query parameter `filter`: conditions on fields and, for resources with tags, on tags.
 
-    Raises:
-        KfpError: it cannot be parsed, or a condition on a tag is not supported.
+    Raises KfpError if it cannot be parsed, or a condition on a tag is not supported.
     """
     try:
         sent = [_read_predicate(item) for item in _decode(text)]
@@ -146,11 +135,7 @@ def read_filter(text: str, *, tagged: bool) -> tuple[tuple[Sent, ...], tuple[tup
 
 
 def predicates_of(sent: Iterable[Sent], kind: Kind) -> tuple[Predicate, ...]:
-    """The conditions on the columns of a kind.
-
-    Raises:
-        KfpError: a field is unknown, or its condition is not supported.
-    """
+    """The conditions on the columns of a kind; raises KfpError for an unknown field or an unsupported condition."""
     return _ordered([_predicate(*each, kind) for each in sent])
 
 

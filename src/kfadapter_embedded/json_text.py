@@ -85,11 +85,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def read_time(text: str) -> int:
-    """The seconds since 1970 of an RFC 3339 time, without fractions, as in KFP; without a zone it is UTC.
-
-    Raises:
-        ValueError: it is not a valid time.
-    """
+    """The whole seconds since 1970 of an RFC 3339 time, as in KFP; without a zone it is UTC. Or ValueError."""
     time = datetime.fromisoformat(_FRACTION.sub("", text).replace("Z", "+00:00"))
     return int((time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp())
 
@@ -102,8 +98,7 @@ def sound_text(text: str) -> str:
 def as_served(value: JsonValue) -> JsonValue:
     """A copy with valid strings and with numbers as doubles that Go writes: 7.0 becomes 7, and -0.0 becomes 0.
 
-    Raises:
-        RecursionError: it is nested too deeply.
+    Raises RecursionError if it is nested too deeply.
     """
     if isinstance(value, dict):
         return {sound_text(key): as_served(each) for key, each in value.items()}
@@ -119,13 +114,9 @@ def read_json(
     number: Callable[[str], object] | None = None,
     pairs: Callable[[list[tuple[str, object]]], object] | None = None,
 ) -> object:
-    """Parses JSON as Go does, which rejects NaN and numbers beyond a double.
+    """Parses JSON as Go does, which rejects NaN and numbers beyond a double; raises ValueError or RecursionError.
 
     `number` parses all numbers, `pairs` makes all objects.
-
-    Raises:
-        ValueError: it is not valid JSON.
-        RecursionError: it is nested too deeply.
     """
     return json.loads(
         text,

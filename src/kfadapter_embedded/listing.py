@@ -66,11 +66,7 @@ class Listing:
 
 
 def parse_listing(kind: Kind, query: Mapping[str, str], most: int = _MAX_PAGE_SIZE) -> Listing:
-    """Parses `page_size`, capped at `most`, `page_token`, `sort_by` and `filter`.
-
-    Raises:
-        KfpError: a parameter is invalid; with KFP's message.
-    """
+    """Parses `page_size`, capped at `most`, `page_token`, `sort_by` and `filter`; raises KfpError."""
     page_size = _integer_parameter("page_size", query.get("page_size", ""))
     sort_by, filter_text, token = (query.get(key, "") for key in (kind.order_by, "filter", "page_token"))
     words = kind.bad_listing

@@ -28,16 +28,11 @@ _NEEDS = (_MODULE, "jinja2", "markdown_it")  # the rest is in the extra `embedde
 
 
 def is_installed() -> bool:
-    """Returns whether the extra `console` is installed."""
     return all(find_spec(name) for name in _NEEDS)
 
 
 def listen(port: int | None) -> socket.socket:
-    """Listens on a port; without one on the usual one, or on a free one if that is in use.
-
-    Raises:
-        OSError: The port that was named cannot be used.
-    """
+    """Listens on a port, or raises OSError; without one on the usual one, or on a free one if that is in use."""
     with suppress(OSError):
         return socket.create_server((HOST, PORT if port is None else port))
     return socket.create_server((HOST, port or 0))

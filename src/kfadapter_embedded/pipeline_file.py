@@ -47,11 +47,7 @@ class _Specs:
 def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
     """Opens the text of a pipeline in an upload: YAML and JSON are recognized by file extension, archives by content.
 
-    Returns:
-        The text, at its start: the file itself, or a file inside it. The caller closes both.
-
-    Raises:
-        UnreadableFileError: it contains no such text.
+    Returns the file itself or one inside it, at its start; the caller closes both. Raises UnreadableFileError.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -66,20 +62,12 @@ def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
 
 
 def read_spec(text: BinaryIO) -> str:
-    """The specification that KFP returns for a pipeline file, as compact JSON text.
-
-    Raises:
-        NoPipelineError: it is not a pipeline.
-    """
+    """The specification that KFP returns for a pipeline file, as compact JSON text; raises NoPipelineError."""
     return protojson(_read(text))
 
 
 def sent_spec(document: dict[str, JsonValue]) -> str:
-    """The specification that KFP returns for one that was sent as JSON, bare or wrapped, as compact JSON text.
-
-    Raises:
-        NoPipelineError: it is not a pipeline.
-    """
+    """The same for a specification that was sent as JSON, bare or wrapped."""
     parts = [document.get("pipeline_spec"), document.get("platform_spec")]
     documents = parts if parts[0] else [document]
     return protojson(_specification(each for each in documents if isinstance(each, dict)))

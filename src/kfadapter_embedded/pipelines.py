@@ -32,12 +32,11 @@ _VERSION = f"{_PIPELINE}/versions/{{version_id}}"
 
 
 def new_pipeline(store: Store, **fields: object) -> dict[str, object]:
-    """A new pipeline as KFP returns it, with a new id."""
     return without_empty(pipeline_id=str(uuid.uuid4()), **fields, created_at=rfc3339(store.now()))
 
 
 def new_version(store: Store, pipeline_id: str, **fields: object) -> dict[str, object]:
-    """A new version as KFP returns it, without its spec, with a new id."""
+    """A new version, without its spec."""
     version_id = str(uuid.uuid4())
     return without_empty(
         pipeline_id=pipeline_id, pipeline_version_id=version_id, **fields, created_at=rfc3339(store.now())
@@ -45,17 +44,11 @@ def new_version(store: Store, pipeline_id: str, **fields: object) -> dict[str, o
 
 
 def add_version(documents: Documents, version: dict[str, object], spec: str) -> str:
-    """Adds a version; returns it in KFP's form.
-
-    Raises:
-        DuplicateError: another version of the pipeline has the name, compared case-insensitively.
-    """
+    """Adds a version, in KFP's form; raises DuplicateError if the pipeline has one of this name in any letter case."""
     return joined(documents.add(VERSIONS, version, spec=documents.store_spec(spec)), pipeline_spec=spec)
 
 
 class Pipelines:
-    """The routes. Handlers without a request body run in threads, because the store blocks."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
 

@@ -31,13 +31,9 @@ class EmbeddedKfpError(Exception):
 
 
 class EmbeddedKfp:
-    """An embedded KFP in its own process.
+    """An embedded KFP in its own process, with its `pid` and, after `wait_ready`, its `url`.
 
     It is stopped by `stop`, at the end of a `with` block, and when this process dies.
-
-    Attributes:
-        pid: its process id.
-        url: its address, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned.
     """
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
@@ -49,8 +45,7 @@ class EmbeddedKfp:
     def wait_ready(self, timeout: float = READY_SECONDS) -> str:
         """Waits until it is ready; returns its `url`.
 
-        Raises:
-            EmbeddedKfpError: it exited, or was not ready within `timeout` seconds. It is then stopped.
+        Raises EmbeddedKfpError, after stopping it, if it exited or was not ready within `timeout` seconds.
         """
         line = _first_line(self._child, timeout)
         if line.startswith(_READY):
@@ -111,11 +106,7 @@ def launch(data: Path, port: int = 0, options: Sequence[str] = ()) -> EmbeddedKf
 
 
 def start(data: Path, port: int = 0, options: Sequence[str] = (), *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
-    """Starts an embedded KFP and waits until it is ready.
-
-    Raises:
-        EmbeddedKfpError: it exited, or was not ready within `timeout` seconds.
-    """
+    """Starts an embedded KFP and waits until it is ready; raises EmbeddedKfpError as `wait_ready` does."""
     kfp = launch(data, port, options)
     try:
         kfp.wait_ready(timeout)

@@ -72,13 +72,9 @@ class Progress:
                 self._folders.remove(run_id)
 
     def end(self, run_id: str, report: TaskReport, file_bytes: int = 0, *, if_started: bool = False) -> None:
-        """Ends a run.
+        """Ends a run, whose files have `file_bytes`; CANCELED is stored as FAILED, as in KFP.
 
-        Args:
-            run_id: the run.
-            report: its final state; CANCELED is stored as FAILED, as in KFP.
-            file_bytes: the size of its files.
-            if_started: do not change the state of a pending run.
+        With `if_started`, the state of a pending run is kept.
         """
         with self._store.writing() as documents:
             documents.execute("UPDATE run_details SET file_bytes = ? WHERE id = ?", (file_bytes, run_id))

@@ -41,8 +41,6 @@ _BAD_INPUTS = "invalid pipeline job inputs"
 
 
 class RecurringRuns:
-    """The routes. Handlers without a request body run in threads, because the store blocks."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
 

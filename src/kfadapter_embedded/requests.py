@@ -46,11 +46,7 @@ async def _json_body(request: Request) -> dict[str, object]:
 
 
 def text_field(body: dict[str, object], name: str) -> str:
-    """A string field; empty if it is missing.
-
-    Raises:
-        KfpError: it has another type.
-    """
+    """A string field; empty if it is missing. Raises KfpError, as all of these do, if it has another type."""
     value = body.get(name) or ""
     if not isinstance(value, str):
         raise invalid_input(f"invalid value for string field {name}")
@@ -58,11 +54,7 @@ def text_field(body: dict[str, object], name: str) -> str:
 
 
 def object_field(body: Mapping[str, object], name: str) -> dict[str, object]:
-    """A field that is an object; empty if it is missing.
-
-    Raises:
-        KfpError: it has another type, or is nested too deeply.
-    """
+    """A field that is an object, nested not too deeply; empty if it is missing."""
     try:
         value = as_served(cast("JsonValue", body.get(name) or {}))
     except RecursionError:
@@ -73,11 +65,7 @@ def object_field(body: Mapping[str, object], name: str) -> dict[str, object]:
 
 
 def integer_field(body: dict[str, object], name: str) -> int:
-    """An integer field, which proto's JSON form also writes as a string; 0 if it is missing.
-
-    Raises:
-        KfpError: it has another type.
-    """
+    """An integer field, which proto's JSON form also writes as a string; 0 if it is missing."""
     value = body.get(name) or 0
     try:
         if isinstance(value, bool | float) or not isinstance(value, int | str):
@@ -88,11 +76,6 @@ def integer_field(body: dict[str, object], name: str) -> int:
 
 
 def flag_field(body: dict[str, object], name: str) -> bool:
-    """A boolean field; false if it is missing.
-
-    Raises:
-        KfpError: it has another type.
-    """
     value = body.get(name) or False
     if not isinstance(value, bool):
         raise invalid_input(f"invalid value for bool field {name}")
@@ -100,11 +83,7 @@ def flag_field(body: dict[str, object], name: str) -> bool:
 
 
 def time_field(body: dict[str, object], name: str) -> str:
-    """A time as KFP writes it; empty if it is missing.
-
-    Raises:
-        KfpError: it is not a valid time.
-    """
+    """A time as KFP writes it; empty if it is missing."""
     text = text_field(body, name)
     try:
         return rfc3339(read_time(text)) if text else ""

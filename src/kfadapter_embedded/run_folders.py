@@ -17,12 +17,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class RunFolders:
-    """Folders by run id. A run's id may be any string and is never used as a path.
-
-    Attributes:
-        root: the parent of all folders.
-        cache: a folder of links to results in them.
-    """
+    """Folders by run id below `root`; `cache` has links to results in them. Ids, any text, are never used as paths."""
 
     def __init__(self, root: Path) -> None:
         """Creates the parent folder."""
@@ -34,12 +29,10 @@ class RunFolders:
         self._ending: set[str] = set()
 
     def path(self, run_id: str) -> Path:
-        """The folder of a run."""
         plain = _PLAIN_NAME.fullmatch(run_id)
         return self.root / (run_id if plain else f"=sha256-{hashlib.sha256(run_id.encode()).hexdigest()}")
 
     def make(self, run_id: str) -> Path:
-        """Creates a run's folder; no error if it exists."""
         folder = self.path(run_id)
         folder.mkdir(exist_ok=True)
         return folder

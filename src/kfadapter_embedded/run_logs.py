@@ -33,8 +33,6 @@ _VERSIONS = ("v1beta1", "v2beta1")
 
 
 class RunLogs:
-    """The routes."""
-
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
         self._folders = folders

@@ -47,16 +47,11 @@ def shared_fields(body: dict[str, object]) -> dict[str, object]:
 
 
 def parameters_of(document: Mapping[str, object]) -> dict[str, object]:
-    """The parameters of a run or a recurring run."""
     return object_field(object_field(document, "runtime_config"), "parameters")
 
 
 def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
-    """The id of the experiment to create something in; the default experiment if unset.
-
-    Raises:
-        KfpError: the experiment does not exist.
-    """
+    """The id of the experiment to create something in, by default the default one; raises KfpError if it is missing."""
     if not experiment_id:
         return default_experiment(store)
     with store.reading() as documents:
@@ -71,11 +66,7 @@ def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
 
 
 def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str, list[str]]:
-    """The owner to list by: the requested experiment, if any.
-
-    Raises:
-        KfpError: the requested experiment does not exist.
-    """
+    """The owner to list by: the requested experiment, if any; raises KfpError if it does not exist."""
     if not experiment_id:
         return {}
     words = f"Failed to list {plural} due to error fetching namespace for experiment {experiment_id}"
@@ -93,10 +84,7 @@ def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str
 def find_pipeline(store: Store, body: dict[str, object], words: str) -> tuple[dict[str, object], str]:
     """The pipeline of a request, referenced or inline: the reference to its version, and its spec as KFP returns it.
 
-    `words` is the context that KFP adds to the error of such a request.
-
-    Raises:
-        KfpError: it does not exist, or is not a valid pipeline.
+    Raises KfpError, with the context `words`, if it does not exist or is not a valid pipeline.
     """
     reference, document = object_field(body, "pipeline_version_reference"), object_field(body, "pipeline_spec")
     if reference and document:
@@ -150,8 +138,7 @@ def pipeline_name(spec: str) -> str:
 def check_parameters(spec: Mapping[str, object], values: Mapping[str, object]) -> None:
     """Checks the parameter values of a run against its spec; workflows of KFP v1 declare no parameters.
 
-    Raises:
-        KfpError: a value is missing, unknown, or of the wrong type; the first by name.
+    Raises KfpError for the first by name that is missing, unknown, or of the wrong type.
     """
     if spec.get("kind") == "Workflow":
         return

@@ -43,13 +43,11 @@ def with_state(document: dict[str, object], state: State, now: int) -> dict[str,
 
 
 def history_of(document: dict[str, object]) -> list[dict[str, str]]:
-    """The state history of a run or a task."""
     history = document.get("state_history")
     return history if isinstance(history, list) else []
 
 
 def error_body(words: str) -> dict[str, object]:
-    """The error of a run or a task."""
     return {"code": _UNKNOWN, "message": words}
 
 
@@ -113,7 +111,6 @@ def executor_pod(workflow: str, path: str, attempt: int, kind: object = "RUNTIME
 
 
 def pod_uid(run_id: object, pod: str) -> str:
-    """The id of a pod of a run."""
     return _uuid(run_id, pod)
 
 

@@ -82,7 +82,6 @@ class RunnerPool:
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Executes a run as soon as a slot is free."""
         with self._lock:
             self._waiting[job.run_id] = job
             self._fill()

@@ -70,11 +70,7 @@ _VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
 
 class Runs:
-    """The runs of a store, executed by an executor. Every method blocks and may be called from any thread.
-
-    Attributes:
-        folders: the folders of the runs' files.
-    """
+    """The runs of a store, executed by an executor. Every method blocks and may be called from any thread."""
 
     def __init__(
         self, store: Store, folders: RunFolders, progress: Progress, executor: RunnerPool, *, most_file_bytes: int
@@ -149,12 +145,9 @@ class Runs:
         return json_response(self.create({**body, "experiment_id": experiment_id}))
 
     def create(self, body: dict[str, object], *, pinned_spec: str = "") -> str:
-        """Creates a run as requested; returns it as JSON text.
+        """Creates a run as requested, or raises KfpError; returns it as JSON text.
 
         For a recurring run that was created with a spec or a version, `pinned_spec` is what it executes.
-
-        Raises:
-            KfpError: the request is rejected.
         """
         shared = shared_fields(body)
         if not shared["display_name"]:
@@ -198,8 +191,7 @@ class Runs:
     def _existing_run(self, recurring_run_id: str, name: str) -> str:
         """The existing run of this name of a recurring run, so that none is started twice; empty if there is none yet.
 
-        Raises:
-            KfpError: the recurring run does not exist.
+        Raises KfpError if the recurring run does not exist.
         """
         with self._store.reading() as documents:
             if documents.text(RECURRING_RUNS, recurring_run_id) is None:
@@ -277,11 +269,7 @@ class Runs:
             documents.put(RUNS, {**run, "storage_state": state})
 
     def delete(self, run_id: str) -> None:
-        """Deletes a run and its files; a run that is being executed is terminated first.
-
-        Raises:
-            KfpError: it does not exist.
-        """
+        """Deletes a run and its files, after terminating it if it is executed; raises KfpError if it is missing."""
         run = self._run(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
         self.folders.mark_deleted(run_id)
         try:

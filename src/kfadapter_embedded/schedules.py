@@ -117,7 +117,6 @@ class Scheduler:
         self._thread = threading.Thread(target=self._check_starts, name="schedules", daemon=True)
 
     def start(self) -> None:
-        """Starts checking."""
         self._thread.start()
 
     def close(self) -> None:

@@ -49,10 +49,7 @@ class FolderError(Exception):
 def locked(folder: Path) -> Iterator[None]:
     """Creates the folder if needed, and locks it against other processes for as long as the block runs.
 
-    The lock is released with the process, however the process ends.
-
-    Raises:
-        FolderError: another process has locked the folder, or it cannot be written to.
+    The lock ends with the process. Raises FolderError if another one has it, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +112,6 @@ class Limits:
         runs_at_once: how many are executed at a time; the others wait.
         file_bytes: how many bytes the files of all runs may take before new runs are rejected.
         strict: whether a task fails where it would otherwise get a warning, as on a cluster.
-        steps: how steps are executed.
     """
 
     runs_at_once: int = MOST_RUNS
@@ -125,18 +121,10 @@ class Limits:
 
 
 def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
-    """Serves until a signal stops it, or the parent has exited.
+    """Serves on a bound socket until a signal stops it or, with `exit_with_parent`, the parent's end closes stdin.
 
-    Prints one line to stdout when it is ready to serve requests: `ready http://HOST:PORT`.
-
-    Args:
-        listener: a bound socket.
-        folder: the data folder, locked by this process.
-        exit_with_parent: also stop when stdin is closed, which happens when the parent exits.
-        limits: the limits of runs.
-
-    Raises:
-        StoreError: the folder contains data that cannot be used.
+    Prints one line to stdout when it is ready to serve requests: `ready http://HOST:PORT`. Raises StoreError if the
+    folder, which this process has locked, contains data that cannot be used.
     """
     tempfile.tempdir = str(folder)  # uploads belong on the same disk as the data
     with (

@@ -100,33 +100,24 @@ class Documents(sqlite3.Connection):
         return row[0] if row else None
 
     def text(self, kind: Kind, item_id: str) -> str | None:
-        """A document as JSON text, by its id."""
         text: str | None = self.one(f"SELECT document FROM {kind.table} WHERE id = ?", item_id)  # noqa: S608
         return text
 
     def found(self, kind: Kind, item_id: str, *layers: str) -> str:
-        """A document as JSON text, by its id.
-
-        Raises:
-            KfpError: it does not exist; with KFP's contexts, outermost first.
-        """
+        """A document as JSON text, by its id; or KfpError with KFP's contexts, outermost first."""
         text = self.text(kind, item_id)
         if text is None:
             raise not_found(f"{kind.name} {item_id} not found", *layers)
         return text
 
     def document(self, kind: Kind, item_id: str) -> dict[str, object] | None:
-        """A document by its id."""
         text = self.text(kind, item_id)
         return json.loads(text) if text else None
 
     def add(self, kind: Kind, document: dict[str, object], *, if_new: bool = False, **more: str | int) -> str:
         """Adds a document, with the values of the kind's further columns; returns it as JSON text.
 
-        With `if_new`, an existing document with the same id is not changed.
-
-        Raises:
-            DuplicateError: its name or id is in use; names are compared case-insensitively.
+        Raises DuplicateError if its name, in any letter case, or its id is in use; `if_new` keeps one with the same id.
         """
         text = to_json(document)
         values = {"id": str(document[kind.key]), **more, "document": text}
@@ -139,17 +130,12 @@ class Documents(sqlite3.Connection):
         return text
 
     def put(self, kind: Kind, document: dict[str, object]) -> str:
-        """Replaces a document; returns it as JSON text."""
         text = to_json(document)
         self.execute(f"UPDATE {kind.table} SET document = ? WHERE id = ?", (text, str(document[kind.key])))  # noqa: S608
         return text
 
     def drop(self, kind: Kind, item_id: str, *layers: str) -> None:
-        """Deletes a document, and its spec if nothing else uses that.
-
-        Raises:
-            KfpError: it does not exist; with KFP's contexts, outermost first.
-        """
+        """Deletes a document, and its spec if nothing else uses that; raises KfpError as `found` does."""
         if self.execute(f"DELETE FROM {kind.table} WHERE id = ?", (item_id,)).rowcount == 0:  # noqa: S608
             raise not_found(f"{kind.name} {item_id} not found", *layers)
         if kind is PIPELINES:
@@ -200,11 +186,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Opens the database, creating or upgrading it.
-
-        Raises:
-            StoreError: the file is not such a database, or is of a newer version.
-        """
+        """Opens the database, creating or upgrading it; raises StoreError if it is none, or of a newer version."""
         self.clock = clock
         self._path = path
         self._idle: list[Documents] = []

@@ -31,8 +31,6 @@ _LINK_TYPES = frozenset(
 
 
 class Tasks:
-    """The routes. Their handlers run in threads, because the store blocks."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
 

@@ -70,8 +70,6 @@ class ReceivedFile:
 
 
 class Uploads:
-    """The routes."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
         self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)
@@ -180,9 +178,7 @@ def _conflict(words: str) -> Iterator[None]:
 async def received_file(request: Request) -> AsyncIterator[ReceivedFile]:
     """Receives the first file in the right field of a request's form, and deletes it at the end of the block.
 
-    Raises:
-        NoFileError: the form has no such file.
-        UnreadableFileError: it is too large.
+    Raises NoFileError if there is no such file, UnreadableFileError if it is too large.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise NoFileError("no multipart body")

@@ -23,8 +23,6 @@ _PHASES = {"RUNNING": "Running", "FAILED": "Failed"}
 
 
 class Workflows:
-    """The route of Workflows."""
-
     def __init__(self, store: Store) -> None:
         self._store = store
 

@@ -49,10 +49,8 @@ class YamlError(Exception):
 def mappings(stream: BinaryIO) -> Iterator[dict[str, JsonValue]]:
     """Yields the documents of a stream that are mappings and can be written as JSON.
 
-    Skips others: lists and scalars, and mappings with a duplicate key or one that is not a string.
-
-    Raises:
-        YamlError: the text is not valid YAML or exceeds a limit. Documents before the error have been yielded.
+    Skips others: lists and scalars, and mappings with a duplicate key or one that is not a string. Raises YamlError at
+    the position where the text is not valid YAML or exceeds a limit.
     """
     document = _Document()
     for event in _events(stream):

@@ -44,8 +44,7 @@ _SMALL_BEFORE_LARGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 def to_message(record: Any, kind: type[M], replaced: Replacements | None = None) -> M:  # noqa: ANN401 - any record
     """Makes a message; what a google.protobuf.Value cannot carry is replaced and noted in `replaced`, by its path.
 
-    Raises:
-        InvalidFieldError: A time is outside the years 1 to 9999, or something is identified twice.
+    Raises InvalidFieldError for a time outside the years 1 to 9999, or if something is identified twice.
     """
     made = kind()
     _fill(record, made, None, Replacements() if replaced is None else replaced)
@@ -67,8 +66,7 @@ def to_page(message: Message, kind: type[R]) -> Page[R]:
 def read_request(message: Message, kind: type[R], default_namespace: str = "", prefix: str = "") -> R:
     """Makes the record of a request and checks it; `prefix` precedes the paths of fields.
 
-    Raises:
-        InvalidFieldError: Fields are invalid; all of them are listed.
+    Raises InvalidFieldError with all fields that are invalid.
     """
     checks = Violations(default_namespace)
     made = _record(message, kind, checks, prefix)

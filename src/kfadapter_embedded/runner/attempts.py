@@ -23,8 +23,6 @@ _ENVIRONMENT = "environment"
 
 
 class AttemptFolders:
-    """The folders of the attempts of a run."""
-
     def __init__(self, store: Store) -> None:
         self._root = store.root
         self._cleaner = ThreadPoolExecutor(1)
@@ -32,7 +30,6 @@ class AttemptFolders:
         self._spare: list[tuple[Path, dict[str, int]]] = []
 
     def take(self, folder: Path) -> None:
-        """Prepares the folder of an attempt."""
         with suppress(IndexError):
             spare, self._made[folder] = self._spare.pop()
             spare.rename(folder)

@@ -59,11 +59,7 @@ class CelError(Exception):
 
 
 def evaluated(text: str, variables: Mapping[str, JsonValue]) -> JsonValue:
-    """The value of an expression.
-
-    Raises:
-        CelError: it cannot be evaluated.
-    """
+    """The value of an expression; raises CelError if it cannot be evaluated."""
     try:
         program = _program(text, tuple(variables))
         return _plain(program.evaluate({name: _cel(value) for name, value in variables.items()}))

@@ -32,7 +32,6 @@ class Type:
         return f"{self.name}({', '.join(map(str, self.parts))})" if self.parts else self.name
 
     def fits(self, other: Type) -> bool:
-        """Whether a value may be of both types."""
         if DYN in {self, other}:
             return True
         parts = zip(self.parts, other.parts, strict=False)
@@ -122,15 +121,7 @@ _MACROS = {"all": BOOL, "exists": BOOL, "exists_one": BOOL, "map": Type("list", 
 
 
 def check(tree: Tree[Token], variables: Sequence[str]) -> None:
-    """Checks an expression.
-
-    Args:
-        tree: The expression.
-        variables: The names that it may use.
-
-    Raises:
-        CheckError: cel-go would reject it.
-    """
+    """Raises CheckError for an expression that cel-go would reject; `variables` are the names that it may use."""
     _type(tree, {name: _VARIABLES.get(name, DYN) for name in variables})
 
 

@@ -53,12 +53,8 @@ class Command:
 
     Attributes:
         number: The attempt's number in its run.
-        words: The program and its arguments.
-        image: The image of the step.
         variables: The environment variables set by the step and by KFP.
-        limits: The resource limits of the step.
         inputs: The files and folders of this machine that it reads, besides those in its tree.
-        tree: The files that it reads and writes.
         pull: The image pull policy: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
         seconds: How long it may run (`kubernetes.set_timeout`); 0 for no limit.
     """
@@ -107,7 +103,6 @@ def is_containerized(container: Container) -> bool:
 
 
 def in_container(container: Container, steps: Steps) -> bool:
-    """Whether a step runs in a container."""
     return steps is Steps.CONTAINER or (steps is Steps.AUTO and needs_image(container))
 
 
@@ -132,16 +127,9 @@ def known_placeholders(values: Values, outputs: Outputs) -> dict[str, str]:
 
 
 def words_of(container: Container, values: Values, known: Mapping[str, str], executor_input: str) -> tuple[str, ...]:
-    """The command and arguments of a component.
+    """The command and arguments of a component; raises ValueFaultError where KFP's driver or launcher rejects them.
 
-    Args:
-        container: The component's container.
-        values: The step's inputs.
-        known: See `known_placeholders`.
-        executor_input: The value of `{{$}}`.
-
-    Raises:
-        ValueFaultError: KFP's driver or launcher would reject them.
+    `known` is what `known_placeholders` returns, `executor_input` the value of `{{$}}`.
     """
     fill = _Filling(values, {**known, _WHOLE_INPUT: executor_input})
     words = tuple(word for part in (*container.command, *container.args) for word in fill.part(part))

@@ -28,8 +28,7 @@ class ConditionError(Exception):
 def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
     """Evaluates a condition such as `int(inputs.parameter_values['n']) > 3`.
 
-    Raises:
-        ConditionError: it cannot be parsed, or a value has the wrong type.
+    Raises ConditionError if it cannot be parsed, or a value has the wrong type.
     """
     from . import cel  # noqa: PLC0415  # loads a parser: 0.1 s, which runs without conditions do not need
 
@@ -48,8 +47,7 @@ def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
 def picked(value: JsonValue, selector: str) -> JsonValue:
     """Selects a part of a value, with a selector such as `parseJson(string_value)["name"]`.
 
-    Raises:
-        ValueFaultError: the value has no such part, or the selector is invalid.
+    Raises ValueFaultError if there is no such part, or the selector is invalid.
     """
     from . import cel  # noqa: PLC0415  # as above
 

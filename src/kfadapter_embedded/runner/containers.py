@@ -46,14 +46,9 @@ class NoEngineError(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """A reachable container engine.
+    """A reachable container engine, named for example `Docker 28.2.2`.
 
-    Attributes:
-        url: Its address.
-        name: Its name and version, for example `Docker 28.2.2`.
-        cpus: How many cores it has.
-        rootless: Whether root in its containers is the user that runs the engine.
-        version: Its API version.
+    If it is `rootless`, root in its containers is the user that runs the engine.
     """
 
     url: str

@@ -55,14 +55,8 @@ def run_pipeline(
 ) -> Outcome:
     """Runs a pipeline to its end.
 
-    Args:
-        pipeline: The pipeline.
-        parameters: The run's parameter values.
-        leaf: Executes the tasks that are not DAGs.
-        report: Called with every task that begins or ends, from any thread.
-        stopped: Once it is set, no further task is started.
-        names: The values of placeholders such as `{{$.pipeline_job_name}}`.
-        strict: Whether a task fails where it would otherwise get a warning.
+    `leaf` executes the tasks that are not DAGs, `report` is called with every task that begins or ends, from any
+    thread. Once `stopped` is set, no further task is started. If `strict`, a task fails where it would get a warning.
     """
     walk, warnings = _Walk(pipeline, leaf, report, stopped, names, strict), TaskWarnings(strict=strict)
     try:
@@ -77,13 +71,7 @@ def run_pipeline(
 
 @dataclass(frozen=True)
 class _Step:
-    """A task being executed.
-
-    Attributes:
-        name: Its path.
-        warnings: What would behave differently on a cluster.
-        details: Its reported details, see `TaskReport.details`.
-    """
+    """A task being executed; `details` are those of its report."""
 
     name: str
     warnings: TaskWarnings

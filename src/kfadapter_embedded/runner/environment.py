@@ -59,11 +59,7 @@ _ROUNDS = 20
 
 @dataclass(frozen=True)
 class Overlay:
-    """The environment of a task.
-
-    Attributes:
-        folder: Its folder.
-    """
+    """The environment of a task in its folder."""
 
     folder: Path
 
@@ -86,12 +82,9 @@ class Overlay:
 
 
 def make_overlay(folder: Path) -> Overlay:
-    """Creates an environment over the one that this Python runs in, in a new folder.
+    """Creates an environment over the one that this Python runs in, in a new folder; raises OSError if it cannot.
 
     It has what `venv` creates, without scripts for shells: each step pays for every file of it.
-
-    Raises:
-        OSError: it cannot be created there, or pip is missing.
     """
     # As `venv` does: outside of a virtual environment, it is `sys.executable`.
     overlay, python = Overlay(folder), Path(getattr(sys, "_base_executable", sys.executable))

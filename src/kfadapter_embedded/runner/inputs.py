@@ -43,8 +43,7 @@ _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
 def root_inputs(root: Component, given: Mapping[str, JsonValue], warnings: TaskWarnings) -> Values:
     """The inputs of a run: its parameters, and defaults (`compiler/argocompiler/argo.go:Compile`).
 
-    Raises:
-        ValueFaultError: a parameter has no value.
+    Raises ValueFaultError if a parameter has no value.
     """
     parameters = dict(given)
     for name, declared in root.input_definitions.parameters.items():
@@ -67,18 +66,9 @@ def given_inputs(
 ) -> Values:
     """The inputs of a task, resolved from their sources, each parameter with its declared type.
 
-    Args:
-        key: The task's name in its DAG.
-        task: The task.
-        component: The task's component.
-        values: The inputs of the DAG.
-        done: The DAG's tasks that have ended.
-        path: The path of the DAG.
-        names: The values of placeholders such as `{{$.pipeline_job_name}}`.
-        warnings: Receives warnings of what would behave differently on a cluster.
-
-    Raises:
-        ValueFaultError: a value is missing, has another type, or does not have the selected part.
+    `key` is the name of the task in the DAG at `path`, whose inputs are `values` and whose tasks that have ended are
+    `done`; `names` has the values of placeholders such as `{{$.pipeline_job_name}}`. Raises ValueFaultError if a value
+    is missing, has another type, or does not have the selected part.
     """
     sources = task.inputs.parameters
     parameters = _resolved(task, component, values, done=done, names=names, warnings=warnings)
@@ -137,8 +127,7 @@ def _resolved(
 def iteration_inputs(task: Task, component: Component, values: Values) -> Values:
     """The inputs of an iteration: those of the loop, and the item, whose type is converted only now.
 
-    Raises:
-        ValueFaultError: the item has another type.
+    Raises ValueFaultError if the item has another type.
     """
     loop = task.loop or Loop()
     skipped = {loop.items.get("inputParameter", "")}

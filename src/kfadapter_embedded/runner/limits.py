@@ -28,13 +28,7 @@ _UNITS = {"Cpu": "", "Memory": "G"}
 
 @dataclass(frozen=True)
 class Limits:
-    """Resource limits of a step.
-
-    Attributes:
-        cpus: The maximum number of cores; 0 for no limit.
-        memory: The maximum number of bytes; 0 for no limit.
-        accelerator: The type of accelerator that it requests, for example `nvidia.com/gpu`.
-    """
+    """Resource limits of a step: cores and bytes, 0 for no limit, and the type of accelerator that it requests."""
 
     cpus: float = 0.0
     memory: int = 0

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:
     """The items of a loop, in a list or in a text (`driver/util.go:getItems`).
 
-    Raises:
-        ValueFaultError: they are neither, or the text is not JSON.
+    Raises ValueFaultError if they are neither, or the text is not JSON.
     """
     if "inputArtifact" in loop.items:
         return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))

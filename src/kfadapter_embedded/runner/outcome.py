@@ -28,13 +28,10 @@ LAUNCHER = "failed to execute component"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a task.
+    """The outcome of a task, with its outputs.
 
     Attributes:
-        state: SUCCEEDED, FAILED, SKIPPED or CANCELED.
-        error: Why it failed.
         culprit: The innermost task that failed, by its title.
-        values: Its outputs.
         message: The error with the message of KFP's driver or launcher.
         attempts: How many times its command has been executed.
         known: The state of it in ML Metadata on a cluster: CANCELED if its condition is false, empty if its

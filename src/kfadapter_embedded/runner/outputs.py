@@ -26,14 +26,7 @@ MAX_OUTPUT_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of one attempt.
-
-    Attributes:
-        tree: The files in which the step writes them.
-        store: Where artifacts are stored.
-        root: The prefix of the URIs of its artifacts.
-        declared: The outputs that the component declares.
-    """
+    """The outputs of one attempt: written into its tree, and stored with URIs that begin with `root`."""
 
     tree: Tree
     store: Store
@@ -82,11 +75,7 @@ class Outputs:
         return path
 
     def read(self) -> Values:
-        """Reads the outputs of a component that succeeded.
-
-        Raises:
-            ValueFaultError: KFP's launcher would fail the task; with our message and the launcher's.
-        """
+        """Reads the outputs of a component that succeeded; or ValueFaultError with our message and the launcher's."""
         said = self._executor_output()
         returned, artifacts = mapping(said.get("parameterValues")), mapping(said.get("artifacts"))
         parameters = {

@@ -29,13 +29,7 @@ _FILE = re.compile(r"\{\{\$\.(?:outputs|inputs\.artifacts).*?\.(?:output_file|ur
 
 
 def task_names(names: Mapping[str, str], key: str, path: str) -> dict[str, str]:
-    """The values of placeholders in the constants of a task: those of the run, and the task's own.
-
-    Args:
-        names: The values for the run.
-        key: The task's name in its DAG.
-        path: The path of the DAG.
-    """
+    """The values of placeholders in the constants of the task `key` in the DAG at `path`: the run's, and its own."""
     # In KFP 2.17 this is ML Metadata's id of the DAG around the task (`driver/resolve.go`).
     number = 1000 + zlib.crc32(f"{names.get('pipeline_job_uuid')}/{path}".encode()) % 9000
     return {**names, "pipeline_task_name": key, "pipeline_task_uuid": str(number)}
@@ -44,17 +38,11 @@ def task_names(names: Mapping[str, str], key: str, path: str) -> dict[str, str]:
 def filled(
     constant: JsonValue, parameters: Mapping[str, JsonValue], names: Mapping[str, str], warnings: TaskWarnings
 ) -> JsonValue:
-    """Fills in a constant.
+    """Fills in a constant, with the inputs of its task before conversion.
 
     As in KFP's driver (`driver/resolve.go:resolveInputParameter`), a name is replaced only if it is the whole string,
     and only the workspace inside longer ones; as in its launcher (`component/launcher_v2.go:compileCmdAndArgs`),
     inputs are inserted into strings at any depth, as strings. Placeholders without a value are kept.
-
-    Args:
-        constant: The constant of an input.
-        parameters: The inputs of its task, before conversion.
-        names: The values of `{{$.pipeline_job_name}}` and the like.
-        warnings: Receives warnings of what would behave differently on a cluster.
     """
     if isinstance(constant, str):
         if _WORKSPACE in constant and WORKSPACE in names:

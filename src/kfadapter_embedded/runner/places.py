@@ -36,9 +36,7 @@ _PIECE = 1 << 30
 class Tree:
     """The files of an attempt, with the layout that KFP's launcher uses in a pod.
 
-    Attributes:
-        folder: Where they are.
-        seen: The path of this folder for the step: the folder itself, or the root, which is empty here.
+    The step sees their folder at `seen`: itself, or the root, which is empty here.
     """
 
     folder: Path
@@ -86,12 +84,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Store:
-    """The stored artifacts of a run.
-
-    Attributes:
-        folder: Their folder.
-        root: The prefix of their URIs.
-    """
+    """The stored artifacts of a run, in a folder; their URIs begin with `root`."""
 
     folder: Path
     root: str
@@ -112,12 +105,9 @@ def root_of(given: str, pipeline: str, run_id: str) -> str:
 
 
 def transfer(source: Path, target: Path, *, move: bool = False) -> None:
-    """Copies or moves a file, or the files of a folder, if any.
+    """Copies or moves a file, or the files of a folder, if any; raises ValueFaultError for what cannot be stored.
 
     As between KFP's launcher and an object store: folders without files are dropped, and links are followed.
-
-    Raises:
-        ValueFaultError: something in it cannot be stored.
     """
     move = move and not source.is_symlink()
     if not source.is_dir():

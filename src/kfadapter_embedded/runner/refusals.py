@@ -54,10 +54,7 @@ _NEEDED = {
 def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
     """Why a pipeline cannot run here; empty if it can.
 
-    Args:
-        pipeline: The pipeline.
-        steps: How steps are executed.
-        no_engine: Why no container engine is available for steps that need one; empty if one is.
+    `no_engine` is why no container engine is available for steps that need one; empty if one is.
     """
     for name, artifact in pipeline.root.input_definitions.artifacts.items():
         if not artifact.is_optional:

@@ -100,13 +100,11 @@ class Channel:
         self._lock = threading.Lock()
 
     def task(self, report: TaskReport) -> None:
-        """Reports the state of a task."""
         details = {name: _reportable(value) for name, value in report.details.items()}
         line = {name: value for name, value in {**vars(report), "details": details}.items() if name != "name"}
         self.send({"task": report.name, **line})
 
     def send(self, message: object) -> None:
-        """Writes a line of JSON."""
         line = json.dumps(message).encode() + b"\n"
         with self._lock:
             while line:

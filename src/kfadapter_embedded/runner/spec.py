@@ -38,12 +38,10 @@ class Output(_Message):
 
     @property
     def task(self) -> str:
-        """The task that produces it."""
         return self.producer_task or self.producer_subtask
 
     @property
     def key(self) -> str:
-        """Its name in that task."""
         return self.output_parameter_key or self.output_artifact_key
 
 
@@ -71,8 +69,6 @@ class Source(_Message):
 
 
 class TaskInputs(_Message):
-    """The sources of a task's inputs."""
-
     parameters: dict[str, Source] = {}
     artifacts: dict[str, Source] = {}
 
@@ -100,8 +96,6 @@ class Retry(_Message):
 
 
 class Task(_Message):
-    """A task of a DAG."""
-
     task_info: dict[str, str] = {}
     component_ref: dict[str, str] = {}
     inputs: TaskInputs = msgspec.field(default_factory=TaskInputs)
@@ -126,7 +120,6 @@ class Task(_Message):
 
     @property
     def loop(self) -> Loop | None:
-        """The loop over the task, if any."""
         return self.parameter_iterator or self.artifact_iterator
 
 
@@ -139,7 +132,6 @@ class Selectors(_Message):
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """All candidates."""
         one = (self.value_from_parameter,) if self.value_from_parameter else ()
         return one or self.value_from_oneof.get("parameterSelectors", self.artifact_selectors)
 
@@ -150,15 +142,11 @@ class Selectors(_Message):
 
 
 class DagOutputs(_Message):
-    """The outputs of a DAG."""
-
     parameters: dict[str, Selectors] = {}
     artifacts: dict[str, Selectors] = {}
 
 
 class Dag(_Message):
-    """Tasks, and the sources of the DAG's outputs."""
-
     tasks: dict[str, Task] = {}
     outputs: DagOutputs = msgspec.field(default_factory=DagOutputs)
 
@@ -185,8 +173,6 @@ class Artifact(_Message):
 
 
 class Definitions(_Message):
-    """The inputs or the outputs of a component."""
-
     parameters: dict[str, Parameter] = {}
     artifacts: dict[str, Artifact] = {}
 
@@ -282,11 +268,7 @@ class Pipeline(_Message):
 
 
 def read_pipeline(document: JsonValue) -> Pipeline:
-    """Parses a spec: bare, or KFP's wrapper of pipeline and platform spec.
-
-    Raises:
-        SpecError: it cannot be run.
-    """
+    """Parses a spec: bare, or KFP's wrapper of pipeline and platform spec; raises SpecError if it cannot be run."""
     outer = mapping(document)
     spec = mapping(outer["pipeline_spec"]) if "pipeline_spec" in outer else outer
     if spec.get("kind") == "Workflow" or str(spec.get("apiVersion", "")).startswith("argoproj.io/"):
@@ -334,7 +316,7 @@ def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
 
 
 def _seconds(value: str, default: float) -> float:
-    """The seconds of a duration in protobuf's JSON, for example `"60s"`."""
+    """Reads a duration in protobuf's JSON, for example `"60s"`."""
     try:
         return float(value.removesuffix("s"))
     except ValueError:

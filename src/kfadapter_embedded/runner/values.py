@@ -35,7 +35,6 @@ class RuntimeArtifact:
     """An artifact as it is passed from task to task.
 
     Attributes:
-        name: Its name.
         type: Its type as in the spec, for example `{"schemaTitle": "system.Model"}`.
         uri: Its URI, or the path of an imported file of this machine.
         metadata: The metadata from its producer, including metrics.
@@ -79,7 +78,6 @@ class Values:
     ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def only(self, name: str) -> Values:
-        """Only the value of this name."""
         parameters = {key: value for key, value in self.parameters.items() if key == name}
         return Values(parameters, {key: one for key, one in self.artifacts.items() if key == name}, self.origins)
 
@@ -88,16 +86,13 @@ class Values:
         return replace(self, artifacts={**self.artifacts, EXECUTOR_LOGS: tuple(reversed(logs))})
 
     def of_type(self, kind: str) -> Values:
-        """The same as inputs or outputs of another type."""
         return replace(self, origins={name: one._replace(type=kind) for name, one in self.origins.items()})
 
 
 def load_json(text: bytes | str) -> JsonValue:
     """Parses JSON as protojson does; numbers become what a component sees of them, see `protojson_number`.
 
-    Raises:
-        ValueError: it is not valid JSON, or a text in it is not Unicode.
-        RecursionError: it is nested too deeply.
+    Raises ValueError, also for a text in it that is not Unicode, or RecursionError.
     """
     text = text.decode() if isinstance(text, bytes) else text
     value = cast("JsonValue", read_json(text, lambda digits: protojson_number(finite(digits)), _struct))
@@ -143,8 +138,7 @@ def as_text(value: JsonValue) -> str:
 def parsed(text: str, kind: str) -> JsonValue:
     """Parses the text that a component wrote for an output (`metadata/converter.go:TextToPbValue`).
 
-    Raises:
-        ValueFaultError: it is not a value of this type.
+    Raises ValueFaultError if it is not a value of this type.
     """
     if kind == "STRING":
         return text
@@ -207,10 +201,7 @@ _READERS: dict[str, Callable[[str], JsonValue]] = {
 def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
     """The value of a parameter in its declared type, by the rules of KFP's driver: it only converts to strings.
 
-    `driver/resolve.go:resolveInputs`, handleParamTypeValidationAndConversion.
-
-    Raises:
-        ValueFaultError: the value has another type.
+    Raises ValueFaultError for another type (`driver/resolve.go`: handleParamTypeValidationAndConversion).
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueFaultError(f"proto: google.protobuf.Value.number_value: invalid {as_text(value)} value")
@@ -254,5 +245,4 @@ def _quoted(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """The text, shortened for messages."""
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

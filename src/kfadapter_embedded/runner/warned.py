@@ -23,11 +23,7 @@ class TaskWarnings:
         self._texts: dict[str, None] = {}
 
     def warn(self, text: str) -> None:
-        """Adds a warning: what a cluster does, and what to change.
-
-        Raises:
-            ValueFaultError: in strict mode.
-        """
+        """Adds a warning: what a cluster does, and what to change; in strict mode raises ValueFaultError."""
         if self._strict:
             raise ValueFaultError(text)
         self._texts[text] = None
@@ -38,7 +34,6 @@ class TaskWarnings:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The warnings, in the order in which they were added."""
         return tuple(self._texts)
 
 
@@ -47,8 +42,7 @@ def warn_of_upstream(
 ) -> None:
     """Warns about dependencies that a cluster handles differently: lists that loops collected, and exit hooks.
 
-    Raises:
-        ValueFaultError: in strict mode, and for outputs that a group does not have (`resolveUpstreamParameters`).
+    Raises ValueFaultError in strict mode, and for outputs that a group lacks (`resolveUpstreamParameters`).
     """
     task = dag.tasks[key]
     for name, source in {**task.inputs.parameters, **task.inputs.artifacts}.items():

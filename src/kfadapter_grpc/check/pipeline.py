@@ -244,8 +244,6 @@ class Producer:
     """The task that produces an output of a task or group, and the path to it.
 
     Attributes:
-        task: The task that produces it.
-        output: The name of the output there.
         is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
         is_one_of: Whether iterations may have taken different branches.
     """

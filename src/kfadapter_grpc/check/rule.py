@@ -19,7 +19,6 @@ class Finding:
     """Something that fails, or behaves differently from how it looks.
 
     Attributes:
-        task: The path of the task; empty for the pipeline itself.
         severity: `error` for what fails on a cluster, `warning` for what may fail or differs there, `note` for
             what depends on how a cluster was installed.
         kfp: Where it applies: versions of KFP, and `laptop`.

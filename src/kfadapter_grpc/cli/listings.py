@@ -83,7 +83,6 @@ class Table(Generic[T]):
 
     Attributes:
         what: The name of the records, in the plural.
-        name: Returns the name of a record, for `-o name`.
         steps: The columns to shrink on a narrow terminal, in order.
         orders: The fields that the server can sort by.
         document: Returns the JSON of a record; that of a record of the contract by default.

@@ -54,18 +54,9 @@ def check_parameters(
 ) -> Mapping[str, Json]:
     """Checks the parameters of a run against its pipeline's declarations.
 
-    Args:
-        declared: The declared parameters.
-        values: The values; whole numbers may be floats (7.0), as in protobuf's Struct.
-        complete: Whether `declared` is complete; if not, other names are left to KFP.
-
-    Returns:
-        The values as KFP accepts them: whole numbers are ints, also inside lists and objects.
-
-    Raises:
-        ParameterUnknownError: A name is not declared; the violations name all other faults, too.
-        ParameterTypeError: A value is not of the declared type, or not one of the values that the pipeline allows.
-        ParameterMissingError: A parameter without default has no value.
+    Unless these are `complete`, other names are left to KFP. Returns the values as KFP accepts them: whole numbers,
+    which protobuf's Struct makes floats, are ints at any depth. Raises ParameterUnknownError,
+    ParameterTypeError or ParameterMissingError, the first that applies; its violations name all faults.
     """
     by_name = {parameter.name: parameter for parameter in declared}
     _raise_first(list(islice(_faults(by_name, values, complete=complete), MAX_VIOLATIONS)))

@@ -35,12 +35,7 @@ _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of an adapter.
-
-    Attributes:
-        run: Runs the check; an error of its call becomes a failure.
-        needs: The check that must not have failed first.
-    """
+    """One check of an adapter, which `needs` another one not to have failed; an error of its call becomes a failure."""
 
     name: str
     run: Callable[[Client], Verdict]

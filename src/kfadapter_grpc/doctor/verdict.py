@@ -27,13 +27,6 @@ class Status(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of one check.
-
-    Attributes:
-        why: What it means, or why it was skipped.
-        next_step: What to do next; empty if nothing.
-    """
-
     check: str
     status: Status
     what: str

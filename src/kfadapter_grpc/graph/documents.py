@@ -110,8 +110,7 @@ def dot(graph: Graph) -> str:
 def _dot_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Generator[str, None, list[tuple[str, str, str]]]:
     """Writes the nodes of a group and their edges.
 
-    Returns:
-        For each node its first and last inner node, between which edges are drawn, and its cluster.
+    Returns for each its first and last inner node, between which edges are drawn, and its cluster.
     """
 
     def label(node: Node, colon: str, comma: str) -> str:

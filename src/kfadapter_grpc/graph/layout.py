@@ -26,12 +26,7 @@ _MIN_LABEL = 3
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The space for a layout.
-
-    Attributes:
-        label: The maximum width of the text in a box.
-        must_fit: Whether a wider layout is rejected.
-    """
+    """The space for a layout: `label` is the maximum width of text in a box; if it `must_fit`, no wider one is made."""
 
     width: int
     label: int

@@ -58,14 +58,9 @@ def graph_of(
 ) -> Graph:
     """Builds the graph of the tasks of a pipeline or group.
 
-    A dependency on a missing task, or one that closes a cycle, has no line; a text in the box names it.
-
-    Args:
-        tasks: The tasks.
-        clean: Applied to every text, for instance to replace characters that a terminal lacks.
-        states: The states of tasks in a run as text, by the names of their groups and their own.
-        above: The names of the groups around these tasks.
-        closed: The groups that are drawn as one box each, by the names of their groups and their own.
+    A dependency on a missing task, or one that closes a cycle, has no line; a text in the box names it. `clean` is
+    applied to every text; `states` are texts of tasks in a run, and `closed` the groups that are drawn as one box,
+    by the names of their groups and their own; `above` are the names of the groups around these tasks.
     """
     indices = {task.name: index for index, task in enumerate(tasks)}
     parents = [[indices[name] for name in dict.fromkeys(task.depends_on) if name in indices] for task in tasks]

@@ -82,12 +82,7 @@ Link = tuple[int, int]
 
 @dataclass(slots=True)
 class Lanes:
-    """The rows of a part.
-
-    Attributes:
-        nodes: For each item its node, or None for a passing line.
-        links: The lines below each row.
-    """
+    """The rows of a part: the node of each item, None for a passing line, and the links below each row."""
 
     nodes: list[int | None] = field(default_factory=list)
     rows: list[list[int]] = field(default_factory=list)

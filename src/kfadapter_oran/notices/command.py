@@ -47,8 +47,6 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"
 
 @dataclass(frozen=True, slots=True)
 class NotifyOptions:
-    """The options for sending notices; each can also be set by its environment variable."""
-
     VARIABLES: ClassVar[str] = "KFADAPTER_NOTIFY_"
 
     outbox: Annotated[
@@ -107,8 +105,7 @@ class NotifyOptions:
     def receiver(self, headers: Sequence[str]) -> ReceiverOptions:
         """Returns the configuration of the receiver, with these headers and those of the environment.
 
-        Raises:
-            SettingsError: It is invalid, or the address of the metrics or the name of a variable is.
+        Raises SettingsError if it, the address of the metrics or the name of a variable is invalid.
         """
         names = {"headers", *(field.name for field in fields(self))}
         if unknown := [*unknown_variables(self.VARIABLES, names)]:

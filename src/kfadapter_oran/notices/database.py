@@ -51,8 +51,6 @@ CREATE INDEX notices_by_status ON notices (status, next_at);
 
 
 class NoticeStatus(enum.Enum):
-    """The status of a notice."""
-
     PENDING = "pending"
     """It is to be sent, or sent again."""
     PARKED = "parked"
@@ -120,8 +118,7 @@ class Database:
     def __init__(self, path: Path, *, create: bool) -> None:
         """Opens the file, and creates it if it is missing and `create` is set.
 
-        Raises:
-            OutboxError: It is missing, cannot be opened, or was written by a newer version.
+        Raises OutboxError if it is missing, cannot be opened, or was written by a newer version.
         """
         if not create and not path.is_file():
             raise OutboxError(f"not found: outbox at {path}")
@@ -145,7 +142,6 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Closes the file. Idempotent."""
         with self._lock:
             self._connection.close()
 
@@ -167,7 +163,6 @@ class Database:
                 raise
 
     def read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Reads rows."""
         with self._lock:
             return self._connection.execute(query, values).fetchall()
 
@@ -198,9 +193,7 @@ class Database:
 def exclusive(outbox: Path) -> Iterator[None]:
     """Locks out other notifiers during the block: two would post everything twice.
 
-    Raises:
-        OutboxBusyError: Another process holds it.
-        OutboxError: The lock file next to the outbox cannot be created.
+    Raises OutboxBusyError if another process holds it, OutboxError if the file next to the outbox cannot be created.
     """
     path = outbox.with_name(f"{outbox.name}.lock")
     try:
@@ -230,5 +223,4 @@ def read_notice(row: Sequence[Any]) -> Notice:
 
 
 def from_timestamp(seconds: float) -> datetime:
-    """Converts a time from seconds since 1970."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -167,7 +167,6 @@ class Ledger:
         return {notice.id: notice for notice in notices}
 
     def parked(self) -> Sequence[int]:
-        """The numbers of all parked notices."""
         return [number for (number,) in self._database.read("SELECT id FROM notices WHERE status = 'parked'")]
 
     def retry(self, ids: Iterable[int]) -> Sequence[int]:

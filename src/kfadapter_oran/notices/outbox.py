@@ -87,7 +87,6 @@ class ObservedRun:
 
 
 def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, datetime]]:
-    """Yields the ends before retries."""
     alive = [number for number, change in enumerate(history) if not change.state.is_over]
     for number, change in enumerate(history):
         if change.state.is_over and change.at and alive and number < alive[-1]:
@@ -108,14 +107,9 @@ class Outbox:
         self._now = now
 
     def begin(self, since: datetime, namespace: str) -> bool:
-        """Sets where reporting begins, at the first start; returns whether it was the first.
+        """Sets at the first start that ends up to `since` are not reported; returns whether it was the first.
 
-        Args:
-            since: Ends up to this time are not reported.
-            namespace: The namespace of the watched runs; it must not change after the first start.
-
-        Raises:
-            OutboxError: The outbox is of another namespace.
+        The namespace of the watched runs must not change afterwards: else raises OutboxError.
         """
         with self._database.writing() as connection:
             facts = _facts(connection)
@@ -191,10 +185,9 @@ class Outbox:
         return from_timestamp(max(facts[_NEWEST] - LOOK_BACK.total_seconds(), facts[_FLOOR]))
 
     def complete(self, newest: datetime | None, keep: timedelta) -> int:
-        """Records that all ends up to `newest` have been seen; prunes settled notices more than `keep` older.
+        """Records that all ends up to `newest` have been seen.
 
-        Returns:
-            The number of pruned notices.
+        Prunes settled notices more than `keep` older, and returns how many.
         """
         with self._database.writing() as connection:
             facts = _facts(connection)

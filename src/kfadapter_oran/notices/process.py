@@ -54,18 +54,9 @@ def run(
 ) -> None:
     """Sends notices until SIGTERM or SIGINT. Main thread only.
 
-    Args:
-        client: The client of the adapter; closed at the end.
-        outbox: The file of notices.
-        receiver: The configuration of the receiver.
-        options: All further options.
-        namespace: The namespace of the watched runs; empty for the adapter's default.
-        since: At the first start, ends after this time are reported; None for those after the start.
-        keep: The retention of delivered notices.
-
-    Raises:
-        OutboxError: The outbox cannot be used, is of another namespace, or is used by another notifier.
-        ServerStartError: The address for metrics and health cannot be bound.
+    At the first start, ends after `since` are reported, by default those after the start; `keep` is the retention of
+    delivered notices. Raises OutboxError if the outbox cannot be used, is of another namespace, or is used by another
+    notifier, and ServerStartError if the address for metrics and health cannot be bound.
     """
     with ExitStack() as stages:
         lines = stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
@@ -92,11 +83,7 @@ def run(
 
 
 class NotifierState(Collector):
-    """The state of a notifier, read at each scrape.
-
-    Attributes:
-        registry: The registry of its metrics.
-    """
+    """The state of a notifier, read at each scrape of the metrics in `registry`."""
 
     def __init__(self, ledger: Ledger, lines: LogWriter) -> None:
         """Reads the state from these objects, and from those passed to `read_from`."""
@@ -112,11 +99,9 @@ class NotifierState(Collector):
         self.registry.register(self)
 
     def read_from(self, watcher: Watcher, sender: Sender) -> None:
-        """Also reads the state of these."""
         self._watcher, self._sender = watcher, sender
 
     def count(self, outcome: Outcome) -> None:
-        """Counts an attempt."""
         self._attempts.labels(outcome.value).inc()
 
     def collect(self) -> Iterator[Family]:

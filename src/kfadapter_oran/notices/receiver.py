@@ -48,8 +48,6 @@ _UNPRINTABLE = re.compile(r"\s+|[^\x20-\x7e\u00a0-\U0010ffff]+")
 
 
 class Outcome(enum.Enum):
-    """The outcome of an attempt."""
-
     DELIVERED = "delivered"
     """The receiver has it."""
     AWAY = "away"
@@ -81,11 +79,7 @@ class Url:
 
     @classmethod
     def parse(cls, text: str) -> Url:
-        """Parses a URL.
-
-        Raises:
-            UrlError: It is not http or https, or has a user or a fragment.
-        """
+        """Parses a URL; raises UrlError if it is not http or https, or has a user or a fragment."""
         try:
             parts = urlsplit(text)
             port = parts.port
@@ -119,9 +113,6 @@ class ReceiverOptions:
     """The configuration of the receiver.
 
     Attributes:
-        url: The URL to post to.
-        headers: Additional headers.
-        token: The bearer token to send, if any.
         ca: The CAs of its certificate, in PEM; None for the system's.
         seconds: The timeout of one attempt.
         event_source: The `source` of CloudEvents; if empty, the training manager's JSON is posted.
@@ -247,7 +238,6 @@ class _Connection(http.client.HTTPConnection):
                 self._handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Closes everything."""
         super().close()
         if self._handle is not None:
             self._handle.close()

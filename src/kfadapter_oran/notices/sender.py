@@ -27,11 +27,7 @@ _WRITE_RETRY_SECONDS = 2.0
 
 
 class Sender:
-    """Posts notices on its own threads, from `start` to `stop`.
-
-    Attributes:
-        problem: Why the outbox currently cannot be used; empty if it can.
-    """
+    """Posts notices on its own threads, from `start` to `stop`; `problem` is why the outbox cannot be used, if so."""
 
     def __init__(
         self,
@@ -54,12 +50,10 @@ class Sender:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Signals that a notice was written."""
         with self._changed:
             self._written += 1
             self._changed.notify_all()
@@ -75,7 +69,6 @@ class Sender:
                 thread.join(share)
 
     def is_alive(self) -> bool:
-        """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:

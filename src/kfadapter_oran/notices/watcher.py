@@ -47,12 +47,9 @@ _TEMPORARY = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, St
 
 
 class Watcher:
-    """Watches runs on its own threads, from `start` to `stop`.
+    """Watches runs on its own threads, from `start` to `stop`; `problem` is why the outbox cannot be written, if so.
 
-    Attributes:
-        problem: Why the outbox currently cannot be written; empty if it can.
-        compared_at: When all runs were last compared, on the monotonic clock; None if never.
-        received_at: When the watch last had an event, on the monotonic clock; None if never.
+    `compared_at` and `received_at` are the last comparison of all runs and the last event, on the monotonic clock.
     """
 
     def __init__(
@@ -65,15 +62,10 @@ class Watcher:
         *,
         all_runs: bool = False,
     ) -> None:
-        """Calls `on_written` after a notice was written. Closes the client when stopped.
+        """Calls `on_written` after each notice that was written. Closes the client when stopped.
 
-        Args:
-            client: The client of the adapter.
-            outbox: Where notices are written.
-            keep: The retention of delivered notices.
-            on_written: Called after each.
-            compare_seconds: How far apart comparisons are.
-            all_runs: Whether runs without a training job are followed, too.
+        `keep` is the retention of delivered notices, `compare_seconds` the interval of comparisons; `all_runs` includes
+        those without a training job.
         """
         self._client = client
         self._outbox = outbox
@@ -94,7 +86,6 @@ class Watcher:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -108,7 +99,6 @@ class Watcher:
                 thread.join(seconds / len(self._threads))
 
     def is_alive(self) -> bool:
-        """Whether all threads are alive."""
         return all(thread.is_alive() for thread in self._threads)
 
     def is_receiving(self) -> bool:
@@ -118,8 +108,7 @@ class Watcher:
     def compare(self) -> None:
         """Processes all unfinished runs, all that have finished since the last comparison, and those that are missing.
 
-        Raises:
-            AdapterError: A request failed; results until then are stored, and nothing is pruned.
+        After an AdapterError the results until then are stored, and nothing is pruned.
         """
         open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
         newest: datetime | None = None
