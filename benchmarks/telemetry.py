@@ -15,7 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from benchmarks.results import Figure, Row, absolute
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.interceptors import Rpc
+from kfadapter_grpc.interceptors.chain import Rpc
 from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.telemetry.spans import sent_span
 from kfadapter_grpc.telemetry.traces import CallTraces

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.kfp.runs import Runs
-    from kfadapter_grpc.services import Servicer
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 READABLE = RunSources(RunSource(RunSourceState.AVAILABLE), RunSource(RunSourceState.AVAILABLE))
@@ -168,7 +167,7 @@ class Store:
 
 
 @contextmanager
-def serving_artifacts(runs: FakeRuns, store: Store, *others: Servicer) -> Iterator[str]:
+def serving_artifacts(runs: FakeRuns, store: Store, *others: object) -> Iterator[str]:
     """Serves the artifacts of the runs; yields the adapter's address."""
     artifacts = Artifacts(cast("Runs", runs))
     settings = Settings.load(config=None, listen="127.0.0.1:0")

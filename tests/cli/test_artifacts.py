@@ -17,11 +17,13 @@ from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
 from kfadapter_grpc.kfp.run_outputs import artifact
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.runs import Runs
 
 
@@ -40,7 +42,9 @@ def store() -> Store:
 @pytest.fixture
 def kfadapter(runs: FakeRuns, store: Store) -> Iterator[Kfadapter]:
     """The command line with an adapter that serves these runs and artifacts."""
-    with serving_artifacts(runs, store, RunServicer(cast("Runs", runs))) as target:
+    logs, polled = cast("RunLogs", None), cast("Runs", runs)
+    servicer = RunServicer(polled, watches=WatchPoller(polled), logs=logs)
+    with serving_artifacts(runs, store, servicer) as target:
         yield Kfadapter(target)
 
 

@@ -17,6 +17,7 @@ from kfadapter_grpc.comparison import ComparedRow, RowKind
 from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.runs import Runs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -51,7 +53,9 @@ def visitor() -> Iterator[Visitor]:
     runs["r1"] = replace(runs["r1"], display_name=HOSTILE, created_at=AT - timedelta(1), parameters={"n": HOSTILE})
     runs |= {at: replace(runs["r2"], run_id=at, parameters={"=n": "=1+1"}) for at in ("twin", "other")}
     fake = FakeRuns(runs)
-    with serving_artifacts(fake, Store(), RunServicer(cast("Runs", fake))) as target, page(target) as made:
+    logs, polled = cast("RunLogs", None), cast("Runs", fake)
+    servicer = RunServicer(polled, watches=WatchPoller(polled), logs=logs)
+    with serving_artifacts(fake, Store(), servicer) as target, page(target) as made:
         yield made
 
 

@@ -20,6 +20,7 @@ from kfadapter_grpc.client import RunState, RunTask, TaskKind
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.run_outputs import artifact
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.runs import Runs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -107,7 +109,9 @@ def served(of: dict[str, Run], store: Store | None = None) -> Iterator[str]:
     """Serves these runs and their artifacts."""
     runs = FakeRuns(of)
     store = store or Documents(data=MARKDOWN.encode())
-    with serving_artifacts(runs, store, RunServicer(cast("Runs", runs))) as address:
+    logs, polled = cast("RunLogs", None), cast("Runs", runs)
+    servicer = RunServicer(polled, watches=WatchPoller(polled), logs=logs)
+    with serving_artifacts(runs, store, servicer) as address:
         yield address
 
 

@@ -16,13 +16,11 @@ from kfadapter_grpc.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.services import Servicer
-
 
 class Serve(Protocol):
     """Starts a server with a servicer, and settings that differ from the defaults."""
 
-    def __call__(self, servicer: Servicer, probe: Callable[[], bool] = ..., **settings: object) -> Running:
+    def __call__(self, servicer: object, probe: Callable[[], bool] = ..., **settings: object) -> Running:
         """Returns the server and a client connected to it."""
         ...
 
@@ -32,7 +30,7 @@ def serve() -> Iterator[Serve]:
     """Starts real servers on free loopback ports; they stop when the test has finished."""
     with ExitStack() as stack:
 
-        def start(servicer: Servicer, probe: Callable[[], bool] = lambda: True, **settings: object) -> Running:
+        def start(servicer: object, probe: Callable[[], bool] = lambda: True, **settings: object) -> Running:
             loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
             server = stack.enter_context(AdapterServer(loaded, [servicer], probe))
             channel = stack.enter_context(grpc.insecure_channel(server.address, OWN_CONNECTION))

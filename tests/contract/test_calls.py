@@ -12,7 +12,7 @@ from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, fai
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc import methods
 from kfadapter_grpc.contract.errors import KfpTimeoutError, OverloadedError, PipelineNotFoundError
-from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import READ_SECONDS, VERSION_KEY
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits

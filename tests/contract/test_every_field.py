@@ -16,6 +16,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Serve
@@ -43,7 +44,9 @@ def test_a_run(serve: Serve) -> None:
     """A scheduled run that is executing."""
     with ScriptedKfp() as kfp, contextlib.closing(connect(kfp.url)) as backend:
         kfp.on("GET", f"/runs/{ID}$", answers(200, RUN)).on("GET", "", answers(404, {}))
-        stub = RunServiceStub(serve(RunServicer(backend.runs)).channel)
+        stub = RunServiceStub(
+            serve(RunServicer(backend.runs, watches=WatchPoller(backend.runs), logs=backend.run_logs)).channel
+        )
         found = as_json(stub.Get(run_pb2.GetRunRequest(run_id=ID)))
     assert found.pop("etag")
     assert found == {
@@ -70,7 +73,9 @@ def test_an_etag_names_the_states_of_tasks(serve: Serve) -> None:
     with ScriptedKfp() as kfp, contextlib.closing(connect(kfp.url)) as backend:
         runs = ({**RUN, "run_details": {"task_details": [task(state)]}} for state in ("PENDING", "RUNNING", "FAILED"))
         kfp.on("GET", f"/runs/{ID}$", *(answers(200, one) for one in runs)).on("GET", "", answers(404, {}))
-        stub = RunServiceStub(serve(RunServicer(backend.runs)).channel)
+        stub = RunServiceStub(
+            serve(RunServicer(backend.runs, watches=WatchPoller(backend.runs), logs=backend.run_logs)).channel
+        )
         for _ in range(3):
             etags.add(stub.Get(run_pb2.GetRunRequest(run_id=ID)).etag)
     assert len(etags) == 3

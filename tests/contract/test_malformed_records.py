@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.services import Servicer
-
 
 @dataclass(frozen=True)
 class Adapter:
@@ -60,8 +58,8 @@ def _adapter() -> Iterator[Adapter]:
         kfp = OddKfp()
         backend = stack.enter_context(contextlib.closing(connect(stack.enter_context(kfp.server).url)))
         watches = stack.enter_context(contextlib.closing(WatchPoller(backend.runs)))
-        servicers: list[Servicer] = [
-            RunServicer(backend.runs, watches=watches),
+        servicers: list[object] = [
+            RunServicer(backend.runs, watches=watches, logs=backend.run_logs),
             RecurringRunServicer(backend.recurring_runs),
             PipelineServicer(backend.pipelines, UploadLimits()),
             ExperimentServicer(backend.experiments),

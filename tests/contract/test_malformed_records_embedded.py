@@ -94,7 +94,7 @@ def adapter(serve: Serve, tmp_path: Path) -> Iterator[Adapter]:
         contextlib.closing(connect(kfp.url)) as backend,
         contextlib.closing(WatchPoller(backend.runs)) as watches,
     ):
-        runs = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
+        runs = RunServiceStub(serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs)).channel)
         recurring = RecurringRunServiceStub(serve(RecurringRunServicer(backend.recurring_runs)).channel)
         a_run(kfp.caller)
         yield Adapter(kfp, runs, recurring)

@@ -16,7 +16,7 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.contract.errors import InternalError, PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.daemon.log import LogWriter
-from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.interceptors.calls import current_call
 from kfadapter_grpc.kfp.exchange import KfpRequest
 from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.metrics.catalog import CATALOG

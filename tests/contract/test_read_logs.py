@@ -19,6 +19,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, log_path
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,9 @@ def kfp(tmp_path: Path) -> Iterator[Serving]:
 def stub(serve: Serve, kfp: Serving) -> Iterator[RunServiceStub]:
     """A stub of an adapter in front of it."""
     with contextlib.closing(connect(kfp.url)) as backend:
-        yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
+        yield RunServiceStub(
+            serve(RunServicer(backend.runs, watches=WatchPoller(backend.runs), logs=backend.run_logs)).channel
+        )
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def scripted() -> Iterator[ScriptedKfp]:
 def before_scripted(serve: Serve, scripted: ScriptedKfp) -> Iterator[RunServiceStub]:
     """A stub of an adapter in front of that KFP."""
     with contextlib.closing(connect(scripted.url)) as backend:
-        yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
+        yield RunServiceStub(
+            serve(RunServicer(backend.runs, watches=WatchPoller(backend.runs), logs=backend.run_logs)).channel
+        )
 
 
 def read(stub: RunServiceStub, run_id: str = "r", task: str = TASK) -> bytes:

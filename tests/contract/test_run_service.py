@@ -18,6 +18,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client, RequestIdReusedError, RunState, View
 from kfadapter_grpc.contract.runs import run_id_for
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def kfp() -> Iterator[RunsKfp]:
 def adapter(serve: Serve, kfp: RunsKfp) -> Iterator[Running]:
     """An adapter in front of it."""
     backend = connect(kfp.url)
-    yield serve(RunServicer(backend.runs), backend.is_alive)
+    yield serve(RunServicer(backend.runs, watches=WatchPoller(backend.runs), logs=backend.run_logs), backend.is_alive)
     backend.close()
 
 

@@ -14,16 +14,10 @@ from tests.contract.running import WAIT_SECONDS, eventually, failure, reported
 
 from kfadapter_grpc.auth.access import Access
 from kfadapter_grpc.contract.errors import NameContestedError
-from kfadapter_grpc.interceptors import (
-    REQUEST_ID_KEY,
-    Admission,
-    Authentication,
-    Bounds,
-    CallInterceptor,
-    Layer,
-    Rpc,
-    layers,
-)
+from kfadapter_grpc.interceptors.admission import Admission
+from kfadapter_grpc.interceptors.authentication import Authentication
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY
+from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc, layers
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 
 SERVICE = "kfadapter.test.Shapes"
@@ -46,7 +40,7 @@ class Shapes:
     """A server with one method of each shape, all with the same responses, and its client."""
 
     def __init__(self, answer: Answer, around: tuple[Layer, ...] | None = None) -> None:
-        self.admission = Admission(Bounds(max_unary_calls=2, max_uploads=2, max_streams=2))
+        self.admission = Admission(dict.fromkeys(CallKind, 2))
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             name: make(answer) for name, (make, _, _) in SHAPES.items()
         }

@@ -32,7 +32,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import InternalError, PipelineNotFoundError
 from kfadapter_grpc.daemon.log import configure_logging
-from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.interceptors.calls import current_call
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreSettings
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 from kfadapter_grpc.server import AdapterServer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
         run_id = a_run(kfp.caller)
         kfp.executor.start(run_id)
         watches = WatchPoller(backend.runs, threaded=False)
-        stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
+        stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs)).channel)
         events = stub.Watch(pb.WatchRunsRequest(runs=pb.RunIds(run_ids=[run_id])), timeout=WAIT_SECONDS)
         eventually(watches.count)
         watches.poll()
@@ -211,7 +212,7 @@ def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
         list(adapter.watch(run_id, timeout=0.3))
     eventually(lambda: adapter.watches.count() == 0)
     eventually(lambda: not adapter.server.admission.inflight().get(CallKind.STREAM))
-    eventually(lambda: not adapter.watches.is_running)
+    eventually(lambda: all(thread.name != "watch-poller" for thread in threading.enumerate()))
 
 
 def test_headers_come_before_news(adapter: Adapter) -> None:
@@ -236,7 +237,7 @@ def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None
             contextlib.closing(connect(adapter.kfp.url)) as backend,
             contextlib.closing(WatchPoller(backend.runs)) as watches,
         ):
-            serve(RunServicer(backend.runs, watches=watches), listen=adapter.server.address)
+            serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs), listen=adapter.server.address)
             assert _state(next(events)) == "RUNNING"
             adapter.kfp.executor.end(run_id, State.SUCCEEDED)
             assert [_state(event) for event in events] == ["SUCCEEDED"]

@@ -31,6 +31,7 @@ from kfadapter_grpc.contract.runs import (
 )
 from kfadapter_grpc.services.responses import message
 from kfadapter_grpc.services.runs import RunServicer
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,7 +302,7 @@ class FakeRuns:
 def test_a_caller_without_deadline_may_wait_longer() -> None:
     """The call's deadline is extended by the wait."""
     runs = FakeRuns()
-    servicer = RunServicer(runs)  # type: ignore[arg-type]
+    servicer = RunServicer(runs, watches=WatchPoller(runs), logs=None)  # type: ignore[arg-type]
     server = grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
     request = ParseDict({"run_id": ID, "wait": "600s"}, pb.TerminateRunRequest())
     method = server.invoke_unary_unary(SERVICE.methods_by_name["Terminate"], {}, request, None)

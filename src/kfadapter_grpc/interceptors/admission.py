@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.errors import DrainingError, OverloadedError
@@ -17,30 +16,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.interceptors.chain import Rpc
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How many calls of each kind are served at once; named as the settings are."""
-
-    max_unary_calls: int
-    max_uploads: int
-    max_streams: int
-
-    @property
-    def total(self) -> int:
-        return self.max_unary_calls + self.max_uploads + self.max_streams
-
-    def limit(self, kind: CallKind) -> tuple[str, int]:
-        name = _SETTING[kind]
-        return name, getattr(self, name)
-
-
-_SETTING = {
+_SETTINGS = {
     CallKind.UNARY: "max_unary_calls",
     CallKind.UPLOAD: "max_uploads",
     CallKind.STREAM: "max_streams",
 }
-
-
 SHARE = 4
 """One of this many parts of the slots is denied to a caller that holds one."""
 
@@ -53,8 +33,9 @@ class Admission:
     by its connection.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
+    def __init__(self, limits: Mapping[CallKind, int]) -> None:
+        """Limits how many calls of each kind are served at once."""
+        self.limits = limits
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
         self._own: Counter[tuple[CallKind, str]] = Counter()
@@ -86,7 +67,7 @@ class Admission:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
     def _enter(self, kind: CallKind, caller: str) -> None:
-        name, limit = self.bounds.limit(kind)
+        name, limit = _SETTINGS[kind], self.limits[kind]
         with self._changed:
             if self._draining:
                 raise DrainingError(

@@ -88,26 +88,16 @@ def end_stalled(rpc: Rpc) -> Iterator[None]:
     if not rpc.method.server_streaming or rpc.method.endless or caller_seconds(rpc.context) is not None:
         yield
         return
-    watchdog = _Watchdog(rpc)
+    has_ended = threading.Event()
+
+    def watch() -> None:
+        while (seconds := rpc.call.remaining()) > 0:  # its deadline may have been extended
+            if has_ended.wait(seconds):
+                return
+        rpc.context.cancel()
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
     try:
         yield
     finally:
-        watchdog.stop()
-
-
-class _Watchdog:
-    """Cancels a call when its deadline, which may have been extended, has passed."""
-
-    def __init__(self, rpc: Rpc) -> None:
-        self._rpc = rpc
-        self._over = threading.Event()
-        threading.Thread(target=self._watch, name="deadline", daemon=True).start()
-
-    def stop(self) -> None:
-        self._over.set()
-
-    def _watch(self) -> None:
-        while (seconds := self._rpc.call.remaining()) > 0:
-            if self._over.wait(seconds):
-                return
-        self._rpc.context.cancel()
+        has_ended.set()

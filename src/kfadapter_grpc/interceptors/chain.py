@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import grpc
 
-from kfadapter_grpc.interceptors.calls import start_call
+from kfadapter_grpc.interceptors.calls import end_stalled, start_call
+from kfadapter_grpc.interceptors.errors import report_errors
+from kfadapter_grpc.interceptors.log import CallLog
 from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, tolerant
 from kfadapter_grpc.methods import METHODS, RpcMethod
 
@@ -46,6 +48,23 @@ class Rpc:
 
 Layer: TypeAlias = Callable[[Rpc], AbstractContextManager[None]]
 """Runs around a call. It may raise on entering, and must not swallow exceptions raised inside."""
+
+
+def layers(
+    authentication: Layer,
+    admission: Layer,
+    identity: Sequence[Layer] = (),
+    *,
+    outer: Sequence[Layer] = (),
+    observers: Sequence[Layer] = (),
+) -> tuple[Layer, ...]:
+    """Returns the layers around every call, outermost first.
+
+    The log and other observers are outside the errors, to see the outcome of the call; authentication and admission
+    are inside them, to reject a call with an error like any other. Unauthorized callers take no slot. `identity` sets
+    the identity that KFP sees, if not the adapter's; `outer` are around the log's lines.
+    """
+    return (*outer, CallLog(), *observers, report_errors, authentication, *identity, admission, end_stalled)
 
 
 class CallInterceptor(grpc.ServerInterceptor):

@@ -1,1 +1,1 @@
-"""Metrics: the catalog as data, and the instruments of calls, created from it."""
+"""Metrics: the catalog as data."""

@@ -11,8 +11,10 @@ import grpc
 
 from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import HEALTH_SERVICE, Health, HealthMonitor, add_health
-from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, Impersonation, forward_authorization, layers
-from kfadapter_grpc.methods import SERVICES
+from kfadapter_grpc.interceptors.admission import Admission
+from kfadapter_grpc.interceptors.authentication import Impersonation, forward_authorization
+from kfadapter_grpc.interceptors.chain import CallInterceptor, layers
+from kfadapter_grpc.methods import SERVICES, CallKind
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_reflection
 from kfadapter_grpc.services import add_servicer
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from kfadapter_grpc.interceptors import Layer
-    from kfadapter_grpc.services import Servicer
+    from kfadapter_grpc.interceptors.chain import Layer
     from kfadapter_grpc.settings import Settings
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -65,7 +66,7 @@ class AdapterServer:
     def __init__(
         self,
         settings: Settings,
-        servicers: Sequence[Servicer],
+        servicers: Sequence[object],
         probe: Callable[[], bool],
         on_drain: Callable[[], None] = lambda: None,
         *,
@@ -79,14 +80,19 @@ class AdapterServer:
 
         Raises SettingsError if a file with certificates or tokens has become invalid since the settings were loaded.
         """
-        bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
-        self.admission = Admission(bounds)
+        self.admission = Admission(
+            {
+                CallKind.UNARY: settings.max_unary_calls,
+                CallKind.UPLOAD: settings.max_uploads,
+                CallKind.STREAM: settings.max_streams,
+            }
+        )
         self.address = settings.listen
         self._settings = settings
         self._on_drain = on_drain
         self.health = Health(SERVICES, follow_kfp=settings.ready_needs_kfp)
         self._monitor = HealthMonitor(probe, self.health.report_kfp)
-        self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
+        self._threads = ThreadPoolExecutor(sum(self.admission.limits.values()) + SPARE_THREADS, "grpc")
         self._stopping = threading.Event()
         self.security = Security(settings)
         serve_health = partial(add_health, self.health.servicer)

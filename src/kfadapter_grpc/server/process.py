@@ -14,7 +14,7 @@ from kfadapter_grpc.daemon.appended_file import AppendedFile
 from kfadapter_grpc.daemon.log import LogWriter, logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
-from kfadapter_grpc.interceptors import AuditLog
+from kfadapter_grpc.interceptors.audit import AuditLog
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks
@@ -26,7 +26,7 @@ from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.setting_sources import SettingsError
-from kfadapter_grpc.telemetry.otlp import Telemetry, log_state
+from kfadapter_grpc.telemetry.otlp import Telemetry
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.kfp import KfpBackend
-    from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 
 ABANDON_SECONDS = 2.0
@@ -55,7 +54,8 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         lines = stages.enter_context(logging_to_stderr(settings.log_format, settings.log_level, telemetry.processors))
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
-        log_state(telemetry, log.warning)
+        if telemetry.missing:
+            log.warning(telemetry.missing)
         audit = stages.enter_context(_audit_log(settings))
         # 2. Metrics, counted from the start and served until the end.
         metrics = Metrics()
@@ -96,7 +96,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         os._exit(0)
 
 
-def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:
+def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[object]:
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
         RunServicer(backend.runs, namespace, watches=watches, logs=backend.run_logs),

@@ -14,7 +14,7 @@ from kfadapter_grpc.auth.certificates import ServerCertificate, server_certifica
 from kfadapter_grpc.auth.client_names import ANY, ClientNames
 from kfadapter_grpc.auth.reloaded_files import Refresher, Reloaded
 from kfadapter_grpc.auth.tokens import parse_tokens
-from kfadapter_grpc.interceptors import Authentication
+from kfadapter_grpc.interceptors.authentication import Authentication
 from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ class Security:
         try:
             tokens = _reloaded("the tokens", settings.token_file, parse_tokens)
             rules = _reloaded("the access rules", settings.access_rules, parse_rules)
-            self._signed = _signed(settings.issuers) if settings.issuers else None
+            self._signed: SignedBearers | None = None
+            if settings.issuers:
+                from kfadapter_grpc.server.issuers import signed_bearers  # noqa: PLC0415  loads joserfc
+
+                self._signed = signed_bearers(settings.issuers)
             self._certificate = certificate = _certificate(settings)
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
@@ -51,7 +55,7 @@ class Security:
         names = ClientNames(*listed) if settings.tls_client_ca else None
         access = Access((lambda: tokens.value) if tokens else None, names, self._signed)
         self.authentication = Authentication(access, (lambda: rules.value) if rules else None)
-        self.credentials = _Handshakes(certificate).credentials() if certificate else None
+        self.credentials = _credentials(certificate) if certificate else None
         issuers = self._signed.file if self._signed else None
         self._reloaded = [one for one in (tokens, rules, certificate, issuers) if one]
         self._refresher = Refresher([one.refresh for one in (tokens, rules, certificate, self._signed) if one])
@@ -86,26 +90,22 @@ class Security:
             self._signed.stop()
 
 
-class _Handshakes:
+def _credentials(certificate: Reloaded[ServerCertificate]) -> grpc.ServerCredentials:
     """Provides gRPC with the current certificate for new connections. Never blocks: files are read elsewhere."""
+    current = certificate.value
 
-    def __init__(self, certificate: Reloaded[ServerCertificate]) -> None:
-        self._certificate = certificate
-        self._current = certificate.value
-
-    def credentials(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._current),
-            cast("Callable[[], grpc.ServerCertificateConfiguration]", self._try_newer),  # types-grpcio lacks None
-            require_client_authentication=self._current.client_ca is not None,
-        )
-
-    def _try_newer(self) -> grpc.ServerCertificateConfiguration | None:
-        now = self._certificate.value
-        if now is self._current:
+    def newer() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal current
+        if certificate.value is current:
             return None
-        self._current = now
-        return _configuration(now)
+        current = certificate.value
+        return _configuration(current)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(current),
+        cast("Callable[[], grpc.ServerCertificateConfiguration]", newer),  # types-grpcio lacks None
+        require_client_authentication=current.client_ca is not None,
+    )
 
 
 def _configuration(certificate: ServerCertificate) -> grpc.ServerCertificateConfiguration:
@@ -127,9 +127,3 @@ def _needs_token(settings: Settings) -> bool:
 
 def _reloaded(what: str, path: Path | None, parse: Callable[[bytes], T]) -> Reloaded[T] | None:
     return Reloaded(what, [path], parse) if path else None
-
-
-def _signed(path: Path) -> SignedBearers:
-    from kfadapter_grpc.server.issuers import signed_bearers  # noqa: PLC0415  loads joserfc
-
-    return signed_bearers(path)

@@ -13,7 +13,7 @@ from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import artifacts as contract
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.run_outputs import RunArtifact
-from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.interceptors.calls import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds
 from kfadapter_grpc.services.responses import listing, message, page, page_token, unary
 

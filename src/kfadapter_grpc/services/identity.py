@@ -9,7 +9,7 @@ from kfadapter.v1.identity_pb2_grpc import IdentityServiceServicer
 from kfadapter_grpc.codec import to_message
 from kfadapter_grpc.contract.call import ANYTHING
 from kfadapter_grpc.contract.identity import WhoAmI
-from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.interceptors.calls import current_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
 from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import pipelines as contract
 from kfadapter_grpc.contract.errors import InvalidUploadError
-from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.interceptors.calls import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds, upload_seconds
 from kfadapter_grpc.services.responses import listing, message, unary
 from kfadapter_grpc.upload import UploadLimits, receive_file

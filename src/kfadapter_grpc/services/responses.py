@@ -16,7 +16,7 @@ from kfadapter_grpc.codec import read_request, to_message
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidPageTokenError
 from kfadapter_grpc.contract.listing import Page, PageOfListRequest
 from kfadapter_grpc.contract.values import Replacements
-from kfadapter_grpc.interceptors import current_call
+from kfadapter_grpc.interceptors.calls import current_call
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import runs as contract
 from kfadapter_grpc.contract import watches
-from kfadapter_grpc.contract.errors import UnsupportedByKfpError
-from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.responses import deletion, listing, message, unary
 from kfadapter_grpc.well_known import timestamp
@@ -27,14 +26,7 @@ if TYPE_CHECKING:
 
 
 class RunServicer(RunServiceServicer):
-    def __init__(
-        self,
-        runs: Runs,
-        default_namespace: str = "",
-        *,
-        watches: WatchPoller | None = None,
-        logs: RunLogs | None = None,
-    ) -> None:
+    def __init__(self, runs: Runs, default_namespace: str = "", *, watches: WatchPoller, logs: RunLogs) -> None:
         self.kfp = runs
         self._logs = logs
         self._watches = watches
@@ -60,12 +52,10 @@ class RunServicer(RunServiceServicer):
         call, wait_seconds = current_call(context), parsed.wait.total_seconds() if parsed.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
-        return message(self.kfp.terminate(parsed.run_id, wait_seconds, call, self._tell_watches), pb.Run)
+        return message(self.kfp.terminate(parsed.run_id, wait_seconds, call, self._watches.update), pb.Run)
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         parsed = read_request(request, watches.WatchRunsRequest, self.namespace)
-        if self._watches is None:
-            raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
         with self._watches.open(parsed, call) as events:
             context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # the first event may take long
@@ -74,8 +64,6 @@ class RunServicer(RunServiceServicer):
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
         parsed = read_request(request, contract.ReadLogsRequest)
-        if self._logs is None:
-            raise UnsupportedByKfpError("this adapter does not read logs")
         call = current_call(context)
         with self._logs.read(parsed, call) as chunks:
             if parsed.follow and caller_seconds(context) is None:
@@ -86,10 +74,6 @@ class RunServicer(RunServiceServicer):
                     yield pb.ReadLogsResponse(chunk=chunk)
                 else:
                     yield pb.ReadLogsResponse(note=chunk.text)
-
-    def _tell_watches(self, run: contract.Run) -> None:
-        if self._watches is not None:
-            self._watches.update(run)
 
 
 def _event(event: watches.RunEvent, *, tasks: bool) -> pb.RunEvent:

@@ -33,6 +33,7 @@ SIGNALS = ("traces", "metrics", "logs")
 CLOSE_SECONDS = 3.0
 """The maximum time to export what is left when the process ends."""
 SCOPE = "kfadapter_grpc"
+_MISSING = "OTEL_* variables are set, but nothing is exported: pip install 'kfadapter-grpc[otel]'"
 _PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 _CLASSES = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
@@ -60,7 +61,7 @@ class Telemetry:
     """What a process exports. A context manager: the end sends what is left, for at most `CLOSE_SECONDS`.
 
     Attributes:
-        missing: Whether the variables switch it on, but the extra `otel` is not installed.
+        missing: What to log if the variables switch it on, but the extra `otel` is not installed; otherwise empty.
         tracer: Makes spans; None if traces are off.
         propagator: Reads and writes the headers that continue a trace in another process.
         processors: Of log lines: one adds the trace's ids, one sends the line over OTLP.
@@ -69,7 +70,7 @@ class Telemetry:
     def __init__(self, service: str) -> None:
         """Reads the variables, one of which may rename the service. Raises SettingsError if one is invalid."""
         self.signals = enabled_signals()
-        self.missing = bool(self.signals) and not _installed()
+        self.missing = _MISSING if self.signals and not _installed() else ""
         self.tracer: Tracer | None = None
         self.processors: tuple[Processor, ...] = ()
         self._shutdowns: list[Callable[[], object]] = []
@@ -135,11 +136,6 @@ class Telemetry:
         provider.add_log_record_processor(BatchLogRecordProcessor(_exporter("logs")))
         self.processors += (LogExport(provider.get_logger(SCOPE, installed_version())),)
         self._shutdowns.append(provider.shutdown)
-
-
-def log_state(telemetry: Telemetry, warn: Callable[[str], object]) -> None:
-    if telemetry.missing:
-        warn("OTEL_* variables are set, but nothing is exported: pip install 'kfadapter-grpc[otel]'")
 
 
 def _installed() -> bool:

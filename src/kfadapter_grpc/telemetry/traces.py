@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, Tracer
 
-    from kfadapter_grpc.interceptors import Rpc
+    from kfadapter_grpc.interceptors.chain import Rpc
 
 _SERVER_FAULTS = frozenset(
     {

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ import structlog
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.runs import RunFilter
+from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.watch.poll import Poll
 from kfadapter_grpc.watch.registry import Registry
 from kfadapter_grpc.watch.watch import EventQueue, Watch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
     from kfadapter_grpc.kfp.runs import Runs
+    from kfadapter_grpc.metrics.catalog import Metric
 
 HEARTBEAT_SECONDS = 30.0
 POLL_SECONDS = 2.0
@@ -37,16 +39,6 @@ MAX_POLL_SECONDS = 9.0
 _QUIET_POLLS = 10
 _SLOWER = 1.25
 _JITTER = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class WatchFigures:
-    """Numbers about watching; a run in two scopes counts twice."""
-
-    watches: int
-    runs: int
-    polls: int
-    requests: int
 
 
 class WatchPoller:
@@ -124,13 +116,14 @@ class WatchPoller:
     def count(self) -> int:
         return len(self._registry)
 
-    def figures(self) -> WatchFigures:
-        runs = sum(map(len, self._registry.caches()))
-        return WatchFigures(self.count(), runs, self._poll.polls, self._poll.requests)
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread is not None
+    def figures(self) -> dict[Metric, int]:
+        """Returns the values of the metrics about watching; a run in two scopes counts twice."""
+        return {
+            catalog.WATCHES: len(self._registry),
+            catalog.WATCHED_RUNS: sum(map(len, self._registry.caches())),
+            catalog.WATCH_TICKS: self._poll.polls,
+            catalog.WATCH_QUESTIONS: self._poll.requests,
+        }
 
     def _add(self, watch: Watch) -> None:
         with self._changed:
