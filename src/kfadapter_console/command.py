@@ -1,62 +1,37 @@
 """`kfadapter console` and `kfadapter runs report`."""
 
-from dataclasses import dataclass, fields
+import sys
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
 
-from kfadapter_grpc.addresses import is_loopback, split_address
+from kfadapter_grpc.addresses import split_address
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import require
+from kfadapter_grpc.cli.http_options import HttpOptions
 from kfadapter_grpc.cli.options import ClientOptions, RunName
 from kfadapter_grpc.cli.text import STDIN
-from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
+from kfadapter_grpc.setting_sources import SettingsError
 
 _CONSOLE = ("jinja2", "markdown_it", "python_multipart", "starlette", "uvicorn")
 """The modules of the extra `console`."""
 
 
 @dataclass(frozen=True, slots=True)
-class ConsoleOptions:
+class ConsoleOptions(HttpOptions):
     """The options of the page; each can also be set by its environment variable."""
 
     VARIABLES: ClassVar[str] = "KFADAPTER_CONSOLE_"
+    RISK: ClassVar[str] = "tokens and pages can be read and changed on their way"
 
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address to listen on.")] = "127.0.0.1:8080"
-    insecure_listen: Annotated[
-        bool, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
-    ] = False
     host: Annotated[
         str, typer.Option(metavar="NAME", help="Name in the page's URL, if it is not the listen address.")
     ] = ""
-    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="The page's certificate: HTTPS.")] = None
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate.")] = None
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False
-    max_upload_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum size of a file.")] = (
-        32 * 1024 * 1024
-    )
-
-    def check(self) -> None:
-        """Returns if the options are consistent.
-
-        Raises:
-            SettingsError: They are not, or a variable is unknown.
-        """
-        if unknown := [*unknown_variables(self.VARIABLES, {field.name for field in fields(self)})]:
-            raise SettingsError(*unknown)
-        try:
-            host = split_address(self.listen)[0]
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-        if bool(self.tls_certificate) != bool(self.tls_key):
-            raise SettingsError("--tls-certificate and --tls-key go together")
-        if not (self.tls_certificate or self.insecure_listen or is_loopback(host)):
-            raise SettingsError(
-                f"others can reach {self.listen}, and without TLS tokens and pages can be read and changed on their"
-                " way; set --tls-certificate and --tls-key, listen on 127.0.0.1, or accept the risk with"
-                " --insecure-listen"
-            )
 
 
 def console(*, options: ClientOptions, how: ConsoleOptions) -> None:
@@ -66,16 +41,34 @@ def console(*, options: ClientOptions, how: ConsoleOptions) -> None:
     it.
     """
     require(console=_CONSOLE)
-    how.check()
-    from kfadapter_console.process import run  # noqa: PLC0415  of the extra `console`
+    from kfadapter_console.app import make_app  # noqa: PLC0415  of the extra `console`
+    from kfadapter_console.process import serving  # noqa: PLC0415
+    from kfadapter_grpc.daemon.http import tls_context  # noqa: PLC0415
+    from kfadapter_grpc.daemon.listening import bound_address, bound_socket  # noqa: PLC0415
+    from kfadapter_grpc.daemon.signals import StopSignals  # noqa: PLC0415
 
+    how.check()
     client = options.client()
-    if client.has_token and not (how.insecure_listen or is_loopback(split_address(how.listen)[0])):
+    if client.has_token and how.is_exposed:
         raise SettingsError(
             f"others can reach {how.listen}, and would act with the token of this command; leave it out, so that each"
             " user logs in, listen on 127.0.0.1, or accept the risk with --insecure-listen"
         )
-    run(client, how)
+    try:
+        tls = tls_context(how.tls_certificate, how.tls_key) if how.tls_certificate and how.tls_key else None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    hosts = [how.host or split_address(how.listen)[0]]
+    app = make_app(client, hosts=hosts, read_only=how.read_only, max_upload_bytes=how.max_upload_bytes)
+    with (
+        closing(client),
+        closing(bound_socket(how.listen, "--listen")) as listener,
+        StopSignals() as signals,
+        serving(app, listener, tls),
+    ):
+        out.print_line(f"{'https' if tls else 'http'}://{bound_address(how.listen, listener)}")
+        sys.stdout.flush()
+        signals.wait()
 
 
 def report(
@@ -92,13 +85,12 @@ def report(
     """
     require(console=_CONSOLE)
     from kfadapter_console.run import report_of  # noqa: PLC0415  of the extra `console`
-    from kfadapter_grpc.cli.output import stdout  # noqa: PLC0415
     from kfadapter_grpc.cli.references import run_id  # noqa: PLC0415
     from kfadapter_grpc.client.download import atomic_write  # noqa: PLC0415
 
     with options.client() as client:
         text = report_of(client, run_id(client, run))
-    with stdout() if output == STDIN else atomic_write(output) as target:
+    with out.stdout() if output == STDIN else atomic_write(output) as target:
         target.write(text.encode())
     if output != STDIN:
         out.note(f"wrote {output}")

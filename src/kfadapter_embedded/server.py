@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import ipaddress
@@ -15,8 +14,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import uvicorn
-
+from kfadapter_grpc.daemon.http import serving
+from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.telemetry.otlp import Telemetry
 
 from .application import application
@@ -34,11 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from starlette.applications import Starlette
-
 # Go's own limit for the request line and headers: KFP accepts filters with thousands of ids.
 _MAX_HEADER_BYTES = 1 << 20
-_GRACE_SECONDS = 1
 
 
 class FolderError(Exception):
@@ -135,10 +131,12 @@ def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limi
         app = application(store, folder, runs)
         if telemetry.tracer:
             app.add_middleware(RequestSpans, telemetry=telemetry)
-        server = _Server(app, listener)
         if exit_with_parent:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
-        asyncio.run(server.serve(sockets=[listener]))
+        with StopSignals() as signals, serving(app, listener, "http", h11_max_incomplete_event_size=_MAX_HEADER_BYTES):
+            host, port = listener.getsockname()[:2]
+            print(f"ready http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201
+            signals.wait()
 
 
 @contextlib.contextmanager
@@ -158,38 +156,6 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
     finally:
         progress.close()
         executor.close()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, with a ready line and with signals that stop it with exit code 0."""
-
-    def __init__(self, app: Starlette, listener: socket.socket) -> None:
-        config = uvicorn.Config(
-            app,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
-        super().__init__(config)
-        self._listener = listener
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        host, port = self._listener.getsockname()[:2]
-        print(f"ready http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
 
 
 def _end_with_stdin() -> None:

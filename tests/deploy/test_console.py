@@ -14,8 +14,8 @@ from scripts import manifests
 from scripts.manifests import ROOT
 
 from kfadapter_console.command import ConsoleOptions, console
-from kfadapter_console.process import STOP_SECONDS
 from kfadapter_console.security import HEALTH_PATH
+from kfadapter_grpc.daemon.http import STOP_SECONDS
 from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
 
 if TYPE_CHECKING:

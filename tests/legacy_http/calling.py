@@ -21,8 +21,9 @@ from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
+from kfadapter_oran.legacy_http import process as legacy_http_process
 from kfadapter_oran.legacy_http.app import LegacyHttp
-from kfadapter_oran.legacy_http.process import LegacyHttpServer
+from kfadapter_oran.legacy_http.connections import Connections
 
 if TYPE_CHECKING:
     import ssl
@@ -130,17 +131,13 @@ class Gateway:
 
     adapter: AdapterServer
     app: LegacyHttp
-    server: LegacyHttpServer
-
-    @property
-    def address(self) -> str:
-        """The address of the HTTP server."""
-        return self.server.address
+    address: str
+    connections: Connections
 
     @property
     def caller(self) -> Caller:
         """A client of the HTTP server."""
-        return Caller(self.server.address)
+        return Caller(self.address)
 
 
 @contextmanager
@@ -165,8 +162,9 @@ def gateway(
 ) -> Iterator[Gateway]:
     """Runs the gateway for an adapter, on a free port."""
     app = LegacyHttp(Client(adapter.address, token=token), max_upload_bytes=max_upload_bytes)
-    with LegacyHttpServer("127.0.0.1:0", app, tls) as server:
-        yield Gateway(adapter, app, server)
+    connections = Connections()
+    with legacy_http_process.serving("127.0.0.1:0", app, tls, connections) as address:
+        yield Gateway(adapter, app, address, connections)
 
 
 @contextmanager

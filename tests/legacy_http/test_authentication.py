@@ -17,9 +17,8 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.server import ServerStartError
-from kfadapter_oran.legacy_http import limits
+from kfadapter_oran.legacy_http import limits, process
 from kfadapter_oran.legacy_http.app import LegacyHttp
-from kfadapter_oran.legacy_http.process import LegacyHttpServer, tls_context
 from kfadapter_oran.legacy_http.routes import ROUTES, LegacyRoute
 
 if TYPE_CHECKING:
@@ -156,8 +155,8 @@ def test_the_gateways_own_token(tmp_path: Path, kfp: ScriptedKfp) -> None:
 def test_tokens_do_not_leave_the_machine_in_plain_text() -> None:
     """A request with a token is rejected if the adapter is on another machine and TLS is off."""
     app = LegacyHttp(Client("adapter.example.com:50051"), max_upload_bytes=1)
-    with LegacyHttpServer("127.0.0.1:0", app) as server:
-        reported = Caller(server.address, token="of-alice").get("/pipelines")  # noqa: S106 - a token that is none
+    with process.serving("127.0.0.1:0", app) as address:
+        reported = Caller(address, token="of-alice").get("/pipelines")  # noqa: S106 - a token that is none
         assert "without TLS" in reported.refusal(403, "FORBIDDEN")["message"]
 
 
@@ -175,7 +174,7 @@ class Certified:
 
     def tls(self, client_ca: Path | None = None) -> Reloaded[ssl.SSLContext]:
         """Returns the gateway's TLS context."""
-        return tls_context(self.folder / "server.pem", self.folder / "server.key", client_ca)
+        return process.tls_context(self.folder / "server.pem", self.folder / "server.key", client_ca)
 
     def context(self, pair: Pair | None = None) -> ssl.SSLContext:
         """Returns a client's TLS context, which trusts the CA."""
@@ -195,8 +194,8 @@ def certified(tmp_path: Path) -> Certified:
 def over_tls(tls: Reloaded[ssl.SSLContext]) -> Iterator[str]:
     """Runs a gateway with TLS and without an adapter; yields its address."""
     app = LegacyHttp(Client("127.0.0.1:1"), max_upload_bytes=1)
-    with LegacyHttpServer("127.0.0.1:0", app, lambda: tls.value) as server:
-        yield server.address
+    with process.serving("127.0.0.1:0", app, lambda: tls.value) as address:
+        yield address
 
 
 def works(caller: Caller) -> bool:
@@ -282,6 +281,6 @@ def test_a_port_in_use() -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ServerStartError, match=rf"127\.0\.0\.1:{port} is in use; .* with --listen"),
-            LegacyHttpServer(f"127.0.0.1:{port}", app),
+            process.serving(f"127.0.0.1:{port}", app),
         ):
             pass

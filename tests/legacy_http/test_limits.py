@@ -329,7 +329,7 @@ def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPat
         host, _, port = server.address.rpartition(":")
         silent = [socket.create_connection((host, int(port)), WAIT_SECONDS) for _ in range(20)]
         assert server.caller.get("/liveness").status == 200
-        assert len(server.server.connections) <= 8
+        assert len(server.connections) <= 8
         assert silent[0].recv(1) == b""
         for connection in silent:
             connection.close()
@@ -367,7 +367,7 @@ def test_a_response_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
                 connection.connect((host, int(port)))
                 connection.sendall(b"GET /experiments HTTP/1.1\r\nHost: x\r\n\r\n")
                 eventually(lambda: server.app._requests)
-                eventually(lambda: not server.server.connections)
+                eventually(lambda: not server.connections)
                 assert not server.app._requests
 
 

@@ -56,6 +56,11 @@ def bound_socket(listen: str, option: str) -> socket.socket:
     return listener
 
 
+def bound_address(listen: str, listener: socket.socket) -> str:
+    """Returns an address, HOST:PORT, with the port that was bound."""
+    return f"{listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
+
+
 def try_address(listen: str) -> None:
     """Binds an address, HOST:PORT, and releases it again. Raises OSError if the system rejects it."""
     host, port = split_address(listen)

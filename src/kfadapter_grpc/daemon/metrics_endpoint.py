@@ -21,7 +21,7 @@ import structlog
 from prometheus_client import make_wsgi_app
 
 from kfadapter_grpc.addresses import OFF
-from kfadapter_grpc.daemon.listening import bound_socket
+from kfadapter_grpc.daemon.listening import bound_address, bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,7 +66,7 @@ class MetricsEndpoint:
         if self.address == OFF:
             return self
         listener = bound_socket(self.address, OPTION)
-        self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        self.address = bound_address(self.address, listener)
         self._server = _Server(listener, self._respond)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import ssl
-import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import structlog
-import uvicorn
 
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.reloaded_files import Refresher, Reloaded
-from kfadapter_grpc.daemon.listening import bound_socket
+from kfadapter_grpc.daemon import http
+from kfadapter_grpc.daemon.listening import bound_address, bound_socket
 from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
@@ -25,20 +23,17 @@ from kfadapter_oran.legacy_http.app import LegacyHttp
 from kfadapter_oran.legacy_http.connections import Connection, Connections
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
-    from typing_extensions import Self
 
     from kfadapter_grpc.client import Client
     from kfadapter_oran.legacy_http.command import GatewayOptions
 
 OPTION = "--listen"
 """The option for the address."""
-STOP_SECONDS = 1
-"""How long responses in flight have to complete when the server stops."""
 
 
 def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] | None) -> None:
@@ -66,14 +61,14 @@ def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] |
             max_upload_bytes=options.max_upload_bytes,
             observe=lambda route, status: requests.labels(route, str(status)).inc(),
         )
-        server = stages.enter_context(LegacyHttpServer(options.listen, app, (lambda: tls.value) if tls else None))
+        address = stages.enter_context(serving(options.listen, app, (lambda: tls.value) if tls else None))
         if tls:
             refresher = Refresher([tls.refresh])
             refresher.start()
             stages.callback(refresher.stop)
         elif not is_loopback(split_address(options.listen)[0]):
             log.warning("no TLS: requests and their tokens can be read in transit")
-        log.info("serving", address=server.address, adapter=client.target, metrics=metrics.address)
+        log.info("serving", address=address, adapter=client.target, metrics=metrics.address)
         log.info("end this process once all callers use gRPC instead of the Flask adapter's HTTP routes")
         log.info("draining", signal=signals.wait())
         time.sleep(options.drain_seconds)
@@ -88,69 +83,33 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloade
         OSError: A file cannot be read.
         ValueError: The files are invalid.
     """
-
-    def made(*_contents: bytes) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(certificate, key, password=lambda: "")
-            if client_ca is not None:
-                context.load_verify_locations(cafile=client_ca)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except ssl.SSLError as error:
-            raise ValueError(f"{certificate} and {key} cannot be used: {error}") from None
-        # A resumed session would not present its certificate again.
-        context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0
-        return context
-
-    return Reloaded("the certificate", [certificate, key, *([client_ca] if client_ca else [])], made)
+    files = [certificate, key, *([client_ca] if client_ca else [])]
+    return Reloaded("the certificate", files, lambda *_: http.tls_context(certificate, key, client_ca))
 
 
-class LegacyHttpServer:
-    """Serves the application while entered, on its own thread.
+@contextmanager
+def serving(
+    listen: str,
+    app: LegacyHttp,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    connections: Connections | None = None,
+) -> Iterator[str]:
+    """Serves the application, and closes it at the end; yields the address, HOST:PORT, with the bound port.
 
-    Attributes:
-        address: The listen address, HOST:PORT; with the bound port once entered.
-        connections: The open connections.
+    Args:
+        listen: HOST:PORT.
+        app: The application.
+        tls: Returns the context of each new connection; None for plain text.
+        connections: Gets the open connections.
+
+    Raises:
+        ServerStartError: The address cannot be bound.
     """
-
-    def __init__(self, listen: str, app: LegacyHttp, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
-        """Listens on HOST:PORT when entered; `tls` returns the context of each new connection."""
-        self.address = listen
-        self.connections = Connections()
-        self._app = app
-        protocol = partial(Connection, app, self.connections, tls)
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=cast("type[asyncio.Protocol]", protocol),
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
-        )
-
-    def __enter__(self) -> Self:
-        """Listens.
-
-        Raises:
-            ServerStartError: The address cannot be bound.
-        """
-        listener = bound_socket(self.address, OPTION)
-        self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._uvicorn.run, args=([listener],), name="legacy-http", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._app.drain(0)
-        self._app.close()
-        self._uvicorn.should_exit = True
-        self._thread.join(2 * STOP_SECONDS + 1)
+    protocol = partial(Connection, app, Connections() if connections is None else connections, tls)
+    with (
+        closing(bound_socket(listen, OPTION)) as listener,
+        http.serving(app, listener, "legacy-http", http=protocol, h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES),
+        closing(app),
+    ):
+        yield bound_address(listen, listener)
+        app.drain(0)
