@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf import json_format
 
-from .archives import MAX_FILE_SIZE, UnreadableFileError, is_yaml_name, open_archive
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.pipelines import FileKind
+
 from .json_text import as_served, protojson
 from .yaml_documents import YamlError, mappings
 
@@ -27,11 +31,18 @@ if TYPE_CHECKING:
 
     from .json_text import JsonValue
 
+MAX_FILE_SIZE = 32 << 20
+_ARCHIVES = {b"PK": FileKind.ZIP, b"\x1f\x8b": FileKind.TAR_GZ}
+_SECONDS = 600.0
 _SCHEMA_VERSION = "2.1.0"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _UNKNOWN = "unknown template format"
 _CONTAINER_FIELDS = ("container", "script")
 _CONTAINER_LISTS = ("initContainers", "sidecars")
+
+
+class UnreadableFileError(Exception):
+    """The file is too large, of an unknown type, or an archive that is broken or contains no pipeline file."""
 
 
 class NoPipelineError(Exception):
@@ -53,12 +64,20 @@ def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
     file.seek(0)
     if size > MAX_FILE_SIZE:
         raise UnreadableFileError(f"larger than {MAX_FILE_SIZE} bytes")
-    if is_yaml_name(filename) or filename.endswith(".json"):
+    if filename.endswith((".yaml", ".yml", ".json")):
         return file
-    text = open_archive(file)
-    if text is None:
+    kind = _ARCHIVES.get(file.read(2))
+    file.seek(0)
+    if kind is None:
         raise UnreadableFileError("neither YAML nor JSON by its name, nor a zip or tar.gz by its content")
-    return text
+    from kfadapter_grpc.upload.archives import open_member  # noqa: PLC0415  0.1 s, which most uploads do not need
+    from kfadapter_grpc.upload.limits import UploadLimits  # noqa: PLC0415
+
+    try:
+        _, member = open_member(kind, file, UploadLimits(MAX_FILE_SIZE), Call("upload", _SECONDS))
+        return io.BytesIO(member.read_all(MAX_FILE_SIZE + 1))
+    except AdapterError as error:
+        raise UnreadableFileError(error.message) from error
 
 
 def read_spec(text: BinaryIO) -> str:

@@ -17,11 +17,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from .archives import MAX_FILE_SIZE, UnreadableFileError
 from .document_kinds import PIPELINES
 from .errors import UploadError, json_response
 from .json_text import sound_text
-from .pipeline_file import NoPipelineError, open_pipeline_file, read_spec
+from .pipeline_file import MAX_FILE_SIZE, NoPipelineError, UnreadableFileError, open_pipeline_file, read_spec
 from .pipelines import MAX_PIPELINE_NAME, add_version, new_pipeline, new_version
 from .requests import tag_fault, try_tags
 from .store import DuplicateError
