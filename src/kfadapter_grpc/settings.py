@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+_file = partial(typer.Option, metavar="FILE")
+_address = partial(typer.Option, metavar="HOST:PORT")
+_names = partial(typer.Option, metavar="NAMES")
 
 
 class EffectiveSetting(NamedTuple):
@@ -47,12 +51,10 @@ class Settings:
 
     VARIABLES: ClassVar[str] = PREFIX
 
-    listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Address to listen on."), "Port 0 takes a free one."
-    ] = "127.0.0.1:50051"
+    listen: Annotated[str, _address(help="Address to listen on."), "Port 0 takes a free one."] = "127.0.0.1:50051"
     metrics_listen: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Address of the metrics, or 'off'."),
+        _address(help="Address of the metrics, or 'off'."),
         "Port 0 takes a free one. Metrics show counts and names of RPCs, nothing of their content.",
     ] = "127.0.0.1:9090"
     kfp_url: Annotated[
@@ -68,62 +70,52 @@ class Settings:
     ] = ""
     tls_certificate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The server's certificate: TLS."),
+        _file(help="The server's certificate: TLS."),
         "A PEM file, followed by the certificates that lead to its CA. Files with certificates and tokens are re-read "
         "when they change.",
     ] = None
-    tls_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Private key of the certificate."), "A PEM file, not encrypted."
-    ] = None
+    tls_key: Annotated[Path | None, _file(help="Private key of the certificate."), "A PEM file, not encrypted."] = None
     tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="CA of client certificates, which are then required (mTLS)."),
-        "A PEM file.",
+        Path | None, _file(help="CA of client certificates, which are then required (mTLS)."), "A PEM file."
     ] = None
     tls_client_names: Annotated[
         str,
-        typer.Option(
-            metavar="NAMES", help="Names in client certificates that may call, separated by commas; * for all."
-        ),
+        _names(help="Names in client certificates that may call, separated by commas; * for all."),
         "DNS names, URIs or common names.",
     ] = ""
     tls_client_readers: Annotated[
-        str,
-        typer.Option(metavar="NAMES", help="Names in client certificates that may only read."),
-        "They need not be in `tls_client_names`.",
+        str, _names(help="Names in client certificates that may only read."), "They need not be in `tls_client_names`."
     ] = ""
     tls_client_proxies: Annotated[
         str,
-        typer.Option(
-            metavar="NAMES", help="Names in client certificates of proxies, which send their callers' tokens."
-        ),
+        _names(help="Names in client certificates of proxies, which send their callers' tokens."),
         "Beside any other certificate but those that `*` allows, a token must have the certificate's name.",
     ] = ""
     token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Tokens of callers, which are then required."),
+        _file(help="Tokens of callers, which are then required."),
         "A file with hashes, made by `kfadapter token`.",
     ] = None
     issuers: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Issuers of signed tokens (OIDC, Kubernetes); a token is then required."),
+        _file(help="Issuers of signed tokens (OIDC, Kubernetes); a token is then required."),
         "TOML with `[[issuers]]` and `[token_review]` ([how](../security.md#signed-tokens)). It is re-read when it "
         "changes. A token of `token_file` is as good.",
     ] = None
     access_rules: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Rules: which caller may do what in which namespaces."),
+        _file(help="Rules: which caller may do what in which namespaces."),
         "A YAML file, see [security](../security.md#access-rules). It replaces the roles of tokens and certificates; "
         "a caller that no rule matches may do nothing. Re-read when it changes.",
     ] = None
     health_listen: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Additional address for health checks without TLS."),
+        _address(help="Additional address for health checks without TLS."),
         "Kubernetes' gRPC probes cannot use TLS.",
     ] = ""
     channelz_listen: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Loopback address for channelz."),
+        _address(help="Loopback address for channelz."),
         "It shows connections, peers and counts of calls to every caller on this machine, for grpcdebug and grpcurl.",
     ] = ""
     insecure_listen: Annotated[
@@ -137,9 +129,7 @@ class Settings:
         "`token-file`: the token in `kfp_token_file`; `service-account`: the pod's token in "
         "/var/run/secrets/kubeflow/pipelines/token; `forward`: the `authorization` of each caller.",
     ] = "none"
-    kfp_token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Bearer token for KFP."), "Re-read when it changes."
-    ] = None
+    kfp_token_file: Annotated[Path | None, _file(help="Bearer token for KFP."), "Re-read when it changes."] = None
     kfp_user_header: Annotated[
         str,
         typer.Option(metavar="NAME", help="Header with the caller's name for a multi-user KFP, as kubeflow-userid."),
@@ -147,24 +137,16 @@ class Settings:
         "([how](../security.md#impersonation)). If unset, KFP sees the adapter's own user.",
     ] = ""
     kfp_user_prefix: Annotated[
-        str,
-        typer.Option(metavar="TEXT", help="Precedes the name in that header."),
-        "KFP's KUBEFLOW_USERID_PREFIX.",
+        str, typer.Option(metavar="TEXT", help="Precedes the name in that header."), "KFP's KUBEFLOW_USERID_PREFIX."
     ] = ""
     kfp_ca_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="CAs of KFP's certificate."),
-        "A PEM file; defaults to the well-known CAs.",
+        Path | None, _file(help="CAs of KFP's certificate."), "A PEM file; defaults to the well-known CAs."
     ] = None
     kfp_client_certificate: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Client certificate for KFP."),
-        "A PEM file, with the chain up to its CA.",
+        Path | None, _file(help="Client certificate for KFP."), "A PEM file, with the chain up to its CA."
     ] = None
     kfp_client_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Private key of the client certificate."),
-        "A PEM file, not encrypted.",
+        Path | None, _file(help="Private key of the client certificate."), "A PEM file, not encrypted."
     ] = None
     pod_logs: Annotated[
         Literal["off", "auto"],
@@ -174,20 +156,18 @@ class Settings:
     ] = "auto"
     mlmd_address: Annotated[
         str,
-        typer.Option(
-            metavar="HOST:PORT", help="ML Metadata, for inputs, outputs and metrics of runs of KFP 2.5 to 2.17."
-        ),
+        _address(help="ML Metadata, for inputs, outputs and metrics of runs of KFP 2.5 to 2.17."),
         "KFP's `metadata-grpc-service`, port 8080 ([how](../deploy.md#outputs-of-tasks)). If unset, they are missing.",
     ] = ""
     mlmd_tls: Annotated[bool, typer.Option("--mlmd-tls", help="Use TLS towards ML Metadata.")] = False
     mlmd_ca: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="CAs of ML Metadata's certificate."),
+        _file(help="CAs of ML Metadata's certificate."),
         "A PEM file, re-read when it changes; defaults to the well-known CAs.",
     ] = None
     artifact_stores: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Object stores from which artifacts are read."),
+        _file(help="Object stores from which artifacts are read."),
         "YAML in the form of KFP's ConfigMap `kfp-launcher` ([how](../deploy.md#artifacts)). It is re-read when it "
         "changes, and so are the credentials that it names. If unset, no object store is read.",
     ] = None
@@ -230,7 +210,7 @@ class Settings:
     ] = False
     audit_log: Annotated[
         str,
-        typer.Option(metavar="FILE", help="Audit log: a file, 'stderr', 'stdout', or 'off'."),
+        _file(help="Audit log: a file, 'stderr', 'stdout', or 'off'."),
         "JSON lines: who did what to which resource ([fields](../observability.md#audit-log)). A file that was moved "
         "is made anew.",
     ] = "off"

@@ -40,10 +40,7 @@ COMMANDS: Table = {
     "get": (f"{CLI}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
     "list": (f"{CLI}.pipelines:list_", "List pipelines, newest first."),
     "versions": (f"{CLI}.pipelines:versions", "List the versions of a pipeline, newest first; compare two."),
-    "update": (
-        f"{CLI}.pipelines:update",
-        "Change the display name or the tags of a pipeline, or of one version.",
-    ),
+    "update": (f"{CLI}.pipelines:update", "Change the display name or the tags of a pipeline, or of one version."),
     "delete": (f"{CLI}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
     "download": (f"{CLI}.pipelines:download", "Download the file of a version, by default the latest."),
     "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline, or of a run."),

@@ -69,9 +69,7 @@ def set_(
         out.note(f"log in: {shlex.join(['kfadapter', '--context', name, 'login'])}")
 
 
-def use(
-    name: Annotated[str, argument("Context; none if omitted.", context_names, "[NAME]")] = "",
-) -> None:
+def use(name: Annotated[str, argument("Context; none if omitted.", context_names, "[NAME]")] = "") -> None:
     """Make a context the current one."""
     from kfadapter_grpc.client.client import DEFAULT_TARGET
 

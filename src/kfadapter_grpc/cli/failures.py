@@ -76,12 +76,7 @@ HINTS: dict[str, str | Step] = {
     "PARAMETER_UNKNOWN": other("get", PIPELINE, text="shows its parameters"),
     "PARAMETER_TYPE": other("get", PIPELINE, text="shows the type of each parameter"),
     "PIPELINE_HAS_VERSIONS": again("--force", text="deletes all versions with it"),
-    "RUN_NOT_RETRYABLE": other(
-        "runs",
-        "show",
-        RUN,
-        text="shows its state: only failed runs can be retried",
-    ),
+    "RUN_NOT_RETRYABLE": other("runs", "show", RUN, text="shows its state: only failed runs can be retried"),
     "AMBIGUOUS_NAME": other("experiments", text="shows the ids; an id is never ambiguous"),
     "KFP_REJECTED_CREDENTIALS": "contact the adapter's operator: Kubeflow Pipelines rejects its credentials",
     "NAME_CONTESTED": again(text="or choose the name: --version-name NAME"),

@@ -16,8 +16,7 @@ KFP_NAME = "kfp"
 def health(
     options: Annotated[ClientOptions, "target", "timeout"],
     service: Annotated[
-        str,
-        typer.Argument(metavar="SERVICE", help="Full name of a service, or 'kfp'; defaults to the server."),
+        str, typer.Argument(metavar="SERVICE", help="Full name of a service, or 'kfp'; defaults to the server.")
     ] = "",
 ) -> None:
     """Check the health of an adapter; for containers and scripts."""

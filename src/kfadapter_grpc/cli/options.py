@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
@@ -37,6 +38,9 @@ SECURITY = ("tls", "ca", "server_name", "client_certificate", "client_key")
 _MAX_PORT = 65535
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):(?P<port>\d{1,5})|unix:\S+")
 """HOST:PORT with the schemes that gRPC resolves."""
+
+
+file_option = partial(typer.Option, metavar="FILE")
 
 
 def variable(option: str) -> str:
@@ -91,8 +95,7 @@ class ClientOptions:
     ] = None
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of each call.")] = None
     namespace: Annotated[
-        str,
-        typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; defaults to the adapter's."),
+        str, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; defaults to the adapter's.")
     ] = ""
     context: Annotated[
         str,
@@ -103,32 +106,20 @@ class ClientOptions:
         ),
     ] = ""
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="CA of the adapter's certificate; implies TLS [env KFADAPTER_CA].",
-        ),
-    ] = None
+    ca: Annotated[Path | None, file_option(help="CA of the adapter's certificate; implies TLS [env KFADAPTER_CA].")] = (
+        None
+    )
     server_name: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Name in that certificate, if not HOST [env KFADAPTER_SERVER_NAME]."),
+        str, typer.Option(metavar="NAME", help="Name in that certificate, if not HOST [env KFADAPTER_SERVER_NAME].")
     ] = ""
     client_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Client certificate, if required [env KFADAPTER_CLIENT_CERTIFICATE].",
-        ),
+        Path | None, file_option(help="Client certificate, if required [env KFADAPTER_CLIENT_CERTIFICATE].")
     ] = None
-    client_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its private key [env KFADAPTER_CLIENT_KEY].")
-    ] = None
+    client_key: Annotated[Path | None, file_option(help="Its private key [env KFADAPTER_CLIENT_KEY].")] = None
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
+        file_option(
+            help="File with your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself]."
         ),
     ] = None
     insecure_token: Annotated[
@@ -232,8 +223,7 @@ OneVersion = Annotated[str | None, reference("Only this version", version_names)
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Treat the reference as an id or as a name.")]
 Limit = Annotated[int, typer.Option(min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."),
+    Path, typer.Argument(metavar="FILE", help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin.")
 ]
 Function = Annotated[str | None, typer.Option(metavar="NAME", help="Pipeline function of a .py; defaults to all.")]
 Description = Annotated[str, typer.Option(help="Description.")]
@@ -249,11 +239,7 @@ Parameters = Annotated[
     ),
 ]
 ParameterFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Parameters as JSON or YAML, which keep their types; - is stdin. -p overrides them.",
-    ),
+    Path | None, file_option(help="Parameters as JSON or YAML, which keep their types; - is stdin. -p overrides them.")
 ]
 PipelineOrFile = Annotated[
     str,
@@ -286,8 +272,7 @@ CreatedAfter = Annotated[
     ),
 ]
 CreatedBefore = Annotated[
-    str,
-    typer.Option(metavar="TIME", help="Only those created before, as --since; later ones are read, too."),
+    str, typer.Option(metavar="TIME", help="Only those created before, as --since; later ones are read, too.")
 ]
 
 

@@ -184,10 +184,7 @@ def _fields(client: "Client", recurring_run: RecurringRun) -> list[tuple[str, st
             _named(recurring_run.pipeline_id, lambda id_: client.pipelines.get(pipeline_id=id_, view=View.BASIC).name),
         ),
         ("Version", _named(recurring_run.pipeline_version_id, version_name) or "the latest at each start"),
-        (
-            "Experiment",
-            _named(recurring_run.experiment_id, lambda id_: client.experiments.get(experiment_id=id_).name),
-        ),
+        ("Experiment", _named(recurring_run.experiment_id, lambda id_: client.experiments.get(experiment_id=id_).name)),
         ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in recurring_run.parameters.items())),
         ("Description", recurring_run.description),
         ("Created", shown_time(recurring_run.created_at)),

@@ -107,8 +107,7 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
     states = [RunState.FAILED] if failed else []
     # KFP filters neither by pipeline nor by failures alone: the adapter reads runs in such pages until one matches.
     newest = next(
-        client.runs.list(pipeline_id=parent, states=states, page_size=_FILTERED_PAGE if parent or failed else 1),
-        None,
+        client.runs.list(pipeline_id=parent, states=states, page_size=_FILTERED_PAGE if parent or failed else 1), None
     )
     if newest is None:
         raise CommandError(

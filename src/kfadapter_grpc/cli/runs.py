@@ -166,8 +166,7 @@ def watch(
     watch_options: opt.WatchOptions,
     *,
     output: Annotated[
-        opt.Format,
-        typer.Option("--output", "-o", help="Output format; json and yaml print finished runs."),
+        opt.Format, typer.Option("--output", "-o", help="Output format; json and yaml print finished runs.")
     ] = "table",
 ) -> None:
     """Watch runs until they have finished; the exit code is their outcome."""

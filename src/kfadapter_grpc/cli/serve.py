@@ -53,8 +53,7 @@ def token(
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of validity (UTC); unlimited if omitted.")
     ] = None,
     add_to: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Append the line to this file instead of printing it."),
+        Path | None, typer.Option(metavar="FILE", help="Append the line to this file instead of printing it.")
     ] = None,
 ) -> None:
     """Create a token: the token on stdout, the line for the adapter's --token-file on stderr."""

@@ -17,7 +17,7 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.contexts import in_use
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import other
-from kfadapter_grpc.cli.options import ClientOptions, Format, Output
+from kfadapter_grpc.cli.options import ClientOptions, Format, Output, file_option
 from kfadapter_grpc.cli.output import Shrink
 from kfadapter_grpc.cli.values import duration, parse_optional_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
@@ -49,10 +49,7 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host"
 class NotifyOptions:
     VARIABLES: ClassVar[str] = "KFADAPTER_NOTIFY_"
 
-    outbox: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The outbox [$XDG_STATE_HOME/kfadapter/notices.db]."),
-    ] = None
+    outbox: Annotated[Path | None, file_option(help="The outbox [$XDG_STATE_HOME/kfadapter/notices.db].")] = None
     url: Annotated[
         str,
         typer.Option(
@@ -69,14 +66,13 @@ class NotifyOptions:
         str, typer.Option(metavar="URI", help="The source of CloudEvents: which adapter or cluster it is.")
     ] = "/kfadapter"
     receiver_token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds a bearer token for the receiver, read before each notice."),
+        Path | None, file_option(help="Holds a bearer token for the receiver, read before each notice.")
     ] = None
     insecure_receiver_token: Annotated[
         bool,
         typer.Option("--insecure-receiver-token", help="Send that token without TLS, readable for others on its way."),
     ] = False
-    receiver_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="CAs of the receiver's certificate.")] = None
+    receiver_ca: Annotated[Path | None, file_option(help="CAs of the receiver's certificate.")] = None
     receiver_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="Deadline of the receiver's response.")
     ] = 30.0
