@@ -50,8 +50,7 @@ def dev(
     ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no web page.")] = False,
     data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Data folder [$XDG_STATE_HOME/kfadapter]."),
+        Path | None, typer.Option("--data", metavar="DIR", help="Data folder [$XDG_STATE_HOME/kfadapter].")
     ] = None,
     steps: Annotated[
         Steps,
@@ -211,9 +210,7 @@ def _answering(kfp: EmbeddedKfp) -> str:
 
 def _cannot_start(cause: str) -> CommandError:
     return CommandError(
-        "the embedded Kubeflow Pipelines cannot start",
-        why=_last_lines(cause),
-        next_step=_remedy(cause),
+        "the embedded Kubeflow Pipelines cannot start", why=_last_lines(cause), next_step=_remedy(cause)
     )
 
 

@@ -66,9 +66,9 @@ def already_set(field: str, oneof: str) -> KfpError:
     )
 
 
-def invalid_input_because(reason: str, cause: str) -> KfpError:
-    """KFP could not decode the request; the cause is in the text only."""
-    return KfpError(_INVALID_ARGUMENT, reason, f"InvalidInputError: {reason}: {cause}")
+def invalid_page_token(cause: str) -> KfpError:
+    """KFP could not decode the page token; the cause is in the text only."""
+    return KfpError(_INVALID_ARGUMENT, "Invalid page token", f"InvalidInputError: Invalid page token: {cause}")
 
 
 def not_found(reason: str, *layers: str) -> KfpError:

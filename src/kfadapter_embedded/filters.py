@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_plus
 
-from .errors import KfpError, invalid_input, invalid_input_because
+from .errors import KfpError, invalid_input, invalid_page_token
 from .json_text import read_time, sound_text
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Filter:
             plain = tuple(value) if isinstance(value, list) else value
             known = name in kind.columns.values() and not _fault(operation, plain)
             if not known or not isinstance(plain, str | int | tuple):
-                raise invalid_input_because("Invalid page token", "its filter is not known")
+                raise invalid_page_token("its filter is not known")
             predicates.append(Predicate(operation, name, plain))
         return cls(_ordered(predicates), tags)
 

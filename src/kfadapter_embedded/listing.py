@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .errors import context, invalid_input, invalid_input_because
+from .errors import context, invalid_input, invalid_page_token
 from .filters import Filter, is_scalar, predicates_of, read_filter
 from .json_text import to_json
 
@@ -109,9 +109,9 @@ def _next_page(first: Listing, token: str, *, compare: bool) -> Listing:
     fields, kind = _token_fields(token), first.kind
     column, value, key = (fields.get(name) for name in ("SortByFieldName", "SortByFieldValue", "KeyFieldValue"))
     if not (isinstance(column, str) and is_scalar(value) and isinstance(value, str | int) and isinstance(key, str)):
-        raise invalid_input_because("Invalid page token", "it is not whole")
+        raise invalid_page_token("it is not whole")
     if fields.get("ModelName") != kind.token_name or column not in kind.columns.values():
-        raise invalid_input_because("Invalid page token", "it is of another listing")
+        raise invalid_page_token("it is of another listing")
     filters = Filter.from_token(fields.get("Filter"), kind, first.filter.tags)
     listing = replace(first, sort_column=column, descending=fields.get("IsDesc") is True, filter=filters)
     if compare and listing != first:
@@ -124,11 +124,11 @@ def _token_fields(token: str) -> dict[str, object]:
         fields = json.loads(base64.b64decode(token, validate=True))
     except binascii.Error:
         cause = f"illegal base64 data at input byte {_first_bad_byte(token)}"
-        raise invalid_input_because("Invalid page token", cause) from None
+        raise invalid_page_token(cause) from None
     except (ValueError, RecursionError):
-        raise invalid_input_because("Invalid page token", "it holds no JSON") from None
+        raise invalid_page_token("it holds no JSON") from None
     if not isinstance(fields, dict):
-        raise invalid_input_because("Invalid page token", "it holds no JSON object")
+        raise invalid_page_token("it holds no JSON object")
     return fields
 
 

@@ -276,14 +276,7 @@ class _Run:
             else:
                 self._active.pop(line.task, None)
             report = TaskReport(
-                line.task,
-                line.state,
-                line.error,
-                line.message,
-                line.attempts,
-                line.began,
-                line.details,
-                line.warnings,
+                line.task, line.state, line.error, line.message, line.attempts, line.began, line.details, line.warnings
             )
             self._report(self.job.run_id, report)
         return end

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kfadapter_embedded.runner.condition import ConditionError, holds, picked
+from kfadapter_embedded.runner.condition import holds, picked
 from kfadapter_embedded.runner.values import ValueFaultError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test_conditions(condition: str, decided: bool | str) -> None:
     if isinstance(decided, bool):
         assert holds(condition, _RECORDED["parameters"]) is decided
     else:
-        with pytest.raises(ConditionError):
+        with pytest.raises(ValueFaultError):
             holds(condition, _RECORDED["parameters"])
 
 
@@ -69,7 +69,7 @@ def test_odd_operands(condition: str, decided: bool | None) -> None:
     if decided is not None:
         assert holds(text, OPERANDS) is decided
     else:
-        with pytest.raises(ConditionError):
+        with pytest.raises(ValueFaultError):
             holds(text, OPERANDS)
 
 
@@ -90,7 +90,7 @@ REASONS = [
 @pytest.mark.parametrize(("condition", "reason"), REASONS)
 def test_reasons(condition: str, reason: str) -> None:
     """Errors have cel-go's message."""
-    with pytest.raises(ConditionError, match=reason):
+    with pytest.raises(ValueFaultError, match=reason):
         holds(condition, _RECORDED["parameters"])
 
 

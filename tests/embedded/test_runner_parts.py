@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kfadapter_embedded.execution import State, Steps, log_path
 from kfadapter_embedded.runner.component import without_kfp
-from kfadapter_embedded.runner.condition import ConditionError, holds
+from kfadapter_embedded.runner.condition import holds
 from kfadapter_embedded.runner.dag import run_pipeline
 from kfadapter_embedded.runner.environment import VARIABLE, end_family
 from kfadapter_embedded.runner.log import TaskLog, why
@@ -82,14 +82,14 @@ UNDECIDED = [
 @pytest.mark.parametrize("condition", UNDECIDED)
 def test_condition_that_cannot_be_decided(condition: str) -> None:
     """An invalid or mismatched condition is an error and never false."""
-    with pytest.raises(ConditionError):
+    with pytest.raises(ValueFaultError):
         holds(condition, VALUES)
 
 
 @given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
 def test_any_condition(condition: str, parameters: dict[str, str]) -> None:
     """Any condition is true, false, or an error of its own kind."""
-    with suppress(ConditionError):
+    with suppress(ValueFaultError):
         assert holds(condition, dict(parameters)) in {True, False}
 
 

@@ -21,14 +21,10 @@ _FIELDS = {
 }
 
 
-class ConditionError(Exception):
-    """The condition cannot be evaluated; the message has the reason."""
-
-
 def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
     """Evaluates a condition such as `int(inputs.parameter_values['n']) > 3`.
 
-    Raises ConditionError if it cannot be parsed, or a value has the wrong type.
+    Raises ValueFaultError if it cannot be parsed, or a value has the wrong type.
     """
     from . import cel  # noqa: PLC0415  # loads a parser: 0.1 s, which runs without conditions do not need
 
@@ -38,9 +34,9 @@ def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
     try:
         value = cel.evaluated(condition, {"inputs": inputs, "outputs": outputs})
     except cel.CelError as error:
-        raise ConditionError(f"the condition {condition!r} cannot be decided: {error}") from None
+        raise ValueFaultError(f"the condition {condition!r} cannot be decided: {error}") from None
     if not isinstance(value, bool):
-        raise ConditionError(f"the condition {condition!r} is not bool, it is {as_text(value)[:100]}")
+        raise ValueFaultError(f"the condition {condition!r} is not bool, it is {as_text(value)[:100]}")
     return value
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from kfadapter_embedded.execution import WHOLE, State, TaskReport, iteration_of, task_name
 
-from .condition import ConditionError, holds
+from .condition import holds
 from .inputs import given_inputs, iteration_inputs, root_inputs, with_defaults
 from .kept import fingerprint
 from .loops import items, with_item
@@ -129,7 +129,7 @@ class _Walk:
                 key, task, component, values, done=done, path=path, names=self.names, warnings=step.warnings
             )
             return self._attempt(task, inputs, step)
-        except (ConditionError, SpecError, ValueFaultError) as error:
+        except (SpecError, ValueFaultError) as error:
             fault = str(error)
         except OSError as error:
             fault = f"this server could not run it: {error}"

@@ -16,16 +16,7 @@ from .condition import picked
 from .placeholders import filled, has_placeholder, task_names
 from .spec import Artifact, Loop, Parameter, SpecError
 from .task_api import COLLECTED
-from .values import (
-    ItemText,
-    Origin,
-    RuntimeArtifact,
-    ValueFaultError,
-    Values,
-    as_text,
-    check_literals,
-    converted,
-)
+from .values import ItemText, Origin, RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

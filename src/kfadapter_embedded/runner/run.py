@@ -186,13 +186,7 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
         leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
         with _deadline(pipeline.active_deadline_seconds) as is_over:
             outcome = run_pipeline(
-                pipeline,
-                order.parameters,
-                leaf,
-                report=channel.task,
-                stopped=stopped,
-                names=names,
-                strict=order.strict,
+                pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names, strict=order.strict
             )
         late = f"it ran for longer than its deadline of {pipeline.active_deadline_seconds:g} s"
         return Outcome(State.FAILED, late) if is_over.is_set() else outcome

@@ -80,13 +80,7 @@ class Pipelines(Resource):
         return self._list(request, Pipeline)
 
     def list_versions(
-        self,
-        name: str = "",
-        *,
-        pipeline_id: str = "",
-        view: View = View.BASIC,
-        order_by: str = "",
-        page_size: int = 0,
+        self, name: str = "", *, pipeline_id: str = "", view: View = View.BASIC, order_by: str = "", page_size: int = 0
     ) -> Pages[PipelineVersion]:
         """Yields all versions of a pipeline, requesting pages as they are needed.
 

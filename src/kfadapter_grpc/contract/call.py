@@ -214,13 +214,7 @@ class Call:
         Its usage is added to that of this call.
         """
         return Call(
-            self.request_id,
-            seconds,
-            self.authorization,
-            self.usage,
-            self.caller,
-            limits=self.limits,
-            trace=self.trace,
+            self.request_id, seconds, self.authorization, self.usage, self.caller, limits=self.limits, trace=self.trace
         )
 
     @contextmanager

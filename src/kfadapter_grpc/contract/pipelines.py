@@ -128,8 +128,7 @@ def _description(value: str) -> Iterator[str]:
 
 
 CallerTags: TypeAlias = Annotated[
-    Mapping[str, str],
-    tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX),
+    Mapping[str, str], tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX)
 ]
 
 

@@ -178,10 +178,7 @@ def pins(
 
 
 def _side(
-    own: Sequence[Sequence[int]],
-    others: Sequence[Sequence[int]],
-    middles: Mapping[int, int],
-    halves: Mapping[int, int],
+    own: Sequence[Sequence[int]], others: Sequence[Sequence[int]], middles: Mapping[int, int], halves: Mapping[int, int]
 ) -> dict[tuple[int, int], int]:
     """Spreads the nets of one side over each item, in the order of their other ends."""
     positions: dict[int, list[int]] = {}
