@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _LONGEST_FAULT = 4000
 RESULT = "result.json"
-"""The name of the file with the result."""
 
 
 class FileFaultError(Exception):

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 HOST = "127.0.0.1"
-"""Where all listen: this machine only."""
 LAST_LINES = 10
-"""How much is shown of the last output of the embedded KFP."""
 GRACE_SECONDS = 5.0
 """The grace period of calls in flight when the server is stopped; its user is waiting."""
 

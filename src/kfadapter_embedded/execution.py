@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Parameters: TypeAlias = Mapping[str, object]
-"""Values of parameters, as JSON holds them."""
 SCRATCH: Final = "scratch"
 """The part of a run's folder that is not needed once it has finished."""
 EXECUTOR_LOGS: Final = "executor-logs"
@@ -44,9 +43,7 @@ class Steps(str, enum.Enum):
 
 
 OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED, State.CACHED})
-"""The states of what has finished."""
 WHOLE: Final = ""
-"""The name of the task that represents the whole run."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 READY_SECONDS = 20.0
-"""How long an embedded KFP may take until it responds."""
 _READY = b"ready "
 # Runs are stopped first, with all processes that they started.
 _STOP_SECONDS = 10.0

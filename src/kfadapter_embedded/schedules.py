@@ -41,7 +41,6 @@ _PAUSE_SECONDS = 10
 """How long the controller waits after a start, and at first after one that failed."""
 _LONGEST_PAUSE_SECONDS = 360
 _HANDED_ON = frozenset({"experiment_id", "pipeline_version_reference", "runtime_config", "service_account"})
-"""What a run has of its recurring run."""
 _DUE = f"""
     SELECT id FROM jobs
     WHERE next_start <= ? AND json_extract(document, '$.mode') = 'ENABLE'

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .warned import TaskWarnings
 
 MOST_BYTES = 5 << 30
-"""How large an artifact that is downloaded may be."""
 _SECONDS = 3600.0
 # As in KFP's `objectstore/config.go`.
 _BUCKET = re.compile(r"[a-z][a-z0-9]+:///?[^/?]+(?:/[^?]*)?(?:\?.+)?")

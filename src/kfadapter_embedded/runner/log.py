@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 LOG_BYTES = 10 << 20
 """How much of a task's output its log begins with; of what comes later only the end is kept."""
 TAIL_BYTES = 64 << 10
-"""How much of the end is kept."""
 
 _TRACEBACK = "Traceback (most recent call last):"
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

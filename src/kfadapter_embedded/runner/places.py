@@ -24,7 +24,6 @@ DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 STORES = ("minio://", "s3://", "gs://")
 """The stores that KFP downloads from and uploads to."""
 IMAGES = "oci://"
-"""Artifacts that are images."""
 _FOLDERS = {"minio://": "minio", "s3://": "s3", "gs://": "gcs"}
 _TEMPORARY = "tmp"
 _WORKSPACE = "workspace"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.login import Login
 
 TokenSource: TypeAlias = Union["Login", "ExecPlugin"]
-"""The source of the token of a context without a token file."""
 CONTEXT_VARIABLE = "KFADAPTER_CONTEXT"
 STORED_OPTIONS = ("target", "namespace", *SECURITY, "token_file", "insecure_token")
 _PATHS = ("ca", "client_certificate", "client_key", "token_file")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.cli.invocation import Step
 
 SERVER = ("certifi", "cryptography", "grpc_channelz", "grpc_reflection", "httptools", "joserfc", "msgspec", "structlog")
-"""The packages of the extra `server`."""
 
 
 class ExitCode(enum.IntEnum):

@@ -108,7 +108,6 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 MAX_STREAMS = 8
-"""The maximum number of logs that are read at once."""
 MAX_LINE_BYTES = 4096
 """The maximum length of a line; of longer ones the end is kept."""
 RETRY_SECONDS = 1.0

@@ -57,7 +57,6 @@ _FIELDS = {
     "experiments": ("name", "experiment_id"),
     "recurring runs": ("display_name", "recurring_run_id"),
 }
-"""The fields with the name and the id of a record, by resource."""
 
 
 class Candidate(NamedTuple):

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 _PAGE = "http://127.0.0.1:8080"
-"""The default address of the page."""
 
 
 def list_(

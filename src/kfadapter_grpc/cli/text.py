@@ -43,7 +43,6 @@ def _block(text: str) -> str:
 
 
 STDIN = Path("-")
-"""Stands for the standard input."""
 
 
 def prepare_streams() -> None:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client, UploadReceipt
 
 CHUNK_BYTES = 64 * 1024
-"""The size of the chunks of `payload`."""
 STDIN_DESCRIPTOR = 0
-"""The file descriptor of the standard input."""
 _OPTIONS = {
     "display_name": "--display-name",
     "description": "--description",

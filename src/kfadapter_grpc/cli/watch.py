@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Task
 
 TIMES_A_SECOND = 4
-"""The refresh rate of the live view."""
 _LAST_LINES = 100
 """The maximum number of lines of the final view, which can be scrolled."""
 _UNREACHABLE = "{} is unreachable; waiting for it"
@@ -217,7 +216,6 @@ def _state_columns(task: RunTask) -> tuple[str, ...]:
 
 Display = LinePrinter | Screen
 MAX_OUTPUTS = 20
-"""The maximum number of outputs that are printed at the end."""
 _LOGS = other("logs", RUN, "--failed", text="shows the logs of its failed tasks")
 _SHOW = other("runs", "show", RUN, text="shows its state; no task started, so there are no logs")
 _AGAIN, _STOP = other("watch", RUN), other("terminate", RUN)

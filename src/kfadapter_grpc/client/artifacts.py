@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.errors import AdapterError
 
 RESUMABLE = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
-"""The errors after which a read is resumed."""
 _RETRIES = 3
 """The maximum number of retries without progress."""
 _PAUSE_SECONDS = 0.5

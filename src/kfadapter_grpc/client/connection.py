@@ -44,7 +44,6 @@ OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 RETRIES = 2
 MAX_PAUSE_SECONDS = 2.0
 _MAX_TRACE = 512
-"""The maximum length of a trace header that is propagated."""
 
 
 def service_config() -> str:
@@ -108,7 +107,6 @@ class BaseConnection(ABC):
     """A channel to one adapter, opened when first needed, and its calls."""
 
     library: ClassVar[ModuleType]
-    """The module of gRPC whose channel it has."""
     pages: ClassVar[type[Pages[Any]]]
 
     def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:

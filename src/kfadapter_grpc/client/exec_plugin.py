@@ -26,10 +26,8 @@ API_VERSION = "client.authentication.k8s.io/v1"
 """The protocol between kubectl and a plugin."""
 SECONDS = 60.0
 INTERACTIVE_SECONDS = 300.0
-"""The timeout of an interactive plugin."""
 MAX_BYTES = 2**20
 UNKNOWN_END_SECONDS = 60.0
-"""The lifetime of a token without an expiry."""
 _KIND = "ExecCredential"
 
 

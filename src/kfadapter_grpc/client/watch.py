@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 WATCH_ATTEMPTS = 10
 """The number of attempts in a row before a watch fails: for about half a minute."""
 MAX_KNOWN = 1000
-"""The maximum number of etags of a request."""
 _FIRST_PAUSE_SECONDS = 0.2
 _MAX_PAUSE_SECONDS = 5.0
 TRANSIENT = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
-"""The errors after which a watch is restarted."""
 
 
 async def watch(

@@ -21,9 +21,7 @@ MAX_DESCRIPTION_BYTES = 255
 ORIGIN_LABEL = "_from"
 """The label that records from which version a run was started if KFP itself does not know it."""
 ORIGIN_CHARACTERS = 43
-"""The length of its value."""
 RESERVED_PREFIX = "_"
-"""The prefix of the keys of the adapter's own labels."""
 
 
 def with_labels(description: str, labels: Mapping[str, str]) -> str:

@@ -25,7 +25,6 @@ MAX_TAGS = 20
 MAX_CALLER_TAGS = MAX_TAGS - 2
 """Maximum number of tags that a caller may set: the adapter has two of its own."""
 RESERVED_TAG_PREFIX = "kfadapter_"
-"""The prefix of the keys of the adapter's own tags."""
 MAX_DISPLAY_NAME = 255
 """Maximum number of characters in a display name (KFP's column)."""
 MAX_DESCRIPTION = 4096

@@ -25,7 +25,6 @@ MAX_LEVELS = 90
 LIST_LEVELS, OBJECT_LEVELS = 2, 3
 """How many levels a list and an object take."""
 NESTED_TOO_DEEPLY = "nested too deeply"
-"""Why a value that takes more is replaced."""
 MAX_OBJECT_LEVELS = MAX_LEVELS + OBJECT_LEVELS
 """The same for a Struct, which is an object without a Value around it."""
 _NO_DOUBLE = "not a finite 64-bit number"

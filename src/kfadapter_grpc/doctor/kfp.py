@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.probes import Finding, Reach
 
 WRITE_FLAG = "--write-probes"
-"""What allows probes to make something."""
 _EXIT_CODES = {
     Stage.NAME: ExitCode.CANNOT_CONNECT,
     Stage.CONNECTION: ExitCode.CANNOT_CONNECT,

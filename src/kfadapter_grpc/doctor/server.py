@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
-"""File systems that keep files in memory."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _METRICS = "metrics address"
 _KNOWN_BY = {

@@ -33,7 +33,6 @@ STORES = "artifact stores"
 _SECONDS = 10.0
 _METADATA_SECONDS = 3.0
 _MISSING = "kfadapter-doctor"
-"""A name that no run, pod or artifact has."""
 _ALONE = (
     "the logs of tasks come from Kubeflow Pipelines alone; one that serves a single user has them only when a task has "
     "ended and Argo has archived its log"

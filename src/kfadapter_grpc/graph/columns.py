@@ -56,7 +56,6 @@ def columns(
 
 
 Neighbors = dict[int, list[tuple[int, float]]]
-"""The neighbours of each item, and how much each pulls."""
 
 
 def _neighbors(links: Sequence[Sequence[Link]], passing: frozenset[int]) -> tuple[Neighbors, Neighbors]:

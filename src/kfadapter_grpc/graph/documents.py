@@ -24,7 +24,6 @@ digraph pipeline {
   node [shape=box, style=rounded, fontname="sans-serif"];
   graph [style=rounded, fontname="sans-serif", labeljust=l];"""
 _BREAK = "\\n"
-"""How a label of Graphviz breaks a line."""
 _INDENT = 2
 _MIN_ROOM = 16
 """The minimum width of the text; deeper tasks are not indented further."""

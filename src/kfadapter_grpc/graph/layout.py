@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.part import Wire
 
 FRAME = 4
-"""The width of a box beyond its contents."""
 _TITLE_FRAME = 6
 _MIN_LABEL = 3
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 HEADERS_VARIABLE = "KFADAPTER_NOTIFY_HEADERS"
 """The environment variable that holds headers, one on each line."""
 NOTIFICATION_PATH = "/trainingjob/pipelineNotification"
-"""Where the training manager takes notices."""
 HOST_VARIABLE, PORT_VARIABLE = "TRAININGMGR_HOST", "TRAININGMGR_PORT"
 """The environment variables that name the training manager in deployments that exist."""
 SINK_VARIABLE = "K_SINK"

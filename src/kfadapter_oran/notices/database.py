@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
 
 VERSION = 1
-"""The version of the schema."""
 BUSY_SECONDS = 10.0
 """How long one process waits for another one's write."""
 # A notice stays the only one of its run and state until it is pruned (outbox.py documents when). `open_runs` are
@@ -56,11 +55,9 @@ class NoticeStatus(enum.Enum):
     PARKED = "parked"
     """All attempts have failed; it needs an operator."""
     DELIVERED = "delivered"
-    """The receiver has it."""
     SUPERSEDED = "superseded"
     """It was not delivered, and a later end of the same run was: sending it now would report what no longer holds."""
     DISCARDED = "discarded"
-    """A person decided that it need not be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,6 @@ class Notice:
 
 
 COLUMNS = ", ".join(one.name for one in fields(Notice))
-"""What `read_notice` reads."""
 
 
 class OutboxError(Exception):

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.database import Database, Notice
 
 INITIAL_BACKOFF_SECONDS = 1.0
-"""How long after a first attempt the second one comes."""
 MAX_BACKOFF_SECONDS = 300.0
-"""How far apart attempts become."""
 MAX_REFUSALS = 10
 """After how many responses that are not a success a notice is parked: some six minutes."""
 MAX_SETTLED = 20
-"""How many settled notices are listed."""
 _MIN_JITTER = 0.5
 _WAITING = (NoticeStatus.PENDING.value, NoticeStatus.PARKED.value)
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.database import Notice
 
 EVENT_CONTENT_TYPE = "application/cloudevents+json"
-"""The content type of a CloudEvent in structured mode."""
 
 
 def job_notice(notice: Notice) -> dict[str, Json]:

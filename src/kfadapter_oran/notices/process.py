@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.receiver import ReceiverOptions
 
 WATCHER_SECONDS = 2.0
-"""How long the threads that follow runs get to end."""
 SENDER_SECONDS = 5.0
-"""How long attempts in flight get to end when the process stops."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 

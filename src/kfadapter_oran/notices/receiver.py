@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 TRAINING_FAILED = "Training Failed"
 """The training manager's response, with status 500, to a notice of a failure that it has recorded."""
 CONNECT_SECONDS = 10.0
-"""How long connecting to one address may take."""
 MAX_BODY_BYTES = 4096
-"""How much of a response's body is read."""
 _PORTS = {"http": 80, "https": 443}
 _TEMPORARY = frozenset(
     {
@@ -49,7 +47,6 @@ _UNPRINTABLE = re.compile(r"\s+|[^\x20-\x7e\u00a0-\U0010ffff]+")
 
 class Outcome(enum.Enum):
     DELIVERED = "delivered"
-    """The receiver has it."""
     AWAY = "away"
     """It was unreachable or busy: worth trying for long."""
     REFUSED = "refused"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.receiver import Attempt, Receiver
 
 CONCURRENCY = 4
-"""How many notices are posted at once."""
 POLL_SECONDS = 1.0
 """The interval of checks for due notices: an operator may have retried some, in another process."""
 _WRITE_RETRY_SECONDS = 2.0

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kfadapter_oran.notices.outbox import Outbox
 
 COMPARE_SECONDS = 60.0
-"""How far apart the comparisons are."""
 SILENT_SECONDS = 90.0
 """After how long without an event the watch counts as cut off: three heartbeats."""
 _INITIAL_BACKOFF = 1.0
