@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
+from kfadapter_grpc.auth.access import split_names
 from kfadapter_grpc.auth.access_rules import parse_rules
 from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_key
-from kfadapter_grpc.auth.client_names import split_names
 from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded_files import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.certificates import CertificateAuthority, Pair
 
+from kfadapter_grpc.auth.access import ClientNames
 from kfadapter_grpc.auth.certificates import server_certificate
-from kfadapter_grpc.auth.client_names import ClientNames
 from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.settings import Settings

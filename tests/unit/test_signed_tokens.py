@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter_grpc.auth.issuers import TokenReview
-    from kfadapter_grpc.auth.token_review import Post
 
 SECONDS = 30.0
 
@@ -61,7 +60,7 @@ def bearers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignedBearers]
     made.stop()
 
 
-def _no_reviews(_: TokenReview) -> Post:
+def _no_reviews(_: TokenReview, __: str, ___: Call) -> tuple[int, bytes]:
     raise AssertionError
 
 
@@ -299,20 +298,20 @@ ONE = '[[issuers]]\nissuer = "https://a"\naudiences = ["k"]\n'
 MISTAKES = {
     "x": "not TOML",
     "": "neither",
-    "a = 1": "unknown: a",
-    "issuers = 1": "must be tables",
-    "[[issuers]]": "issuer and audiences must be set",
-    '[[issuers]]\nissuer = "https://a"\naudiences = []': "audiences must be set",
+    "a = 1": "unknown field `a`",
+    "issuers = 1": "Expected `array`",
+    "[[issuers]]": r"field `issuer` - at `\$.issuers\[0\]`",
+    '[[issuers]]\nissuer = "https://a"\naudiences = []': "length >= 1 - at `..issuers.0..audiences`",
     '[[issuers]]\nissuer = "http://a.example"\naudiences = ["k"]': "https://",
     '[[issuers]]\nissuer = "https://a?b"\naudiences = ["k"]': "https://",
     ONE + 'algorithms = ["HS256"]': "HS256",
     ONE + 'algorithms = ["none"]': "none",
-    ONE + 'role = "king"': "role: must be reader",
-    ONE + 'name = "sub"': "unknown: name",
-    ONE + "clock_skew_seconds = 900": "0 to 600",
+    ONE + 'role = "king"': "king.*role",
+    ONE + 'name = "sub"': "unknown field `name`",
+    ONE + "clock_skew_seconds = 900": "<= 600 - at `..issuers.0..clock_skew_seconds`",
     ONE + 'token_file = "t"': "ca_file",
     ONE + ONE.replace("//a", "//b"): "prefix",
-    "[token_review]": "audiences must be set",
+    "[token_review]": "field `audiences`",
 }
 
 

@@ -12,7 +12,7 @@ from tests.oidc import AUDIENCE, claims, token
 
 from kfadapter_grpc.auth.issuers import TokenReview
 from kfadapter_grpc.auth.signed_tokens import read_token
-from kfadapter_grpc.auth.token_review import PATH, Reviewer
+from kfadapter_grpc.auth.token_review import Reviewer
 from kfadapter_grpc.auth.tokens import digest
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import IssuerUnavailableError, KfpTimeoutError, UnauthenticatedError
@@ -31,12 +31,12 @@ class Server:
 
     def __init__(self, status: int = 201, body: object = None) -> None:
         self.status, self.body = status, json.dumps(VALID if body is None else body).encode()
-        self.asked: list[dict[str, object]] = []
+        self.asked: list[str] = []
 
-    def __call__(self, path: str, body: bytes, call: Call) -> tuple[int, bytes]:
+    def __call__(self, review: TokenReview, text: str, call: Call) -> tuple[int, bytes]:
         """Answers."""
-        assert (path, call.remaining() <= 3) == (PATH, True)
-        self.asked.append(json.loads(body)["spec"])
+        assert (review.audiences, call.remaining() <= 3) == ((AUDIENCE,), True)
+        self.asked.append(text)
         if not self.status:
             raise KfpTimeoutError("x")
         return self.status, self.body
@@ -59,7 +59,7 @@ def test_valid() -> None:
     for _ in range(3):
         who = ask(reviewer, text)
         assert (who.name, who.way, who.groups) == (NAME, Way.TOKEN_REVIEW, ("system:serviceaccounts",))
-    assert server.asked == [{"token": text, "audiences": [AUDIENCE]}]
+    assert server.asked == [text]
     again = Server()
     for _ in range(2):
         review(again, text, seconds=0)

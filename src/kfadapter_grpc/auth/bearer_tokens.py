@@ -13,10 +13,8 @@ from kfadapter_grpc.auth.tokens import cache_newest
 from kfadapter_grpc.contract.call import Caller, Grant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kfadapter_grpc.auth.issuer_keys import Fetch
-    from kfadapter_grpc.auth.issuers import Issuers, TokenReview
+    from kfadapter_grpc.auth.issuers import Issuers
     from kfadapter_grpc.auth.reloaded_files import Reloaded
     from kfadapter_grpc.auth.token_review import Post
     from kfadapter_grpc.contract.call import Call, Role
@@ -38,7 +36,7 @@ class SignedBearers:
     A verified token is remembered by its hash until it expires, its issuer's keys change, or the file does.
     """
 
-    def __init__(self, file: Reloaded[Issuers], fetch: Fetch, post: Callable[[TokenReview], Post]) -> None:
+    def __init__(self, file: Reloaded[Issuers], fetch: Fetch, post: Post) -> None:
         self.file = file
         self._fetch = fetch
         self._post = post
@@ -68,7 +66,7 @@ class SignedBearers:
     def caller(self, text: str, digest: bytes, call: Call) -> Caller:
         """Returns the bearer of a token. Raises UnauthenticatedError; IssuerUnavailableError may be retried."""
         verified = self._verified.get(digest)
-        if verified and time.time() < verified.expires and verified.keys.generation is verified.generation:
+        if verified and time.time() < verified.expires and verified.keys.usable is verified.generation:
             return verified.caller
         token = read_token(text)
         keys, reviewer = self._keys.get(token.issuer), self._reviewer
@@ -98,7 +96,7 @@ class SignedBearers:
         unchanged = {name: keys for name, keys in old.items() if name in new and new[name].issuer == keys.issuer}
         review = file.token_review
         if review is None or self._reviewer is None or self._reviewer.review != review:
-            self._reviewer = Reviewer(review, self._post(review)) if review else None
+            self._reviewer = Reviewer(review, self._post) if review else None
         with self._lock:
             self._keys, self._verified, self._applied = {**new, **unchanged}, {}, file
         for name, keys in old.items():

@@ -83,11 +83,6 @@ class IssuerKeys:
             self._stopped = True
             self._changed.notify_all()
 
-    @property
-    def generation(self) -> object:
-        """Changes when the keys change, and when they are too old to be used."""
-        return self._usable()
-
     def verify(self, token: SignedToken) -> object:
         """Verifies the signature, by an allowed algorithm; returns the generation of the keys.
 
@@ -103,14 +98,16 @@ class IssuerKeys:
             raise TokenFault.SIGNATURE.error() from None
         return generation
 
-    def _usable(self) -> dict[str, Key] | None:
+    @property
+    def usable(self) -> dict[str, Key] | None:
+        """The keys by id, another mapping whenever they change; None if they are too old to be used."""
         return self._keys if time.monotonic() - self._fetched_at < KEPT_SECONDS else None
 
     def _key(self, token: SignedToken) -> tuple[Key, object]:
         for fetch in (None, self._await_fetch):
             if fetch:
                 fetch()
-            keys = self._usable() or {}
+            keys = self.usable or {}
             if (key := _find(keys, token)) is not None:
                 return key, keys
         if self._failure:
@@ -162,18 +159,14 @@ class IssuerKeys:
                 self._log.info("the keys of an issuer can be fetched again", issuer=self.issuer.issuer)
             self._fetched_at, self._failure = time.monotonic(), ""
         except FetchError as error:
-            self._log_failure(str(error))
+            why, known = str(error), len(self.usable or {})
+            if why != self._failure:
+                name = self.issuer.issuer
+                self._log.error("the keys of an issuer cannot be fetched", issuer=name, why=why, keys_known=known)
+            self._failure = why
         except Exception as fault:  # noqa: BLE001 - the thread must continue
             self._log.error("the keys of an issuer could not be read", issuer=self.issuer.issuer, exc_info=fault)
             self._failure = "internal"
-
-    def _log_failure(self, why: str) -> None:
-        if why != self._failure:
-            known = len(self._usable() or {})
-            self._log.error(
-                "the keys of an issuer cannot be fetched", issuer=self.issuer.issuer, why=why, keys_known=known
-            )
-        self._failure = why
 
 
 def _find(keys: Mapping[str, Key], token: SignedToken) -> Key | None:

@@ -7,33 +7,39 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Annotated, TypeAlias
 from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
 
 from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.contract.call import Role
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-T = TypeVar("T")
-
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
 """The algorithms that may be allowed: signatures with a public key only."""
-MAX_ISSUERS = 20
-MAX_SKEW_SECONDS = 600
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes puts the token of a pod's service account, and its own CAs."""
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Texts: TypeAlias = Annotated[tuple[_Text, ...], Meta(min_length=1)]
+_Seconds: TypeAlias = Annotated[int, Meta(ge=0, le=600)]
 
 
 class IssuersError(ValueError):
-    """The file is invalid; the message has the line."""
+    """The file is invalid; the message has the line, or the path of the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file. An empty path is none."""
+
+    def __post_init__(self) -> None:
+        for name in ("ca_file", "token_file"):
+            if getattr(self, name) == Path():
+                msgspec.structs.force_setattr(self, name, None)
+
+
+class Issuer(_Table, frozen=True):
     """An issuer of signed tokens.
 
     Attributes:
@@ -48,20 +54,29 @@ class Issuer:
     """
 
     issuer: str
-    audiences: tuple[str, ...]
+    audiences: _Texts
     role: Role | None = None
-    name_claim: str = "sub"
+    name_claim: _Text = "sub"
     name_prefix: str = ""
     groups_claim: str = "groups"
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    algorithms: _Texts = ("RS256", "ES256")
     jwks_url: str = ""
     ca_file: Path | None = None
     token_file: Path | None = None
-    clock_skew_seconds: int = 60
+    clock_skew_seconds: _Seconds = 60
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_url("issuer", self.issuer)
+        if self.jwks_url:
+            _check_url("jwks_url", self.jwks_url)
+        if unknown := [name for name in self.algorithms if name not in ALGORITHMS]:
+            raise ValueError(f"algorithms: unknown are {', '.join(unknown)}; there are {', '.join(ALGORITHMS)}")
+        if self.token_file and not self.ca_file:
+            raise ValueError("token_file needs ca_file, so that the token is sent to its own cluster only")
 
 
-@dataclass(frozen=True, slots=True)
-class TokenReview:
+class TokenReview(_Table, frozen=True):
     """Has the Kubernetes API server verify tokens.
 
     Attributes:
@@ -71,18 +86,31 @@ class TokenReview:
         cache_seconds: For how long an outcome is valid.
     """
 
-    audiences: tuple[str, ...]
+    audiences: _Texts
     role: Role | None = None
     url: str = "https://kubernetes.default.svc"
     ca_file: Path | None = SERVICE_ACCOUNT / "ca.crt"
     token_file: Path | None = SERVICE_ACCOUNT / "token"
-    cache_seconds: int = 10
+    cache_seconds: _Seconds = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_url("url", self.url)
 
 
-@dataclass(frozen=True, slots=True)
-class Issuers:
-    issuers: tuple[Issuer, ...] = ()
+class Issuers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    issuers: Annotated[tuple[Issuer, ...], Meta(max_length=20)] = ()
     token_review: TokenReview | None = None
+
+    def __post_init__(self) -> None:
+        if not self.issuers and self.token_review is None:
+            raise ValueError("it holds neither [[issuers]] nor [token_review]: no token would be valid")
+        for name in ("issuer", "name_prefix"):
+            values = [getattr(issuer, name) for issuer in self.issuers]
+            if twice := next((value for value in values if values.count(value) > 1 and value), None):
+                raise ValueError(f"two issuers have {name} = {twice!r}")
+            if values.count("") > 1:
+                raise ValueError(f"two issuers without {name} could give two callers the same name; set {name}")
 
 
 def parse_issuers(data: bytes) -> Issuers:
@@ -94,83 +122,13 @@ def parse_issuers(data: bytes) -> Issuers:
         raise IssuersError("it is not UTF-8 text") from None
     except ValueError as error:
         raise IssuersError(f"it is not TOML: {error}") from None
-    unknown = tables.keys() - {"issuers", "token_review"}
-    if unknown:
-        raise IssuersError(f"unknown: {', '.join(sorted(unknown))}; there are [[issuers]] and [token_review]")
-    listed = tables.get("issuers", [])
-    if not isinstance(listed, list) or not all(isinstance(table, dict) for table in listed):
-        raise IssuersError("issuers must be tables [[issuers]]")
-    if len(listed) > MAX_ISSUERS:
-        raise IssuersError(f"it holds {len(listed)} issuers, and {MAX_ISSUERS} are the most")
-    issuers = tuple(_issuer(table, f"issuers[{number}]") for number, table in enumerate(listed))
-    review = _token_review(tables["token_review"]) if "token_review" in tables else None
-    if not issuers and review is None:
-        raise IssuersError("it holds neither [[issuers]] nor [token_review]: no token would be valid")
-    for name in ("issuer", "name_prefix"):
-        values = [getattr(issuer, name) for issuer in issuers]
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise IssuersError(f"two issuers have {name} = {twice!r}")
-        if values.count("") > 1:
-            raise IssuersError("two issuers without name_prefix could give two callers the same name; set name_prefix")
-    return Issuers(issuers, review)
+    try:
+        return msgspec.convert(tables, Issuers, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        raise IssuersError(str(error)) from None
 
 
-def _issuer(table: Mapping[str, Any], context: str) -> Issuer:
-    issuer = _read(Issuer, table, context)
-    _check_url(issuer.issuer, f"{context}.issuer")
-    if issuer.jwks_url:
-        _check_url(issuer.jwks_url, f"{context}.jwks_url")
-    unknown = [name for name in issuer.algorithms if name not in ALGORITHMS]
-    if unknown or not issuer.algorithms:
-        raise IssuersError(f"{context}.algorithms: {', '.join(unknown) or 'empty'}; there are {', '.join(ALGORITHMS)}")
-    if not 0 <= issuer.clock_skew_seconds <= MAX_SKEW_SECONDS:
-        raise IssuersError(f"{context}.clock_skew_seconds: must be 0 to {MAX_SKEW_SECONDS}")
-    if not issuer.name_claim:
-        raise IssuersError(f"{context}.name_claim: must not be empty")
-    if issuer.token_file and not issuer.ca_file:
-        raise IssuersError(f"{context}.token_file: needs ca_file, so that the token is sent to its own cluster only")
-    return issuer
-
-
-def _token_review(table: object) -> TokenReview:
-    if not isinstance(table, dict):
-        raise IssuersError("token_review must be a table [token_review]")
-    review = _read(TokenReview, table, "token_review")
-    _check_url(review.url, "token_review.url")
-    if not 0 <= review.cache_seconds <= MAX_SKEW_SECONDS:
-        raise IssuersError(f"token_review.cache_seconds: must be 0 to {MAX_SKEW_SECONDS}")
-    return review
-
-
-def _read(kind: type[T], table: Mapping[str, Any], context: str) -> T:
-    """Makes a record from a table, by the types of its fields' defaults."""
-    declared = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    if unknown := table.keys() - declared.keys():
-        raise IssuersError(f"{context}: unknown: {', '.join(sorted(unknown))}; there are {', '.join(declared)}")
-    if missing := [name for name, field in declared.items() if field.default is MISSING and not table.get(name)]:
-        raise IssuersError(f"{context}: {' and '.join(missing)} must be set")
-    return kind(**{name: _value(value, str(declared[name].type), f"{context}.{name}") for name, value in table.items()})
-
-
-def _value(value: object, kind: str, context: str) -> object:
-    if kind.startswith("tuple"):
-        if isinstance(value, list) and all(isinstance(text, str) and text for text in value):
-            return tuple(value)
-        raise IssuersError(f'{context}: must be a list of texts, as ["kfadapter"]')
-    if kind == "int":
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise IssuersError(f"{context}: must be a whole number")
-    if not isinstance(value, str):
-        raise IssuersError(f"{context}: must be a text")
-    if kind.startswith("Role"):
-        if value not in (names := [role.value for role in Role]):
-            raise IssuersError(f"{context}: must be {' or '.join(names)}")
-        return Role(value)
-    return (Path(value) if value else None) if kind.startswith("Path") else value
-
-
-def _check_url(url: str, context: str) -> None:
+def _check_url(name: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)))
@@ -178,4 +136,4 @@ def _check_url(url: str, context: str) -> None:
     except ValueError:
         valid = False
     if not valid or parts.username or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
-        raise IssuersError(f"{context}: must be an https:// URL without user, query and fragment")
+        raise ValueError(f"{name} must be an https:// URL without user, query and fragment")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, TypeAlias
@@ -28,8 +27,8 @@ REVIEW_SECONDS = 3.0
 MAX_REVIEWS = 8
 MAX_CACHED = 10_000
 SKEW_SECONDS = 60
-Post: TypeAlias = "Callable[[str, bytes, Call], tuple[int, bytes]]"
-"""Sends a JSON document to a path of the Kubernetes API server; returns status and body, or raises AdapterError."""
+Post: TypeAlias = "Callable[[TokenReview, str, Call], tuple[int, bytes]]"
+"""Has the Kubernetes API server review a token; returns status and body, or raises AdapterError."""
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 REVIEWED = (200, 201)
 """The HTTP statuses of a review, whatever its outcome."""
@@ -48,12 +47,6 @@ class _Status(msgspec.Struct):
 
 class _Reviewed(msgspec.Struct):
     status: _Status
-
-
-def review_document(token: str, review: TokenReview) -> bytes:
-    spec = {"token": token, "audiences": list(review.audiences)}
-    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
-    return json.dumps(document).encode()
 
 
 class Reviewer:
@@ -101,7 +94,7 @@ class Reviewer:
 
     def _review(self, token: SignedToken, call: Call) -> Identity | None:
         try:
-            status, body = self._post(PATH, review_document(token.text, self.review), call)
+            status, body = self._post(self.review, token.text, call)
             if status not in REVIEWED:
                 raise self._unavailable(f"the Kubernetes API server responds with HTTP {status} to a TokenReview")
             review = msgspec.json.decode(body, type=_Reviewed).status

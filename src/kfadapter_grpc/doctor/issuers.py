@@ -46,11 +46,11 @@ def _keys(issuer: Issuer) -> Verdict:
 
 def _review(review: TokenReview) -> Verdict:
     """Requests a TokenReview of an invalid token: with permission to create TokenReviews there is a response."""
-    from kfadapter_grpc.auth.token_review import PATH, REVIEW_SECONDS, REVIEWED, review_document  # noqa: PLC0415
-    from kfadapter_grpc.server.issuers import cause, reviews  # noqa: PLC0415
+    from kfadapter_grpc.auth.token_review import REVIEW_SECONDS, REVIEWED  # noqa: PLC0415
+    from kfadapter_grpc.server.issuers import cause, post_review  # noqa: PLC0415
 
     try:
-        status, _ = reviews(review)(PATH, review_document("none", review), Call("doctor", REVIEW_SECONDS))
+        status, _ = post_review(review, "none", Call("doctor", REVIEW_SECONDS))
         response = f"HTTP {status}"
     except AdapterError as error:
         status, response = 0, cause(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from kfadapter_grpc.auth.bearer_tokens import SignedBearers
 from kfadapter_grpc.auth.issuer_keys import MAX_BYTES, FetchError
 from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded_files import Reloaded
+from kfadapter_grpc.auth.token_review import PATH
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter_grpc.auth.issuers import TokenReview
-    from kfadapter_grpc.auth.token_review import Post
 
 _CONNECT_SECONDS = 3.0
 _ACCEPT = "application/json, application/jwk-set+json"
@@ -29,7 +30,7 @@ _ACCEPT = "application/json, application/jwk-set+json"
 
 def signed_bearers(path: Path) -> SignedBearers:
     """Reads the file of issuers, or raises OSError or ValueError; fetches nothing before the start."""
-    return SignedBearers(Reloaded("the issuers", [path], parse_issuers), fetch, reviews)
+    return SignedBearers(Reloaded("the issuers", [path], parse_issuers), fetch, post_review)
 
 
 def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | None) -> bytes:
@@ -55,13 +56,14 @@ def fetch(url: str, seconds: float, ca_file: Path | None, token_file: Path | Non
     return response.body
 
 
-def reviews(review: TokenReview) -> Post:
-    def post(path: str, body: bytes, call: Call) -> tuple[int, bytes]:
-        with closing(_transport(review.url, review.ca_file, review.token_file)) as transport:
-            response = transport.send(Request("POST", path, body=body, limit=MAX_BYTES), call)
-        return response.status, response.body
-
-    return post
+def post_review(review: TokenReview, token: str, call: Call) -> tuple[int, bytes]:
+    """Has the Kubernetes API server review a token; returns status and body, or raises AdapterError."""
+    spec = {"token": token, "audiences": review.audiences}
+    document = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    request = Request("POST", PATH, body=json.dumps(document).encode(), limit=MAX_BYTES)
+    with closing(_transport(review.url, review.ca_file, review.token_file)) as transport:
+        response = transport.send(request, call)
+    return response.status, response.body
 
 
 def cause(error: BaseException) -> str:

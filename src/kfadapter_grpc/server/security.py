@@ -8,10 +8,9 @@ import grpc
 import structlog
 
 from kfadapter_grpc.addresses import is_loopback, split_address
-from kfadapter_grpc.auth.access import Access
+from kfadapter_grpc.auth.access import ANY, Access, ClientNames
 from kfadapter_grpc.auth.access_rules import parse_rules
 from kfadapter_grpc.auth.certificates import ServerCertificate, server_certificate
-from kfadapter_grpc.auth.client_names import ANY, ClientNames
 from kfadapter_grpc.auth.reloaded_files import Refresher, Reloaded
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.interceptors.authentication import Authentication
