@@ -13,9 +13,8 @@ from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
 from kfadapter_grpc.kfp.artifact_stores import read_store_entries
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.log_sources import LogSources, NoLogError, NotServedError
+from kfadapter_grpc.kfp.log_sources import LogSources, NoLogError, NotServedError, PodLogError, PodLogs
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreError
-from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 from kfadapter_grpc.kfp.rest import ListQuery, Rest
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.transport import Transport

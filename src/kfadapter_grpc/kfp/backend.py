@@ -11,10 +11,10 @@ from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.log_sources import PodLogs
 from kfadapter_grpc.kfp.logs import RunLogs
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
 from kfadapter_grpc.kfp.pipelines import Pipelines
-from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 from kfadapter_grpc.kfp.rest import V2, Rest
 from kfadapter_grpc.kfp.run_reader import RunReader

@@ -79,6 +79,14 @@ def decode_text(text: bytes | str, kind: type[T]) -> T:
         raise ValueError("it is nested too deeply") from error
 
 
+def decode_or_empty(text: bytes | str, kind: type[T]) -> T:
+    """Decodes JSON of unknown authors; one that is not of this kind, or none, is an empty one."""
+    try:
+        return msgspec.json.decode(text or "{}", type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+        return kind()
+
+
 def decode_around_spec(response: Response, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
     """Decodes a response without its middle: what precedes the first version's spec, and its tags.
 

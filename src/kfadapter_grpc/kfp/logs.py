@@ -19,8 +19,7 @@ from kfadapter_grpc.contract.runs import LogNote, RunState
 from kfadapter_grpc.kfp.artifact_bytes import READ_ERRORS, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
-from kfadapter_grpc.kfp.pod_logs import CONTAINER
+from kfadapter_grpc.kfp.log_sources import CONTAINER, KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
 from kfadapter_grpc.kfp.rest import explained
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import LogPiece, ReadLogsRequest, RunTask
-    from kfadapter_grpc.kfp.pod_logs import PodLogs
+    from kfadapter_grpc.kfp.log_sources import PodLogs
     from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Pod
     from kfadapter_grpc.kfp.run_reader import RunReader

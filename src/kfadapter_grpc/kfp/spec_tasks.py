@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import PipelineFormat, Task, TaskKind
+from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.kfp.run_nodes import keys_of
 from kfadapter_grpc.kfp.spec import summarize
 
@@ -113,10 +113,8 @@ class _WrapperJson(_SpecJson):
 
 
 def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...], SpecTask]]:
-    document: _SpecJson = _SpecJson()
-    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
-        wrapper = msgspec.json.decode(spec, type=_WrapperJson)
-        document = wrapper.pipeline_spec or wrapper
+    wrapper = decode_or_empty(spec, _WrapperJson)
+    document = wrapper.pipeline_spec or wrapper
     queue: list[tuple[tuple[str, ...], _ComponentJson, Task]] = [((), document.root, task) for task in tasks]
     while queue:
         path, group, task = queue.pop(0)
@@ -179,7 +177,6 @@ def _unstarted(
 COMPILER_PREFIX = "pipelinechannel--"
 """The prefixes of inputs that the compiler adds: a group's, and those that texts of containers embed."""
 _NO_SOURCE = "", ""
-_T = TypeVar("_T")
 
 
 class _ProducerJson(msgspec.Struct, rename="camel"):
@@ -267,7 +264,7 @@ class TaskInputs:
 
     def defaults(self, task_id: str) -> Mapping[str, Json]:
         """Returns the values of parameters of the component that need not be set."""
-        parameters = _decoded(self._text(task_id, "component"), _DeclaredJson).input_definitions.parameters
+        parameters = decode_or_empty(self._text(task_id, "component"), _DeclaredJson).input_definitions.parameters
         return {
             name: cast("Json", one.default_value) for name, one in parameters.items() if one.default_value is not None
         }
@@ -275,16 +272,9 @@ class TaskInputs:
     def _task(self, task_id: str) -> _TaskJson:
         task = self._read.get(task_id)
         if task is None:
-            task = self._read[task_id] = _decoded(self._text(task_id, "task"), _TaskJson)
+            task = self._read[task_id] = decode_or_empty(self._text(task_id, "task"), _TaskJson)
         return task
 
     def _text(self, task_id: str, name: str) -> str:
         spec = self._specs.get(task_id)
         return spec.input(name) if spec else ""
-
-
-def _decoded(text: str, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(text or "{}", type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return kind()

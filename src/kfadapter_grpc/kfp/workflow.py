@@ -188,15 +188,12 @@ class Workflow:
 
     def inside(self, step: Step) -> dict[str, Step]:
         """The steps inside a step, by name and item: those that its last attempt has started, with earlier attempts."""
-        steps = self._all_inside(step)
+        steps = self.all_inside(step)
         last = step.attempts[-1].id if step.attempts else ""
         return {key: inner for key, inner in steps.items() if inner.outer.boundary_id == last}
 
-    def executor_of(self, step: Step) -> Step | None:
-        """The step that runs the container of a task, with all attempts."""
-        return self._all_inside(step).get("executor")
-
-    def _all_inside(self, step: Step) -> dict[str, Step]:
+    def all_inside(self, step: Step) -> dict[str, Step]:
+        """The same, of all its attempts."""
         steps = self._found.get(step.node_id)
         if steps is None:
             steps = self._found[step.node_id] = self._steps([node.id for node in step.attempts])

@@ -19,6 +19,7 @@ import msgspec
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.kfp.run_nodes import (
     MAX_NAMED,
     STARTED,
@@ -207,14 +208,14 @@ class _Reader:
         """Adds a task: its executor or group, and its driver; at first only the latter exists."""
         inner = self._workflow.inside(step) if step else {}
         driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
-        spec = _spec_of(driver or step)
+        source: Step = step or driver  # type: ignore[assignment] # there is one of the two
+        spec = decode_or_empty((driver or source).input("task"), _TaskSpecJson)
         kind = _kind(name, step, driver, spec)
         pods, of_driver = self._pods_of(step), driver.pods() if driver else []
         state = _state(step, driver, kind, inner, pods)
         warning = self._waiting_message(pods or of_driver)
         if _has_failed(driver):
             pods = of_driver
-        source: Step = step or driver  # type: ignore[assignment] # there is one of the two
         outer = source.outer
         task = RunTask(
             name=name,
@@ -245,7 +246,9 @@ class _Reader:
             self._queue.append((inner, below))
 
     def _pods_of(self, step: Step | None) -> list[NodeJson]:
-        executor = self._workflow.executor_of(step) if step and step.template in _CONTAINERS else step
+        executor = step
+        if step and step.template in _CONTAINERS:
+            executor = self._workflow.all_inside(step).get("executor")
         return executor.pods() if executor else []
 
     def _why(
@@ -338,13 +341,6 @@ def _served_task(step: Step, steps: Mapping[str, Step]) -> str:
         return ""
     task_name = step.input("task-name")  # not in 2.5
     return "" if task_name == step.name or (not task_name and f"{step.name}-driver" in steps) else name
-
-
-def _spec_of(step: Step | None) -> _TaskSpecJson:
-    try:
-        return msgspec.json.decode(step.input("task") or "{}" if step else "{}", type=_TaskSpecJson)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return _TaskSpecJson()
 
 
 def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson) -> TaskKind:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs
 
 import msgspec
 
 from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
+from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.well_known import json_object
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 
 _MAX_MILLISECONDS = LARGEST_EXACT_INTEGER / 1e3
-_T = TypeVar("_T")
 
 Producers = tuple[tuple[str, str], ...]
 """The tasks and outputs that an output of a group may come from: the first that has a value."""
@@ -128,9 +128,7 @@ def artifact(message: pb.Artifact, kind: str) -> StoredArtifact:
         type=kind,
         uri=message.uri,
         properties={key: _property(message.custom_properties[key]) for key in sorted(message.custom_properties)},
-        created_at=datetime.fromtimestamp(created / 1000, timezone.utc)
-        if 0 < created < LARGEST_EXACT_INTEGER / 1e3
-        else None,
+        created_at=datetime.fromtimestamp(created / 1000, timezone.utc) if 0 < created < _MAX_MILLISECONDS else None,
     )
 
 
@@ -152,7 +150,7 @@ def _property(value: pb.Value) -> Json:
 
 
 def _parameter_producers(text: Json) -> Producers:
-    producer = _decoded(text, _ParameterProducerJson)
+    producer = decode_or_empty(cast("str", text), _ParameterProducerJson)
     if producer.value_from_parameter is not None:
         selectors = [producer.value_from_parameter]
     else:
@@ -161,18 +159,11 @@ def _parameter_producers(text: Json) -> Producers:
 
 
 def _artifact_producers(text: str) -> Mapping[str, Producers]:
-    by_name = _decoded(text or "{}", dict[str, _ArtifactProducerJson])
+    by_name = decode_or_empty(text, dict[str, _ArtifactProducerJson])
     return {
         key: tuple((one.producer_subtask, one.output_artifact_key) for one in producer.artifact_selectors)
         for key, producer in by_name.items()
     }
-
-
-def _decoded(text: Json, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(cast("str", text), type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
-        return kind()
 
 
 SESSION = "store_session_info"

@@ -26,6 +26,7 @@ from kfadapter_grpc.kfp.connections import (
     TlsExpectedError,
     is_plain_text,
 )
+from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.failures import is_page, read_failure
@@ -187,10 +188,7 @@ def _health(client: _KfpClient, reached: Reach) -> Reach:
             f"{client.url}{V2}/healthz is HTTP {response.status}: not Kubeflow Pipelines, or not healthy",
             f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
         )
-    try:
-        health = msgspec.json.decode(response.body, type=HealthJson)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        health = HealthJson()
+    health = decode_or_empty(response.body, HealthJson)
     if not (health.commit_sha or health.tag_name):
         raise _StoppedError(Stage.API, "the health check is not that of Kubeflow Pipelines", _URL)
     return replace(

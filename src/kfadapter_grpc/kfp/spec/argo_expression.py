@@ -7,7 +7,6 @@ Argo substitutes values for `{{...}}` as texts; here the names of their sources 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.spec.values import ITEM, Source, shortened
@@ -33,14 +32,6 @@ _DEPENDENCY = re.compile(
 )
 _ALL_SUCCEEDED = re.compile(r"\s*[\w-]+(?:\.Succeeded)?(?:\s*&&\s*[\w-]+(?:\.Succeeded)?)*\s*")
 _BETWEEN = {"&&": " and ", "||": " or "}
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """A readable text, and whether all of it was understood."""
-
-    text: str
-    understood: bool = True
 
 
 def source_of(reference: str, sources: Sources) -> Source | None:
@@ -76,15 +67,16 @@ def with_sources_in_braces(text: str, sources: Sources) -> str:
     return _PLACEHOLDER.sub(label, text)
 
 
-def describe_condition(when: str, sources: Sources) -> Description:
+def describe_condition(when: str, sources: Sources) -> tuple[str, bool]:
+    """Describes a condition; also returns whether all of it was understood."""
     return _describe(when, lambda reference: source_of(reference, sources))
 
 
-def describe_items(text: str, sources: Sources) -> Description:
-    return describe_condition(text, sources) if "{{" in text else Description(text)
+def describe_items(text: str, sources: Sources) -> tuple[str, bool]:
+    return describe_condition(text, sources) if "{{" in text else (text, True)
 
 
-def _describe(text: str, source: Callable[[str], Source | None]) -> Description:
+def _describe(text: str, source: Callable[[str], Source | None]) -> tuple[str, bool]:
     unknown: list[str] = []
 
     def label(reference: str, original: str) -> str:
@@ -102,7 +94,7 @@ def _describe(text: str, source: Callable[[str], Source | None]) -> Description:
         return label(match["bare"] if match["quoted"] is None else match["quoted"], match[0])
 
     result = _PIECE.sub(piece, text.strip())
-    return Description(result, understood=not unknown and "{{" not in result)
+    return result, not unknown and "{{" not in result
 
 
 def names_in_depends(depends: str) -> list[str]:
@@ -113,4 +105,4 @@ def describe_depends(depends: str) -> str:
     """Describes a `depends`; empty if it only requires that all have succeeded."""
     if _ALL_SUCCEEDED.fullmatch(depends):
         return ""
-    return _describe(depends, lambda _reference: None).text
+    return _describe(depends, lambda _reference: None)[0]
