@@ -3,9 +3,10 @@
 import hmac
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from kfadapter_console import live
+from kfadapter_console.live import MEDIA_TYPE, Changes, Live
 from kfadapter_console.security import CSRF_FIELD, Sessions
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import http_status
@@ -39,8 +40,6 @@ PAGE_SIZE = 50
 """How many items a page of a list shows."""
 MAX_FIELDS = 1000
 """How many fields a form may have."""
-_LIVE = "/live"
-"""Follows the path of a page in that of the stream of its changes."""
 _MAX_VALUE_LENGTH = 2000
 _INVALID_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 T = TypeVar("T")
@@ -67,27 +66,30 @@ def client(request: Request) -> Client:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def view(path: str, handler: Callable[..., Values | Response], template: str = "") -> Route:
-    """Renders what the handler returns for a client, the query, and the parameters of the path."""
+def view(
+    path: str,
+    handler: Callable[..., Any],
+    template: str = "",
+    changes: Callable[..., Changes] | None = None,
+) -> Route:
+    """Renders what the handler returns for a client, the query, and the parameters of the path.
 
-    def endpoint(request: Request) -> Response:
-        result = handler(client(request), request.query_params, **request.path_params)
-        return render(request, template, **result) if isinstance(result, dict) else result
-
-    return Route(path, endpoint)
-
-
-def stream(path: str, handler: Callable[..., Iterator[Values | None]], template: str) -> Route:
-    """Sends the content of the page at `path` whenever the handler yields its values; None keeps the stream alive.
-
-    The handler is called with a function that returns a client, instead of a client.
+    With `changes`, which gets the same, a request for events gets the content of the page whenever it has changed.
     """
 
     def endpoint(request: Request) -> Response:
-        changes = handler(lambda: client(request), request.query_params, **request.path_params)
-        return live.stream(None if one is None else fill(template, **_shared(request), **one) for one in changes)
+        calls = client(request)
+        handle = partial(handler, calls, request.query_params, **request.path_params)
+        if changes and MEDIA_TYPE in request.headers.get("accept", "") and request.method == "GET":
+            return Live(
+                changes(calls, request.query_params, **request.path_params),
+                lambda **read: fill(template, **_shared(request), **handle(**read)),
+                calls.close,
+            )
+        result = handle()
+        return render(request, template, **result) if isinstance(result, dict) else result
 
-    return Route(path + _LIVE, endpoint)
+    return Route(path, endpoint)
 
 
 def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
@@ -96,13 +98,13 @@ def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **va
 
 
 def _shared(request: Request) -> Values:
-    path = request.url.path.removesuffix(_LIVE)
+    path = request.url.path
 
-    def here(suffix: str = "", **changes: object) -> str:
+    def here(**changes: object) -> str:
         """Returns the address of this page, with these parameters of its query changed."""
         items = [pair for pair in request.query_params.multi_items() if pair[0] not in changes]
         query = urlencode([(name, value) for name, value in (*items, *changes.items()) if value])
-        return path + suffix + (f"?{query}" if query else "")
+        return path + (f"?{query}" if query else "")
 
     logins, session = sessions(request), request.state.session
     return {
@@ -113,7 +115,6 @@ def _shared(request: Request) -> Values:
         "path": path,
         "query": request.query_params,
         "here": here,
-        "live": here(_LIVE),
     }
 
 

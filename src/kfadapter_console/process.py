@@ -57,7 +57,7 @@ def main() -> None:
         os.environ.pop(name, None)
     client = Client(target, tls=False)
     app = make_app(client, hosts=[], max_upload_bytes=int(max_upload_bytes))
-    with serving(app, socket.socket(fileno=int(number))), closing(client):
+    with closing(client), serving(app, socket.socket(fileno=int(number))):
         sys.stdin.buffer.read()
 
 

@@ -3,10 +3,10 @@
 import re
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import chain
+from typing import TypeAlias
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -14,7 +14,8 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from kfadapter_console import live, page
+from kfadapter_console import page
+from kfadapter_console.live import Changes
 from kfadapter_console.pipelines import named
 from kfadapter_console.plots import artifacts_of, plots_of
 from kfadapter_grpc.client import Client, RunArtifact
@@ -68,16 +69,9 @@ def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
     }
 
 
-def follow(connect: Callable[[], Client], query: QueryParams, run_id: str) -> Iterator[page.Values | None]:
-    """Yields a run again whenever it changed, until it has finished."""
-    client = connect()
-    for has_changed in _changes(client, run_id):
-        yield show(client, query, run_id) if has_changed else None
-
-
-def _changes(client: Client, run_id: str) -> Iterator[bool | None]:
-    """Yields True whenever a run or its tasks changed, until it has finished, and None in between."""
-    return live.latest(client.runs.watch(run_id, tasks=True), False, lambda *_: True, client.close)
+def changes(client: Client, _: QueryParams, run_id: str) -> Changes:
+    """Comes whenever the run or its tasks changed, until it has finished."""
+    return ({} for _ in client.runs.watch(run_id, tasks=True))
 
 
 def declared_tasks(client: Client, run: Run) -> Sequence[Task]:
@@ -226,6 +220,8 @@ _MAX_TAIL_BYTES = 64 * 1024
 _MAX_LOG_BYTES = 16 * 2**20
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 _NOT_STARTED = frozenset({RunState.UNKNOWN, RunState.PENDING})
+Log: TypeAlias = tuple[bytes, Sequence[str]]
+"""The end of a log, and notes on it."""
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Control sequences of a terminal."""
 _DOCUMENT_POLICY = (
@@ -235,12 +231,14 @@ _DOCUMENT_POLICY = (
 """A report runs its own scripts, in an origin of its own, and reaches no network."""
 
 
-def show_task(client: Client, query: QueryParams, run_id: str) -> page.Values:
+def show_task(client: Client, query: QueryParams, run_id: str, log: Log = (b"", ())) -> page.Values:
+    """Shows a task, with the end of its log, which is read unless it is passed."""
     run, task, attempt = _find(client, query, run_id)
     paths = TaskPaths(run.tasks)
     path, names = paths.of(task), tuple(part.name for part in paths.parts(task))
     declared = next((one for of, one in named(declared_tasks(client, run)) if of == names), None)
-    text, note = ("", "") if task.kind.is_group else _tail(client, run, task, attempt)
+    if not (any(log) or task.kind.is_group):
+        *_, log = _read_log(client, run_id, task, attempt)
     return {
         "run": run,
         "task": task,
@@ -249,8 +247,8 @@ def show_task(client: Client, query: QueryParams, run_id: str) -> page.Values:
         "attempt": attempt,
         "image": declared.image if declared else "",
         "plots": [*plots_of((name, one) for name, one in artifacts_of(run) if one.task_id == task.task_id)],
-        "text": text,
-        "note": note,
+        "text": _plain(log[0]),
+        "note": "\n".join(log[1]),
     }
 
 
@@ -260,20 +258,21 @@ def _find(client: Client, query: QueryParams, run_id: str) -> tuple[Run, RunTask
     return run, TaskPaths(run.tasks).find(query.get("of", "")), page.number(query.get("attempt", ""))
 
 
-def _tail(client: Client, run: Run, task: RunTask, attempt: int) -> tuple[str, str]:
-    """Returns the end of a log, and notes on it."""
+def _read_log(client: Client, run_id: str, task: RunTask, attempt: int, *, follow: bool = False) -> Iterator[Log]:
+    """Yields the end of a log and notes on it, again with each piece that is read."""
     notes, tail, size = list[str](), b"", 0
     try:
-        chunks = client.runs.read_logs(run.run_id, task.task_id or task.name, attempt=attempt, on_note=notes.append)
-        for chunk in chunks:
-            size += len(chunk)
-            tail = (tail + chunk)[-_MAX_TAIL_BYTES:]
-            if size > _MAX_LOG_BYTES:
+        for chunk in client.runs.read_logs(
+            run_id, task.task_id or task.name, follow=follow, attempt=attempt, on_note=notes.append
+        ):
+            tail, size = (tail + chunk)[-_MAX_TAIL_BYTES:], size + len(chunk)
+            yield tail, notes
+            if size > _MAX_LOG_BYTES and not follow:
                 notes.append("The log is long and continues; download it to see its end.")
                 break
     except AdapterError as error:
         notes.append(error.message)
-    return _plain(tail), "\n".join(notes)
+    yield tail, notes
 
 
 def _plain(tail: bytes) -> str:
@@ -284,25 +283,15 @@ def _plain(tail: bytes) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
 
-def follow_task(connect: Callable[[], Client], query: QueryParams, run_id: str) -> Iterator[page.Values | None]:
-    """Yields a task again whenever its state changed or its log grew, until it has finished."""
-    client, has_read_log = connect(), False
-    for has_changed in _changes(client, run_id):
-        if not has_changed:
-            yield None
-            continue
+def changes_of_task(client: Client, query: QueryParams, run_id: str) -> Changes:
+    """Comes whenever the state of the task changed, or with its log whenever that grew, until the task has finished."""
+    has_log = False
+    for _ in client.runs.watch(run_id, tasks=True):
         _, task, attempt = _find(client, query, run_id)
-        yield (values := show_task(client, query, run_id))
-        if task.state not in _NOT_STARTED and not task.kind.is_group and not has_read_log:
-            has_read_log, reader, notes = True, connect(), list[str]()
-            chunks = reader.runs.read_logs(
-                run_id, task.task_id or task.name, follow=True, attempt=attempt, on_note=notes.append
-            )
-            with suppress(AdapterError):  # which the next page reports
-                for tail in live.latest(
-                    chunks, b"", lambda tail, chunk: (tail + chunk)[-_MAX_TAIL_BYTES:], reader.close
-                ):
-                    yield None if tail is None else {**values, "text": _plain(tail), "note": "\n".join(notes)}
+        yield {}
+        if not (has_log or task.kind.is_group or task.state in _NOT_STARTED):
+            has_log = True
+            yield from ({"log": log} for log in _read_log(client, run_id, task, attempt, follow=True))
         if task.state.is_over:
             return
 
@@ -344,11 +333,9 @@ def view(client: Client, query: QueryParams, run_id: str) -> Response:
 
 
 ROUTES = [
-    page.view("/runs/{run_id}", show, "run.html"),
-    page.stream("/runs/{run_id}", follow, "run.html"),
+    page.view("/runs/{run_id}", show, "run.html", changes),
     page.view("/runs/{run_id}/report.html", report),
-    page.view("/runs/{run_id}/task", show_task, "task.html"),
-    page.stream("/runs/{run_id}/task", follow_task, "task.html"),
+    page.view("/runs/{run_id}/task", show_task, "task.html", changes_of_task),
     page.view("/runs/{run_id}/task/log", download_log),
     page.view("/runs/{run_id}/artifact", show_artifact, "artifact.html"),
     page.view("/runs/{run_id}/artifact/download", download),

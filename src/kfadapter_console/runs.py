@@ -1,7 +1,7 @@
 """Lists of runs, recurring runs and experiments, and their actions."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
@@ -9,7 +9,8 @@ from http import HTTPStatus
 from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 
-from kfadapter_console import live, page
+from kfadapter_console import page
+from kfadapter_console.live import Changes
 from kfadapter_grpc.client import Client, RecurringRun
 from kfadapter_grpc.client.runs import RunsWhere
 from kfadapter_grpc.contract.errors import AdapterError
@@ -67,9 +68,8 @@ def _where(client: Client, query: Mapping[str, str]) -> RunsWhere:
     }
 
 
-def follow(connect: Callable[[], Client], query: QueryParams) -> Iterator[page.Values | None]:
-    """Yields the list again whenever a run of its first page changed or a new one was created."""
-    client = connect()
+def changes(client: Client, query: QueryParams) -> Changes:
+    """Comes whenever a run of the first page of the list changed or a new one was created."""
     where = _where(client, query)
     runs = client.runs.list(page_size=page.PAGE_SIZE, **where).page().items
     oldest = runs[-1].created_at if len(runs) == page.PAGE_SIZE else None
@@ -80,8 +80,7 @@ def follow(connect: Callable[[], Client], query: QueryParams) -> Iterator[page.V
         recurring_run_id=where["recurring_run_id"],
         archived=where["archived"],
     )
-    for has_changed in live.latest(client.runs.watch(where=watched), False, lambda *_: True, client.close):
-        yield show(client, query) if has_changed else None
+    return ({} for _ in client.runs.watch(where=watched))
 
 
 def act(client: Client, form: FormData, verb: str) -> str:
@@ -128,8 +127,7 @@ def show_experiments(client: Client, query: QueryParams) -> page.Values:
 
 
 ROUTES = [
-    page.view("/runs", show, "runs.html"),
-    page.stream("/runs", follow, "runs.html"),
+    page.view("/runs", show, "runs.html", changes),
     page.action("/runs/{verb}", act),
     page.view("/recurring", show_recurring, "recurring.html"),
     page.action("/recurring/{recurring_run_id}/{verb}", act_on_recurring),

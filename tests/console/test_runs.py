@@ -112,7 +112,7 @@ def test_pages(visitor: Visitor, made: Made, monkeypatch: pytest.MonkeyPatch) ->
 def test_new_runs_appear(visitor: Visitor, client: Client, made: Made) -> None:
     """The list's stream sends the list again when a run was created."""
     assert made
-    events = visitor.events("/runs/live")
+    events = visitor.events("/runs")
     created: Run | None = None
     for name, data in events:
         if created is None:  # the first fragment comes when the watch has begun
@@ -237,8 +237,8 @@ def test_a_run_is_followed_to_its_end(visitor: Visitor, client: Client, story: R
     """The stream sends the content of the page when it changed, and ends with the run."""
     assert story
     run = client.runs.create("slow", display_name="followed", parameters={"seconds": 1}, caching=False)
-    assert f'data-live="/runs/{run.run_id}/live"' in visitor.get(f"/runs/{run.run_id}").text
-    sent = list(visitor.events(f"/runs/{run.run_id}/live"))
+    assert f'data-live="/runs/{run.run_id}"' in visitor.get(f"/runs/{run.run_id}").text
+    sent = list(visitor.events(f"/runs/{run.run_id}"))
     assert sent[-1][0] == "end"
     contents = [data for name, data in sent if name == "fragment"]
     assert all('<div id="run-head">' in data and "<html" not in data for data in contents)
@@ -319,7 +319,7 @@ def test_logs_are_followed(visitor: Visitor, client: Client, story: Run) -> None
     """The stream of a task sends its log as it grows, then its end."""
     assert story
     run = client.runs.create("slow", parameters={"seconds": 6}, caching=False)
-    sent = [data for name, data in visitor.events(f"/runs/{run.run_id}/task/live?of=count") if name == "fragment"]
+    sent = [data for name, data in visitor.events(f"/runs/{run.run_id}/task?of=count") if name == "fragment"]
     logs = [data.count("line ") for data in sent]
     assert logs == sorted(logs)
     assert len(set(logs)) > 1

@@ -36,7 +36,12 @@ def running(client: Client) -> Iterator[str]:
 
 def _open(visitor: Visitor, run_id: str, method: str = "GET") -> urllib3.BaseHTTPResponse:
     return urllib3.request(
-        method, f"{visitor.url}/runs/{run_id}/live", retries=False, timeout=SECONDS, preload_content=False
+        method,
+        f"{visitor.url}/runs/{run_id}",
+        headers={"accept": live.MEDIA_TYPE},
+        retries=False,
+        timeout=SECONDS,
+        preload_content=False,
     )
 
 

@@ -162,7 +162,9 @@ class Visitor:
 
     def events(self, path: str) -> Iterator[tuple[str, str]]:
         """Yields the events (name, data) of a live stream until it ends."""
-        answer = self._pool.request("GET", self.url + path, headers=self._headers({}), preload_content=False)
+        answer = self._pool.request(
+            "GET", self.url + path, headers=self._headers({"accept": "text/event-stream"}), preload_content=False
+        )
         assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
         with closing(answer):
             lines: list[str] = []

@@ -11,6 +11,7 @@ import pytest
 import urllib3
 from tests.e2e.conftest import SECONDS, Adapter, dev, spawned
 
+from kfadapter_console.live import MEDIA_TYPE
 from kfadapter_embedded import page_process
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def test_dev_stops_quietly_while_a_live_page_is_open(tmp_path: Path) -> None:
     """Live pages end with dev, soon and without a word."""
     with dev(tmp_path, "--page-port", "0") as running:
         run = running.run("run", "tests/data/pipelines/sleeps.yaml", "-o", "name").stdout.decode().strip()
-        url = f"{_line(running)}/runs/{run}/live"
-        with closing(urllib3.request("GET", url, retries=False, timeout=SECONDS, preload_content=False)) as live:
+        url = f"{_line(running)}/runs/{run}"
+        with closing(
+            urllib3.request(
+                "GET", url, headers={"accept": MEDIA_TYPE}, retries=False, timeout=SECONDS, preload_content=False
+            )
+        ) as live:
             assert live.read(20).startswith(b"retry: ")
             running.process.send_signal(signal.SIGINT)
             assert running.process.communicate(timeout=SECONDS) == ("", "")
