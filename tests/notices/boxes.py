@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_oran.notices.database import Database, NoticeStatus
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
-from kfadapter_oran.notices.outbox import ObservedRun, Outbox
+from kfadapter_oran.notices.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +25,20 @@ def at(**later: float) -> datetime:
     return BEGIN + timedelta(**later)
 
 
-def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> ObservedRun:
-    """Returns an observed run of job 42; it has finished if `ended` is set."""
-    return ObservedRun(run_id, "42", state, ended is not None, f"e-{state}", ended, ended or BEGIN, earlier)
+def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> Run:
+    """Returns a run of job 42; it has finished if `ended` is set, after the earlier ends and retries."""
+    history = [
+        RunStateChange(change, moment) for before, moment in earlier for change in (RunState(before), RunState.RUNNING)
+    ]
+    return Run(
+        run_id,
+        state=RunState(state),
+        labels={"trainingjob_id": "42"},
+        created_at=BEGIN if ended is None else ended,
+        finished_at=ended,
+        state_history=tuple(history),
+        etag=f"e-{state}",
+    )
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 
-from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_oran.notices.database import VERSION, Database, OutboxBusyError, OutboxError, exclusive
-from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, ObservedRun
+from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, about, earlier_ends, ended_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,43 +225,24 @@ def test_two_open_it_at_once(path: Path) -> None:
         assert other.read("SELECT run_id FROM notices") == [("r",)]
 
 
-def test_a_run_of_no_job_is_nobodys() -> None:
-    """Runs without the label, or with an empty one, are not followed."""
-    assert ObservedRun.try_from(Run("r", state=RunState.FAILED)) is None
-    assert ObservedRun.try_from(Run("r", state=RunState.FAILED, labels={"trainingjob_id": ""})) is None
-
-
-def test_every_run_counts_for_events() -> None:
-    """For CloudEvents, runs without the label count, too; names and error are kept, the error in part if it is long."""
+def test_names_and_error() -> None:
+    """Names and error are kept, the error in part if it is long."""
     run = Run("r", state=RunState.FAILED, display_name="학습", pipeline_name="train", error="x" * 10_000)
-    found = ObservedRun.try_from(run, all_runs=True)
-    assert found is not None
-    assert (found.job, found.about) == ("", {"display_name": "학습", "pipeline_name": "train", "error": "x" * 4096})
+    assert about(run) == {"display_name": "학습", "pipeline_name": "train", "error": "x" * 4096}
 
 
-def test_what_is_extracted_of_a_run() -> None:
-    """A seen run has its job, state, latest end time, and earlier ends before retries."""
+def test_ends_of_a_run() -> None:
+    """A run has a latest end, and earlier ends in the same state before retries."""
     history = (
         RunStateChange(RunState.FAILED, at(minutes=1)),
         RunStateChange(RunState.RUNNING, at(minutes=2)),
-        RunStateChange(RunState.SUCCEEDED, at(minutes=4)),
+        RunStateChange(RunState.FAILED, at(minutes=4)),
     )
-    run = Run(
-        "r",
-        state=RunState.SUCCEEDED,
-        labels={"trainingjob_id": "기지국"},
-        created_at=BEGIN,
-        finished_at=at(minutes=3),
-        state_history=history,
-        storage_state=StorageState.ARCHIVED,
-        etag="e",
-    )
-    assert ObservedRun.try_from(run) == ObservedRun(
-        "r", "기지국", "SUCCEEDED", True, "e", at(minutes=3), at(minutes=4), (("FAILED", at(minutes=1)),)
-    )
-    bare = ObservedRun.try_from(Run("r", state=RunState.FAILED, labels={"trainingjob_id": "1"}, created_at=BEGIN))
-    assert bare is not None
-    assert bare.ended_at == BEGIN
+    run = Run("r", state=RunState.FAILED, created_at=BEGIN, finished_at=at(minutes=3), state_history=history)
+    assert ended_at(run) == at(minutes=4).timestamp()
+    assert list(earlier_ends(run)) == [at(minutes=1).timestamp()]
+    assert list(earlier_ends(replace(run, state=RunState.SUCCEEDED))) == []
+    assert ended_at(Run("r", state=RunState.FAILED, created_at=BEGIN)) == BEGIN.timestamp()
 
 
 def test_an_outbox_without_metrics(path: Path) -> None:
@@ -271,7 +252,8 @@ def test_an_outbox_without_metrics(path: Path) -> None:
             database.read(f"ALTER TABLE notices DROP COLUMN {column}")
     with box(path) as made:
         made.outbox.record(seen("r", "RUNNING"))
-        reported = replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}, about={"display_name": "r"})
-        written = made.outbox.record(reported)
+        run = replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics=(RunMetric("정확도", 0.9),), display_name="r")
+        written = made.outbox.record(run)
         assert written is not None
-        assert (written.metrics, written.about, written.ended_at) == (reported.metrics, reported.about, at(minutes=1))
+        assert (written.metrics, written.about) == ({"정확도": 0.9}, {"display_name": "r"})
+        assert written.ended_at == at(minutes=1)

@@ -161,6 +161,15 @@ def test_what_was_missed_is_caught_up(
 
 
 @pytest.mark.slow
+def test_a_run_of_no_job_is_nobodys(client: FakeClient, made: Box, watcher: Watcher) -> None:
+    """Runs without a job are not followed, except for CloudEvents."""
+    client.put("r", RunState.FAILED, at(minutes=1), labels={"trainingjob_id": ""})
+    watcher.compare()
+    assert made.notices == []
+    Watcher(client, made.outbox, KEEP, lambda: None, all_runs=True).compare()  # type: ignore[arg-type]
+    assert [run_id for run_id, _, _ in made.notices] == ["r"]
+
+
 def test_more_than_a_watch_holds(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """All finished runs are found, even more than one watch of the adapter can follow."""
     for number in range(1200):

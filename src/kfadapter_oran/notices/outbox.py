@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,11 +14,10 @@ from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, 
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    from kfadapter_grpc.contract.runs import Run, RunStateChange
-    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.contract.runs import Run
     from kfadapter_oran.notices.database import Database, Notice
 
 DELETED = "DELETED"
@@ -36,61 +34,24 @@ _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
 _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedRun:
-    """A run of a training job as observed. Times are KFP's, in UTC.
-
-    Attributes:
-        run_id: KFP's id.
-        job: The training job.
-        state: KFP's state.
-        is_over: Whether it has finished.
-        etag: The etag of its current state.
-        finished_at: When it finished, as far as KFP reports it.
-        ended_at: The latest time at which KFP may have reported the end; if there is none, the creation time.
-        earlier_ends: The final states before retries, and when they were reached.
-        metrics: Its metrics by name, the first 100; empty if read from a list.
-        about: Its names and its error, as far as known.
-    """
-
-    run_id: str
-    job: str
-    state: str
-    is_over: bool
-    etag: str = ""
-    finished_at: datetime | None = None
-    ended_at: datetime = _NEVER
-    earlier_ends: tuple[tuple[str, datetime], ...] = ()
-    metrics: Mapping[str, Json] = field(default_factory=dict)
-    about: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def try_from(cls, run: Run, *, all_runs: bool = False) -> ObservedRun | None:
-        """Extracts what is needed of a run; None if it has no training job, unless every run counts."""
-        job = run.labels.get(JOB_LABEL, "")
-        if not job and not all_runs:
-            return None
-        ends = [change.at for change in run.state_history if change.at and change.state.is_over]
-        ended_at = max([*ends, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
-        return cls(
-            run_id=run.run_id,
-            job=job,
-            state=run.state.value,
-            is_over=run.state.is_over,
-            etag=run.etag,
-            finished_at=run.finished_at,
-            ended_at=ended_at,
-            earlier_ends=tuple(_earlier_ends(run.state_history)),
-            metrics=dict(islice(named_metrics(run.metrics).items(), _MAX_METRICS)),
-            about={name: value[:_MAX_CHARACTERS] for name in _ABOUT if (value := getattr(run, name))},
-        )
+def ended_at(run: Run) -> float:
+    """The latest time at which KFP may have reported the end of a run; if there is none, the creation time."""
+    ends = [change.at for change in run.state_history if change.at and change.state.is_over]
+    return max([*ends, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER).timestamp()
 
 
-def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, datetime]]:
-    alive = [number for number, change in enumerate(history) if not change.state.is_over]
-    for number, change in enumerate(history):
-        if change.state.is_over and change.at and alive and number < alive[-1]:
-            yield change.state.value, change.at
+def earlier_ends(run: Run) -> Iterator[float]:
+    """When a run ended in its state before it was retried."""
+    history = list(enumerate(run.state_history))
+    last_alive = max((number for number, change in history if not change.state.is_over), default=-1)
+    for number, change in history:
+        if change.state is run.state and change.at and number < last_alive:
+            yield change.at.timestamp()
+
+
+def about(run: Run) -> dict[str, str]:
+    """The names and the error of a run, as far as known."""
+    return {name: value[:_MAX_CHARACTERS] for name in _ABOUT if (value := getattr(run, name))}
 
 
 class Outbox:
@@ -125,32 +86,32 @@ class Outbox:
             connection.executemany("INSERT INTO facts (name, value) VALUES (?, ?)", first.items())
             return True
 
-    def record(self, run: ObservedRun) -> Notice | None:
+    def record(self, run: Run) -> Notice | None:
         """Processes the current state of a run; writes a notice if it has finished and that was not reported yet."""
         if not self._has_changed(run):
             return None
         with self._database.writing() as connection:
-            if not run.is_over:
+            job, at = run.labels.get(JOB_LABEL, ""), ended_at(run)
+            if not run.state.is_over:
                 connection.execute(
                     "INSERT INTO open_runs (run_id, job, etag) VALUES (?, ?, ?)"
                     " ON CONFLICT (run_id) DO UPDATE SET etag = excluded.etag, gone_at = NULL",
-                    (run.run_id, run.job, run.etag),
+                    (run.run_id, job, run.etag),
                 )
                 return None
             was_open = connection.execute("DELETE FROM open_runs WHERE run_id = ?", (run.run_id,)).rowcount > 0
             facts = _facts(connection)
-            if not was_open and run.ended_at.timestamp() <= facts[_FLOOR]:
+            if not was_open and at <= facts[_FLOOR]:
                 return None
-            if self._last_end(connection, run.run_id) > run.ended_at.timestamp():
+            if self._last_end(connection, run.run_id) > at:
                 return None
-            ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
-            if any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends):
+            if any(facts[_SINCE] < earlier <= facts[_FLOOR] for earlier in earlier_ends(run)):
                 return None  # it ended like this before, so long ago that the notice may have been pruned
-            return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), run=run)
+            return self._write(connection, run.run_id, job, run.state.value, at, run=run)
 
-    def is_new_end(self, run: ObservedRun) -> bool:
+    def is_new_end(self, run: Run) -> bool:
         """Whether a run has an end that is neither in the outbox nor too old."""
-        at = run.ended_at.timestamp()
+        at = ended_at(run)
         if self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND ended_at >= ?", (run.run_id, at)):
             return False
         if self._database.read("SELECT 1 FROM open_runs WHERE run_id = ?", (run.run_id,)):
@@ -201,13 +162,13 @@ class Outbox:
                 (*_DONE, floor),
             ).rowcount
 
-    def _has_changed(self, run: ObservedRun) -> bool:
+    def _has_changed(self, run: Run) -> bool:
         """Whether there may be something to write: most runs are seen many times."""
         known = self._database.read("SELECT etag, gone_at FROM open_runs WHERE run_id = ?", (run.run_id,))
-        if not run.is_over:
+        if not run.state.is_over:
             return known != [(run.etag, None)]
-        known_end = self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND state = ?", (run.run_id, run.state))
-        return bool(known) or not known_end
+        query = "SELECT 1 FROM notices WHERE run_id = ? AND state = ?"
+        return bool(known) or not self._database.read(query, (run.run_id, run.state.value))
 
     def _last_end(self, connection: sqlite3.Connection, run_id: str) -> float:
         """The latest reported end of a run; 0 if none."""
@@ -222,10 +183,11 @@ class Outbox:
         state: str,
         ended_at: float,
         *,
-        run: ObservedRun | None = None,
+        run: Run | None = None,
     ) -> Notice | None:
         now = self._now()
-        facts = [json.dumps(value, ensure_ascii=False) for value in ((run.metrics, run.about) if run else ({}, {}))]
+        metrics = dict(islice(named_metrics(run.metrics).items(), _MAX_METRICS)) if run else {}
+        facts = [json.dumps(value, ensure_ascii=False) for value in (metrics, about(run) if run else {})]
         inserted = connection.execute(
             "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics, about)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",

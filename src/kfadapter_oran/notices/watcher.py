@@ -21,7 +21,6 @@ from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged, RunGone
 from kfadapter_oran.jobs import JOB_LABEL
-from kfadapter_oran.notices.outbox import ObservedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,21 +177,20 @@ class Watcher:
 
     def _process(self, run: Run, *, is_certain: bool = True) -> None:
         """Processes a run; after a new end the full run is read, once, for its metrics and its true state."""
-        observed = ObservedRun.try_from(run, all_runs=self._all_runs)
-        if observed is None:
+        if not self._all_runs and not run.labels.get(JOB_LABEL):
             return
-        if observed.is_over and self._outbox.is_new_end(observed):
+        if run.state.is_over and self._outbox.is_new_end(run):
             try:
-                observed = ObservedRun.try_from(self._client.runs.get(run.run_id), all_runs=self._all_runs) or observed
+                run = self._client.runs.get(run.run_id)
             except RunNotFoundError:
                 if not is_certain:
                     return  # the next comparison handles it as missing
             except AdapterError as error:
                 if not is_certain or error.code in _TEMPORARY:
                     raise
-        elif observed.is_over and not is_certain:
+        elif run.state.is_over and not is_certain:
             return
-        self._log_written(self._outbox.record(observed))
+        self._log_written(self._outbox.record(run))
 
     def _log_written(self, notice: Notice | None) -> None:
         if notice is not None:
