@@ -19,7 +19,7 @@ import msgspec
 
 from kfadapter_grpc.child_output import Tail, piped
 
-from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
+from .execution import OVER, SCRATCH, WHOLE, State, Steps, TaskReport
 from .runner.environment import ARTIFACT_STORES, VARIABLE, end_containers, end_family
 from .slots import Slots
 
@@ -222,11 +222,10 @@ class _Run:
             child = self._child = self._started()
         output = Tail(piped(child.stderr))
         job = self.job
-        order = {"run_id": job.run_id, "spec": str(spec), "folder": str(self._folder), "cache": str(job.cache or "")}
+        order = {**vars(job), "spec": str(spec), "folder": str(self._folder), "cache": str(job.cache or "")}
         with child:
             try:
-                how = {"again": job.again, **self._how, "names": dict(job.names), "pipeline_root": job.pipeline_root}
-                line = json.dumps({**order, **how, "parameters": dict(job.parameters)}).encode()
+                line = json.dumps({**order, **self._how}).encode()
                 # If the child has already exited, the end of its output shows it.
                 with contextlib.suppress(BrokenPipeError):
                     piped(child.stdin).write(line + b"\n")
@@ -262,23 +261,19 @@ class _Run:
         """Reports the tasks that the child writes; returns the run's final report, if the child writes it."""
         end = None
         for line in _lines(stream):
-            if line.slots:
-                self._change_slots(line.slots)
-                continue
-            if line.run:
-                end = TaskReport(WHOLE, line.run, line.error, details=line.details)
-                continue
-            if self._end and line.state not in {State.SUCCEEDED, State.CACHED}:
+            if isinstance(line, int):
+                self._change_slots(line)
+            elif line.name == WHOLE and line.state in OVER:
+                end = line
+            elif self._end and line.state not in {State.SUCCEEDED, State.CACHED}:
                 # The cause of such states is that the run is being ended: `execute` reports them with the right error.
                 continue
-            if line.state is State.RUNNING and line.task != WHOLE:
-                self._active[line.task] = None
             else:
-                self._active.pop(line.task, None)
-            report = TaskReport(
-                line.task, line.state, line.error, line.message, line.attempts, line.began, line.details, line.warnings
-            )
-            self._report(self.job.run_id, report)
+                if line.state is State.RUNNING and line.name != WHOLE:
+                    self._active[line.name] = None
+                else:
+                    self._active.pop(line.name, None)
+                self._report(self.job.run_id, line)
         return end
 
     def _change_slots(self, change: int) -> None:
@@ -306,27 +301,13 @@ class _Run:
             return child.wait()
 
 
-class _Line(msgspec.Struct):
-    """A line from a child: a task's state, a slot that it requests (1) or releases (-1) or, last, the run's state."""
-
-    task: str = ""
-    run: State | None = None
-    slots: int = 0
-    state: State = State.PENDING
-    error: str = ""
-    message: str = ""
-    attempts: int = 0
-    began: bool = True
-    details: dict[str, object] = {}
-    warnings: tuple[str, ...] = ()
-
-
-def _lines(stream: IO[bytes]) -> Iterator[_Line]:
-    """The lines from a child; raises ValueError if one is invalid or too long."""
+def _lines(stream: IO[bytes]) -> Iterator[TaskReport | int]:
+    """The reports of a child, and the slots that it requests (1) or releases (-1); or ValueError for another line."""
     while line := stream.readline(_MAX_LINE_BYTES):
         try:
             # Its numbers may be NaN, which msgspec does not accept.
-            yield msgspec.convert(json.loads(line if line.endswith(b"\n") else b""), _Line)
+            message = json.loads(line if line.endswith(b"\n") else b"")
+            yield message if isinstance(message, int) else msgspec.convert(message, TaskReport)
         except (ValueError, msgspec.ValidationError):
             raise ValueError(f"its runner sent an invalid message: {line[:80]!r}") from None
 

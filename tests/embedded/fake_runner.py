@@ -19,7 +19,7 @@ def main() -> None:
     order = json.loads(sys.stdin.buffer.readline())
     for step, value in order["parameters"]["play"]:
         if step == "say strictness":
-            _say({"task": f"strict {order['strict']}", "state": "SUCCEEDED"})
+            _say({"name": f"strict {order['strict']}", "state": "SUCCEEDED"})
         else:
             _STEPS[step](value)
 
@@ -53,7 +53,7 @@ _STEPS: dict[str, Callable[[Any], object]] = {
     "forever": lambda _: signal.pause(),
     "exit": sys.exit,
     "die": lambda number: os.kill(os.getpid(), number),
-    "large line": lambda size: print(json.dumps({"task": "x" * size}), flush=True),  # noqa: T201
+    "large line": lambda size: print(json.dumps({"name": "x" * size}), flush=True),  # noqa: T201
 }
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_runner.py")))
-RUNNING = ("say", {"task": "a", "state": "RUNNING"})
-DONE = ("say", {"run": "SUCCEEDED", "error": ""})
+RUNNING = ("say", {"name": "a", "state": "RUNNING"})
+DONE = ("say", {"name": "", "state": "SUCCEEDED", "error": ""})
 FOREVER = ("forever", "")
 TERMINATED = "terminated on request"
 
@@ -59,8 +59,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_reports(stage: Stage) -> None:
     """The runner's reports of tasks are passed on completely and in order, then the end."""
     details = {"display_name": "훈련", "outputs": {"parameters": [{"parameter_key": "n", "value": 1}]}}
-    done = {"task": "훈련", "state": "SUCCEEDED", "attempts": 1, "details": details}
-    stage.play("run", ("say", {"task": "훈련", "state": "RUNNING"}), ("say", done), DONE)
+    done = {"name": "훈련", "state": "SUCCEEDED", "attempts": 1, "details": details}
+    stage.play("run", ("say", {"name": "훈련", "state": "RUNNING"}), ("say", done), DONE)
     assert stage.end() == (State.SUCCEEDED, "")
     assert stage.watcher.reports == [
         TaskReport("훈련", State.RUNNING),
@@ -73,7 +73,7 @@ def test_strictness(tmp_path: Path, strict: bool) -> None:
     """Each runner gets the server's strictness, and its warnings are passed on."""
     watcher = Watcher()
     pool = RunnerPool(watcher.report, strict=strict, command=FAKE)
-    said = {"task": "a", "state": "SUCCEEDED", "warnings": ["다르다"]}
+    said = {"name": "a", "state": "SUCCEEDED", "warnings": ["다르다"]}
     pool.submit(Job("run", b"{}", {"play": [("say", said), ("say strictness", ""), DONE]}, tmp_path))
     assert watcher.wait_end("run") == (State.SUCCEEDED, "")
     pool.close()
@@ -85,7 +85,7 @@ def test_strictness(tmp_path: Path, strict: bool) -> None:
 
 def test_failure(stage: Stage) -> None:
     """A failed run has the runner's message."""
-    stage.play("run", ("say", {"run": "FAILED", "error": "task a failed: 지금"}))
+    stage.play("run", ("say", {"name": "", "state": "FAILED", "error": "task a failed: 지금"}))
     assert stage.end() == (State.FAILED, "task a failed: 지금")
 
 
@@ -105,7 +105,7 @@ def test_runner_that_ends_unexpectedly(stage: Stage, steps: list[tuple[str, obje
 
 
 @pytest.mark.parametrize(
-    "step", [("raw", "no JSON"), ("raw", "[1]"), ("say", {"task": "a", "state": "ODD"}), ("large line", 9 << 20)]
+    "step", [("raw", "no JSON"), ("raw", "[1]"), ("say", {"name": "a", "state": "ODD"}), ("large line", 9 << 20)]
 )
 def test_nonsense(stage: Stage, step: tuple[str, object]) -> None:
     """A runner with invalid output is ended, and the run fails."""
@@ -150,7 +150,7 @@ def test_terminate(stage: Stage) -> None:
 
 def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
     """A task that fails because its run is terminated is CANCELED, whatever its runner reports at that time."""
-    failed = {"task": "a", "state": "FAILED", "error": "signal 15"}
+    failed = {"name": "a", "state": "FAILED", "error": "signal 15"}
     stage.play("run", ("at SIGTERM say", failed), RUNNING, FOREVER)
     stage.watcher.wait_task("a", State.RUNNING)
     stage.pool.terminate("run")
@@ -246,7 +246,7 @@ def test_submitted_again_at_once(tmp_path: Path) -> None:
     """A run may be submitted again when its end is reported, and is executed each time."""
     watcher = _Insistent()
     watcher.pool = RunnerPool(watcher.report, most_at_once=2, command=FAKE)
-    job = Job("run", b"{}", {"play": [("say", {"run": "FAILED", "error": "again"})]}, tmp_path)
+    job = Job("run", b"{}", {"play": [("say", {"name": "", "state": "FAILED", "error": "again"})]}, tmp_path)
     watcher.jobs = [job] * 4
     watcher.pool.submit(job)
     assert watcher.wait_end("run") == (State.FAILED, "again")

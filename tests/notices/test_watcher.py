@@ -160,7 +160,6 @@ def test_what_was_missed_is_caught_up(
     assert sorted(made.notices) == [("r", state.value, "pending"), ("s", state.value, "pending")]
 
 
-@pytest.mark.slow
 def test_a_run_of_no_job_is_nobodys(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """Runs without a job are not followed, except for CloudEvents."""
     client.put("r", RunState.FAILED, at(minutes=1), labels={"trainingjob_id": ""})
@@ -170,6 +169,7 @@ def test_a_run_of_no_job_is_nobodys(client: FakeClient, made: Box, watcher: Watc
     assert [run_id for run_id, _, _ in made.notices] == ["r"]
 
 
+@pytest.mark.slow
 def test_more_than_a_watch_holds(client: FakeClient, made: Box, watcher: Watcher) -> None:
     """All finished runs are found, even more than one watch of the adapter can follow."""
     for number in range(1200):

@@ -1,10 +1,9 @@
 """Executes one run, in its own process.
 
 It reads one line of JSON from its standard input: the fields of `Order`. It never uses files of another run. Its
-standard output is lines of JSON: `{"task": NAME, ...}` with the fields of a `TaskReport` whenever a task begins or
-ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details": {"outputs": ...}}`. SIGTERM stops it early,
-without a last line. When its standard input is closed, its parent has exited, and it kills itself and all processes
-that it started.
+standard output is lines of JSON: a `TaskReport` whenever a task begins or ends, 1 or -1 to request or release a slot,
+and at last the report of the whole run. SIGTERM stops it early, without a last line. When its standard input is closed,
+its parent has exited, and it kills itself and all processes that it started.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kfadapter_embedded.execution import SCRATCH, State, Steps
+from kfadapter_embedded.execution import SCRATCH, WHOLE, State, Steps, TaskReport
 
 from .attempts import AttemptFolders
 from .command import in_container
@@ -41,8 +40,6 @@ from .values import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from kfadapter_embedded.execution import TaskReport
 
     from .command import Start
     from .spec import Pipeline
@@ -84,11 +81,11 @@ class Room:
             self._granted.release(len(granted))
 
     def __enter__(self) -> None:
-        self._channel.send({"slots": 1})
+        self._channel.send(1)
         self._granted.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._channel.send({"slots": -1})
+        self._channel.send(-1)
 
 
 class Channel:
@@ -99,10 +96,8 @@ class Channel:
         os.dup2(2, 1)
         self._lock = threading.Lock()
 
-    def task(self, report: TaskReport) -> None:
-        details = {name: _reportable(value) for name, value in report.details.items()}
-        line = {name: value for name, value in {**vars(report), "details": details}.items() if name != "name"}
-        self.send({"task": report.name, **line})
+    def report(self, report: TaskReport) -> None:
+        self.send({**vars(report), "details": {name: _reportable(value) for name, value in report.details.items()}})
 
     def send(self, message: object) -> None:
         line = json.dumps(message).encode() + b"\n"
@@ -146,8 +141,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     outcome = _execute(order, channel, room, stopped, mark)
     if outcome.state is not State.CANCELED:
-        details = {"outputs": _reportable(entries(outcome.values))}
-        channel.send({"run": outcome.state.value, "error": outcome.told(), "details": details})
+        details = {"outputs": entries(outcome.values)}
+        channel.report(TaskReport(WHOLE, outcome.state, outcome.told(), details=details))
     return 0
 
 
@@ -177,7 +172,7 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
             containers=containers,
             steps=order.steps,
             room=room,
-            report=channel.task,
+            report=channel.report,
             stopped=stopped,
             names=names,
             store=store,
@@ -186,7 +181,13 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
         leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
         with _deadline(pipeline.active_deadline_seconds) as is_over:
             outcome = run_pipeline(
-                pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names, strict=order.strict
+                pipeline,
+                order.parameters,
+                leaf,
+                report=channel.report,
+                stopped=stopped,
+                names=names,
+                strict=order.strict,
             )
         late = f"it ran for longer than its deadline of {pipeline.active_deadline_seconds:g} s"
         return Outcome(State.FAILED, late) if is_over.is_set() else outcome
