@@ -10,8 +10,7 @@ from starlette.routing import Route
 from .document_kinds import EXPERIMENTS
 from .errors import already_exists, bad_request, context, internal, json_response
 from .json_text import rfc3339, without_empty
-from .listing import parse_listing
-from .requests import text_field, with_body
+from .requests import Resource, text_field, with_body
 from .store import DuplicateError
 
 if TYPE_CHECKING:
@@ -50,26 +49,20 @@ def _create(store: Store, name: str, description: str) -> dict[str, object]:
     return experiment
 
 
-class Experiments:
+class Experiments(Resource):
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         default_experiment(store)
 
     def routes(self) -> list[Route]:
-        """All routes."""
         return [
-            Route(_EXPERIMENTS, self._list, methods=["GET"]),
+            Route(_EXPERIMENTS, self._lists(EXPERIMENTS, "experiments"), methods=["GET"]),
             Route(_EXPERIMENTS, with_body(self._create), methods=["POST"]),
             Route(f"{_EXPERIMENT}:archive", self._archive, methods=["POST"]),
             Route(f"{_EXPERIMENT}:unarchive", self._unarchive, methods=["POST"]),
             Route(_EXPERIMENT, self._get, methods=["GET"]),
             Route(_EXPERIMENT, self._delete, methods=["DELETE"]),
         ]
-
-    def _list(self, request: Request) -> Response:
-        listing = parse_listing(EXPERIMENTS, request.query_params)
-        with self._store.reading() as documents:
-            return json_response("".join(documents.page(listing).json("experiments")))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:
         name, description = text_field(body, "display_name"), text_field(body, "description")

@@ -13,7 +13,7 @@ from .document_kinds import PIPELINES, VERSIONS
 from .errors import already_exists, context, invalid_input, json_response, not_found
 from .json_text import joined, rfc3339, to_json, without_empty
 from .listing import parse_listing
-from .requests import tag_fault, text_field, try_tags, with_body
+from .requests import Resource, tag_fault, text_field, try_tags, with_body
 from .store import DuplicateError
 
 if TYPE_CHECKING:
@@ -48,14 +48,10 @@ def add_version(documents: Documents, version: dict[str, object], spec: str) -> 
     return joined(documents.add(VERSIONS, version, spec=documents.store_spec(spec)), pipeline_spec=spec)
 
 
-class Pipelines:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
+class Pipelines(Resource):
     def routes(self) -> list[Route]:
-        """All routes."""
         return [
-            Route(_PIPELINES, self._list_pipelines, methods=["GET"]),
+            Route(_PIPELINES, self._lists(PIPELINES, "pipelines"), methods=["GET"]),
             Route(_PIPELINES, with_body(self._create_pipeline), methods=["POST"]),
             Route(f"{_PIPELINES}/names/{{name}}", self._get_pipeline_by_name, methods=["GET"]),
             Route(_PIPELINE, self._get_pipeline, methods=["GET"]),
@@ -67,11 +63,6 @@ class Pipelines:
             Route(_VERSION, self._delete_version, methods=["DELETE"]),
             Route("/apis/v1beta1/pipeline_versions", self._list_versions_v1beta1, methods=["GET"]),
         ]
-
-    def _list_pipelines(self, request: Request) -> Response:
-        listing = parse_listing(PIPELINES, request.query_params)
-        with self._store.reading() as documents:
-            return json_response("".join(documents.page(listing).json("pipelines")))
 
     def _create_pipeline(self, _request: Request, body: dict[str, object]) -> Response:
         name, display_name = text_field(body, "name"), text_field(body, "display_name")

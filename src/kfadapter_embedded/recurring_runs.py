@@ -14,7 +14,7 @@ from .document_kinds import PIPELINES, RECURRING_RUNS
 from .errors import already_set, context, internal, invalid_input, json_response
 from .json_text import rfc3339, without_empty
 from .listing import parse_listing
-from .requests import flag_field, integer_field, object_field, text_field, time_field, with_body
+from .requests import Resource, flag_field, integer_field, object_field, text_field, time_field, with_body
 from .run_requests import (
     check_parameters,
     find_experiment,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .store import Store
 
 _RECURRING_RUNS = "/apis/v2beta1/recurringruns"
 _RECURRING_RUN = f"{_RECURRING_RUNS}/{{recurring_run_id}}"
@@ -40,12 +39,8 @@ _MOST_AT_ONCE = 10
 _BAD_INPUTS = "invalid pipeline job inputs"
 
 
-class RecurringRuns:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
+class RecurringRuns(Resource):
     def routes(self) -> list[Route]:
-        """All routes."""
         return [
             Route(_RECURRING_RUNS, self._list, methods=["GET"]),
             Route(_RECURRING_RUNS, with_body(self._create), methods=["POST"]),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, cast
 
 from starlette.concurrency import run_in_threadpool
 
-from .errors import invalid_input
+from .errors import invalid_input, json_response
 from .json_text import JsonValue, as_served, read_json, read_time, rfc3339, sound_text
+from .listing import parse_listing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -15,10 +16,30 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from .document_kinds import Kind
+    from .store import Store
+
 # gRPC's own limit, behind KFP's gateway.
 _MAX_JSON_BODY = 4 << 20
 _MAX_TAGS = 20
 _MAX_TAG_LENGTH = 63
+
+
+class Resource:
+    """The routes of a resource. Handlers without a request body run in threads, because the store blocks."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def _lists(self, kind: Kind, name: str) -> Callable[[Request], Response]:
+        """Makes the handler that lists all documents of a kind."""
+
+        def handle(request: Request) -> Response:
+            listing = parse_listing(kind, request.query_params)
+            with self._store.reading() as documents:
+                return json_response("".join(documents.page(listing).json(name)))
+
+        return handle
 
 
 def with_body(handle: Callable[[Request, dict[str, object]], Response]) -> Callable[[Request], Awaitable[Response]]:

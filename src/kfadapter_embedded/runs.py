@@ -83,7 +83,6 @@ class Runs:
         self._most_file_bytes = most_file_bytes
 
     def routes(self) -> list[Route]:
-        """All routes."""
         steps = {
             "archive": self.archive,
             "unarchive": self._unarchive,

@@ -10,13 +10,14 @@ from starlette.routing import Route
 from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
 from .errors import invalid_input, invalid_parameter, json_response, not_found
 from .listing import parse_listing
+from .requests import Resource
 from .run_tasks import children_of, with_children
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .store import Documents, Store
+    from .store import Documents
 
 _TASKS = "/apis/v2beta1/runs/{run_id}/tasks"
 _ARTIFACTS = "/apis/v2beta1/artifacts"
@@ -30,16 +31,12 @@ _LINK_TYPES = frozenset(
 )
 
 
-class Tasks:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
+class Tasks(Resource):
     def routes(self) -> list[Route]:
-        """All routes."""
         return [
             Route(_TASKS, self._list, methods=["GET"]),
             Route(f"{_TASKS}/{{task_id}}", self._get, methods=["GET"]),
-            Route(_ARTIFACTS, self._list_artifacts, methods=["GET"]),
+            Route(_ARTIFACTS, self._lists(ARTIFACTS, "artifacts"), methods=["GET"]),
             Route(f"{_ARTIFACTS}/{{artifact_id}}", self._get_artifact, methods=["GET"]),
             Route("/apis/v2beta1/artifact_tasks", self._list_links, methods=["GET"]),
         ]
@@ -60,11 +57,6 @@ class Tasks:
             if _task(documents, task_id, "Failed to get task") != run_id:
                 raise invalid_input("Task run_id in path parameter does not match the existing task run_id")
             return json_response(with_children(documents.text(TASKS, task_id) or "", children_of(documents, [run_id])))
-
-    def _list_artifacts(self, request: Request) -> Response:
-        listing = parse_listing(ARTIFACTS, request.query_params)
-        with self._store.reading() as documents:
-            return json_response("".join(documents.page(listing).json("artifacts")))
 
     def _get_artifact(self, request: Request) -> Response:
         artifact_id = request.path_params["artifact_id"]

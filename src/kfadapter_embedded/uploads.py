@@ -74,7 +74,6 @@ class Uploads:
         self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)
 
     def routes(self) -> list[Route]:
-        """Both routes."""
         return [
             Route("/apis/v2beta1/pipelines/upload", self._upload, methods=["POST"]),
             Route("/apis/v2beta1/pipelines/upload_version", self._upload_version, methods=["POST"]),

@@ -11,23 +11,19 @@ from .document_kinds import RUNS
 from .errors import json_response
 from .execution import WHOLE, task_name
 from .json_text import to_json
+from .requests import Resource
 from .run_tasks import attempts_of, executor_pod, pod_number
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .store import Store
 
 _PHASES = {"RUNNING": "Running", "FAILED": "Failed"}
 
 
-class Workflows:
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
+class Workflows(Resource):
     def routes(self) -> list[Route]:
-        """The only route."""
         return [Route("/apis/v1beta1/runs/{run_id}", self._get, methods=["GET"])]
 
     def _get(self, request: Request) -> Response:
