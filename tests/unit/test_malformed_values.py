@@ -77,7 +77,7 @@ def test_any_record_is_read_or_left_out(fields: dict[str, object]) -> None:
     """With any fields in a run, the run beside it is read, and both can be sent."""
     runs = [{"run_id": "odd", **fields}, {"run_id": "sound", "created_at": "2026-01-02T03:04:05Z"}]
     body = json.dumps({"runs": runs}).encode()
-    found = decode(body, RunListJson).runs
+    found = decode(body, RunListJson).items
     read = [one.record() for one in found]
     assert [one.run_id for one in read if one.run_id != "odd"] == ["sound"]
     assert len(read) == 2
@@ -166,7 +166,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
 def test_a_malformed_response_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """A larger response is reported as too large, so that a smaller page is requested; it is never fully decoded."""
     body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
-    assert decode(body, RunListJson).runs[0].run_id == "r"
+    assert decode(body, RunListJson).items[0].run_id == "r"
     monkeypatch.setattr(decoding, "MAX_BYTES", len(body) - 1)
     with pytest.raises(ResponseTooLargeError):
         decode(body, RunListJson)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, MAX_PAGE_BYTES, KfpPage, paginate
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, MAX_PAGE_BYTES, ListJson, ListQuery, paginate
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 
 
@@ -27,14 +27,14 @@ class _Listing:
     answer_limit: int
     sizes: list[int] = field(default_factory=list)
 
-    def fetch(self, size: int, token: str) -> KfpPage[_Item]:
+    def fetch(self, query: ListQuery) -> ListJson[_Item]:
+        size, start = query.page_size, int(query.page_token or 0)
         self.sizes.append(size)
-        start = int(token or 0)
         found = self.items[start : start + size]
         if sum(item.answer_bytes for item in found) > self.answer_limit:
             raise ResponseTooLargeError("too large")
         end = start + len(found)
-        return KfpPage(found, str(end) if end < len(self.items) else "", len(self.items))
+        return ListJson(found, len(self.items), str(end) if end < len(self.items) else "")
 
 
 _SIZES = st.tuples(st.one_of(st.integers(0, 5_000), st.integers(0, 2 * MAX_PAGE_BYTES)), st.integers(0, 100))
@@ -54,7 +54,7 @@ def test_every_item_comes_once_and_in_order(
     got: list[_Item] = []
     token = ""
     for _ in range(len(sizes) + 1):
-        page = paginate(listing.fetch, lambda item: item.weight, page_size, token, limit)
+        page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(page_size, token), limit)
         assert len(page.items) <= page_size
         assert len(page.items) <= 1 or sum(item.weight for item in page.items) <= MAX_PAGE_BYTES
         assert page.total_size == len(sizes)
@@ -70,7 +70,7 @@ def test_every_item_comes_once_and_in_order(
 def test_a_page_ends_before_it_is_too_large() -> None:
     """An item that does not fit comes on the next page."""
     listing = _Listing([_Item(number, MAX_PAGE_BYTES // 2 + 1, 1) for number in range(3)], answer_limit=100)
-    page = paginate(listing.fetch, lambda item: item.weight, 3, "", limit=1)
+    page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(3, ""), limit=1)
     assert ([item.number for item in page.items], page.next_token) == ([0], "1")
 
 
@@ -82,15 +82,15 @@ def _with_a_giant(*before: int) -> _Listing:
 def test_items_before_one_too_large_are_returned() -> None:
     """The page ends before an item that exceeds the limit; only the page that begins with that item fails."""
     listing = _with_a_giant(40, 40, 40)
-    page = paginate(listing.fetch, lambda item: item.weight, 10, "")
+    page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(10, ""))
     assert [item.number for item in page.items] == [0, 1, 2]
     with pytest.raises(ResponseTooLargeError):
-        paginate(listing.fetch, lambda item: item.weight, 10, page.next_token)
+        paginate(listing.fetch, list, lambda item: item.weight, ListQuery(10, page.next_token))
 
 
 def test_the_page_of_kfp_shrinks_to_one() -> None:
     """After a response that is too large a quarter is requested, down to a single item."""
     listing = _with_a_giant()
     with pytest.raises(ResponseTooLargeError):
-        paginate(listing.fetch, lambda item: item.weight, 200, "")
+        paginate(listing.fetch, list, lambda item: item.weight, ListQuery(200, ""))
     assert listing.sizes == [200, 50, 12, 3, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import (
     V2,
-    KfpPage,
+    ListJson,
     ListQuery,
     contains,
     equals,
@@ -73,10 +72,8 @@ class ExperimentJson(msgspec.Struct):
         )
 
 
-class ExperimentListJson(msgspec.Struct):
-    experiments: list[ExperimentJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+class ExperimentListJson(ListJson[ExperimentJson]):
+    items: list[ExperimentJson] = msgspec.field(default_factory=list, name="experiments")
 
 
 class Experiments:
@@ -137,7 +134,7 @@ class Experiments:
     def find(self, ref: ExperimentRef, call: Call) -> Experiment | None:
         """Finds an experiment by name; None if there is none. Raises AmbiguousNameError if several have that name."""
         query = ListQuery(_MAX_NAMESAKES, predicates=(equals("name", ref.name),))
-        listed = self._list(query, ref.namespace, call, _context(ref)).experiments
+        listed = self._list(query, ref.namespace, call, _context(ref)).items
         exact = [item.record() for item in listed if item.display_name == ref.name]
         own = [item for item in exact if item.namespace == ref.namespace]
         if len(exact) > 1 and len(own) != 1:
@@ -156,14 +153,14 @@ class Experiments:
         if filter_.name_contains:
             predicates.append(contains("name", filter_.name_contains))
 
-        def fetch(size: int, token: str) -> KfpPage[Experiment]:
-            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), tuple(predicates))
-            listed = self._list(query, filter_.namespace, call)
-            matching = [item.record() for item in listed.experiments if filter_.name_contains in item.display_name]
-            return KfpPage(matching, listed.next_page_token, listed.total_size)
-
-        result = paginate(fetch, _weight, page.size, page.token)
-        return replace(result, total_size=None) if filter_.name_contains else result
+        text = filter_.name_contains
+        return paginate(
+            lambda query: self._list(query, filter_.namespace, call),
+            lambda items: (item.record() for item in items if text in item.display_name),
+            _weight,
+            ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(predicates)),
+            is_exact=not text,
+        )
 
     def _list(self, query: ListQuery, namespace: str, call: Call, context: Context | None = None) -> ExperimentListJson:
         request = Request("GET", _EXPERIMENTS, query.pairs(namespace=namespace))

@@ -49,12 +49,12 @@ _DENIED_IN = re.compile(r"ResourceAttributes\{Namespace:([^,}]*),")
 OPEN = frozenset({Op.HEALTH, Op.PROBE})
 """Operations that concern no resource."""
 LISTS = {
-    Op.LIST_PIPELINES: "pipelines",
-    Op.LIST_EXPERIMENTS: "experiments",
-    Op.LIST_RUNS: "runs",
-    Op.LIST_RECURRING_RUNS: "recurring_runs",
+    Op.LIST_PIPELINES: _PIPELINES,
+    Op.LIST_EXPERIMENTS: _EXPERIMENTS,
+    Op.LIST_RUNS: _RUNS,
+    Op.LIST_RECURRING_RUNS: _RECURRING_RUNS,
 }
-"""Lists of resources, which are filtered, and the attributes that hold their items."""
+"""Lists of resources, which are filtered."""
 IN_PATH = frozenset(one for one in Op if one.about)
 """Operations on a resource whose id is in the path."""
 IN_QUERY = {Op.CHEAP_VERSIONS: "resource_key.id", Op.UPLOAD_VERSION: "pipelineid"}
@@ -142,12 +142,11 @@ class Namespaces:
 
     def keep_visible(self, operation: Op, request: Request, listed: object, call: Call, limits: Limits) -> None:
         """Removes what is in other namespaces from a decoded list; its total is then unknown, -1."""
-        attribute, page = LISTS[operation], cast("Any", listed)
-        kind = attribute.replace("_", "")
-        items = getattr(page, attribute)
+        kind, page = LISTS[operation], cast("Any", listed)
+        items = page.items
         namespaces = [self._namespace_in(kind, item, call) for item in items]
         visible = [item for item, namespace in zip(items, namespaces, strict=True) if limits.can_see(namespace)]
-        setattr(page, attribute, visible)
+        page.items = visible
         is_scoped = any(dict(request.query).get(name) for name in ("namespace", "experiment_id"))
         if len(visible) < len(items) or not (is_scoped or not any(namespaces)):
             page.total_size = -1

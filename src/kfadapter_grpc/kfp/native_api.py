@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_tasks import NativeTasksJson
-from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, non_empty, paginate, segment
+from kfadapter_grpc.kfp.rest import V2, ListQuery, explained, paginate, segment
 from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
 
 if TYPE_CHECKING:
@@ -62,15 +62,13 @@ class NativeApi:
     def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
         """Lists the tasks of a run, each once; None if the API is no longer served."""
 
-        def fetch(size: int, token: str) -> KfpPage[NativeTaskJson]:
-            query = non_empty({"page_size": str(size), "page_token": token})
-            request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", list(query.items()))
-            page = self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
-            return KfpPage(page.tasks, page.next_page_token, len(page.tasks))
+        def fetch(query: ListQuery) -> NativeTasksJson:
+            request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", query.pairs())
+            return self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
 
         with explained(context):
             try:
-                found = paginate(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
+                found = paginate(fetch, list, lambda _: 0, ListQuery(MAX_TASKS), rounds=MAX_TASKS)
             except KfpFailureError as error:
                 if error.failure.text != NO_SUCH_ROUTE:
                     raise

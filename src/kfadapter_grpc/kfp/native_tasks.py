@@ -20,6 +20,7 @@ from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
+from kfadapter_grpc.kfp.rest import ListJson
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
@@ -107,9 +108,8 @@ class NativeTaskJson(TaskStateJson):
         return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
 
 
-class NativeTasksJson(msgspec.Struct):
-    tasks: list[NativeTaskJson] = []
-    next_page_token: str = ""
+class NativeTasksJson(ListJson[NativeTaskJson]):
+    items: list[NativeTaskJson] = msgspec.field(default_factory=list, name="tasks")
 
 
 def _state_of(text: str) -> RunState:

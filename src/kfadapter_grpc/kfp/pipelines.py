@@ -28,7 +28,7 @@ from kfadapter_grpc.kfp.error_table import NO_SUCH_PIPELINE, Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import (
     V2,
-    KfpPage,
+    ListJson,
     ListQuery,
     after,
     contains,
@@ -93,10 +93,8 @@ class PipelineJson(msgspec.Struct):
         )
 
 
-class PipelineListJson(msgspec.Struct):
-    pipelines: list[PipelineJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+class PipelineListJson(ListJson[PipelineJson]):
+    items: list[PipelineJson] = msgspec.field(default_factory=list, name="pipelines")
 
 
 class Pipelines:
@@ -148,7 +146,7 @@ class Pipelines:
                 return None
             if namespace or not pipeline.namespace:
                 return pipeline
-        listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).pipelines
+        listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).items
         return listed[0] if listed else None
 
     def id_of(self, ref: PipelineRef, call: Call) -> str:
@@ -160,18 +158,14 @@ class Pipelines:
 
     def list(self, filter_: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and the results of its LIKE are compared exactly afterwards."""
-        predicates = tuple(_predicates(filter_))
-
-        def fetch(size: int, token: str) -> KfpPage[Pipeline]:
-            listed = self._list(
-                ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates), filter_.namespace, call
-            )
-            items = [item.record() for item in listed.pipelines]
-            matching = [item for item in items if filter_.name_contains in item.name]
-            return KfpPage(matching, listed.next_page_token, listed.total_size)
-
-        result = paginate(fetch, _weight, page.size, page.token)
-        return replace(result, total_size=None) if filter_.name_contains else result
+        text = filter_.name_contains
+        return paginate(
+            lambda query: self._list(query, filter_.namespace, call),
+            lambda items: (one for one in (item.record() for item in items) if text in one.name),
+            _weight,
+            ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(_predicates(filter_))),
+            is_exact=not text,
+        )
 
     def _list(self, query: ListQuery, namespace: str, call: Call) -> PipelineListJson:
         request = Request("GET", f"{V2}/pipelines", query.pairs(namespace=namespace))
@@ -212,12 +206,12 @@ class Pipelines:
 
     def _delete_with_versions(self, pipeline: Pipeline, call: Call, *, force: bool) -> int:
         """Deletes a pipeline; returns how many versions were deleted with it."""
-        newest = self.versions.newest(pipeline.pipeline_id, 1 if force else 2, call)
-        total = max(newest.total, len(newest.items))
+        newest, count = self.versions.newest(pipeline.pipeline_id, 1 if force else 2, call)
+        total = max(count, len(newest))
         if not force:
             if total > 1:
                 raise _has_versions(pipeline, total)
-            return self._delete_known(pipeline, newest.items, call)
+            return self._delete_known(pipeline, newest, call)
         try:
             self._delete(pipeline.pipeline_id, call, cascade=True)
         except errors.PipelineHasVersionsError:  # KFP before cascade: the versions first
@@ -235,7 +229,7 @@ class Pipelines:
         try:
             self._delete(pipeline.pipeline_id, call, cascade=False)
         except errors.PipelineHasVersionsError as error:
-            count = self.versions.newest(pipeline.pipeline_id, 1, call).total
+            _, count = self.versions.newest(pipeline.pipeline_id, 1, call)
             raise _added_meanwhile(pipeline, len(versions), count) from error
         return len(versions)
 
@@ -266,8 +260,8 @@ class Pipelines:
         return latest
 
     def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
-        return listed(self.id_of(ref, call), sort_by(page.order, _SORT_KEYS), page, call)
+        pipeline_id, sort = self.id_of(ref, call), sort_by(page.order, _SORT_KEYS)
+        return self.versions.list(pipeline_id, sort, page, call, with_specs=view is View.FULL)
 
     def update_version(self, changes: UpdatePipelineVersionRequest, call: Call) -> PipelineVersion:
         """Updates a version in the same way as a pipeline; its spec is not read."""

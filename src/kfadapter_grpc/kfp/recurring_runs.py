@@ -16,7 +16,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, paginate, post, segment, sort_by
+from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, equals, paginate, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import check_values
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
@@ -116,12 +116,8 @@ class RecurringRunJson(msgspec.Struct):
         return replace(record, ended=has_ended(record, now), computed_next_start_at=next_start(record, now))
 
 
-class RecurringRunListJson(msgspec.Struct):
-    """A list of recurring runs, whose key is spelled differently from all others; an empty one is `{}`."""
-
-    recurring_runs: list[RecurringRunJson] = msgspec.field(default_factory=list, name="recurringRuns")
-    total_size: int = 0
-    next_page_token: str = ""
+class RecurringRunListJson(ListJson[RecurringRunJson]):
+    items: list[RecurringRunJson] = msgspec.field(default_factory=list, name="recurringRuns")
 
 
 class RecurringRuns:
@@ -161,7 +157,7 @@ class RecurringRuns:
             """Finds the recurring run: the only one created since that equals the request in every respect."""
             query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
             listed = self._list(query, request.namespace, str(body.get("experiment_id", "")), spare)
-            records = [item.record() for item in listed.recurring_runs]
+            records = [item.record() for item in listed.items]
             recent = [item for item in records if item.created_at and item.created_at >= started_at - _CLOCK_SKEW]
             matching = [item for item in recent if _equals_request(item, request, body)]
             return matching[0] if len(matching) == 1 else None
@@ -182,12 +178,12 @@ class RecurringRuns:
         """Lists recurring runs; checks that a requested experiment exists, as KFP does not."""
         experiment_id = self._experiments.get(filter_.experiment, call).experiment_id if filter_.experiment else ""
 
-        def fetch(size: int, token: str) -> KfpPage[RecurringRun]:
-            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS))
-            listed = self._list(query, filter_.namespace, experiment_id, call)
-            return KfpPage([item.record() for item in listed.recurring_runs], listed.next_page_token, listed.total_size)
-
-        return paginate(fetch, _weight, page.size, page.token)
+        return paginate(
+            lambda query: self._list(query, filter_.namespace, experiment_id, call),
+            lambda items: (item.record() for item in items),
+            _weight,
+            ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS)),
+        )
 
     def _list(self, query: ListQuery, namespace: str, experiment_id: str, call: Call) -> RecurringRunListJson:
         request = Request("GET", _RECURRING_RUNS, query.pairs(namespace=namespace, experiment_id=experiment_id))

@@ -15,6 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.error_table import Context, explain
@@ -24,7 +26,7 @@ from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeErro
 from kfadapter_grpc.spool import disk_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.failures import Operation
     from kfadapter_grpc.kfp.transport import Transport
 
+J = TypeVar("J")
 T = TypeVar("T")
 
 V2 = "/apis/v2beta1"
@@ -232,35 +235,36 @@ class ListQuery:
         return list(non_empty(values).items())
 
 
-@dataclass(frozen=True, slots=True)
-class KfpPage(Generic[T]):
-    """A page of KFP: the items that match, the next token, KFP's total; -1 if it is unknown."""
+class ListJson(msgspec.Struct, Generic[J]):
+    """A page of KFP, whose subclasses name the items as KFP does; an empty one is `{}`, an unknown total -1."""
 
-    items: list[T]
-    next_token: str
-    total: int
+    items: list[J] = []
+    total_size: int = 0
+    next_page_token: str = ""
 
 
 def paginate(
-    fetch: Callable[[int, str], KfpPage[T]],
+    fetch: Callable[[ListQuery], ListJson[J]],
+    read: Callable[[list[J]], Iterable[T]],
     weight: Callable[[T], int],
-    size: int,
-    token: str,
+    query: ListQuery,
     limit: int = MAX_KFP_PAGE,
     *,
     rounds: int = MAX_ROUNDS,
+    is_exact: bool = True,
 ) -> Page[T]:
-    """Collects a page of up to `size` items, from KFP's token on.
+    """Collects a page of up to the query's size, from its token on.
 
-    `fetch` gets a page of KFP by its size and token; `weight` is the size of an item in a response, in bytes. Pages of
-    KFP have up to `limit` items, fewer if these turn out to be large; at most `rounds` of them are read.
+    `fetch` gets a page of KFP; `read` makes its items that match, all of them if KFP's filter `is_exact`; `weight` is
+    the size of one in a response, in bytes. Pages of KFP have up to `limit` items, fewer if these turn out to be large;
+    at most `rounds` of them are read.
     """
     items: list[T] = []
-    remaining, total = MAX_PAGE_BYTES, 0
+    token, remaining, total = query.page_token, MAX_PAGE_BYTES, 0
     for _ in range(rounds):
-        requested = min(limit, size - len(items))
+        requested = min(limit, query.page_size - len(items))
         try:
-            page = fetch(requested, token)
+            page = fetch(replace(query, page_size=requested, page_token=token))
         except ResponseTooLargeError:
             if requested > 1:
                 limit = smaller(requested)
@@ -268,19 +272,20 @@ def paginate(
             if items:
                 break
             raise
-        weight_sum = sum(map(weight, page.items))
-        total = min(page.total, MAX_TOTAL)
+        found = list(read(page.items))
+        weight_sum = sum(map(weight, found))
+        total = min(page.total_size, MAX_TOTAL)
         if weight_sum > remaining and items:
             break
-        if weight_sum > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
-            limit = smaller(len(page.items))
+        if weight_sum > MAX_PAGE_BYTES and limit > 1 and len(found) > 1:
+            limit = smaller(len(found))
             continue
-        items += page.items
+        items += found
         remaining -= weight_sum
-        token = page.next_token
-        if not token or len(items) >= size:
+        token = page.next_page_token
+        if not token or len(items) >= query.page_size:
             break
-    return Page(tuple(items), token, total if total >= 0 else None)
+    return Page(tuple(items), token, total if is_exact and total >= 0 else None)
 
 
 def smaller(size: int) -> int:

@@ -16,6 +16,7 @@ from kfadapter_grpc.contract.labels import ORIGIN_CHARACTERS, ORIGIN_LABEL, spli
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.experiments import storage_state
+from kfadapter_grpc.kfp.rest import ListJson
 from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER
 
 if TYPE_CHECKING:
@@ -321,9 +322,7 @@ class OneRunJson(RunJson):
     pipeline_spec: msgspec.Raw = msgspec.Raw()
 
 
-class RunListJson(msgspec.Struct):
-    """A list of runs, whose inline specs are skipped; an empty one is `{}`."""
+class RunListJson(ListJson[RunJson]):
+    """A list of runs, whose inline specs are skipped."""
 
-    runs: list[RunJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+    items: list[RunJson] = msgspec.field(default_factory=list, name="runs")

@@ -166,7 +166,7 @@ class RunReader:
         scope |= {"view": "FULL"} if with_tasks and self._native.was_served else {}
         request = Request("GET", RUNS, query.pairs(**scope))
         page = self._rest.ask(Operation.LIST_RUNS, request, RunListJson, call, context)
-        for run in page.runs[:1]:
+        for run in page.items[:1]:
             self._learn_from(run)
         return page
 

@@ -18,7 +18,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import storage_filter
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, after, contains, equals, paginate, sort_by
+from kfadapter_grpc.kfp.rest import ListQuery, after, contains, equals, paginate, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import run_path
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
@@ -129,24 +129,23 @@ class Runs:
         result = self._pages(filter_, experiment_id, page, _weight, call)
         if ref is not None and not (page.token or result.items or result.next_token):
             self._experiments.get(ref, call)  # KFP may not report that it does not exist
-        return replace(result, total_size=None) if _is_inexact(filter_) else result
+        return result
 
     def _pages(
         self, filter_: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
     ) -> Page[Run]:
-        predicates = tuple(_predicates(filter_))
         values = {"experiment_id": experiment_id} if experiment_id else {}
         context = Context(resource=experiment_id, values=values)
 
-        def fetch(size: int, token: str) -> KfpPage[Run]:
-            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates)
-            listed = self._reader.list(
+        return paginate(
+            lambda query: self._reader.list(
                 query, call, experiment_id=experiment_id, namespace=filter_.namespace, context=context
-            )
-            matching = [run for run in (item.record() for item in listed.runs) if _matches(filter_, run)]
-            return KfpPage(matching, listed.next_page_token, listed.total_size)
-
-        return paginate(fetch, weight, page.size, page.token)
+            ),
+            lambda items: (run for run in (item.record() for item in items) if _matches(filter_, run)),
+            weight,
+            ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(_predicates(filter_))),
+            is_exact=not _is_inexact(filter_),
+        )
 
     def terminate(
         self, run_id: str, wait_seconds: float, call: Call, on_run: Callable[[Run], None] = lambda _: None
@@ -278,7 +277,7 @@ class Runs:
             while True:
                 query = ListQuery(len(run_ids), token, predicates=(_id_in(run_ids), *predicates))
                 page = self._reader.list(query, call, namespace=namespace, with_tasks=with_tasks)
-                runs += page.runs
+                runs += page.items
                 token = page.next_page_token
                 if not token:
                     return runs

@@ -18,7 +18,7 @@ from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import (
     MAX_KFP_PAGE,
     V2,
-    KfpPage,
+    ListJson,
     ListQuery,
     equals,
     explained,
@@ -32,7 +32,7 @@ from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTo
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page, PageRequest
@@ -90,18 +90,14 @@ class FullVersionJson(VersionJson):
     pipeline_spec: msgspec.Raw = msgspec.Raw()
 
 
-class VersionListJson(msgspec.Struct):
+class VersionListJson(ListJson[VersionJson]):
     """A list of versions; their specs are skipped."""
 
-    pipeline_versions: list[VersionJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+    items: list[VersionJson] = msgspec.field(default_factory=list, name="pipeline_versions")
 
 
-class _FullVersionListJson(msgspec.Struct):
-    pipeline_versions: list[FullVersionJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+class _FullVersionListJson(ListJson[FullVersionJson]):
+    items: list[FullVersionJson] = msgspec.field(default_factory=list, name="pipeline_versions")
 
 
 class _CheapVersionJson(VersionJson, kw_only=True):
@@ -110,10 +106,8 @@ class _CheapVersionJson(VersionJson, kw_only=True):
     pipeline_version_id: str = msgspec.field(name="id")
 
 
-class CheapVersionListJson(msgspec.Struct):
-    versions: list[_CheapVersionJson] = []
-    total_size: int = 0
-    next_page_token: str = ""
+class CheapVersionListJson(ListJson[_CheapVersionJson]):
+    items: list[_CheapVersionJson] = msgspec.field(default_factory=list, name="versions")
 
 
 class Versions:
@@ -150,10 +144,10 @@ class Versions:
         with explained(context or Context()):
             response = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
         if not response.tail:
-            versions = decode(response.body, VersionListJson).pipeline_versions
+            versions = decode(response.body, VersionListJson).items
             return versions[0] if versions else None
         listed, version_tags = decode_around_spec(response, b"}]}", VersionListJson)
-        version = listed.pipeline_versions[0]
+        version = listed.items[0]
         version.tags = version.tags or version_tags
         return version
 
@@ -185,29 +179,31 @@ class Versions:
         with explained(version_context(pipeline_id, VersionRef(version_id))):
             self._rest.send_raw(Operation.GET_VERSION, request, call)
 
-    def list_basic(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
-            return self._page(pipeline_id, ListQuery(size, token, sort), call)
+    def list(
+        self, pipeline_id: str, sort: str, page: PageRequest, call: Call, *, with_specs: bool
+    ) -> Page[PipelineVersion]:
+        query = ListQuery(page.size, page.token, sort)
+        if not with_specs:
+            return paginate(lambda one: self._page(pipeline_id, one, call), _records, _weight, query)
 
-        return paginate(fetch, _weight, page.size, page.token)
-
-    def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
-            request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
+        def fetch(query: ListQuery) -> _FullVersionListJson:
+            request = Request("GET", _versions_path(pipeline_id), query.pairs())
             context = Context.by_id("pipeline_id", pipeline_id)
-            listed = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
-            items = [version.record(bytes(version.pipeline_spec)) for version in listed.pipeline_versions]
-            return KfpPage(items, listed.next_page_token, listed.total_size)
+            return self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
 
-        return paginate(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
+        def read(items: list[FullVersionJson]) -> Iterator[PipelineVersion]:
+            return (version.record(bytes(version.pipeline_spec)) for version in items)
+
+        return paginate(fetch, read, _weight, query, MAX_FULL_PAGE)
 
     def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
         for page in self._newest_pages(pipeline_id, call):
-            yield from page.items
+            yield from _records(page.items)
 
-    def newest(self, pipeline_id: str, size: int, call: Call) -> KfpPage[PipelineVersion]:
+    def newest(self, pipeline_id: str, size: int, call: Call) -> tuple[Sequence[PipelineVersion], int]:
         """Returns up to `size` versions, without specs, and how many there are."""
-        return self._page(pipeline_id, ListQuery(page_size=size), call)
+        page = self._page(pipeline_id, ListQuery(page_size=size), call)
+        return _records(page.items), page.total_size
 
     def latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
         """Returns the latest version, without its spec, and how many there are.
@@ -217,14 +213,14 @@ class Versions:
         """
         pages = self._newest_pages(pipeline_id, call)
         page = next(pages)
-        total, items = page.total, page.items
+        items = _records(page.items)
         newest: list[PipelineVersion] = []
         while same := [item for item in items if item.created_at == (newest or items)[0].created_at]:
             newest += same
             if len(same) < len(items):
                 break
-            items = next(pages, KfpPage([], "", 0)).items
-        return max(newest, key=lambda item: version_number(item.name), default=None), total
+            items = _records(next(pages, VersionListJson()).items)
+        return max(newest, key=lambda item: version_number(item.name), default=None), page.total_size
 
     def get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
         return self.with_latest(lambda version_id: self.get(pipeline_id, version_id, call), pipeline_id, call)
@@ -253,16 +249,16 @@ class Versions:
             errors.VersionNotFoundError,
         )
 
-    def _newest_pages(self, pipeline_id: str, call: Call) -> Iterator[KfpPage[PipelineVersion]]:
+    def _newest_pages(self, pipeline_id: str, call: Call) -> Iterator[VersionListJson]:
         token = ""
         while True:
             page = self._page(pipeline_id, ListQuery(MAX_KFP_PAGE, token, "created_at desc"), call)
             yield page
-            token = page.next_token
+            token = page.next_page_token
             if not token:
                 return
 
-    def _page(self, pipeline_id: str, query: ListQuery, call: Call) -> KfpPage[PipelineVersion]:
+    def _page(self, pipeline_id: str, query: ListQuery, call: Call) -> VersionListJson:
         """Reads a page of versions without their specs.
 
         Uses the v1beta1 list, or the other one if KFP no longer has it; its pages are smaller than requested.
@@ -278,20 +274,24 @@ class Versions:
                         raise
                 self._cheap_list_gone_until = time.monotonic() + _CHEAP_LIST_GONE_SECONDS
             else:
-                for version in cheap.versions:
+                for version in cheap.items:
                     version.pipeline_id = pipeline_id
-                return KfpPage([one.record() for one in cheap.versions], cheap.next_page_token, cheap.total_size)
+                return VersionListJson(
+                    items=list(cheap.items), total_size=cheap.total_size, next_page_token=cheap.next_page_token
+                )
         size = min(query.page_size, MAX_FULL_PAGE)
         while True:  # KFP includes the specs: fewer versions while the response is too large
             request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
             try:
-                full = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
+                return self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
             except ResponseTooLargeError:
                 if size == 1:
                     raise
                 size = smaller(size)
-            else:
-                return KfpPage([one.record() for one in full.pipeline_versions], full.next_page_token, full.total_size)
+
+
+def _records(items: Iterable[VersionJson]) -> list[PipelineVersion]:
+    return [item.record() for item in items]
 
 
 def cheap_list_request(pipeline_id: str, query: ListQuery) -> Request:

@@ -26,7 +26,7 @@ from kfadapter_grpc.kfp.probes.session import (
     RunJson,
     decoded,
 )
-from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListQuery, equals, segment
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListJson, ListQuery, equals, segment
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
 
@@ -41,8 +41,8 @@ INCONCLUSIVE = frozenset({401, 403, 429, 502, 503, 504})
 _UNKNOWN = "a resource that does not exist is reported as KFP_ERROR, not NOT_FOUND"
 
 
-class _Runs(msgspec.Struct):
-    runs: list[RunJson] = []
+class _Runs(ListJson[RunJson]):
+    items: list[RunJson] = msgspec.field(default_factory=list, name="runs")
 
 
 class _Experiments(msgspec.Struct):
@@ -60,7 +60,7 @@ def _version_tags(kfp: ProbeSession) -> str:
         raise DiffersError("dropped")
     query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", kfp.name[-20:]),)).pairs()
     path = f"{V2}/pipelines/{kfp.pipeline.pipeline_id}/versions"
-    versions = kfp.ask(Request("GET", path, query), VersionListJson).pipeline_versions
+    versions = kfp.ask(Request("GET", path, query), VersionListJson).items
     same = [version.pipeline_version_id for version in versions] == [kfp.version.pipeline_version_id]
     return _expect(same, "kept, but a filter does not find them", "kept, and a filter finds them")
 
@@ -77,7 +77,7 @@ def _cheap_list(kfp: ProbeSession) -> str:
     listed = kfp.ask(cheap_list_request(kfp.sample.pipeline_id, ListQuery(1)), dict[str, object])
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
-    if not versions.versions:
+    if not versions.items:
         raise InconclusiveError("the pipeline that is examined has no versions")
     if b'"pipelineInfo"' in body or b"pipeline_spec" in body:
         raise DiffersError("the specs are included")
@@ -88,11 +88,11 @@ def run_filter(kfp: ProbeSession) -> str:
     """Sends the request of watches, for a run that does not exist."""
     if kfp.multi_user and not kfp.namespace:
         raise InconclusiveError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
-    return _expect_empty(kfp.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
+    return _expect_empty(kfp.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).items)
 
 
 def _large_pages(kfp: ProbeSession) -> str:
-    count = len(kfp.list("pipelines", PipelineListJson, size=1_000_000_000).pipelines)
+    count = len(kfp.list("pipelines", PipelineListJson, size=1_000_000_000).items)
     return _expect(count <= MAX_KFP_PAGE, f"{count} items on one page", f"{count} items on one page")
 
 
@@ -118,7 +118,7 @@ def _chosen_run_id(kfp: ProbeSession) -> str:
 
 def _run_by_state(kfp: ProbeSession) -> str:
     run_id = kfp.run.run_id
-    runs = kfp.list("runs", _Runs, *_in_another_state(kfp.run_id, "PAUSED")).runs
+    runs = kfp.list("runs", _Runs, *_in_another_state(kfp.run_id, "PAUSED")).items
     return _expect([run.run_id for run in runs] == [run_id], "not found", "found")
 
 
@@ -267,7 +267,7 @@ PROBES: tuple[Probe, ...] = (
         "lists can be filtered by a tag",
         "lists cannot be filtered by tags (UNSUPPORTED_BY_KFP)",
         lambda kfp: _expect_empty(
-            kfp.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines
+            kfp.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).items
         ),
         older="no: 400",
         needed=False,
@@ -276,7 +276,7 @@ PROBES: tuple[Probe, ...] = (
         "name-filter",
         "pipelines can be filtered by exact name",
         "names that cannot be part of a URL path are not found",
-        lambda kfp: _expect_empty(kfp.list("pipelines", PipelineListJson, _no_name()).pipelines),
+        lambda kfp: _expect_empty(kfp.list("pipelines", PipelineListJson, _no_name()).items),
     ),
     Probe("run-filter", "runs can be filtered by id IN and state NOT_EQUALS", "runs cannot be watched", run_filter),
     Probe(

@@ -127,7 +127,7 @@ class ProbeSession:
     def sample(self) -> PipelineJson:
         """A pipeline to read: the one that was created, or else any. Raises CannotTellError if no pipeline exists."""
         if self._pipeline is None:
-            listed = self.list("pipelines", PipelineListJson).pipelines
+            listed = self.list("pipelines", PipelineListJson).items
             if not listed:
                 raise InconclusiveError(NO_SAMPLE)
             return listed[0]
@@ -221,7 +221,7 @@ class ProbeSession:
             path = f"/pipelines/{segment(pipeline_id)}"
             query = ListQuery(page_size=100).pairs()
             # Not every KFP knows cascade, so the versions go first.
-            for version in self.ask(Request("GET", f"{V2}{path}/versions", query), VersionListJson).pipeline_versions:
+            for version in self.ask(Request("GET", f"{V2}{path}/versions", query), VersionListJson).items:
                 self.ask(Request("DELETE", f"{V2}{path}/versions/{version.pipeline_version_id}"), object, call)
         except FAULTS:
             return False
