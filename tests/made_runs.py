@@ -17,8 +17,7 @@ from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSources, RunSourceState, RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.artifacts import Artifacts
-from kfadapter_grpc.kfp.run_nodes import RunNodes
-from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
+from kfadapter_grpc.kfp.run_nodes import RunNodes, artifact, metrics_of
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.settings import Settings

@@ -15,8 +15,8 @@ from tests.certificates import CertificateAuthority
 from tests.oidc import AUDIENCE, claims, issuers_file, serving, token
 from tests.scripted_kfp import ScriptedKfp, answers
 
+from kfadapter_grpc.auth.bearer_tokens import PATH
 from kfadapter_grpc.auth.signed_tokens import read_token
-from kfadapter_grpc.auth.token_review import PATH
 from kfadapter_grpc.auth.tokens import TokenEntry, digest
 from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.kfp import KfpBackend, TransportSettings

@@ -15,7 +15,7 @@ from tests.made_runs import DATA, READABLE, FakeRuns, Store, run_of, serving_art
 from kfadapter_grpc.contract.errors import ArtifactNotReadableError, KfpError
 from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
-from kfadapter_grpc.kfp.run_outputs import artifact
+from kfadapter_grpc.kfp.run_nodes import artifact
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller
 

@@ -15,7 +15,7 @@ from tests.made_runs import AT, FakeRuns, Store, run_of, serving_artifacts
 from kfadapter_console import compare
 from kfadapter_grpc.comparison import ComparedRow, RowKind
 from kfadapter_grpc.contract.run_outputs import RunOutput
-from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
+from kfadapter_grpc.kfp.run_nodes import artifact, metrics_of
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller
 

@@ -18,7 +18,7 @@ from tests.made_runs import AT, FakeRuns, Store, run_of, serving_artifacts
 from kfadapter_console.run import MAX_DOCUMENT_BYTES, POLICY
 from kfadapter_grpc.client import RunState, RunTask, TaskKind
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
-from kfadapter_grpc.kfp.run_outputs import artifact
+from kfadapter_grpc.kfp.run_nodes import artifact
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller
 

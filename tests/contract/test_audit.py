@@ -18,8 +18,8 @@ from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.daemon.appended_file import AppendedFile
-from kfadapter_grpc.interceptors.audit import MAX_NAME, AuditLog, resource_type
 from kfadapter_grpc.interceptors.chain import CallInterceptor
+from kfadapter_grpc.interceptors.log import MAX_NAME, AuditLog, resource_type
 from kfadapter_grpc.methods import MESSAGES, METHODS, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings

@@ -37,9 +37,8 @@ from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreSettings
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.telemetry.logs import add_trace
 from kfadapter_grpc.telemetry.otlp import Telemetry
-from kfadapter_grpc.telemetry.traces import CallTraces, Trace
+from kfadapter_grpc.telemetry.traces import CallTraces, Trace, add_trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from kfadapter_grpc.kfp.artifact_stores import endpoint_of
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.outputs import AMBIGUOUS, Join, with_outputs
 from kfadapter_grpc.kfp.mlmd.records import Execution, RecordedRun, StoredArtifact
-from kfadapter_grpc.kfp.run_outputs import metrics_of
+from kfadapter_grpc.kfp.run_nodes import metrics_of
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 from tests.oidc import AUDIENCE, claims, token
 
+from kfadapter_grpc.auth.bearer_tokens import Reviewer
 from kfadapter_grpc.auth.issuers import TokenReview
 from kfadapter_grpc.auth.signed_tokens import read_token
-from kfadapter_grpc.auth.token_review import Reviewer
 from kfadapter_grpc.auth.tokens import digest
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import IssuerUnavailableError, KfpTimeoutError, UnauthenticatedError

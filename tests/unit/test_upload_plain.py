@@ -13,10 +13,9 @@ from tests.unit.uploading import not_a_pipeline, receive
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import InvalidPipelineFileError
-from kfadapter_grpc.upload import plain_yaml
-from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
+from kfadapter_grpc.upload import text as upload_text
 from kfadapter_grpc.upload.syntax import check_syntax
-from kfadapter_grpc.upload.text import CheckedText
+from kfadapter_grpc.upload.text import CheckedText, is_plain_yaml
 
 HELLO = (PIPELINES / "hello_world.yaml").read_text("utf-8")
 _LINES = HELLO.splitlines(keepends=True)
@@ -140,7 +139,7 @@ def test_one_long_plain_text_at_a_time() -> None:
     """While a long text is in the fast check, another one gets the full check, which limits lengths."""
     content = HELLO + "x:\n" + "- some text\n" * 100_000
     assert _plain(content)
-    with plain_yaml._long_text_lock:
+    with upload_text._long_text_lock:
         assert not _plain(content)
         assert receive(content.encode()).size == len(content.encode())
     assert _plain(content)

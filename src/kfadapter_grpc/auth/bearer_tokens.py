@@ -1,24 +1,31 @@
-"""Bearer tokens: of the token file, of issuers, and those that Kubernetes verifies."""
+"""Bearer tokens: those that issuers sign, and those that Kubernetes verifies (TokenReview), for a few seconds each."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
+import structlog
 
 from kfadapter_grpc.auth.issuer_keys import IssuerKeys
-from kfadapter_grpc.auth.signed_tokens import TokenFault, check_audience, check_times, identity_of, read_token
-from kfadapter_grpc.auth.token_review import Reviewer
+from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times, identity_of, read_token
 from kfadapter_grpc.auth.tokens import cache_newest
 from kfadapter_grpc.contract.call import Caller, Grant
+from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
+from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
     from kfadapter_grpc.auth.issuer_keys import Fetch
-    from kfadapter_grpc.auth.issuers import Issuers
+    from kfadapter_grpc.auth.issuers import Issuers, TokenReview
     from kfadapter_grpc.auth.reloaded_files import Reloaded
-    from kfadapter_grpc.auth.token_review import Post
+    from kfadapter_grpc.auth.signed_tokens import SignedToken
     from kfadapter_grpc.contract.call import Call, Role
-    from kfadapter_grpc.contract.identity import Identity
 
 MAX_VERIFIED = 10_000
 
@@ -109,3 +116,108 @@ class SignedBearers:
 
 def _caller(identity: Identity, role: Role | None) -> Caller:
     return Caller(identity, (Grant("*", role),) if role else ())
+
+
+# --- TokenReview ----------------------------------------------------------------------------------------------------
+
+
+REVIEW_SECONDS = 3.0
+MAX_REVIEWS = 8
+MAX_CACHED = 10_000
+SKEW_SECONDS = 60
+Post: TypeAlias = "Callable[[TokenReview, str, Call], tuple[int, bytes]]"
+"""Has the Kubernetes API server review a token; returns status and body, or raises AdapterError."""
+PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
+REVIEWED = (200, 201)
+"""The HTTP statuses of a review, whatever its outcome."""
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+    groups: list[str] | None = None
+
+
+class _Status(msgspec.Struct):
+    authenticated: bool = False
+    user: _User = msgspec.field(default_factory=_User)
+    audiences: list[str] | None = None
+
+
+class _Reviewed(msgspec.Struct):
+    status: _Status
+
+
+class Reviewer:
+    """Verifies tokens by TokenReview. Safe to use from many threads."""
+
+    def __init__(self, review: TokenReview, post: Post) -> None:
+        self.review = review
+        self._post = post
+        self._slots = threading.BoundedSemaphore(MAX_REVIEWS)
+        self._lock = threading.Lock()
+        self._cache: dict[bytes, tuple[float, Identity | None]] = {}
+        self._failure = ""
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def identity(self, token: SignedToken, digest: bytes, call: Call) -> Identity:
+        """Returns the identity of a bearer. Raises UnauthenticatedError; IssuerUnavailableError may be retried.
+
+        What needs no verification is checked first, so that garbage does not reach the API server.
+        """
+        check_times(token.claims, SKEW_SECONDS)
+        check_audience(token.claims, self.review.audiences)
+        outcome = self._try_cached(digest)
+        if outcome is None:
+            with call.within(REVIEW_SECONDS) as part:
+                if not self._slots.acquire(timeout=max(0.0, part.remaining())):
+                    raise self._unavailable("all slots for reviews are taken")
+                try:
+                    outcome = self._try_cached(digest) or self._cache_outcome(digest, self._review(token, part))
+                finally:
+                    self._slots.release()
+        identity = outcome[1]
+        if identity is None:
+            raise TokenFault.REJECTED.error()
+        return identity
+
+    def _try_cached(self, digest: bytes) -> tuple[float, Identity | None] | None:
+        cached = self._cache.get(digest)
+        return cached if cached and time.monotonic() < cached[0] else None
+
+    def _cache_outcome(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
+        outcome = time.monotonic() + self.review.cache_seconds, identity
+        with self._lock:
+            cache_newest(self._cache, digest, outcome, MAX_CACHED)
+        return outcome
+
+    def _review(self, token: SignedToken, call: Call) -> Identity | None:
+        try:
+            status, body = self._post(self.review, token.text, call)
+            if status not in REVIEWED:
+                raise self._unavailable(f"the Kubernetes API server responds with HTTP {status} to a TokenReview")
+            review = msgspec.json.decode(body, type=_Reviewed).status
+        except msgspec.MsgspecError:
+            raise self._unavailable("the Kubernetes API server's response is not a TokenReview") from None
+        except IssuerUnavailableError:
+            raise
+        except AdapterError as error:
+            raise self._unavailable(f"the Kubernetes API server cannot be reached ({error.reason})") from None
+        self._failure = ""
+        name = review.user.username
+        if not review.authenticated or not set(review.audiences or ()) & set(self.review.audiences):
+            return None
+        if not name or not name.isprintable() or len(name) > MAX_NAME:
+            return None
+        return Identity(
+            name, Way.TOKEN_REVIEW, token.issuer, name, tuple(review.user.groups or ()), claims=token.claims
+        )
+
+    def _unavailable(self, why: str) -> IssuerUnavailableError:
+        """Logs a cause once, not for each call."""
+        if why != self._failure:
+            self._failure = why
+            self._log.error("tokens cannot be reviewed", why=why, url=self.review.url)
+        return IssuerUnavailableError(
+            "the token cannot be verified at the moment, as the Kubernetes API server does not review it; try again, "
+            "and if this persists, ask the adapter's operator, whose log has the cause"
+        )

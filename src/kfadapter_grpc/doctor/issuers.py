@@ -46,7 +46,7 @@ def _keys(issuer: Issuer) -> Verdict:
 
 def _review(review: TokenReview) -> Verdict:
     """Requests a TokenReview of an invalid token: with permission to create TokenReviews there is a response."""
-    from kfadapter_grpc.auth.token_review import REVIEW_SECONDS, REVIEWED  # noqa: PLC0415
+    from kfadapter_grpc.auth.bearer_tokens import REVIEW_SECONDS, REVIEWED  # noqa: PLC0415
     from kfadapter_grpc.server.issuers import cause, post_review  # noqa: PLC0415
 
     try:

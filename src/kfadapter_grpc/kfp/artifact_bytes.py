@@ -17,7 +17,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ArtifactContent, ArtifactEntry
 from kfadapter_grpc.kfp.artifact_files import FolderSource
 from kfadapter_grpc.kfp.artifact_stores import Location, endpoint_of, split_uri
-from kfadapter_grpc.kfp.run_outputs import CLASSIFICATION_METRICS, METRICS, SLICED_METRICS
+from kfadapter_grpc.kfp.run_nodes import CLASSIFICATION_METRICS, METRICS, SLICED_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

@@ -9,7 +9,7 @@ import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import known_time
-from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
+from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX
 
 if TYPE_CHECKING:

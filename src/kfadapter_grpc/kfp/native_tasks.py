@@ -7,27 +7,35 @@ only Argo knows is taken from the manifest: running pods, pods that cannot start
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
-from kfadapter_grpc.kfp.rest import ListJson
+from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, explained, paginate, segment
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
+from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.error_table import Context
+    from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Key
     from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
@@ -338,3 +346,65 @@ def _tasks_prefix(paths: Sequence[str]) -> str:
 def _by_driver(json: NativeTaskJson) -> bool:
     """Whether the driver failed: it created the task as a failed one."""
     return [change.state for change in json.state_history] == [RunState.FAILED.value]
+
+
+# --- the API --------------------------------------------------------------------------------------------------------
+
+
+MAX_TASKS = 10_000
+NO_SUCH_ROUTE = "Not Found"
+"""KFP's response if the address does not exist; for a missing resource the response says more."""
+REMEMBERED_SECONDS = 300.0
+"""How long the result of the check is valid: KFP may be upgraded while the adapter runs."""
+_PROBE_SECONDS = 2.0
+_PROBED = f"{V2}/artifact_tasks"
+"""Where this API is served, KFP rejects a request without a filter at once, with any credentials."""
+
+
+class NativeApi:
+    """The native API of one KFP. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self._is_served, self._until = False, 0.0
+
+    @property
+    def was_served(self) -> bool:
+        return self._is_served
+
+    def learn(self, *, is_served: bool) -> None:
+        self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
+
+    def is_served(self, call: Call) -> bool:
+        """Whether it is served; checks with a request if no response has shown it for a while."""
+        if time.monotonic() >= self._until:
+            try:
+                with call.within(_PROBE_SECONDS) as part:
+                    self._rest.ask_raw(Operation.PROBE, Request("GET", _PROBED), object, part)
+            except KfpFailureError as error:
+                if error.failure.page:
+                    return False
+                if error.failure.status == HTTPStatus.BAD_REQUEST or error.failure.text == NO_SUCH_ROUTE:
+                    self.learn(is_served=error.failure.status == HTTPStatus.BAD_REQUEST)
+            except errors.AdapterError:
+                return False
+        return self._is_served
+
+    def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
+        """Lists the tasks of a run, each once; None if the API is no longer served."""
+
+        def fetch(query: ListQuery) -> NativeTasksJson:
+            request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", query.pairs())
+            return self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
+
+        with explained(context):
+            try:
+                found = paginate(fetch, list, lambda _: 0, ListQuery(MAX_TASKS), rounds=MAX_TASKS)
+            except KfpFailureError as error:
+                if error.failure.text != NO_SUCH_ROUTE:
+                    raise
+                self._until = 0.0
+                return None
+        if found.next_token and len(found.items) < MAX_TASKS:
+            raise ResponseTooLargeError(f"a task of run {run_id} is too large to be read")
+        return tuple({one.task_id: one for one in found.items}.values())

@@ -23,12 +23,10 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
-from kfadapter_grpc.kfp.native_api import NO_SUCH_ROUTE, REMEMBERED_SECONDS, NativeApi
-from kfadapter_grpc.kfp.native_tasks import NativeReader
+from kfadapter_grpc.kfp.native_tasks import NO_SUCH_ROUTE, REMEMBERED_SECONDS, NativeApi, NativeReader
 from kfadapter_grpc.kfp.rest import V2, explained, segment
 from kfadapter_grpc.kfp.run_json import OneRunJson, RunListJson
-from kfadapter_grpc.kfp.run_nodes import RunNodes
-from kfadapter_grpc.kfp.run_outputs import metrics_of
+from kfadapter_grpc.kfp.run_nodes import RunNodes, metrics_of
 from kfadapter_grpc.kfp.spec_tasks import RunSpecs, with_unstarted
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import Versions

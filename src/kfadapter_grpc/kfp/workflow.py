@@ -18,7 +18,7 @@ import msgspec
 
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import decode_text, known_time
-from kfadapter_grpc.kfp.run_outputs import METRICS, artifact
+from kfadapter_grpc.kfp.run_nodes import METRICS, artifact
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kfadapter_grpc.auth.bearer_tokens import SignedBearers
+from kfadapter_grpc.auth.bearer_tokens import PATH, SignedBearers
 from kfadapter_grpc.auth.issuer_keys import MAX_BYTES, FetchError
 from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded_files import Reloaded
-from kfadapter_grpc.auth.token_review import PATH
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings

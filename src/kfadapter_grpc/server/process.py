@@ -14,7 +14,7 @@ from kfadapter_grpc.daemon.appended_file import AppendedFile
 from kfadapter_grpc.daemon.log import LogWriter, logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
-from kfadapter_grpc.interceptors.audit import AuditLog
+from kfadapter_grpc.interceptors.log import AuditLog
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.memory import freeze_loaded_objects, return_large_blocks

@@ -118,7 +118,7 @@ class Telemetry:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-        from kfadapter_grpc.telemetry.logs import add_trace  # noqa: PLC0415
+        from kfadapter_grpc.telemetry.traces import add_trace  # noqa: PLC0415
 
         provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(_exporter("traces")))
@@ -130,7 +130,7 @@ class Telemetry:
         from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
 
-        from kfadapter_grpc.telemetry.logs import LogExport  # noqa: PLC0415
+        from kfadapter_grpc.telemetry.traces import LogExport  # noqa: PLC0415
 
         provider = LoggerProvider(resource=self._resource, shutdown_on_exit=False)
         provider.add_log_record_processor(BatchLogRecordProcessor(_exporter("logs")))

@@ -15,9 +15,8 @@ from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
 from kfadapter_grpc.upload.limits import cancelled_error, ensure_active, late_error, quoted, too_large
-from kfadapter_grpc.upload.plain_yaml import is_plain_yaml
 from kfadapter_grpc.upload.syntax import check_syntax, find_faulty_key, find_wide_character
-from kfadapter_grpc.upload.text import CheckedText
+from kfadapter_grpc.upload.text import CheckedText, is_plain_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.mlmd.records import SESSION, is_session, session_of
-from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, METRICS, artifact
+from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, METRICS, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX, TaskInputs
 from kfadapter_grpc.kfp.workflow import hashed
 
