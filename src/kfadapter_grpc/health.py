@@ -266,8 +266,10 @@ class HealthMonitor:
             trouble = self._check()
             if self._stopped.is_set():
                 return
-            if trouble != before:
-                self._log_change(trouble)
+            if trouble and trouble != before:
+                self._log.warning(trouble)
+            elif trouble != before:
+                self._log.info("KFP is reachable")
             before = trouble
             self._report(not trouble)
             self._stopped.wait(self._seconds)
@@ -280,12 +282,6 @@ class HealthMonitor:
             return _REJECTED
         except Exception:  # noqa: BLE001 - no failure of KFP must end the watch
             return _UNREACHABLE
-
-    def _log_change(self, trouble: str) -> None:
-        if trouble:
-            self._log.warning(trouble)
-        else:
-            self._log.info("KFP is reachable")
 
 
 def _status(serving: bool) -> int:

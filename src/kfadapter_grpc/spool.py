@@ -51,7 +51,11 @@ class Spool:
         self.size += len(chunk)
         with disk_faults():
             if self._in_memory and self.size > self._place.memory_bytes:
-                self._move_to_disk()
+                kept = self.stream
+                self.stream = tempfile.TemporaryFile(dir=_directory(self._place))  # noqa: SIM115 - closed by `close`
+                self._in_memory = False
+                kept.seek(0)
+                self.stream.write(kept.read())
             self.stream.write(chunk)
 
     def read_at(self, position: int, size: int) -> bytes:
@@ -72,13 +76,6 @@ class Spool:
             self.stream.seek(0)
             self.stream.truncate()
         self.size = 0
-
-    def _move_to_disk(self) -> None:
-        kept = self.stream
-        kept.seek(0)
-        self.stream = tempfile.TemporaryFile(dir=_directory(self._place))  # noqa: SIM115 - closed by `close`
-        self._in_memory = False
-        self.stream.write(kept.read())
 
 
 @contextmanager

@@ -340,7 +340,7 @@ def test_pods_of_attempts() -> None:
     """A retried task has a pod for each attempt, the first one first; the names are those in Kubernetes."""
     stage = recorded("old_retried_good")[1]
     nodes = read_nodes(json.dumps(stage["manifest"]))
-    pods = nodes.pods(nodes.find("step").task_id)
+    pods = nodes.pods(TaskPaths(nodes.tasks).find("step").task_id)
     assert [(pod.name, pod.is_over, sorted(pod.artifacts)) for pod in pods] == [
         ("flaky-retried-350bd-retry-system-container-impl-236334627", True, ["main-logs"]),
         ("flaky-retried-350bd-retry-system-container-impl-4061675686", False, []),
@@ -362,20 +362,22 @@ def test_pods_of_attempts() -> None:
 def test_how_a_task_is_named(named: str, iteration: int | None, found: str) -> None:
     """By name, by task_id, by path; an iteration selects one where a name alone does not."""
     nodes = read_nodes(json.dumps(recorded("loop")[1]["manifest"]))
-    assert TaskPaths(nodes.tasks).of(nodes.find(named, iteration)) == found
+    assert TaskPaths(nodes.tasks).of(TaskPaths(nodes.tasks).find(named, iteration)) == found
 
 
 def test_an_ambiguous_name() -> None:
     """The error lists the candidates."""
     nodes = read_nodes(json.dumps(recorded("loop")[1]["manifest"]))
     with pytest.raises(InvalidFieldError, match=r"'for-loop-1\[0\]/square', 'for-loop-1\[1\]/square'"):
-        nodes.find("square")
+        TaskPaths(nodes.tasks).find("square")
     with pytest.raises(TaskNotFoundError, match="for-loop-1, for-loop-1"):
-        nodes.find("square", 7)
+        TaskPaths(nodes.tasks).find("square", 7)
 
 
 def test_groups_by_their_authors_names() -> None:
     """A path may use the name that the author gave a group, or the one that KFP generated."""
     nodes = read_nodes(json.dumps(recorded("nested")[1]["manifest"]))
-    assert nodes.find("only-x/both[1]/step") == nodes.find("condition-1/for-loop-3[1]/step")
-    assert nodes.find("both[1]/step").iteration_index == 1
+    assert TaskPaths(nodes.tasks).find("only-x/both[1]/step") == TaskPaths(nodes.tasks).find(
+        "condition-1/for-loop-3[1]/step"
+    )
+    assert TaskPaths(nodes.tasks).find("both[1]/step").iteration_index == 1

@@ -276,9 +276,9 @@ def test_steps_of_a_plain_workflow() -> None:
         {"id": "v1-8", "displayName": "do", "type": "Pod", "templateName": "x", "boundaryID": "v1-7"},
     )
     assert _found(nodes) == Counter(["flip", "say[0]", "say[1]", "sub", "sub/deep", "bye", "each[0]", "each[0]/do"])
-    assert nodes.find("say[1]") is nodes.find("say", 1)
+    assert TaskPaths(nodes.tasks).find("say[1]") is TaskPaths(nodes.tasks).find("say", 1)
     assert [task.iteration_index for task in nodes.tasks if task.name == "say"] == [0, 1]
-    assert nodes.find("bye").kind is TaskKind.EXIT_HANDLER
+    assert TaskPaths(nodes.tasks).find("bye").kind is TaskKind.EXIT_HANDLER
     assert nodes.failure_message("r") == "task 'sub/deep' failed: pod deleted"
 
 

@@ -95,7 +95,10 @@ class Access:
         presented = tuple(names()) if self._names else ()
         holder = _holder(self._names, presented) if self._names else None
         if self._tokens is None and self._signed is None:
-            return _certificate_caller(holder, presented) if holder else None
+            if holder is None:
+                return None
+            grants = (Grant("*", holder.role),) if holder.role else ()
+            return Caller(Identity(holder.name, Way.CERTIFICATE, certificate_names=presented), grants)
         bearer = self._bearer(_token(authorization), call)
         if holder is None:
             return bearer
@@ -160,11 +163,6 @@ def _holder(known: ClientNames, names: Sequence[str]) -> Holder:
             metadata={"names": listed},
         )
     return holder
-
-
-def _certificate_caller(holder: Holder, names: tuple[str, ...]) -> Caller:
-    grants = (Grant("*", holder.role),) if holder.role else ()
-    return Caller(Identity(holder.name, Way.CERTIFICATE, certificate_names=names), grants)
 
 
 def _weaker(role: Role, other: Role | None) -> Role:

@@ -88,14 +88,10 @@ class SignedBearers:
         check_audience(token.claims, issuer.audiences)
         generation = keys.verify(token)
         caller = _caller(identity_of(token.claims, issuer), issuer.role)
-        self._remember(digest, _Verified(caller, expires, keys, generation))
-        return caller
-
-    def _remember(self, digest: bytes, verified: _Verified) -> None:
         with self._lock:
-            if self._keys.get(verified.keys.issuer.issuer) is not verified.keys:
-                return  # the file has changed
-            cache_newest(self._verified, digest, verified, MAX_VERIFIED)
+            if self._keys.get(issuer.issuer) is keys:  # otherwise the file has changed
+                cache_newest(self._verified, digest, _Verified(caller, expires, keys, generation), MAX_VERIFIED)
+        return caller
 
     def _apply(self) -> None:
         file, old = self.file.value, self._keys
@@ -172,23 +168,21 @@ class Reviewer:
                 if not self._slots.acquire(timeout=max(0.0, part.remaining())):
                     raise self._unavailable("all slots for reviews are taken")
                 try:
-                    outcome = self._try_cached(digest) or self._cache_outcome(digest, self._review(token, part))
+                    outcome = self._try_cached(digest)
+                    if outcome is None:
+                        identity = self._review(token, part)
+                        outcome = time.monotonic() + self.review.cache_seconds, identity
+                        with self._lock:
+                            cache_newest(self._cache, digest, outcome, MAX_CACHED)
                 finally:
                     self._slots.release()
-        identity = outcome[1]
-        if identity is None:
+        if outcome[1] is None:
             raise TokenFault.REJECTED.error()
-        return identity
+        return outcome[1]
 
     def _try_cached(self, digest: bytes) -> tuple[float, Identity | None] | None:
         cached = self._cache.get(digest)
         return cached if cached and time.monotonic() < cached[0] else None
-
-    def _cache_outcome(self, digest: bytes, identity: Identity | None) -> tuple[float, Identity | None]:
-        outcome = time.monotonic() + self.review.cache_seconds, identity
-        with self._lock:
-            cache_newest(self._cache, digest, outcome, MAX_CACHED)
-        return outcome
 
     def _review(self, token: SignedToken, call: Call) -> Identity | None:
         try:

@@ -49,15 +49,13 @@ class StopSignals:
 
     def _read(self) -> None:
         with self._reader:
-            while number := self._reader.recv(1):
-                self._take(number[0])
-
-    def _take(self, number: int) -> None:
-        if number == signal.SIGINT and self._received.is_set():
-            os._exit(INTERRUPTED)
-        if number in _STOPPING and not self._received.is_set():
-            self._first = signal.Signals(number).name
-            self._received.set()
+            while received := self._reader.recv(1):
+                number = received[0]
+                if number == signal.SIGINT and self._received.is_set():
+                    os._exit(INTERRUPTED)
+                if number in _STOPPING and not self._received.is_set():
+                    self._first = signal.Signals(number).name
+                    self._received.set()
 
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)

@@ -48,7 +48,12 @@ class Admission:
         try:
             yield
         finally:
-            self._leave(kind, caller)
+            with self._changed:
+                self._inflight[kind] -= 1
+                self._own[kind, caller] -= 1
+                if not self._own[kind, caller]:
+                    del self._own[kind, caller]
+                self._changed.notify_all()
 
     def inflight(self) -> Mapping[CallKind, int]:
         with self._changed:
@@ -83,14 +88,6 @@ class Admission:
                 raise _overloaded(f"{text} are reserved for other callers", name, limit)
             self._inflight[kind] += 1
             self._own[kind, caller] += 1
-
-    def _leave(self, kind: CallKind, caller: str) -> None:
-        with self._changed:
-            self._inflight[kind] -= 1
-            self._own[kind, caller] -= 1
-            if not self._own[kind, caller]:
-                del self._own[kind, caller]
-            self._changed.notify_all()
 
 
 def _overloaded(text: str, bound: str, limit: int) -> OverloadedError:

@@ -17,8 +17,6 @@ from kfadapter_grpc.kfp.connections import file_stamp
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.contract.call import Call
 
 MAX_TOKEN_BYTES = 64 * 1024
@@ -99,8 +97,7 @@ class TokenFile(Credentials):
     def _warn(self, cause: str) -> None:
         if cause != self._failed:
             self._failed = cause
-            log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("the token for KFP cannot be read", why=cause, kept=self._header is not None)
+            structlog.get_logger().warning("the token for KFP cannot be read", why=cause, kept=self._header is not None)
 
 
 def read_token(path: Path) -> str:

@@ -23,8 +23,6 @@ from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.transport import Response
 
@@ -291,5 +289,6 @@ def _note(notes: list[str], text: str) -> None:
 @lru_cache(maxsize=256)
 def _log_omitted(why: str, record: str) -> None:
     """Logs once that a record is omitted: lists are read again and again."""
-    log: FilteringBoundLogger = structlog.get_logger()
-    log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)
+    structlog.get_logger().warning(
+        "skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record
+    )

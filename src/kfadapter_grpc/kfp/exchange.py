@@ -81,8 +81,7 @@ class Exchange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._socket = None
+        self.forget()
         self._forget()
         self._timer.cancel()
         if isinstance(error, AdapterError):

@@ -126,9 +126,7 @@ class Experiments:
             return self._rest.ask(Operation.GET_EXPERIMENT, request, ExperimentJson, call, _context(ref)).record()
         experiment = self.find(ref, call)
         if experiment is None:
-            context = _context(ref)
-            text = NO_SUCH_EXPERIMENT.format(subject=context.subject)
-            raise errors.ExperimentNotFoundError(text, metadata=context.values, resource_name=context.resource)
+            raise _context(ref).error(errors.ExperimentNotFoundError, NO_SUCH_EXPERIMENT)
         return experiment
 
     def find(self, ref: ExperimentRef, call: Call) -> Experiment | None:

@@ -45,8 +45,7 @@ def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """Writes the head of a request. Raises ValueError if it contains a character that HTTP does not allow."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if not all(line.isprintable() for line in lines):
-        message = "a header or path of a request to KFP holds a control character"
-        raise ValueError(message)
+        raise ValueError("a header or path of a request to KFP holds a control character")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -94,26 +93,22 @@ class ResponseReader:
             if is_alert:
                 raise TlsExpectedError from error
             if not self._complete:
-                message = "the response is not HTTP/1.1"
-                raise NotHttpError(message) from error
+                raise NotHttpError("the response is not HTTP/1.1") from error
         if self._chunks:
             self._bytes_without_body = 0
         elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
-            message = f"more than {MAX_HEAD_BYTES} bytes of the response are not body"
-            raise NotHttpError(message)
+            raise NotHttpError(f"more than {MAX_HEAD_BYTES} bytes of the response are not body")
 
     def _end(self) -> None:
         self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
-            message = "the connection was closed before the response was complete"
-            raise IncompleteResponseError(message)
+            raise IncompleteResponseError("the connection was closed before the response was complete")
         self._complete = True
 
     def _raise_if_silent(self, cause: ConnectionResetError | None = None) -> None:
         if not self._began:
-            message = "the connection was closed before the response"
-            raise NoResponseError(message) from cause
+            raise NoResponseError("the connection was closed before the response") from cause
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Handles a header, from the parser; one after the head is a trailer, or belongs to another response."""

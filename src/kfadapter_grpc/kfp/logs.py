@@ -72,15 +72,9 @@ class _TaskState:
 class RunLogs:
     """The logs of the tasks of runs. Safe to use from many threads."""
 
-    def __init__(
-        self,
-        rest: Rest,
-        reader: RunReader,
-        pod_logs: PodLogs | None = None,
-        artifact_bytes: ArtifactBytes | None = None,
-    ) -> None:
+    def __init__(self, rest: Rest, reader: RunReader, pod_logs: PodLogs | None, artifact_bytes: ArtifactBytes) -> None:
         self._reader = reader
-        self._bytes = artifact_bytes or ArtifactBytes()
+        self._bytes = artifact_bytes
         self._sources = LogSources(rest, pod_logs)
         self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
 
@@ -132,10 +126,11 @@ class RunLogs:
         if nodes.unreadable:
             text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
             raise errors.UnsupportedByKfpError(text)
-        matched = nodes.find(task, iteration_index)
+        paths = TaskPaths(nodes.tasks)
+        matched = paths.find(task, iteration_index)
         pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(matched.task_id))
-        path = TaskPaths(nodes.tasks).of(matched)
-        return _TaskState(run_id, is_over, matched, path, tuple(pods), nodes.logs(matched.task_id))
+        logs = nodes.logs(matched.task_id)
+        return _TaskState(run_id, is_over, matched, paths.of(matched), tuple(pods), logs)
 
     def _refresh(self, state: _TaskState, call: Call) -> _TaskState:
         with call.within(_LOOK_SECONDS) as part:

@@ -250,6 +250,7 @@ class NativeReader:
         json, argo = placed.json, placed.argo
         kind = TaskKind.EXIT_HANDLER if placed.declared.task.kind is TaskKind.EXIT_HANDLER else json.kind
         pods = self._pods[placed.json.task_id]
+        reason = self._reason(placed) if state is RunState.FAILED else ""
         warnings = (*json.warnings(), *(argo.warnings if argo is not None else ()))
         is_lost = self._is_over and json.run_state is RunState.RUNNING and not json.kind.is_group
         if is_lost and argo is None and not self._is_terminated:
@@ -260,7 +261,7 @@ class NativeReader:
             name=json.name,
             task_id=json.task_id,
             state=state,
-            error=self._error_message(placed) if state is RunState.FAILED else "",
+            error=f"its driver failed: {reason}" if reason and _by_driver(json) else reason,
             started_at=known_time(json.create_time) if state in STARTED else None,
             finished_at=ended if state in STARTED and state.is_over else None,
             pod_name=pods[-1].name if pods else "",
@@ -286,7 +287,10 @@ class NativeReader:
         for placed in with_warnings:
             for text in placed.warnings():
                 by_text.setdefault(text, []).append(paths[placed.task_id])
-        lines = [f"{_tasks_prefix(paths)}{text}" for text, paths in by_text.items()]
+        lines = []
+        for text, named in by_text.items():
+            more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+            lines.append(f"task '{named[0]}'{more}: {text}" if named else text)
         omitted = len(lines) - _MAX_WARNINGS
         return [*lines[:_MAX_WARNINGS], f"{omitted} more warnings of tasks"] if omitted > 0 else lines
 
@@ -296,12 +300,8 @@ class NativeReader:
         known = self._argo.pods(placed.argo.task_id) if placed.argo is not None else ()
         return known or tuple(Pod(name, name, is_over=True) for name in placed.json.pod_names())
 
-    def _error_message(self, placed: _PlacedTask) -> str:
-        """Why a task failed; empty for a group of which a task failed."""
-        failure = self._reason(placed)
-        return f"its driver failed: {failure}" if failure and _by_driver(placed.json) else failure
-
     def _reason(self, placed: _PlacedTask) -> str:
+        """Why a task failed; empty for a group of which a task failed."""
         argo, message = placed.argo, placed.json.status_metadata.message
         if placed.json.kind.is_group and any(
             child.run_state is RunState.FAILED for child in self._children.get(placed.json.task_id, ())
@@ -335,14 +335,6 @@ class NativeReader:
                 yield replace(failure, task_id=ids.get(failure.task_id, failure.task_id))
 
 
-def _tasks_prefix(paths: Sequence[str]) -> str:
-    """The first of the tasks that share a warning, and how many more there are."""
-    if not paths:
-        return ""
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"task '{paths[0]}'{more}: "
-
-
 def _by_driver(json: NativeTaskJson) -> bool:
     """Whether the driver failed: it created the task as a failed one."""
     return [change.state for change in json.state_history] == [RunState.FAILED.value]
@@ -362,18 +354,14 @@ _PROBED = f"{V2}/artifact_tasks"
 
 
 class NativeApi:
-    """The native API of one KFP. Safe to use from many threads."""
+    """The native API of one KFP; `was_served` is what it last showed. Safe to use from many threads."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
-        self._is_served, self._until = False, 0.0
-
-    @property
-    def was_served(self) -> bool:
-        return self._is_served
+        self.was_served, self._until = False, 0.0
 
     def learn(self, *, is_served: bool) -> None:
-        self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
+        self.was_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
 
     def is_served(self, call: Call) -> bool:
         """Whether it is served; checks with a request if no response has shown it for a while."""
@@ -388,7 +376,7 @@ class NativeApi:
                     self.learn(is_served=error.failure.status == HTTPStatus.BAD_REQUEST)
             except errors.AdapterError:
                 return False
-        return self._is_served
+        return self.was_served
 
     def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
         """Lists the tasks of a run, each once; None if the API is no longer served."""

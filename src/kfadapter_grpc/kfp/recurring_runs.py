@@ -133,9 +133,13 @@ class RecurringRuns:
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         parameters = check_values(version, request.parameters)
         experiment_id = self._experiments.id_of(request.experiment, request.namespace, call)
-        named = replace(
-            request, display_name=request.display_name or self._name_for(request, version.pipeline_id, call)
-        )
+        named, when = request, request.schedule
+        if not request.display_name:
+            every = when.cron if isinstance(when, CronSchedule) else f"every {when.interval.total_seconds():.0f}s"
+            name = self._pipelines.name_with(
+                f" ({every})", MAX_COLUMN_BYTES, request.pipeline, version.pipeline_id, call
+            )
+            named = replace(request, display_name=name)
         try:
             return self._create(named, _body(named, version, experiment_id, parameters), call)
         except errors.KfpError:
@@ -143,11 +147,6 @@ class RecurringRuns:
             ref = PipelineRef(version.pipeline_id), VersionRef(version.pipeline_version_id)
             self._pipelines.get_version(*ref, call)
             raise
-
-    def _name_for(self, request: CreateRecurringRunRequest, pipeline_id: str, call: Call) -> str:
-        when = request.schedule
-        every = when.cron if isinstance(when, CronSchedule) else f"every {when.interval.total_seconds():.0f}s"
-        return self._pipelines.name_with(f" ({every})", MAX_COLUMN_BYTES, request.pipeline, pipeline_id, call)
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
         http_request, started_at = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import CreateRunRequest
-    from kfadapter_grpc.contract.spec import Json, SpecSummary
+    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.rest import Rest
@@ -316,9 +316,6 @@ def check_values(version: PipelineVersion, values: Mapping[str, Json]) -> Mappin
     declared = spec.parameters
     if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes strings for all of them
         declared = tuple(replace(parameter, type=ParameterType.UNKNOWN) for parameter in declared)
-    return check_parameters(declared, values, complete=_names_all_parameters(spec))
-
-
-def _names_all_parameters(spec: SpecSummary) -> bool:
-    """Whether a summary contains all parameters; what could not be read is among its unknown parts."""
-    return not any(part in _ROOTS or any(name in part for name in _PARAMETER_PARTS) for part in spec.unknown_parts)
+    # Parameters that could not be read are among the unknown parts.
+    lacks = any(part in _ROOTS or any(name in part for name in _PARAMETER_PARTS) for part in spec.unknown_parts)
+    return check_parameters(declared, values, complete=not lacks)

@@ -86,15 +86,6 @@ def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]
     )
 
 
-def first_failure(nodes: Sequence[TaskJson]) -> str:
-    """The message of the first failure, of a task rather than of the group around it; empty if there is none."""
-    failed = [node for node in nodes if node.run_state is RunState.FAILED and node.failure_text]
-    if not failed:
-        return ""
-    first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _LATEST))
-    return _Nodes(nodes).failure_message(first)
-
-
 class _Nodes:
     """The nodes of one run, as lists have them: the only information there about why it failed.
 
@@ -269,12 +260,16 @@ class RunJson(msgspec.Struct):
         )
 
     def failure_message(self) -> str:
-        """Why it failed: its own message, or that of the task that failed first; empty if there is none."""
+        """Why it failed: its own message, or that of the task (not the group) that failed first; empty if unknown."""
         if self.effective_state is not RunState.FAILED:
             return ""
         if self.error and self.error.message:
             return self.error.message
-        return first_failure(self.nodes)
+        failed = [node for node in self.nodes if node.run_state is RunState.FAILED and node.failure_text]
+        if not failed:
+            return ""
+        first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _LATEST))
+        return _Nodes(self.nodes).failure_message(first)
 
     def _warnings(self) -> Iterator[str]:
         yield from self.kfadapter_unread

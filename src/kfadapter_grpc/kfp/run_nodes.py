@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.run_outputs import (
     RunArtifact,
     RunMetric,
 )
-from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
+from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
@@ -113,10 +113,6 @@ class RunNodes:
     merged: Mapping[str, str] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
     stored_logs: Callable[[str], tuple[RunArtifact, ...]] = lambda _: ()
-
-    def find(self, task: str, iteration_index: int | None = None) -> RunTask:
-        """Finds a task by name, task_id or path. Raises TaskNotFoundError, or InvalidFieldError if several match."""
-        return TaskPaths(self.tasks).find(task, iteration_index)
 
     def pods(self, task_id: str) -> tuple[Pod, ...]:
         """Returns the pods of a task, the first attempt first; those of its driver if its container never started."""

@@ -87,10 +87,6 @@ class _ManifestJson(msgspec.Struct):
     pipeline_runtime: _RuntimeJson = msgspec.field(default_factory=_RuntimeJson)
     run: _V1RunJson = msgspec.field(default_factory=_V1RunJson)
 
-    @property
-    def is_unfinished(self) -> bool:
-        return self.run.finished_at is not None and known_time(self.run.finished_at) is None
-
     def read(self, *, is_over: bool) -> RunNodes:
         text = self.pipeline_runtime.workflow_manifest
         metrics: dict[str, dict[str, float]] = {}
@@ -171,6 +167,10 @@ class RunReader:
     def with_nodes(self, run: RunJson, nodes: RunNodes) -> Run:
         record = run.record()
         state = RunState.CANCELED if record.state is RunState.FAILED and nodes.is_terminated else record.state
+        etag = run.with_tasks(record.etag, nodes.etag)
+        if nodes.warnings:  # a pending pod changes nothing in v2beta1, but is an update for watches with tasks
+            digest = hashlib.sha256("\n".join(nodes.warnings).encode("utf-8", "replace")).hexdigest()
+            etag = f"{etag}+{digest[:8]}"
         unreadable = (f"tasks are unavailable: {nodes.unreadable}",) if nodes.unreadable else ()
         return replace(
             record,
@@ -180,7 +180,7 @@ class RunReader:
             metrics=metrics_of(nodes.tasks),
             sources=nodes.sources,
             warnings=(*record.warnings, *nodes.warnings, *unreadable),
-            etag=_with_warnings(run.with_tasks(record.etag, nodes.etag), nodes.warnings),
+            etag=etag,
         )
 
     def read(
@@ -233,7 +233,8 @@ class RunReader:
         if run.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.start(partial(self._outputs.read, run_id), call, call.remaining())  # it has its own limit
         manifest, error = _try_read(started or self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
-        if is_over and started and manifest and manifest.is_unfinished:  # it ended in between
+        ended_at = manifest.run.finished_at if manifest else None
+        if is_over and started and ended_at and known_time(ended_at) is None:  # it ended in between
             manifest, error = _try_read(self._manifest(run_id, call, is_needed=is_needed), is_needed=is_needed)
         if error is not None:
             nodes = _unreadable(error)
@@ -334,11 +335,3 @@ def _sources(run: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
 
 def run_path(run_id: str) -> str:
     return f"{RUNS}/{segment(run_id)}"
-
-
-def _with_warnings(etag: str, warnings: tuple[str, ...]) -> str:
-    """A pending pod changes nothing in v2beta1, but is an update for watches with tasks."""
-    if not warnings:
-        return etag
-    digest = hashlib.sha256("\n".join(warnings).encode("utf-8", "replace")).hexdigest()
-    return f"{etag}+{digest[:8]}"

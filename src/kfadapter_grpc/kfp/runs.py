@@ -154,7 +154,12 @@ class Runs:
 
         `on_run` receives the run as it was before the wait.
         """
-        run = self._changed(run_id, Operation.TERMINATE_RUN, _is_ending, call)
+        run = self._changed(
+            run_id,
+            Operation.TERMINATE_RUN,
+            lambda run: run.effective_state.is_over or run.effective_state is RunState.CANCELING,
+            call,
+        )
         on_run(run.record())
         run = self._wait_finished(run, wait_seconds, call)
         if run.effective_state is RunState.FAILED:  # its history may not show that it was terminated
@@ -287,10 +292,6 @@ class Runs:
         half = len(run_ids) // 2
         halves = (run_ids[:half], run_ids[half:])
         return [run for ids in halves for run in self._all(ids, predicates, namespace, call, with_tasks=with_tasks)]
-
-
-def _is_ending(run: RunJson) -> bool:
-    return run.effective_state.is_over or run.effective_state is RunState.CANCELING
 
 
 def _name(lookup: Callable[[], str]) -> str:

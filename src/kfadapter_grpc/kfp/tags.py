@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX
@@ -25,10 +24,6 @@ ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
 """Which attempt created a pipeline: shows, after an interrupted response, whether an empty one is ours."""
 
 
-def to_query(tags: Mapping[str, str]) -> str:
-    return json.dumps(dict(tags), ensure_ascii=False) if tags else ""
-
-
 def encode_digest(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -39,14 +34,6 @@ def digest_of(tags: Mapping[str, str]) -> str:
         return base64.urlsafe_b64decode(tags.get(SHA256, "") + "=").hex()
     except (binascii.Error, ValueError):
         return ""
-
-
-def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> dict[str, str]:
-    return {**callers, **({REQUEST: request_id} if request_id else {}), SHA256: encode_digest(digest)}
-
-
-def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> dict[str, str]:
-    return {**callers, **({REQUEST: request_id} if request_id else {}), ATTEMPT: attempt}
 
 
 def visible(all_tags: Mapping[str, str]) -> dict[str, str]:

@@ -284,7 +284,11 @@ class Transport:
         if header is not None:
             headers["Authorization"] = header
         if self._settings.user_header and not (request.public and call.authorization is None):
-            headers[self._settings.user_header] = _user(call)
+            if call.authorization is None or not call.authorization.user:
+                raise errors.UnauthenticatedError(
+                    "there is no authenticated caller whose name Kubeflow Pipelines could get"
+                )
+            headers[self._settings.user_header] = call.authorization.user
         if request.body is not None:
             length = len(request.body) if isinstance(request.body, bytes) else request.content_length
             headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
@@ -318,13 +322,10 @@ class _BodyBuffer:
         fits = self._room - len(self._head)
         self._head += chunk[:fits]
         if len(chunk) > fits:
-            self._keep_end(chunk[fits:])
-
-    def _keep_end(self, chunk: bytes) -> None:
-        self._tail.append(chunk)
-        self._tail_size += len(chunk)
-        while self._tail_size - len(self._tail[0]) >= self._room:
-            self._tail_size -= len(self._tail.popleft())
+            self._tail.append(chunk[fits:])
+            self._tail_size += len(chunk) - fits
+            while self._tail_size - len(self._tail[0]) >= self._room:
+                self._tail_size -= len(self._tail.popleft())
 
     def response(self, status: int, headers: Mapping[str, str]) -> Response:
         return Response(
@@ -340,12 +341,6 @@ class _BodyBuffer:
 
 def _seconds(value: str) -> float | None:
     return float(value) if value.isdigit() and len(value) <= len("86400") else None
-
-
-def _user(call: Call) -> str:
-    if call.authorization is None or not call.authorization.user:
-        raise errors.UnauthenticatedError("there is no authenticated caller whose name Kubeflow Pipelines could get")
-    return call.authorization.user
 
 
 def _cancelled() -> errors.CallCancelledError:

@@ -10,6 +10,7 @@ and we search then.
 
 from __future__ import annotations
 
+import json
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -56,20 +57,10 @@ class _Job:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
-    def version_tags(self) -> dict[str, str]:
-        return tags.for_version(self.request.tags, self.file.sha256, self.request.request_id)
-
-    @property
-    def pipeline_tags(self) -> dict[str, str]:
-        return tags.for_pipeline(self.request.tags, self.request.request_id, self.attempt)
-
-    def query(self, version: str) -> dict[str, str]:
-        return {
-            "name": version,
-            "display_name": self.request.display_name,
-            "description": self.request.description,
-            "code_source_url": self.request.code_source_url,
-        }
+    def tags(self) -> dict[str, str]:
+        """The caller's tags, and the adapter's of the pipeline and of the version."""
+        request_id = self.request.request_id
+        return {**self.request.tags, **({tags.REQUEST: request_id} if request_id else {})}
 
     def context(self, version: str = "", **values: str) -> Context:
         known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
@@ -110,7 +101,11 @@ class Uploader:
                     pipeline = self._find(job)
                 else:
                     return replace(result, not_kept=_not_kept(request, result))
-        raise _contested(request.name, _MAX_LOSSES)
+        raise errors.NameContestedError(
+            f"other uploads of '{request.name}' were faster {_MAX_LOSSES} times; try again, or give a version_name",
+            metadata={"name": request.name, "losses": str(_MAX_LOSSES)},
+            resource_name=request.name,
+        )
 
     def _find(self, job: _Job) -> PipelineJson | None:
         return self._pipelines.find_by_name(job.request.name, job.request.namespace, job.call)
@@ -184,7 +179,7 @@ class Uploader:
             "display_name": display_name,
             "description": request.description,
             "namespace": request.namespace,
-            "tags": job.pipeline_tags,
+            "tags": {**job.tags, tags.ATTEMPT: job.attempt},
         }
         http_request = post(f"{V2}/pipelines", {key: value for key, value in body.items() if value})
         try:
@@ -276,12 +271,21 @@ class Uploader:
 
     def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
         pipeline_id = pipeline.pipeline_id
-        query = {**job.query(name), "pipelineid": pipeline_id, "tags": tags.to_query(job.version_tags)}
+        request, digest = job.request, tags.encode_digest(job.file.sha256)
+        query = {
+            "name": name,
+            "display_name": request.display_name,
+            "description": request.description,
+            "code_source_url": request.code_source_url,
+            "pipelineid": pipeline_id,
+            "tags": json.dumps({**job.tags, tags.SHA256: digest}, ensure_ascii=False),
+        }
+        limit = KFP_FILE_LIMIT if job.file.size > KFP_FILE_LIMIT else KFP_PACKET_LIMIT
         probe = partial(self._probe, pipeline_id, job)
-        context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), probe=probe)
+        context = replace(job.context(name, pipeline_id=pipeline_id, limit=str(limit)), probe=probe)
         try:
-            request = post_file(f"{V2}/pipelines/upload_version", query, job.file, HEAD_BYTES)
-            return self._versions.write(Operation.UPLOAD_VERSION, request, job.call, context)
+            http_request = post_file(f"{V2}/pipelines/upload_version", query, job.file, HEAD_BYTES)
+            return self._versions.write(Operation.UPLOAD_VERSION, http_request, job.call, context)
         except NotSentError:
             raise
         except _UNKNOWN_OUTCOME as error:
@@ -326,10 +330,6 @@ def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
 
 def _is_created_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
     return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
-
-
-def _limit(job: _Job) -> str:
-    return str(KFP_FILE_LIMIT if job.file.size > KFP_FILE_LIMIT else KFP_PACKET_LIMIT)
 
 
 def _result(
@@ -379,14 +379,6 @@ def _request_id_reused(request_id: str) -> errors.RequestIdReusedError:
         f"request_id '{request_id}' came with another file before; use a new id for a new upload",
         metadata={"request_id": request_id},
         resource_name=request_id,
-    )
-
-
-def _contested(name: str, losses: int) -> errors.NameContestedError:
-    return errors.NameContestedError(
-        f"other uploads of '{name}' were faster {losses} times; try again, or give a version_name",
-        metadata={"name": name, "losses": str(losses)},
-        resource_name=name,
     )
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.auth.bearer_tokens import SignedBearers
     from kfadapter_grpc.settings import Settings
 
@@ -67,8 +65,9 @@ class Security:
         kfp_authenticates = self._settings.kfp_credentials == "forward"
         open_to_all = not (_needs_token(self._settings) or self._settings.tls_client_ca or kfp_authenticates)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
-            log: FilteringBoundLogger = structlog.get_logger()
-            log.warning("callers are not authenticated and have all rights: set token_file, issuers or tls_client_ca")
+            structlog.get_logger().warning(
+                "callers are not authenticated and have all rights: set token_file, issuers or tls_client_ca"
+            )
 
     def summary(self) -> dict[str, object]:
         """Returns what callers need: `tls` is off, on or mutual, `tokens` whether one is required."""

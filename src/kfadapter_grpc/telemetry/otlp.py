@@ -70,7 +70,8 @@ class Telemetry:
     def __init__(self, service: str) -> None:
         """Reads the variables, one of which may rename the service. Raises SettingsError if one is invalid."""
         self.signals = enabled_signals()
-        self.missing = _MISSING if self.signals and not _installed() else ""
+        installed = find_spec("opentelemetry") and find_spec("opentelemetry.sdk")
+        self.missing = _MISSING if self.signals and not installed else ""
         self.tracer: Tracer | None = None
         self.processors: tuple[Processor, ...] = ()
         self._shutdowns: list[Callable[[], object]] = []
@@ -136,10 +137,6 @@ class Telemetry:
         provider.add_log_record_processor(BatchLogRecordProcessor(_exporter("logs")))
         self.processors += (LogExport(provider.get_logger(SCOPE, installed_version())),)
         self._shutdowns.append(provider.shutdown)
-
-
-def _installed() -> bool:
-    return find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
 
 
 def _exporter(signal: str) -> Any:  # noqa: ANN401 - of one of six classes

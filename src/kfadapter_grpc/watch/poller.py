@@ -33,8 +33,6 @@ from kfadapter_grpc.watch.watch import EventQueue, Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
     from kfadapter_grpc.kfp.runs import Runs
@@ -166,9 +164,8 @@ class WatchPoller:
         """Polls; a fault of our own must not end all watches for good."""
         try:
             poll()
-        except Exception:
-            log: FilteringBoundLogger = structlog.get_logger()
-            log.exception("polling the watched runs failed")
+        except Exception:  # noqa: BLE001 - as above
+            structlog.get_logger().exception("polling the watched runs failed")
 
     def _wake(self) -> None:
         with self._changed:

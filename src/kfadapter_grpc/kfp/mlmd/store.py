@@ -265,19 +265,13 @@ class OutputsReader:
             return nodes
         try:
             record = recorded() if recorded else self.read(run_id, call)
-            return _with_source(_with_recorded(run_id, nodes, record), _AVAILABLE)
+            if record and nodes.namespace and record.namespace and nodes.namespace != record.namespace:
+                raise StoreError(_OTHER_NAMESPACE)
+            return _with_source(with_outputs(run_id, nodes, record) if record else nodes, _AVAILABLE)
         except StoreError as error:
             if before and before.state is RunSourceState.NOT_SERVED:
                 return nodes  # KFP was upgraded since, and no longer needs a store
             return _with_source(nodes, RunSource(RunSourceState.UNREACHABLE, str(error)))
-
-
-def _with_recorded(run_id: str, nodes: RunNodes, recorded: RecordedRun | None) -> RunNodes:
-    if recorded is None:
-        return nodes
-    if nodes.namespace and recorded.namespace and nodes.namespace != recorded.namespace:
-        raise StoreError(_OTHER_NAMESPACE)
-    return with_outputs(run_id, nodes, recorded)
 
 
 def _with_source(nodes: RunNodes, source: RunSource) -> RunNodes:
