@@ -1,8 +1,17 @@
-"""The application: its routes, its static files, login, health, and its error pages."""
+"""The application: its routes, its static files, login, health, its error pages; and how it is served.
+
+`python -m kfadapter_console.app SOCKET TARGET MAX_UPLOAD_BYTES` is the page as a child of `kfadapter dev`. SOCKET is
+the number of an inherited listening socket. It is served until the parent closes standard input, or dies. Neither
+adapter nor page requires a token: both are on loopback.
+"""
 
 import logging
+import os
+import socket
+import ssl
+import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,11 +25,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from kfadapter_console import compare, page, pipelines, run, runs, start
-from kfadapter_console.security import HEALTH_PATH, Guard, Sessions
+from kfadapter_console.security import HEALTH_PATH, IDLE_SECONDS, MAX_CONNECTIONS, Connection, Guard, Sessions
 from kfadapter_grpc.client import CannotConnectError, Client
-from kfadapter_grpc.client.credentials import CredentialsError, checked_token
+from kfadapter_grpc.client.credentials import TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, CredentialsError, checked_token
 from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, UnauthenticatedError
+from kfadapter_grpc.daemon import http
 from kfadapter_grpc.doctor.caller import examine
 from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.graph import STYLE
@@ -52,9 +62,17 @@ def make_app(client: Client, *, hosts: Iterable[str], read_only: bool = False, m
     return Guard(app, hosts=hosts, read_only=read_only, max_upload_bytes=max_upload_bytes)
 
 
+def serving(app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> AbstractContextManager[None]:
+    """Serves the application on a listening socket while entered."""
+    # It repeats the traceback of what is logged here with the request, and reports every malformed request.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    limits = {"limit_concurrency": MAX_CONNECTIONS, "timeout_keep_alive": IDLE_SECONDS}
+    return http.serving(app, listener, "page", tls, http=Connection, **limits)
+
+
 def _login_form(request: Request) -> Response:
     address = page.local(request.query_params.get("next", "/"))
-    return page.render(request, "login.html", next=address, form=page.Form({}))
+    return page.respond(request, {"next": address, "form": page.Form({})}, "login.html")
 
 
 def _log_in(request: Request, form: FormData) -> Response:
@@ -66,16 +84,16 @@ def _log_in(request: Request, form: FormData) -> Response:
         calls = client.on_behalf(request_id="", authorization=(f"Bearer {token}",))
         calls.pipelines.list(page_size=1).page()
     except (AdapterError, CredentialsError) as error:
-        problems = page.Form({}, {"token": str(error)})
-        return page.render(request, "login.html", HTTPStatus.UNAUTHORIZED, next=address, form=problems)
-    page.sessions(request).log_out(request.state.session)
-    request.state.session = page.sessions(request).log_in(token)
-    return page.redirect(address)
+        form_again = page.Form({}, {"token": str(error)})
+        return page.respond(request, {"next": address, "form": form_again}, "login.html", HTTPStatus.UNAUTHORIZED)
+    request.app.state.sessions.log_out(request.state.session)
+    request.state.session = request.app.state.sessions.log_in(token)
+    return page.respond(request, address)
 
 
 def _log_out(request: Request, _: FormData) -> Response:
-    page.sessions(request).log_out(request.state.session)
-    return page.redirect("/login")
+    request.app.state.sessions.log_out(request.state.session)
+    return page.respond(request, "/login")
 
 
 def _health(client: Client, _: QueryParams) -> page.Values:
@@ -121,7 +139,7 @@ def _failed(request: Request, error: Exception) -> Response:
     headers: Mapping[str, str] | None = None
     match error:
         case UnauthenticatedError() if is_read:
-            return page.redirect(page.link("login", next=address))
+            return page.respond(request, page.link("login", next=address))
         case AdapterError():
             status = http_status(error)
             title, advice = _TITLE_AND_ADVICE.get(status, ("This failed", "Try again; Health shows more."))
@@ -140,18 +158,26 @@ def _failed(request: Request, error: Exception) -> Response:
     is_ours = referrer.netloc == request.url.netloc
     sent: list[tuple[str, object]] = getattr(request.state, "sent", [])
     can_resend = status in _TEMPORARY and all(isinstance(value, str) for _, value in sent)  # a file is gone
-    response = page.render(
-        request,
-        "error.html",
-        status,
-        title=title,
-        advice=advice,
-        error=error if isinstance(error, AdapterError) else None,
-        code=int(status),
-        address=address,
-        is_read=is_read,
-        before=page.local(urlunsplit(("", "", *referrer[2:4], ""))) if is_ours else "",
-        fields=sent if can_resend else [],
-    )
+    values: page.Values = {
+        "title": title,
+        "advice": advice,
+        "error": error if isinstance(error, AdapterError) else None,
+        "code": int(status),
+        "address": address,
+        "is_read": is_read,
+        "before": page.local(urlunsplit(("", "", *referrer[2:4], ""))) if is_ours else "",
+        "fields": sent if can_resend else [],
+    }
+    response = page.respond(request, values, "error.html", status)
     response.headers.update(headers or {})
     return response
+
+
+if __name__ == "__main__":
+    number, target, max_upload_bytes = sys.argv[1:]
+    for name in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE):
+        os.environ.pop(name, None)
+    calls = Client(target, tls=False)
+    application = make_app(calls, hosts=[], max_upload_bytes=int(max_upload_bytes))
+    with closing(calls), serving(application, socket.socket(fileno=int(number))):
+        sys.stdin.buffer.read()

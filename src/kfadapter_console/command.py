@@ -41,8 +41,7 @@ def console(*, options: ClientOptions, how: ConsoleOptions) -> None:
     it.
     """
     require(console=_CONSOLE)
-    from kfadapter_console.app import make_app  # noqa: PLC0415  of the extra `console`
-    from kfadapter_console.process import serving  # noqa: PLC0415
+    from kfadapter_console.app import make_app, serving  # noqa: PLC0415  of the extra `console`
     from kfadapter_grpc.daemon.http import tls_context  # noqa: PLC0415
     from kfadapter_grpc.daemon.listening import bound_address, bound_socket  # noqa: PLC0415
     from kfadapter_grpc.daemon.signals import StopSignals  # noqa: PLC0415

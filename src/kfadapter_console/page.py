@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from kfadapter_console.live import MEDIA_TYPE, Changes, Live
-from kfadapter_console.security import CSRF_FIELD, Sessions
+from kfadapter_console.security import CSRF_FIELD
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import http_status
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
@@ -45,18 +45,15 @@ _INVALID_FILTER = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONF
 T = TypeVar("T")
 Values: TypeAlias = dict[str, object]
 """The values of a template."""
+Result: TypeAlias = Values | str | Response
+"""What handlers return: the values of a page, an address of this site, or a response."""
 Names: TypeAlias = tuple[str, ...]
 """The name of a declared task, after those of its groups."""
 
 
-def sessions(request: Request) -> Sessions:
-    logins: Sessions = request.app.state.sessions
-    return logins
-
-
 def client(request: Request) -> Client:
     """Returns the client that calls with the token of the request's session, or else with that of the command."""
-    token = sessions(request).token(request.state.session)
+    token = request.app.state.sessions.token(request.state.session)
     base: Client = request.app.state.client
     return base.on_behalf(
         request_id=str(uuid.uuid4()), authorization=(f"Bearer {token}",) if token else (), trace=request.headers
@@ -72,7 +69,7 @@ def view(
     template: str = "",
     changes: Callable[..., Changes] | None = None,
 ) -> Route:
-    """Renders what the handler returns for a client, the query, and the parameters of the path.
+    """Responds with what the handler returns for a client, the query, and the parameters of the path.
 
     With `changes`, which gets the same, a request for events gets the content of the page whenever it has changed.
     """
@@ -86,15 +83,18 @@ def view(
                 lambda **read: fill(template, **_shared(request), **handle(**read)),
                 calls.close,
             )
-        result = handle()
-        return render(request, template, **result) if isinstance(result, dict) else result
+        return respond(request, handle(), template)
 
     return Route(path, endpoint)
 
 
-def render(request: Request, template: str, status: int = HTTPStatus.OK, /, **values: object) -> HTMLResponse:
-    """Renders a page; besides the values, its template has the shared ones."""
-    return HTMLResponse(fill(template, "base.html", **_shared(request), **values), status)
+def respond(request: Request, result: Result, template: str = "", status: int = HTTPStatus.OK) -> Response:
+    """Redirects to an address, or renders values, beside which the template has the shared ones."""
+    if isinstance(result, str):
+        return RedirectResponse(local(result), HTTPStatus.SEE_OTHER)
+    if isinstance(result, dict):
+        return HTMLResponse(fill(template, "base.html", **_shared(request), **result), status)
+    return result
 
 
 def _shared(request: Request) -> Values:
@@ -106,7 +106,7 @@ def _shared(request: Request) -> Values:
         query = urlencode([(name, value) for name, value in (*items, *changes.items()) if value])
         return path + (f"?{query}" if query else "")
 
-    logins, session = sessions(request), request.state.session
+    logins, session = request.app.state.sessions, request.state.session
     return {
         "csrf": logins.csrf(session),
         "logged_in": bool(logins.token(session)),
@@ -173,17 +173,12 @@ class Form:
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
-def redirect(address: str) -> RedirectResponse:
-    """Redirects after a form."""
-    return RedirectResponse(address, HTTPStatus.SEE_OTHER)
-
-
 def post(path: str, handler: Callable[[Request, FormData], Response]) -> Route:
     """Parses a form, checks its CSRF token, and calls the handler in a thread."""
 
     async def endpoint(request: Request) -> Response:
         async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-            expected = sessions(request).csrf(request.state.session)
+            expected: str = request.app.state.sessions.csrf(request.state.session)
             if not hmac.compare_digest(str(form.get(CSRF_FIELD, "")).encode(), expected.encode()):
                 raise HTTPException(
                     HTTPStatus.FORBIDDEN, "The form is out of date, or the browser sent no cookie. Reload its page."
@@ -196,30 +191,25 @@ def post(path: str, handler: Callable[[Request, FormData], Response]) -> Route:
 
 def action(
     path: str,
-    handler: Callable[..., str | Values | Response],
-    again: Callable[..., Values | Response] | None = None,
+    handler: Callable[..., Result],
+    again: Callable[..., Result] | None = None,
     template: str = "",
 ) -> Route:
-    """Calls the handler with a client, a form, and the parameters of the path.
+    """Responds with what the handler returns for a client, a form, and the parameters of the path.
 
-    Redirects to the address that it returns, unless `back` is set, or renders the values that it returns. If it fails,
-    the view `again` shows the form with its problems.
+    An address is replaced by `back`, if set. If the handler fails, the view `again` shows the form with its problems.
     """
 
     def endpoint(request: Request, form: FormData) -> Response:
         ids, query = request.path_params, request.query_params
-        status: int = HTTPStatus.OK
-        result: str | Values | Response
         try:
             result = handler(client(request), form, **ids)
         except AdapterError as error:
             if again is None:
                 raise
-            filled, status = Form(texts_of(form), problems_of(error, form.keys())), http_status(error)
-            result = again(client(request), query, form=filled, **ids)
-        if isinstance(result, str):
-            return redirect(local(query.get("back", result)))
-        return render(request, template, status, **result) if isinstance(result, dict) else result
+            filled = Form(texts_of(form), problems_of(error, form.keys()))
+            return respond(request, again(client(request), query, form=filled, **ids), template, http_status(error))
+        return respond(request, query.get("back", result) if isinstance(result, str) else result, template)
 
     return post(path, endpoint)
 

@@ -1,7 +1,6 @@
 """Pipelines: their list, one of them with its versions, uploads, and two versions compared."""
 
 import re
-from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -15,7 +14,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.comparison import MISSING, PartKind, compare_specs, task_fields
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError
 from kfadapter_grpc.contract.pipelines import IfExists, PipelineVersion
-from kfadapter_grpc.contract.spec import ParameterType, SpecSummary, Task
+from kfadapter_grpc.contract.spec import ParameterType, SpecSummary
 from kfadapter_grpc.pipeline_yaml import write_yaml
 
 EXAMPLE = page.STATIC / "train.yaml"
@@ -91,13 +90,6 @@ def show(
 
 def _version(client: Client, pipeline_id: str, version_id: str) -> PipelineVersion:
     return client.pipelines.get_version(pipeline_id=pipeline_id, pipeline_version_id=version_id)
-
-
-def named(tasks: Iterable[Task], above: page.Names = ()) -> Iterator[tuple[page.Names, Task]]:
-    """Yields declared tasks with their names and those of their groups."""
-    for task in tasks:
-        yield (*above, task.name), task
-        yield from named(task.tasks, (*above, task.name))
 
 
 def show_yaml(client: Client, _: QueryParams, pipeline_id: str, version_id: str) -> page.Values:

@@ -16,15 +16,14 @@ from starlette.responses import HTMLResponse, Response
 
 from kfadapter_console import page
 from kfadapter_console.live import Changes
-from kfadapter_console.pipelines import named
 from kfadapter_console.plots import artifacts_of, plots_of
 from kfadapter_grpc.client import Client, RunArtifact
 from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import Run, RunState, RunTask
-from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.folding import Row, combined, counted, folded_tasks, progress, rows_of
+from kfadapter_grpc.contract.spec import Task, TaskKind, named_tasks
+from kfadapter_grpc.folding import Row, combined, counted, flat, folded_tasks, progress, rows_of
 from kfadapter_grpc.graph import STYLE, Node, graph_of, svg
 from kfadapter_grpc.version import installed_version
 
@@ -39,12 +38,12 @@ def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
     run = client.runs.get(run_id)
     of, state, first = query.get("of", ""), query.get("state", ""), page.number(query.get("from", ""))
     declared = declared_tasks(client, run)
-    groups = {"/".join(names): task for names, task in named(declared) if task.tasks}
-    are_many = sum(1 for _ in named(declared)) > _MAX_DRAWN
+    groups = {"/".join(names): task for names, task in named_tasks(declared) if task.tasks}
+    are_many = sum(1 for _ in named_tasks(declared)) > _MAX_DRAWN
     rows = rows_of(run, declared)
-    matching = [row for row in _flat(rows) if of in {row.path, "/".join(row.names)}]
+    matching = [row for row in flat(rows) if of in {row.path, "/".join(row.names)}]
     listed = ([inner for row in matching for inner in row.rows] or matching) if of else rows
-    names: page.Names = next((row.names for row in _flat(listed) if row.names), ()) if of else ()
+    names: page.Names = next((row.names for row in flat(listed) if row.names), ()) if of else ()
     unfolded = {"/".join(names[:length]) for length in range(1, len(names) + 1)}
     closed = {path for path, task in groups.items() if are_many or task.kind is TaskKind.LOOP} - unfolded
 
@@ -55,13 +54,13 @@ def show(client: Client, query: QueryParams, run_id: str) -> page.Values:
         task = rows[0].task if rows else None
         return page.link("runs", run_id, "task", of=task.task_id or rows[0].path) if task else ""
 
-    lines = [(row, 0, 0) for row in _flat(listed) if row.state.value == state] if state else list(_lines(listed))
+    lines = [(row, 0, 0) for row in flat(listed) if row.state.value == state] if state else list(_lines(listed))
     return {
         **_results(run, rows),
         "drawing": _graph(run, rows, declared, closed, address),
         "is_whole": not (of or state),
         "lines": lines[first : first + MAX_ROWS],
-        "states": sorted({row.state.value for row in _flat(listed)} - {""}),
+        "states": sorted({row.state.value for row in flat(listed)} - {""}),
         "first": first,
         "count": len(lines),
         "plots": list(plots_of(artifacts_of(run)))[:8],
@@ -85,17 +84,10 @@ def _results(run: Run, rows: Sequence[Row]) -> page.Values:
     return {
         "run": run,
         "progress": progress(rows),
-        "troubled": [row for row in _flat(rows) if row.needs_attention and not row.is_unfolded],
+        "troubled": [row for row in flat(rows) if row.needs_attention and not row.is_unfolded],
         "artifacts": list(artifacts_of(run)),
-        "outputs": [(row, one) for row in _flat(rows) if row.task for one in row.task.outputs if not one.artifacts],
+        "outputs": [(row, one) for row in flat(rows) if row.task for one in row.task.outputs if not one.artifacts],
     }
-
-
-def _flat(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yields rows, each before those inside it."""
-    for row in rows:
-        yield row
-        yield from _flat(row.rows)
 
 
 def _lines(rows: Iterable[Row], depth: int = 0) -> Iterator[tuple[Row, int, int]]:
@@ -119,7 +111,7 @@ def _graph(
 ) -> Markup:
     """Draws declared tasks with their states; a closed group is one box. Empty without tasks."""
     rows_by_names: defaultdict[page.Names, list[Row]] = defaultdict(list)
-    for row in _flat(rows):
+    for row in flat(rows):
         rows_by_names[row.names].append(row)
     outcomes = {names: _outcome(some) for names, some in rows_by_names.items()}
     if not declared:
@@ -182,7 +174,7 @@ def report_of(client: Client, run_id: str) -> str:
         read_only=True,
         drawing=_graph(run, rows, declared),
         is_whole=False,
-        lines=[(row, row.path.count("/"), 0) for row in _flat(rows)],
+        lines=[(row, row.path.count("/"), 0) for row in flat(rows)],
         plots=plots[:MAX_PLOTS],
         documents=[(name, *_embedded(client, run_id, artifact)) for name, artifact in documents[:MAX_DOCUMENTS]],
         omitted=max(len(plots) - MAX_PLOTS, 0) + max(len(documents) - MAX_DOCUMENTS, 0),
@@ -236,7 +228,7 @@ def show_task(client: Client, query: QueryParams, run_id: str, log: Log = (b"", 
     run, task, attempt = _find(client, query, run_id)
     paths = TaskPaths(run.tasks)
     path, names = paths.of(task), tuple(part.name for part in paths.parts(task))
-    declared = next((one for of, one in named(declared_tasks(client, run)) if of == names), None)
+    declared = next((one for of, one in named_tasks(declared_tasks(client, run)) if of == names), None)
     if not (any(log) or task.kind.is_group):
         *_, log = _read_log(client, run_id, task, attempt)
     return {

@@ -6,6 +6,7 @@ bound to the session's cookie), other sites may link to a page but not load it, 
 Content-Security-Policy that allows our own script and style sheet only.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -22,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kfadapter_grpc.addresses import is_loopback
 
@@ -32,6 +34,10 @@ MAX_SESSIONS = 1000
 """How many logins are kept; the oldest is removed first."""
 FORM_BYTES = 1 << 20
 """The largest form, without its file."""
+MAX_CONNECTIONS = 200
+"""Further ones get 503."""
+IDLE_SECONDS = 30
+"""How long a connection may be without a complete head of a request."""
 BODY_SECONDS, MIN_BYTES_PER_SECOND = 30, 64 * 1024
 """How long a form may take to arrive: in general, and for its largest size."""
 POLICY = (
@@ -155,6 +161,23 @@ class Guard:
         except ValueError:
             return False
         return name in self._hosts or is_loopback(name)
+
+
+class Connection(H11Protocol):
+    """Closes the connection if no request begins in time: uvicorn limits the time between requests only."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(IDLE_SECONDS, self._close_if_idle, None)
+
+    def _close_if_idle(self, last: RequestResponseCycle | None) -> None:
+        """Closes the connection if no request began since `last`, and that one is complete."""
+        if self.cycle is last and (last is None or last.response_complete):
+            self.transport.abort()
+        elif not self.transport.is_closing():
+            self.loop.call_later(IDLE_SECONDS, self._close_if_idle, self.cycle)
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.datastructures import FormData
-from starlette.responses import Response
 
 from kfadapter_console import page
 from kfadapter_console.pipelines import TYPES
@@ -30,10 +29,10 @@ _SET, _EMPTY = "parameters.", "empty."
 are an empty text on purpose."""
 
 
-def show(client: Client, query: Mapping[str, str], form: page.Form | None = None) -> page.Values | Response:
+def show(client: Client, query: Mapping[str, str], form: page.Form | None = None) -> page.Result:
     """Shows the form; if it was not sent, for the pipeline `pipeline_id`, or as the run `like` was started."""
     if not form and not {"pipeline_id", "like"} & query.keys():
-        return page.redirect("/pipelines")
+        return "/pipelines"
     version, old = _requested(client, form.values if form else query)
     form = form or page.Form(_initial(version, old))
     declared = _settable(version)
@@ -124,7 +123,7 @@ def _field(parameter: Parameter, text: str) -> dict[str, object]:
     }
 
 
-def start(client: Client, form: FormData) -> str | page.Values | Response:
+def start(client: Client, form: FormData) -> page.Result:
     """Starts the run, or shows the form for another version with what was typed."""
     values = page.texts_of(form)
     version, old = _requested(client, values)

@@ -47,7 +47,7 @@ def served(listener: socket.socket, target: str, max_upload_bytes: int) -> Itera
     with listener:
         number, port = listener.fileno(), listener.getsockname()[1]
         child = subprocess.Popen(  # noqa: S603  # this interpreter and this package
-            [sys.executable, "-m", f"{_MODULE}.process", str(number), target, str(max_upload_bytes)],
+            [sys.executable, "-m", f"{_MODULE}.app", str(number), target, str(max_upload_bytes)],
             stdin=subprocess.PIPE,
             pass_fds=[number],
             start_new_session=True,  # Ctrl-C in a terminal goes to this process only

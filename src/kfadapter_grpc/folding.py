@@ -85,13 +85,15 @@ def rows_of(run: Run, declared: Sequence[Task] = ()) -> tuple[Row, ...]:
 
 
 def tasks_in_order(run: Run) -> Iterator[RunTask]:
-    """Yields the tasks of a run in the order of its tree."""
-    todo = list(rows_of(run))
-    while todo:
-        row = todo.pop(0)
-        if row.task is not None:
-            yield row.task
-        todo[:0] = row.rows
+    """Returns the tasks of a run in the order of its tree."""
+    return (row.task for row in flat(rows_of(run)) if row.task is not None)
+
+
+def flat(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yields rows, each before those inside it."""
+    for row in rows:
+        yield row
+        yield from flat(row.rows)
 
 
 class _Rows:

@@ -11,7 +11,7 @@ from tests.console.visiting import MAX_UPLOAD_BYTES, Visitor, page
 from tests.contract.tokens import TOKENS, token_file, token_lines
 from tests.legacy_http.calling import serving
 
-from kfadapter_console import process, security
+from kfadapter_console import security
 from kfadapter_console.app import make_app
 from kfadapter_console.security import FORM_BYTES, POLICY, Sessions
 from kfadapter_grpc.client import Client
@@ -388,7 +388,7 @@ def test_many_fields_are_refused(visitor: Visitor) -> None:
 
 def test_a_slow_head_is_given_up(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection whose request does not begin in time is closed, also one that sends a byte now and then."""
-    monkeypatch.setattr(process, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(security, "IDLE_SECONDS", 0.2)
     with page(target) as visitor:
         assert visitor.raw("") == b""
         assert visitor.raw("GET /login HTTP/1.1\nHost: 127.0") == b""

@@ -15,8 +15,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import urllib3
 from urllib3.filepost import encode_multipart_formdata
 
-from kfadapter_console.app import make_app
-from kfadapter_console.process import serving
+from kfadapter_console.app import make_app, serving
 from kfadapter_console.security import POLICY
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.daemon.listening import bound_socket

@@ -16,7 +16,7 @@ from kfadapter_grpc.contract.pipelines import (
     Pipeline,
     PipelineVersion,
 )
-from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat, named_tasks
 from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
 from kfadapter_grpc.times import shown_time
 
@@ -152,7 +152,7 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
         return []
     versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
     known_versions = ", ".join(filter(None, versions))
-    images = (_DIGEST.sub(r"\1", task.image) for _, task in _placed(spec.tasks, ()) if task.image)
+    images = (_DIGEST.sub(r"\1", task.image) for _, task in named_tasks(spec.tasks) if task.image)
     return [
         ("Format", f"{_FORMATS[spec.format]} ({known_versions})" if known_versions else _FORMATS[spec.format]),
         ("Images", "\n".join(dict.fromkeys(images))),
@@ -245,18 +245,10 @@ def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
 
 def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
     """Yields every task by its name, prefixed with its groups if several have that name."""
-    placed = list(_placed(tasks, ()))
+    placed = list(named_tasks(tasks, lambda task: task.display_name or task.name))
     known = Counter(path[-1] for path, _ in placed)
     for path, task in placed:
         yield (" / ".join(path) if known[path[-1]] > 1 else path[-1]), task
-
-
-def _placed(tasks: Sequence[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
-    """Yields every task with its name, prefixed with its groups."""
-    for task in tasks:
-        path = (*above, task.display_name or task.name)
-        yield path, task
-        yield from _placed(task.tasks, path)
 
 
 def _resources(resources: TaskResources) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
@@ -120,6 +120,16 @@ class Task:
     display_name: str = ""
     max_retries: int = 0
     loop_parallelism: int = 0
+
+
+def named_tasks(
+    tasks: Iterable[Task], name: Callable[[Task], str] = lambda task: task.name, around: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Task]]:
+    """Yields each task with its name after those of the groups around it, outermost first."""
+    for task in tasks:
+        names = (*around, name(task))
+        yield names, task
+        yield from named_tasks(task.tasks, name, names)
 
 
 @dataclass(frozen=True, slots=True)
