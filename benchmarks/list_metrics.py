@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.stage import Stage
-    from kfadapter_grpc.kfp import KfpBackend
+    from kfadapter_grpc.kfp.backend import KfpBackend
 
 _RUNS = 100
 _TASKS = 5

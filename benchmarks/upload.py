@@ -15,7 +15,8 @@ from benchmarks.sides import ADAPTER, CHUNK_BYTES, HTTP, SDK
 from benchmarks.stage import PREFIX
 from benchmarks.stand_in import NEW
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

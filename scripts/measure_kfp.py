@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.doctor import stopped_as_interrupted
-from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.pipelines import PipelineJson
 from kfadapter_grpc.kfp.probes import Outcome, measure, reach
 from kfadapter_grpc.kfp.probes.facts import run_filter
 from kfadapter_grpc.kfp.probes.session import FAULTS, DiffersError, InconclusiveError, ProbeSession
 from kfadapter_grpc.kfp.rest import V2, ListQuery, segment
-from kfadapter_grpc.kfp.transport import Request, Transport
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 from kfadapter_grpc.kfp.versions import cheap_list_request
 
 if TYPE_CHECKING:

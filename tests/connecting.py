@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp import Credentials, KfpBackend, TlsFiles, TransportSettings
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.connections import TlsFiles
+from kfadapter_grpc.kfp.credentials import Credentials
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp import StoreSettings
+    from kfadapter_grpc.kfp.mlmd.store import StoreSettings
 
 
 def connect(

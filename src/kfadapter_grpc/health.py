@@ -214,24 +214,21 @@ class Health:
         self._publish()
 
     def serve(self) -> None:
-        with self._lock:
-            self._serving = True
-            self._publish()
+        self._publish(serving=True)
 
     def report_kfp(self, responds: bool) -> None:
-        with self._lock:
-            self.kfp_responds = responds
-            self._publish()
+        self._publish(kfp_responds=responds)
 
     def drain(self) -> None:
-        with self._lock:
-            self._serving = False
-            self._publish()
+        self._publish(serving=False)
 
-    def _publish(self) -> None:
-        ready = self._serving and (self.kfp_responds or not self._follow_kfp)
-        statuses = dict.fromkeys(self._names, _status(ready))
-        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self.kfp_responds)})
+    def _publish(self, serving: bool | None = None, kfp_responds: bool | None = None) -> None:
+        with self._lock:
+            self._serving = self._serving if serving is None else serving
+            self.kfp_responds = self.kfp_responds if kfp_responds is None else kfp_responds
+            ready = self._serving and (self.kfp_responds or not self._follow_kfp)
+            statuses = dict.fromkeys(self._names, _status(ready))
+            self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self.kfp_responds)})
 
 
 class HealthMonitor:

@@ -19,15 +19,16 @@ from kfadapter_grpc.auth.bearer_tokens import PATH
 from kfadapter_grpc.auth.signed_tokens import read_token
 from kfadapter_grpc.auth.tokens import TokenEntry, digest
 from kfadapter_grpc.contract.call import Role
-from kfadapter_grpc.kfp import KfpBackend, TransportSettings
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.methods import MESSAGES, METHODS
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.spool import SpoolPlace
-from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
 from kfadapter_grpc.kfp.run_nodes import artifact
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

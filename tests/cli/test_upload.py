@@ -24,7 +24,8 @@ from kfadapter_grpc.cli.upload import UploadOptions
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import PipelineExistsError
 from kfadapter_grpc.contract.pipelines import IfExists
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter

@@ -17,7 +17,7 @@ from kfadapter_grpc.comparison import ComparedRow, RowKind
 from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.kfp.run_nodes import artifact, metrics_of
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from kfadapter_grpc.client import RunState, RunTask, TaskKind
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.kfp.run_nodes import artifact
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

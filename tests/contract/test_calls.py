@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.errors import KfpTimeoutError, OverloadedError, Pip
 from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import READ_SECONDS, VERSION_KEY
 from kfadapter_grpc.services.pipelines import PipelineServicer
-from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.upload.limits import UploadLimits
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from kfadapter_grpc.contract.errors import InternalError
 from kfadapter_grpc.contract.pipelines import PipelineDownload
 from kfadapter_grpc.services import pipelines as pipeline_service
 from kfadapter_grpc.services.pipelines import PipelineServicer
-from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.upload.limits import UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Serve

@@ -16,8 +16,8 @@ from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -252,8 +252,8 @@ def impersonating(folder: Path, kfp: ScriptedKfp, prefix: str = "") -> Iterator[
     """An adapter that impersonates its callers; yields its issuer and a channel."""
     from kfadapter_grpc.server import AdapterServer  # noqa: PLC0415
     from kfadapter_grpc.server.kfp import connect_kfp  # noqa: PLC0415
-    from kfadapter_grpc.upload import UploadLimits  # noqa: PLC0415
-    from kfadapter_grpc.watch import WatchPoller  # noqa: PLC0415
+    from kfadapter_grpc.upload.limits import UploadLimits  # noqa: PLC0415
+    from kfadapter_grpc.watch.poller import WatchPoller  # noqa: PLC0415
 
     with ExitStack() as stack:
         issuer, file = stack.enter_context(issued(folder, "rsa", name_claim="email"))

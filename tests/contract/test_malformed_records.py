@@ -30,8 +30,8 @@ from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.watch.poller import WatchPoller
 from kfadapter_oran.notices.watcher import Watcher
 
 if TYPE_CHECKING:

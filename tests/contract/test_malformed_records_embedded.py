@@ -22,7 +22,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, TaskReport
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from kfadapter_grpc.metrics.catalog import CATALOG
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.metrics import Metrics, ServerState
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

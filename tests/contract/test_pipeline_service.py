@@ -18,7 +18,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.services.pipelines import PipelineServicer
-from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.upload.limits import UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

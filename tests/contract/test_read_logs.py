@@ -19,7 +19,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, log_path
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

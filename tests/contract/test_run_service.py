@@ -18,7 +18,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client, RequestIdReusedError, RunState, View
 from kfadapter_grpc.contract.runs import run_id_for
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,8 @@ from kfadapter_embedded.execution import State
 from kfadapter_grpc.client import Client, RunChanged
 from kfadapter_grpc.methods import CallKind
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller, poller
+from kfadapter_grpc.watch import poller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,7 @@ from tests.certificates import CertificateAuthority
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends
 
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.kfp import kubernetes_api
-from kfadapter_grpc.kfp.log_sources import PodLogError, PodLogs
+from kfadapter_grpc.kfp.log_sources import PodLogError, PodLogs, kubernetes_api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

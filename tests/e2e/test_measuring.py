@@ -19,9 +19,8 @@ from tests.repository.test_probes import made_by_probes
 from tests.scripted_kfp import Connection
 from typing_extensions import override
 
-from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES
-from kfadapter_grpc.kfp.transport import Transport
+from kfadapter_grpc.kfp.transport import Transport, TransportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

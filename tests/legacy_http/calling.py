@@ -19,8 +19,8 @@ from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_kfp
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.watch.poller import WatchPoller
 from kfadapter_oran.legacy_http import process as legacy_http_process
 from kfadapter_oran.legacy_http.app import LegacyHttp
 from kfadapter_oran.legacy_http.connections import Connections

@@ -27,7 +27,7 @@ from kfadapter_embedded.execution import State
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

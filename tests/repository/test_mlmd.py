@@ -23,9 +23,11 @@ from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, Permissi
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.sources import outputs
-from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, StoreSettings, TransportSettings
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
-from kfadapter_grpc.kfp.mlmd.store import MetadataStore, OutputsReader
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.credentials import ForwardedCredentials
+from kfadapter_grpc.kfp.mlmd.store import MetadataStore, OutputsReader, StoreSettings
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.spool import SpoolPlace
 

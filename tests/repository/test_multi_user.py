@@ -17,7 +17,9 @@ from kfadapter_grpc.contract.call import Authorization, Call, Grant, Limits, Rol
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
-from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, TokenFile, TransportSettings
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.credentials import ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, UploadPipelineMetadata, VersionRef
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunFilter
-from kfadapter_grpc.kfp import ForwardedCredentials
+from kfadapter_grpc.kfp.credentials import ForwardedCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import ScriptedKfp
 
     from kfadapter_grpc.contract.runs import Run
-    from kfadapter_grpc.kfp import KfpBackend
+    from kfadapter_grpc.kfp.backend import KfpBackend
     from kfadapter_grpc.kfp.pipelines import Pipelines
 
 # --- timelines ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import ReadLogsRequest, RunFilter, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.contract.watches import RunChanged, RunIds, WatchRunsRequest
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp

@@ -10,11 +10,10 @@ from tests.recorded_runs import in_v1beta1, recorded
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
-from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.probes import PROBES, Outcome, measure
 from kfadapter_grpc.kfp.probes.session import NAME_PREFIX, NO_SAMPLE, ProbeSession
 from kfadapter_grpc.kfp.rest import V2
-from kfadapter_grpc.kfp.transport import Request, Transport
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_por
 from tests.repository.played import played
 from tests.scripted_kfp import answers
 
-from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.probes import Stage, reach
+from kfadapter_grpc.kfp.transport import TransportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,8 @@ from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata, UploadResult
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from tests.transcripts import Step

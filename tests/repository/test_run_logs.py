@@ -27,9 +27,11 @@ from kfadapter_grpc.contract.errors import (
 )
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import LogNote, ReadLogsRequest
-from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, logs
+from kfadapter_grpc.kfp import logs
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
+from kfadapter_grpc.kfp.credentials import ForwardedCredentials
 from kfadapter_grpc.kfp.run_nodes import Pod
+from kfadapter_grpc.kfp.transport import TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Behaviour
 
-    from kfadapter_grpc.kfp import KfpBackend
+    from kfadapter_grpc.kfp.backend import KfpBackend
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 RUN = "78f7331b-0d8a-4c1f-9047-0df3c5efa0a9"

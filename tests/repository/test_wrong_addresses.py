@@ -16,8 +16,9 @@ from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, sends
 from kfadapter_grpc.contract.errors import AdapterError, KfpError, KfpUnavailableError
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.runs import RunFilter
-from kfadapter_grpc.kfp import TlsFiles, TransportSettings
+from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.probes import Stage, reach
+from kfadapter_grpc.kfp.transport import TransportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

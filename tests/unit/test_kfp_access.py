@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
 from kfadapter_grpc.server.kfp import credentials
 from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_TOKEN, is_inside, token_path
 from kfadapter_grpc.setting_sources import SettingsError

@@ -14,8 +14,8 @@ from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, ans
 
 from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
-from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile, TransportSettings
-from kfadapter_grpc.kfp.transport import Request, Transport
+from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from tests.scripted_kfp import ScriptedKfp, answers
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import KfpUnavailableError
-from kfadapter_grpc.kfp import TlsFiles, TransportSettings
-from kfadapter_grpc.kfp.transport import NotSentError, Request, Transport
+from kfadapter_grpc.kfp.connections import TlsFiles
+from kfadapter_grpc.kfp.transport import NotSentError, Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

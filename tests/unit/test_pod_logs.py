@@ -14,8 +14,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import KfpUnavailableError
 from kfadapter_grpc.doctor import sources as doctor
 from kfadapter_grpc.doctor.verdict import Status
-from kfadapter_grpc.kfp import kubernetes_api
-from kfadapter_grpc.kfp.log_sources import PodLogError, PodLogs
+from kfadapter_grpc.kfp.log_sources import PodLogError, PodLogs, kubernetes_api
 from kfadapter_grpc.server import kfp as server_kfp
 from kfadapter_grpc.settings import Settings
 

@@ -31,7 +31,7 @@ from kfadapter_grpc.contract.runs import (
 )
 from kfadapter_grpc.services.responses import message
 from kfadapter_grpc.services.runs import RunServicer
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

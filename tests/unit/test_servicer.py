@@ -34,7 +34,7 @@ from kfadapter_grpc.contract.pipelines import (
 )
 from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.services.pipelines import PipelineServicer
-from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.upload.limits import UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

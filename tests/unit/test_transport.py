@@ -271,7 +271,8 @@ def watch(event, args):
     if event == "open" and str(args[0]).startswith("/nowhere"):
         raise SystemExit(f"{event} {args}")
 sys.addaudithook(watch)
-from kfadapter_grpc.kfp import KfpBackend, TransportSettings
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 KfpBackend(TransportSettings("http://127.0.0.1:9"), SpoolPlace()).close()
 assert "kfp" not in sys.modules

@@ -30,7 +30,8 @@ from kfadapter_grpc.contract.errors import (
     UploadTooLargeError,
 )
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

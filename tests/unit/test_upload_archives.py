@@ -15,7 +15,7 @@ from tests.unit.uploading import not_a_pipeline, receive, refused, targz, tarred
 
 from kfadapter_grpc.contract.errors import InvalidPipelineFileError, UploadTooLargeError
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.upload.limits import UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

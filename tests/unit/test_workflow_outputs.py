@@ -15,7 +15,7 @@ from tests.runs_kfp import RunsKfp
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunMetric, RunOutput
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
-from kfadapter_grpc.kfp import StoreSettings
+from kfadapter_grpc.kfp.mlmd.store import StoreSettings
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:

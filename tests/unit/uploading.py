@@ -13,7 +13,8 @@ import pytest
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, InvalidPipelineFileError
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

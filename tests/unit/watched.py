@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.errors import RunNotFoundError
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.errors import PermissionDeniedError
+from kfadapter_grpc.contract.errors import CallCancelledError, KfpTimeoutError, PermissionDeniedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -207,6 +207,18 @@ class Call:
     def remaining(self) -> float:
         """The remaining seconds; negative when the deadline has passed."""
         return self._deadline - time.monotonic()
+
+    def ensure_active(self, late: str) -> None:
+        """Raises CallCancelledError if the client cancelled, or KfpTimeoutError with this text after the deadline."""
+        if self.cancelled:
+            raise CallCancelledError("the client cancelled the call")
+        if self.remaining() <= 0:
+            raise KfpTimeoutError(late)
+
+    def pause(self, seconds: float) -> None:
+        """Waits. Raises CallCancelledError if the client cancels meanwhile."""
+        if self.cancelled_within(seconds):
+            raise CallCancelledError("the client cancelled the call")
 
     def detached(self, seconds: float) -> Call:
         """Makes a call for work that must be done although this one may end: with the same id, for the same caller.

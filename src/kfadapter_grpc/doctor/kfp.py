@@ -16,8 +16,8 @@ from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp import TransportSettings
     from kfadapter_grpc.kfp.probes import Finding, Reach
+    from kfadapter_grpc.kfp.transport import TransportSettings
 
 WRITE_FLAG = "--write-probes"
 _EXIT_CODES = {

@@ -43,6 +43,7 @@ _DIGEST_BYTES = 256 * 1024
 _UNLOAD_BYTES = 4 * 1024 * 1024
 _LOCATING = threading.Lock()
 """Locating the spec loads the whole response: one at a time, so that many downloads take no more memory than one."""
+_LATE = "the deadline passed before the download could begin; allow more time"
 _EMPTY = re.compile(rb"\{\s*\}")
 
 _UNSAFE = {char.encode(): b"\\u%04x" % ord(char) for char in "\x7f\u2028\u2029\ufeff\ufffe\uffff"}
@@ -180,7 +181,7 @@ def _measure(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while chunk := stream.read(_DIGEST_BYTES):
-            _ensure_active(call)
+            call.ensure_active(_LATE)
             digest.update(chunk)
             decoder.decode(chunk)
             size += len(chunk)
@@ -188,13 +189,6 @@ def _measure(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
     except UnicodeDecodeError:
         raise _malformed("it is not UTF-8") from None
     return size, digest.digest()
-
-
-def _ensure_active(call: Call) -> None:
-    if call.cancelled:
-        raise errors.CallCancelledError("the client cancelled the call")
-    if call.remaining() <= 0:
-        raise errors.KfpTimeoutError("the deadline passed before the download could begin; allow more time")
 
 
 def _no_spec() -> errors.KfpError:

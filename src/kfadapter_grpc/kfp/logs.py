@@ -253,8 +253,7 @@ class _Backoff:
         """Waits: briefly if something `moved`, and long compared with the time that reading took."""
         self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _MAX_PAUSE_SECONDS)
         seconds = max(self._seconds, min(reading_seconds / _MAX_READING_SHARE, _MAX_REST_SECONDS))
-        if self._call.cancelled_within(min(seconds, self._call.remaining())):
-            raise errors.CallCancelledError("the client cancelled the call")
+        self._call.pause(min(seconds, self._call.remaining()))
 
 
 # --- why there is no log, and what to do ----------------------------------------------------------------------------

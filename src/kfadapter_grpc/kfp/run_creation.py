@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, cast
 
@@ -53,19 +53,6 @@ _PARAMETER_PARTS = ("inputDefinitions", "arguments")
 _ROOTS = ("$", "root", "spec")
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A run to start, with everything looked up and checked."""
-
-    run_id: str
-    pipeline_id: str
-    version_id: str
-    experiment_id: str
-    display_name: str
-    labels: Mapping[str, str]
-    parameters: Mapping[str, Json] = field(default_factory=dict)
-
-
 class RunCreator:
     """Starts runs. Safe to use from many threads."""
 
@@ -94,7 +81,7 @@ class RunCreator:
     def _start(self, request: CreateRunRequest, run_id: str, call: Call) -> Run:
         plan = self._plan(request, run_id, call)
         if request.validate_only:
-            return _preview(request, plan)
+            return plan if request.request_id else replace(plan, run_id="")
         body = self._body(request, plan, call)
         try:
             return self._post(request, plan, body, call)
@@ -112,17 +99,19 @@ class RunCreator:
 
     # --- what is started ----------------------------------------------------------------------------------------
 
-    def _plan(self, request: CreateRunRequest, run_id: str, call: Call) -> _Plan:
+    def _plan(self, request: CreateRunRequest, run_id: str, call: Call) -> Run:
+        """Returns the run to start, with everything looked up and checked."""
         version = self._pipelines.get_version(request.pipeline, request.version, call)
-        origin = origin_text(version.pipeline_id, version.pipeline_version_id) if not request.caching else ""
-        return _Plan(
+        return Run(
             run_id=run_id,
             pipeline_id=version.pipeline_id,
-            version_id=version.pipeline_version_id,
+            pipeline_version_id=version.pipeline_version_id,
             parameters=check_values(version, request.parameters),
             experiment_id=self._experiment_id(request, call),
             display_name=request.display_name or self._display_name(request, version.pipeline_id, call),
-            labels={**request.labels, ORIGIN_LABEL: origin} if origin else request.labels,
+            description=request.description,
+            labels=request.labels,
+            service_account=request.service_account,
         )
 
     def _experiment_id(self, request: CreateRunRequest, call: Call) -> str:
@@ -146,25 +135,27 @@ class RunCreator:
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
         return self._pipelines.name_with(moment, MAX_RUN_NAME_BYTES, request.pipeline, pipeline_id, call)
 
-    def _body(self, request: CreateRunRequest, plan: _Plan, call: Call) -> dict[str, object]:
+    def _body(self, request: CreateRunRequest, plan: Run, call: Call) -> dict[str, object]:
+        origin = "" if request.caching else origin_text(plan.pipeline_id, plan.pipeline_version_id)
+        labels = {**plan.labels, ORIGIN_LABEL: origin} if origin else plan.labels
         body: dict[str, object] = {
             "run_id": plan.run_id,
             "display_name": plan.display_name,
-            "description": with_labels(request.description, plan.labels),
+            "description": with_labels(plan.description, labels),
             "experiment_id": plan.experiment_id,
-            "service_account": request.service_account,
+            "service_account": plan.service_account,
             "runtime_config": {"parameters": plan.parameters} if plan.parameters else None,
         }
         if request.caching:
-            reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.version_id}
+            reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.pipeline_version_id}
             body["pipeline_version_reference"] = reference
         else:
             body["pipeline_spec"] = without_caching(
-                self._pipelines.versions.spec(plan.pipeline_id, plan.version_id, call)
+                self._pipelines.versions.spec(plan.pipeline_id, plan.pipeline_version_id, call)
             )
         return {key: value for key, value in body.items() if value}
 
-    def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
+    def _post(self, request: CreateRunRequest, plan: Run, body: Mapping[str, object], call: Call) -> Run:
         http_request, context = post(RUNS, body), Context.by_id("run_id", plan.run_id)
         try:
             return self._rest.ask(Operation.CREATE_RUN, http_request, RunJson, call, context).record()
@@ -172,7 +163,7 @@ class RunCreator:
             self._experiments.get(_experiment(request), call)
             raise
         except errors.VersionNotFoundError:
-            self._pipelines.versions.find(plan.pipeline_id, VersionRef(plan.version_id), call)
+            self._pipelines.versions.find(plan.pipeline_id, VersionRef(plan.pipeline_version_id), call)
             raise
 
     # --- a run that exists already ------------------------------------------------------------------------------
@@ -238,20 +229,6 @@ def _differs(lookup: Callable[[], str], known_id: str) -> bool:
 
 def _experiment(request: CreateRunRequest) -> ExperimentRef:
     return request.experiment or ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=request.namespace)
-
-
-def _preview(request: CreateRunRequest, plan: _Plan) -> Run:
-    return Run(
-        run_id=plan.run_id if request.request_id else "",
-        display_name=plan.display_name,
-        pipeline_id=plan.pipeline_id,
-        pipeline_version_id=plan.version_id,
-        experiment_id=plan.experiment_id,
-        parameters=plan.parameters,
-        description=request.description,
-        labels=request.labels,
-        service_account=request.service_account,
-    )
 
 
 def _canonical(parameters: Mapping[str, Json]) -> str:

@@ -170,8 +170,7 @@ class Runs:
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
         while not run.effective_state.is_over and (seconds := end - time.monotonic()) > 0:
-            if call.cancelled_within(min(pause, seconds)):
-                raise errors.CallCancelledError("the client cancelled the call")
+            call.pause(min(pause, seconds))
             with suppress(errors.KfpUnavailableError):  # KFP may recover while there is time
                 run = self._reader.get(run.run_id, call)
             pause = min(pause * _PAUSE_FACTOR, _MAX_PAUSE_SECONDS)

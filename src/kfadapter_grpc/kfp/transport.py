@@ -49,6 +49,7 @@ _RETRY_STATUS = frozenset({429, 502, 503, 504})
 BACKOFF_SECONDS = (0.05, 0.2)
 """The bounds of the first pause before a read is retried; each further one is twice as long."""
 _MAX_BACKOFF_SECONDS = 2.0
+_LATE = "Kubeflow Pipelines did not respond within the deadline; allow more time and try again"
 
 
 class NotSentError(errors.KfpUnavailableError):
@@ -221,10 +222,7 @@ class Transport:
     def _send_once(
         self, request: Request, call: Call, operation: str, header: str | None, *, resends: int, fresh: bool
     ) -> Response:
-        if call.cancelled:
-            raise _cancelled()
-        if call.remaining() <= 0:
-            raise _timed_out()
+        call.ensure_active(_LATE)
         buffer = _BodyBuffer(request)
         with self._exchange(request, call, operation, header, resends, fresh=fresh) as (exchange, reader, body):
             for chunk in body:
@@ -348,9 +346,7 @@ def _cancelled() -> errors.CallCancelledError:
 
 
 def _timed_out() -> errors.KfpTimeoutError:
-    return errors.KfpTimeoutError(
-        "Kubeflow Pipelines did not respond within the deadline; allow more time and try again"
-    )
+    return errors.KfpTimeoutError(_LATE)
 
 
 def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) -> Exception:

@@ -14,8 +14,9 @@ from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
-from kfadapter_grpc.kfp import Credentials, TlsFiles, TokenFile, TransportSettings
-from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError, Transport
+from kfadapter_grpc.kfp.connections import TlsFiles
+from kfadapter_grpc.kfp.credentials import Credentials, TokenFile
+from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,17 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp import (
-    Credentials,
-    ForwardedCredentials,
-    KfpBackend,
-    StoreSettings,
-    TlsFiles,
-    TokenFile,
-    TransportSettings,
-    kubernetes_api,
-)
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.connections import TlsFiles
+from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.log_sources import kubernetes_api
+from kfadapter_grpc.kfp.mlmd.store import StoreSettings
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 from kfadapter_grpc.setting_checks import token_path
 from kfadapter_grpc.setting_sources import SettingsError

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.exchange import KfpRequest
     from kfadapter_grpc.methods import RpcMethod
     from kfadapter_grpc.server.grpc_server import AdapterServer
-    from kfadapter_grpc.watch import WatchPoller
+    from kfadapter_grpc.watch.poller import WatchPoller
 
 _KNOWN_STATUS = frozenset(HTTPStatus)
 _CODE_NAMES = {

@@ -27,15 +27,15 @@ from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.telemetry.otlp import Telemetry
-from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watch import WatchPoller
+from kfadapter_grpc.upload.limits import UploadLimits
+from kfadapter_grpc.watch.poller import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.kfp import KfpBackend
+    from kfadapter_grpc.kfp.backend import KfpBackend
     from kfadapter_grpc.settings import Settings
 
 ABANDON_SECONDS = 2.0

@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.errors import InvalidUploadError
 from kfadapter_grpc.interceptors.calls import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds, upload_seconds
 from kfadapter_grpc.services.responses import listing, message, unary
-from kfadapter_grpc.upload import UploadLimits, receive_file
+from kfadapter_grpc.upload.receive import receive_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kfadapter_grpc.kfp.pipelines import Pipelines
+    from kfadapter_grpc.upload.limits import UploadLimits
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 """The size of a download's chunk in one message."""

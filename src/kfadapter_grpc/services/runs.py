@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.runs import Runs
-    from kfadapter_grpc.watch import WatchPoller
+    from kfadapter_grpc.watch.poller import WatchPoller
 
 
 class RunServicer(RunServiceServicer):

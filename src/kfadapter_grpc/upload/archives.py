@@ -19,7 +19,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.limits import ensure_active, invalid_file, quoted, unpacked_too_large
+from kfadapter_grpc.upload.limits import LATE, invalid_file, quoted, unpacked_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,7 +71,7 @@ class Unpacked:
 
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes; none at the end. Raises if the archive is damaged or contains more than allowed."""
-        ensure_active(self._call)
+        self._call.ensure_active(LATE)
         try:
             chunk = self._source(min(size, _CHUNK))
         except _UNREADABLE as error:

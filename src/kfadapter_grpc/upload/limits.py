@@ -11,10 +11,12 @@ from kfadapter_grpc.spool import SpoolPlace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter_grpc.contract.call import Call
-
 _MIB = 1 << 20
 _MAX_QUOTE = 60
+LATE = (
+    "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
+    "Nothing was stored. Allow more time and try again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +46,6 @@ def too_large(
 
 def unpacked_too_large(limit: int, size: int | None = None) -> errors.UploadTooLargeError:
     return too_large(limit, size, what="What the archive holds, unpacked,", remedy="Pack only the pipeline file")
-
-
-def ensure_active(call: Call) -> None:
-    if call.cancelled:
-        raise cancelled_error()
-    if call.remaining() <= 0:
-        raise late_error()
-
-
-def cancelled_error() -> errors.CallCancelledError:
-    return errors.CallCancelledError("The client cancelled the call before the upload was complete.")
-
-
-def late_error() -> errors.KfpTimeoutError:
-    return errors.KfpTimeoutError(
-        "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
-        "Nothing was stored. Allow more time and try again."
-    )
 
 
 def invalid_file(message: str, *, line: int = 0, column: int = 0) -> errors.InvalidPipelineFileError:

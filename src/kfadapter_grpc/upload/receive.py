@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
-from kfadapter_grpc.upload.limits import cancelled_error, ensure_active, late_error, quoted, too_large
+from kfadapter_grpc.upload.limits import LATE, quoted, too_large
 from kfadapter_grpc.upload.syntax import check_syntax, find_faulty_key, find_wide_character
 from kfadapter_grpc.upload.text import CheckedText, is_plain_yaml
 
@@ -120,21 +120,21 @@ class _IncomingFile:
         return self._digest.digest()
 
     def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
-        ensure_active(call)
+        call.ensure_active(LATE)
         try:
             for chunk in chunks:
-                ensure_active(call)
+                call.ensure_active(LATE)
                 call.usage.add_received(len(chunk))
                 self._keep(chunk)
                 if chunk:
                     yield chunk
         except grpc.RpcError as error:
             # gRPC ends the stream of a call that has ended this way, before it reports why.
-            raise late_error() if call.remaining() <= 0 else cancelled_error() from error
-        ensure_active(call)
+            raise errors.KfpTimeoutError(LATE) if call.remaining() <= 0 else _cancelled() from error
+        call.ensure_active(LATE)
         self._ensure_complete()
         if self._total_bytes is None and self._sha256 is None and call.cancelled_within(_CANCELLATION_SECONDS):
-            raise cancelled_error()
+            raise _cancelled()
 
     def _keep(self, chunk: bytes) -> None:
         size = self._spool.size + len(chunk)
@@ -164,6 +164,10 @@ class _IncomingFile:
                 "Send the file again.",
                 metadata={"expected_sha256": expected.hex(), "actual_sha256": actual.hex()},
             )
+
+
+def _cancelled() -> errors.CallCancelledError:
+    return errors.CallCancelledError("The client cancelled the call before the upload was complete.")
 
 
 def _checked_kind(spool: Spool, incoming: _IncomingFile, limits: UploadLimits, call: Call) -> FileKind:

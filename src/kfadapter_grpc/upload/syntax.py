@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.upload.limits import ensure_active, invalid_file, quoted
+from kfadapter_grpc.upload.limits import LATE, invalid_file, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def check_syntax(text: CheckedText, call: Call) -> None:
     try:
         for number, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):
             if not number % _EVENTS_PER_CHECK:
-                ensure_active(call)
+                call.ensure_active(LATE)
                 shape.check_limits(number)
             text.token_bytes = 0
             shape.take(event)
@@ -206,7 +206,7 @@ def find_wide_character(text: CheckedText, call: Call) -> InvalidPipelineFileErr
 def _events(text: CheckedText, call: Call) -> Iterator[yaml.Event]:
     for event in yaml.parse(text, Loader=yaml.CBaseLoader):
         text.token_bytes = 0
-        ensure_active(call)
+        call.ensure_active(LATE)
         yield event
     text.raise_failure()
 

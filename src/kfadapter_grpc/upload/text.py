@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.upload.limits import ensure_active, invalid_file
+from kfadapter_grpc.upload.limits import LATE, invalid_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class CheckedText:
         return escapes
 
     def _read(self, size: int) -> bytes:
-        ensure_active(self._call)
+        self._call.ensure_active(LATE)
         chunk, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
         self.token_bytes += len(chunk)
         if self.token_bytes > _LONG_TOKEN and not self._has_lock:
@@ -108,7 +108,7 @@ class CheckedText:
         if self._complete is not None:
             self._complete()
         while not _long_token_lock.acquire(timeout=_WAIT_SECONDS):
-            ensure_active(self._call)
+            self._call.ensure_active(LATE)
         self._has_lock = True
 
     def _decode(self, chunk: bytes) -> str:
@@ -224,7 +224,7 @@ class _PlainText:
     def read(self, _size: int = 0, /) -> bytes:
         """Reads the next chunk; libyaml accepts more than it requests."""
         try:
-            ensure_active(self._call)
+            self._call.ensure_active(LATE)
             if self._at >= len(self._chunk):
                 self._chunk, self._at = self._stream.read(_PLAIN_CHUNK), 0
                 self.is_doubtful |= not self._is_short_or_locked() or self._has_doubts(self._chunk)

@@ -1,5 +1,1 @@
 """Watches runs: one poller for all watches, and a cache from which each watch is sent its updates."""
-
-from kfadapter_grpc.watch.poller import WatchPoller
-
-__all__ = ["WatchPoller"]

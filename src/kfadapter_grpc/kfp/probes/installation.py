@@ -68,7 +68,7 @@ def _newest(session: ProbeSession) -> Mapping[str, object]:
 
 
 def _workflow(session: ProbeSession) -> Mapping[str, object]:
-    response = session.get_any(f"/apis/v1beta1/runs/{segment(str(_newest(session).get('run_id')))}")
+    response = session.get(f"/apis/v1beta1/runs/{segment(str(_newest(session).get('run_id')))}")
     run = decoded(response.body, dict[str, object]) if response.status == HTTPStatus.OK else {}
     text = _at(run, "pipeline_runtime", "workflow_manifest")
     if not isinstance(text, str) or not text:

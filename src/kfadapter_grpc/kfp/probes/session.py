@@ -16,13 +16,14 @@ import msgspec
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRef
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
-from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
-from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, post_file, segment
+from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson, Pipelines
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, post_file
 from kfadapter_grpc.kfp.transport import Request, Response
-from kfadapter_grpc.kfp.versions import VersionJson, VersionListJson
+from kfadapter_grpc.kfp.versions import VersionJson
+from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -98,11 +99,9 @@ class ProbeSession:
         self._run_begun = False
 
     def get(self, path: str, *query: tuple[str, str]) -> Response:
-        """Sends a GET for a path of the v2beta1 API; returns the response even if it is a failure."""
-        return self._transport.send(Request("GET", V2 + path, query), _call())
-
-    def get_any(self, path: str) -> Response:
-        return self._transport.send(Request("GET", path), _call())
+        """Sends a GET for a path below v2beta1, or a whole one; returns the response even if it is a failure."""
+        whole = path if path.startswith("/apis/") else V2 + path
+        return self._transport.send(Request("GET", whole, query), _call())
 
     def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
         return self._rest.ask_raw(Operation.PROBE, request, kind, call or _call())
@@ -203,44 +202,23 @@ class ProbeSession:
         if self._run_begun:
             with suppress(*FAULTS):
                 self.ask(Request("POST", f"{V2}/runs/{self.run_id}:terminate", body=b"{}"), object, call)
-            if not self._delete(f"/runs/{self.run_id}", call):
-                leftovers.append(f"run {self.run_id}")
-        if self._wrote and not self._delete_pipeline_by_name(call):
+            try:
+                self.ask(Request("DELETE", f"{V2}/runs/{self.run_id}"), object, call)
+            except FAULTS as error:
+                if not isinstance(error, KfpFailureError) or error.failure.status != HTTPStatus.NOT_FOUND:
+                    leftovers.append(f"run {self.run_id}")
+        if self._wrote and not self._delete_pipeline(call):
             leftovers.append(f"pipeline {self.name}")
         return " and ".join(leftovers)
 
-    def _delete_pipeline_by_name(self, call: Call) -> bool:
+    def _delete_pipeline(self, call: Call) -> bool:
         """By name: a request whose response was not awaited may have created it."""
+        ref, pipelines = PipelineRef(name=self.name, namespace=self.namespace), Pipelines(self._rest, SpoolPlace())
         try:
-            pipeline_id = self._find_by_name(call)
-            if not pipeline_id and self._in_doubt:
+            deleted = pipelines.delete(ref, call, force=True, allow_missing=True)
+            if self._in_doubt and not deleted.pipeline_id:
                 time.sleep(_IN_DOUBT_SECONDS)
-                pipeline_id = self._find_by_name(call)
-            if not pipeline_id:
-                return True
-            path = f"/pipelines/{segment(pipeline_id)}"
-            query = ListQuery(page_size=100).pairs()
-            # Not every KFP knows cascade, so the versions go first.
-            for version in self.ask(Request("GET", f"{V2}{path}/versions", query), VersionListJson).items:
-                self.ask(Request("DELETE", f"{V2}{path}/versions/{version.pipeline_version_id}"), object, call)
-        except FAULTS:
-            return False
-        return self._delete(path, call)
-
-    def _find_by_name(self, call: Call) -> str:
-        try:
-            pipeline = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", self.scope), PipelineJson, call)
-        except KfpFailureError as error:
-            if error.failure.status != HTTPStatus.NOT_FOUND:
-                raise
-            return ""
-        return pipeline.pipeline_id
-
-    def _delete(self, path: str, call: Call) -> bool:
-        try:
-            self.ask(Request("DELETE", V2 + path), object, call)
-        except KfpFailureError as error:
-            return error.failure.status == HTTPStatus.NOT_FOUND
+                pipelines.delete(ref, call, force=True, allow_missing=True)
         except AdapterError:
             return False
         return True
