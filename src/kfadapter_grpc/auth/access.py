@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.auth.signed_tokens import TokenFault
-from kfadapter_grpc.auth.tokens import PREFIX, digest
-from kfadapter_grpc.contract.call import Caller, Grant, Role
+from kfadapter_grpc.auth.tokens import PREFIX, Tokens, digest
+from kfadapter_grpc.contract.call import Call, Caller, Grant, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
 from kfadapter_grpc.contract.identity import Identity, Way
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kfadapter_grpc.auth.bearer_tokens import SignedBearers
-    from kfadapter_grpc.auth.tokens import Tokens
-    from kfadapter_grpc.contract.call import Call
 
 _SCHEME = "bearer"
 ANY = "*"

@@ -7,7 +7,7 @@ the types below (`scripts/document.py` writes it).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -16,12 +16,9 @@ from msgspec import UNSET, UnsetType
 
 from kfadapter_grpc.contract.call import Grant, Role
 from kfadapter_grpc.contract.errors import listed
-from kfadapter_grpc.contract.identity import Way
+from kfadapter_grpc.contract.identity import Identity, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from kfadapter_grpc.contract.identity import Identity
     from kfadapter_grpc.contract.spec import Json
 
 MAX_RULES = 500

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import msgspec
 import structlog
 
-from kfadapter_grpc.auth.issuer_keys import IssuerKeys
+from kfadapter_grpc.auth.issuer_keys import Fetch, IssuerKeys
 from kfadapter_grpc.auth.signed_tokens import MAX_NAME, TokenFault, check_audience, check_times, identity_of, read_token
 from kfadapter_grpc.auth.tokens import cache_newest
-from kfadapter_grpc.contract.call import Caller, Grant
+from kfadapter_grpc.contract.call import Call, Caller, Grant, Role
 from kfadapter_grpc.contract.errors import AdapterError, IssuerUnavailableError
 from kfadapter_grpc.contract.identity import Identity, Way
 
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.auth.issuer_keys import Fetch
     from kfadapter_grpc.auth.issuers import Issuers, TokenReview
     from kfadapter_grpc.auth.reloaded_files import Reloaded
     from kfadapter_grpc.auth.signed_tokens import SignedToken
-    from kfadapter_grpc.contract.call import Call, Role
 
 MAX_VERIFIED = 10_000
 

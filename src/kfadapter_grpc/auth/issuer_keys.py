@@ -18,7 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
 from kfadapter_grpc.addresses import is_loopback
-from kfadapter_grpc.auth.signed_tokens import MAX_HEADER_BYTES, MAX_TOKEN_BYTES, TokenFault
+from kfadapter_grpc.auth.signed_tokens import MAX_HEADER_BYTES, MAX_TOKEN_BYTES, SignedToken, TokenFault
 from kfadapter_grpc.contract.errors import IssuerUnavailableError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.auth.issuers import Issuer
-    from kfadapter_grpc.auth.signed_tokens import SignedToken
 
 REFRESH_SECONDS = 300.0
 """How often keys are fetched: a key that an issuer withdraws is rejected after this time."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from kfadapter_grpc.auth.access import authorize
+from kfadapter_grpc.auth.access import Access, authorize
 from kfadapter_grpc.contract.call import Authorization, Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.auth.access import Access
     from kfadapter_grpc.auth.access_rules import Rules
     from kfadapter_grpc.interceptors.chain import Rpc
 

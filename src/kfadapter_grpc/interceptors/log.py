@@ -17,14 +17,13 @@ import structlog
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from kfadapter_grpc.contract.errors import CallCancelledError, InternalError, OverloadedError
+from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InternalError, OverloadedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.interceptors.chain import Rpc
     from kfadapter_grpc.methods import RpcMethod
 

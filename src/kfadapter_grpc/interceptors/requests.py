@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Empty as QueueEmpty
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
 from kfadapter_grpc.interceptors.calls import caller_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc
     from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
     from kfadapter_grpc.contract.call import Call
 

@@ -7,7 +7,7 @@ forwarded, before any part of it is returned.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaiting
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,22 +17,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.artifacts import MAX_RUNS, MetricsOfRun
-from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListArtifactsRequest, MetricsOfRun
+from kfadapter_grpc.contract.listing import Page, PageRequest
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
-from kfadapter_grpc.contract.runs import Run, RunSource, RunSourceState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSourceState, RunTask
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.rest import MAX_PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from concurrent.futures import Future
 
-    from kfadapter_grpc.contract.artifacts import ListArtifactsRequest
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import PageRequest
     from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.contract.runs import RunFilter, RunTask
     from kfadapter_grpc.kfp.runs import Runs
 
 _THREADS = 32

@@ -13,7 +13,7 @@ from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.log_sources import PodLogs
 from kfadapter_grpc.kfp.logs import RunLogs
-from kfadapter_grpc.kfp.mlmd.store import OutputsReader
+from kfadapter_grpc.kfp.mlmd.store import OutputsReader, StoreSettings
 from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 from kfadapter_grpc.kfp.rest import V2, Rest
@@ -24,7 +24,6 @@ from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.kfp.mlmd.store import StoreSettings
     from kfadapter_grpc.spool import SpoolPlace
 
 _PROBE_SECONDS = 3.0

@@ -18,13 +18,12 @@ from msgspec import inspect
 
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.values import NumberText, json_text, well_formed
-from kfadapter_grpc.kfp.transport import ResponseTooLargeError
+from kfadapter_grpc.kfp.transport import Response, ResponseTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.transport import Response
 
 T = TypeVar("T")
 

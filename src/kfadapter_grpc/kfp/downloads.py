@@ -21,17 +21,15 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import ByteStream, PipelineDownload, PipelineRef, VersionRef
 from kfadapter_grpc.kfp.versions import no_such_version, no_version_yet, version_context
-from kfadapter_grpc.spool import Spool, disk_faults
+from kfadapter_grpc.spool import Spool, SpoolPlace, disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import ByteStream
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.spool import SpoolPlace
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from kfadapter_grpc.contract.experiments import (
     ExperimentRef,
     ListExperimentsRequest,
 )
-from kfadapter_grpc.contract.listing import Page, StorageState
+from kfadapter_grpc.contract.listing import Page, PageRequest, StorageState
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
@@ -36,7 +36,6 @@ from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_del
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import PageRequest
     from kfadapter_grpc.kfp.rest import Predicate, Rest
 
 _EXPERIMENTS = f"{V2}/experiments"

@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import LogNote, RunState
+from kfadapter_grpc.contract.runs import LogNote, LogPiece, ReadLogsRequest, RunState, RunTask
 from kfadapter_grpc.kfp.artifact_bytes import READ_ERRORS, ArtifactBytes
 from kfadapter_grpc.kfp.error_table import NO_SUCH_RUN, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import CONTAINER, KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, SentLog
-from kfadapter_grpc.kfp.rest import explained
+from kfadapter_grpc.kfp.rest import Rest, explained
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.contract.runs import LogPiece, ReadLogsRequest, RunTask
     from kfadapter_grpc.kfp.log_sources import PodLogs
-    from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Pod
     from kfadapter_grpc.kfp.run_reader import RunReader
 

@@ -24,10 +24,10 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.native_io import RunIo, TaskIoJson, parse_int
-from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, explained, paginate, segment
+from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, Rest, explained, paginate, segment
 from kfadapter_grpc.kfp.run_json import StateChangeJson, TaskStateJson, etag_of, state_of
-from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Pod, RunNodes, keys_of
-from kfadapter_grpc.kfp.spec_tasks import SpecTask, TaskInputs
+from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, STARTED, UNKNOWN_END, Failure, Key, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.spec_tasks import SpecTask, SpecTasks, TaskInputs
 from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.error_table import Context
-    from kfadapter_grpc.kfp.rest import Rest
-    from kfadapter_grpc.kfp.run_nodes import Key
-    from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
 _ROOT = "ROOT"
 _CACHED = "CACHED"

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.listing import Page, View
+from kfadapter_grpc.contract.listing import Page, PageRequest, View
 from kfadapter_grpc.contract.pipelines import (
+    Changes,
     DeleteResult,
     DeleteVersionResult,
+    ListPipelinesRequest,
     Pipeline,
     PipelineRef,
     PipelineVersion,
+    UpdatePipelineRequest,
+    UpdatePipelineVersionRequest,
     VersionRef,
 )
 from kfadapter_grpc.kfp import tags
@@ -42,22 +46,14 @@ from kfadapter_grpc.kfp.rest import (
 )
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.uploads import Uploader
-from kfadapter_grpc.kfp.versions import HEAD_BYTES, Versions, no_version_yet, version_context, version_path
+from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, Versions, no_version_yet, version_context, version_path
 from kfadapter_grpc.kfp.writes import ensure_created, ensure_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import PageRequest
-    from kfadapter_grpc.contract.pipelines import (
-        Changes,
-        ListPipelinesRequest,
-        UpdatePipelineRequest,
-        UpdatePipelineVersionRequest,
-    )
     from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.kfp.versions import VersionJson
     from kfadapter_grpc.spool import SpoolPlace
 
 J = TypeVar("J", "PipelineJson", "VersionJson")

@@ -10,13 +10,13 @@ import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
-from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, equals, paginate, post, segment, sort_by
+from kfadapter_grpc.kfp.rest import V2, ListJson, ListQuery, Rest, equals, paginate, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import check_values
 from kfadapter_grpc.kfp.run_json import ReferenceJson, RuntimeConfigJson, StatusJson
 from kfadapter_grpc.kfp.transport import Request
@@ -28,12 +28,10 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page, PageRequest
-    from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, Schedule
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.rest import Rest
 
 _RECURRING_RUNS = f"{V2}/recurringruns"
 _SORT_KEYS = {"created_at": "created_at", "display_name": "display_name", "recurring_run_id": "recurring_run_id"}

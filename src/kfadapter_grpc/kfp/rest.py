@@ -9,7 +9,7 @@ import json
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timezone
+from datetime import datetime, timezone
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeAlias, TypeVar
@@ -17,23 +17,19 @@ from urllib.parse import quote
 
 import msgspec
 
-from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.contract.listing import Order, Page
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.error_table import Context, explain
-from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, is_page, read_failure
+from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, Operation, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
-from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError
+from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError, Transport
 from kfadapter_grpc.spool import disk_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Order
     from kfadapter_grpc.contract.pipelines import PipelineFile
-    from kfadapter_grpc.kfp.failures import Operation
-    from kfadapter_grpc.kfp.transport import Transport
 
 J = TypeVar("J")
 T = TypeVar("T")

@@ -20,14 +20,14 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
 from kfadapter_grpc.contract.parameters import check_parameters
-from kfadapter_grpc.contract.pipelines import VersionRef
-from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
-from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
+from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, CreateRunRequest, Run, run_id_for
+from kfadapter_grpc.contract.spec import Json, ParameterType, PipelineFormat
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import post
+from kfadapter_grpc.kfp.rest import Rest, post
 from kfadapter_grpc.kfp.run_json import RunJson, origin_text
-from kfadapter_grpc.kfp.run_reader import RUNS
+from kfadapter_grpc.kfp.run_reader import RUNS, RunReader
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import UNKNOWN_OUTCOME, KeyLocks, followup_call
 
@@ -35,13 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.runs import CreateRunRequest
-    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.rest import Rest
-    from kfadapter_grpc.kfp.run_reader import RunReader
 
 _MISSING = (
     errors.PipelineNotFoundError,

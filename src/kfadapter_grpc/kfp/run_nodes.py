@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from kfadapter_grpc.contract.run_outputs import (
@@ -18,14 +18,12 @@ from kfadapter_grpc.contract.run_outputs import (
     RunMetric,
 )
 from kfadapter_grpc.contract.run_paths import paths_of
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.runs import RunSources, RunState, RunTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.runs import RunSources, RunTask
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.workflow import Step
 

@@ -23,11 +23,11 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.mlmd.store import OutputsReader
-from kfadapter_grpc.kfp.native_tasks import NO_SUCH_ROUTE, REMEMBERED_SECONDS, NativeApi, NativeReader
-from kfadapter_grpc.kfp.rest import V2, explained, segment
-from kfadapter_grpc.kfp.run_json import OneRunJson, RunListJson
+from kfadapter_grpc.kfp.native_tasks import NO_SUCH_ROUTE, REMEMBERED_SECONDS, NativeApi, NativeReader, NativeTaskJson
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, explained, segment
+from kfadapter_grpc.kfp.run_json import OneRunJson, RunJson, RunListJson
 from kfadapter_grpc.kfp.run_nodes import RunNodes, metrics_of
-from kfadapter_grpc.kfp.spec_tasks import RunSpecs, with_unstarted
+from kfadapter_grpc.kfp.spec_tasks import RunSpecs, SpecTasks, with_unstarted
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import Versions
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.kfp.native_tasks import NativeTaskJson
-    from kfadapter_grpc.kfp.rest import ListQuery, Rest
-    from kfadapter_grpc.kfp.run_json import RunJson
-    from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
 T = TypeVar("T")
 

@@ -16,17 +16,15 @@ import msgspec
 
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState, RunTask
-from kfadapter_grpc.contract.spec import PipelineFormat, Task, TaskKind
+from kfadapter_grpc.contract.spec import Json, PipelineFormat, Task, TaskKind
 from kfadapter_grpc.kfp.decoding import decode_or_empty
-from kfadapter_grpc.kfp.run_nodes import keys_of
+from kfadapter_grpc.kfp.run_nodes import Key, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.run_nodes import Key, RunNodes
     from kfadapter_grpc.kfp.versions import Versions
     from kfadapter_grpc.kfp.workflow import Step
 

@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, error_message
 from kfadapter_grpc.kfp.credentials import Credentials
-from kfadapter_grpc.kfp.exchange import Exchange, TimerThread
+from kfadapter_grpc.kfp.exchange import Exchange, KfpObserver, TimerThread
 from kfadapter_grpc.kfp.http1 import ResponseReader, request_head, send
 from kfadapter_grpc.telemetry.spans import sent_span
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import socket
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.exchange import KfpObserver
     from kfadapter_grpc.spool import Spool
     from kfadapter_grpc.telemetry.traces import SentSpan
 

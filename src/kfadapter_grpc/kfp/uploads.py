@@ -24,7 +24,7 @@ from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Con
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import V2, equals, non_empty, post, post_file
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.versions import HEAD_BYTES, version_number
+from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, version_number
 from kfadapter_grpc.kfp.writes import KeyLocks, followup_call
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineFile, PipelineVersion, UploadPipelineMetadata
     from kfadapter_grpc.kfp.pipelines import PipelineJson, Pipelines
-    from kfadapter_grpc.kfp.versions import VersionJson
 
 _MAX_LOSSES = 5
 """How often the next version number, or the race to create a pipeline, may be lost before we give up."""

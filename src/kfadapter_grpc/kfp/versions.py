@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
+from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.decoding import decode, decode_around_spec, known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION, Context
@@ -28,7 +28,7 @@ from kfadapter_grpc.kfp.rest import (
     smaller,
 )
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
+from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, Response, ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page, PageRequest
-    from kfadapter_grpc.contract.pipelines import PipelineRef
     from kfadapter_grpc.kfp.rest import Predicate, Rest
-    from kfadapter_grpc.kfp.transport import Response
     from kfadapter_grpc.spool import Spool
 
 T = TypeVar("T")

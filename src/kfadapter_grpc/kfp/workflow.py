@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import decode_text, known_time
 from kfadapter_grpc.kfp.run_nodes import METRICS, artifact
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
@@ -24,7 +24,6 @@ from kfadapter_grpc.kfp.transport import ResponseTooLargeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunTask
     from kfadapter_grpc.contract.spec import Json
 

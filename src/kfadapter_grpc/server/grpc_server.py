@@ -13,7 +13,7 @@ from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import HEALTH_SERVICE, Health, HealthMonitor, add_health
 from kfadapter_grpc.interceptors.admission import Admission
 from kfadapter_grpc.interceptors.authentication import Impersonation, forward_authorization
-from kfadapter_grpc.interceptors.chain import CallInterceptor, layers
+from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, layers
 from kfadapter_grpc.methods import SERVICES, CallKind
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.server.side_services import SideListener, add_channelz, add_reflection
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from kfadapter_grpc.interceptors.chain import Layer
     from kfadapter_grpc.settings import Settings
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

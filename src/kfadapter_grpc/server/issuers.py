@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from kfadapter_grpc.auth.bearer_tokens import PATH, SignedBearers
 from kfadapter_grpc.auth.issuer_keys import MAX_BYTES, FetchError
-from kfadapter_grpc.auth.issuers import parse_issuers
+from kfadapter_grpc.auth.issuers import TokenReview, parse_issuers
 from kfadapter_grpc.auth.reloaded_files import Reloaded
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
@@ -21,7 +21,6 @@ from kfadapter_grpc.kfp.transport import Request, ResponseTooLargeError, Transpo
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter_grpc.auth.issuers import TokenReview
 
 _CONNECT_SECONDS = 3.0
 _ACCEPT = "application/json, application/jwk-set+json"

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.interceptors.log import call_code
-from kfadapter_grpc.methods import METHODS, CallKind
+from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.metrics import catalog
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.daemon.log import LogWriter
     from kfadapter_grpc.interceptors.chain import Rpc
     from kfadapter_grpc.kfp.exchange import KfpRequest
-    from kfadapter_grpc.methods import RpcMethod
     from kfadapter_grpc.server.grpc_server import AdapterServer
     from kfadapter_grpc.watch.poller import WatchPoller
 

@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Value
 from kfadapter.v1 import run_pb2
 from kfadapter_grpc.codec import read_request, to_message
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidPageTokenError
-from kfadapter_grpc.contract.listing import Page, PageOfListRequest
+from kfadapter_grpc.contract.listing import Page, PageOfListRequest, PageRequest
 from kfadapter_grpc.contract.values import Replacements
 from kfadapter_grpc.interceptors.calls import current_call
 from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import PageRequest
 
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from grpc import StatusCode
 from opentelemetry import context as contexts
-from opentelemetry._logs import SeverityNumber
+from opentelemetry._logs import Logger, SeverityNumber
 from opentelemetry.trace import SpanKind, Status, format_span_id, format_trace_id, get_current_span, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterator, Mapping
 
-    from opentelemetry._logs import Logger
     from opentelemetry.context import Context
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, Tracer

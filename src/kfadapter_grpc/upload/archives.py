@@ -19,14 +19,13 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.limits import LATE, invalid_file, quoted, unpacked_too_large
+from kfadapter_grpc.upload.limits import LATE, UploadLimits, invalid_file, quoted, unpacked_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.errors import InvalidPipelineFileError
-    from kfadapter_grpc.upload.limits import UploadLimits
 
 T = TypeVar("T")
 

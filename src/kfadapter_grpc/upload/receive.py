@@ -10,11 +10,11 @@ import grpc
 import yaml
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
+from kfadapter_grpc.contract.pipelines import ByteStream, FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import HEAD_BYTES, detect_kind, ensure_text
-from kfadapter_grpc.upload.limits import LATE, quoted, too_large
+from kfadapter_grpc.upload.limits import LATE, UploadLimits, quoted, too_large
 from kfadapter_grpc.upload.syntax import check_syntax, find_faulty_key, find_wide_character
 from kfadapter_grpc.upload.text import CheckedText, is_plain_yaml
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import ByteStream
-    from kfadapter_grpc.upload.limits import UploadLimits
 
 _EXPLANATION_SECONDS = 10.0
 """How long the position of a fault is searched for after KFP rejected a file."""

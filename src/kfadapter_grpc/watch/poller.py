@@ -25,20 +25,17 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.metrics import catalog
-from kfadapter_grpc.watch.registry import MAX_WATCHED, Registry, chunks
-from kfadapter_grpc.watch.watch import EventQueue, Watch
+from kfadapter_grpc.watch.registry import MAX_WATCHED, FilterGroup, Registry, RunCache, chunks
+from kfadapter_grpc.watch.watch import EventQueue, Scope, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
     from kfadapter_grpc.kfp.runs import Runs
     from kfadapter_grpc.metrics.catalog import Metric
-    from kfadapter_grpc.watch.registry import FilterGroup, RunCache
-    from kfadapter_grpc.watch.watch import Scope
 
 HEARTBEAT_SECONDS = 30.0
 POLL_SECONDS = 2.0

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
-    from kfadapter_grpc.contract.runs import Run, RunFilter
     from kfadapter_grpc.watch.watch import Scope, Watch
 
 CHUNK = 100

@@ -8,22 +8,19 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
-from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+from kfadapter_grpc.contract.spec import Json, TaskKind
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.mlmd.records import SESSION, is_session, session_of
-from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, METRICS, artifact
+from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, METRICS, RunNodes, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX, TaskInputs
 from kfadapter_grpc.kfp.workflow import hashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunTask
-    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.mlmd.records import Execution, Producers, RecordedRun, StoredArtifact
-    from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 _SUFFIXES = "(0)", ""
 """Suffixes of the names of the nodes around a node: `(0)` if every template is retried, as KFP 2.17 is installed."""

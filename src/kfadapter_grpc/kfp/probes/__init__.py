@@ -16,12 +16,10 @@ from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.probes.facts import INCONCLUSIVE, PROBES
 from kfadapter_grpc.kfp.probes.reachability import STAGES, Reach, Stage, reach
 from kfadapter_grpc.kfp.probes.session import FAULTS, NO_SAMPLE, DiffersError, InconclusiveError, Probe, ProbeSession
-from kfadapter_grpc.kfp.transport import Transport
+from kfadapter_grpc.kfp.transport import Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    from kfadapter_grpc.kfp.transport import TransportSettings
 
 
 __all__ = ["NO_SAMPLE", "PROBES", "STAGES", "Finding", "Outcome", "Probe", "Reach", "Stage", "measure", "reach"]

@@ -26,15 +26,13 @@ from kfadapter_grpc.kfp.probes.session import (
     RunJson,
     decoded,
 )
-from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListJson, ListQuery, equals, segment
-from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, ListJson, ListQuery, Predicate, equals, segment
+from kfadapter_grpc.kfp.transport import Request, Response
 from kfadapter_grpc.kfp.versions import CheapVersionListJson, VersionListJson, cheap_list_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.kfp.rest import Predicate
-    from kfadapter_grpc.kfp.transport import Response
 
 INCONCLUSIVE = frozenset({401, 403, 429, 502, 503, 504})
 """Responses that say nothing about a fact: access is denied, or KFP cannot serve now."""

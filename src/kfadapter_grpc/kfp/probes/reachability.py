@@ -31,12 +31,11 @@ from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.failures import is_page, read_failure
 from kfadapter_grpc.kfp.rest import V2
-from kfadapter_grpc.kfp.transport import Request, Transport
+from kfadapter_grpc.kfp.transport import Request, Response, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.kfp.transport import Response, TransportSettings
 
 REACH_SECONDS = 10.0
 

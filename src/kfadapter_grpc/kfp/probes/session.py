@@ -20,16 +20,14 @@ from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRe
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson, Pipelines
-from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, post_file
-from kfadapter_grpc.kfp.transport import Request, Response
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Predicate, Rest, post_file
+from kfadapter_grpc.kfp.transport import Request, Response, Transport
 from kfadapter_grpc.kfp.versions import VersionJson
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from kfadapter_grpc.kfp.rest import Predicate
-    from kfadapter_grpc.kfp.transport import Transport
 
 T = TypeVar("T")
 

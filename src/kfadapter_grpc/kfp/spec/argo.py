@@ -19,17 +19,14 @@ from kfadapter_grpc.contract.spec import (
     TaskKind,
 )
 from kfadapter_grpc.kfp.spec.argo_expression import describe_condition, describe_depends, describe_items, value_source
-from kfadapter_grpc.kfp.spec.argo_template import read_template
-from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
+from kfadapter_grpc.kfp.spec.argo_template import Step, Template, read_template
+from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES, Part
 from kfadapter_grpc.kfp.spec.tree import Group, Node, build_tasks
-from kfadapter_grpc.kfp.spec.values import ITEM, item_of, no_sources, one_line, one_line_of, parsed
+from kfadapter_grpc.kfp.spec.values import ITEM, Source, Sources, item_of, no_sources, one_line, one_line_of, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kfadapter_grpc.kfp.spec.argo_template import Step, Template
-    from kfadapter_grpc.kfp.spec.part import Part
-    from kfadapter_grpc.kfp.spec.values import Source, Sources
 
 _ANNOTATION = "pipelines.kubeflow.org/pipeline_spec"
 _SDK_ANNOTATION = "pipelines.kubeflow.org/kfp_sdk_version"

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.spec.values import ITEM, Source, shortened
+from kfadapter_grpc.kfp.spec.values import ITEM, Source, Sources, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.kfp.spec.values import Sources
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(

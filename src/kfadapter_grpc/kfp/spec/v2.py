@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from kfadapter_grpc.contract.spec import Artifact, Parameter, ParameterType, PipelineFormat, SpecSummary, TaskKind
-from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES
+from kfadapter_grpc.contract.spec import Artifact, Json, Parameter, ParameterType, PipelineFormat, SpecSummary, TaskKind
+from kfadapter_grpc.kfp.spec.part import MAX_PART_BYTES, Part
 from kfadapter_grpc.kfp.spec.tree import Group, Node, build_tasks
-from kfadapter_grpc.kfp.spec.v2_component import Component, read_component
+from kfadapter_grpc.kfp.spec.v2_component import Component, Input, TaskSpec, read_component
 from kfadapter_grpc.kfp.spec.v2_condition import describe_condition
 from kfadapter_grpc.kfp.spec.v2_executor import Executor, read_executor, read_executors, read_platform
 from kfadapter_grpc.kfp.spec.values import Source, Sources, item_of, no_sources, one_line_of, shortened, typed
@@ -21,9 +21,6 @@ from kfadapter_grpc.kfp.spec.values import Source, Sources, item_of, no_sources,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.spec.part import Part
-    from kfadapter_grpc.kfp.spec.v2_component import Input, TaskSpec
 
 Named = TypeVar("Named", Parameter, Artifact)
 
