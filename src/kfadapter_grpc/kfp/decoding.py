@@ -84,17 +84,20 @@ def decode_or_empty(text: bytes | str, kind: type[T]) -> T:
         return kind()
 
 
-def decode_around_spec(response: Response, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
-    """Decodes a response without its middle: what precedes the first version's spec, and its tags.
+def decode_response(response: Response, kind: type[T], what: str) -> T:
+    """Decodes a response. If its middle was dropped, as for a version or a list of one, without the version's spec.
 
-    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON string its
-    opening quote would be preceded by a backslash, not a comma. `closing` closes what is open where the spec begins.
+    A spec may be 32 MiB, and only what precedes it, and the tags behind it, are needed. Its key is found as bytes:
+    inside a JSON string its opening quote would be preceded by a backslash, not a comma.
     """
-    spec = _SPEC_FOLLOWS.search(response.body)
-    tags = _TAGS.search(response.tail)
-    tags_json = tags.group(1) if tags else b"{}"
-    head = response.body[: spec.start()] + closing if spec else response.body
-    return decode(head, kind), decode(tags_json, dict[str, str])
+    spec = _SPEC_FOLLOWS.search(response.body) if response.tail else None
+    if spec is None:
+        return decode(response.body, kind, what)
+    is_list = "items" in getattr(kind, "__struct_fields__", ())
+    decoded: Any = decode(response.body[: spec.start()] + (b"}]}" if is_list else b"}"), kind, what)
+    tags, version = _TAGS.search(response.tail), decoded.items[0] if is_list else decoded
+    version.tags = version.tags or (decode(tags[1], dict[str, str], what) if tags else {})
+    return cast("T", decoded)
 
 
 def known_time(moment: datetime | None) -> datetime | None:

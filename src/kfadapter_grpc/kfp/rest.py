@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from kfadapter_grpc.contract.listing import Order, Page
-from kfadapter_grpc.kfp.decoding import decode
+from kfadapter_grpc.kfp.decoding import decode_response
 from kfadapter_grpc.kfp.error_table import Context, explain
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, Operation, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
@@ -70,8 +70,9 @@ class Rest:
     def ask_raw(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
         """The same for callers that examine failures themselves: raises KfpFailureError."""
         if call.limits is None:
-            return decode(self._send(operation, request, call).body, kind, operation.value)
-        result = decode(self._namespaces.send(operation, request, call, call.limits).body, kind, operation.value)
+            return decode_response(self._send(operation, request, call), kind, operation.value)
+        response = self._namespaces.send(operation, request, call, call.limits)
+        result = decode_response(response, kind, operation.value)
         if operation in LISTS:
             self._namespaces.keep_visible(operation, request, result, call, call.limits)
         return result

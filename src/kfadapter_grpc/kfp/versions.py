@@ -12,7 +12,7 @@ import msgspec
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 from kfadapter_grpc.kfp import tags
-from kfadapter_grpc.kfp.decoding import decode, decode_around_spec, known_time
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import (
@@ -28,7 +28,7 @@ from kfadapter_grpc.kfp.rest import (
     smaller,
 )
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, Response, ResponseTooLargeError
+from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
@@ -119,12 +119,11 @@ class Versions:
         """Finds a version by id or by name, without its spec."""
         context = version_context(pipeline_id, ref)
         try:
-            with explained(context):
-                if ref.pipeline_version_id:
-                    request = Request("GET", version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
-                    version: VersionJson | None = _version_of(self._rest.send_raw(Operation.GET_VERSION, request, call))
-                else:
-                    version = self.find_where(pipeline_id, (equals("name", ref.name),), call)
+            if ref.pipeline_version_id:
+                request = Request("GET", version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
+                version: VersionJson | None = self.write(Operation.GET_VERSION, request, call, context)
+            else:
+                version = self.find_where(pipeline_id, (equals("name", ref.name),), call, context)
         except errors.VersionNotFoundError:
             self.ensure_pipeline(pipeline_id, call)
             raise
@@ -139,15 +138,8 @@ class Versions:
         """Finds the newest version by a filter; its spec is dropped unread."""
         query = ListQuery(1, sort_by="created_at desc", predicates=predicates).pairs()
         request = Request("GET", _versions_path(pipeline_id), query, keep=HEAD_BYTES)
-        with explained(context or Context()):
-            response = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
-        if not response.tail:
-            versions = decode(response.body, VersionListJson).items
-            return versions[0] if versions else None
-        listed, version_tags = decode_around_spec(response, b"}]}", VersionListJson)
-        version = listed.items[0]
-        version.tags = version.tags or version_tags
-        return version
+        listed = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context or Context())
+        return next(iter(listed.items), None)
 
     def ensure_pipeline(self, pipeline_id: str, call: Call) -> None:
         """Checks whether it is the pipeline that is missing: for a missing version KFP does not report that."""
@@ -168,8 +160,7 @@ class Versions:
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def write(self, operation: Operation, request: Request, call: Call, context: Context) -> VersionJson:
-        with explained(context):
-            return _version_of(self._rest.send_raw(operation, request, call))
+        return self._rest.ask(operation, request, VersionJson, call, context)
 
     def fetch(self, pipeline_id: str, version_id: str, into: Spool, call: Call) -> None:
         path = version_path(pipeline_id, version_id)
@@ -315,15 +306,6 @@ def version_number(name: str) -> int:
     """The number in a version's name; 0 if it is not a number."""
     is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
     return int(name) if is_number else 0
-
-
-def _version_of(response: Response) -> VersionJson:
-    """Decodes a version whose spec may have been dropped."""
-    if not response.tail:
-        return decode(response.body, VersionJson)
-    version, version_tags = decode_around_spec(response, b"}", VersionJson)
-    version.tags = version.tags or version_tags
-    return version
 
 
 def _route_is_gone(error: KfpFailureError) -> bool:

@@ -123,7 +123,8 @@ class _Reader:
         if workflow.is_terminated:
             tasks = self._cancel_stopped(tasks)
         if self._is_over:
-            tasks = _finish(tasks)
+            failed = _with_groups((task.task_id for task in tasks if task.state is RunState.FAILED), tasks)
+            tasks = [_final(task, has_failed=task.task_id in failed) for task in tasks]
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
         paths = paths_of(tasks) if self._waiting else {}
         warnings = [f"{task_label(paths.get(task_id, ''))} is waiting: {message}" for task_id, message in self._waiting]
@@ -305,13 +306,8 @@ class _Reader:
         ]
 
 
-def _finish(tasks: Sequence[RunTask]) -> list[RunTask]:
-    """In a finished run, tasks that Argo left running are canceled, and pending ones have never started."""
-    failed = _with_groups((task.task_id for task in tasks if task.state is RunState.FAILED), tasks)
-    return [_final(task, has_failed=task.task_id in failed) for task in tasks]
-
-
 def _final(task: RunTask, *, has_failed: bool) -> RunTask:
+    """A task of a finished run: if Argo left it running it is canceled, and a pending one has never started."""
     if task.state is RunState.PENDING:
         return replace(task, state=RunState.OMITTED)
     if task.state is not RunState.RUNNING:

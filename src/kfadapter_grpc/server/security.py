@@ -36,14 +36,15 @@ class Security:
         """Reads the files. Raises SettingsError if a file cannot be read or is invalid."""
         self._settings = settings
         try:
-            tokens = _reloaded("the tokens", settings.token_file, parse_tokens)
-            rules = _reloaded("the access rules", settings.access_rules, parse_rules)
+            tokens = _reloaded("the tokens", parse_tokens, settings.token_file)
+            rules = _reloaded("the access rules", parse_rules, settings.access_rules)
             self._signed: SignedBearers | None = None
             if settings.issuers:
                 from kfadapter_grpc.server.issuers import signed_bearers  # noqa: PLC0415  loads joserfc
 
                 self._signed = signed_bearers(settings.issuers)
-            self._certificate = certificate = _certificate(settings)
+            tls = settings.tls_certificate, settings.tls_key, *filter(None, (settings.tls_client_ca,))
+            self._certificate = certificate = _reloaded("the certificate", server_certificate, *tls)
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
         listed = settings.tls_client_names, settings.tls_client_readers, settings.tls_client_proxies
@@ -110,18 +111,11 @@ def _configuration(certificate: ServerCertificate) -> grpc.ServerCertificateConf
     return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.chain)], certificate.client_ca)
 
 
-def _certificate(settings: Settings) -> Reloaded[ServerCertificate] | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    paths = [settings.tls_certificate, settings.tls_key]
-    if settings.tls_client_ca is not None:
-        paths.append(settings.tls_client_ca)
-    return Reloaded("the certificate", paths, server_certificate)
-
-
 def _needs_token(settings: Settings) -> bool:
     return settings.token_file is not None or settings.issuers is not None
 
 
-def _reloaded(what: str, path: Path | None, parse: Callable[[bytes], T]) -> Reloaded[T] | None:
-    return Reloaded(what, [path], parse) if path else None
+def _reloaded(what: str, parse: Callable[..., T], *paths: Path | None) -> Reloaded[T] | None:
+    """The parsed contents of some files; None if one of them is not set."""
+    known = [path for path in paths if path]
+    return Reloaded(what, known, parse) if len(known) == len(paths) else None

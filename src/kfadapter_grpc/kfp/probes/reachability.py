@@ -34,7 +34,7 @@ from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Response, Transport, TransportSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 
 REACH_SECONDS = 10.0
@@ -95,6 +95,8 @@ class _StoppedError(Exception):
 
 _SOME_NAMESPACE = "default"
 _URL = "check KFADAPTER_KFP_URL"
+_EXPECTS_TLS = "the server expects TLS"
+_PROTOCOL = f"check its log and that of a proxy in between; {_URL}: {{scheme}} may be the wrong protocol"
 _CREDENTIALS = (
     "give the adapter credentials that this Kubeflow Pipelines accepts (KFADAPTER_KFP_CREDENTIALS), "
     "or an address inside the cluster"
@@ -150,7 +152,7 @@ class _KfpClient:
                 Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call()
             )
         if TLS_EXPECTED.search(response.body):
-            raise _expects_tls()
+            raise _stopped(TlsExpectedError(), self.url)
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST or is_page(response):
             page = explain_page(response)
             login = isinstance(page, errors.KfpRejectedCredentialsError)
@@ -219,36 +221,36 @@ def _list(client: _KfpClient, namespace: str, *, multi_user: bool) -> None:
             _check_access(response, Stage.CREDENTIALS)
 
 
+_FAULTS: tuple[tuple[type[BaseException], Stage, str, str], ...] = (
+    (socket.gaierror, Stage.NAME, "its host name cannot be resolved", _URL),
+    (
+        TimeoutError,
+        Stage.CONNECTION,
+        "unreachable: the connection timed out",
+        f"check for a NetworkPolicy or firewall in between; {_URL}",
+    ),
+    (
+        NotConnectedError,
+        Stage.CONNECTION,
+        "the connection is refused: {system}",
+        f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one",
+    ),
+    (TlsExpectedError, Stage.TLS, _EXPECTS_TLS, f"{_URL}: https: instead of http:"),
+    (NotHttpError, Stage.HTTP, "the server does not speak HTTP/1.1", f"{_URL}: its port, and http or https"),
+    (NoResponseError, Stage.HTTP, "the connection is closed without a response", _PROTOCOL),
+    (BaseException, Stage.HTTP, "the connection breaks before the response is complete", _PROTOCOL),
+)
+"""What ends a request: the first that is among the causes of its failure."""
+
+
 def _stopped(error: BaseException, url: str) -> _StoppedError:
     causes = list(_causes(error))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is not None:
-        return _StoppedError(Stage.TLS, _tls_message(tls), _tls_advice(tls))
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return _StoppedError(Stage.NAME, "its host name cannot be resolved", _URL)
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        advice = "check for a NetworkPolicy or firewall in between; " + _URL
-        return _StoppedError(Stage.CONNECTION, "unreachable: the connection timed out", advice)
-    if any(isinstance(cause, NotConnectedError) for cause in causes):
-        system = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "refused")
-        advice = f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one"
-        return _StoppedError(Stage.CONNECTION, f"the connection is refused: {system}", advice)
-    return _stopped_while_reading(causes, url)
-
-
-def _stopped_while_reading(causes: Sequence[BaseException], url: str) -> _StoppedError:
-    if any(isinstance(cause, TlsExpectedError) for cause in causes):
-        return _expects_tls()
-    if any(isinstance(cause, NotHttpError) for cause in causes):
-        return _StoppedError(Stage.HTTP, "the server does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
-    is_silent = any(isinstance(cause, NoResponseError) for cause in causes)
-    what = "is closed without a response" if is_silent else "breaks before the response is complete"
-    advice = f"check its log and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
-    return _StoppedError(Stage.HTTP, f"the connection {what}", advice)
-
-
-def _expects_tls() -> _StoppedError:
-    return _StoppedError(Stage.TLS, "the server expects TLS", f"{_URL}: https: instead of http:")
+        return _StoppedError(Stage.TLS, *_explained_tls(tls))
+    system = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), "refused")
+    _, stage, found, advice = next(row for row in _FAULTS if any(isinstance(cause, row[0]) for cause in causes))
+    return _StoppedError(stage, found.format(system=system), advice.format(scheme=urlsplit(url).scheme))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -257,25 +259,19 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _tls_message(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
+def _explained_tls(error: ssl.SSLError) -> tuple[str, str]:
+    """What TLS reports, and the advice."""
     if is_plain_text(error):
-        return "the server does not speak TLS"
-    return f"TLS fails: {error.reason or error}"
-
-
-def _tls_advice(error: ssl.SSLError) -> str:
-    if is_plain_text(error):
-        return f"{_URL}: http: instead of https:"
+        return "the server does not speak TLS", f"{_URL}: http: instead of https:"
     if not isinstance(error, ssl.SSLCertVerificationError):
         certificate = "it requires a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
-        return f"{_URL}: https may be the wrong protocol, or {certificate}"
+        return f"TLS fails: {error.reason or error}", f"{_URL}: https may be the wrong protocol, or {certificate}"
+    found = f"its certificate is not trusted: {error.verify_message}"
     if "expired" in error.verify_message:
-        return "renew the certificate of Kubeflow Pipelines"
+        return found, "renew the certificate of Kubeflow Pipelines"
     if "ostname" in error.verify_message or "IP address" in error.verify_message:
-        return f"{_URL}: use a host name that the certificate contains"
-    return "set the CA of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
+        return found, f"{_URL}: use a host name that the certificate contains"
+    return found, "set the CA of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
 
 
 def _check_access(response: Response, forbidden: Stage) -> None:
