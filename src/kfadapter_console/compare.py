@@ -12,7 +12,7 @@ from starlette.responses import Response
 from kfadapter_console import page
 from kfadapter_console.plots import artifacts_of, classifications, metric_chart, roc_chart
 from kfadapter_grpc.client import Client, Run
-from kfadapter_grpc.comparison import MAX_RUNS, MISSING, ComparedRow, RowKind, Value, compare_runs, read_runs
+from kfadapter_grpc.comparison import MAX_RUNS, MISSING, ComparedRow, RowKind, Value, compare_runs, plain, read_runs
 from kfadapter_grpc.times import shown_duration, shown_time
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -91,14 +91,11 @@ def _text(value: Value) -> str:
 
 
 def _cell(value: Value) -> object:
-    """Formats a value for CSV: times as ISO 8601, durations in seconds, numbers exactly, no text as a formula."""
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULAS) else value
-    return "" if value is MISSING else value if isinstance(value, float) else page.format_value(value)
+    """Returns a value for a CSV file: numbers exactly, and no text as a formula."""
+    written = plain(value)
+    if isinstance(written, str):
+        return f"'{written}" if written.startswith(_FORMULAS) else written
+    return written if isinstance(written, float) else page.format_value(written)
 
 
 ROUTES = [page.view("/compare", show, "compare.html"), page.view("/compare.csv", table)]

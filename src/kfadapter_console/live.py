@@ -43,7 +43,7 @@ class Live(StreamingResponse):
         """Calls `render` with the keywords of the last change, and `stop`, which ends the changes, at the end."""
         self._changes, self._render, self._stop = changes, render, stop
         self._last: Mapping[str, Any] = {}
-        self._changed, self._is_over, self._has_failed = asyncio.Event(), False, False
+        self._changed, self._is_over, self._end = asyncio.Event(), False, ""
         self._threads = CapacityLimiter(2)  # beside the pool of the other pages, which streams would exhaust
         first = render()  # before the headers, so that an error has a status
         if not _streams.acquire(blocking=False):
@@ -63,11 +63,10 @@ class Live(StreamingResponse):
 
     async def _read(self) -> None:
         with suppress(AdapterError):
-            self._has_failed = True
             while (change := await self._in_thread(next, self._changes, None)) is not None:
                 self._last = change
                 self._changed.set()
-            self._has_failed = False
+            self._end = _event("end", "the stream has ended")
         self._is_over = True
         self._changed.set()
 
@@ -91,8 +90,7 @@ class Live(StreamingResponse):
             if fragment != shown:
                 yield _event("fragment", fragment)
             pause = min(max(PAUSE_FACTOR * (time.monotonic() - began), MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-        if not self._has_failed:
-            yield _event("end", "the stream has ended")
+        yield self._end
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401  those of the call
         return await to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=self._threads)

@@ -168,7 +168,7 @@ def report_of(client: Client, run_id: str) -> str:
     documents = [(name, artifact) for name, artifact in artifacts_of(run) if artifact.type in DOCUMENTS]
     return page.fill(
         "run.html",
-        "report.html",
+        "base.html",
         **_results(run, rows),
         is_report=True,
         read_only=True,

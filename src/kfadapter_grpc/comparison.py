@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.client.metrics import metric_key, metric_names
+from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.errors import AdapterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from datetime import datetime, timedelta
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run
@@ -98,6 +99,15 @@ def compare_runs(runs: Sequence[Run]) -> tuple[ComparedRow, ...]:
         *_table(RowKind.PARAMETER, [run.parameters for run in runs]),
         *_table(RowKind.METRIC, metrics),
     )
+
+
+def plain(value: Value) -> Json:
+    """Returns a value as it is written: times as RFC 3339, durations in whole seconds, nothing if it is missing."""
+    if isinstance(value, datetime):
+        return json_moment(value)
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
+    return "" if isinstance(value, Missing) else value
 
 
 def is_same(one: object, other: object) -> bool:

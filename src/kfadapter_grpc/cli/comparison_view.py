@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.listings import print_csv
 from kfadapter_grpc.cli.run_view import shown_value
-from kfadapter_grpc.codec import json_moment
-from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs
+from kfadapter_grpc.comparison import Missing, compare_runs, compare_specs, plain
 from kfadapter_grpc.contract.spec import SpecSummary
 from kfadapter_grpc.pipeline_yaml import write_yaml
 from kfadapter_grpc.times import shown_duration, shown_time
@@ -81,22 +80,13 @@ def _format_value(value: Value) -> str:
 def _row_json(runs: Sequence[Run], row: ComparedRow) -> dict[str, Json]:
     """Makes the JSON object of a row; the values by the ids of the runs, without those that are missing."""
     pairs = zip(runs, row.values, strict=True)
-    values = {run.run_id: _json(value) for run, value in pairs if not isinstance(value, Missing)}
+    values = {run.run_id: plain(value) for run, value in pairs if not isinstance(value, Missing)}
     return {"kind": row.kind.value, "name": row.name, "differs": row.differs, "values": values}
 
 
-def _json(value: Json | datetime | timedelta) -> Json:
-    if isinstance(value, datetime):
-        return json_moment(value)
-    return int(value.total_seconds()) if isinstance(value, timedelta) else value
-
-
 def _cell(value: Value) -> Json:
-    """Returns a value for a CSV file: empty if it is missing, which differs from null."""
-    if isinstance(value, Missing):
-        return ""
-    plain = _json(value)
-    return "null" if plain is None else plain
+    """Returns a value for a CSV file, where null differs from a missing one."""
+    return "null" if value is None else plain(value)
 
 
 # --- versions -------------------------------------------------------------------------------------------------------
