@@ -122,10 +122,7 @@ _TITLE_AND_ADVICE: dict[int, tuple[str, str]] = {
     HTTPStatus.CONFLICT: ("This cannot be done now", "Check its current state, which may have changed since."),
     HTTPStatus.TOO_MANY_REQUESTS: ("Too much at once", "Wait for some seconds, then try again."),
     HTTPStatus.NOT_IMPLEMENTED: ("Kubeflow Pipelines cannot do this", "A newer one may."),
-    HTTPStatus.SERVICE_UNAVAILABLE: (
-        "Unreachable",
-        "This page retries every few seconds, and continues once there is a response.",
-    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Unreachable", "This page retries every few seconds until there is a response."),
     HTTPStatus.GATEWAY_TIMEOUT: ("No response in time", "Try again; Health shows what is slow."),
 }
 _TEMPORARY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})

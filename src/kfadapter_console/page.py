@@ -47,6 +47,8 @@ Values: TypeAlias = dict[str, object]
 """The values of a template."""
 Result: TypeAlias = Values | str | Response
 """What handlers return: the values of a page, an address of this site, or a response."""
+Handler: TypeAlias = Callable[..., Any]
+"""Returns a `Result`; `view` and `action` say for what."""
 Names: TypeAlias = tuple[str, ...]
 """The name of a declared task, after those of its groups."""
 
@@ -63,12 +65,7 @@ def client(request: Request) -> Client:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def view(
-    path: str,
-    handler: Callable[..., Any],
-    template: str = "",
-    changes: Callable[..., Changes] | None = None,
-) -> Route:
+def view(path: str, handler: Handler, template: str = "", changes: Callable[..., Changes] | None = None) -> Route:
     """Responds with what the handler returns for a client, the query, and the parameters of the path.
 
     With `changes`, which gets the same, a request for events gets the content of the page whenever it has changed.
@@ -189,12 +186,7 @@ def post(path: str, handler: Callable[[Request, FormData], Response]) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
-def action(
-    path: str,
-    handler: Callable[..., Result],
-    again: Callable[..., Result] | None = None,
-    template: str = "",
-) -> Route:
+def action(path: str, handler: Handler, again: Handler | None = None, template: str = "") -> Route:
     """Responds with what the handler returns for a client, a form, and the parameters of the path.
 
     An address is replaced by `back`, if set. If the handler fails, the view `again` shows the form with its problems.

@@ -51,10 +51,10 @@ def test_what_others_can_reach(arguments: list[str], why: str, monkeypatch: pyte
 
 
 def test_the_page_stays_small() -> None:
-    """Python, templates and style sheet have 2,897 lines at most (2,500 were meant), the script 200."""
+    """Python, templates and style sheet have 2,886 lines at most (2,500 were meant), the script 200."""
     lines = {"": 0, ".js": 0}
     for path in Path(kfadapter_console.__path__[0]).rglob("*"):
         if path.suffix in {".py", ".html", ".css", ".js"}:
             lines[".js" if path.suffix == ".js" else ""] += len(path.read_text("utf-8").splitlines())
-    assert lines[""] <= 2897
+    assert lines[""] <= 2886
     assert lines[".js"] <= 200
