@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter_grpc.kfp.connections import IncompleteResponseError
-from kfadapter_grpc.kfp.http1 import MAX_HEAD_BYTES, ResponseReader, request_head, send
+from kfadapter_grpc.kfp.exchange import MAX_HEAD_BYTES, ResponseReader, request_head, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

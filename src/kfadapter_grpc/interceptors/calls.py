@@ -62,17 +62,15 @@ def _call(context: grpc.ServicerContext, default_seconds: float) -> Call:
         seconds = default_seconds
     else:  # leaves time for the response: after its own deadline the client would not see why the call failed
         seconds -= min(ANSWER_SECONDS, seconds / 10)
-    call = Call(_request_id(context), seconds)
+    request_id = f"{random.getrandbits(128):032x}"  # a name, not a secret; costs no system call
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and REQUEST_ID.fullmatch(value):
+            request_id = value
+            break
+    call = Call(request_id, seconds)
     if not context.add_callback(call.cancel):
         call.cancel()
     return call
-
-
-def _request_id(context: grpc.ServicerContext) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str) and REQUEST_ID.fullmatch(value):
-            return value
-    return f"{random.getrandbits(128):032x}"  # a name, not a secret; costs no system call
 
 
 @contextmanager

@@ -98,9 +98,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         self, handler: grpc.RpcMethodHandler[TRequest, TResponse], method: RpcMethod
     ) -> grpc.RpcMethodHandler[TRequest, TResponse]:
         wrap = self._streaming if handler.response_streaming else self._unary
+        behaviors = (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+        behavior = cast("Behavior", next(filter(None, behaviors)))
         make = _FACTORIES[handler.request_streaming, handler.response_streaming]
         return make(
-            wrap(_behavior(handler), method),
+            wrap(behavior, method),
             request_deserializer=tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
@@ -136,13 +138,6 @@ _FACTORIES = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
-
-
-def _behavior(handler: grpc.RpcMethodHandler[TRequest, TResponse]) -> Behavior:
-    for behavior in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream):
-        if behavior is not None:
-            return behavior
-    raise TypeError("a gRPC handler without behavior")
 
 
 def _checked(request: object, rpc: Rpc) -> object:

@@ -157,7 +157,10 @@ class Artifacts:
         remaining, done = MAX_PAGE_BYTES, 0
         with closing(self._read_all(runs, call)) as reads:
             for read in reads:
-                row = _row(read)
+                run = read.run
+                row = MetricsOfRun(
+                    run.run_id, run.display_name, run.state, run.created_at, run.parameters, run.metrics, read.source
+                )
                 remaining -= _weight_of_row(row)
                 if items and remaining < 0:
                     break
@@ -242,13 +245,6 @@ def _ensure_readable(run: Run) -> None:
         is_gone = source.state is RunSourceState.UNREACHABLE
         kind = errors.KfpUnavailableError if is_gone else errors.UnsupportedByKfpError
         raise kind(source.message, metadata={"run_id": run.run_id})
-
-
-def _row(read: _ReadRun) -> MetricsOfRun:
-    run = read.run
-    return MetricsOfRun(
-        run.run_id, run.display_name, run.state, run.created_at, run.parameters, run.metrics, read.source
-    )
 
 
 def _count_fitting(artifacts: Sequence[RunArtifact], size: int, remaining: int, at_least: int = 1) -> int:

@@ -91,13 +91,10 @@ class TokenFile(Credentials):
                     self._header = f"Bearer {read_token(self._path)}"
                     self._stamp, self._failed = stamp, ""
             except (OSError, ValueError) as error:
-                self._warn(str(error))
+                if str(error) != self._failed:
+                    self._failed, is_kept = str(error), self._header is not None
+                    structlog.get_logger().warning("the token for KFP cannot be read", why=str(error), kept=is_kept)
             return self._header
-
-    def _warn(self, cause: str) -> None:
-        if cause != self._failed:
-            self._failed = cause
-            structlog.get_logger().warning("the token for KFP cannot be read", why=cause, kept=self._header is not None)
 
 
 def read_token(path: Path) -> str:

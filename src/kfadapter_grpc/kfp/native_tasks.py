@@ -102,13 +102,6 @@ class NativeTaskJson(TaskStateJson):
             line if len(line) <= _MAX_WARNING_CHARACTERS else f"{line[:_MAX_WARNING_CHARACTERS]}…" for line in lines
         )
 
-    def pod_names(self) -> tuple[str, ...]:
-        """The pods of its attempts; those of its driver if that failed."""
-        executors = tuple(pod.name for pod in self.pods if pod.type == "EXECUTOR")
-        if executors or self.run_state is not RunState.FAILED or self.kind.is_group:
-            return executors
-        return tuple(pod.name for pod in self.pods)
-
     def history(self) -> tuple[RunStateChange, ...]:
         return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
 
@@ -294,8 +287,13 @@ class NativeReader:
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
     def _pods_of(self, placed: _PlacedTask) -> tuple[Pod, ...]:
+        """The pods of its attempts; those of its driver if that failed."""
         known = self._argo.pods(placed.argo.task_id) if placed.argo is not None else ()
-        return known or tuple(Pod(name, name, is_over=True) for name in placed.json.pod_names())
+        json = placed.json
+        pods = [pod for pod in json.pods if pod.type == "EXECUTOR"]
+        if not pods and json.run_state is RunState.FAILED and not json.kind.is_group:
+            pods = json.pods
+        return known or tuple(Pod(pod.name, pod.name, is_over=True) for pod in pods)
 
     def _reason(self, placed: _PlacedTask) -> str:
         """Why a task failed; empty for a group of which a task failed."""

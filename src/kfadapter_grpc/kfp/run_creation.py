@@ -29,7 +29,7 @@ from kfadapter_grpc.kfp.rest import Rest, post
 from kfadapter_grpc.kfp.run_json import RunJson, origin_text
 from kfadapter_grpc.kfp.run_reader import RUNS, RunReader
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.writes import UNKNOWN_OUTCOME, KeyLocks, followup_call
+from kfadapter_grpc.kfp.writes import UNKNOWN_OUTCOME, KeyLocks, followup_call, of_unknown_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -89,7 +89,9 @@ class RunCreator:
             if run is not None:
                 return self._checked_earlier(request, run, followup)
             if isinstance(failed, UNKNOWN_OUTCOME):
-                raise _of_unknown_outcome(failed, request, run_id) from failed
+                repeat = "repeat the call with the same request_id"
+                advice = repeat if request.request_id else f"check {run_id} before you repeat it"
+                raise of_unknown_outcome(failed, "the run was started", advice, run_id=run_id) from failed
             raise
 
     # --- what is started ----------------------------------------------------------------------------------------
@@ -238,14 +240,6 @@ def _as_doubles(value: Json) -> Json:
     if isinstance(value, list | tuple):
         return [_as_doubles(item) for item in value]
     return {key: _as_doubles(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, run_id: str) -> errors.AdapterError:
-    advice = (
-        "repeat the call with the same request_id" if request.request_id else f"check {run_id} before you repeat it"
-    )
-    text = f"{error.message}. Whether the run was started is not known: {advice}"
-    return type(error)(text, metadata={**error.metadata, "run_id": run_id}, retry_after=error.retry_after)
 
 
 def without_caching(spec_json: bytes) -> dict[str, object]:

@@ -190,11 +190,6 @@ _TITLES = {
 """The types of KFP's artifact API whose schema has another title; the others are unchanged, after `system.`."""
 
 
-def schema_title(kind: str) -> str:
-    """Returns the title of a schema for a type of KFP's artifact API (`Model`) or a title (`system.Model`)."""
-    return kind if "." in kind or not kind else _TITLES.get(kind, f"system.{kind}")
-
-
 def artifact(
     kind: str,
     metadata: Mapping[str, Json],
@@ -208,10 +203,12 @@ def artifact(
 ) -> RunArtifact:
     """Makes an artifact from a source's fields, and interprets the metadata of its type.
 
+    The kind is a type of KFP's artifact API (`Model`), or a title of a schema (`system.Model`).
+
     The three types of metrics are those of KFP's SDK, as the launcher stores them: numbers by name;
     `confidenceMetrics` and `confusionMatrix`; `evaluationSlices` with both.
     """
-    title = schema_title(kind)
+    title = kind if "." in kind or not kind else _TITLES.get(kind, f"system.{kind}")
     is_classified = title == CLASSIFICATION_METRICS
     return RunArtifact(
         title,

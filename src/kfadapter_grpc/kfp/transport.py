@@ -25,8 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, error_message
 from kfadapter_grpc.kfp.credentials import Credentials
-from kfadapter_grpc.kfp.exchange import Exchange, KfpObserver, TimerThread
-from kfadapter_grpc.kfp.http1 import ResponseReader, request_head, send
+from kfadapter_grpc.kfp.exchange import Exchange, KfpObserver, ResponseReader, TimerThread, request_head, send
 from kfadapter_grpc.telemetry.spans import sent_span
 
 if TYPE_CHECKING:
@@ -181,21 +180,17 @@ class Transport:
         The errors of `send` are raised inside the block, too, while the response is read there.
         """
         header = self._authorization(request, call)
-        with self._open(request, call, operation, header) as response:
-            is_rejected = response.status == HTTPStatus.UNAUTHORIZED
-            renewed = self._settings.credentials.renewed(header) if is_rejected else None
-            if renewed is None:
-                yield response
-                return
-        with self._open(request, call, operation, renewed) as response:
-            yield response
-
-    @contextmanager
-    def _open(self, request: Request, call: Call, operation: str, header: str | None) -> Iterator[StreamedResponse]:
-        with self._exchange(request, call, operation, header, fresh=True) as (exchange, reader, chunks):
-            first = next(chunks, b"")
-            exchange.answered(reader.status)
-            yield StreamedResponse(reader.status, reader.headers.get("content-type", ""), chain((first,), chunks))
+        for is_last in (False, True):
+            with self._exchange(request, call, operation, header, fresh=True) as (exchange, reader, chunks):
+                first = next(chunks, b"")
+                exchange.answered(reader.status)
+                is_rejected = reader.status == HTTPStatus.UNAUTHORIZED and not is_last
+                renewed = self._settings.credentials.renewed(header) if is_rejected else None
+                if renewed is None:
+                    content_type = reader.headers.get("content-type", "")
+                    yield StreamedResponse(reader.status, content_type, chain((first,), chunks))
+                    return
+            header = renewed
 
     def certificate_end(self, call: Call) -> float | None:
         """Connects, and returns when KFP's certificate expires, in seconds since 1970; None without TLS."""

@@ -25,7 +25,7 @@ from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.rest import V2, equals, non_empty, post, post_file
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, version_number
-from kfadapter_grpc.kfp.writes import KeyLocks, followup_call
+from kfadapter_grpc.kfp.writes import KeyLocks, followup_call, of_unknown_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -124,7 +124,12 @@ class Uploader:
                     if version.tags.get(tags.SHA256) != digest:
                         version = self._find_version(job, pipeline, by_request, content)
                     if version is None:
-                        raise _request_id_reused(request.request_id)
+                        raise errors.RequestIdReusedError(
+                            f"request_id '{request.request_id}' came with another file before; use a new id for a new "
+                            "upload",
+                            metadata={"request_id": request.request_id},
+                            resource_name=request.request_id,
+                        )
                     pipeline_created = _is_created_by(request, pipeline)
                     return _result(pipeline, version, pipeline_created=pipeline_created, version_created=True), False
             if request.if_exists is IfExists.SKIP_IF_SAME:
@@ -301,11 +306,11 @@ class Uploader:
         try:
             version = self._versions.find_where(pipeline_id, predicates, followup_call(job.call))
         except errors.UnsupportedByKfpError:
-            raise _of_unknown_outcome(broken, _CHECK_FIRST) from broken
+            raise of_unknown_outcome(broken, "the version is stored", _CHECK_FIRST) from broken
         except errors.AdapterError:
             version = None
         if version is None:
-            raise _of_unknown_outcome(broken, _REPEAT) from broken
+            raise of_unknown_outcome(broken, "the version is stored", _REPEAT) from broken
         return version
 
     def _probe(self, pipeline_id: str, job: _Job) -> KfpFailureError | None:
@@ -371,17 +376,3 @@ def _exists(pipeline: Pipeline) -> errors.PipelineExistsError:
         metadata={"name": pipeline.name, "pipeline_id": pipeline.pipeline_id},
         resource_name=pipeline.pipeline_id,
     )
-
-
-def _request_id_reused(request_id: str) -> errors.RequestIdReusedError:
-    return errors.RequestIdReusedError(
-        f"request_id '{request_id}' came with another file before; use a new id for a new upload",
-        metadata={"request_id": request_id},
-        resource_name=request_id,
-    )
-
-
-def _of_unknown_outcome(error: errors.AdapterError, advice: str) -> errors.AdapterError:
-    """Adds to an error that the version may be stored, and what to do about it."""
-    text = f"{error.message}. Whether the version is stored is not known: {advice}"
-    return type(error)(text, metadata=error.metadata, retry_after=error.retry_after)

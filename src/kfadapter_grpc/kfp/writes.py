@@ -27,6 +27,12 @@ def followup_call(call: Call) -> Call:
     return call.detached(FOLLOWUP_SECONDS)
 
 
+def of_unknown_outcome(error: errors.AdapterError, what: str, advice: str, **metadata: str) -> errors.AdapterError:
+    """Adds to the error of a write that its outcome is not known, and what to do about it."""
+    text = f"{error.message}. Whether {what} is not known: {advice}"
+    return type(error)(text, metadata={**error.metadata, **metadata}, retry_after=error.retry_after)
+
+
 class KeyLocks:
     """Admits one call at a time for each key."""
 

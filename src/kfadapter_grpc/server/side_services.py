@@ -147,7 +147,12 @@ def _symbols(scope: str, messages: Iterable[Descriptor], enums: Iterable[EnumDes
 
 
 def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
-    newer = _newer_reflection()
+    # grpcio-reflection lacks grpc.reflection.v1, which is the same by another name.
+    older = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(older)
+    renamed = text_format.Parse(str(older).replace("v1alpha", "v1"), FileDescriptorProto())
+    Default().AddSerializedFile(renamed.SerializeToString())
+    newer = f"{renamed.package}.{renamed.service[0].name}"
     servicer = BoundedReflection((*services, SERVICE_NAME, newer))
     add_ServerReflectionServicer_to_server(servicer, server)
     handler = grpc.stream_stream_rpc_method_handler(
@@ -156,12 +161,3 @@ def add_reflection(services: Sequence[str], server: grpc.Server) -> None:
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_registered_method_handlers(newer, {"ServerReflectionInfo": handler})
-
-
-def _newer_reflection() -> str:
-    """Declares grpc.reflection.v1, which grpcio-reflection lacks, by renaming; returns the name of its service."""
-    older = FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(older)
-    renamed = text_format.Parse(str(older).replace("v1alpha", "v1"), FileDescriptorProto())
-    Default().AddSerializedFile(renamed.SerializeToString())
-    return f"{renamed.package}.{renamed.service[0].name}"

@@ -94,22 +94,21 @@ class CheckedText:
         chunk, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
         self.token_bytes += len(chunk)
         if self.token_bytes > _LONG_TOKEN and not self._has_lock:
-            self._wait_for_lock()
+            if self._complete is not None:
+                self._complete()
+            while not _long_token_lock.acquire(timeout=_WAIT_SECONDS):
+                self._call.ensure_active(LATE)
+            self._has_lock = True
         text = self._decode(chunk)
         if chunk.translate(None, _ALLOWED):  # a control character, or not ASCII
             self._check_controls(text)
         self._note_slashes(text)
-        if self.between_documents and "%" in text:
-            self._count_directives(text)
+        self._directives += len(_DIRECTIVE.findall(text)) if self.between_documents and "%" in text else 0
+        if self._directives > _MAX_DIRECTIVES:
+            message = f"the file has more than {_MAX_DIRECTIVES} lines that begin with `%`."
+            raise invalid_file(message, line=self._line, column=1)
         self._advance(text)
         return chunk
-
-    def _wait_for_lock(self) -> None:
-        if self._complete is not None:
-            self._complete()
-        while not _long_token_lock.acquire(timeout=_WAIT_SECONDS):
-            self._call.ensure_active(LATE)
-        self._has_lock = True
 
     def _decode(self, chunk: bytes) -> str:
         try:
@@ -140,13 +139,6 @@ class CheckedText:
             )
         if text:
             self._backslash = "\\" * ((len(carried) - len(carried.rstrip("\\"))) % 2)
-
-    def _count_directives(self, text: str) -> None:
-        self._directives += len(_DIRECTIVE.findall(text))
-        if self._directives > _MAX_DIRECTIVES:
-            raise invalid_file(
-                f"the file has more than {_MAX_DIRECTIVES} lines that begin with `%`.", line=self._line, column=1
-            )
 
     def _advance(self, text: str) -> None:
         self._characters += len(text)

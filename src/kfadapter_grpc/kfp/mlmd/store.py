@@ -173,7 +173,11 @@ class MetadataStore:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return StoreUnreachableError(f"{store} did not respond in time; try again later")
         if code is grpc.StatusCode.UNAVAILABLE:
-            return StoreUnreachableError(f"{store} {self._why_unavailable(details)}")
+            why = "is unreachable; try again later"
+            if not self._settings.tls and "Socket closed" in details:
+                why = "closed the connection; if it expects TLS, set mlmd_tls"
+            why = next((meaning for text, meaning in _MEANINGS if text in details), why)
+            return StoreUnreachableError(f"{store} {why}")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return StoreUnreachableError(
                 f"the server at {self._settings.address} is not ML Metadata; mlmd_address must be the address of KFP's "
@@ -184,14 +188,6 @@ class MetadataStore:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
             return StoreError(f"{store} returns more than {MAX_MESSAGE_BYTES // 2**20} MiB at once")
         return StoreError(f"{store} failed ({code.name}); try again later")
-
-    def _why_unavailable(self, details: str) -> str:
-        for text, meaning in _MEANINGS:
-            if text in details:
-                return meaning
-        if not self._settings.tls and "Socket closed" in details:
-            return "closed the connection; if it expects TLS, set mlmd_tls"
-        return "is unreachable; try again later"
 
 
 _MEANINGS = (

@@ -82,15 +82,12 @@ def _parameters(declared: Part, arguments: Part) -> tuple[Parameter, ...]:
     for part in declared.items():
         part.known("name type default optional description", "annotations")
         if (name := part["name"].text()) and part.fits_name(name):
-            parameters[name] = _merged(_input(name, part), parameters.get(name))
+            parameter, argument = _input(name, part), parameters.get(name)
+            if argument and argument.has_default and not parameter.has_default:
+                default = parsed(argument.default, parameter.type)
+                parameter = replace(parameter, has_default=True, default=default, optional=True)
+            parameters[name] = parameter
     return tuple(sorted(parameters.values(), key=lambda parameter: parameter.name))
-
-
-def _merged(declared: Parameter, argument: Parameter | None) -> Parameter:
-    if argument is None or declared.has_default or not argument.has_default:
-        return declared
-    default = parsed(argument.default, declared.type)
-    return replace(declared, has_default=True, default=default, optional=True)
 
 
 def _input(name: str, part: Part) -> Parameter:
@@ -202,9 +199,19 @@ class _Graph:
         template = self._step_template(step)
         loop = None if step.is_exit else step.part.first("withItems", "withParam", "withSequence")
         items = _items(loop, step.part[loop], outer) if loop else ""
-        scope = _Scope(step, outer, item_of(items, step.name) if loop else None)
-        condition = "" if step.is_exit else scope.condition()
-        task = _pod_task(step.name, template, scope.inner)
+        item = item_of(items, step.name) if loop else None
+
+        def source(name: str) -> Source | None:
+            """What a name means in the step itself, where the current item is known, too."""
+            return item if name == ITEM and item else outer(name)
+
+        def inner(name: str) -> Source | None:
+            """What an input means in the template that the step runs; the item is known in the step only."""
+            value = None if name == ITEM else step.arguments.get(name)
+            return None if value is None else value_source(value, source)
+
+        condition = "" if step.is_exit else _condition(step.part, source)
+        task = _pod_task(step.name, template, inner)
         kind = TaskKind.CONDITION if template and template.is_group and condition else task.kind
         task = replace(
             task,
@@ -215,7 +222,7 @@ class _Graph:
             loop_parallelism=(group.parallelism or self._spec["parallelism"].count()) if loop else 0,
             kind=TaskKind.EXIT_HANDLER if step.is_exit else TaskKind.LOOP if loop else kind,
         )
-        return Node(task, step.part, self._group(step.template, template, scope.inner))
+        return Node(task, step.part, self._group(step.template, template, inner))
 
     def _step_template(self, step: Step) -> Template | None:
         if not step.is_exit and step.part.has("inline"):
@@ -250,31 +257,13 @@ def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
     )
 
 
-class _Scope:
-    """The meaning of the names around one step."""
-
-    def __init__(self, step: Step, outer: Sources, item: Source | None) -> None:
-        self._step = step
-        self._outer = outer
-        self._item = item
-
-    def _source(self, name: str) -> Source | None:
-        """What a name means in the step itself, where the current item is known, too."""
-        return self._item if name == ITEM and self._item else self._outer(name)
-
-    def inner(self, name: str) -> Source | None:
-        """What an input means in the template that the step runs; the item is known in the step only."""
-        value = None if name == ITEM else self._step.arguments.get(name)
-        return None if value is None else value_source(value, self._source)
-
-    def condition(self) -> str:
-        """When the step runs, as text: its `when`, and a `depends` that requires more than success."""
-        part = self._step.part
-        depends = describe_depends(part["depends"].text())
-        if not part.has("when"):
-            return depends
-        when = _checked(part["when"], *describe_condition(part["when"].text(), self._source))
-        return f"({depends}) and ({when})" if depends and when else depends or when
+def _condition(part: Part, source: Sources) -> str:
+    """When a step runs, as text: its `when`, and a `depends` that requires more than success."""
+    depends = describe_depends(part["depends"].text())
+    if not part.has("when"):
+        return depends
+    when = _checked(part["when"], *describe_condition(part["when"].text(), source))
+    return f"({depends}) and ({when})" if depends and when else depends or when
 
 
 def _items(key: str, part: Part, sources: Sources) -> str:
