@@ -24,6 +24,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
+from kfadapter_grpc.metrics.catalog import WATCHES
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
@@ -96,7 +97,7 @@ def _watch(adapter: Adapter, request: run_pb2.WatchRunsRequest, known: int = 2) 
         return list(islice(changed, known))
     finally:
         events.cancel()
-        eventually(lambda: adapter.watches.count() == 0)  # the cached runs are dropped with the last watch
+        eventually(lambda: adapter.watches.figures()[WATCHES] == 0)  # the cached runs are dropped with the last watch
 
 
 def _pages(ask: Callable[..., Message], request: Message, field: str) -> list[Message]:

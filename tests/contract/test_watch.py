@@ -20,6 +20,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State
 from kfadapter_grpc.client import Client, RunChanged
 from kfadapter_grpc.methods import CallKind
+from kfadapter_grpc.metrics.catalog import WATCHES
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import poller
 from kfadapter_grpc.watch.poller import WatchPoller
@@ -124,7 +125,7 @@ def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
         watches = WatchPoller(backend.runs, threaded=False)
         stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs)).channel)
         events = stub.Watch(pb.WatchRunsRequest(runs=pb.RunIds(run_ids=[run_id])), timeout=WAIT_SECONDS)
-        eventually(watches.count)
+        eventually(lambda: watches.figures()[WATCHES])
         watches.poll()
         assert changed(next(events)).state == pb.RUN_STATE_RUNNING
         stub.Terminate(pb.TerminateRunRequest(run_id=run_id))
@@ -206,12 +207,12 @@ def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
     run_id = a_run(adapter.kfp.caller)
     events = adapter.watch(run_id, timeout=None)
     next(events)
-    assert adapter.watches.count() == 1
+    assert adapter.watches.figures()[WATCHES] == 1
     events.cancel()
-    eventually(lambda: adapter.watches.count() == 0)
+    eventually(lambda: adapter.watches.figures()[WATCHES] == 0)
     with pytest.raises(grpc.RpcError):
         list(adapter.watch(run_id, timeout=0.3))
-    eventually(lambda: adapter.watches.count() == 0)
+    eventually(lambda: adapter.watches.figures()[WATCHES] == 0)
     eventually(lambda: not adapter.server.admission.inflight().get(CallKind.STREAM))
     eventually(lambda: all(thread.name != "watch-poller" for thread in threading.enumerate()))
 

@@ -105,7 +105,7 @@ def test_a_page_is_no_larger_than_a_message(runs: FakeRuns, artifacts: Artifacts
     runs.runs = {"r0": Run("r0", tasks=(RunTask("t", "t", outputs=(RunOutput.of("o", *large),)),))}
     for where in (ListArtifactsRequest(), ListArtifactsRequest(run_id="r0")):
         assert walk(artifacts, where, 100) == [one.artifact_id for one in large]
-        assert len(artifacts.list(where, PageRequest(), call())[0].items) == 1
+        assert len(artifacts.list(where, PageRequest(), call())[0].items) == 2
 
 
 def test_get(artifacts: Artifacts) -> None:
@@ -186,8 +186,8 @@ def test_pages_of_metrics(runs: FakeRuns, artifacts: Artifacts) -> None:
     runs.runs = {f"r{index}": run_of(f"r{index}") for index in range(250)}
     assert len(artifacts.list_metrics(RunFilter(), PageRequest(1000), call()).items) == 100
     assert [row.run_id for row in all_rows(artifacts)] == list(runs.runs)
-    runs.runs = {key: replace(one, parameters={"x": "x" * 300_000}) for key, one in list(runs.runs.items())[:10]}
-    assert len(artifacts.list_metrics(RunFilter(), PageRequest(), call()).items) == 2
+    runs.runs = {key: replace(one, parameters={"x": "x" * 1_000_000}) for key, one in list(runs.runs.items())[:10]}
+    assert len(artifacts.list_metrics(RunFilter(), PageRequest(), call()).items) == 3
     assert [row.run_id for row in all_rows(artifacts)] == list(runs.runs)
 
 

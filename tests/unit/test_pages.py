@@ -54,7 +54,7 @@ def test_every_item_comes_once_and_in_order(
     got: list[_Item] = []
     token = ""
     for _ in range(len(sizes) + 1):
-        page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(page_size, token), limit)
+        page = paginate(listing.fetch, list, ListQuery(page_size, token), limit, weigh=lambda item: item.weight)
         assert len(page.items) <= page_size
         assert len(page.items) <= 1 or sum(item.weight for item in page.items) <= MAX_PAGE_BYTES
         assert page.total_size == len(sizes)
@@ -70,7 +70,7 @@ def test_every_item_comes_once_and_in_order(
 def test_a_page_ends_before_it_is_too_large() -> None:
     """An item that does not fit comes on the next page."""
     listing = _Listing([_Item(number, MAX_PAGE_BYTES // 2 + 1, 1) for number in range(3)], answer_limit=100)
-    page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(3, ""), limit=1)
+    page = paginate(listing.fetch, list, ListQuery(3, ""), limit=1, weigh=lambda item: item.weight)
     assert ([item.number for item in page.items], page.next_token) == ([0], "1")
 
 
@@ -82,15 +82,15 @@ def _with_a_giant(*before: int) -> _Listing:
 def test_items_before_one_too_large_are_returned() -> None:
     """The page ends before an item that exceeds the limit; only the page that begins with that item fails."""
     listing = _with_a_giant(40, 40, 40)
-    page = paginate(listing.fetch, list, lambda item: item.weight, ListQuery(10, ""))
+    page = paginate(listing.fetch, list, ListQuery(10, ""), weigh=lambda item: item.weight)
     assert [item.number for item in page.items] == [0, 1, 2]
     with pytest.raises(ResponseTooLargeError):
-        paginate(listing.fetch, list, lambda item: item.weight, ListQuery(10, page.next_token))
+        paginate(listing.fetch, list, ListQuery(10, page.next_token), weigh=lambda item: item.weight)
 
 
 def test_the_page_of_kfp_shrinks_to_one() -> None:
     """After a response that is too large a quarter is requested, down to a single item."""
     listing = _with_a_giant()
     with pytest.raises(ResponseTooLargeError):
-        paginate(listing.fetch, list, lambda item: item.weight, ListQuery(200, ""))
+        paginate(listing.fetch, list, ListQuery(200, ""), weigh=lambda item: item.weight)
     assert listing.sizes == [200, 50, 12, 3, 1]

@@ -21,6 +21,7 @@ from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_outputs import RunOutput
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged
+from kfadapter_grpc.metrics.catalog import WATCHES
 from kfadapter_grpc.watch import poller as poller_module
 from kfadapter_grpc.watch.registry import MAX_WATCHED
 
@@ -99,7 +100,7 @@ def test_no_watches(watching: Watching) -> None:
     watching.watch(where=ALL)
     watching.poll(3)
     watching.close()
-    assert watching.poller.count() == 0
+    assert watching.poller.figures()[WATCHES] == 0
     assert watching.poll(20).total() == 0
 
 

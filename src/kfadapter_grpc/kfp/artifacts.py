@@ -21,8 +21,7 @@ from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListArtifactsRequest, Me
 from kfadapter_grpc.contract.listing import Page, PageRequest
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSourceState, RunTask
-from kfadapter_grpc.contract.values import json_text
-from kfadapter_grpc.kfp.rest import MAX_PAGE_BYTES
+from kfadapter_grpc.kfp.rest import MAX_PAGE_BYTES, record_weight
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -143,7 +142,7 @@ class Artifacts:
                 artifacts = list(_artifacts(read.run, filter_))[offset:]
                 count = _count_fitting(artifacts, page.size - len(items), remaining, at_least=0 if items else 1)
                 items += artifacts[:count]
-                remaining -= sum(map(_weight, artifacts[:count]))
+                remaining -= sum(map(record_weight, artifacts[:count]))
                 if artifacts[count:]:
                     offset += count
                     break
@@ -161,7 +160,7 @@ class Artifacts:
                 row = MetricsOfRun(
                     run.run_id, run.display_name, run.state, run.created_at, run.parameters, run.metrics, read.source
                 )
-                remaining -= _weight_of_row(row)
+                remaining -= record_weight(row)
                 if items and remaining < 0:
                     break
                 done += 1
@@ -249,16 +248,7 @@ def _ensure_readable(run: Run) -> None:
 
 def _count_fitting(artifacts: Sequence[RunArtifact], size: int, remaining: int, at_least: int = 1) -> int:
     for count, artifact in enumerate(artifacts[:size]):
-        remaining -= _weight(artifact)
+        remaining -= record_weight(artifact)
         if remaining < 0 and count >= at_least:
             return count
     return min(size, len(artifacts))
-
-
-def _weight(artifact: RunArtifact) -> int:
-    return 500 + 4 * (len(json_text(artifact.metadata)) + len(artifact.uri) + len(artifact.name))
-
-
-def _weight_of_row(row: MetricsOfRun) -> int:
-    metrics = sum(60 + 4 * (len(metric.name) + len(metric.task) + len(metric.output)) for metric in row.metrics)
-    return 500 + 4 * (len(row.display_name) + len(json_text(row.parameters))) + metrics

@@ -154,7 +154,6 @@ class Experiments:
         return paginate(
             lambda query: self._list(query, filter_.namespace, call),
             lambda items: (item.record() for item in items if text in item.display_name),
-            _weight,
             ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(predicates)),
             is_exact=not text,
         )
@@ -213,7 +212,3 @@ def _ambiguous(ref: ExperimentRef, named: list[Experiment]) -> errors.AmbiguousN
     text = f"there are {len(named)} experiments named {ref} ({ids}); say which by its id"
     metadata = {**_context(ref).values, "experiment_ids": ids}
     return errors.AmbiguousNameError(text, metadata=metadata, resource_name=ref.name)
-
-
-def _weight(item: Experiment) -> int:
-    return 200 + 4 * (len(item.name) + len(item.description))

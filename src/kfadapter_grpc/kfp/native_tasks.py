@@ -382,7 +382,7 @@ class NativeApi:
 
         with explained(context):
             try:
-                found = paginate(fetch, list, lambda _: 0, ListQuery(MAX_TASKS), rounds=MAX_TASKS)
+                found = paginate(fetch, list, ListQuery(MAX_TASKS), weigh=lambda _: 0, rounds=MAX_TASKS)
             except KfpFailureError as error:
                 if error.failure.text != NO_SUCH_ROUTE:
                     raise

@@ -158,7 +158,6 @@ class Pipelines:
         return paginate(
             lambda query: self._list(query, filter_.namespace, call),
             lambda items: (one for one in (item.record() for item in items) if text in one.name),
-            _weight,
             ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(_predicates(filter_))),
             is_exact=not text,
         )
@@ -337,7 +336,3 @@ def _predicates(filter_: ListPipelinesRequest) -> list[Predicate]:
     if filter_.created_after is not None:
         predicates.append(after("created_at", filter_.created_after))
     return predicates
-
-
-def _weight(item: Pipeline) -> int:
-    return 200 + 4 * (len(item.description) + len(item.name) + len(item.display_name)) + 140 * len(item.tags)

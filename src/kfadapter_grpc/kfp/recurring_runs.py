@@ -12,7 +12,6 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
 from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
@@ -178,7 +177,6 @@ class RecurringRuns:
         return paginate(
             lambda query: self._list(query, filter_.namespace, experiment_id, call),
             lambda items: (item.record() for item in items),
-            _weight,
             ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS)),
         )
 
@@ -267,9 +265,3 @@ def _number(text: str | int, maximum: int) -> int:
     """A number of KFP's JSON; 0 if it is not a number, and capped at the contract's maximum."""
     digits = str(text)
     return min(int(digits), maximum) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else 0
-
-
-def _weight(item: RecurringRun) -> int:
-    cron = item.schedule.cron if isinstance(item.schedule, CronSchedule) else ""
-    texts = (item.display_name, item.description, item.error, cron)
-    return 400 + 4 * sum(map(len, texts)) + 4 * len(json_text(item.parameters))

@@ -22,6 +22,7 @@ from kfadapter_grpc.kfp.decoding import decode_response
 from kfadapter_grpc.kfp.error_table import Context, explain
 from kfadapter_grpc.kfp.failures import Failure, KfpFailureError, Operation, is_page, read_failure
 from kfadapter_grpc.kfp.namespaces import LISTS, Namespaces
+from kfadapter_grpc.kfp.spec.values import weight
 from kfadapter_grpc.kfp.transport import Request, Response, ResponseTooLargeError, Transport
 from kfadapter_grpc.spool import disk_faults
 
@@ -48,6 +49,7 @@ _PROXY_STATUSES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
 """Statuses that mean the same from KFP and from a proxy, with any page; a 404 from a proxy is not KFP's."""
 _ERROR_CHUNKS = 8
 _CHUNK_BYTES = 256 * 1024
+_DEEP_BYTES = 256 * 1024
 _NO_CONTEXT = Context()
 
 Predicate: TypeAlias = "Mapping[str, object]"
@@ -240,19 +242,27 @@ class ListJson(msgspec.Struct, Generic[J]):
     next_page_token: str = ""
 
 
+def record_weight(record: object) -> int:
+    """The size of a record in a response, in bytes; of one with values that are nested too deeply, which are cut."""
+    try:
+        return weight(record)
+    except RecursionError:
+        return _DEEP_BYTES
+
+
 def paginate(
     fetch: Callable[[ListQuery], ListJson[J]],
     read: Callable[[list[J]], Iterable[T]],
-    weight: Callable[[T], int],
     query: ListQuery,
     limit: int = MAX_KFP_PAGE,
     *,
+    weigh: Callable[[T], int] = record_weight,
     rounds: int = MAX_ROUNDS,
     is_exact: bool = True,
 ) -> Page[T]:
     """Collects a page of up to the query's size, from its token on.
 
-    `fetch` gets a page of KFP; `read` makes its items that match, all of them if KFP's filter `is_exact`; `weight` is
+    `fetch` gets a page of KFP; `read` makes its items that match, all of them if KFP's filter `is_exact`; `weigh` is
     the size of one in a response, in bytes. Pages of KFP have up to `limit` items, fewer if these turn out to be large;
     at most `rounds` of them are read.
     """
@@ -270,7 +280,7 @@ def paginate(
                 break
             raise
         found = list(read(page.items))
-        weight_sum = sum(map(weight, found))
+        weight_sum = sum(map(weigh, found))
         total = min(page.total_size, MAX_TOTAL)
         if weight_sum > remaining and items:
             break

@@ -14,11 +14,20 @@ from kfadapter_grpc.contract.labels import LINE_START, label_key_text, label_tex
 from kfadapter_grpc.contract.listing import Page, PageRequest, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
-from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import Experiments, storage_filter
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import ListQuery, Predicate, Rest, after, contains, equals, paginate, sort_by
+from kfadapter_grpc.kfp.rest import (
+    ListQuery,
+    Predicate,
+    Rest,
+    after,
+    contains,
+    equals,
+    paginate,
+    record_weight,
+    sort_by,
+)
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import RunReader, run_path
 from kfadapter_grpc.kfp.transport import ResponseTooLargeError
@@ -121,13 +130,13 @@ class Runs:
         """Lists runs; filters that KFP does not know, or not exactly, are applied to its results."""
         ref = filter_.experiment
         experiment_id = (ref.experiment_id or self.experiment_id(ref, call)) if ref else ""
-        result = self._pages(filter_, experiment_id, page, _weight, call)
+        result = self._pages(filter_, experiment_id, page, call)
         if ref is not None and not (page.token or result.items or result.next_token):
             self._experiments.get(ref, call)  # KFP may not report that it does not exist
         return result
 
     def _pages(
-        self, filter_: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
+        self, filter_: RunFilter, experiment_id: str, page: PageRequest, call: Call, *, is_bounded: bool = True
     ) -> Page[Run]:
         values = {"experiment_id": experiment_id} if experiment_id else {}
         context = Context(resource=experiment_id, values=values)
@@ -137,9 +146,9 @@ class Runs:
                 query, call, experiment_id=experiment_id, namespace=filter_.namespace, context=context
             ),
             lambda items: (run for run in (item.record() for item in items) if _matches(filter_, run)),
-            weight,
             ListQuery(page.size, page.token, sort_by(page.order, _SORT_KEYS), tuple(_predicates(filter_))),
             is_exact=not _is_inexact(filter_),
+            weigh=record_weight if is_bounded else lambda _: 0,
         )
 
     def terminate(
@@ -231,7 +240,7 @@ class Runs:
     def list_newest(self, filter_: RunFilter, limit: int, call: Call) -> Sequence[Run]:
         """Lists the newest runs that match; its experiment must be named by id."""
         experiment_id = filter_.experiment.experiment_id if filter_.experiment else ""
-        return self._pages(filter_, experiment_id, PageRequest(limit), lambda _: 0, call).items
+        return self._pages(filter_, experiment_id, PageRequest(limit), call, is_bounded=False).items
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
         """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are omitted."""
@@ -350,9 +359,3 @@ def _label_texts(filter_: RunFilter) -> list[str]:
     texts = [label_text(key, value) for key, value in sorted(filter_.labels.items())]
     texts += map(label_key_text, sorted(filter_.label_keys))
     return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])
-
-
-def _weight(item: Run) -> int:
-    texts = (item.description, item.display_name, item.error, item.service_account, *item.warnings)
-    history = sum(80 + 4 * len(change.error) for change in item.state_history)
-    return 500 + 4 * sum(map(len, texts)) + 4 * len(json_text([item.parameters, item.labels])) + history

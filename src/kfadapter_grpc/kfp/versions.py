@@ -27,7 +27,7 @@ from kfadapter_grpc.kfp.rest import (
     segment,
     smaller,
 )
-from kfadapter_grpc.kfp.spec import summarize, summary_weight
+from kfadapter_grpc.kfp.spec import summarize
 from kfadapter_grpc.kfp.transport import MAX_RESPONSE_BYTES, Request, ResponseTooLargeError
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
@@ -173,7 +173,7 @@ class Versions:
     ) -> Page[PipelineVersion]:
         query = ListQuery(page.size, page.token, sort)
         if not with_specs:
-            return paginate(lambda one: self._page(pipeline_id, one, call), _records, _weight, query)
+            return paginate(lambda one: self._page(pipeline_id, one, call), _records, query)
 
         def fetch(query: ListQuery) -> _FullVersionListJson:
             request = Request("GET", _versions_path(pipeline_id), query.pairs())
@@ -183,7 +183,7 @@ class Versions:
         def read(items: list[FullVersionJson]) -> Iterator[PipelineVersion]:
             return (version.record(bytes(version.pipeline_spec)) for version in items)
 
-        return paginate(fetch, read, _weight, query, MAX_FULL_PAGE)
+        return paginate(fetch, read, query, MAX_FULL_PAGE)
 
     def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
         for page in self._newest_pages(pipeline_id, call):
@@ -321,8 +321,3 @@ def _versions_path(pipeline_id: str) -> str:
 
 def version_path(pipeline_id: str, version_id: str) -> str:
     return f"{_versions_path(pipeline_id)}/{segment(version_id)}"
-
-
-def _weight(item: PipelineVersion) -> int:
-    texts = len(item.description) + len(item.name) + len(item.display_name) + len(item.code_source_url)
-    return 200 + 4 * texts + 140 * len(item.tags) + (summary_weight(item.spec) if item.spec else 0)

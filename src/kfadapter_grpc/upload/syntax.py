@@ -10,7 +10,6 @@ it beforehand takes time, and some of it KFP accepts in an Argo Workflow.
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import TYPE_CHECKING
 
@@ -51,16 +50,8 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 _SURROGATES = "found invalid Unicode character escape code"
 
 
-class _Parent(enum.Enum):
-    """The position of the next node."""
-
-    SEQUENCE = enum.auto()
-    KEY = enum.auto()
-    VALUE = enum.auto()
-
-
-# Looking up a member of an enum costs more than the rest of an event's work.
-_SEQUENCE, _KEY, _VALUE = _Parent
+_SEQUENCE, _KEY, _VALUE = range(3)
+"""The position of the next node."""
 
 
 def check_syntax(text: CheckedText, call: Call) -> None:
@@ -87,7 +78,7 @@ class _EventChecker:
     def __init__(self, text: CheckedText) -> None:
         self.has_mapping = False
         self._text = text
-        self._inside: list[_Parent] = []
+        self._inside: list[int] = []
         self._flow_levels = 0
         self._anchors: set[str] = set()
         self._total_depth = 0
@@ -153,11 +144,11 @@ class _EventChecker:
         """Handles a node at its position: in a mapping, keys and values alternate."""
         if self._inside:
             place = self._inside[-1]
-            if place is _KEY:
+            if place == _KEY:
                 if not isinstance(event, yaml.ScalarEvent):
                     raise _invalid_at(event.start_mark, _NO_TEXT_AS_KEY)
                 self._inside[-1] = _VALUE
-            elif place is _VALUE:
+            elif place == _VALUE:
                 self._inside[-1] = _KEY
         if event.anchor is not None:
             self._anchors.add(event.anchor)

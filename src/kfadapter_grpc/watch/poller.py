@@ -118,9 +118,6 @@ class WatchPoller:
         if thread is not None:
             thread.join()
 
-    def count(self) -> int:
-        return len(self._registry)
-
     def figures(self) -> dict[Metric, int]:
         """Returns the values of the metrics about watching; a run in two scopes counts twice."""
         return {

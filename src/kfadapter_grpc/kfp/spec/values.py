@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -131,7 +131,7 @@ def fill_resources(resources: TaskResources | None, fill: Callable[[str], str]) 
 
 def text_weight(text: str) -> int:
     """The size of a text in a response, with its tag and length, in bytes."""
-    return (len(text) if text.isascii() else len(text.encode())) + 4
+    return (len(text) if text.isascii() else len(text.encode("utf-8", "replace"))) + 4
 
 
 def weight(value: object) -> int:
@@ -141,18 +141,19 @@ def weight(value: object) -> int:
     """
     if isinstance(value, str):
         return 8 + text_weight(value) if value else 2
+    if value is None or value is False:
+        return 2
+    kind: Any = type(value)
+    if names := _names(kind):
+        return 30 + sum([weight(getattr(value, name)) for name in names])
     if isinstance(value, dict):
         return 12 + sum(12 + weight(key) + weight(inner) for key, inner in value.items())
     if isinstance(value, list):
         return 12 + sum(8 + weight(inner) for inner in value)
-    if isinstance(value, tuple):
-        return sum(map(weight, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        total: int = sum(weight(getattr(value, name)) for name in _names(type(value)))
-        return 30 + total
-    return 12 if value is not None and value is not False else 2
+    return sum(map(weight, value)) if isinstance(value, tuple) else 12
 
 
 @cache
-def _names(record: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(record))
+def _names(record: Any) -> tuple[str, ...]:  # noqa: ANN401 - a type
+    """The names of the fields of a dataclass; of another type, none."""
+    return tuple(field.name for field in fields(record)) if is_dataclass(record) else ()
