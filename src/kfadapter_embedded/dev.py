@@ -16,7 +16,7 @@ import typer
 from kfadapter_embedded import page_process
 from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
-from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
+from kfadapter_grpc.cli.errors import SERVER, CommandError, UsageError, require
 from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.daemon import LogLevel
 from kfadapter_grpc.folders import state_folder
@@ -148,11 +148,10 @@ def check_ports(port: int, kfp_port: int, page_port: int | None = None) -> None:
     for flag, user, number in ports:
         for other_flag, other_user, other in ports[: ports.index((flag, user, number))]:
             if number and number == other:
-                raise CommandError(
+                raise UsageError(
                     f"port {number} cannot be {other_user}'s and {user}'s",
                     why=f"{other_flag} and {flag} are the same",
                     next_step=again(flag, "0", text="takes a free one"),
-                    exit_code=ExitCode.USAGE,
                 )
     for flag, user, number in ports:
         _check_port(number, flag, user)

@@ -9,7 +9,7 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import output_names, task_paths
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, NotFoundError, UsageError
 from kfadapter_grpc.cli.invocation import RUN, again, other
 from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.options import ClientOptions, RunName, TaskName, argument
@@ -102,11 +102,10 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
 def _not_found_error(client: "Client", run: str, task: str, name: str) -> CommandError:
     names = list(dict.fromkeys(artifact.name for artifact in client.artifacts.list(run, task=task)))
     known_names = listed([f"'{name}'" for name in names], _MAX_LISTED) or "none"
-    return CommandError(
+    return NotFoundError(
         f"not found: artifact '{name}' of task '{task}'",
         why=f"its artifacts are: {known_names}; parameters are shown by kfadapter runs show",
         next_step=other("artifacts", "list", RUN, text="shows the artifacts of the run"),
-        exit_code=ExitCode.NOT_FOUND,
     )
 
 
@@ -114,11 +113,10 @@ def _ambiguous_error(artifacts: "list[RunArtifact]", name: str) -> CommandError:
     paths = list(dict.fromkeys(artifact.task for artifact in artifacts))
     is_by_path = len({artifact.task for artifact in artifacts if artifact.name == name}) == len(artifacts)
     by_path = "; a path as TASK selects one" if is_by_path else ""
-    return CommandError(
+    return UsageError(
         f"there are {len(artifacts)} artifacts '{name}'",
         why=f"they are of: {listed(paths, _MAX_LISTED)}",
         next_step=again("--output", "DIR/", without="-o", text=f"saves all of them{by_path}"),
-        exit_code=ExitCode.USAGE,
     )
 
 

@@ -14,7 +14,7 @@ import typer
 from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_names
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, UsageError
 from kfadapter_grpc.cli.invocation import again, remember
 from kfadapter_grpc.cli.references import (
     experiment_reference,
@@ -160,11 +160,10 @@ def _confirm(verb: str, chosen: Mapping[str, Run | None], summary: str) -> None:
     if verb == "delete" and any(not run.state.is_over for run in listed):
         question += " Those in progress would continue in the cluster."
     if not out.is_interactive():
-        raise CommandError(
+        raise UsageError(
             f"not confirmed: {question}",
             why="no terminal to confirm",
             next_step=again("--yes", text="does it without confirmation"),
-            exit_code=ExitCode.USAGE,
         )
     out.confirm(question, refused="nothing was done")
 

@@ -12,7 +12,7 @@ from kfadapter_grpc.cli import contexts
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import context_names
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import NotFoundError
 from kfadapter_grpc.cli.options import ClientOptions, Output, argument
 
 Name: TypeAlias = Annotated[str, argument("Context.", context_names, "NAME")]
@@ -145,11 +145,10 @@ def _used(options: ClientOptions) -> str:
 
     name, _ = contexts.in_use(options)
     if not name:
-        raise CommandError(
+        raise NotFoundError(
             "no context is in use",
             why=f"none is current, or --target or {TARGET_VARIABLE} names an adapter without one",
             next_step="kfadapter config list\nthen kfadapter config use NAME",
-            exit_code=ExitCode.NOT_FOUND,
         )
     return name
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, UsageError
 from kfadapter_grpc.cli.options import SECURITY, ClientOptions, variable
 from kfadapter_grpc.cli.text import did_you_mean
 from kfadapter_grpc.folders import config_folder
@@ -53,11 +53,10 @@ class Contexts:
         if name not in self.contexts:
             meant = did_you_mean(name, self.contexts)
             command = f"kfadapter config set {name if is_name(name) else 'NAME'} --target HOST:PORT"
-            raise CommandError(
+            raise UsageError(
                 f"not found: context '{name}'{'.' if meant else ''}{meant}",
                 why=f"{path()} has {', '.join(sorted(self.contexts)) or 'none'}",
                 next_step="kfadapter config list" if self.contexts else command,
-                exit_code=ExitCode.USAGE,
             )
         return self.contexts[name]
 
@@ -108,11 +107,10 @@ def read() -> Contexts:
         return Contexts({})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise CommandError(
+        raise UsageError(
             f"{file} does not hold contexts",
             why=why,
             next_step="correct the file, or delete it and set its contexts again: kfadapter config set NAME ...",
-            exit_code=ExitCode.USAGE,
         ) from None
     return Contexts(contexts, current)
 

@@ -51,21 +51,30 @@ def epilog() -> str:
 class CommandError(Exception):
     """An error of the command line itself: what failed, why, and the next step."""
 
-    def __init__(self, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode = ExitCode.REFUSED) -> None:
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, what: str, *, why: str, next_step: str | Step, exit_code: ExitCode | None = None) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
         self.next_step = next_step
-        self.exit_code = exit_code
+        self.exit_code = exit_code or self.exit_code
+
+
+class UsageError(CommandError):
+    exit_code = ExitCode.USAGE
+
+
+class NotFoundError(CommandError):
+    exit_code = ExitCode.NOT_FOUND
 
 
 def require(**extras: Sequence[str]) -> None:
     """Checks that the modules that a command needs are installed, by the extras that install them."""
     missing = [module for modules in extras.values() for module in modules if find_spec(module) is None]
     if missing:
-        raise CommandError(
+        raise UsageError(
             "this command needs more than the client's packages",
             why=f"not installed: {', '.join(missing)}",
             next_step=f"pip install 'kfadapter-grpc[{','.join(extras)}]'",
-            exit_code=ExitCode.USAGE,
         )

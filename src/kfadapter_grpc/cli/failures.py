@@ -12,7 +12,7 @@ from dataclasses import replace
 from grpc import StatusCode
 
 from kfadapter_grpc.cli.contexts import in_use, name_in_use
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, UsageError
 from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again, manual, other, start
 from kfadapter_grpc.cli.references import similar_name
 from kfadapter_grpc.cli.text import print_error
@@ -154,19 +154,17 @@ def _similar_name(error: AdapterError, invocation: Invocation) -> str:
 def _as_command_error(error: Exception, context: str) -> CommandError:
     if isinstance(error, CredentialsError):
         sources = "options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)"
-        return CommandError(
+        return UsageError(
             str(error),
             why=f"credentials come from {sources}{f', and from the context {context}' if context else ''}",
             next_step=other("config", "show", context) if context else "kfadapter --help",
-            exit_code=ExitCode.USAGE,
         )
     if isinstance(error, SettingsError):
-        return CommandError(
+        return UsageError(
             str(error),
             why="settings come from options, the file of serve --config, and the environment (KFADAPTER_...), in this"
             " order",
             next_step=manual("lists the options"),
-            exit_code=ExitCode.USAGE,
         )
     if isinstance(error, ServerStartError):
         return CommandError(
@@ -179,11 +177,10 @@ def _as_command_error(error: Exception, context: str) -> CommandError:
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
         return CommandError(message, why=why, next_step=again(text="once that is fixed"))
     if isinstance(error, UnicodeEncodeError):
-        return CommandError(
+        return UsageError(
             "a text is not UTF-8",
             why=ascii(error.object),
             next_step="the same command in a UTF-8 terminal: LC_ALL=C.UTF-8",
-            exit_code=ExitCode.USAGE,
         )
     return CommandError(
         "kfadapter itself failed",

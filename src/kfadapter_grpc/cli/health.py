@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, NotFoundError
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions
 
@@ -31,11 +31,10 @@ def health(
         except CallFailedError as error:
             if error.status is not StatusCode.NOT_FOUND:
                 raise
-            raise CommandError(
+            raise NotFoundError(
                 f"{client.target} has no service '{service}'",
                 why="NOT_FOUND",
                 next_step=other("health", text=f"checks the server itself; the name {KFP_NAME} checks KFP"),
-                exit_code=ExitCode.NOT_FOUND,
             ) from None
     typer.echo(status.value)
     if status is HealthStatus.SERVING:

@@ -10,7 +10,7 @@ import typer
 
 from kfadapter_grpc.cli import contexts
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, UsageError
 from kfadapter_grpc.cli.invocation import again, other
 from kfadapter_grpc.cli.options import ClientOptions, Output
 from kfadapter_grpc.contract.identity import Way, WhoAmI
@@ -45,11 +45,10 @@ def login(
     old = known.get(name)
     issuer_login = contexts.try_login(old, issuer, client_id, scope)
     if issuer_login is None:
-        raise CommandError(
+        raise UsageError(
             f"context {name} names no issuer to log in at",
             why="--issuer and --client-id are missing, here and in the context; the adapter's operator has both",
             next_step=other("login", "--issuer", "URL", "--client-id", "ID"),
-            exit_code=ExitCode.USAGE,
         )
     try:
         tokens = issuer_login.log_in(_show)
@@ -83,11 +82,10 @@ def logout(options: Annotated[ClientOptions, "context"]) -> None:
     name = _context(options)
     source = contexts.read().get(name).source
     if not isinstance(source, Login):
-        raise CommandError(
+        raise UsageError(
             f"context {name} has no issuer to log out from",
             why="kfadapter login sets one",
             next_step=other("config", "show", name),
-            exit_code=ExitCode.USAGE,
         )
     try:
         was_there = source.log_out()
@@ -100,12 +98,11 @@ def logout(options: Annotated[ClientOptions, "context"]) -> None:
 def _context(options: ClientOptions) -> str:
     name, _ = contexts.in_use(options)
     if not name:
-        raise CommandError(
+        raise UsageError(
             "logins are stored in a context, and none is in use",
             why="so that a token is only sent to the adapter that it is for",
             next_step="kfadapter config set NAME --target HOST:PORT --issuer URL --client-id ID\n"
             "then kfadapter --context NAME login",
-            exit_code=ExitCode.USAGE,
         )
     return name
 

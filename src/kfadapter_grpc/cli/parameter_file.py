@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import yaml
 
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import UsageError
 from kfadapter_grpc.cli.text import STDIN
 from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
 
@@ -61,9 +61,7 @@ def read_parameters(path: Path) -> dict[str, Json]:
 
 
 def _refuse(name: str, why: str, next_step: str) -> NoReturn:
-    raise CommandError(
-        f"{name} has no parameters that can be read", why=why, next_step=next_step, exit_code=ExitCode.USAGE
-    )
+    raise UsageError(f"{name} has no parameters that can be read", why=why, next_step=next_step)
 
 
 def _read(text: str, *, is_json: bool) -> Json:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.child_output import Tail, piped
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, UsageError
 from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.cli.output import waiting
 from kfadapter_grpc.cli.text import STDIN, utf8
@@ -66,11 +66,10 @@ def check_readable(path: Path) -> None:
         message = f"{path} cannot be read: permission denied"
     else:
         return
-    raise CommandError(
+    raise UsageError(
         message,
         why=f"no file at {path.absolute()}",
         next_step="the same command with the path of a YAML, JSON, zip, tar.gz or .py file that can be read",
-        exit_code=ExitCode.USAGE,
     )
 
 
@@ -82,11 +81,10 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
         with compiled(path, function, seconds) as files:
             yield files
     elif function:
-        raise CommandError(
+        raise UsageError(
             "--function is for .py files only",
             why=f"{path} is not compiled but sent as it is",
             next_step=again(without="--function"),
-            exit_code=ExitCode.USAGE,
         )
     else:
         yield [PipelineFile(path, "" if path == STDIN else utf8(default_name(path)))]
@@ -95,11 +93,10 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
 def several_pipelines_error(files: list[PipelineFile], path: Path, why: str) -> CommandError:
     """Returns the error for a `.py` with several pipelines where one is expected."""
     listed = ", ".join(file.function for file in files)
-    return CommandError(
+    return UsageError(
         f"{path} holds {len(files)} pipelines: {listed}",
         why=why,
         next_step=again("--function", files[0].function),
-        exit_code=ExitCode.USAGE,
     )
 
 
@@ -107,11 +104,10 @@ def several_pipelines_error(files: list[PipelineFile], path: Path, why: str) -> 
 def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
     """Compiles the pipelines of a file; the results are removed at the end of the block."""
     if not kfp_is_installed():
-        raise CommandError(
+        raise UsageError(
             f"{path} must be compiled first",
             why="kfp, which compiles pipelines, is not installed",
             next_step="pip install 'kfadapter-grpc[embedded]'",
-            exit_code=ExitCode.USAGE,
         )
     with tempfile.TemporaryDirectory(prefix="kfadapter-") as folder:
         with waiting(f"compiling {utf8(str(path))}"):

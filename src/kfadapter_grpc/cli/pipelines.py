@@ -13,7 +13,7 @@ from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import version_names
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import NotFoundError
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
 from kfadapter_grpc.cli.listings import ListOptions
 from kfadapter_grpc.cli.options import ClientOptions
@@ -253,11 +253,10 @@ def _before(client: "Client", ref: PipelineRef, latest: PipelineVersion) -> Pipe
     ids = (version.pipeline_version_id for version in every)
     older = next((which for which in ids if which != latest.pipeline_version_id), None)
     if older is None:
-        raise CommandError(
+        raise NotFoundError(
             f"pipeline {ref} has no other version",
             why=f"{latest.name} is its only version",
             next_step=other("versions", PIPELINE, text="shows the versions there are"),
-            exit_code=ExitCode.NOT_FOUND,
         )
     return find_version(client, ref, older)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, NotFoundError
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.text import did_you_mean
 from kfadapter_grpc.contract import errors
@@ -109,11 +109,10 @@ def _newest_run(client: Client, text: str, pipeline: str, *, failed: bool) -> st
         client.runs.list(pipeline_id=parent, states=states, page_size=_FILTERED_PAGE if parent or failed else 1), None
     )
     if newest is None:
-        raise CommandError(
+        raise NotFoundError(
             f"no{' failed' if failed else ''} runs{f' of {pipeline}' if pipeline else ''} yet",
             why=f"{text} is the newest such run that is not archived",
             next_step=other("runs", text="shows the newest runs; kfadapter run NAME runs a pipeline"),
-            exit_code=ExitCode.NOT_FOUND,
         )
     return newest.run_id
 

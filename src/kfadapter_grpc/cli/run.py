@@ -11,7 +11,7 @@ import typer
 from kfadapter_grpc.cli import options as opt
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import run_names
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, NotFoundError, UsageError
 from kfadapter_grpc.cli.invocation import RUN, Invocation, again, other, remember
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several_pipelines_error
@@ -166,20 +166,18 @@ def _version_of(client: "Client", run: Run, version: str) -> PipelineVersion:
     try:
         return find_version(client, PipelineRef(run.pipeline_id), version or run.pipeline_version_id or None)
     except PipelineNotFoundError:
-        raise CommandError(
+        raise NotFoundError(
             f"{name} cannot be run again",
             why=f"its pipeline {run.pipeline_id} was deleted",
             next_step=other("list", text="shows all pipelines"),
-            exit_code=ExitCode.NOT_FOUND,
         ) from None
     except VersionNotFoundError:
         if version:
             raise
-        raise CommandError(
+        raise NotFoundError(
             f"{name} cannot be run again as it was",
             why=f"its version {run.pipeline_version_id} was deleted",
             next_step=again("--version", "NAME", text=f"runs another one; kfadapter versions {run.pipeline_id}"),
-            exit_code=ExitCode.NOT_FOUND,
         ) from None
 
 
@@ -197,18 +195,16 @@ def _check_repeatable(run: Run, replaced: Mapping[str, Json]) -> None:
 
 def _check_file(path: Path, version: str) -> None:
     if path == STDIN:
-        raise CommandError(
+        raise UsageError(
             "standard input cannot be run",
             why="it has no name for its pipeline",
             next_step="kfadapter upload - --name NAME\nthen kfadapter run NAME",
-            exit_code=ExitCode.USAGE,
         )
     if version:
-        raise CommandError(
+        raise UsageError(
             "--version is for existing pipelines",
             why=f"{path} is a file, which is uploaded first; with --name it is the name of a pipeline",
             next_step="the same command without --version, or with --name",
-            exit_code=ExitCode.USAGE,
         )
 
 

@@ -13,7 +13,7 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.check import print_findings
 from kfadapter_grpc.cli.completion import pipeline_names
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import UsageError
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.options import ClientOptions, Description, File, Format, Function, Tags
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several_pipelines_error
@@ -69,11 +69,10 @@ class UploadOptions:
             raise typer.BadParameter(f"--new-version contradicts --if-exists {self.if_exists}; give one of them")
         is_new = self.new_version or self.version_name
         if self.name is None and path == STDIN:
-            raise CommandError(
+            raise UsageError(
                 "the pipeline has no name",
                 why="standard input has no name, unlike a file",
                 next_step=again("--name", "NAME", text="with a name of your choice"),
-                exit_code=ExitCode.USAGE,
             )
         return {
             "version_name": self.version_name,

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, NotFoundError
 from kfadapter_grpc.cli.invocation import RUN, Invocation, Step, other
 from kfadapter_grpc.cli.logs import LogTails
 from kfadapter_grpc.cli.run_tree import Line, Marks, Rank, fit, marks_for, run_line, short_error, task_lines
@@ -328,11 +328,10 @@ def _raise_outcome(watched: Sequence[WatchedRun], options: ClientOptions) -> Non
         )
     deleted = next((view.run for view in watched if view.is_gone), None)
     if deleted is not None:
-        raise CommandError(
+        raise NotFoundError(
             f"not found: run {deleted.run_id}",
             why="it was deleted while it was watched",
             next_step=other("runs", text="shows the newest runs"),
-            exit_code=ExitCode.NOT_FOUND,
         )
     cancelled = next((view.run for view in watched if view.run.state is RunState.CANCELED), None)
     if cancelled is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.part import Wire
 
 FRAME = 4
+"""The cells that a box needs in width beyond its contents."""
 _TITLE_FRAME = 6
 _MIN_LABEL = 3
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Edge = tuple[int, int]
 Neighbors = dict[int, list[int]]
 GAP = 2
+"""Cells between two boxes of a layer."""
 
 
 def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:

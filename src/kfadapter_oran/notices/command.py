@@ -15,7 +15,7 @@ import typer
 from kfadapter_grpc.addresses import OFF, split_address
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.contexts import in_use
-from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, NotFoundError, require
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.cli.options import ClientOptions, Format, Output, file_option
 from kfadapter_grpc.cli.output import Shrink
@@ -262,11 +262,10 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
     notices = ledger.find(ids)
     missing = [number for number in ids if number not in notices]
     if missing:
-        raise CommandError(
+        raise NotFoundError(
             f"not found: notice {', '.join(map(str, missing))}",
             why="NOT_FOUND: delivered ones are forgotten after a while",
             next_step=other("notify", "--list", text="shows the notices there are"),
-            exit_code=ExitCode.NOT_FOUND,
         )
     for number in ids:
         status = notices[number].status
