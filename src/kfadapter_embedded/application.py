@@ -7,36 +7,30 @@ import ipaddress
 import logging
 import re
 import sqlite3
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import KfpError, UploadError, exhausted, internal, json_response, unknown_route
 from .experiments import Experiments
 from .pipelines import Pipelines
 from .recurring_runs import RecurringRuns
 from .run_logs import RunLogs
+from .runs import Runs
+from .store import Store
 from .tasks import Tasks
 from .uploads import Uploads
 from .workflow import Workflows
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from .runs import Runs
-    from .store import Store
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)

@@ -15,12 +15,10 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+from types import ModuleType
+from typing import Any
 
 _LONGEST_FAULT = 4000
 RESULT = "result.json"

@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +22,6 @@ from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.daemon import LogLevel
 from kfadapter_grpc.folders import state_folder
 from kfadapter_grpc.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 HOST = "127.0.0.1"
 LAST_LINES = 10

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse, Response
 
 from .json_text import to_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # gRPC's codes, each with the HTTP status that KFP's gateway maps it to.
 _INVALID_ARGUMENT = (3, HTTPStatus.BAD_REQUEST)

@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 from urllib.parse import quote
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Parameters: TypeAlias = Mapping[str, object]
 SCRATCH: Final = "scratch"

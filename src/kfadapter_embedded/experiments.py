@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .document_kinds import EXPERIMENTS
 from .errors import already_exists, bad_request, context, internal, json_response
 from .json_text import rfc3339, without_empty
 from .requests import Resource, text_field, with_body
-from .store import DuplicateError
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .store import Store
+from .store import DuplicateError, Store
 
 AVAILABLE: Final = "AVAILABLE"
 ARCHIVED: Final = "ARCHIVED"

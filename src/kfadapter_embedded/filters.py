@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_plus
 
+from .document_kinds import Kind
 from .errors import KfpError, invalid_input, invalid_page_token
 from .json_text import read_time, sound_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from .document_kinds import Kind
 
 _TAG_PREFIX = "tags."
 _UNREAD = "failed to parse filter spec:"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import NoReturn, TypeAlias
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 

@@ -10,17 +10,13 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from .document_kinds import Kind
 from .errors import context, invalid_input, invalid_page_token
 from .filters import Filter, is_scalar, predicates_of, read_filter
 from .json_text import to_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .document_kinds import Kind
 
 _DEFAULT_PAGE_SIZE = 20
 _MAX_PAGE_SIZE = 200

@@ -9,15 +9,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.child_output import piped
 from kfadapter_grpc.folders import page_note
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 PORT = 8080

@@ -9,27 +9,21 @@ import functools
 import importlib.util
 import io
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from types import ModuleType
+from typing import BinaryIO, cast
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind
 
-from .json_text import as_served, protojson
+from .json_text import JsonValue, as_served, protojson
 from .yaml_documents import YamlError, mappings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from types import ModuleType
-    from typing import BinaryIO
-
-    from google.protobuf.message import Message
-
-    from .json_text import JsonValue
 
 MAX_FILE_SIZE = 32 << 20
 _ARCHIVES = {b"PK": FileKind.ZIP, b"\x1f\x8b": FileKind.TAR_GZ}

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from .document_kinds import PIPELINES, VERSIONS
+from .document_kinds import PIPELINES, VERSIONS, Kind
 from .errors import already_exists, context, invalid_input, json_response, not_found
 from .json_text import joined, rfc3339, to_json, without_empty
 from .listing import parse_listing
 from .requests import Resource, tag_fault, text_field, try_tags, with_body
-from .store import DuplicateError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .document_kinds import Kind
-    from .store import Documents, Page, Store
+from .store import Documents, DuplicateError, Page, Store
 
 MAX_PIPELINE_NAME = 128
 _PIPELINES = "/apis/v2beta1/pipelines"

@@ -10,14 +10,11 @@ import selectors
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
 
 from kfadapter_grpc.child_output import Tail, piped
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-    from types import TracebackType
 
 READY_SECONDS = 20.0
 _READY = b"ready "

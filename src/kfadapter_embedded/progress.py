@@ -6,13 +6,15 @@ import json
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
 from .execution import OVER, WHOLE, State, TaskReport
 from .json_text import as_served, rfc3339, sound_text, to_json, written_json
+from .run_folders import RunFolders
 from .run_tasks import (
     GROUPS,
     ancestors,
@@ -26,12 +28,7 @@ from .run_tasks import (
     task_id,
     with_state,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from .run_folders import RunFolders
-    from .store import Documents, Store
+from .store import Documents, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from kfadapter_grpc.contract.cron import CronError, read_cron
@@ -24,13 +26,6 @@ from .run_requests import (
     shared_fields,
 )
 from .schedules import add_recurring_run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
 
 _RECURRING_RUNS = "/apis/v2beta1/recurringruns"
 _RECURRING_RUN = f"{_RECURRING_RUNS}/{{recurring_run_id}}"

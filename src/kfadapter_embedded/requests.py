@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
 
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
+from .document_kinds import Kind
 from .errors import invalid_input, json_response
 from .json_text import JsonValue, as_served, read_json, read_time, rfc3339, sound_text
 from .listing import parse_listing
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .document_kinds import Kind
-    from .store import Store
+from .store import Store
 
 # gRPC's own limit, behind KFP's gateway.
 _MAX_JSON_BODY = 4 << 20

@@ -6,27 +6,21 @@ Like KFP's, the route returns 200 before it opens the log, so errors are JSON in
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from .document_kinds import RUNS
 from .errors import UploadError
 from .execution import WHOLE, log_path
+from .run_folders import RunFolders
 from .run_tasks import attempts_of, executor_pod, old_pods
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .run_folders import RunFolders
-    from .store import Store
+from .store import Store
 
 _CHUNK = 1 << 16
 _VERSIONS = ("v1beta1", "v2beta1")

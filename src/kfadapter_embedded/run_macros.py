@@ -7,14 +7,11 @@ runs that the controller creates itself, of recurring runs with a version or a s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from .json_text import read_time
 from .run_requests import parameters_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _MACRO = re.compile(r"\[\[(.*?)\]\]|\{\{\$\.(.*?)\}\}")
 _TIME = re.compile(r"(CurrentTime|ScheduledTime)(?:\.(.*))?")

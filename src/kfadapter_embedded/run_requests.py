@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import cast
 
 from .document_kinds import EXPERIMENTS, VERSIONS
 from .errors import KfpError, context, internal, invalid_input
@@ -12,11 +13,7 @@ from .experiments import default_experiment
 from .json_text import JsonValue, without_empty
 from .pipeline_file import NoPipelineError, sent_spec
 from .requests import object_field, text_field
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .store import Store
+from .store import Store
 
 _MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _SCHEDULED = uuid.UUID("c2f3a9d4-1e6b-4c8a-9f7d-0b5e3a1c2d4f")

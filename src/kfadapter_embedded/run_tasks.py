@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from .execution import EXECUTOR_LOGS, OVER, WHOLE, State, iteration_of, task_name
+from .execution import EXECUTOR_LOGS, OVER, WHOLE, State, TaskReport, iteration_of, task_name
 from .json_text import rfc3339, to_json, without_empty
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-
-    from .execution import TaskReport
-    from .store import Documents
+from .store import Documents
 
 _WHOLE_NAME: Final = "root-driver-dag"
 _NOT_ENDED = "0001-01-01T00:00:00Z"

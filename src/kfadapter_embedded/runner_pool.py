@@ -13,20 +13,16 @@ import sys
 import threading
 import uuid
 from collections import OrderedDict
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO
 
 import msgspec
 
 from kfadapter_grpc.child_output import Tail, piped
 
-from .execution import OVER, SCRATCH, WHOLE, State, Steps, TaskReport
+from .execution import OVER, SCRATCH, WHOLE, Job, State, Steps, TaskReport
 from .runner.environment import ARTIFACT_STORES, VARIABLE, end_containers, end_family
 from .slots import Slots
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from .execution import Job
 
 _log = logging.getLogger(__name__)
 _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")

@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from .document_kinds import EXPERIMENTS, RECURRING_RUNS, RUNS
@@ -26,7 +27,9 @@ from .execution import OVER, WHOLE, Job, State, TaskReport
 from .experiments import ARCHIVED, AVAILABLE
 from .json_text import joined, rfc3339, to_json, without_empty
 from .listing import parse_listing
+from .progress import Progress
 from .requests import object_field, text_field, time_field, with_body
+from .run_folders import RunFolders
 from .run_macros import parameters_without_macros
 from .run_requests import (
     check_lengths,
@@ -41,18 +44,8 @@ from .run_requests import (
     shared_fields,
 )
 from .run_tasks import counts_of, task_details, tasks_of
-from .store import DuplicateError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .progress import Progress
-    from .run_folders import RunFolders
-    from .runner_pool import RunnerPool
-    from .store import Documents, Page, Store
+from .runner_pool import RunnerPool
+from .store import Documents, DuplicateError, Page, Store
 
 _log = logging.getLogger(__name__)
 _RUNS = "/apis/v2beta1/runs"

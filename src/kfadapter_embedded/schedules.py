@@ -13,21 +13,17 @@ import secrets
 import sqlite3
 import threading
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, Schedule
 from kfadapter_grpc.next_starts import scheduled_start
 
 from .document_kinds import RECURRING_RUNS
 from .errors import KfpError
 from .execution import OVER
 from .json_text import read_time, rfc3339
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.recurring_runs import Schedule
-
-    from .runs import Runs
-    from .store import Documents, Store
+from .runs import Runs
+from .store import Documents, Store
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -11,8 +11,9 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from kfadapter_grpc.daemon.http import serving
 from kfadapter_grpc.daemon.signals import StopSignals
@@ -28,10 +29,6 @@ from .runs import Runs
 from .schedules import Scheduler
 from .store import Store
 from .traces import RequestSpans
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # Go's own limit for the request line and headers: KFP accepts filters with thousands of ids.
 _MAX_HEADER_BYTES = 1 << 20

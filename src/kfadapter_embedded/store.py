@@ -13,19 +13,15 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
-from .document_kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
+from .document_kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS, Kind
 from .errors import not_found
 from .json_text import to_json, without_empty
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    from .document_kinds import Kind
-    from .listing import Listing
+from .listing import Listing
 
 SCHEMA_VERSION: Final = 5
 """The `user_version` of a database that this program writes; `upgrade` brings older ones to it."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, TASKS
@@ -12,12 +13,7 @@ from .errors import invalid_input, invalid_parameter, json_response, not_found
 from .listing import parse_listing
 from .requests import Resource
 from .run_tasks import children_of, with_children
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .store import Documents
+from .store import Documents
 
 _TASKS = "/apis/v2beta1/runs/{run_id}/tasks"
 _ARTIFACTS = "/apis/v2beta1/artifacts"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from kfadapter_grpc.telemetry.otlp import Telemetry
+from kfadapter_grpc.telemetry.otlp import Telemetry
 
 
 class RequestSpans:

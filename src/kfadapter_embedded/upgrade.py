@@ -9,19 +9,16 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .document_kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RUNS, TASKS, VERSIONS
 from .execution import State, TaskReport, task_name
 from .json_text import rfc3339, to_json, without_empty
 from .run_tasks import artifacts_of, changed_task, error_body, link_of, new_task, parent_of, task_id
 from .schedules import add_recurring_run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .store import Documents
+from .store import Documents
 
 _FORMER: Final = {
     1: ("pipelines", "versions", "specs"),

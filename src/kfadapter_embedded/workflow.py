@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .document_kinds import RUNS
@@ -13,11 +14,6 @@ from .execution import WHOLE, task_name
 from .json_text import to_json
 from .requests import Resource
 from .run_tasks import attempts_of, executor_pod, pod_number
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
 
 _PHASES = {"RUNNING": "Running", "FAILED": "Failed"}
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import yaml
 from yaml import events
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import BinaryIO
-
-    from .json_text import JsonValue
+from .json_text import JsonValue
 
 # Pipelines are about 15 levels deep; later stages recurse.
 MAX_DEPTH = 100

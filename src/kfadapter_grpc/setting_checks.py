@@ -9,8 +9,9 @@ import ipaddress
 import os
 import re
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
@@ -21,10 +22,6 @@ from kfadapter_grpc.auth.issuers import parse_issuers
 from kfadapter_grpc.auth.reloaded_files import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.daemon.appended_file import STREAMS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn
 
 T = TypeVar("T")
 

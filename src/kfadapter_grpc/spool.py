@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from kfadapter_grpc.contract.errors import InternalError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _REAL_DISK = "/var/tmp"  # noqa: S108 - only unlinked files are made there; unlike /tmp it is not in memory
 

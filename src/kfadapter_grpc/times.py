@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from datetime import datetime, timedelta
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """The seconds of each unit, largest first."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 DISTRIBUTION = "kfadapter-grpc"
 BESIDE = ("grpcio", "protobuf", "kfp-server-api", "kfp")

@@ -11,13 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .environment import Overlay, make_overlay
-from .places import Tree
-
-if TYPE_CHECKING:
-    from .places import Store
+from .places import Store, Tree
 
 _ENVIRONMENT = "environment"
 

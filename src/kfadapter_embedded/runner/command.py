@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 from kfadapter_embedded.execution import Steps
-from kfadapter_embedded.json_text import general
+from kfadapter_embedded.json_text import JsonValue, general
 
-from .spec import mapping
+from .limits import Limits
+from .log import TaskLog
+from .outputs import Outputs
+from .places import Tree
+from .spec import Container, mapping
 from .task_api import DEFAULT
-from .values import ValueFaultError, as_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .limits import Limits
-    from .log import TaskLog
-    from .outputs import Outputs
-    from .places import Tree
-    from .spec import Container
-    from .values import Values
+from .values import ValueFaultError, Values, as_text
 
 EXECUTOR = "kfp.dsl.executor_main"
 """What Python components are executed by."""

@@ -5,22 +5,35 @@ from __future__ import annotations
 import math
 import re
 import signal
+import threading
 import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path, task_name
-from kfadapter_embedded.json_text import protojson
+from kfadapter_embedded.execution import (
+    EXECUTOR_LOGS,
+    SCRATCH,
+    State,
+    Steps,
+    TaskReport,
+    iteration_of,
+    log_path,
+    task_name,
+)
+from kfadapter_embedded.json_text import JsonValue, protojson
 from kfadapter_embedded.run_tasks import artifact_number, executor_pod, pod_uid
 from kfadapter_grpc.check.rules import ARTIFACT_ELSEWHERE, ARTIFACT_METADATA, PLACEHOLDER_IN_CODE
 
+from .attempts import AttemptFolders
 from .command import (
     EXECUTOR,
     Command,
     Exit,
+    Start,
     StartError,
     in_container,
     known_placeholders,
@@ -34,24 +47,11 @@ from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
 from .placeholders import WORKSPACE, with_places
-from .places import IMAGES, Tree, transfer
-from .spec import Retry
+from .places import IMAGES, Store, Tree, transfer
+from .spec import Component, Container, Retry, Task
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-    from kfadapter_embedded.execution import Steps
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .attempts import AttemptFolders
-    from .command import Start
-    from .places import Store
-    from .spec import Component, Container, Task
-    from .warned import TaskWarnings
+from .warned import TaskWarnings
 
 MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+
+from kfadapter_embedded.json_text import JsonValue
 
 from .values import ValueFaultError, as_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
 
 _FIELDS = {
     bool: "bool_value",

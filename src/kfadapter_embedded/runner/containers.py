@@ -11,10 +11,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
@@ -25,11 +25,7 @@ from kfadapter_embedded.execution import SCRATCH
 
 from .command import Command, Exit, StartError
 from .environment import ENGINE_NOTE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from .log import TaskLog
+from .log import TaskLog
 
 _LABEL = "io.github.kfadapter.run"
 _PING_SECONDS = 10

@@ -10,7 +10,6 @@ import uuid
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from kfadapter_embedded.execution import State
@@ -18,17 +17,14 @@ from kfadapter_embedded.json_text import sound_text, to_json
 from kfadapter_grpc.check.rules import IMPORTER_URI, LOCAL_IMPORT
 
 from .environment import ARTIFACT_STORES
+from .log import TaskLog
 from .outcome import IMPORTED, Outcome
 from .placeholders import filled_metadata
 from .places import IMAGES, STORES, Tree, transfer
-from .spec import Importer
+from .spec import Component, Importer, Task
 from .task_api import recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
-
-if TYPE_CHECKING:
-    from .log import TaskLog
-    from .spec import Component, Task
-    from .warned import TaskWarnings
+from .warned import TaskWarnings
 
 MOST_BYTES = 5 << 30
 _SECONDS = 3600.0

@@ -6,26 +6,20 @@ A parameter that is None is null; KFP distinguishes it from one that is missing.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import State, task_name
+from kfadapter_embedded.json_text import JsonValue
 from kfadapter_grpc.check import rules
 
 from .condition import picked
+from .outcome import Outcome
 from .placeholders import filled, has_placeholder, task_names
-from .spec import Artifact, Loop, Parameter, SpecError
+from .spec import Artifact, Component, Loop, Parameter, Source, SpecError, Task
 from .task_api import COLLECTED
 from .values import ItemText, Origin, RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .outcome import Outcome
-    from .spec import Component, Source, Task
-    from .warned import TaskWarnings
+from .warned import TaskWarnings
 
 # Characters of four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not support them.
 _FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")

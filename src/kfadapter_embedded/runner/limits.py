@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from kfadapter_embedded.json_text import JsonValue
+
+from .spec import Component, Container
 from .values import ValueFaultError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .spec import Component, Container
 
 _INPUT = re.compile(r"\$.inputs.parameters\['(.+?)'\]")
 _QUANTITY = re.compile(r"(?P<number>[+-]?[0-9.]+)(?P<suffix>[eEinumkKMGTP]*[-+]?[0-9]*)")

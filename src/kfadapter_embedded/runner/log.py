@@ -8,11 +8,8 @@ from __future__ import annotations
 import re
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from types import TracebackType
+from pathlib import Path
+from types import TracebackType
 
 LOG_BYTES = 10 << 20
 """How much of a task's output its log begins with; of what comes later only the end is kept."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from kfadapter_embedded.json_text import JsonValue
+
+from .spec import Loop
 from .values import Origin, RuntimeArtifact, ValueFaultError, Values, as_text, load_json
-
-if TYPE_CHECKING:
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .spec import Loop
 
 
 def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:

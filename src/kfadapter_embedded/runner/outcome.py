@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import State, task_name
+from kfadapter_embedded.json_text import JsonValue
 from kfadapter_grpc.check import rules
+from kfadapter_grpc.check.rule import Rule
 
+from .spec import Component, Dag
 from .task_api import COLLECTED
 from .values import Origin, RuntimeArtifact, Values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_grpc.check.rule import Rule
-
-    from .spec import Component, Dag
 
 IMPORTED = "IMPORTED"
 """The state of an import, which is COMPLETE in ML Metadata, but whose end does not update that of its group."""

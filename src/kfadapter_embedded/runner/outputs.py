@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from .places import IMAGES, transfer
-from .spec import mapping
+from kfadapter_embedded.json_text import JsonValue
+
+from .places import IMAGES, Store, Tree, transfer
+from .spec import Definitions, mapping
 from .task_api import recorded
 from .values import RuntimeArtifact, ValueFaultError, Values, load_json, parsed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .places import Store, Tree
-    from .spec import Definitions
 
 MAX_OUTPUT_BYTES = 16 << 20
 """How large the outputs of a task may be as JSON, artifacts' contents aside."""

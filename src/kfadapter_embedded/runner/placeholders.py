@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Mapping
 
+from kfadapter_embedded.json_text import JsonValue
 from kfadapter_grpc.check import rules
 
 from .spec import mapping
-from .values import as_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .values import Values
-    from .warned import TaskWarnings
+from .values import Values, as_text
+from .warned import TaskWarnings
 
 WORKSPACE = "workspace_path"
 _WORKSPACE = "{{$.workspace_path}}"

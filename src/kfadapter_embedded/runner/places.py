@@ -9,15 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .values import ValueFaultError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 """KFP's root of all pipelines (`config/env.go:DefaultPipelineRoot`)."""

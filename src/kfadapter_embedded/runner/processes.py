@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+from .attempts import AttemptFolders
 from .command import Command, Exit, StartError
 from .environment import VARIABLE, end_family
+from .log import TaskLog
 from .start.kfadapter_task_start import PLACES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .attempts import AttemptFolders
-    from .log import TaskLog
 
 _PIECE = 1 << 16
 _DRAIN_SECONDS = 5.0

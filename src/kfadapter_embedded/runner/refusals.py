@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
+from kfadapter_embedded.execution import Steps
+from kfadapter_embedded.json_text import JsonValue
 from kfadapter_grpc.check import rules
 
 from .command import in_container, is_containerized, needs_image
 from .places import IMAGES
-from .spec import mapping
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from kfadapter_embedded.execution import Steps
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .spec import Component, Container, Pipeline
+from .spec import Component, Container, Pipeline, mapping
 
 _ELSEWHERE = "Run it on Kubeflow Pipelines on Kubernetes: set KFADAPTER_KFP_URL to its address, nothing else changes"
 _START_ONE = (

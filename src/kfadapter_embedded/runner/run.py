@@ -15,16 +15,17 @@ import signal
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kfadapter_embedded.execution import SCRATCH, WHOLE, State, Steps, TaskReport
 
 from .attempts import AttemptFolders
-from .command import in_container
+from .command import Start, in_container
 from .component import ComponentRunner
 from .dag import run_pipeline
 from .environment import VARIABLE, end_containers, end_family
@@ -34,15 +35,9 @@ from .placeholders import WORKSPACE
 from .places import Store, root_of
 from .processes import Processes
 from .refusals import leaves, refusal
-from .spec import SpecError, read_pipeline
+from .spec import Pipeline, SpecError, read_pipeline
 from .task_api import entries
 from .values import load_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .command import Start
-    from .spec import Pipeline
 
 _KEPT = "results"
 _MADE = ("logs", "outputs", "workspace", _KEPT)

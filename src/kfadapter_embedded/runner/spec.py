@@ -6,14 +6,12 @@ Fields that no run needs are ignored; missing fields have proto's defaults.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
+from kfadapter_embedded.json_text import JsonValue
 
 _NAME = re.compile(r"[^/\[\]]+")
 _RETRY_FACTOR = 2.0

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from kfadapter_embedded.execution import iteration_of, task_name
+from kfadapter_embedded.json_text import JsonValue
 
+from .spec import Component, Task
 from .values import Origin, RuntimeArtifact, Values
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from kfadapter_embedded.json_text import JsonValue
-
-    from .spec import Component, Task
 
 CONDITION = "CONDITION_BRANCH"
 COLLECTED = "COLLECTED_INPUTS"

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import SURROGATE, digits_of, finite, protojson, protojson_number, read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_grpc.check.rule import Rule
-
+from kfadapter_embedded.json_text import SURROGATE, JsonValue, digits_of, finite, protojson, protojson_number, read_json
+from kfadapter_grpc.check.rule import Rule
 
 # The characters that Go's json.Marshal escapes for HTML and JavaScript.
 _GO_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}

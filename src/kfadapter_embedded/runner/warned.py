@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from kfadapter_grpc.check import rules
 
+from .outcome import Outcome
+from .spec import Dag, Output, Pipeline
 from .values import ValueFaultError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .outcome import Outcome
-    from .spec import Dag, Output, Pipeline
 
 
 class TaskWarnings:

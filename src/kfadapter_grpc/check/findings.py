@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from kfadapter_grpc.check import rules
 from kfadapter_grpc.check.kubernetes import needed_by
-from kfadapter_grpc.check.pipeline import inside, mapping, text, walk
+from kfadapter_grpc.check.pipeline import Group, Pipeline, Task, inside, mapping, text, walk
 from kfadapter_grpc.check.python_code import artifact_reads, mentions, raises, writes_names, writes_structs
+from kfadapter_grpc.check.rule import Finding, Severity
 from kfadapter_grpc.check.values import INPUT, fields, known_items, known_values, short_name, sources, texts, types
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from kfadapter_grpc.check.pipeline import Group, Pipeline, Task
-    from kfadapter_grpc.check.rule import Finding, Severity
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 MAX_FINDINGS = 1000
 _IN_CODE = re.compile(r"\{\{\$(?:\.(?:inputs|outputs)\.[^{}]*)?\}\}")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
-from kfadapter_grpc.check.pipeline import inside, items, mapping, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from kfadapter_grpc.check.pipeline import Task
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.check.pipeline import Task, inside, items, mapping, text
+from kfadapter_grpc.contract.spec import Json
 
 _MUST_EXIST = {
     "secretAsEnv": ("the secret", "secretName", "secretNameParameter"),

@@ -7,14 +7,11 @@ it reads as empty, and whether it can be run is decided by the upload.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 MAX_TASKS = 10_000
 """How many tasks are checked: pipelines in pipelines may double them at each level."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
 
 _PLAIN_CALLS = frozenset({"str", "int", "float", "len", "round", "sum", "min", "max", "abs", "format", "repr"})
 _STRUCTS = frozenset({"log_roc_curve", "log_confusion_matrix", "log_roc_data_point", "set_confusion_matrix_categories"})

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import yaml
 
 from kfadapter_grpc.check.pipeline import Pipeline, read_documents
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.pipelines import FileKind
+from kfadapter_grpc.contract.spec import Json
 from kfadapter_grpc.upload.archives import open_member
 from kfadapter_grpc.upload.file_kind import detect_kind
 from kfadapter_grpc.upload.limits import UploadLimits, invalid_file, too_large
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.spec import Json
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, if libyaml is installed
 _HEAD = 4096

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from kfadapter_grpc.check import rules
-from kfadapter_grpc.check.pipeline import inside, items, mapping, text, walk
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.check.pipeline import Origin, Task
-    from kfadapter_grpc.check.rule import Finding, Severity
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.check.pipeline import Origin, Task, inside, items, mapping, text, walk
+from kfadapter_grpc.check.rule import Finding, Severity
+from kfadapter_grpc.contract.spec import Json
 
 INPUT = re.compile(r"""\{\{\$\.inputs\.parameters\[(['"])(?P<name>.+?)\1\]\}\}""")
 _CHANNEL = re.compile(r"\{\{channel:[^}]*\}\}")

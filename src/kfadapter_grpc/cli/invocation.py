@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kfadapter_grpc.cli.options import ClientOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 PROGRAM = "kfadapter"
 PIPELINE = "NAME"

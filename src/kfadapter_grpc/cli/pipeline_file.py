@@ -8,20 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.child_output import Tail, piped
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, UsageError
 from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.cli.output import waiting
 from kfadapter_grpc.cli.text import STDIN, utf8
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""

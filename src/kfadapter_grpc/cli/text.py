@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from io import FileIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.printable import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 _UNESCAPED_BY_JSON = re.compile("[\x7f-\x9f]")
 

@@ -11,16 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import UnauthenticatedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 API_VERSION = "client.authentication.k8s.io/v1"
 """The protocol between kubectl and a plugin."""

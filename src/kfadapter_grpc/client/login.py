@@ -8,18 +8,15 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.client import oauth
 from kfadapter_grpc.client.credentials import CredentialsError
 from kfadapter_grpc.contract.errors import UnauthenticatedError
 from kfadapter_grpc.folders import config_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 DEFAULT_SCOPE = "openid offline_access"
 """Requests an ID token and a refresh token."""

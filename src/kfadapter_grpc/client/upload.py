@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion  # noqa: TC001 - the codec reads annotations
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 256 * 1024
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
-from kfadapter_grpc.contract.checks import text, within
+from kfadapter_grpc.contract.checks import Faults, text, within
 from kfadapter_grpc.contract.listing import ListRequest, PageOfListRequest
 from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import (
@@ -20,9 +20,6 @@ from kfadapter_grpc.contract.runs import (
     RunState,
 )
 from kfadapter_grpc.contract.spec import Json
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Faults
 
 MAX_RUNS = 100
 """How many runs are read for one page."""

@@ -7,12 +7,9 @@ kfadapter: {"model":"cnn","team":"vision"}
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from kfadapter_grpc.contract.values import well_formed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LINE_START = "kfadapter: "
 MAX_DESCRIPTION_BYTES = 255

@@ -5,12 +5,9 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
-from kfadapter_grpc.contract.checks import within
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Faults
+from kfadapter_grpc.contract.checks import Faults, within
 
 T = TypeVar("T")
 

@@ -6,8 +6,9 @@ import difflib
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from kfadapter_grpc.contract.errors import (
     FieldViolation,
@@ -17,13 +18,8 @@ from kfadapter_grpc.contract.errors import (
     ParameterUnknownError,
     listed,
 )
-from kfadapter_grpc.contract.spec import ParameterType
+from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
 from kfadapter_grpc.contract.values import object_violations
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Json, Parameter
 
 LARGEST_INTEGER = 2**53 - 1
 """Integers up to here are exact in JSON, where every number is a double; larger ones may have been rounded."""

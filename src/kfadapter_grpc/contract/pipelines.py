@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Protocol, TypeAlias
+from typing import Annotated, BinaryIO, ClassVar, Protocol, TypeAlias
 
-from kfadapter_grpc.contract.checks import Id, Namespace, RequestId, pattern, tags, text, within
+from kfadapter_grpc.contract.checks import Faults, Id, Namespace, RequestId, pattern, tags, text, within
 from kfadapter_grpc.contract.listing import ListRequest, View
 from kfadapter_grpc.contract.spec import SpecSummary
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.checks import Faults
 
 MAX_PIPELINE_NAME = 128
 """Maximum number of characters in a pipeline's name (KFP's limit)."""

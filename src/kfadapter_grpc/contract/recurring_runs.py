@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias, cast
+from typing import Annotated, ClassVar, TypeAlias, cast
 
-from kfadapter_grpc.contract.checks import Id, Namespace, column, text, within
+from kfadapter_grpc.contract.checks import Faults, Id, Namespace, column, text, within
 from kfadapter_grpc.contract.cron import cron_fault
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import ListRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.spec import Json
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.checks import Faults
 
 MAX_CONCURRENCY = 10
 """Maximum number of concurrent runs of a recurring run (KFP's limit)."""

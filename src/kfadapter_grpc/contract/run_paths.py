@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError, listed
+from kfadapter_grpc.contract.runs import RunTask
 from kfadapter_grpc.contract.spec import TaskKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.runs import RunTask
 
 _PART = re.compile(r"(?P<name>[^/\[\]]+)(\[(?P<index>\d+)\])?")
 _NAME = re.compile(r"[^/\[\]]+")

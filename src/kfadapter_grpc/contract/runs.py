@@ -5,12 +5,12 @@ from __future__ import annotations
 import enum
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
-from kfadapter_grpc.contract.checks import Namespace, OptionalId, RequestId, column, pattern, text, within
+from kfadapter_grpc.contract.checks import Faults, Namespace, OptionalId, RequestId, column, pattern, text, within
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import (
     MAX_DESCRIPTION_BYTES,
@@ -23,11 +23,6 @@ from kfadapter_grpc.contract.listing import MAX_INT32, ListRequest, StorageState
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.run_outputs import RunInput, RunMetric, RunOutput
 from kfadapter_grpc.contract.spec import Json, TaskKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.checks import Faults
 
 MAX_RUN_NAME_BYTES = 255
 """Maximum of UTF-8 bytes in a run's display name (KFP's column)."""

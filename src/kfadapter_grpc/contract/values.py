@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from kfadapter_grpc.contract.errors import FieldViolation
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 LARGEST_EXACT_INTEGER = 2**53
 """Integers up to here are exact in a double, and so are their negatives."""

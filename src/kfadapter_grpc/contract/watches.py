@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
-from kfadapter_grpc.contract.checks import Namespace
+from kfadapter_grpc.contract.checks import Faults, Namespace
 from kfadapter_grpc.contract.runs import RUN_ID, Run, RunFilter
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kfadapter_grpc.contract.checks import Faults
 
 MAX_WATCHED_RUNS = 1000
 

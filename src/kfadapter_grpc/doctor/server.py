@@ -6,9 +6,9 @@ import errno
 import http.client
 import shutil
 import tempfile
+from collections.abc import Callable, Generator
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
@@ -28,9 +28,6 @@ from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.setting_sources import SettingsError
 from kfadapter_grpc.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
 
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _MOUNTS = Path("/proc/self/mountinfo")

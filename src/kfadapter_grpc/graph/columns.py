@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from kfadapter_grpc.graph.rows import GAP, nets, ordered
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from kfadapter_grpc.graph.rows import Lanes, Link, Net
+from kfadapter_grpc.graph.rows import GAP, Lanes, Link, Net, nets, ordered
 
 _SWEEPS = 6
 _STRAIGHT = 8.0

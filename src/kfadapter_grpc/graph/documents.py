@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator, Iterator
 
 from rich.cells import cell_len
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
-from kfadapter_grpc.graph.model import truncate, wrap, wrap_few
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
-    from kfadapter_grpc.graph.model import Graph, Node
-    from kfadapter_grpc.graph.text import Style
+from kfadapter_grpc.graph.model import Graph, Node, truncate, wrap, wrap_few
+from kfadapter_grpc.graph.text import Style
 
 _DOT = str.maketrans({"&": "&amp;", "\\": "\\\\", '"': '\\"'})
 _DOT_HEAD = """\

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
 from kfadapter_grpc.graph.columns import Size
-from kfadapter_grpc.graph.model import truncate_middle, wrap_few
-from kfadapter_grpc.graph.part import placed_part
+from kfadapter_grpc.graph.model import Graph, Node, truncate_middle, wrap_few
+from kfadapter_grpc.graph.part import Wire, placed_part
 from kfadapter_grpc.graph.rows import GAP, parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from kfadapter_grpc.graph.model import Graph, Node
-    from kfadapter_grpc.graph.part import Wire
 
 FRAME = 4
 """The cells that a box needs in width beyond its contents."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.printable import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Task
 
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
 _MAX_LINES = 3

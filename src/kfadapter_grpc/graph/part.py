@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from kfadapter_grpc.graph.columns import LANE_GAP, Plan, pins
-from kfadapter_grpc.graph.rows import GAP, lanes, layers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from kfadapter_grpc.graph.columns import Pins, Size
-    from kfadapter_grpc.graph.rows import Edge, Lanes
+from kfadapter_grpc.graph.columns import LANE_GAP, Pins, Plan, Size, pins
+from kfadapter_grpc.graph.rows import GAP, Edge, Lanes, lanes, layers
 
 _FEW = 24
 """The maximum number of nets whose order is optimized for few crossings."""

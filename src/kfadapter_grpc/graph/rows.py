@@ -5,11 +5,8 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right, insort
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 Edge = tuple[int, int]
 Neighbors = dict[int, list[int]]

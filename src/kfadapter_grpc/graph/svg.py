@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from textwrap import indent
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.graph.documents import sentences
-from kfadapter_grpc.graph.layout import DOCUMENT, layout
+from kfadapter_grpc.graph.layout import DOCUMENT, Box, Layout, layout
+from kfadapter_grpc.graph.model import Graph, Node
+from kfadapter_grpc.graph.part import End, Wire
 from kfadapter_grpc.printable import one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from kfadapter_grpc.graph.layout import Box, Layout
-    from kfadapter_grpc.graph.model import Graph, Node
-    from kfadapter_grpc.graph.part import End, Wire
 
 _WIDTH = 8
 """Pixels; a character of 13 pixels in a monospaced font is 7.8 wide."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from kfadapter_grpc.graph.layout import Fit, layout
-from kfadapter_grpc.graph.part import TooWideError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kfadapter_grpc.graph.layout import Box, Layout
-    from kfadapter_grpc.graph.model import Graph
-    from kfadapter_grpc.graph.part import Wire
+from kfadapter_grpc.graph.layout import Box, Fit, Layout, layout
+from kfadapter_grpc.graph.model import Graph
+from kfadapter_grpc.graph.part import TooWideError, Wire
 
 LABELS = (48, 28, 16, 8)
 """The maximum widths of text in boxes to try, in this order."""

@@ -8,17 +8,14 @@ import json
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-    from typing import Any
-
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 VERSION = 1
 BUSY_SECONDS = 10.0

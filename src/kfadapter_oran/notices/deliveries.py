@@ -5,16 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, read_notice
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from kfadapter_oran.notices.database import Database, Notice
+from kfadapter_oran.notices.database import COLUMNS, Database, Notice, NoticeStatus, read_notice
 
 INITIAL_BACKOFF_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 300.0

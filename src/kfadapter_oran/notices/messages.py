@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kfadapter_grpc.codec import json_moment
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_oran.notices.database import Notice
+from kfadapter_grpc.contract.spec import Json
+from kfadapter_oran.notices.database import Notice
 
 EVENT_CONTENT_TYPE = "application/cloudevents+json"
 

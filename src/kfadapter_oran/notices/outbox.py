@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any
 
 from kfadapter_grpc.client.metrics import named_metrics
+from kfadapter_grpc.contract.runs import Run
 from kfadapter_oran.jobs import JOB_LABEL
-from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, from_timestamp, read_notice
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
-
-    from kfadapter_grpc.contract.runs import Run
-    from kfadapter_oran.notices.database import Database, Notice
+from kfadapter_oran.notices.database import (
+    COLUMNS,
+    Database,
+    Notice,
+    NoticeStatus,
+    OutboxError,
+    from_timestamp,
+    read_notice,
+)
 
 DELETED = "DELETED"
 """What is reported of a run that was deleted before its end was seen; no state of KFP's."""

@@ -5,35 +5,28 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import structlog
+from prometheus_client import Metric as Family
 from prometheus_client.registry import Collector
+from structlog.typing import FilteringBoundLogger
 
-from kfadapter_grpc.daemon.log import logging_to_stderr
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.daemon.log import LogWriter, logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
+from kfadapter_oran.notices.command import NotifyOptions
 from kfadapter_oran.notices.database import Database, NoticeStatus, exclusive
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
 from kfadapter_oran.notices.outbox import Outbox
-from kfadapter_oran.notices.receiver import Outcome, Receiver
+from kfadapter_oran.notices.receiver import Outcome, Receiver, ReceiverOptions
 from kfadapter_oran.notices.sender import Sender
 from kfadapter_oran.notices.watcher import Watcher
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from prometheus_client import Metric as Family
-    from structlog.typing import FilteringBoundLogger
-
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.daemon.log import LogWriter
-    from kfadapter_oran.notices.command import NotifyOptions
-    from kfadapter_oran.notices.receiver import ReceiverOptions
 
 WATCHER_SECONDS = 2.0
 SENDER_SECONDS = 5.0

@@ -9,21 +9,17 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kfadapter_grpc.client.credentials import Token
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_oran.notices.database import Notice
 from kfadapter_oran.notices.messages import EVENT_CONTENT_TYPE, cloud_event, job_notice
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from kfadapter_oran.notices.database import Notice
 
 TRAINING_FAILED = "Training Failed"
 """The training manager's response, with status 500, to a notice of a failure that it has recorded."""

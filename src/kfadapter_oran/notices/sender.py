@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
-from kfadapter_oran.notices.receiver import Outcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from structlog.typing import FilteringBoundLogger
-
-    from kfadapter_oran.notices.database import Notice
-    from kfadapter_oran.notices.deliveries import Deliveries
-    from kfadapter_oran.notices.receiver import Attempt, Receiver
+from kfadapter_oran.notices.database import Notice
+from kfadapter_oran.notices.deliveries import Deliveries
+from kfadapter_oran.notices.receiver import Attempt, Outcome, Receiver
 
 CONCURRENCY = 4
 POLL_SECONDS = 1.0

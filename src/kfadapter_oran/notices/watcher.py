@@ -9,29 +9,23 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 import structlog
 from grpc import StatusCode
+from structlog.typing import FilteringBoundLogger
 
+from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
 from kfadapter_grpc.contract.watches import RunChanged, RunGone
 from kfadapter_oran.jobs import JOB_LABEL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime, timedelta
-
-    from structlog.typing import FilteringBoundLogger
-
-    from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.runs import Run
-    from kfadapter_oran.notices.database import Notice
-    from kfadapter_oran.notices.outbox import Outbox
+from kfadapter_oran.notices.database import Notice
+from kfadapter_oran.notices.outbox import Outbox
 
 COMPARE_SECONDS = 60.0
 SILENT_SECONDS = 90.0
