@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import FileDescriptor
     from google.protobuf.message import Message
-    from structlog.typing import FilteringBoundLogger
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 KFP_NAME = "kfp"
@@ -187,14 +187,14 @@ def add_health(servicer: HealthServicer, server: grpc.Server) -> None:
     server.add_registered_method_handlers(HEALTH_SERVICE, {"List": handler})
 
 
+@dataclass(eq=False, slots=True)
 class _Watch:
     """A watcher of a name; `sending_since` is set while an update is on its way."""
 
-    def __init__(self, name: str, send: Callable[[HealthCheckResponse], None], cancel: Callable[[], object]) -> None:
-        self.name = name
-        self.send = send
-        self.cancel = cancel
-        self.sending_since: float | None = None
+    name: str
+    send: Callable[[HealthCheckResponse], None]
+    cancel: Callable[[], object]
+    sending_since: float | None = None
 
 
 class Health:
@@ -246,7 +246,6 @@ class HealthMonitor:
         self._seconds = seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health-monitor", daemon=True)
-        self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
         self._thread.start()
@@ -264,9 +263,9 @@ class HealthMonitor:
             if self._stopped.is_set():
                 return
             if trouble and trouble != before:
-                self._log.warning(trouble)
+                structlog.get_logger().warning(trouble)
             elif trouble != before:
-                self._log.info("KFP is reachable")
+                structlog.get_logger().info("KFP is reachable")
             before = trouble
             self._report(not trouble)
             self._stopped.wait(self._seconds)

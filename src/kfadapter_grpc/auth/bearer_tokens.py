@@ -19,8 +19,6 @@ from kfadapter_grpc.contract.identity import Identity, Way
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.auth.issuers import Issuers, TokenReview
     from kfadapter_grpc.auth.reloaded_files import Reloaded
     from kfadapter_grpc.auth.signed_tokens import SignedToken
@@ -151,7 +149,6 @@ class Reviewer:
         self._lock = threading.Lock()
         self._cache: dict[bytes, tuple[float, Identity | None]] = {}
         self._failure = ""
-        self._log: FilteringBoundLogger = structlog.get_logger()
 
     def identity(self, token: SignedToken, digest: bytes, call: Call) -> Identity:
         """Returns the identity of a bearer. Raises UnauthenticatedError; IssuerUnavailableError may be retried.
@@ -208,7 +205,7 @@ class Reviewer:
         """Logs a cause once, not for each call."""
         if why != self._failure:
             self._failure = why
-            self._log.error("tokens cannot be reviewed", why=why, url=self.review.url)
+            structlog.get_logger().error("tokens cannot be reviewed", why=why, url=self.review.url)
         return IssuerUnavailableError(
             "the token cannot be verified at the moment, as the Kubernetes API server does not review it; try again, "
             "and if this persists, ask the adapter's operator, whose log has the cause"

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from structlog.typing import FilteringBoundLogger
-
     from kfadapter_grpc.auth.issuers import Issuer
 
 REFRESH_SECONDS = 300.0
@@ -68,7 +66,7 @@ class IssuerKeys:
         self._fetches = self._waiting = 0
         self._requested = self._stopped = False
         self._failure = "its keys have not been fetched yet"
-        self._log: FilteringBoundLogger = structlog.get_logger()
+        self._log = structlog.get_logger()
         self._registry = jws.JWSRegistry(algorithms=issuer.algorithms, strict_check_header=False)
         self._registry.max_header_length, self._registry.max_payload_length = MAX_HEADER_BYTES, MAX_TOKEN_BYTES
         self._thread = threading.Thread(target=self._run, name="issuer-keys", daemon=True)

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from structlog.typing import FilteringBoundLogger
 
 T = TypeVar("T")
 
@@ -32,7 +31,7 @@ class Reloaded(Generic[T]):
         self.what = title
         self._paths = tuple(paths)
         self._parse = parse
-        self._log: FilteringBoundLogger = structlog.get_logger()
+        self._log = structlog.get_logger()
         self._contents = self._read()
         self._fault = ""
         self.value = parse(*self._contents)
@@ -80,7 +79,6 @@ class Refresher:
         self._seconds = seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
-        self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
         """Starts the thread, if there is anything to call."""
@@ -96,7 +94,7 @@ class Refresher:
                 try:
                     call()
                 except Exception as fault:  # noqa: BLE001 - what is wrong with one file must not make all others old
-                    self._log.error("a file could not be checked for changes", exc_info=fault)
+                    structlog.get_logger().error("a file could not be checked for changes", exc_info=fault)
 
 
 def read_small(path: Path) -> bytes:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 STREAMS = {"-": 2, "stderr": 2, "stdout": 1}
 """The descriptors of names that are no paths."""
@@ -27,7 +23,6 @@ class AppendedFile:
         """Opens a path, or one of `STREAMS`. Raises OSError if the file cannot be opened."""
         self._path = None if name in STREAMS else Path(name)
         self._descriptor = STREAMS[name] if self._path is None else _opened(self._path)
-        self._log: FilteringBoundLogger = structlog.get_logger()
         self._failing = False
         self._torn = False
         self.lost = 0
@@ -44,11 +39,11 @@ class AppendedFile:
         except OSError as error:
             self.lost += data.count(b"\n")
             if not self._failing:
-                self._log.error("the audit log cannot be written; its lines are lost", why=error.strerror)
+                structlog.get_logger().error("the audit log cannot be written; its lines are lost", why=error.strerror)
             self._failing = True
         else:
             if self._failing:
-                self._log.warning("the audit log is written again", lost=self.lost)
+                structlog.get_logger().warning("the audit log is written again", lost=self.lost)
             self._failing = False
         return len(text)
 

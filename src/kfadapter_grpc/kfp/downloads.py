@@ -22,7 +22,8 @@ import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import ByteStream, PipelineDownload, PipelineRef, VersionRef
-from kfadapter_grpc.kfp.versions import no_such_version, no_version_yet, version_context
+from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION
+from kfadapter_grpc.kfp.versions import no_version_yet, version_context
 from kfadapter_grpc.spool import Spool, SpoolPlace, disk_faults
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def download(
                 version_json = _decode(response, _VersionJson)
                 if version_json.pipeline_id != pipeline_id:
                     # KFP finds a version by its id alone, whichever pipeline the path names.
-                    raise no_such_version(version_context(pipeline_id, version))
+                    raise version_context(pipeline_id, version).error(errors.VersionNotFoundError, NO_SUCH_VERSION)
                 parts = [views.enter_context(memoryview(part)) for part in _parts(response, version_json)]
                 del version_json
                 _unload(response)

@@ -138,10 +138,8 @@ class Timer:
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
-        self.cancelled = False
 
     def cancel(self) -> None:
-        self.cancelled = True
         self.callback = None
 
 
@@ -182,15 +180,14 @@ class TimerThread:
 
     def _run(self) -> None:
         while (timer := self._next()) is not None:
-            callback = timer.callback
-            if callback is not None:
+            if callback := timer.callback:
                 callback()
 
     def _next(self) -> Timer | None:
         """Waits for the next due alarm; None at the end."""
         with self._condition:
             while not self._closed:
-                while self._heap and self._heap[0][2].cancelled:
+                while self._heap and self._heap[0][2].callback is None:
                     heapq.heappop(self._heap)
                 seconds = self._heap[0][0] - time.monotonic() if self._heap else None
                 if seconds is not None and seconds <= 0:
@@ -200,7 +197,7 @@ class TimerThread:
 
     def _purge(self) -> None:
         """Removes cancelled alarms: calls end long before their deadlines."""
-        self._heap = [entry for entry in self._heap if not entry[2].cancelled]
+        self._heap = [entry for entry in self._heap if entry[2].callback is not None]
         heapq.heapify(self._heap)
         self._purge_at = max(_PURGE_AT, 2 * len(self._heap))
 

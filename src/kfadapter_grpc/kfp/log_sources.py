@@ -206,7 +206,9 @@ class PodLogs:
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
         with self._open(Request("GET", path, query), call) as response:
             if response.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
-                raise PodLogError(response.status, _kubernetes_error(response))
+                body = b"".join(islice(response.chunks, _ERROR_CHUNKS))
+                message = decode_or_empty(body, _Status).message[:500]
+                raise PodLogError(response.status, message or "a response that is not one of Kubernetes")
             yield from response.chunks
 
     @contextmanager
@@ -221,11 +223,6 @@ class PodLogs:
                 raise PodLogError(0, "the Kubernetes API cannot be reached") from error
             text = "the connection to Kubernetes broke before the log was complete; read it again"
             raise KfpUnavailableError(text) from error
-
-
-def _kubernetes_error(response: StreamedResponse) -> str:
-    status = decode_or_empty(b"".join(islice(response.chunks, _ERROR_CHUNKS)), _Status)
-    return status.message[:500] or "a response that is not one of Kubernetes"
 
 
 # --- KFP's route: errors behind text ------------------------------------------------------------------------------

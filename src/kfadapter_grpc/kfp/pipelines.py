@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 J = TypeVar("J", "PipelineJson", "VersionJson")
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
+_KNOWN_TEXTS = {0: "no version was known", 1: "the one version that was known is deleted"}
 _FITS_INTO_PATH = re.compile(r"[\w .-]*[\w -][\w .-]*")
 
 
@@ -205,7 +206,8 @@ class Pipelines:
         total = max(count, len(newest))
         if not force:
             if total > 1:
-                raise _has_versions(pipeline, total)
+                text = f"pipeline '{pipeline.name}' has {total} versions; set force to delete it with all of them"
+                raise _has_versions(pipeline, total, text)
             return self._delete_known(pipeline, newest, call)
         try:
             self._delete(pipeline.pipeline_id, call, cascade=True)
@@ -225,7 +227,12 @@ class Pipelines:
             self._delete(pipeline.pipeline_id, call, cascade=False)
         except errors.PipelineHasVersionsError as error:
             _, count = self.versions.newest(pipeline.pipeline_id, 1, call)
-            raise _added_meanwhile(pipeline, len(versions), count) from error
+            known = _KNOWN_TEXTS.get(len(versions), f"the {len(versions)} versions that were known are deleted")
+            text = (
+                f"{known}, but another one was added meanwhile: pipeline '{pipeline.name}' stays, and the number of "
+                f"its versions is {count}; delete it again, with force if there are several"
+            )
+            raise _has_versions(pipeline, count, text) from error
         return len(versions)
 
     def _delete(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
@@ -309,24 +316,12 @@ def _context(ref: PipelineRef) -> Context:
     return Context(str(ref), ref.pipeline_id or ref.name, non_empty({**values, "namespace": ref.namespace}))
 
 
-def _has_versions(pipeline: Pipeline, count: int, text: str = "") -> errors.PipelineHasVersionsError:
+def _has_versions(pipeline: Pipeline, count: int, text: str) -> errors.PipelineHasVersionsError:
     return errors.PipelineHasVersionsError(
-        text or f"pipeline '{pipeline.name}' has {count} versions; set force to delete it with all of them",
+        text,
         metadata={"pipeline_id": pipeline.pipeline_id, "name": pipeline.name, "version_count": str(count)},
         resource_name=pipeline.pipeline_id,
     )
-
-
-_KNOWN_TEXTS = {0: "no version was known", 1: "the one version that was known is deleted"}
-
-
-def _added_meanwhile(pipeline: Pipeline, deleted: int, count: int) -> errors.PipelineHasVersionsError:
-    known = _KNOWN_TEXTS.get(deleted, f"the {deleted} versions that were known are deleted")
-    text = (
-        f"{known}, but another one was added meanwhile: pipeline '{pipeline.name}' stays, and the number of its "
-        f"versions is {count}; delete it again, with force if there are several"
-    )
-    return _has_versions(pipeline, count, text)
 
 
 def _predicates(filter_: ListPipelinesRequest) -> list[Predicate]:

@@ -320,6 +320,7 @@ class _BodyBuffer:
                 self._tail_size -= len(self._tail.popleft())
 
     def response(self, status: int, headers: Mapping[str, str]) -> Response:
+        seconds = headers.get("retry-after", "")
         return Response(
             status=status,
             body=bytes(self._head),
@@ -327,12 +328,8 @@ class _BodyBuffer:
             content_type=headers.get("content-type", ""),
             location=headers.get("location", ""),
             date=headers.get("date", ""),
-            retry_after=_seconds(headers.get("retry-after", "")),
+            retry_after=float(seconds) if seconds.isdigit() and len(seconds) <= len("86400") else None,
         )
-
-
-def _seconds(value: str) -> float | None:
-    return float(value) if value.isdigit() and len(value) <= len("86400") else None
 
 
 def _cancelled() -> errors.CallCancelledError:

@@ -28,7 +28,7 @@ from kfadapter_grpc.kfp.versions import HEAD_BYTES, VersionJson, version_number
 from kfadapter_grpc.kfp.writes import KeyLocks, followup_call, of_unknown_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineFile, PipelineVersion, UploadPipelineMetadata
@@ -86,7 +86,11 @@ class Uploader:
     def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         job = _Job(request, file, call)
         with ExitStack() as locks:
-            for key in _lock_keys(request):
+            # Uploads of one name under FAIL, and of one request id, must not overlap in this process.
+            if request.if_exists is IfExists.FAIL:
+                locks.enter_context(self._locks.held((request.namespace, request.name), call))
+            if request.request_id:
+                key = request.namespace, request.name, request.request_id
                 locks.enter_context(self._locks.held(key, call))
             # Under FAIL and SKIP_IF_SAME it matters what exists; KFP before 2.17 uses the display name as the name.
             may_be_new = request.if_exists is IfExists.NEW_VERSION and not request.display_name
@@ -322,14 +326,6 @@ class Uploader:
         except errors.AdapterError:
             return None
         return None
-
-
-def _lock_keys(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
-    """Uploads that must not overlap in this process: of one name under FAIL, and of one request id."""
-    if request.if_exists is IfExists.FAIL:
-        yield (request.namespace, request.name)
-    if request.request_id:
-        yield (request.namespace, request.name, request.request_id)
 
 
 def _is_created_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:

@@ -129,7 +129,7 @@ class Versions:
             raise
         # KFP finds a version by its id alone, whichever pipeline the path names.
         if version is None or version.pipeline_id != pipeline_id:
-            raise no_such_version(context)
+            raise context.error(errors.VersionNotFoundError, NO_SUCH_VERSION)
         return version
 
     def find_where(
@@ -291,10 +291,6 @@ def cheap_list_request(pipeline_id: str, query: ListQuery) -> Request:
 def version_context(pipeline_id: str, ref: VersionRef) -> Context:
     values = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id, "version_name": ref.name}
     return Context(subject=str(ref), resource=ref.pipeline_version_id or ref.name, values=non_empty(values))
-
-
-def no_such_version(context: Context) -> errors.AdapterError:
-    return context.error(errors.VersionNotFoundError, NO_SUCH_VERSION)
 
 
 def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.AdapterError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.contract.spec import Json, TaskKind
 from kfadapter_grpc.contract.values import json_text
-from kfadapter_grpc.kfp.mlmd.records import SESSION, is_session, session_of
+from kfadapter_grpc.kfp.mlmd.records import SESSION, read_session, session_of
 from kfadapter_grpc.kfp.run_nodes import EXECUTOR_LOGS, METRICS, RunNodes, artifact
 from kfadapter_grpc.kfp.spec_tasks import COMPILER_PREFIX, TaskInputs
 from kfadapter_grpc.kfp.workflow import hashed
@@ -214,7 +214,7 @@ class _Outputs:
     ) -> RunArtifact:
         """Makes an artifact, without the metadata that KFP added."""
         metadata = dict(stored.properties)
-        if is_session(metadata.get(SESSION)):
+        if read_session(metadata.get(SESSION)) is not None:
             del metadata[SESSION]
         if metadata.get("display_name") == name:
             del metadata["display_name"]

@@ -175,16 +175,12 @@ class _SessionJson(msgspec.Struct, rename="pascal"):
     params: dict[str, str] = {}
 
 
-def is_session(value: Json) -> bool:
-    return _session(value) is not None
-
-
 def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
     """Returns the session of an artifact, as JSON, empty if there is none.
 
     A root with a query (`s3://bucket/path?endpoint=...`) provides what the session of its artifacts leaves out.
     """
-    session = _session(artifact.properties.get(SESSION))
+    session = read_session(artifact.properties.get(SESSION))
     if session is None:
         return ""
     root, _, query = pipeline_root.partition("?")
@@ -193,7 +189,7 @@ def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
     return msgspec.json.encode(_SessionJson(session.provider, params)).decode()
 
 
-def _session(value: Json) -> _SessionJson | None:
+def read_session(value: Json) -> _SessionJson | None:
     return _decoded_session(value) if isinstance(value, str) else None
 
 
