@@ -14,19 +14,19 @@ import pytest
 from tests.mlmd import PIPELINES, SESSION, Recording
 from tests.workflows import Task, Workflow
 
-from kfadapter_grpc.contract.run_outputs import RocPoint
+from kfadapter_grpc.contract.run_outputs import RocPoint, RunArtifact
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.kfp.artifact_stores import endpoint_of
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.outputs import AMBIGUOUS, Join, with_outputs
-from kfadapter_grpc.kfp.mlmd.records import Execution, RecordedRun, StoredArtifact
+from kfadapter_grpc.kfp.mlmd.records import Execution, RecordedRun
 from kfadapter_grpc.kfp.run_nodes import metrics_of
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+    from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
@@ -205,7 +205,7 @@ def test_exact_metrics(stored: float, parameter: float | str, shown: float) -> N
     recorded = RecordedRun(
         executions=(Execution(1, is_group=True), Execution(2, "train", 1, outputs={"loss": parameter, "other": 0.5})),
         events=(_output(2, 7, "metrics"),),
-        artifacts={7: StoredArtifact(7, "system.Metrics", properties={"loss": stored, "kept": 0.5})},
+        artifacts={7: RunArtifact("system.Metrics", artifact_id="7", metadata={"loss": stored, "kept": 0.5})},
     )
     nodes = with_outputs("r", read_nodes(Workflow((Task("train"),)).manifest()), recorded)
     found = next(one for one in nodes.tasks[0].outputs if one.name == "metrics").artifacts[0]
@@ -263,7 +263,7 @@ def test_nested_loops() -> None:
                 Execution(at + 1, "plus", at, outputs={"Output": 10 * index + item}),
             ]
             events.append(_output(at + 1, at, "data"))
-            stored[at] = StoredArtifact(at, "system.Dataset")
+            stored[at] = RunArtifact("system.Dataset", artifact_id=str(at))
     nodes = read_nodes(Workflow((outer,)).manifest())
     done = with_outputs("r", nodes, RecordedRun("", "", tuple(executions), tuple(events), stored))
     loop = next(task for task in done.tasks if task.name == "for-loop-2")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.auth.reloaded_files import Reloaded
     from kfadapter_grpc.auth.signed_tokens import SignedToken
 
-MAX_VERIFIED = 10_000
+MAX_CACHED = 10_000
 
 
 class _Verified(NamedTuple):
@@ -86,7 +86,7 @@ class SignedBearers:
         caller = _caller(identity_of(token.claims, issuer), issuer.role)
         with self._lock:
             if self._keys.get(issuer.issuer) is keys:  # otherwise the file has changed
-                cache_newest(self._verified, digest, _Verified(caller, expires, keys, generation), MAX_VERIFIED)
+                cache_newest(self._verified, digest, _Verified(caller, expires, keys, generation), MAX_CACHED)
         return caller
 
     def _apply(self) -> None:
@@ -115,7 +115,6 @@ def _caller(identity: Identity, role: Role | None) -> Caller:
 
 REVIEW_SECONDS = 3.0
 MAX_REVIEWS = 8
-MAX_CACHED = 10_000
 SKEW_SECONDS = 60
 Post: TypeAlias = "Callable[[TokenReview, str, Call], tuple[int, bytes]]"
 """Has the Kubernetes API server review a token; returns status and body, or raises AdapterError."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.runs import RunTask
-    from kfadapter_grpc.kfp.mlmd.records import Execution, Producers, RecordedRun, StoredArtifact
+    from kfadapter_grpc.kfp.mlmd.records import Execution, Producers, RecordedRun
 
 _SUFFIXES = "(0)", ""
 """Suffixes of the names of the nodes around a node: `(0)` if every template is retried, as KFP 2.17 is installed."""
@@ -173,7 +173,7 @@ class _Outputs:
 
     def complete(self) -> RunNodes:
         recorded = self._recorded
-        stores = {str(one.id): session_of(one, recorded.pipeline_root) for one in recorded.artifacts.values()}
+        stores = {str(key): session_of(one, recorded.pipeline_root) for key, one in recorded.artifacts.items()}
         tasks = tuple(self._complete_task(task) for task in self._nodes.tasks)
         return replace(self._nodes, tasks=tasks, stores=stores, stored_logs=self._logs)
 
@@ -203,17 +203,18 @@ class _Outputs:
         for name, ids in self._output_ids.get(execution.id, {}).items():
             if name.startswith(EXECUTOR_LOGS):
                 continue
-            stored = [self._recorded.artifacts[item] for item in sorted(set(ids))]
+            keys = sorted(set(ids))
+            stored = [self._recorded.artifacts[key] for key in keys]
             by_name[name] = artifacts = tuple(self._artifact(item, name, task_id, execution.outputs) for item in stored)
-            for item, artifact_ in zip(stored, artifacts, strict=True):
-                self._producers_of.setdefault(item.id, []).append(artifact_)
+            for key, artifact_ in zip(keys, artifacts, strict=True):
+                self._producers_of.setdefault(key, []).append(artifact_)
         self._artifacts[task_id] = by_name
 
     def _artifact(
-        self, stored: StoredArtifact, name: str, task_id: str, parameters: Mapping[str, Json] | None = None
+        self, stored: RunArtifact, name: str, task_id: str, parameters: Mapping[str, Json] | None = None
     ) -> RunArtifact:
         """Makes an artifact, without the metadata that KFP added."""
-        metadata = dict(stored.properties)
+        metadata = dict(stored.metadata)
         if read_session(metadata.get(SESSION)) is not None:
             del metadata[SESSION]
         if metadata.get("display_name") == name:
@@ -225,7 +226,7 @@ class _Outputs:
             metadata,
             name=name,
             uri=stored.uri,
-            artifact_id=str(stored.id),
+            artifact_id=stored.artifact_id,
             run_id=self._run_id,
             task_id=task_id,
             created_at=stored.created_at,

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.values import LARGEST_EXACT_INTEGER
 from kfadapter_grpc.kfp.decoding import decode_or_empty
 from kfadapter_grpc.well_known import json_object
@@ -51,23 +52,14 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredArtifact:
-    """An artifact; `properties` are what the task set, and KFP's `display_name` and `store_session_info`."""
-
-    id: int
-    type: str = ""
-    uri: str = ""
-    properties: Mapping[str, Json] = field(default_factory=dict)
-    created_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class RecordedRun:
+    """A run. The metadata of artifacts are what tasks set, and KFP's `display_name` and `store_session_info`."""
+
     namespace: str = ""
     pipeline_root: str = ""
     executions: tuple[Execution, ...] = ()
     events: tuple[pb.Event, ...] = ()
-    artifacts: Mapping[int, StoredArtifact] = field(default_factory=dict)
+    artifacts: Mapping[int, RunArtifact] = field(default_factory=dict)
 
 
 class _ParameterSelectorJson(msgspec.Struct, rename="camel"):
@@ -121,14 +113,15 @@ def execution(message: pb.Execution) -> Execution:
     )
 
 
-def artifact(message: pb.Artifact, kind: str) -> StoredArtifact:
+def artifact(message: pb.Artifact, kind: str) -> RunArtifact:
     created = message.create_time_since_epoch
-    return StoredArtifact(
-        id=message.id,
-        type=kind,
-        uri=message.uri,
-        properties={key: _property(message.custom_properties[key]) for key in sorted(message.custom_properties)},
-        created_at=datetime.fromtimestamp(created / 1000, timezone.utc) if 0 < created < _MAX_MILLISECONDS else None,
+    is_known = 0 < created < _MAX_MILLISECONDS
+    return RunArtifact(
+        kind,
+        message.uri,
+        {key: _property(message.custom_properties[key]) for key in sorted(message.custom_properties)},
+        str(message.id),
+        created_at=datetime.fromtimestamp(created / 1000, timezone.utc) if is_known else None,
     )
 
 
@@ -175,12 +168,12 @@ class _SessionJson(msgspec.Struct, rename="pascal"):
     params: dict[str, str] = {}
 
 
-def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
+def session_of(artifact: RunArtifact, pipeline_root: str) -> str:
     """Returns the session of an artifact, as JSON, empty if there is none.
 
     A root with a query (`s3://bucket/path?endpoint=...`) provides what the session of its artifacts leaves out.
     """
-    session = read_session(artifact.properties.get(SESSION))
+    session = read_session(artifact.metadata.get(SESSION))
     if session is None:
         return ""
     root, _, query = pipeline_root.partition("?")
