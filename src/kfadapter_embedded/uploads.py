@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import anyio
 from anyio.to_thread import run_sync
-from starlette.datastructures import UploadFile
+from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .document_kinds import PIPELINES
@@ -23,19 +25,9 @@ from .json_text import sound_text
 from .pipeline_file import MAX_FILE_SIZE, NoPipelineError, UnreadableFileError, open_pipeline_file, read_spec
 from .pipelines import MAX_PIPELINE_NAME, add_version, new_pipeline, new_version
 from .requests import tag_fault, try_tags
-from .store import DuplicateError
+from .store import DuplicateError, Store
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-
-    from starlette.datastructures import QueryParams
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    from .store import Store
-
-    _Create: TypeAlias = Callable[[QueryParams, "ReceivedFile"], Response]
-
+_Create: TypeAlias = Callable[[QueryParams, "ReceivedFile"], Response]
 _FIELD = "uploadfile"
 # A file over the limit is still received, so that the client can read the response; up to this size.
 _MAX_BODY_SIZE = 1 << 30

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from grpc import StatusCode
 
-from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS
+from kfadapter.v1 import artifact_pb2 as pb
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, Pages
 from kfadapter_grpc.client.download import ArtifactReceipt, Destination, write_all
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError
 from kfadapter_grpc.client.resource import Resource
@@ -22,16 +24,14 @@ from kfadapter_grpc.contract.artifacts import (
     MetricsOfRun,
     ReadArtifactRequest,
 )
-from kfadapter_grpc.contract.errors import ArtifactChangedError, ArtifactStoreUnavailableError, DrainingError
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    ArtifactChangedError,
+    ArtifactStoreUnavailableError,
+    DrainingError,
+)
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import RunFilter
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
-
-    from kfadapter.v1 import artifact_pb2 as pb
-    from kfadapter_grpc.client.connection import Pages
-    from kfadapter_grpc.contract.errors import AdapterError
 
 RESUMABLE = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
 _RETRIES = 3

@@ -7,25 +7,21 @@ that are declared; what callers see is in `aio.pyi`, made from the declarations 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from google.protobuf.message import Message
 from grpc import aio
 
 from kfadapter_grpc.client.client import BaseClient, resolve_address
 from kfadapter_grpc.client.connection import BaseConnection, Connection
-from kfadapter_grpc.client.credentials import make_credentials
+from kfadapter_grpc.client.credentials import Credentials, make_credentials
+from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.methods import RpcMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
-    from types import ModuleType, TracebackType
-
-    from google.protobuf.message import Message
     from typing_extensions import Self
-
-    from kfadapter_grpc.client.credentials import Credentials
-    from kfadapter_grpc.contract.listing import Page
-    from kfadapter_grpc.methods import RpcMethod
 
 R = TypeVar("R")
 

@@ -13,26 +13,19 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
-from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, is_this_machine
+from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, Credentials, Tls, is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, CannotConnectError, error_from_rpc
 from kfadapter_grpc.codec import to_message
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError, KfpUnavailableError
-from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-    from types import ModuleType
-
-    from google.protobuf.message import Message
-
-    from kfadapter_grpc.client.credentials import Credentials, Tls
-    from kfadapter_grpc.contract.listing import Page
-    from kfadapter_grpc.methods import RpcMethod
+from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS, RpcMethod
 
 R = TypeVar("R")
 MARGIN_SECONDS = 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,6 @@ from kfadapter_grpc.addresses import is_loopback
 from kfadapter_grpc.contract.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from typing_extensions import Self
 
 AUTHORIZATION_KEY = "authorization"

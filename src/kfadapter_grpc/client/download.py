@@ -9,21 +9,18 @@ import os
 import secrets
 import shutil
 import tarfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from grpc import StatusCode
 
+from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.errors import CallFailedError
+from kfadapter_grpc.contract.artifacts import ArtifactContent
 from kfadapter_grpc.contract.errors import ArtifactChangedError, ChecksumMismatchError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from kfadapter.v1 import pipeline_pb2
-    from kfadapter_grpc.contract.artifacts import ArtifactContent
 
 
 @dataclass(frozen=True, slots=True)

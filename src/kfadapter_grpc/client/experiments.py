@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kfadapter_grpc.client.connection import Pages
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.contract.experiments import (
     ArchiveExperimentRequest,
@@ -15,9 +14,6 @@ from kfadapter_grpc.contract.experiments import (
     ListExperimentsRequest,
     UnarchiveExperimentRequest,
 )
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.client.connection import Pages
 
 
 class Experiments(Resource):

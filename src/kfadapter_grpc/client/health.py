@@ -5,19 +5,15 @@ from __future__ import annotations
 import enum
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from kfadapter_grpc.client.connection import new_request_id, request_message
+from kfadapter_grpc.client.connection import BaseConnection, Connection, new_request_id, request_message
+from kfadapter_grpc.client.credentials import Tls
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
 from kfadapter_grpc.methods import READ_SECONDS, SERVICES, VERSION_KEY
-
-if TYPE_CHECKING:
-    from kfadapter_grpc.client.connection import BaseConnection, Connection
-    from kfadapter_grpc.client.credentials import Tls
 
 HEALTH_SECONDS = 3.0
 

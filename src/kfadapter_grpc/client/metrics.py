@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
 
 from kfadapter_grpc.client.notebook import table_html
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-    from datetime import datetime
-
-    from kfadapter_grpc.contract.artifacts import MetricsOfRun
-    from kfadapter_grpc.contract.run_outputs import RunMetric
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.artifacts import MetricsOfRun
+from kfadapter_grpc.contract.run_outputs import RunMetric
+from kfadapter_grpc.contract.spec import Json
 
 
 class Rows(list["dict[str, Json | datetime]"]):

@@ -6,17 +6,13 @@ Notebooks call `_repr_html_` of what a cell returns. Records know nothing of HTM
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
-from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 from kfadapter_grpc.contract.runs import Run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from kfadapter_grpc.contract.spec import Json, SpecSummary
+from kfadapter_grpc.contract.spec import Json, SpecSummary
 
 _MAX_TEXT = 500
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from asyncio import CancelledError
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
-from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
+from kfadapter_grpc.client.connection import MARGIN_SECONDS, Pages, new_request_id
 from kfadapter_grpc.client.download import DownloadReceipt, Receiver, atomic_write
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.resource import Resource
@@ -37,14 +39,8 @@ from kfadapter_grpc.contract.pipelines import (
     UploadPipelineMetadata,
     VersionRef,
 )
+from kfadapter_grpc.contract.runs import Run
 from kfadapter_grpc.methods import DOWNLOAD_SECONDS, METHOD_OF_REQUEST, download_seconds, upload_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-
-    from kfadapter_grpc.client.connection import Pages
-    from kfadapter_grpc.contract.runs import Run
 
 UNKNOWN_SIZE_BYTES = 32 * 2**20
 """The assumed size of a stream of unknown length, for its deadline: KFP's own limit."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from kfadapter_grpc.client.connection import Pages
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.parameters import check_sendable
@@ -16,14 +17,9 @@ from kfadapter_grpc.contract.recurring_runs import (
     GetRecurringRunRequest,
     ListRecurringRunsRequest,
     RecurringRun,
+    Schedule,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kfadapter_grpc.client.connection import Pages
-    from kfadapter_grpc.contract.recurring_runs import Schedule
-    from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.spec import Json
 
 
 class RecurringRuns(Resource):

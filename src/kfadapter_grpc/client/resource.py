@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, RETRIES, Pages
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, OUTCOME_UNKNOWN, RETRIES, BaseConnection, Pages
 from kfadapter_grpc.codec import to_page, to_record
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
-
-    from kfadapter_grpc.client.connection import BaseConnection
-    from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.contract.listing import Page, PageOfListRequest
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.listing import Page, PageOfListRequest
 
 R = TypeVar("R")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
-from kfadapter_grpc.client.metrics import metrics_table
+from kfadapter_grpc.client.connection import MARGIN_SECONDS, Pages, new_request_id
+from kfadapter_grpc.client.metrics import Rows, metrics_table
 from kfadapter_grpc.client.resource import Resource
 from kfadapter_grpc.client.watch import wait, watch
 from kfadapter_grpc.codec import to_page
@@ -28,24 +29,17 @@ from kfadapter_grpc.contract.runs import (
     RetryRunRequest,
     Run,
     RunFilter,
+    RunState,
     TerminateRunRequest,
     UnarchiveRunRequest,
     run_id_for,
 )
-from kfadapter_grpc.contract.watches import RunIds, WatchRunsRequest
+from kfadapter_grpc.contract.spec import Json
+from kfadapter_grpc.contract.watches import RunEvent, RunIds, WatchRunsRequest
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, WRITE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
-
     from typing_extensions import Unpack
-
-    from kfadapter_grpc.client.connection import Pages
-    from kfadapter_grpc.client.metrics import Rows
-    from kfadapter_grpc.contract.runs import RunState
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.contract.watches import RunEvent
 
 
 class RunsWhere(TypedDict, total=False):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
-from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion  # noqa: TC001 - the codec reads annotations
+from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
 CHUNK_BYTES = 256 * 1024
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
+from kfadapter.v1 import run_pb2
+from kfadapter_grpc.client.connection import BaseConnection
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.codec import to_record
 from kfadapter_grpc.contract.errors import (
@@ -19,14 +21,7 @@ from kfadapter_grpc.contract.errors import (
     RunNotFoundError,
 )
 from kfadapter_grpc.contract.runs import Run
-from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-
-    from kfadapter.v1 import run_pb2
-    from kfadapter_grpc.client.connection import BaseConnection
-    from kfadapter_grpc.contract.watches import RunEvent
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunEvent, RunGone, RunIds, WatchRunsRequest
 
 WATCH_ATTEMPTS = 10
 """The number of attempts in a row before a watch fails: for about half a minute."""
