@@ -149,7 +149,7 @@ class WatchPoller:
                 quiet = 0 if self._poll.changed else quiet + 1
                 previous, due = started_at, started_at + _pause(quiet)
             else:
-                self._log_errors(self._poll.run_first)
+                self._log_errors(lambda: self._poll.send(self._poll.due_first()))
                 due = min(due, started_at + POLL_SECONDS)
             if self._poll.behind and self._poll.reachable and not self._poll.failed:
                 self._wake()
@@ -229,17 +229,14 @@ class Poll:
     def run(self, elapsed: float) -> None:
         """Sends all due requests, `elapsed` seconds after the previous poll."""
         self.polls += 1
-        self._send(self._due(elapsed))
-
-    def run_first(self) -> None:
-        self._send(self._due_first())
+        self.send(self._due(elapsed))
 
     def close(self) -> None:
         """Aborts the current request, and sends no more; may be called by another thread."""
         self._closed = True
         self._call.cancel()
 
-    def _send(self, requests: Iterator[_Request]) -> None:
+    def send(self, requests: Iterator[_Request]) -> None:
         self.reachable, self.changed, self.behind = True, False, False
         self.failed = set()
         try:
@@ -277,7 +274,7 @@ class Poll:
                 yield cache.scope, partial(self._read, cache, stale)
             yield from self._incomplete_requests(cache)
 
-    def _due_first(self) -> Iterator[_Request]:
+    def due_first(self) -> Iterator[_Request]:
         for group in self._registry.groups():
             if group.is_new:
                 yield group.cache.scope, partial(self._list, group)

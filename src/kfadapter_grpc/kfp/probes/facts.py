@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kfadapter_grpc.kfp.experiments import ExperimentListJson
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.probes import installation
@@ -41,10 +42,6 @@ _UNKNOWN = "a resource that does not exist is reported as KFP_ERROR, not NOT_FOU
 
 class _Runs(ListJson[RunJson]):
     items: list[RunJson] = msgspec.field(default_factory=list, name="runs")
-
-
-class _Experiments(msgspec.Struct):
-    experiments: list[dict[str, object]] = []
 
 
 def _safe_undo(kfp: ProbeSession) -> str:
@@ -103,10 +100,10 @@ def _chosen_run_id(kfp: ProbeSession) -> str:
         },
     }
     if kfp.multi_user:  # such a KFP has no experiment to fall back on
-        experiments = kfp.list("experiments", _Experiments).experiments
+        experiments = kfp.list("experiments", ExperimentListJson).items
         if not experiments:
             raise InconclusiveError(f"not found: an experiment in the namespace '{kfp.namespace}' to run in")
-        body["experiment_id"] = experiments[0]["experiment_id"]
+        body["experiment_id"] = experiments[0].experiment_id
     made = kfp.start_run(body)
     if made != kfp.run_id:
         kfp.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
